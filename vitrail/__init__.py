@@ -1,0 +1,1 @@
+"""Vitrail trains, compares, explains and ships Vision Transformer image classifiers."""

@@ -1,0 +1,79 @@
+"""What can go wrong, as exceptions that a command turns into one message and an exit code.
+
+    VitrailError                 exit 1   VIT-1nn  internal: please report
+    |- UsageError                exit 2   VIT-2nn  option, setting, configuration
+    |- DataError                 exit 3   VIT-3nn  pictures, tables, splits
+    |- ModelError                exit 4   VIT-4nn  model or checkpoint refused, damaged, incompatible
+    |- EnvironmentFault          exit 5   VIT-5nn  missing extra, device, memory, disk, lock
+    |- TrainingError             exit 6   VIT-6nn  non-finite or diverged
+    `- GateError                 exit 7   VIT-7nn  a gate that was asked for was not met
+
+A message says what was wrong with which thing, what was expected, what was got, and what to do. Every code is listed in
+docs/errors.md; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class VitrailError(Exception):
+    """Base of every error a user may see. `code` is "VIT-nnn", `hint` the way out (may be several lines)."""
+
+    exit_code = 1
+
+    def __init__(self, code: str, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}" + (f"\n{self.hint}" if self.hint else "")
+
+
+class UsageError(VitrailError):
+    """An option, a setting or a configuration is wrong."""
+
+    exit_code = 2
+
+
+class DataError(VitrailError):
+    """Pictures, labels or splits are wrong."""
+
+    exit_code = 3
+
+
+class ModelError(VitrailError):
+    """A model or checkpoint is refused, damaged or does not fit."""
+
+    exit_code = 4
+
+
+class EnvironmentFault(VitrailError):
+    """The machine lacks something: an extra, a device, memory, disk, a lock."""
+
+    exit_code = 5
+
+
+class TrainingError(VitrailError):
+    """Training cannot go on: loss or gradients are not finite."""
+
+    exit_code = 6
+
+
+class GateError(VitrailError):
+    """A gate that was asked for (--min-top1, --strict) was not met."""
+
+    exit_code = 7
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """A sentence naming the choice most like `word`, or all choices where none is close."""
+    names = sorted(choices)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    if close:
+        return f"Did you mean {close[0]}?"
+    shown = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
+    return f"Known: {shown}."

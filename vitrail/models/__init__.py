@@ -1,0 +1,1 @@
+"""Models: architectures as plain modules, and their configurations."""

@@ -1,0 +1,1 @@
+"""Training: the loop, its objectives, optimisers, schedules and checkpoints."""
