@@ -1,1 +1,53 @@
-"""Vitrail trains, compares, explains and ships Vision Transformer image classifiers."""
+"""Vitrail trains, compares, explains and ships Vision Transformer image classifiers.
+
+The names below are the public API; each is loaded when first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vitrail import errors
+    from vitrail.classifier import Classifier, load
+    from vitrail.config import TrainConfig
+    from vitrail.data.preprocess import Preprocess
+    from vitrail.data.sources import open_data
+    from vitrail.models.configs import ViTConfig
+    from vitrail.models.create import create_model
+    from vitrail.training.loop import resume, train
+
+__version__ = "0.1.0"
+__all__ = [
+    "Classifier",
+    "Preprocess",
+    "TrainConfig",
+    "ViTConfig",
+    "create_model",
+    "errors",
+    "load",
+    "open_data",
+    "resume",
+    "train",
+]
+
+_HOME = {
+    "Classifier": "vitrail.classifier",
+    "Preprocess": "vitrail.data.preprocess",
+    "TrainConfig": "vitrail.config",
+    "ViTConfig": "vitrail.models.configs",
+    "create_model": "vitrail.models.create",
+    "load": "vitrail.classifier",
+    "open_data": "vitrail.data.sources",
+    "resume": "vitrail.training.loop",
+    "train": "vitrail.training.loop",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return import_module("vitrail.errors")
+    if name not in _HOME:
+        raise AttributeError(f"module 'vitrail' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

@@ -45,8 +45,10 @@ def parse_tuple(value: object) -> object:
     return tuple(value.split(",")) if isinstance(value, str) and "," in value else value
 
 
-Size = Annotated[tuple[Annotated[int, Field(ge=1, le=16384)], Annotated[int, Field(ge=1, le=16384)]],
-                 BeforeValidator(parse_size)]
+Size = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=16384)], Annotated[int, Field(ge=1, le=16384)]],
+    BeforeValidator(parse_size),
+]
 Secs = Annotated[float, Field(gt=0), BeforeValidator(parse_secs)]
 Pair = Annotated[tuple[float, float], BeforeValidator(parse_tuple)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -65,7 +67,9 @@ class DataConfig(Section):
     image_size: Annotated[Size | Auto, BeforeValidator(parse_size)] = "auto"
     channels: Literal[1, 3] | Auto = "auto"
     resize: Literal["squash", "short_side"] = "squash"
-    crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0  # crop / resized short side, resize="short_side"
+    crop_fraction: Annotated[float, Field(gt=0, le=1)] = (
+        1.0  # crop / resized short side, resize="short_side"
+    )
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     normalize: Literal["half", "imagenet", "dataset"] = "half"
     val_fraction: Annotated[float, Field(ge=0, lt=1)] | Auto = "auto"
@@ -94,11 +98,15 @@ class AugmentConfig(Section):
     crop: Literal["none", "inception", "resize_crop", "pad_crop"] = "inception"
     crop_scale: Pair = (0.05, 1.0)  # share of the area, crop="inception"
     crop_ratio: Pair = (3 / 4, 4 / 3)
-    crop_pad: Annotated[int, Field(ge=0, le=64)] = 4  # px of reflection around the picture, crop="pad_crop"
+    crop_pad: Annotated[int, Field(ge=0, le=64)] = (
+        4  # px of reflection around the picture, crop="pad_crop"
+    )
     flip: Share = 0.5
     policy: Literal["none", "randaugment", "trivialaugment", "three_augment"] = "none"
     num_ops: Annotated[int, Field(ge=0, le=8)] = 2
-    magnitude: Annotated[float, Field(ge=0, le=30)] = 10.0  # of RandAugment; 30 is the strongest
+    magnitude: Annotated[float, Field(ge=0, le=30)] = (
+        10.0  # of RandAugment; 10: full scale, as in TF and timm
+    )
     color_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
     erasing: Share = 0.0
     mixup: Annotated[float, Field(ge=0)] = 0.0  # alpha of Beta(alpha, alpha); 0: off
@@ -155,7 +163,9 @@ class TrainConfig(Section):
     compile: bool = False
     checkpoint_activations: bool = False
     freeze: Literal["none", "body"] = "none"
-    patience: Annotated[int, Field(ge=0)] = 0  # evaluations without a better val/loss before stopping; 0: off
+    patience: Annotated[int, Field(ge=0)] = (
+        0  # evaluations without a better val/loss before stopping; 0: off
+    )
     eval_every_epochs: Annotated[float, Field(gt=0)] | Auto = "auto"
     save_every_secs: Secs = 600.0
     save_every_steps: Annotated[int, Field(ge=1)] | None = None
@@ -170,9 +180,15 @@ class TrainConfig(Section):
 
 # The options named most often have short forms on `vitrail train`.
 SHORT = {
-    "model": "model.name", "lr": "optim.lr", "image_size": "data.image_size", "augment": "augment.policy",
-    "workers": "data.workers", "val_fraction": "data.val_fraction", "on_bad_file": "data.on_bad_file",
-    "time_limit": "time_limit_secs", "save_every": "save_every_secs",
+    "model": "model.name",
+    "lr": "optim.lr",
+    "image_size": "data.image_size",
+    "augment": "augment.policy",
+    "workers": "data.workers",
+    "val_fraction": "data.val_fraction",
+    "on_bad_file": "data.on_bad_file",
+    "time_limit": "time_limit_secs",
+    "save_every": "save_every_secs",
 }
 
 
@@ -190,6 +206,7 @@ def flatten(config: BaseModel | Mapping[str, Any], prefix: str = "") -> dict[str
 
 def known_keys() -> list[str]:
     """Every dotted key of TrainConfig; fields of `model.` are those of the architecture and not listed."""
+
     def walk(model: type[BaseModel], prefix: str) -> Iterator[str]:
         for name, field in model.model_fields.items():
             if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
@@ -208,11 +225,17 @@ def resolve(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[TrainConfi
     values: dict[str, Any] = flatten(TrainConfig())
     sources = dict.fromkeys(values, "built-in")
     for source, layer in layers:
-        layer = {SHORT.get(key.replace("-", "_"), key.replace("-", "_")): value for key, value in layer.items()}
+        layer = {
+            SHORT.get(key.replace("-", "_"), key.replace("-", "_")): value
+            for key, value in layer.items()
+        }
         given = [key for key in DURATIONS if layer.get(key) is not None]
         if len(given) > 1:
-            raise UsageError("VIT-213", f"{source}: {' and '.join(given)} are both given; a run has one duration.",
-                             hint="Keep one of --epochs, --steps, --examples, --time-limit.")
+            raise UsageError(
+                "VIT-213",
+                f"{source}: {' and '.join(given)} are both given; a run has one duration.",
+                hint="Keep one of --epochs, --steps, --examples, --time-limit.",
+            )
         for key in DURATIONS if given else ():
             values.pop(key, None)
             sources.pop(key, None)
@@ -220,7 +243,9 @@ def resolve(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[TrainConfi
             if value is None:
                 continue
             if key not in values and not key.startswith("model.") and key not in known_keys():
-                raise UsageError("VIT-211", f"{source}: unknown setting {key}. {nearest(key, known_keys())}")
+                raise UsageError(
+                    "VIT-211", f"{source}: unknown setting {key}. {nearest(key, known_keys())}"
+                )
             values[key], sources[key] = value, source
     return build(values, sources), sources
 
@@ -240,12 +265,18 @@ def build(values: Mapping[str, Any], sources: Mapping[str, str]) -> TrainConfig:
         lines = []
         for item in error.errors(include_url=False):
             parts = [str(part) for part in item["loc"]]
-            key = next((".".join(parts[:n]) for n in (3, 2, 1) if ".".join(parts[:n]) in values), ".".join(parts))
+            key = next(
+                (".".join(parts[:n]) for n in (3, 2, 1) if ".".join(parts[:n]) in values),
+                ".".join(parts),
+            )
             line = f"  {key} = {values.get(key)!r} (from {sources.get(key, '?')}): {item['msg']}"
             if line not in lines:
                 lines.append(line)
-        raise UsageError("VIT-212", "settings cannot be used:\n" + "\n".join(lines),
-                         hint="All settings with their values: vitrail train DATA --print-config") from error
+        raise UsageError(
+            "VIT-212",
+            "settings cannot be used:\n" + "\n".join(lines),
+            hint="All settings with their values: vitrail train DATA --print-config",
+        ) from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -262,8 +293,11 @@ def to_toml(config: TrainConfig) -> str:
     lines = [f"{key} = {_toml_value(value)}" for key, value in flat.items() if "." not in key]
     for section in dict.fromkeys(key.split(".")[0] for key in flat if "." in key):
         lines += ["", f"[{section}]"]
-        lines += [f"{key.split('.', 1)[1]} = {_toml_value(value)}" for key, value in flat.items()
-                  if key.startswith(section + ".")]
+        lines += [
+            f"{key.split('.', 1)[1]} = {_toml_value(value)}"
+            for key, value in flat.items()
+            if key.startswith(section + ".")
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -278,11 +312,15 @@ def environment_layer(environ: Mapping[str, str]) -> dict[str, str]:
     for name, value in environ.items():
         if name.startswith("VITRAIL_"):
             if name not in by_name:
-                raise UsageError("VIT-216", f"unknown environment variable {name}. {nearest(name, by_name)}")
+                raise UsageError(
+                    "VIT-216", f"unknown environment variable {name}. {nearest(name, by_name)}"
+                )
             layer[by_name[name]] = value
     return layer
 
 
 def config_hash(config: BaseModel) -> str:
     """16 hex digits that change with any setting."""
-    return hashlib.sha256(json.dumps(config.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        json.dumps(config.model_dump(mode="json"), sort_keys=True).encode()
+    ).hexdigest()[:16]
