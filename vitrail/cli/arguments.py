@@ -1,0 +1,94 @@
+"""From the words of a command line to one function and its arguments.
+
+cyclopts binds the declared options; settings of a run (`--optim.lr 3e-4`) are taken out before it, as text, because their
+one validator is `vitrail.config.TrainConfig`. Whatever is wrong becomes a UsageError with a way out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cyclopts import App
+from cyclopts.exceptions import (
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    RepeatArgumentError,
+    UnknownCommandError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
+
+from vitrail.errors import UsageError, nearest
+
+
+def app_of(name: str) -> App:
+    """An empty parser in the house style: plain text help, no version flag."""
+    return App(name=name, help_format="plaintext", help_formatter="plain", version_flags=[])
+
+
+def option_names(app: App) -> list[str]:
+    """Every option the parser of one verb (or of its parts) knows, as typed."""
+    names = set()
+    for part in [app, *(app[name] for name in app if not name.startswith("-"))]:
+        for argument in part.assemble_argument_collection():
+            if argument.parse:
+                names |= {name for name in argument.names if name.startswith("-")}
+    return sorted(names)
+
+
+def bind(app: App, tokens: Sequence[str], given: dict[str, Any]) -> Callable[[], object]:
+    """The call that `tokens` ask for; parameters the command line does not fill are taken from `given`.
+
+    Raises UsageError VIT-201 (missing or surplus), VIT-202 (bad value), VIT-205 (name=value), VIT-211 (unknown).
+    """
+    known = option_names(app)
+    refuse_assignments(tokens, known)
+    try:
+        function, bound, ignored = app.parse_args(list(tokens), exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise usage_error(error, app, known) from error
+    extra = {name: given[name] for name in ignored}
+    return lambda: function(*bound.args, **bound.kwargs, **extra)
+
+
+def refuse_assignments(tokens: Sequence[str], known: Sequence[str]) -> None:
+    """Raise UsageError VIT-205 for `epochs=10`, typed from the habit of other tools."""
+    for token in tokens:
+        found = re.fullmatch(r"([a-z][a-z0-9_.-]*)=(.*)", token)
+        if found and "--" + found[1].replace("_", "-") in known and not Path(token).exists():
+            option = f"--{found[1].replace('_', '-')} {found[2]}"
+            raise UsageError("VIT-205", f"{token}: options are written {option}")
+
+
+def usage_error(error: CycloptsError, app: App, known: Sequence[str]) -> UsageError:
+    """What cyclopts refused, in our words."""
+    usage = f"{' '.join(app.name)} --help"
+    error.verbose = False
+    if isinstance(error, UnknownOptionError):
+        name = (error.token.keyword or error.token.value).split("=")[0]
+        return unknown_option(name, known)
+    if isinstance(error, UnknownCommandError):
+        word = (error.unused_tokens or ["?"])[0]
+        names = [name for name in app if not name.startswith("-")]
+        return UsageError("VIT-211", f"unknown command {word}. {nearest(word, names)}", hint=f"See {usage}")
+    if isinstance(error, UnusedCliTokensError):
+        words = " ".join(error.unused_tokens or [])
+        return UsageError("VIT-201", f"unexpected argument {words}.", hint=f"See {usage}")
+    if isinstance(error, MissingArgumentError):
+        name = error.argument.name if error.argument else "an argument"
+        kind = "needs a value" if name.startswith("-") else "is missing"
+        return UsageError("VIT-201", f"{name} {kind}.", hint=f"See {usage}")
+    if isinstance(error, RepeatArgumentError):
+        return UsageError("VIT-201", f"{error.token.keyword} is given twice.", hint="Keep one of them.")
+    code = "VIT-202" if isinstance(error, CoercionError) else "VIT-201"
+    text = str(error)
+    return UsageError(code, text[:1].lower() + text[1:], hint=f"See {usage}")
+
+
+def unknown_option(name: str, known: Sequence[str]) -> UsageError:
+    """UsageError VIT-211 with the nearest option."""
+    return UsageError("VIT-211", f"unknown option {name}. {nearest(name, known)}")

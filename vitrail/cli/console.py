@@ -1,0 +1,186 @@
+"""What a run says while it trains: a table with a progress line on a terminal, plain lines in a pipe, or JSON lines.
+
+Layout of the table: field.md section 6.4 of the project's notes; one line an evaluation in both cases.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitrail.cli.output import Output, plain, printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from vitrail.training.plan import Plan
+    from vitrail.training.reporter import RunResult
+
+REFRESH_SECS = 0.2
+COLUMNS = (
+    ("epoch", 6), ("train/loss", 10), ("val/loss", 8), ("val/top1", 8), ("lr", 8), ("img/s", 7), ("wait", 5), ("eta", 7),
+)  # fmt: skip
+
+
+class JsonReporter:
+    """One JSON object a line on stdout: plan, notice, evaluation ..., and last the result."""
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+
+    def say(self, event: str, record: Mapping[str, Any]) -> None:
+        """One line."""
+        self.output.document({"event": event, **record})
+
+    def plan(self, plan: Plan, run_dir: Path) -> None:
+        """The resolved settings."""
+        choices = [{"key": key, "value": value, "why": why} for key, value, why in plan.choices]
+        settings = plan.config.model_dump(mode="json")
+        self.say("plan", {"run_dir": run_dir, "choices": choices, "settings": settings, "sources": plan.sources})
+
+    def notice(self, text: str) -> None:
+        """One sentence."""
+        self.say("notice", {"text": text})
+
+    def step(self, record: Mapping[str, Any]) -> None:
+        """Nothing: steps are in metrics.jsonl of the run."""
+
+    def evaluation(self, record: Mapping[str, Any]) -> None:
+        """The record of an evaluation."""
+        self.say("evaluation", record)
+
+    def result(self, result: RunResult) -> None:
+        """The end of the run."""
+        self.say("result", plain(result))
+
+
+class ConsoleReporter:
+    """Lines for people; on a terminal a progress line below them."""
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+        self.last: dict[str, Any] = {}
+        self.refreshed = 0.0
+        self.has_head = False
+        self.bar: tuple[Progress, TaskID] | None = None
+
+    def plan(self, plan: Plan, run_dir: Path) -> None:
+        """The choices made for this run, and where it is written."""
+        from vitrail.cli.train import plan_lines
+
+        for line in plan_lines(plan):
+            self.line(line)
+        self.line(f"run  {run_dir}  (stop any time with Ctrl-C; continue with: vitrail train --resume {run_dir})")
+        if self.output.is_terminal and not self.output.quiet:
+            self.bar = progress_line()
+
+    def notice(self, text: str) -> None:
+        """One sentence, above the progress line."""
+        if self.bar:
+            self.bar[0].console.print(printable(text), style="yellow", markup=False, highlight=False)
+        else:
+            self.output.note(text)
+
+    def step(self, record: Mapping[str, Any]) -> None:
+        """Remember a step and move the progress line, at most five times a second."""
+        self.last = dict(record)
+        now = time.monotonic()
+        if self.bar and now - self.refreshed >= REFRESH_SECS:
+            self.refreshed = now
+            bar, task = self.bar
+            bar.update(task, total=record.get("total_steps"), completed=record["step"], description=step_text(record))
+            bar.refresh()
+
+    def evaluation(self, record: Mapping[str, Any]) -> None:
+        """One line of the table."""
+        if not self.has_head:
+            self.has_head = True
+            self.line("  ".join(name.rjust(width) for name, width in COLUMNS))
+        self.line(evaluation_line({**self.last, **record}))
+
+    def result(self, result: RunResult) -> None:
+        """How the run ended and what to do next."""
+        if self.bar:
+            self.bar[0].stop()
+            self.bar = None
+        for line in result_lines(result):
+            self.output.line(line)
+
+    def line(self, text: str) -> None:
+        """A line of progress; silent with -q."""
+        if self.output.quiet:
+            return
+        if self.bar:
+            self.bar[0].console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+        else:
+            self.output.line(text)
+
+
+def progress_line() -> tuple[Progress, TaskID]:
+    """A started rich progress line that is refreshed by hand: no thread beside the training."""
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (BarColumn(bar_width=20), TextColumn("{task.description}", markup=False))
+    progress = Progress(*columns, auto_refresh=False, transient=True)
+    progress.start()
+    return progress, progress.add_task("starting", total=None)
+
+
+def number(record: Mapping[str, Any], key: str, form: str) -> str:
+    """`record[key]` formatted, or a dash."""
+    value = record.get(key)
+    return "-" if value is None else format(value, form)
+
+
+def clock(secs: float | None) -> str:
+    """Seconds as 0:41 or 1:02:03."""
+    if secs is None:
+        return "-"
+    hours, rest = divmod(round(secs), 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def step_text(record: Mapping[str, Any]) -> str:
+    """The words beside the bar."""
+    return (
+        f"epoch {number(record, 'epoch', '.2f')}  step {record['step']}/{record.get('total_steps', '?')}  "
+        f"loss {number(record, 'train/loss', '.4f')}  {number(record, 'perf/images_per_s', ',.0f')} img/s  "
+        f"wait {number(record, 'perf/data_wait', '.0%')}  eta {clock(record.get('eta_secs'))}"
+    )
+
+
+def evaluation_line(record: Mapping[str, Any]) -> str:
+    """A row of the table: an evaluation and the step before it."""
+    cells = (
+        number(record, "epoch", ".4g"),
+        number(record, "train/loss", ".4f"),
+        number(record, "val/loss", ".4f"),
+        number(record, "val/top1", ".4f"),
+        number(record, "optim/lr", ".1e"),
+        number(record, "perf/images_per_s", ",.0f"),
+        number(record, "perf/data_wait", ".0%"),
+        clock(record.get("eta_secs")),
+    )
+    row = "  ".join(cell.rjust(width) for cell, (_, width) in zip(cells, COLUMNS, strict=True))
+    return row + ("   best" if record.get("best") else "")
+
+
+def result_lines(result: RunResult) -> list[str]:
+    """The end of a run: time, best validation, test with its interval, baselines, next commands."""
+    word = "done" if result.stopped is None else f"stopped ({result.stopped})"
+    parts = [f"{word} in {result.seconds:.0f} s, step {result.steps}"]
+    if "val/top1" in result.best:
+        epoch = number(result.best, "epoch", ".4g")
+        parts.append(f"best val/top1 {result.best['val/top1']:.4f} (epoch {epoch})")
+    if result.test and result.test.get("top1") is not None:
+        low, high = result.test["top1_interval"]
+        parts.append(f"test/top1 {result.test['top1']:.4f} (95 % {low:.3f}-{high:.3f})")
+    lines = [" | ".join(parts)]
+    if result.baselines:
+        lines.append("baselines  " + ", ".join(f"{name} {score:.2f}" for name, score in result.baselines.items()))
+    return lines + [f"next  {command}" for command in result.next_commands]
+
+

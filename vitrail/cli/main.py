@@ -1,0 +1,162 @@
+"""`vitrail VERB ...`: find the verb, call it, turn what goes wrong into one message and an exit code.
+
+Verbs are imported when they are asked for: `vitrail --help` loads neither torch nor a parser. Exit codes: 0 done, 1 internal,
+2 usage, 3 data, 4 model, 5 environment, 6 training failed, 7 gate not met, 130 / 143 interrupted, 141 reader gone.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import NamedTuple
+
+from vitrail.cli.output import Output
+from vitrail.errors import EnvironmentFault, UsageError, VitrailError, nearest
+
+
+class Verb(NamedTuple):
+    """A module with `app`, its parser; whether it takes the settings of a run; one line for --help."""
+
+    module: str
+    takes_settings: bool
+    summary: str
+
+
+VERBS = {
+    "train": Verb("vitrail.cli.train", True, "train a classifier on a folder of pictures"),
+    "eval": Verb("vitrail.cli.evaluate", False, "measure a classifier on labelled pictures"),
+    "predict": Verb("vitrail.cli.predict", False, "classify pictures"),
+    "report": Verb("vitrail.cli.report", False, "one page about a run: curves, confusion, mistakes"),
+    "data": Verb("vitrail.cli.data", False, "check, split, show or get pictures"),
+    "models": Verb("vitrail.cli.models", False, "architectures: parameters, multiply-adds, tokens"),
+    "lr-find": Verb("vitrail.cli.lr_find", True, "suggest a learning rate from a short sweep"),
+    "doctor": Verb("vitrail.cli.doctor", False, "this machine: versions, memory, what it can train"),
+}
+GLOBAL = {
+    "--json": "one JSON document on stdout and nothing else there (train: JSON lines, the last is the result)",
+    "-q, --quiet": "results and errors only",
+    "-v, --verbose": "more detail; a traceback with an error",
+    "--no-color": "no colour, no bars (also NO_COLOR, TERM=dumb, no terminal)",
+    "--version": "the version of vitrail",
+    "-h, --help": "this text, or that of a verb",
+}
+SWITCHES = {
+    "--json": "json", "-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose", "--no-color": "no_color",
+}  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    for stream in (sys.stdout, sys.stderr):  # a name that is no text must not end a command
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    output, tokens = take_global(sys.argv[1:] if argv is None else argv)
+    try:
+        return dispatch(tokens, output)
+    except VitrailError as fault:
+        return output.error(fault)
+    except KeyboardInterrupt:
+        output.note("interrupted")
+        return 130
+    except BrokenPipeError:  # whoever read our output has gone: nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:  # the last boundary: everything a user sees has a code
+        fault = environment_fault(error) or internal(error)
+        fault.__cause__ = error
+        return output.error(fault)
+
+
+def take_global(argv: Sequence[str]) -> tuple[Output, list[str]]:
+    """The global options, wherever they stand before `--`, and the other words."""
+    end = list(argv).index("--") if "--" in argv else len(argv)
+    switched = {SWITCHES[word]: True for word in argv[:end] if word in SWITCHES}
+    return Output(**switched), [word for word in argv[:end] if word not in SWITCHES] + list(argv[end:])
+
+
+def dispatch(tokens: Sequence[str], output: Output) -> int:
+    """Call the verb that `tokens` name. Raises UsageError VIT-211 where there is none."""
+    if "--version" in tokens:
+        output.result({"version": version("vitrail")}, [f"vitrail {version('vitrail')}"])
+        return 0
+    if not tokens or tokens[0] in ("-h", "--help", "help"):
+        output.result({"verbs": {name: verb.summary for name, verb in VERBS.items()}}, help_lines())
+        return 0
+    name = tokens[0]
+    if name not in VERBS:
+        kind = "option" if name.startswith("-") else "verb"
+        hint = "All verbs: vitrail --help"
+        raise UsageError("VIT-211", f"unknown {kind} {name}. {nearest(name, VERBS)}", hint=hint)
+    return call(VERBS[name], tokens[1:], output)
+
+
+def call(verb: Verb, tokens: Sequence[str], output: Output) -> int:
+    """Parse and run one verb; its exit code."""
+    from vitrail.cli.arguments import bind, option_names
+
+    app = importlib.import_module(verb.module).app
+    settings: dict[str, str] = {}
+    if verb.takes_settings:
+        from vitrail.cli.settings import take_settings
+
+        settings, tokens = take_settings(tokens, option_names(app))
+    code = bind(app, tokens, {"output": output, "settings": settings})()
+    return code if isinstance(code, int) else 0
+
+
+def help_lines() -> list[str]:
+    """The text of `vitrail --help`."""
+    width = max(map(len, [*VERBS, *GLOBAL]))
+    return [
+        "Usage: vitrail VERB [OPTIONS]",
+        "",
+        "Train, measure and use Vision Transformer image classifiers.",
+        "",
+        "Verbs:",
+        *(f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items()),
+        "",
+        "Options everywhere:",
+        *(f"  {name:<{width}}  {summary}" for name, summary in GLOBAL.items()),
+        "",
+        "Start: vitrail train builtin:digits      One verb: vitrail train --help",
+    ]
+
+
+def environment_fault(error: Exception) -> EnvironmentFault | None:
+    """What the machine lacks, where that is what `error` says."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    no_memory = type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
+    if isinstance(error, MemoryError) or no_memory:
+        hint = "Try a smaller --batch-size, --image-size or model; vitrail doctor shows what fits."
+        return EnvironmentFault("VIT-503", f"memory is used up: {text}", hint=hint)
+    if not isinstance(error, OSError):
+        return None
+    where = str(error.filename) if error.filename else "a file"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return EnvironmentFault(
+            "VIT-521",
+            f"{where} cannot be written: {error.strerror}.",
+            hint="Make room, or write to another disk with --out",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return EnvironmentFault(
+            "VIT-522",
+            f"{where} cannot be used: {error.strerror}.",
+            hint="Check who owns it and whether it may be written, or choose another place with --out",
+        )
+    return None
+
+
+def internal(error: Exception) -> VitrailError:
+    """VIT-100: a fault of ours."""
+    text = str(error).splitlines()[0] if str(error) else ""
+    return VitrailError(
+        "VIT-100",
+        f"internal error {type(error).__name__}: {text}",
+        hint="This is a fault of vitrail: please report it with the output of the same command and -v",
+    )

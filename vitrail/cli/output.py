@@ -1,0 +1,119 @@
+"""Where a verb's words go: results to stdout, messages to stderr, one JSON document with --json.
+
+No colour and no bars unless stdout is a terminal that wants them (--no-color, NO_COLOR, TERM=dumb).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitrail.errors import VitrailError
+
+RED, YELLOW, DIM, RESET = "\x1b[1;31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
+
+
+@dataclass(frozen=True)
+class Output:
+    """The global options, and the two streams behind them."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    no_color: bool = False
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether stdout is a terminal that shows colour and bars."""
+        dull = self.no_color or bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+        return sys.stdout.isatty() and not dull and not self.json
+
+    def line(self, text: str = "") -> None:
+        """A line of the result on stdout; nothing with --json, where `document` speaks."""
+        if not self.json:
+            print(printable(text), flush=True)  # noqa: T201
+
+    def note(self, text: str) -> None:
+        """A message on stderr; silent with -q."""
+        if not self.quiet:
+            print(self.paint(YELLOW, printable(text)), file=sys.stderr, flush=True)  # noqa: T201
+
+    def document(self, value: object) -> None:
+        """One JSON document, on one line of stdout."""
+        print(json.dumps(plain(value), ensure_ascii=True, allow_nan=False), flush=True)  # noqa: T201
+
+    def result(self, record: object, lines: Sequence[str]) -> None:
+        """What a verb found: `record` with --json, else `lines`."""
+        if self.json:
+            self.document(record)
+        for line in () if self.json else lines:
+            self.line(line)
+
+    def error(self, fault: VitrailError) -> int:
+        """Say what was wrong, on stderr (and as JSON on stdout with --json); its exit code."""
+        text = f"{fault.message}" + (f"\n{fault.hint}" if fault.hint else "")
+        label = self.paint(RED, f"error {fault.code}:")
+        print(f"{label} {printable(text)}", file=sys.stderr, flush=True)  # noqa: T201
+        if self.json:
+            names = ("code", "message", "hint", "exit_code")
+            self.document({name: getattr(fault, name) for name in names})
+        if self.verbose:
+            trace = "".join(traceback.format_exception(fault))
+            print(printable(trace), file=sys.stderr, flush=True)  # noqa: T201
+        return fault.exit_code
+
+    def paint(self, style: str, text: str) -> str:
+        """`text` in a colour where stdout and stderr are terminals that want it."""
+        return f"{style}{text}{RESET}" if self.is_terminal and sys.stderr.isatty() else text
+
+
+def printable(text: str) -> str:
+    """`text` with control characters of file and class names written out, so that none reaches a terminal."""
+    return "".join(
+        char if char >= " " and not "\x7f" <= char <= "\x9f" or char in "\n\t" else f"\\x{ord(char):02x}"
+        for char in text
+    )
+
+
+def plain(value: object) -> Any:
+    """`value` as JSON has it: paths as text, arrays as lists, dataclasses as objects, NaN as null."""
+    if isinstance(value, str | int | bool) or value is None:
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence | Set):
+        return [plain(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, Path):
+        return str(value)
+    return plain(value.tolist())  # type: ignore[attr-defined]  # numpy arrays and scalars
+
+
+def table(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
+    """Rows of cells as aligned lines; the first `left` columns to the left, numbers to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column < left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a file that must not exist yet; folders above it are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("x", encoding="utf-8", newline="") as file:
+        file.write(text)

@@ -1,0 +1,230 @@
+"""`vitrail train DATA`: train a classifier into a new run directory, or continue one.
+
+`--resume RUN` continues a run bit for bit and takes no other option: what a run is stands in its folder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from vitrail.cli.arguments import app_of
+from vitrail.cli.output import Output
+from vitrail.cli.settings import Layer, layers_of
+from vitrail.config import SHORT
+from vitrail.errors import UsageError
+
+if TYPE_CHECKING:
+    from vitrail.training.plan import Plan
+
+app = app_of("vitrail train")
+app.help_epilogue = (
+    "Any other setting: --SECTION.NAME VALUE, for instance --optim.weight-decay 0.05 or --model.depth 6. "
+    "All of them with their values: vitrail train DATA --print-config"
+)
+EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+Given = Annotated[Any, Parameter(parse=False)]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings named most often. Values are text here; vitrail.config checks them."""
+
+    model: str | None = None
+    """Size and patch: vit_s16, ViT-B/16, auto. All: vitrail models."""
+    recipe: str | None = None
+    """A complete set of settings to start from, for instance small.scratch."""
+    epochs: str | None = None
+    """Length of the run in passes over the training pictures."""
+    steps: str | None = None
+    """Length of the run in updates."""
+    time_limit: str | None = None
+    """Length of the run in time: 90s, 10m, 1.5h."""
+    batch_size: str | None = None
+    """Pictures an update, or auto."""
+    lr: str | None = None
+    """Peak learning rate."""
+    image_size: str | None = None
+    """Pixels: 64, or 64x48 (height first), or auto."""
+    augment: str | None = None
+    """Policy: none, randaugment, trivialaugment, three_augment."""
+    freeze: str | None = None
+    """Which part is not trained: none, body."""
+    precision: str | None = None
+    """auto, float32, bfloat16."""
+    device: str | None = None
+    """auto, cpu, cuda, cuda:1, mps."""
+    workers: str | None = None
+    """Processes that decode pictures, or auto."""
+    seed: str | None = None
+    """Seed of everything random."""
+    patience: str | None = None
+    """Evaluations without a better val/loss before stopping; 0: never."""
+    save_every: str | None = None
+    """Time between checkpoints: 90s, 10m."""
+    val_fraction: str | None = None
+    """Share of the training pictures held out when there is no val folder."""
+    on_bad_file: str | None = None
+    """Pictures that cannot be decoded: stop, skip."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where the run starts from and where it goes."""
+
+    resume: Path | None = None
+    """Continue this run, bit for bit; takes no other option."""
+    from_: Annotated[str | None, Parameter(name="--from")] = None
+    """Start a new run from the weights of a model (not in this version)."""
+    config: Path | None = None
+    """Settings in a TOML file."""
+    out: Path | None = None
+    """Folder of runs. Default: runs"""
+    name: str | None = None
+    """Name of the run. Default: made from the data, with a number."""
+
+
+@app.default
+def train(
+    data: str | None = None,
+    /,
+    *,
+    options: Settings | None = None,
+    start: Start | None = None,
+    print_config: Annotated[bool, Parameter(negative=())] = False,
+    dry_run: Annotated[bool, Parameter(negative=())] = False,
+    output: Given,
+    settings: Given,
+) -> int:
+    """Train a classifier.
+
+    Parameters
+    ----------
+    data
+        A folder photos/CLASS/*.jpg, a folder with train/ val/ test/, a CSV path,label[,split], IDX or CIFAR files, an .npz,
+        or builtin:digits.
+    print_config
+        Print every setting with its value and where it came from, as TOML, and stop.
+    dry_run
+        Resolve everything, show the plan, and stop before the first step.
+    """
+    start, options = start or Start(), options or Settings()
+    given = {item.name: getattr(options, item.name) for item in fields(options)}
+    command = merge({key: value for key, value in given.items() if value is not None}, settings)
+    if start.resume is not None:
+        others = [data and "DATA", *command, start.from_ and "from", start.config and "config", start.out and "out"]
+        others += [start.name and "name", print_config and "print-config", dry_run and "dry-run"]
+        return resume(start.resume, [str(word) for word in others if word], output)
+    if start.from_ is not None:
+        raise UsageError(
+            "VIT-204",
+            f"--from {start.from_}: starting from the weights of a model is not in this version.",
+            hint="Train from scratch: leave --from out. To continue a run: vitrail train --resume RUN",
+        )
+    layers = layers_of(data, start.config, command)
+    if not any(layer.get("data.path") for _, layer in layers):
+        raise UsageError("VIT-201", "DATA is missing: what to train on.", hint="For instance: vitrail train builtin:digits")
+    if print_config or dry_run:
+        return show_plan(layers, output, dry_run=dry_run)
+    return start_run(layers, start, output)
+
+
+def merge(short: dict[str, str], dotted: dict[str, str]) -> dict[str, str]:
+    """Settings given by short and by dotted options. Raises UsageError VIT-203 where both name one setting."""
+    for name in short:
+        if SHORT.get(name) in dotted:
+            pair = f"--{name.replace('_', '-')} and --{SHORT[name].replace('_', '-')}"
+            raise UsageError("VIT-203", f"{pair} are the same setting.", hint="Keep one of them.")
+    return short | dotted
+
+
+def reporter_for(output: Output) -> Any:
+    """JSON lines with --json, else a table for people."""
+    from vitrail.cli.console import ConsoleReporter, JsonReporter
+
+    return JsonReporter(output) if output.json else ConsoleReporter(output)
+
+
+def start_run(layers: list[Layer], start: Start, output: Output) -> int:
+    """Train a new run; its exit code."""
+    import shlex
+    import sys
+
+    from vitrail.training import loop
+
+    command = shlex.join(["vitrail", *sys.argv[1:]])
+    result = loop.train(
+        layers, runs_dir=start.out or Path("runs"), name=start.name, command=command, reporter=reporter_for(output)
+    )
+    return EXIT_CODES.get(result.stopped or "", 0)
+
+
+def resume(run_dir: Path, others: list[str], output: Output) -> int:
+    """Continue a run; its exit code. Raises UsageError VIT-203 where other options are given."""
+    if others:
+        names = ", ".join(word if word.isupper() else "--" + word.replace("_", "-") for word in others)
+        raise UsageError(
+            "VIT-203",
+            f"--resume {run_dir} continues a run as it is and takes no other option; got {names}.",
+            hint=f"Continue it: vitrail train --resume {run_dir}\nFor other settings start a new run under another --name",
+        )
+    from vitrail.training import loop
+
+    result = loop.resume(run_dir, reporter=reporter_for(output))
+    return EXIT_CODES.get(result.stopped or "", 0)
+
+
+def show_plan(layers: list[Layer], output: Output, *, dry_run: bool) -> int:
+    """Print what a run would be: the choices made for --dry-run, every setting as TOML for --print-config."""
+    from vitrail.training.plan import plan_run
+
+    plan = plan_run(layers)
+    if dry_run:
+        choices = [{"key": key, "value": value, "why": why} for key, value, why in plan.choices]
+        output.result({"choices": choices, "settings": settings_record(plan)}, plan_lines(plan))
+        output.note("dry run: nothing was trained or written")
+    else:
+        output.result(settings_record(plan), config_lines(plan))
+    return 0
+
+
+def settings_record(plan: Plan) -> dict[str, dict[str, object]]:
+    """Every resolved setting: {key: {"value", "source"}}."""
+    from vitrail.config import flatten
+
+    flat = flatten(plan.config)
+    return {key: {"value": value, "source": plan.sources.get(key, "built-in")} for key, value in flat.items()}
+
+
+def config_lines(plan: Plan) -> list[str]:
+    """Every resolved setting as a line of TOML with its source as a comment."""
+    from vitrail.config import flatten, to_toml
+
+    flat = flatten(plan.config)
+    keys = [key for key in flat if "." not in key] + [key for key in flat if "." in key]
+    lines, section = [], ""
+    texts = [line for line in to_toml(plan.config).splitlines() if " = " in line]
+    for key, text in zip(sorted_as_toml(keys), texts, strict=True):
+        table = key.split(".")[0] if "." in key else ""
+        if table != section:
+            lines += ["", f"[{table}]"]
+            section = table
+        lines.append(f"{text:<40}  # {plan.sources.get(key, 'built-in')}")
+    return lines
+
+
+def sorted_as_toml(keys: list[str]) -> list[str]:
+    """`keys` in the order in which to_toml writes them: one table after the other."""
+    tables = list(dict.fromkeys(key.split(".")[0] if "." in key else "" for key in keys))
+    return [key for table in tables for key in keys if (key.split(".")[0] if "." in key else "") == table]
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """What was chosen for this run and why, one line each."""
+    width = max((len(key) for key, _, _ in plan.choices), default=0)
+    return [f"{key:<{width}}  {value}" + (f"  ({why})" if why else "") for key, value, why in plan.choices]
