@@ -1,0 +1,66 @@
+"""What a configuration costs, by formula: parameters, multiply-adds, memory. No torch, no model built.
+
+D width, M mlp_dim, N tokens with prefix, P patches, L depth, K classes, R features entering the head. The constants of
+google-research/vision_transformer `models_test.py` and timm's profiler are the tests (spec 1.2).
+"""
+
+from __future__ import annotations
+
+from vitrail.models.configs import ViTConfig
+
+
+def parameters(config: ViTConfig) -> int:
+    """Trainable numbers of the model."""
+    c, D = config, config.width
+    total = c.channels * c.patch_size[0] * c.patch_size[1] * D + (
+        0 if c.pre_norm else D
+    )  # patch embedding
+    total += c.num_prefix * D + _posemb_parameters(c)
+    total += c.depth * _block_parameters(c)
+    total += 2 * D * (2 if c.pre_norm else 1)  # final norm, and the one before the blocks
+    if c.pool == "map":
+        total += D + 4 * (D * D + D) + 2 * D + _mlp_parameters(D, c.mlp_dim)
+    if c.representation_size:
+        total += D * c.representation_size + c.representation_size
+    if c.num_classes:
+        total += (c.num_features + 1) * c.num_classes * (2 if c.distillation_token else 1)
+    return total
+
+
+def _posemb_parameters(c: ViTConfig) -> int:
+    if c.posemb == "learned":
+        return c.posemb_rows * c.width
+    return sum(c.grid) * (c.width // 2) if c.posemb == "learned_2d" else 0
+
+
+def _block_parameters(c: ViTConfig) -> int:
+    D, M = c.width, c.mlp_dim
+    total = 2 * 2 * D + 4 * (D * D + D)  # two norms; q, k, v and out
+    total += D * 2 * M + 2 * M + M * D + D if c.mlp == "swiglu" else _mlp_parameters(D, M)
+    total += 2 * D if c.layer_scale is not None else 0
+    total += 2 * 2 * c.head_dim if c.qk_norm else 0
+    if c.posemb == "relative":
+        h, w = c.grid
+        total += ((2 * h - 1) * (2 * w - 1) + (3 if c.num_prefix else 0)) * c.head_dim
+    return total
+
+
+def _mlp_parameters(D: int, M: int) -> int:
+    return D * M + M + M * D + D
+
+
+def macs(config: ViTConfig) -> int:
+    """Multiply-adds of one image's forward pass: patch embedding, blocks, pooling, head.
+
+    Norms, softmax, GELU and additions are left out, as in timm's profiler and most papers, whose "GFLOPs" are this number.
+    """
+    c, D, N, M = config, config.width, config.num_tokens, config.mlp_dim
+    total = c.num_patches * c.channels * c.patch_size[0] * c.patch_size[1] * D
+    block = N * 4 * D * D + 2 * N * N * D + N * (3 if c.mlp == "swiglu" else 2) * D * M
+    block += N * N * D if c.posemb == "relative" else 0
+    total += c.depth * block
+    if c.pool == "map":
+        total += 2 * D * D + 2 * N * D * D + 2 * N * D + 2 * D * M
+    if c.representation_size:
+        total += D * c.representation_size
+    return total + c.num_features * c.num_classes * (2 if c.distillation_token else 1)

@@ -1,0 +1,68 @@
+"""From a name or a configuration to a model with its initial values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from vitrail.errors import UsageError
+from vitrail.models.configs import ViTConfig, resolve_model
+from vitrail.models.init import initial_value
+from vitrail.models.vit import ViT
+
+
+def create_model(
+    model: str | ViTConfig,
+    *,
+    num_classes: int | None = None,
+    image_size: tuple[int, int] | int | None = None,
+    channels: int = 3,
+    seed: int = 0,
+    **overrides: Any,
+) -> ViT:
+    """A plain module, on the CPU in float32 and in training mode: `create_model("vit_b16", num_classes=10)(images)`.
+
+    model: a name as "vit_b16" or "ViT-B/16" with fields of ViTConfig to replace, or a whole ViTConfig. num_classes of a
+    named model defaults to 1000. The same seed gives the same values on every machine; torch's generator is left alone.
+    Raises UsageError: VIT-211, VIT-214, VIT-221, VIT-222 as `resolve_model`; VIT-225 when a configuration comes with changes.
+    """
+    if isinstance(model, ViTConfig):
+        changed = sorted(overrides) + (["num_classes"] if num_classes is not None else [])
+        changed += (["image_size"] if image_size is not None else []) + (
+            ["channels"] if channels != 3 else []
+        )
+        if changed:
+            raise UsageError(
+                "VIT-225",
+                f"create_model got a whole ViTConfig and also {', '.join(changed)}",
+                hint="Put them into the configuration: ViTConfig(**{**config.model_dump(), ...}).",
+            )
+        config = model
+    else:
+        classes = 1000 if num_classes is None else num_classes
+        config = resolve_model(
+            model,
+            num_classes=classes,
+            image_size=image_size,
+            channels=channels,
+            overrides=overrides,
+        )
+    network = build(config)
+    initialise(network, seed)
+    return network
+
+
+def build(config: ViTConfig) -> ViT:
+    """The module with its parameters on the meta device: shapes and names without memory; fixed tables are real."""
+    with torch.device("meta"):
+        return ViT(config)
+
+
+def initialise(model: ViT, seed: int) -> None:
+    """Sets every parameter to its initial value (`init.py`), also those of a model on the meta device."""
+    values = {
+        name: initial_value(name, value.shape, model.config, seed)
+        for name, value in model.named_parameters()
+    }
+    model.load_state_dict(values, strict=True, assign=True)

@@ -1,0 +1,224 @@
+"""Layers of a Vision Transformer block. Parameter names are timm's, so that its files load without renaming.
+
+Source: arXiv 2010.11929 section 3.1, equations 2 and 3, and appendix A for attention; options as noted. Shapes: B batch, N
+tokens with prefix, D width, M mlp_dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitrail.models.configs import ViTConfig
+from vitrail.models.posemb import RelativeBias, rotate
+from vitrail.models.tap import Tap
+
+GELU: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,  # x Phi(x) by erf: timm, torchvision, Hugging Face, DeiT, DINOv2
+    "gelu_tanh": lambda x: F.gelu(
+        x, approximate="tanh"
+    ),  # Flax's default: Google's ViT and big_vision
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),  # OpenAI CLIP
+}
+
+
+def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
+    """Stochastic depth (arXiv 1603.09382): zeroes whole examples of x: (B, ...), and scales the rest by 1 / (1 - rate)."""
+    if not training or rate == 0:
+        return x
+    shape = (x.shape[0],) + (1,) * (x.ndim - 1)
+    return x * x.new_empty(shape).bernoulli_(1 - rate).div_(1 - rate)
+
+
+class PatchEmbed(nn.Module):
+    """Equation 1: patches (C, P, P), row by row, times a matrix. Kept as a convolution's kernel, computed as a product.
+
+    A convolution with equal kernel and stride is this product; on CPU it takes four times as long.
+    """
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.patch_size = config.patch_size
+        self.proj = nn.Conv2d(
+            config.channels,
+            config.width,
+            config.patch_size,
+            config.patch_size,
+            bias=not config.pre_norm,
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: (B, C, H, W). Returns (B, P, D), patches in row-major order."""
+        return F.linear(
+            patchify(images, self.patch_size), self.proj.weight.flatten(1), self.proj.bias
+        )
+
+
+def patchify(images: Tensor, patch_size: tuple[int, int]) -> Tensor:
+    """images: (B, C, H, W). Returns (B, P, C*ph*pw), patches in row-major order."""
+    B, C, H, W = images.shape
+    ph, pw = patch_size
+    patches = images.reshape(B, C, H // ph, ph, W // pw, pw).permute(
+        0, 2, 4, 1, 3, 5
+    )  # (B, h, w, C, ph, pw)
+    return patches.reshape(B, (H // ph) * (W // pw), C * ph * pw)
+
+
+def unpatchify(patches: Tensor, image_size: tuple[int, int], patch_size: tuple[int, int]) -> Tensor:
+    """Inverse of `patchify`. patches: (B, P, C*ph*pw). Returns (B, C, H, W)."""
+    H, W = image_size
+    ph, pw = patch_size
+    B, _, columns = patches.shape
+    pixels = patches.reshape(B, H // ph, W // pw, columns // (ph * pw), ph, pw).permute(
+        0, 3, 1, 4, 2, 5
+    )
+    return pixels.reshape(B, columns // (ph * pw), H, W)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention (appendix A, equations 5 to 8): q, k, v in one matrix, scale 1 / sqrt(head_dim)."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        width, head_dim = config.width, config.head_dim
+        self.num_heads = config.num_heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.q_norm = nn.LayerNorm(head_dim, eps=config.ln_eps) if config.qk_norm else None
+        self.k_norm = nn.LayerNorm(head_dim, eps=config.ln_eps) if config.qk_norm else None
+        is_relative = config.posemb == "relative"
+        self.relative = (
+            RelativeBias(config.grid, config.num_prefix, head_dim) if is_relative else None
+        )
+        self.proj = nn.Linear(width, width)
+        self.dropout = config.dropout
+
+    def forward(self, x: Tensor, rope: Tensor | None, tap: Tap | None, name: str) -> Tensor:
+        """x: (B, N, D); rope: (2, P, head_dim) or None. Returns (B, N, D)."""
+        B, N, D = x.shape
+        q, k, v = (
+            self.qkv(x).view(B, N, 3, self.num_heads, D // self.num_heads).unbind(2)
+        )  # (B, N, heads, head_dim)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)
+        if rope is not None:
+            q, k = rotate(q, rope), rotate(k, rope)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, heads, N, head_dim)
+        bias = None if self.relative is None else self.relative(q).to(q.dtype)
+        mixed = attend(q, k, v, bias, tap, f"{name}/attention")
+        mixed = mixed.transpose(1, 2).reshape(B, N, D)
+        return F.dropout(self.proj(mixed), self.dropout, self.training)
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tap: Tap | None, name: str
+) -> Tensor:
+    """softmax(q k^T / sqrt(head_dim) + bias) v; q, k, v: (B, heads, N, head_dim). With a tap the softmax is kept."""
+    if tap is None or name not in tap.asked:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    weights = (logits if bias is None else logits + bias).softmax(dim=-1)  # (B, heads, N, N)
+    tap.write(name, weights)
+    return weights @ v
+
+
+class Mlp(nn.Module):
+    """Two dense layers with GELU (section 3.1); dropout after both (appendix B.1)."""
+
+    def __init__(self, width: int, mlp_dim: int, gelu: str, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, mlp_dim)
+        self.fc2 = nn.Linear(mlp_dim, width)
+        self.gelu, self.dropout = GELU[gelu], dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, N, D). Returns (B, N, D)."""
+        x = F.dropout(self.gelu(self.fc1(x)), self.dropout, self.training)  # (B, N, M)
+        return F.dropout(self.fc2(x), self.dropout, self.training)
+
+
+class SwiGlu(nn.Module):
+    """silu(a) * b with a, b = fc1(x) in halves (arXiv 2002.05202), packed as in DINOv2's w12 and timm's fc1."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.width, 2 * config.mlp_dim)
+        self.fc2 = nn.Linear(config.mlp_dim, config.width)
+        self.dropout = config.dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, N, D). Returns (B, N, D)."""
+        gate, value = self.fc1(x).chunk(2, dim=-1)  # each (B, N, M)
+        x = F.dropout(F.silu(gate) * value, self.dropout, self.training)
+        return F.dropout(self.fc2(x), self.dropout, self.training)
+
+
+class LayerScale(nn.Module):
+    """A factor per channel on a residual branch (CaiT, arXiv 2103.17239)."""
+
+    def __init__(self, width: int, value: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((width,), value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, N, D). Returns (B, N, D)."""
+        return x * self.gamma
+
+
+class Block(nn.Module):
+    """Equations 2 and 3: x + MSA(LN(x)), then x + MLP(LN(x)). `index` counts from 0."""
+
+    def __init__(self, config: ViTConfig, index: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.width, eps=config.ln_eps)
+        self.attn = Attention(config)
+        self.norm2 = nn.LayerNorm(config.width, eps=config.ln_eps)
+        is_swiglu = config.mlp == "swiglu"
+        self.mlp = (
+            SwiGlu(config)
+            if is_swiglu
+            else Mlp(config.width, config.mlp_dim, config.gelu, config.dropout)
+        )
+        scale = config.layer_scale
+        self.ls1 = nn.Identity() if scale is None else LayerScale(config.width, scale)
+        self.ls2 = nn.Identity() if scale is None else LayerScale(config.width, scale)
+        is_linear = config.drop_path_schedule == "linear"
+        self.drop_path = config.drop_path * (index / max(1, config.depth - 1) if is_linear else 1)
+        self.name = f"block{index:02d}"
+
+    def forward(self, x: Tensor, rope: Tensor | None = None, tap: Tap | None = None) -> Tensor:
+        """x: (B, N, D). Returns (B, N, D)."""
+        branch = self.ls1(self.attn(self.norm1(x), rope, tap, self.name))
+        x = x + drop_path(branch, self.drop_path, self.training)
+        x = x + drop_path(self.ls2(self.mlp(self.norm2(x))), self.drop_path, self.training)
+        if tap is not None:
+            tap.write(f"{self.name}/output", x)
+        return x
+
+
+class MapHead(nn.Module):
+    """Attention pooling of big_vision (`MAPHead`): y = MHA(probe, x); y + MLP(LN(y)). No residual around the attention."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.num_heads = config.num_heads
+        self.latent = nn.Parameter(torch.zeros(1, 1, width))
+        self.q = nn.Linear(width, width)
+        self.kv = nn.Linear(width, 2 * width)
+        self.proj = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width, eps=config.ln_eps)
+        self.mlp = Mlp(width, config.mlp_dim, config.gelu)
+
+    def forward(self, x: Tensor, tap: Tap | None) -> Tensor:
+        """x: (B, N, D). Returns (B, D)."""
+        B, N, D = x.shape
+        q = self.q(self.latent).view(1, 1, self.num_heads, -1).transpose(1, 2).expand(B, -1, -1, -1)
+        k, v = (
+            self.kv(x).view(B, N, 2, self.num_heads, -1).unbind(2)
+        )  # each (B, N, heads, head_dim)
+        pooled = attend(q, k.transpose(1, 2), v.transpose(1, 2), None, tap, "pool/attention")
+        pooled = self.proj(pooled.transpose(1, 2).reshape(B, 1, D))
+        return (pooled + self.mlp(self.norm(pooled)))[:, 0]  # (B, D)

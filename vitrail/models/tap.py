@@ -1,0 +1,50 @@
+"""Reading intermediates out of a forward pass, without hooks.
+
+`model(images, tap={})` fills the dict with every intermediate by name; `tap={"block03/attention": None}` asks for the named
+ones only, so that memory stays bounded. What is not asked for takes the fused path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from vitrail.errors import UsageError, nearest
+from vitrail.models.configs import ViTConfig
+
+TapDict = dict[str, Tensor | None]
+
+
+def tap_names(config: ViTConfig) -> list[str]:
+    """Every intermediate of a model, in the order of computation.
+
+    patches (B, P, D) before posemb; embedded (B, N, D) into the first block; per block attention (B, heads, N, N) after the
+    softmax and output (B, N, D); tokens (B, N, D) after the final norm; pool/attention (B, heads, 1, N) of pool="map";
+    pooled (B, D); pre_logits (B, R); logits (B, K). Prefix tokens come first: cls, dist, registers.
+    """
+    names = ["patches", "embedded"]
+    for index in range(config.depth):
+        names += [f"block{index:02d}/attention", f"block{index:02d}/output"]
+    names += (
+        ["tokens"] + (["pool/attention"] if config.pool == "map" else []) + ["pooled", "pre_logits"]
+    )
+    return names + (["logits"] if config.num_classes else [])
+
+
+class Tap:
+    """Where layers write their intermediates: the caller's dict, and the names it asks for."""
+
+    def __init__(self, store: TapDict, names: Sequence[str]) -> None:
+        """store: empty for all of `names`, or with some of them as keys. Raises UsageError VIT-223 for another name."""
+        unknown = sorted(set(store) - set(names))
+        if unknown:
+            message = f"tap asks for {unknown[0]!r}, which this model does not have. {nearest(unknown[0], names)}"
+            raise UsageError("VIT-223", message)
+        self.store = store
+        self.asked = frozenset(store or names)
+
+    def write(self, name: str, value: Tensor) -> None:
+        """Keeps `value`, attached to the graph, where `name` is asked for."""
+        if name in self.asked:
+            self.store[name] = value

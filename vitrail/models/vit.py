@@ -1,0 +1,176 @@
+"""The Vision Transformer (arXiv 2010.11929, figure 1 and section 3.1) with every option of `ViTConfig`.
+
+One forward path: patches -> tokens with position and prefix -> blocks -> final norm -> pool -> pre_logits -> head. Build it
+with `create_model`, which also sets the initial values; `ViT(config)` alone leaves torch's.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vitrail.errors import UsageError
+from vitrail.models.configs import ViTConfig
+from vitrail.models.layers import Block, MapHead, PatchEmbed
+from vitrail.models.posemb import rope_2d, sincos_2d
+from vitrail.models.tap import Tap, TapDict, tap_names
+
+
+class ViT(nn.Module):
+    """Images to logits. `checkpoint_activations = True` recomputes each block in the backward pass to save memory."""
+
+    pos_embed_fixed: Tensor
+    rope: Tensor
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.checkpoint_activations = False
+        width = config.width
+        self.patch_embed = PatchEmbed(config)
+        if config.pool == "cls":
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        if config.distillation_token:
+            self.dist_token = nn.Parameter(torch.zeros(1, 1, width))
+        if config.num_registers:
+            self.reg_token = nn.Parameter(torch.zeros(1, config.num_registers, width))
+        self._create_posemb()
+        self.norm_pre = nn.LayerNorm(width, eps=config.ln_eps) if config.pre_norm else nn.Identity()
+        self.blocks = nn.ModuleList(Block(config, index) for index in range(config.depth))
+        self.norm = nn.LayerNorm(width, eps=config.ln_eps)
+        if config.pool == "map":
+            self.attn_pool = MapHead(config)
+        if config.representation_size:
+            self.pre_logits = nn.Linear(width, config.representation_size)
+        if config.num_classes:
+            self.head = nn.Linear(config.num_features, config.num_classes)
+            if config.distillation_token:
+                self.head_dist = nn.Linear(width, config.num_classes)
+
+    def _create_posemb(self) -> None:
+        config, (h, w) = self.config, self.config.grid
+        if config.posemb == "learned":
+            self.pos_embed = nn.Parameter(torch.zeros(1, config.posemb_rows, config.width))
+        elif config.posemb == "learned_2d":
+            self.pos_embed_x = nn.Parameter(torch.zeros(1, w, config.width // 2))
+            self.pos_embed_y = nn.Parameter(torch.zeros(1, h, config.width // 2))
+        elif config.posemb == "sincos_2d":
+            table = (
+                torch.from_numpy(sincos_2d(config.grid, config.width)).float().unsqueeze(0)
+            )  # (1, P, D)
+            self.register_buffer("pos_embed_fixed", table, persistent=False)
+        elif config.posemb == "rope_2d":
+            table = torch.from_numpy(
+                rope_2d(config.grid, config.head_dim)
+            ).float()  # (2, P, head_dim)
+            self.register_buffer("rope", table, persistent=False)
+
+    def forward(self, images: Tensor, *, tap: TapDict | None = None) -> Tensor:
+        """images: (B, C, H, W) float, normalised. Returns logits (B, K), or features (B, R) without a head (num_classes=0).
+
+        With a distillation token: (B, 2, K), cls then dist, in training, and the mean of the two, (B, K), in evaluation.
+        tap: see `tap.py`; a dict that receives intermediates by name.
+        Raises UsageError: VIT-224 other image shape, VIT-223 unknown name in tap.
+        """
+        reader = None if tap is None else Tap(tap, tap_names(self.config))
+        features = self._features(images, reader)
+        if not self.config.num_classes:
+            return features.mean(1) if self.config.distillation_token else features
+        logits = self._head(features)
+        if reader is not None:
+            reader.write("logits", logits)
+        return logits
+
+    def features(self, images: Tensor, *, tap: TapDict | None = None) -> Tensor:
+        """What enters the head. Returns (B, R), R = representation_size or D; with a distillation token the mean of both."""
+        features = self._features(images, None if tap is None else Tap(tap, tap_names(self.config)))
+        return features.mean(1) if self.config.distillation_token else features
+
+    def _features(self, images: Tensor, tap: Tap | None) -> Tensor:
+        """(B, R); with a distillation token (B, 2, D)."""
+        tokens = self.encode(self.embed(images, tap), tap)
+        pooled = self.pool(tokens, tap)
+        features = (
+            torch.tanh(self.pre_logits(pooled)) if self.config.representation_size else pooled
+        )
+        if tap is not None:
+            tap.write("pooled", pooled)
+            tap.write("pre_logits", features)
+        return features
+
+    def _head(self, features: Tensor) -> Tensor:
+        if not self.config.distillation_token:
+            logits: Tensor = self.head(features)  # (B, K)
+            return logits
+        both = torch.stack(
+            [self.head(features[:, 0]), self.head_dist(features[:, 1])], dim=1
+        )  # (B, 2, K)
+        return both if self.training else both.mean(1)
+
+    def embed(self, images: Tensor, tap: Tap | None = None) -> Tensor:
+        """Equation 1 up to the first block. images: (B, C, H, W). Returns (B, N, D)."""
+        expected = (self.config.channels, *self.config.image_size)
+        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
+            raise UsageError(
+                "VIT-224",
+                f"images have shape {tuple(images.shape)}; this model takes (B, C, H, W) = "
+                f"(B, {', '.join(map(str, expected))})",
+                hint="Resize the images or build the model for their size.",
+            )
+        patches = self.patch_embed(images)  # (B, P, D)
+        if tap is not None:
+            tap.write("patches", patches)
+        x = self._with_prefix_and_posemb(patches)  # (B, N, D)
+        x = self.norm_pre(F.dropout(x, self.config.dropout, self.training))
+        if tap is not None:
+            tap.write("embedded", x)
+        return x
+
+    def _with_prefix_and_posemb(self, patches: Tensor) -> Tensor:
+        """(B, P, D) to (B, N, D): position added to cls, dist and patches, then registers in between, which have none."""
+        config = self.config
+        prefix = [self.cls_token] if config.pool == "cls" else []
+        prefix += [self.dist_token] if config.distillation_token else []
+        if config.posemb == "learned":
+            num_rows = len(prefix) if config.posemb_prefix else 0
+            prefix = [
+                token + self.pos_embed[:, i : i + 1] if num_rows else token
+                for i, token in enumerate(prefix)
+            ]
+            patches = patches + self.pos_embed[:, num_rows:]
+        elif config.posemb == "learned_2d":
+            h, w = config.grid
+            x = self.pos_embed_x.unsqueeze(1).expand(-1, h, -1, -1)
+            y = self.pos_embed_y.unsqueeze(2).expand(-1, -1, w, -1)
+            patches = patches + torch.cat([x, y], dim=-1).flatten(1, 2)  # (1, P, D)
+        elif config.posemb == "sincos_2d":
+            patches = patches + self.pos_embed_fixed
+        prefix += [self.reg_token] if config.num_registers else []
+        if not prefix:
+            return patches
+        expanded = [token.expand(patches.shape[0], -1, -1).to(patches.dtype) for token in prefix]
+        return torch.cat([*expanded, patches], dim=1)
+
+    def encode(self, x: Tensor, tap: Tap | None = None) -> Tensor:
+        """Equations 2 to 4: blocks and final norm. x: (B, N, D). Returns (B, N, D)."""
+        rope = self.rope if self.config.posemb == "rope_2d" else None
+        for block in self.blocks:
+            if self.checkpoint_activations and self.training and tap is None:
+                x = checkpoint(block, x, rope, use_reentrant=False)
+            else:
+                x = block(x, rope, tap)
+        x = self.norm(x)
+        if tap is not None:
+            tap.write("tokens", x)
+        return x
+
+    def pool(self, tokens: Tensor, tap: Tap | None = None) -> Tensor:
+        """tokens: (B, N, D). Returns (B, D); with a distillation token (B, 2, D). Registers never enter the mean."""
+        if self.config.pool == "gap":
+            return tokens[:, self.config.num_prefix :].mean(dim=1)
+        if self.config.pool == "map":
+            pooled: Tensor = self.attn_pool(tokens, tap)
+            return pooled
+        return tokens[:, :2] if self.config.distillation_token else tokens[:, 0]
