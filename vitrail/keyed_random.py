@@ -1,0 +1,92 @@
+"""Random numbers that are pure functions of a key: nothing is stored, so nothing has to be saved to resume.
+
+Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC11, section 4.3), written
+in numpy over whole batches and checked against the known answers of Random123. The 128-bit counter holds
+
+    word 0: block number (low 16 bits) and repeat (high 16)    words 1, 2: index of the example    word 3: epoch
+
+and the 64-bit key is a hash of (seed, purpose), so that neighbouring seeds share no stream. Orders of a whole epoch use
+the raw words of numpy's Philox4x64, whose stream numpy guarantees, and a stable sort.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Words = NDArray[np.uint64]  # 32-bit words kept in 64 bits, so that products do not overflow
+
+_MULTIPLY = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_LOW = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
+_ROUNDS = 10
+
+
+def philox4x32(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> list[Words]:
+    """The four random 32-bit words of each counter; the arrays of `counter` broadcast against each other."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(_ROUNDS):
+        first, second = _MULTIPLY[0] * c0, _MULTIPLY[1] * c2
+        c0 = (second >> _HALF) ^ c1 ^ np.uint64(k0)
+        c1 = second & _LOW
+        c2 = (first >> _HALF) ^ c3 ^ np.uint64(k1)
+        c3 = first & _LOW
+        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
+    return [c0, c1, c2, c3]
+
+
+def mix(*numbers: int) -> int:
+    """A seed in [0, 2**63) from several integers of up to 64 bits; every number and its place count."""
+    key = (0, 0)
+    for place, number in enumerate(numbers):
+        words = (number & 0xFFFFFFFF, (number >> 32) & 0xFFFFFFFF, place, len(numbers))
+        c0, c1, c2, c3 = (np.array([word], dtype=np.uint64) for word in words)
+        out = philox4x32((c0, c1, c2, c3), key)
+        key = (int(out[0][0]), int(out[1][0]))
+    return (key[1] << 32 | key[0]) & (2**63 - 1)
+
+
+@lru_cache(maxsize=256)
+def _key(seed: int, purpose: int | str) -> tuple[int, int]:
+    if isinstance(purpose, str):
+        purpose = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little")
+    mixed = mix(seed, purpose)
+    return mixed & 0xFFFFFFFF, mixed >> 32
+
+
+def uniforms(
+    seed: int,
+    purpose: int | str,
+    epoch: int | NDArray[np.int64],
+    indices: NDArray[np.int64],
+    num: int,
+    *,
+    repeat: int | NDArray[np.int64] = 0,
+) -> NDArray[np.float64]:
+    """`num` numbers in [0, 1) a row, multiples of 2**-32; row b is a function of (seed, purpose, epoch, index, repeat).
+
+    `indices` (B,) int64 >= 0; `epoch` and `repeat` one number or (B,), below 2**32 and 2**16. The first columns do
+    not depend on `num`. Returns (B, num).
+    """
+    index = np.asarray(indices).astype(np.uint64)[:, None]  # (B, 1)
+    blocks = np.arange(-(-num // 4), dtype=np.uint64)[None, :]  # (1, num / 4)
+    high = np.broadcast_to(np.asarray(repeat, dtype=np.uint64), (len(index),))[:, None]
+    epochs = np.broadcast_to(np.asarray(epoch, dtype=np.uint64), (len(index),))[:, None]
+    counter = (blocks | high << np.uint64(16), index & _LOW, index >> _HALF, epochs)
+    words = np.stack(philox4x32(counter, _key(seed, purpose)), axis=-1)  # (B, num / 4, 4)
+    return words.reshape(len(index), -1)[:, :num] * 2.0**-32
+
+
+@lru_cache(maxsize=2)
+def permutation(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
+    """The order of `n` things in one epoch, int64 (n,), read-only: the ranks of n keyed 64-bit words."""
+    low, high = _key(seed, "order")
+    words = np.random.Philox(key=high << 32 | low, counter=epoch << 64).random_raw(n)
+    order = np.argsort(words, kind="stable")
+    order.flags.writeable = False
+    return order
