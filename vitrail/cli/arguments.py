@@ -1,7 +1,8 @@
 """From the words of a command line to one function and its arguments.
 
-cyclopts binds the declared options; settings of a run (`--optim.lr 3e-4`) are taken out before it, as text, because their
-one validator is `vitrail.config.TrainConfig`. Whatever is wrong becomes a UsageError with a way out.
+cyclopts binds the declared options; settings of a run (`--optim.lr 3e-4`) are taken out before
+it, as text, because their one validator is `vitrail.config.TrainConfig`. Whatever is wrong becomes a
+UsageError with a way out.
 """
 
 from __future__ import annotations
@@ -41,14 +42,17 @@ def option_names(app: App) -> list[str]:
 
 
 def bind(app: App, tokens: Sequence[str], given: dict[str, Any]) -> Callable[[], object]:
-    """The call that `tokens` ask for; parameters the command line does not fill are taken from `given`.
+    """The call that `tokens` ask for; what the command line does not fill is taken from `given`.
 
-    Raises UsageError VIT-201 (missing or surplus), VIT-202 (bad value), VIT-205 (name=value), VIT-211 (unknown).
+    Raises UsageError VIT-201 (missing, surplus), VIT-202 (bad value), VIT-205 (name=value),
+    VIT-211 (unknown).
     """
     known = option_names(app)
     refuse_assignments(tokens, known)
     try:
-        function, bound, ignored = app.parse_args(list(tokens), exit_on_error=False, print_error=False)
+        function, bound, ignored = app.parse_args(
+            list(tokens), exit_on_error=False, print_error=False
+        )
     except CycloptsError as error:
         raise usage_error(error, app, known) from error
     extra = {name: given[name] for name in ignored}
@@ -74,7 +78,9 @@ def usage_error(error: CycloptsError, app: App, known: Sequence[str]) -> UsageEr
     if isinstance(error, UnknownCommandError):
         word = (error.unused_tokens or ["?"])[0]
         names = [name for name in app if not name.startswith("-")]
-        return UsageError("VIT-211", f"unknown command {word}. {nearest(word, names)}", hint=f"See {usage}")
+        return UsageError(
+            "VIT-211", f"unknown command {word}. {nearest(word, names)}", hint=f"See {usage}"
+        )
     if isinstance(error, UnusedCliTokensError):
         words = " ".join(error.unused_tokens or [])
         return UsageError("VIT-201", f"unexpected argument {words}.", hint=f"See {usage}")
@@ -83,7 +89,9 @@ def usage_error(error: CycloptsError, app: App, known: Sequence[str]) -> UsageEr
         kind = "needs a value" if name.startswith("-") else "is missing"
         return UsageError("VIT-201", f"{name} {kind}.", hint=f"See {usage}")
     if isinstance(error, RepeatArgumentError):
-        return UsageError("VIT-201", f"{error.token.keyword} is given twice.", hint="Keep one of them.")
+        return UsageError(
+            "VIT-201", f"{error.token.keyword} is given twice.", hint="Keep one of them."
+        )
     code = "VIT-202" if isinstance(error, CoercionError) else "VIT-201"
     text = str(error)
     return UsageError(code, text[:1].lower() + text[1:], hint=f"See {usage}")

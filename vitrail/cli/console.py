@@ -1,6 +1,6 @@
-"""What a run says while it trains: a table with a progress line on a terminal, plain lines in a pipe, or JSON lines.
+"""What a run says while it trains: a table with a progress line on a terminal, or JSON lines.
 
-Layout of the table: field.md section 6.4 of the project's notes; one line an evaluation in both cases.
+In a pipe the table is the same text without the progress line: one line an evaluation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 REFRESH_SECS = 0.2
 COLUMNS = (
-    ("epoch", 6), ("train/loss", 10), ("val/loss", 8), ("val/top1", 8), ("lr", 8), ("img/s", 7), ("wait", 5), ("eta", 7),
+    ("epoch", 6), ("train/loss", 10), ("val/loss", 8), ("val/top1", 8),
+    ("lr", 8), ("img/s", 7), ("wait", 5), ("eta", 7),
 )  # fmt: skip
 
 
@@ -38,7 +39,10 @@ class JsonReporter:
         """The resolved settings."""
         choices = [{"key": key, "value": value, "why": why} for key, value, why in plan.choices]
         settings = plan.config.model_dump(mode="json")
-        self.say("plan", {"run_dir": run_dir, "choices": choices, "settings": settings, "sources": plan.sources})
+        self.say(
+            "plan",
+            {"run_dir": run_dir, "choices": choices, "settings": settings, "sources": plan.sources},
+        )
 
     def notice(self, text: str) -> None:
         """One sentence."""
@@ -72,14 +76,19 @@ class ConsoleReporter:
 
         for line in plan_lines(plan):
             self.line(line)
-        self.line(f"run  {run_dir}  (stop any time with Ctrl-C; continue with: vitrail train --resume {run_dir})")
+        self.line(
+            f"run  {run_dir}  (stop any time with Ctrl-C; "
+            f"continue with: vitrail train --resume {run_dir})"
+        )
         if self.output.is_terminal and not self.output.quiet:
             self.bar = progress_line()
 
     def notice(self, text: str) -> None:
         """One sentence, above the progress line."""
         if self.bar:
-            self.bar[0].console.print(printable(text), style="yellow", markup=False, highlight=False)
+            self.bar[0].console.print(
+                printable(text), style="yellow", markup=False, highlight=False
+            )
         else:
             self.output.note(text)
 
@@ -90,7 +99,12 @@ class ConsoleReporter:
         if self.bar and now - self.refreshed >= REFRESH_SECS:
             self.refreshed = now
             bar, task = self.bar
-            bar.update(task, total=record.get("total_steps"), completed=record["step"], description=step_text(record))
+            bar.update(
+                task,
+                total=record.get("total_steps"),
+                completed=record["step"],
+                description=step_text(record),
+            )
             bar.refresh()
 
     def evaluation(self, record: Mapping[str, Any]) -> None:
@@ -113,7 +127,9 @@ class ConsoleReporter:
         if self.output.quiet:
             return
         if self.bar:
-            self.bar[0].console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+            self.bar[0].console.print(
+                printable(text), markup=False, highlight=False, soft_wrap=True
+            )
         else:
             self.output.line(text)
 
@@ -146,8 +162,10 @@ def clock(secs: float | None) -> str:
 def step_text(record: Mapping[str, Any]) -> str:
     """The words beside the bar."""
     return (
-        f"epoch {number(record, 'epoch', '.2f')}  step {record['step']}/{record.get('total_steps', '?')}  "
-        f"loss {number(record, 'train/loss', '.4f')}  {number(record, 'perf/images_per_s', ',.0f')} img/s  "
+        f"epoch {number(record, 'epoch', '.2f')}  "
+        f"step {record['step']}/{record.get('total_steps', '?')}  "
+        f"loss {number(record, 'train/loss', '.4f')}  "
+        f"{number(record, 'perf/images_per_s', ',.0f')} img/s  "
         f"wait {number(record, 'perf/data_wait', '.0%')}  eta {clock(record.get('eta_secs'))}"
     )
 
@@ -180,7 +198,8 @@ def result_lines(result: RunResult) -> list[str]:
         parts.append(f"test/top1 {result.test['top1']:.4f} (95 % {low:.3f}-{high:.3f})")
     lines = [" | ".join(parts)]
     if result.baselines:
-        lines.append("baselines  " + ", ".join(f"{name} {score:.2f}" for name, score in result.baselines.items()))
+        lines.append(
+            "baselines  "
+            + ", ".join(f"{name} {score:.2f}" for name, score in result.baselines.items())
+        )
     return lines + [f"next  {command}" for command in result.next_commands]
-
-

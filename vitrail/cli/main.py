@@ -1,7 +1,8 @@
-"""`vitrail VERB ...`: find the verb, call it, turn what goes wrong into one message and an exit code.
+"""`vitrail VERB ...`: call the verb; what goes wrong becomes one message and an exit code.
 
-Verbs are imported when they are asked for: `vitrail --help` loads neither torch nor a parser. Exit codes: 0 done, 1 internal,
-2 usage, 3 data, 4 model, 5 environment, 6 training failed, 7 gate not met, 130 / 143 interrupted, 141 reader gone.
+Verbs are imported when they are asked for: `vitrail --help` loads neither torch nor a parser.
+Exit codes: 0 done, 1 internal, 2 usage, 3 data, 4 model, 5 environment, 6 training failed,
+7 gate not met, 130 / 143 interrupted, 141 the reader of our output has gone.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from vitrail.errors import EnvironmentFault, UsageError, VitrailError, nearest
 
 
 class Verb(NamedTuple):
-    """A module with `app`, its parser; whether it takes the settings of a run; one line for --help."""
+    """A module with `app`, its parser; whether it takes settings of a run; a line for --help."""
 
     module: str
     takes_settings: bool
@@ -31,14 +32,18 @@ VERBS = {
     "train": Verb("vitrail.cli.train", True, "train a classifier on a folder of pictures"),
     "eval": Verb("vitrail.cli.evaluate", False, "measure a classifier on labelled pictures"),
     "predict": Verb("vitrail.cli.predict", False, "classify pictures"),
-    "report": Verb("vitrail.cli.report", False, "one page about a run: curves, confusion, mistakes"),
+    "report": Verb(
+        "vitrail.cli.report", False, "one page about a run: curves, confusion, mistakes"
+    ),
     "data": Verb("vitrail.cli.data", False, "check, split, show or get pictures"),
     "models": Verb("vitrail.cli.models", False, "architectures: parameters, multiply-adds, tokens"),
     "lr-find": Verb("vitrail.cli.lr_find", True, "suggest a learning rate from a short sweep"),
-    "doctor": Verb("vitrail.cli.doctor", False, "this machine: versions, memory, what it can train"),
+    "doctor": Verb(
+        "vitrail.cli.doctor", False, "this machine: versions, memory, what it can train"
+    ),
 }
 GLOBAL = {
-    "--json": "one JSON document on stdout and nothing else there (train: JSON lines, the last is the result)",
+    "--json": "one JSON document on stdout, nothing else there (train: JSON lines, result last)",
     "-q, --quiet": "results and errors only",
     "-v, --verbose": "more detail; a traceback with an error",
     "--no-color": "no colour, no bars (also NO_COLOR, TERM=dumb, no terminal)",
@@ -46,7 +51,8 @@ GLOBAL = {
     "-h, --help": "this text, or that of a verb",
 }
 SWITCHES = {
-    "--json": "json", "-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose", "--no-color": "no_color",
+    "--json": "json", "-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose",
+    "--no-color": "no_color",
 }  # fmt: skip
 
 
@@ -67,16 +73,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:  # the last boundary: everything a user sees has a code
-        fault = environment_fault(error) or internal(error)
-        fault.__cause__ = error
-        return output.error(fault)
+        ours = environment_fault(error) or internal(error)
+        ours.__cause__ = error
+        return output.error(ours)
 
 
 def take_global(argv: Sequence[str]) -> tuple[Output, list[str]]:
     """The global options, wherever they stand before `--`, and the other words."""
     end = list(argv).index("--") if "--" in argv else len(argv)
     switched = {SWITCHES[word]: True for word in argv[:end] if word in SWITCHES}
-    return Output(**switched), [word for word in argv[:end] if word not in SWITCHES] + list(argv[end:])
+    return Output(**switched), [word for word in argv[:end] if word not in SWITCHES] + list(
+        argv[end:]
+    )
 
 
 def dispatch(tokens: Sequence[str], output: Output) -> int:
@@ -139,15 +147,15 @@ def environment_fault(error: Exception) -> EnvironmentFault | None:
     where = str(error.filename) if error.filename else "a file"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return EnvironmentFault(
-            "VIT-521",
+            "VIT-506",
             f"{where} cannot be written: {error.strerror}.",
             hint="Make room, or write to another disk with --out",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return EnvironmentFault(
-            "VIT-522",
+            "VIT-506",
             f"{where} cannot be used: {error.strerror}.",
-            hint="Check who owns it and whether it may be written, or choose another place with --out",
+            hint="Check who owns it and whether it may be written, or choose another place: --out",
         )
     return None
 
@@ -158,5 +166,5 @@ def internal(error: Exception) -> VitrailError:
     return VitrailError(
         "VIT-100",
         f"internal error {type(error).__name__}: {text}",
-        hint="This is a fault of vitrail: please report it with the output of the same command and -v",
+        hint="A fault of vitrail: please report it with the output of the same command and -v",
     )

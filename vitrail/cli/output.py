@@ -48,7 +48,8 @@ class Output:
 
     def document(self, value: object) -> None:
         """One JSON document, on one line of stdout."""
-        print(json.dumps(plain(value), ensure_ascii=True, allow_nan=False), flush=True)  # noqa: T201
+        text = json.dumps(plain(value), allow_nan=False)
+        print(text, flush=True)  # noqa: T201
 
     def result(self, record: object, lines: Sequence[str]) -> None:
         """What a verb found: `record` with --json, else `lines`."""
@@ -76,15 +77,17 @@ class Output:
 
 
 def printable(text: str) -> str:
-    """`text` with control characters of file and class names written out, so that none reaches a terminal."""
+    """`text` with control characters, of file names for instance, written out: \\x1b."""
     return "".join(
-        char if char >= " " and not "\x7f" <= char <= "\x9f" or char in "\n\t" else f"\\x{ord(char):02x}"
+        char
+        if char >= " " and not "\x7f" <= char <= "\x9f" or char in "\n\t"
+        else f"\\x{ord(char):02x}"
         for char in text
     )
 
 
 def plain(value: object) -> Any:
-    """`value` as JSON has it: paths as text, arrays as lists, dataclasses as objects, NaN as null."""
+    """`value` as JSON has it: paths are text, arrays lists, dataclasses objects, NaN null."""
     if isinstance(value, str | int | bool) or value is None:
         return value
     if isinstance(value, float):
@@ -101,7 +104,7 @@ def plain(value: object) -> Any:
 
 
 def table(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
-    """Rows of cells as aligned lines; the first `left` columns to the left, numbers to the right."""
+    """Rows of cells as aligned lines: the first `left` columns to the left, others to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(

@@ -1,4 +1,4 @@
-"""Settings of a run on the command line: every key of TrainConfig is an option, `--optim.lr 3e-4`, `--ema 0.999`.
+"""Settings of a run as options: every key of TrainConfig, `--optim.lr 3e-4`, `--ema 0.999`.
 
 Values stay text; `vitrail.config` checks them once, with the source of each in its message.
 """
@@ -10,19 +10,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vitrail.cli.arguments import unknown_option
-from vitrail.config import TrainConfig, environment_layer, flatten, known_keys, read_toml
+from vitrail.config import SHORT, TrainConfig, environment_layer, flatten, known_keys, read_toml
 from vitrail.errors import UsageError
 
 Layer = tuple[str, Mapping[str, object]]
-HIDDEN = ("data.path", "recipe")  # given as DATA and --recipe
+HIDDEN = ("data.path",)  # given as DATA
 
 
 def setting_options() -> list[str]:
-    """The options that set one key of TrainConfig, as typed; `--model.FIELD` beside them."""
-    return ["--" + key.replace("_", "-") for key in known_keys() if key not in HIDDEN]
+    """The options that set a key of TrainConfig, long and short; `--model.FIELD` beside them."""
+    return ["--" + key.replace("_", "-") for key in [*known_keys(), *SHORT] if key not in HIDDEN]
 
 
-def take_settings(tokens: Sequence[str], declared: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+def take_settings(
+    tokens: Sequence[str], declared: Iterable[str]
+) -> tuple[dict[str, str], list[str]]:
     """(settings, what is left) of a command line; options in `declared` are the parser's and stay.
 
     Raises UsageError VIT-211 for an unknown dotted name, VIT-201 for a missing or second value.
@@ -51,7 +53,9 @@ def take_settings(tokens: Sequence[str], declared: Iterable[str]) -> tuple[dict[
             if key in switches and following not in ("true", "false"):
                 value = "true"
             elif following.startswith("--"):
-                raise UsageError("VIT-201", f"{name} needs a value.", hint=f"For instance {name} VALUE")
+                raise UsageError(
+                    "VIT-201", f"{name} needs a value.", hint=f"For instance {name} VALUE"
+                )
             else:
                 value = tokens[next(words)]
         settings[key] = value

@@ -1,6 +1,6 @@
 """`vitrail train DATA`: train a classifier into a new run directory, or continue one.
 
-`--resume RUN` continues a run bit for bit and takes no other option: what a run is stands in its folder.
+`--resume RUN` continues a run bit for bit and takes no other option: its folder says the rest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 app = app_of("vitrail train")
 app.help_epilogue = (
-    "Any other setting: --SECTION.NAME VALUE, for instance --optim.weight-decay 0.05 or --model.depth 6. "
+    "Any other setting: --SECTION.NAME VALUE, for instance --optim.weight-decay 0.05, --model.depth 6. "
     "All of them with their values: vitrail train DATA --print-config"
 )
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
@@ -106,8 +106,8 @@ def train(
     Parameters
     ----------
     data
-        A folder photos/CLASS/*.jpg, a folder with train/ val/ test/, a CSV path,label[,split], IDX or CIFAR files, an .npz,
-        or builtin:digits.
+        A folder photos/CLASS/*.jpg, a folder with train/ val/ test/, a CSV path,label[,split],
+        IDX or CIFAR files, an .npz, or builtin:digits.
     print_config
         Print every setting with its value and where it came from, as TOML, and stop.
     dry_run
@@ -117,25 +117,29 @@ def train(
     given = {item.name: getattr(options, item.name) for item in fields(options)}
     command = merge({key: value for key, value in given.items() if value is not None}, settings)
     if start.resume is not None:
-        others = [data and "DATA", *command, start.from_ and "from", start.config and "config", start.out and "out"]
-        others += [start.name and "name", print_config and "print-config", dry_run and "dry-run"]
-        return resume(start.resume, [str(word) for word in others if word], output)
+        named = {"DATA": data, "from": start.from_, "config": start.config, "out": start.out}
+        named |= {"name": start.name, "print-config": print_config, "dry-run": dry_run}
+        return resume(start.resume, [*(key for key in named if named[key]), *command], output)
     if start.from_ is not None:
         raise UsageError(
             "VIT-204",
             f"--from {start.from_}: starting from the weights of a model is not in this version.",
-            hint="Train from scratch: leave --from out. To continue a run: vitrail train --resume RUN",
+            hint="Leave --from out. To continue a run: vitrail train --resume RUN",
         )
     layers = layers_of(data, start.config, command)
     if not any(layer.get("data.path") for _, layer in layers):
-        raise UsageError("VIT-201", "DATA is missing: what to train on.", hint="For instance: vitrail train builtin:digits")
+        raise UsageError(
+            "VIT-201",
+            "DATA is missing: what to train on.",
+            hint="For instance: vitrail train builtin:digits",
+        )
     if print_config or dry_run:
         return show_plan(layers, output, dry_run=dry_run)
     return start_run(layers, start, output)
 
 
 def merge(short: dict[str, str], dotted: dict[str, str]) -> dict[str, str]:
-    """Settings given by short and by dotted options. Raises UsageError VIT-203 where both name one setting."""
+    """Settings given by short and dotted options. Raises UsageError VIT-203 where both name one."""
     for name in short:
         if SHORT.get(name) in dotted:
             pair = f"--{name.replace('_', '-')} and --{SHORT[name].replace('_', '-')}"
@@ -159,7 +163,11 @@ def start_run(layers: list[Layer], start: Start, output: Output) -> int:
 
     command = shlex.join(["vitrail", *sys.argv[1:]])
     result = loop.train(
-        layers, runs_dir=start.out or Path("runs"), name=start.name, command=command, reporter=reporter_for(output)
+        layers,
+        runs_dir=start.out or Path("runs"),
+        name=start.name,
+        command=command,
+        reporter=reporter_for(output),
     )
     return EXIT_CODES.get(result.stopped or "", 0)
 
@@ -167,11 +175,14 @@ def start_run(layers: list[Layer], start: Start, output: Output) -> int:
 def resume(run_dir: Path, others: list[str], output: Output) -> int:
     """Continue a run; its exit code. Raises UsageError VIT-203 where other options are given."""
     if others:
-        names = ", ".join(word if word.isupper() else "--" + word.replace("_", "-") for word in others)
+        names = ", ".join(
+            word if word.isupper() else "--" + word.replace("_", "-") for word in others
+        )
         raise UsageError(
             "VIT-203",
             f"--resume {run_dir} continues a run as it is and takes no other option; got {names}.",
-            hint=f"Continue it: vitrail train --resume {run_dir}\nFor other settings start a new run under another --name",
+            hint=f"Continue it: vitrail train --resume {run_dir}\n"
+            "For other settings start a new run under another --name",
         )
     from vitrail.training import loop
 
@@ -180,7 +191,7 @@ def resume(run_dir: Path, others: list[str], output: Output) -> int:
 
 
 def show_plan(layers: list[Layer], output: Output, *, dry_run: bool) -> int:
-    """Print what a run would be: the choices made for --dry-run, every setting as TOML for --print-config."""
+    """Print what a run would be: its choices for --dry-run, all settings for --print-config."""
     from vitrail.training.plan import plan_run
 
     plan = plan_run(layers)
@@ -198,7 +209,10 @@ def settings_record(plan: Plan) -> dict[str, dict[str, object]]:
     from vitrail.config import flatten
 
     flat = flatten(plan.config)
-    return {key: {"value": value, "source": plan.sources.get(key, "built-in")} for key, value in flat.items()}
+    return {
+        key: {"value": value, "source": plan.sources.get(key, "built-in")}
+        for key, value in flat.items()
+    }
 
 
 def config_lines(plan: Plan) -> list[str]:
@@ -221,10 +235,18 @@ def config_lines(plan: Plan) -> list[str]:
 def sorted_as_toml(keys: list[str]) -> list[str]:
     """`keys` in the order in which to_toml writes them: one table after the other."""
     tables = list(dict.fromkeys(key.split(".")[0] if "." in key else "" for key in keys))
-    return [key for table in tables for key in keys if (key.split(".")[0] if "." in key else "") == table]
+    return [
+        key
+        for table in tables
+        for key in keys
+        if (key.split(".")[0] if "." in key else "") == table
+    ]
 
 
 def plan_lines(plan: Plan) -> list[str]:
     """What was chosen for this run and why, one line each."""
     width = max((len(key) for key, _, _ in plan.choices), default=0)
-    return [f"{key:<{width}}  {value}" + (f"  ({why})" if why else "") for key, value, why in plan.choices]
+    return [
+        f"{key:<{width}}  {value}" + (f"  ({why})" if why else "")
+        for key, value, why in plan.choices
+    ]

@@ -1,0 +1,285 @@
+"""`vitrail data check | split | show | get`: look at pictures. Nothing given is ever changed."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from vitrail.cli.arguments import app_of
+from vitrail.cli.output import Output, plain, table, write_new
+from vitrail.cli.predict import check_numbers
+from vitrail.errors import GateError, UsageError
+
+if TYPE_CHECKING:
+    from vitrail.data.check import DataReport
+    from vitrail.data.sources import Source, Splits
+
+app = app_of("vitrail data")
+app.help = "Look at pictures before training on them."
+Out = Annotated[Output, Parameter(parse=False)]
+Fraction = float | Literal["auto"]
+
+
+@app.command
+def check(
+    data: str,
+    /,
+    *,
+    out: Path | None = None,
+    strict: Annotated[bool, Parameter(negative=())] = False,
+    max_pixels: int = 64_000_000,
+    workers: int = 0,
+    output: Out,
+) -> int:
+    """Decode every picture; count classes, find bad files, duplicates and leakage between splits.
+
+    Parameters
+    ----------
+    data
+        Pictures, as for vitrail train.
+    out
+        Folder for data_report.html and bad_files.csv; must not hold them yet.
+    strict
+        Exit 7 where anything was found.
+    max_pixels
+        Larger pictures count as bad.
+    workers
+        Processes that decode.
+    """
+    from vitrail.data.check import check as inspect
+    from vitrail.data.sources import open_data
+
+    check_numbers({"--max-pixels": max_pixels})
+    files = [out / "data_report.html", out / "bad_files.csv"] if out else []
+    for path in files:
+        if path.exists():
+            raise UsageError(
+                "VIT-206",
+                f"{path} exists; it is not overwritten.",
+                hint="Choose another folder with --out",
+            )
+    splits = open_data(data)
+    report = inspect(splits, max_pixels=max_pixels, workers=workers)
+    record = {
+        "data": data,
+        **plain(report.to_json()),
+        "problems": list(report.problems),
+        "files": files,
+    }
+    if files:
+        from vitrail.cli.data_page import data_page
+
+        write_new(files[0], data_page(data, record))
+        write_new(files[1], bad_files_table(report))
+    output.result(record, [*split_lines(splits), *problem_lines(report), *map(str, files)])
+    if strict and report.problems:
+        raise GateError(
+            "VIT-702",
+            f"--strict: {len(report.problems)} findings in {data}; expected none.",
+            hint=f"Details: vitrail data check {data} --out DIR",
+        )
+    return 0
+
+
+@app.command
+def split(
+    data: str,
+    out: Path,
+    /,
+    *,
+    val_fraction: Fraction = "auto",
+    test_fraction: Fraction = "auto",
+    seed: int = 0,
+    output: Out,
+) -> int:
+    """Write a table path,label,split that fixes which picture is in which split. No file is moved.
+
+    Parameters
+    ----------
+    data
+        Pictures, as for vitrail train.
+    out
+        The CSV to write; must not exist.
+    val_fraction
+        Share of the training pictures for validation where there is no val folder.
+    test_fraction
+        Share of the pictures for the test where there is no test folder.
+    seed
+        Seed of the split.
+    """
+    from vitrail.data.sources import open_data
+    from vitrail.data.split import write_split
+
+    for option, value in (("--val-fraction", val_fraction), ("--test-fraction", test_fraction)):
+        if value != "auto" and not 0 <= value < 1:
+            raise UsageError(
+                "VIT-202",
+                f"{option} {value}: expected a share from 0 to 1, or auto.",
+                hint=f"For instance {option} 0.15",
+            )
+    if out.exists():
+        raise UsageError(
+            "VIT-206", f"{out} exists; it is not overwritten.", hint="Choose another name"
+        )
+    splits = open_data(data, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed)
+    write_split(splits, out)
+    record = {"data": data, "file": out, "how": splits.how, "counts": counts(splits)}
+    output.result(record, [*split_lines(splits), f"wrote {out}", f"next  vitrail train {out}"])
+    return 0
+
+
+@app.command
+def show(
+    data: str,
+    /,
+    *,
+    out: Path = Path("pictures.png"),
+    split: Annotated[Literal["train", "val", "test"], Parameter(name="--split")] = "train",
+    count: int = 40,
+    augment: str | None = None,
+    image_size: str | None = None,
+    seed: int = 0,
+    output: Out,
+) -> int:
+    """Write a sheet of pictures with their labels, or of what training makes of them.
+
+    Parameters
+    ----------
+    data
+        Pictures, as for vitrail train.
+    out
+        The PNG to write; must not exist.
+    split
+        Which pictures.
+    count
+        How many pictures, taken evenly from the classes.
+    augment
+        Show each picture beside what training would see with this policy: none, randaugment,
+        trivialaugment, three_augment.
+    image_size
+        Pixels of an augmented picture: 64, or 64x48 (height first).
+    seed
+        Seed of the choice and of the augmentation.
+    """
+    from vitrail.cli.sheet import augmented_sheet, contact_sheet
+    from vitrail.data.sources import open_data
+
+    check_numbers({"--count": count})
+    if out.exists():
+        raise UsageError(
+            "VIT-206",
+            f"{out} exists; it is not overwritten.",
+            hint="Choose another name with --out",
+        )
+    splits = open_data(data)
+    source = named_split(splits, split)
+    if augment is None:
+        picture, shown = contact_sheet(source, count, seed)
+    else:
+        picture, shown = augmented_sheet(
+            source, min(count, 12), seed, policy=augment, image_size=image_size
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("xb") as file:
+        picture.save(file, format="PNG")
+    output.result(
+        {"data": data, "split": split, "file": out, "pictures": shown},
+        [f"{len(shown)} pictures of {split}: {out}"],
+    )
+    return 0
+
+
+@app.command
+def get(name: Literal["digits"], out: Path = Path("digits"), /, *, output: Out) -> int:
+    """Write a built-in data set as files OUT/{train,val,test}/CLASS/*.png.
+
+    Parameters
+    ----------
+    name
+        digits: 1,797 handwritten digits of 8 x 8 pixels.
+    out
+        The folder to write; must not exist.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from vitrail.data.sources import open_data
+
+    if out.exists():
+        raise UsageError(
+            "VIT-206",
+            f"{out} exists; it is not overwritten.",
+            hint=f"Choose another folder: vitrail data get {name} OUT",
+        )
+    splits = open_data(f"builtin:{name}")
+    for part, source in parts(splits).items():
+        for index in range(len(source)):
+            pixels, label = source.read(index)
+            folder = out / part / source.classes[int(label)]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.squeeze(np.asarray(pixels))).save(folder / f"{index:04d}.png")
+    record = {"name": name, "folder": out, "counts": counts(splits)}
+    output.result(record, [*split_lines(splits), f"wrote {out}", f"next  vitrail train {out}"])
+    return 0
+
+
+def parts(splits: Splits) -> dict[str, Source]:
+    """The splits that exist, by name."""
+    named = {"train": splits.train, "val": splits.val, "test": splits.test}
+    return {name: source for name, source in named.items() if source is not None}
+
+
+def named_split(splits: Splits, name: str) -> Source:
+    """One split. Raises UsageError VIT-207 where this data has none of that name."""
+    found = parts(splits)
+    if name not in found:
+        raise UsageError(
+            "VIT-207",
+            f"--split {name}: {splits.name} has no such split; it has {', '.join(found)}.",
+            hint=f"Use one of them: --split {next(reversed(found))}",
+        )
+    return found[name]
+
+
+def counts(splits: Splits) -> dict[str, int]:
+    """Pictures in each split."""
+    return {name: len(source) for name, source in parts(splits).items()}
+
+
+def split_lines(splits: Splits) -> list[str]:
+    """What the data is, for people: classes and pictures a split."""
+    import numpy as np
+
+    head = f"{splits.name}  {len(splits.classes)} classes | " + ", ".join(
+        f"{name} {n}" for name, n in counts(splits).items()
+    )
+    if splits.multi_label or len(splits.classes) > 50:
+        return [head, splits.how]
+    found = parts(splits)
+    columns = [
+        np.bincount(np.asarray(source.labels), minlength=len(splits.classes))
+        for source in found.values()
+    ]
+    rows = [
+        [name, *(str(column[place]) for column in columns)]
+        for place, name in enumerate(splits.classes)
+    ]
+    return [head, splits.how, *table([["class", *found], *rows])]
+
+
+def problem_lines(report: DataReport) -> list[str]:
+    """Findings, one a line."""
+    return [f"finding  {problem}" for problem in report.problems] or ["no problems found"]
+
+
+def bad_files_table(report: DataReport) -> str:
+    """bad_files.csv: path,reason."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "reason"])
+    writer.writerows(report.bad_files)
+    return text.getvalue()

@@ -1,0 +1,33 @@
+"""`vitrail report RUN`: write report.html and report.md of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from vitrail.cli.arguments import app_of
+from vitrail.cli.output import Output
+
+app = app_of("vitrail report")
+
+
+@app.default
+def report(run: Path, /, *, output: Annotated[Output, Parameter(parse=False)]) -> int:
+    """Write one page about a run: curves, per-class table, confusion, calibration, worst mistakes.
+
+    Parameters
+    ----------
+    run
+        A run directory.
+    """
+    from vitrail.training.run_dir import open_run
+
+    run_dir = open_run(run)
+    from vitrail.evaluation.report import write_report
+
+    write_report(run_dir.path)
+    pages = [run / "report.html", run / "report.md"]
+    output.result({"run": run, "files": pages}, [str(page) for page in pages])
+    return 0
