@@ -1,0 +1,226 @@
+"""The machine a run computes on: which device, which number type, how many threads, how much memory
+and disk.
+
+No torch at import: `vitrail doctor --help` and the data commands read it too. Nothing here names
+the host or the user.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitrail.errors import EnvironmentFault, UsageError, nearest
+
+if TYPE_CHECKING:
+    import torch
+
+# Flags of /proc/cpuinfo for bfloat16 products in hardware. avx512_bf16: measured 3.5 to 3.9 x
+# faster than float32 (training step of ViT-like layers, widths 48 to 384, one thread). Without them
+# torch emulates: 75 to 130 x slower.
+NATIVE_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc malloc.h
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:N" or "mps".
+
+    Raises UsageError VIT-241 for another name and EnvironmentFault VIT-501 for a device that is not
+    there.
+    """
+    import torch
+
+    cuda, mps = (
+        torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        torch.backends.mps.is_available(),
+    )
+    if name == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
+        raise UsageError(
+            "VIT-241",
+            f"unknown device {name!r}. {nearest(name, ['auto', 'cpu', 'cuda', 'cuda:0', 'mps'])}",
+        )
+    device = torch.device(name)
+    if (device.type == "cuda" and (device.index or 0) >= cuda) or (
+        device.type == "mps" and not mps
+    ):
+        here = ["cpu", *(f"cuda:{index}" for index in range(cuda)), *(["mps"] if mps else [])]
+        raise EnvironmentFault(
+            "VIT-501",
+            f"device {name} is not there. torch {torch.__version__} sees: {', '.join(here)}.",
+            hint="Choose one of these with --device, or leave it at auto.",
+        )
+    return device
+
+
+def pick_precision(name: str, device: torch.device) -> tuple[str, str]:
+    """(precision, why) for "auto", "float32" or "bfloat16" on `device`; "bfloat16" means autocast
+    with float32 weights.
+
+    Raises UsageError VIT-242 for bfloat16 where the hardware cannot multiply it, and for any other
+    name.
+    """
+    if name not in ("auto", "float32", "bfloat16"):
+        raise UsageError(
+            "VIT-242",
+            f"unknown precision {name!r}. {nearest(name, ['auto', 'float32', 'bfloat16'])}",
+        )
+    if name == "float32":
+        return "float32", "asked for"
+    able, why = _bfloat16_on(device)
+    if able:
+        return "bfloat16", "asked for" if name == "bfloat16" else why
+    if name == "bfloat16":
+        raise UsageError(
+            "VIT-242", f"precision bfloat16: {why}.", hint="Use --precision float32, or auto."
+        )
+    return "float32", why
+
+
+def _bfloat16_on(device: torch.device) -> tuple[bool, str]:
+    import torch
+
+    if device.type == "cuda":
+        able = torch.cuda.get_device_capability(device) >= (8, 0)
+        return (
+            able,
+            "the GPU has bfloat16 units"
+            if able
+            else "the GPU has no bfloat16 units (it is older than Ampere)",
+        )
+    if device.type != "cpu":
+        return False, f"bfloat16 autocast is not relied on for {device.type}"
+    flags = cpu_flags() & NATIVE_BFLOAT16
+    if not flags:
+        return False, (
+            "this CPU has no bfloat16 products (no avx512_bf16 or amx_bf16): "
+            "75 to 130 times slower than float32 there"
+        )
+    if (
+        not torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        or not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    ):
+        return False, f"the CPU has {min(flags)}, but this build of torch does not use it"
+    return True, f"the CPU has {', '.join(sorted(flags))}"
+
+
+def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """The CPU's feature flags as Linux lists them; empty elsewhere."""
+    return frozenset(_cpuinfo(cpuinfo).get("flags", "").split())
+
+
+def _cpuinfo(path: Path) -> dict[str, str]:
+    """The first processor's lines of /proc/cpuinfo."""
+    try:
+        first = path.read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def num_cores() -> int:
+    """CPU cores this process may use: affinity, and the container's share where there is one."""
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    quota, _, period = _read("/sys/fs/cgroup/cpu.max").partition(" ")
+    if quota.isdigit() and period.strip().isdigit():
+        cores = min(cores, max(1, round(int(quota) / int(period))))
+    return cores
+
+
+def set_threads(threads: int | str = "auto") -> int:
+    """Let torch compute with this many threads ("auto": one for each core); returns the number."""
+    import torch
+
+    number = num_cores() if threads == "auto" else int(threads)
+    torch.set_num_threads(number)
+    return number
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc to keep freed blocks instead of giving them back to the kernel; True where that
+    was possible.
+
+    Activations are freed and asked for again at every operation; each time the kernel would fault
+    in zeroed pages (65,000 faults in one ViT-Ti forward of 32 images; 21 to 41 % of the time).
+    Costs up to 50 MB.
+    """
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def memory_bytes() -> int:
+    """Main memory this process may still take: the system's available memory, or the container's
+    rest if smaller.
+    """
+    found = re.search(r"MemAvailable:\s+(\d+) kB", _read("/proc/meminfo"))
+    if found:
+        available = int(found[1]) * 1024
+    elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    else:
+        return 4 * 2**30  # unknown: plan for a small computer
+    limit, used = (
+        _read("/sys/fs/cgroup/memory.max").strip(),
+        _read("/sys/fs/cgroup/memory.current").strip(),
+    )
+    if limit.isdigit() and used.isdigit():
+        cache = re.search(
+            r"^inactive_file (\d+)", _read("/sys/fs/cgroup/memory.stat"), re.MULTILINE
+        )
+        available = min(available, max(0, int(limit) - int(used) + (int(cache[1]) if cache else 0)))
+    return available
+
+
+def free_disk(path: Path) -> int:
+    """Bytes that may be written under `path`, or under its nearest folder that exists."""
+    place = path.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def machine() -> dict[str, Any]:
+    """What a run's record and `vitrail doctor` say about the computer: no host name, no user name,
+    no path.
+    """
+    import torch
+
+    cuda = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    return {
+        "system": platform.system(),
+        "release": platform.release(),
+        "architecture": platform.machine(),
+        "cpu": _cpuinfo(Path("/proc/cpuinfo")).get("model name")
+        or platform.processor()
+        or platform.machine(),
+        "cores": num_cores(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "bfloat16": sorted(cpu_flags() & NATIVE_BFLOAT16),
+        "memory_available_bytes": memory_bytes(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(index) for index in cuda],
+        "cuda": torch.version.cuda,
+        "mps": torch.backends.mps.is_available(),
+    }
+
+
+def _read(path: str) -> str:
+    """A small file of the kernel; empty where it does not exist."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

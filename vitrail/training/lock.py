@@ -1,0 +1,116 @@
+"""One process trains in a run directory at a time.
+
+The kernel holds the lock (`fcntl.lockf`) and drops it when the process ends, however it ends;
+forked workers do not inherit it. The file also names the holder by pid and boot id, for the
+message, and for file systems without locks: there a holder that is alive since this boot keeps the
+run, any other is taken over.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+
+from vitrail.errors import EnvironmentFault
+
+NAME = ".lock"
+UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+# lockf never conflicts within a process, and closing any descriptor of the file drops it: so
+# remember what is held.
+_held: set[Path] = set()
+
+
+class RunLock:
+    """`with RunLock(run_dir): ...`; raises EnvironmentFault VIT-504 where another process trains
+    there.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self.path = run_dir.resolve() / NAME
+        self._fd: int | None = None
+
+    def __enter__(self) -> RunLock:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Take the lock, from a dead process too. Raises EnvironmentFault VIT-504."""
+        if self.path in _held:
+            raise self._fault(os.getpid())
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            self._lock(fd)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, json.dumps({"pid": os.getpid(), "boot": boot_id()}).encode() + b"\n", 0)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd = fd
+        _held.add(self.path)
+
+    def _lock(self, fd: int) -> None:
+        pid, boot = _holder(fd)
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise self._fault(pid) from None
+            if error.errno not in UNSUPPORTED:
+                raise
+            if pid and pid != os.getpid() and boot == boot_id() and _is_alive(pid):
+                raise self._fault(pid) from None
+
+    def release(self) -> None:
+        """Give the lock back; the file stays: removing it races with the next holder."""
+        if self._fd is not None:
+            os.ftruncate(self._fd, 0)
+            os.close(self._fd)
+            self._fd = None
+            _held.discard(self.path)
+
+    def _fault(self, pid: int) -> EnvironmentFault:
+        who = f"process {pid}" if pid else "another process"
+        return EnvironmentFault(
+            "VIT-504",
+            f"{self.path.parent}: {who} is training in this run directory.",
+            hint="Wait until it has ended, or stop it; to train beside it choose another --name.",
+        )
+
+
+def boot_id() -> str:
+    """Which start of this machine it is; empty where the system does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _holder(fd: int) -> tuple[int, str]:
+    """Pid and boot id in the file; (0, "") where there is none or it is torn."""
+    try:
+        record = json.loads(os.pread(fd, 1000, 0))
+        return int(record["pid"]), str(record["boot"])
+    except (ValueError, KeyError, TypeError):
+        return 0, ""
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
