@@ -1,8 +1,8 @@
 """From the words of a command line to one function and its arguments.
 
-cyclopts binds the declared options; settings of a run (`--optim.lr 3e-4`) are taken out before
-it, as text, because their one validator is `vitrail.config.TrainConfig`. Whatever is wrong becomes a
-UsageError with a way out.
+cyclopts binds the declared options; settings of a run (`--optim.lr 3e-4`) are taken out
+before it, as text, because their one validator is `vitrail.config.TrainConfig`. Whatever is wrong
+becomes a UsageError with a way out.
 """
 
 from __future__ import annotations

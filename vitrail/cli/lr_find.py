@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vitrail.training.lr_find import LrFind
 
 app = app_of("vitrail lr-find")
-app.help_epilogue = "Any setting of a run can be given: --batch-size 64, --optim.weight-decay 0.05, --model vit_s16."
+app.help_epilogue = "Any setting of a run can be given: --batch-size 64, --model vit_s16, --seed 1."
 WIDTH, HEIGHT, MARGIN = 640, 400, 60
 
 
@@ -33,7 +33,7 @@ def lr_find(
     output: Annotated[Output, Parameter(parse=False)],
     settings: Annotated[Any, Parameter(parse=False)],
 ) -> int:
-    """Suggest a learning rate: train a few steps with a growing rate, see where the loss falls most.
+    """Suggest a learning rate: train a few steps with a growing one, see where the loss falls.
 
     Parameters
     ----------

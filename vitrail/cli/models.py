@@ -66,17 +66,12 @@ def cost_record(name: str, image_size: str | None, classes: int) -> dict[str, An
             hint="0 is a model without a head",
         )
     config = resolve_model(name, num_classes=classes, image_size=size)  # type: ignore[arg-type]
-    (height, width), (patch_height, patch_width) = config.image_size, config.patch_size
-    grid = (height // patch_height, width // patch_width)
     return {
         "name": name,
-        "image_size": [height, width],
-        "patch_size": [patch_height, patch_width],
-        "grid": list(grid),
-        "tokens": grid[0] * grid[1]
-        + (config.pool == "cls")
-        + config.num_registers
-        + config.distillation_token,
+        "image_size": list(config.image_size),
+        "patch_size": list(config.patch_size),
+        "grid": list(config.grid),
+        "tokens": config.num_tokens,
         "depth": config.depth,
         "width": config.width,
         "num_heads": config.num_heads,

@@ -45,7 +45,7 @@ def label_of(source: Source, index: int) -> str:
     """The class name of a picture; several joined by |."""
     label = np.asarray(source.labels)[index]
     if np.ndim(label) == 0:
-        return source.classes[int(label)]
+        return str(source.classes[int(label)])
     return "|".join(name for name, present in zip(source.classes, label, strict=True) if present)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 app = app_of("vitrail train")
 app.help_epilogue = (
-    "Any other setting: --SECTION.NAME VALUE, for instance --optim.weight-decay 0.05, --model.depth 6. "
+    "Any other setting: --SECTION.NAME VALUE, for instance --ema 0.999 or --model.depth 6. "
     "All of them with their values: vitrail train DATA --print-config"
 )
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
@@ -117,8 +117,9 @@ def train(
     given = {item.name: getattr(options, item.name) for item in fields(options)}
     command = merge({key: value for key, value in given.items() if value is not None}, settings)
     if start.resume is not None:
-        named = {"DATA": data, "from": start.from_, "config": start.config, "out": start.out}
-        named |= {"name": start.name, "print-config": print_config, "dry-run": dry_run}
+        named: dict[str, object] = {"DATA": data, "from": start.from_, "config": start.config}
+        named |= {"out": start.out, "name": start.name}
+        named |= {"print-config": print_config, "dry-run": dry_run}
         return resume(start.resume, [*(key for key in named if named[key]), *command], output)
     if start.from_ is not None:
         raise UsageError(
