@@ -1,7 +1,9 @@
-"""What a configuration costs, by formula: parameters, multiply-adds, memory. No torch, no model built.
+"""What a configuration costs, by formula: parameters, multiply-adds, memory. No torch, no model
+built.
 
-D width, M mlp_dim, N tokens with prefix, P patches, L depth, K classes, R features entering the head. The constants of
-google-research/vision_transformer `models_test.py` and timm's profiler are the tests (spec 1.2).
+D width, M mlp_dim, N tokens with prefix, P patches, L depth, K classes, R features entering the
+head. The constants of google-research/vision_transformer `models_test.py` and timm's profiler are
+the tests (spec 1.2).
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ def _mlp_parameters(D: int, M: int) -> int:
 def macs(config: ViTConfig) -> int:
     """Multiply-adds of one image's forward pass: patch embedding, blocks, pooling, head.
 
-    Norms, softmax, GELU and additions are left out, as in timm's profiler and most papers, whose "GFLOPs" are this number.
+    Norms, softmax, GELU and additions are left out, as in timm's profiler and most papers, whose
+    "GFLOPs" are this number.
     """
     c, D, N, M = config, config.width, config.num_tokens, config.mlp_dim
     total = c.num_patches * c.channels * c.patch_size[0] * c.patch_size[1] * D

@@ -21,11 +21,14 @@ def create_model(
     seed: int = 0,
     **overrides: Any,
 ) -> ViT:
-    """A plain module, on the CPU in float32 and in training mode: `create_model("vit_b16", num_classes=10)(images)`.
+    """A plain module, on the CPU in float32 and in training mode: `create_model("vit_b16",
+    num_classes=10)(images)`.
 
-    model: a name as "vit_b16" or "ViT-B/16" with fields of ViTConfig to replace, or a whole ViTConfig. num_classes of a
-    named model defaults to 1000. The same seed gives the same values on every machine; torch's generator is left alone.
-    Raises UsageError: VIT-211, VIT-214, VIT-221, VIT-222 as `resolve_model`; VIT-225 when a configuration comes with changes.
+    model: a name as "vit_b16" or "ViT-B/16" with fields of ViTConfig to replace, or a whole
+    ViTConfig. num_classes of a named model defaults to 1000. The same seed gives the same values on
+    every machine; torch's generator is left alone.
+    Raises UsageError: VIT-211, VIT-214, VIT-221, VIT-222 as `resolve_model`; VIT-225 when a
+    configuration comes with changes.
     """
     if isinstance(model, ViTConfig):
         changed = sorted(overrides) + (["num_classes"] if num_classes is not None else [])
@@ -54,13 +57,15 @@ def create_model(
 
 
 def build(config: ViTConfig) -> ViT:
-    """The module with its parameters on the meta device: shapes and names without memory; fixed tables are real."""
+    """The module with its parameters on the meta device: shapes and names without memory; fixed
+    tables are real."""
     with torch.device("meta"):
         return ViT(config)
 
 
 def initialise(model: ViT, seed: int) -> None:
-    """Sets every parameter to its initial value (`init.py`), also those of a model on the meta device."""
+    """Sets every parameter to its initial value (`init.py`), also those of a model on the meta
+    device."""
     values = {
         name: initial_value(name, value.shape, model.config, seed)
         for name, value in model.named_parameters()

@@ -1,22 +1,24 @@
-"""Initial values of a whole model, in one function. Reference: Google's vision_transformer and big_vision (spec 1.4).
+"""Initial values of a whole model, in one function. Reference: Google's vision_transformer and
+big_vision (spec 1.4).
 
 | parameter | value |
 |---|---|
-| q, k, v, out kernels (also of the attention pool) | Xavier-uniform per projection, fan_in = fan_out = D |
+| q, k, v, out kernels, also of the attention pool | Xavier-uniform per projection, (D, D) each |
 | MLP kernels | Xavier-uniform; the two halves of a packed SwiGLU layer each on their own |
 | MLP biases | normal(1e-6) |
-| patch kernel, pre_logits kernel | LeCun-normal: normal truncated at 2 deviations, variance 1 / fan_in after truncation |
+| patch kernel, pre_logits kernel | LeCun-normal: cut at 2 deviations, then variance 1 / fan_in |
 | pos_embed, pos_embed_x, pos_embed_y, relative keys | normal(0.02) |
 | cls_token | zeros |
 | dist_token, reg_token | normal(0.02): equal zeros would stay equal for ever |
 | attention-pool probe | Xavier-uniform of a (1, D) matrix |
 | LayerNorm | scale 1, bias 0 |
 | LayerScale | config.layer_scale |
-| head, head_dist | kernel zeros, bias config.head_bias_init: the first softmax loss is exactly ln(num_classes) |
+| head, head_dist | kernel zeros, bias head_bias_init: the first softmax loss is ln(num_classes) |
 | other biases | zeros |
 
-A Xavier over the fused (3D, D) kernel would give bounds smaller by sqrt(2). Each parameter draws from a generator keyed by
-(seed, its name): another head, depth or option leaves every other parameter's value as it was.
+A Xavier over the fused (3D, D) kernel would give bounds smaller by sqrt(2). Each parameter draws
+from a generator keyed by (seed, its name): another head, depth or option leaves every other
+parameter's value as it was.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ TRUNCATED_DEVIATION = 0.87962566103423978  # of a standard normal cut at +-2
 
 
 def initial_value(name: str, shape: torch.Size, config: ViTConfig, seed: int) -> Tensor:
-    """The float32 value a parameter starts from; the table above. Depends on nothing but the arguments."""
+    """The float32 value a parameter starts from; the table above. Depends on nothing but the
+    arguments."""
     generator = torch.Generator().manual_seed(_key(seed, name))
     value = torch.zeros(shape, dtype=torch.float32, device="cpu")
     layer, kind = name.rsplit(".", 2)[-2:] if "." in name else ("", name)
@@ -64,14 +67,16 @@ def _key(seed: int, name: str) -> int:
 
 
 def xavier_uniform(value: Tensor, num_projections: int, generator: torch.Generator) -> Tensor:
-    """Fills value: (num_projections * out, in) with uniform(+-sqrt(6 / (in + out))); fans are those of one projection."""
+    """Fills value: (num_projections * out, in) with uniform(+-sqrt(6 / (in + out))); fans are those
+    of one projection."""
     fan_in, fan_out = value.shape[1], value.shape[0] // num_projections
     bound = math.sqrt(6 / (fan_in + fan_out))
     return value.uniform_(-bound, bound, generator=generator)
 
 
 def lecun_normal(value: Tensor, generator: torch.Generator) -> Tensor:
-    """Fills value: (out, ...) as Flax's default: normal cut at 2 deviations, with variance 1 / fan_in after the cut."""
+    """Fills value: (out, ...) as Flax's default: normal cut at 2 deviations, with variance 1 /
+    fan_in after the cut."""
     deviation = math.sqrt(1 / value[0].numel()) / TRUNCATED_DEVIATION
     return torch.nn.init.trunc_normal_(
         value, 0.0, deviation, -2 * deviation, 2 * deviation, generator=generator

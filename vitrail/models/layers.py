@@ -1,7 +1,7 @@
-"""Layers of a Vision Transformer block. Parameter names are timm's, so that its files load without renaming.
+"""Layers of a Vision Transformer. Parameter names are timm's, so that its files load unchanged.
 
-Source: arXiv 2010.11929 section 3.1, equations 2 and 3, and appendix A for attention; options as noted. Shapes: B batch, N
-tokens with prefix, D width, M mlp_dim.
+Source: arXiv 2010.11929 section 3.1, equations 2 and 3, and appendix A for attention; options as
+noted. Shapes: B batch, N tokens with prefix, D width, M mlp_dim.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ GELU: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
-    """Stochastic depth (arXiv 1603.09382): zeroes whole examples of x: (B, ...), and scales the rest by 1 / (1 - rate)."""
+    """Zeroes whole examples of x: (B, ...), and scales the others by 1 / (1 - rate).
+
+    Stochastic depth (arXiv 1603.09382); draws from torch's global generator.
+    """
     if not training or rate == 0:
         return x
     shape = (x.shape[0],) + (1,) * (x.ndim - 1)
@@ -34,9 +37,10 @@ def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
 
 
 class PatchEmbed(nn.Module):
-    """Equation 1: patches (C, P, P), row by row, times a matrix. Kept as a convolution's kernel, computed as a product.
+    """Equation 1: each patch, flattened, times a matrix.
 
-    A convolution with equal kernel and stride is this product; on CPU it takes four times as long.
+    The matrix has the shape of a convolution's kernel, for its name in files; a convolution with
+    equal kernel and stride is the same product, and on a CPU takes four times as long.
     """
 
     def __init__(self, config: ViTConfig) -> None:
@@ -79,7 +83,7 @@ def unpatchify(patches: Tensor, image_size: tuple[int, int], patch_size: tuple[i
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention (appendix A, equations 5 to 8): q, k, v in one matrix, scale 1 / sqrt(head_dim)."""
+    """Multi-head self-attention (appendix A, equations 5 to 8), q, k and v in one matrix."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -98,9 +102,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, rope: Tensor | None, tap: Tap | None, name: str) -> Tensor:
         """x: (B, N, D); rope: (2, P, head_dim) or None. Returns (B, N, D)."""
         B, N, D = x.shape
-        q, k, v = (
-            self.qkv(x).view(B, N, 3, self.num_heads, D // self.num_heads).unbind(2)
-        )  # (B, N, heads, head_dim)
+        q, k, v = self.qkv(x).view(B, N, 3, self.num_heads, -1).unbind(2)  # (B, N, heads, head_dim)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)
         if rope is not None:
@@ -115,13 +117,17 @@ class Attention(nn.Module):
 def attend(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tap: Tap | None, name: str
 ) -> Tensor:
-    """softmax(q k^T / sqrt(head_dim) + bias) v; q, k, v: (B, heads, N, head_dim). With a tap the softmax is kept."""
+    """softmax(q k^T / sqrt(head_dim) + bias) v, in one kernel unless the softmax is tapped.
+
+    q, k, v: (B, heads, N, head_dim); bias: (B, heads, N, N). Returns (B, heads, N, head_dim).
+    """
     if tap is None or name not in tap.asked:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     weights = (logits if bias is None else logits + bias).softmax(dim=-1)  # (B, heads, N, N)
     tap.write(name, weights)
-    return weights @ v
+    mixed: Tensor = weights @ v
+    return mixed
 
 
 class Mlp(nn.Module):
@@ -140,7 +146,7 @@ class Mlp(nn.Module):
 
 
 class SwiGlu(nn.Module):
-    """silu(a) * b with a, b = fc1(x) in halves (arXiv 2002.05202), packed as in DINOv2's w12 and timm's fc1."""
+    """silu(a) * b, a and b the halves of fc1(x) (arXiv 2002.05202); DINOv2's w12, timm's fc1."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -199,7 +205,10 @@ class Block(nn.Module):
 
 
 class MapHead(nn.Module):
-    """Attention pooling of big_vision (`MAPHead`): y = MHA(probe, x); y + MLP(LN(y)). No residual around the attention."""
+    """Attention pooling of big_vision (`MAPHead`): y = MHA(probe, x), then y + MLP(LN(y)).
+
+    There is no residual around the attention. The probe sees all tokens, registers too, as in timm.
+    """
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -221,4 +230,5 @@ class MapHead(nn.Module):
         )  # each (B, N, heads, head_dim)
         pooled = attend(q, k.transpose(1, 2), v.transpose(1, 2), None, tap, "pool/attention")
         pooled = self.proj(pooled.transpose(1, 2).reshape(B, 1, D))
-        return (pooled + self.mlp(self.norm(pooled)))[:, 0]  # (B, D)
+        pooled = pooled + self.mlp(self.norm(pooled))
+        return torch.select(pooled, 1, 0)  # (B, D)

@@ -1,7 +1,8 @@
 """Position: fixed tables, the relative index, and rotation.
 
-Learned tables are parameters of the model (`vit.py`); here is what is computed. Tables are computed in float64 by NumPy,
-which is independent of torch's default device and dtype, and stored in float32 outside the state dict.
+Learned tables are parameters of the model (`vit.py`); here is what is computed. Tables are computed
+in float64 by NumPy, which is independent of torch's default device and dtype, and stored in float32
+outside the state dict.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ ROPE_BASE = 100.0  # DINOv3
 
 
 def sincos_2d(grid: tuple[int, int], width: int) -> NDArray[np.float64]:
-    """Fixed position embedding of big_vision `posemb_sincos_2d`. Returns (h*w, D), columns [sin x, cos x, sin y, cos y].
+    """Fixed position embedding of big_vision `posemb_sincos_2d`. Returns (h*w, D), columns [sin x,
+    cos x, sin y, cos y].
 
-    omega_k = 10000^(-k / (D/4 - 1)) for k = 0 .. D/4-1. MoCo-v3 divides by D/4 and MAE orders differently: those tables
-    are not interchangeable with this one.
+    omega_k = 10000^(-k / (D/4 - 1)) for k = 0 .. D/4-1. MoCo-v3 divides by D/4 and MAE orders
+    differently: those tables are not interchangeable with this one.
     """
     y, x = np.mgrid[: grid[0], : grid[1]]
     omega = 10_000.0 ** (-np.arange(width // 4) / (width // 4 - 1))
@@ -31,8 +33,9 @@ def sincos_2d(grid: tuple[int, int], width: int) -> NDArray[np.float64]:
 def rope_2d(grid: tuple[int, int], head_dim: int) -> NDArray[np.float64]:
     """Cosines and sines of axial rotary embedding as in DINOv3. Returns (2, h*w, head_dim).
 
-    Patch centres are scaled to [-1, 1] per axis, so that the angles of a grid do not depend on its size; the periods are
-    100^(k / (head_dim/4)), k = 0 .. head_dim/4-1. Columns [y angles, x angles] twice, to go with `rotate`.
+    Patch centres are scaled to [-1, 1] per axis, so that the angles of a grid do not depend on its
+    size; the periods are 100^(k / (head_dim/4)), k = 0 .. head_dim/4-1. Columns [y angles, x
+    angles] twice, to go with `rotate`.
     """
     centres = [2 * (np.arange(size) + 0.5) / size - 1 for size in grid]
     y, x = np.meshgrid(*centres, indexing="ij")
@@ -45,7 +48,8 @@ def rope_2d(grid: tuple[int, int], head_dim: int) -> NDArray[np.float64]:
 
 
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
-    """Rotates the patch tokens of x: (B, N, heads, head_dim) by rope: (2, P, head_dim); the N-P prefix tokens stay.
+    """Rotates the patch tokens of x: (B, N, heads, head_dim) by rope: (2, P, head_dim); the N-P
+    prefix tokens stay.
 
     Computed in the table's dtype (float32), where half precision would lose the small angles.
     """
@@ -60,8 +64,9 @@ def rotate(x: Tensor, rope: Tensor) -> Tensor:
 def relative_index(grid: tuple[int, int], num_prefix: int) -> NDArray[np.int64]:
     """Row of the relative table for every (query, key) pair. Returns (N, N).
 
-    Rows 0 .. (2h-1)(2w-1)-1 are the offsets (y, x) between two patches. With prefix tokens three more rows follow, shared
-    by all of them (as in BEiT): prefix to patch, patch to prefix, prefix to prefix.
+    Rows 0 .. (2h-1)(2w-1)-1 are the offsets (y, x) between two patches. With prefix tokens three
+    more rows follow, shared by all of them (as in BEiT): prefix to patch, patch to prefix, prefix
+    to prefix.
     """
     y, x = (axis.reshape(-1) for axis in np.mgrid[: grid[0], : grid[1]])
     dy = y[:, None] - y[None, :] + grid[0] - 1  # (P, P)
@@ -82,8 +87,9 @@ def num_relative_rows(grid: tuple[int, int], num_prefix: int) -> int:
 class RelativeBias(nn.Module):
     """Relative position as an extra attention (arXiv 2010.11929 appendix D.4, Table 8).
 
-    Each (query, key) offset has an embedding, which acts as the key of a second attention with the same queries; its
-    logits are added to those of the main attention. One table per layer, shared by the heads.
+    Each (query, key) offset has an embedding, which acts as the key of a second attention with the
+    same queries; its logits are added to those of the main attention. One table per layer, shared
+    by the heads.
     """
 
     index: Tensor
@@ -96,6 +102,7 @@ class RelativeBias(nn.Module):
         )
 
     def forward(self, query: Tensor) -> Tensor:
-        """query: (B, heads, n, head_dim), the first n of N tokens. Returns (B, heads, n, N), scaled as the main logits."""
+        """query: (B, heads, n, head_dim), the first n of N tokens. Returns (B, heads, n, N), scaled
+        as the main logits."""
         keys = self.keys[self.index[: query.shape[2]]]  # (n, N, head_dim)
         return torch.einsum("bhqd,qkd->bhqk", query * query.shape[-1] ** -0.5, keys)

@@ -1,7 +1,8 @@
 """Reading intermediates out of a forward pass, without hooks.
 
-`model(images, tap={})` fills the dict with every intermediate by name; `tap={"block03/attention": None}` asks for the named
-ones only, so that memory stays bounded. What is not asked for takes the fused path.
+`model(images, tap={})` fills the dict with every intermediate by name; `tap={"block03/attention":
+None}` asks for the named ones only, so that memory stays bounded. What is not asked for takes the
+fused path.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ TapDict = dict[str, Tensor | None]
 def tap_names(config: ViTConfig) -> list[str]:
     """Every intermediate of a model, in the order of computation.
 
-    patches (B, P, D) before posemb; embedded (B, N, D) into the first block; per block attention (B, heads, N, N) after the
-    softmax and output (B, N, D); tokens (B, N, D) after the final norm; pool/attention (B, heads, 1, N) of pool="map";
-    pooled (B, D); pre_logits (B, R); logits (B, K). Prefix tokens come first: cls, dist, registers.
+    patches (B, P, D) before posemb; embedded (B, N, D) into the first block; per block attention
+    (B, heads, N, N) after the softmax and output (B, N, D); tokens (B, N, D) after the final norm;
+    pool/attention (B, heads, 1, N) of pool="map"; pooled (B, D); pre_logits (B, R); logits (B, K).
+    Prefix tokens come first: cls, dist, registers.
     """
     names = ["patches", "embedded"]
     for index in range(config.depth):
@@ -36,11 +38,12 @@ class Tap:
     """Where layers write their intermediates: the caller's dict, and the names it asks for."""
 
     def __init__(self, store: TapDict, names: Sequence[str]) -> None:
-        """store: empty for all of `names`, or with some of them as keys. Raises UsageError VIT-223 for another name."""
+        """store: empty for all of `names`, or with some of them as keys. Raises UsageError VIT-223
+        for another name."""
         unknown = sorted(set(store) - set(names))
         if unknown:
-            message = f"tap asks for {unknown[0]!r}, which this model does not have. {nearest(unknown[0], names)}"
-            raise UsageError("VIT-223", message)
+            message = f"tap asks for {unknown[0]!r}, which this model does not have."
+            raise UsageError("VIT-223", f"{message} {nearest(unknown[0], names)}")
         self.store = store
         self.asked = frozenset(store or names)
 

@@ -1,7 +1,8 @@
-"""The Vision Transformer (arXiv 2010.11929, figure 1 and section 3.1) with every option of `ViTConfig`.
+"""The Vision Transformer (arXiv 2010.11929, figure 1, section 3.1), every option of `ViTConfig`.
 
-One forward path: patches -> tokens with position and prefix -> blocks -> final norm -> pool -> pre_logits -> head. Build it
-with `create_model`, which also sets the initial values; `ViT(config)` alone leaves torch's.
+One forward path: patches -> tokens with position and prefix -> blocks -> final norm -> pool ->
+pre_logits -> head. Build it with `create_model`, which also sets the initial values; `ViT(config)`
+alone leaves torch's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from vitrail.models.tap import Tap, TapDict, tap_names
 
 
 class ViT(nn.Module):
-    """Images to logits. `checkpoint_activations = True` recomputes each block in the backward pass to save memory."""
+    """Images to logits.
+
+    With the attribute `checkpoint_activations` set to True, training keeps only the input of each
+    block and computes the block again in the backward pass; values and gradients are the same.
+    """
 
     pos_embed_fixed: Tensor
     rope: Tensor
@@ -68,9 +73,12 @@ class ViT(nn.Module):
             self.register_buffer("rope", table, persistent=False)
 
     def forward(self, images: Tensor, *, tap: TapDict | None = None) -> Tensor:
-        """images: (B, C, H, W) float, normalised. Returns logits (B, K), or features (B, R) without a head (num_classes=0).
+        """images: (B, C, H, W) float, normalised. Returns logits (B, K).
 
-        With a distillation token: (B, 2, K), cls then dist, in training, and the mean of the two, (B, K), in evaluation.
+        Without a head (num_classes=0): features, (B, R).
+
+        With a distillation token: (B, 2, K), cls then dist, in training, and the mean of the two,
+        (B, K), in evaluation.
         tap: see `tap.py`; a dict that receives intermediates by name.
         Raises UsageError: VIT-224 other image shape, VIT-223 unknown name in tap.
         """
@@ -84,7 +92,10 @@ class ViT(nn.Module):
         return logits
 
     def features(self, images: Tensor, *, tap: TapDict | None = None) -> Tensor:
-        """What enters the head. Returns (B, R), R = representation_size or D; with a distillation token the mean of both."""
+        """What enters the head, (B, R), R = representation_size or D.
+
+        With a distillation token: the mean of the two tokens, which enter a head each.
+        """
         features = self._features(images, None if tap is None else Tap(tap, tap_names(self.config)))
         return features.mean(1) if self.config.distillation_token else features
 
@@ -107,7 +118,7 @@ class ViT(nn.Module):
         both = torch.stack(
             [self.head(features[:, 0]), self.head_dist(features[:, 1])], dim=1
         )  # (B, 2, K)
-        return both if self.training else both.mean(1)
+        return both if self.training else torch.mean(both, dim=1)
 
     def embed(self, images: Tensor, tap: Tap | None = None) -> Tensor:
         """Equation 1 up to the first block. images: (B, C, H, W). Returns (B, N, D)."""
@@ -129,9 +140,10 @@ class ViT(nn.Module):
         return x
 
     def _with_prefix_and_posemb(self, patches: Tensor) -> Tensor:
-        """(B, P, D) to (B, N, D): position added to cls, dist and patches, then registers in between, which have none."""
+        """(B, P, D) to (B, N, D): position added to cls, dist and patches, then registers in
+        between, which have none."""
         config = self.config
-        prefix = [self.cls_token] if config.pool == "cls" else []
+        prefix: list[Tensor] = [self.cls_token] if config.pool == "cls" else []
         prefix += [self.dist_token] if config.distillation_token else []
         if config.posemb == "learned":
             num_rows = len(prefix) if config.posemb_prefix else 0
@@ -167,7 +179,8 @@ class ViT(nn.Module):
         return x
 
     def pool(self, tokens: Tensor, tap: Tap | None = None) -> Tensor:
-        """tokens: (B, N, D). Returns (B, D); with a distillation token (B, 2, D). Registers never enter the mean."""
+        """tokens: (B, N, D). Returns (B, D); with a distillation token (B, 2, D). Registers never
+        enter the mean."""
         if self.config.pool == "gap":
             return tokens[:, self.config.num_prefix :].mean(dim=1)
         if self.config.pool == "map":
