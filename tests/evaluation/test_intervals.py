@@ -1,0 +1,36 @@
+"""Wilson's interval against SciPy, its known example and its laws."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from vitrail.evaluation.intervals import wilson
+
+
+@pytest.mark.parametrize(
+    ("correct", "n"), [(173, 180), (0, 7), (7, 7), (1, 1), (50, 101), (9_999, 10_000)]
+)
+def test_equals_scipy(correct: int, n: int) -> None:
+    expected = binomtest(correct, n).proportion_ci(0.95, method="wilson")
+    assert wilson(correct, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_173_of_180_is_the_example_of_the_docs() -> None:
+    low, high = wilson(173, 180)
+    assert (round(low, 3), round(high, 3)) == (0.922, 0.981)
+
+
+def test_no_pictures_say_nothing() -> None:
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1))
+def test_holds_the_share_and_is_symmetric(n: int, share: float) -> None:
+    correct = round(share * n)
+    low, high = wilson(correct, n)
+    assert 0 <= low <= correct / n <= high <= 1
+    mirrored = wilson(n - correct, n)
+    assert mirrored == pytest.approx((1 - high, 1 - low), abs=1e-12)

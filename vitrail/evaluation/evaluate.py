@@ -1,0 +1,135 @@
+"""A model on a split: every picture once, in order, the last partial batch too."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vitrail.data.batch import Batch, normalise
+from vitrail.data.preprocess import Preprocess
+from vitrail.errors import ModelError
+from vitrail.evaluation import metrics, multi_label
+from vitrail.evaluation.record import Evaluation
+
+FLUSH_BYTES = 64 * 2**20  # logits kept on the device before they are moved to memory
+
+
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    preprocess: Preprocess,
+    classes: Sequence[str],
+    *,
+    temperature: float = 1.0,
+    device: str | torch.device = "cpu",
+    precision: str = "float32",
+    source_id: Callable[[int], str] | None = None,
+) -> Evaluation:
+    """Run `model` over `batches` (a loader's eval_batches) and score it; logits are divided by
+    `temperature`.
+
+    The model is put in evaluation mode and left in the mode it was in. `source_id` names a picture
+    by its index. Raises ModelError VIT-442 where an output is not finite.
+    """
+    probabilities: list[NDArray[np.float32]] = []
+    losses: list[NDArray[np.float64]] = []
+    labels, indices = [], []
+    n = 0
+    started = time.perf_counter()
+    with _inference(model, torch.device(device), precision):
+        for logits, targets, places in _outputs(model, batches, preprocess, torch.device(device)):
+            p, loss = _score(logits / temperature, targets, first=n)
+            probabilities.append(p)
+            losses.append(loss)
+            labels.append(targets)
+            indices.append(places)
+            n += len(loss)
+    seconds = max(time.perf_counter() - started, 1e-9)
+    if not probabilities:
+        empty = np.zeros((0, len(classes)), np.float32)
+        return Evaluation(
+            tuple(classes), empty, np.zeros(0, np.int64), np.zeros(0), temperature=temperature
+        )
+    ids = tuple(source_id(int(i)) for i in np.concatenate(indices)) if source_id else ()
+    return Evaluation(
+        classes=tuple(classes),
+        probabilities=np.concatenate(probabilities),
+        labels=np.concatenate(labels),
+        losses=np.concatenate(losses),
+        ids=ids,
+        images_per_s=n / seconds,
+        temperature=temperature,
+    )
+
+
+@contextmanager
+def _inference(model: nn.Module, device: torch.device, precision: str) -> Iterator[None]:
+    """Evaluation mode without gradients, in `precision`; the model's mode comes back afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"),
+        ):
+            yield
+    finally:
+        model.train(was_training)
+
+
+def _outputs(
+    model: nn.Module, batches: Iterable[Batch], preprocess: Preprocess, device: torch.device
+) -> Iterator[tuple[NDArray[np.float32], Any, NDArray[np.int64]]]:
+    """Logits (m, K), labels (m,) or (m, K) and indices (m,) in memory, in chunks of several
+    batches.
+    """
+    logits: list[Tensor] = []
+    waiting: list[Batch] = []
+    for batch in batches:
+        images = normalise(batch.images.to(device, non_blocking=True), preprocess)
+        logits.append(model(images).float())  # (B, K)
+        waiting.append(batch)
+        if sum(part.numel() * 4 for part in logits) >= FLUSH_BYTES:
+            yield _chunk(logits, waiting)
+            logits, waiting = [], []
+    if waiting:
+        yield _chunk(logits, waiting)
+
+
+def _chunk(
+    logits: list[Tensor], waiting: list[Batch]
+) -> tuple[NDArray[np.float32], Any, NDArray[np.int64]]:
+    labels = torch.cat([torch.as_tensor(batch.labels) for batch in waiting]).cpu().numpy()
+    indices = np.concatenate([np.asarray(batch.indices) for batch in waiting])
+    return torch.cat(logits).cpu().numpy(), labels, indices
+
+
+def _score(
+    logits: NDArray[np.float32], labels: Any, *, first: int
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Probabilities (m, K) float32 and losses (m,) in nats; softmax for labels (m,), sigmoid for
+    labels (m, K).
+    """
+    finite = np.isfinite(logits).all(axis=1)
+    if not finite.all():
+        raise ModelError(
+            "VIT-442",
+            f"the model gives outputs that are not finite for {int((~finite).sum())} of "
+            f"{len(logits)} pictures, the first being picture {first + int(np.argmin(finite))}.",
+            hint="Its weights are damaged or training diverged: load an earlier checkpoint, "
+            "or use --precision float32.",
+        )
+    if labels.ndim == 2:
+        x = logits.astype(np.float64)
+        log_p, log_not_p = -np.logaddexp(0, -x), -np.logaddexp(0, x)
+        return np.exp(log_p).astype(np.float32), multi_label.cross_entropy(log_p, log_not_p, labels)
+    log_p = metrics.log_softmax(logits)
+    loss = -np.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
+    return np.exp(log_p).astype(np.float32), loss

@@ -1,0 +1,101 @@
+"""The files of eval/SPLIT/: metrics.json, predictions.csv, confusion.csv, calibration.json.
+
+predictions.csv: source,label,predicted,p_label,p_predicted,loss - one row a picture. confusion.csv:
+label,predicted,n - one row for each pair that occurs, so that it stays small with thousands of
+classes. Several labels a picture are joined by "|", p_label is then the least of theirs, and there
+is no confusion.csv.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vitrail.errors import EnvironmentFault
+
+if TYPE_CHECKING:
+    from vitrail.evaluation.record import Evaluation
+
+PREDICTION_COLUMNS = ("source", "label", "predicted", "p_label", "p_predicted", "loss")
+CONFUSION_COLUMNS = ("label", "predicted", "n")
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
+    """Write the files of `evaluation` into `folder`, each by a rename. Raises EnvironmentFault
+    VIT-506.
+    """
+    files = {
+        "metrics.json": json.dumps(evaluation.to_json(), indent=1, allow_nan=False) + "\n",
+        "predictions.csv": _csv(PREDICTION_COLUMNS, _predictions(evaluation)),
+        "calibration.json": json.dumps(calibration(evaluation), indent=1) + "\n",
+    }
+    if not evaluation.is_multi_label:
+        files["confusion.csv"] = _csv(CONFUSION_COLUMNS, _confusion(evaluation))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            temporary = folder / f".tmp-{name}-{os.getpid()}"
+            temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+            os.replace(temporary, folder / name)
+    except OSError as error:
+        raise EnvironmentFault(
+            "VIT-506",
+            f"{folder} cannot be written: {error.strerror or error}",
+            hint="Free some disk space, or choose another place: --out DIR",
+        ) from error
+
+
+def calibration(evaluation: Evaluation) -> dict[str, object]:
+    """The reliability diagram as numbers."""
+    bins = [asdict(one) for one in evaluation.bins]
+    return {
+        "n": evaluation.n,
+        "ece": evaluation.ece,
+        "temperature": evaluation.temperature,
+        "bins": bins,
+    }
+
+
+def _predictions(evaluation: Evaluation) -> Iterable[Sequence[object]]:
+    names, p = evaluation.classes, evaluation.probabilities
+    for i in range(evaluation.n):
+        own = (
+            np.flatnonzero(evaluation.labels[i])
+            if evaluation.is_multi_label
+            else [int(evaluation.labels[i])]
+        )
+        best = int(evaluation.predicted[i])
+        p_label = min((float(p[i, c]) for c in own), default=0.0)
+        source = evaluation.ids[i] if evaluation.ids else str(i)
+        label = "|".join(names[c] for c in own)
+        yield (
+            source,
+            label,
+            names[best],
+            f"{p_label:.6g}",
+            f"{p[i, best]:.6g}",
+            f"{evaluation.losses[i]:.6g}",
+        )
+
+
+def _confusion(evaluation: Evaluation) -> Iterable[Sequence[object]]:
+    count = len(evaluation.classes)
+    pairs, numbers = np.unique(evaluation.labels * count + evaluation.predicted, return_counts=True)
+    for pair, n in zip(pairs, numbers, strict=True):
+        yield evaluation.classes[int(pair) // count], evaluation.classes[int(pair) % count], int(n)
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return stream.getvalue()
