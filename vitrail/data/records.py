@@ -1,0 +1,175 @@
+"""The two kinds of picture sources, in memory and in files, and the splits made of them.
+
+Both kinds answer the same questions (`Source`); nothing else in vitrail knows where pictures come
+from. Class index = position in `classes`. Labels are int64 (n,), or float32 (n, C) of 0 and 1 where
+a picture may carry several labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitrail.data.decode import Pixels, read_bytes
+
+Labels = NDArray[Any]
+Indices = NDArray[np.int64]
+
+
+class Source(Protocol):
+    """Labelled pictures in a fixed order."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def labels(self) -> Labels: ...
+    def __len__(self) -> int: ...
+    def read(self, index: int) -> tuple[bytes | Pixels, Any]: ...
+    def source_id(self, index: int) -> str: ...
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource:
+    """Pictures in memory: `images` uint8 (n, H, W, C), C 1 (gray) or 3 (RGB).
+
+    `numbers` int64 (n,) are the positions in the file that they came from, `part` names it.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    labels: Labels
+    images: Pixels
+    part: str = "images"
+    numbers: Indices = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __post_init__(self) -> None:
+        if not len(self.numbers):
+            object.__setattr__(self, "numbers", np.arange(len(self.images), dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, index: int) -> tuple[Pixels, Any]:
+        """Pixels uint8 (H, W, C) and the label of one picture."""
+        return self.images[index], self.labels[index]
+
+    def source_id(self, index: int) -> str:
+        """Which picture it is, for people and tables: "train-images:17"."""
+        return f"{self.part}:{self.numbers[index]}"
+
+
+@dataclass(frozen=True, eq=False)
+class FileSource:
+    """Picture files: `paths` relative to the folder `root`, with "/" between the parts."""
+
+    name: str
+    classes: tuple[str, ...]
+    labels: Labels
+    root: str
+    paths: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def path(self, index: int) -> str:
+        """The file to open."""
+        return os.path.join(self.root, self.paths[index])
+
+    def read(self, index: int) -> tuple[bytes, Any]:
+        """Bytes and label of one picture. Raises DecodeFault where the file cannot be read.
+
+        The folders were checked when they were listed, so only a file that is a link is resolved.
+        """
+        path = self.path(index)
+        root = self.root if os.path.islink(path) else None
+        return read_bytes(path, root=root), self.labels[index]
+
+    def source_id(self, index: int) -> str:
+        """The relative path, printable: odd bytes and control characters are escaped."""
+        return printable(self.paths[index])
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set: training pictures and, where there are any, validation and test pictures."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Source
+    val: Source | None
+    test: Source | None
+    how: str  # one sentence: how the split was made
+    kind: Literal["arrays", "files"]
+    multi_label: bool = False
+    notes: tuple[str, ...] = ()  # what was left out or is unusual, one sentence each
+
+    def parts(self) -> dict[str, Source]:
+        """The splits there are, by name."""
+        found = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: source for name, source in found.items() if source is not None}
+
+
+@overload
+def subset(source: ArraySource, indices: Indices) -> ArraySource: ...
+@overload
+def subset(source: FileSource, indices: Indices) -> FileSource: ...
+@overload
+def subset(source: Source, indices: Indices) -> Source: ...
+def subset(source: Source, indices: Indices) -> Source:
+    """The pictures at `indices`, in that order: a source of the same kind."""
+    indices = np.asarray(indices, dtype=np.int64)
+    labels = source.labels[indices]
+    if isinstance(source, ArraySource):
+        images, numbers = source.images[indices], source.numbers[indices]
+        return replace(source, images=images, labels=labels, numbers=numbers)
+    if isinstance(source, FileSource):
+        return replace(source, labels=labels, paths=tuple(source.paths[i] for i in indices))
+    raise TypeError(f"no subset of a {type(source).__name__}")
+
+
+def fingerprint(source: Source) -> str:
+    """sha256 hex digits that change with any id, label, class name, and size or pixel of a picture.
+
+    Files count by their size in bytes, not by content: a folder of 100,000 takes a second.
+    """
+    digest = hashlib.sha256()
+    for name in source.classes:
+        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+    labels = np.ascontiguousarray(source.labels)
+    digest.update(f"{labels.dtype.str}{labels.shape}".encode() + labels.tobytes())
+    if isinstance(source, ArraySource):
+        digest.update(f"{source.part}{source.images.shape}".encode())
+        digest.update(np.ascontiguousarray(source.numbers).data)
+        digest.update(np.ascontiguousarray(source.images).data)
+    elif isinstance(source, FileSource):
+        for index, path in enumerate(source.paths):
+            digest.update(f"\0{_size_bytes(source.path(index))}:".encode() + os.fsencode(path))
+    return digest.hexdigest()
+
+
+def printable(name: str) -> str:
+    """A file name fit for terminals, tables and JSON: undecodable bytes and controls as \\xNN."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
+    escaped = (letter if letter.isprintable() else _escape(letter) for letter in text)
+    return "".join(escaped)
+
+
+def _escape(letter: str) -> str:
+    code = ord(letter)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def _size_bytes(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except (OSError, ValueError):
+        return -1

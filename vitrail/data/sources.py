@@ -1,0 +1,83 @@
+"""Where pictures come from: one function opens every kind of DATA.
+
+`open_data` tells the kind by what lies at the path, opens it with the file that owns the kind, and
+holds out validation and test pictures where the data has none (`split.complete`).
+"""
+
+from __future__ import annotations
+
+import os
+
+from vitrail.data.arrays import idx_files, open_idx, open_npz
+from vitrail.data.cifar import cifar_kind, open_cifar
+from vitrail.data.digits import HELD_OUT, open_digits
+from vitrail.data.folder import open_folder
+from vitrail.data.records import ArraySource, FileSource, Source, Splits, fingerprint, subset
+from vitrail.data.split import Fraction, complete
+from vitrail.data.table import open_table
+from vitrail.errors import DataError, nearest
+
+__all__ = [
+    "ACCEPTED",
+    "ArraySource",
+    "FileSource",
+    "Source",
+    "Splits",
+    "fingerprint",
+    "open_data",
+    "subset",
+]
+
+ACCEPTED = (
+    "Accepted: a folder photos/CLASS/IMAGE, a folder with train/ val/ test/ of class folders, a CSV "
+    "path,label[,split], a folder of IDX files (MNIST), a CIFAR folder (binary or python), an .npz, "
+    "builtin:digits."
+)
+
+
+def open_data(
+    path: str | os.PathLike[str],
+    *,
+    val_fraction: Fraction = "auto",
+    test_fraction: Fraction = "auto",
+    seed: int = 0,
+) -> Splits:
+    """The splits of DATA; `val_fraction` is of the training pictures that the test split leaves.
+
+    Raises DataError VIT-302 to VIT-321 for data that cannot be used.
+    """
+    name = os.fspath(path)
+    splits = _open(name)
+    automatic = HELD_OUT if name == "builtin:digits" else None
+    return complete(splits, val=val_fraction, test=test_fraction, seed=seed, automatic=automatic)
+
+
+def _open(path: str) -> Splits:
+    if path.startswith("builtin:"):
+        if path != "builtin:digits":
+            raise DataError("VIT-303", f"unknown data {path}. {nearest(path, ['builtin:digits'])}")
+        return open_digits()
+    if os.path.isdir(path):
+        return _open_folder(path)
+    if os.path.isfile(path):
+        return _open_file(path)
+    if path.startswith(("hf:", "http:", "https:", "google:", "s3:")):
+        raise DataError("VIT-303", f"data cannot be fetched from {path}.", hint=ACCEPTED)
+    raise DataError("VIT-303", f"data {path} does not exist.", hint=ACCEPTED)
+
+
+def _open_folder(path: str) -> Splits:
+    if cifar_kind(path):
+        return open_cifar(path)
+    if idx_files(path):
+        return open_idx(path)
+    return open_folder(path)
+
+
+def _open_file(path: str) -> Splits:
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in (".csv", ".tsv", ".txt"):
+        return open_table(path)
+    if suffix == ".npz":
+        return open_npz(path)
+    raise DataError("VIT-303", f"{path} is no data set that can be opened.", hint=ACCEPTED)

@@ -1,0 +1,190 @@
+"""Which pictures are held out: stratified by class, drawn from the seed alone, and written down.
+
+A split depends on the labels in their order, the sizes and the seed, never on the machine or the
+file system. A picture with several labels counts for the rarest of them.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from vitrail.data.records import FileSource, Indices, Labels, Source, Splits, printable, subset
+from vitrail.errors import DataError
+
+Fraction = float | Literal["auto"]
+AUTO_SHARE = 0.15
+AUTO_VAL_MOST = 5000  # pictures; more tell little and train nothing
+_PURPOSES = {"test": 1, "val": 2}
+
+
+def hold_out(
+    labels: Labels, size: float | int, seed: int, purpose: Literal["val", "test"] = "val"
+) -> tuple[Indices, Indices]:
+    """(kept, held) sorted index arrays of `labels` int (n,) or 0/1 (n, C).
+
+    `size` below 1 is a share, from 1 a count. The total is met as closely as two rules allow: every
+    class with two pictures or more gives at least one, and every class keeps at least one.
+    """
+    num = len(labels)
+    groups = _groups(labels)  # (n,)
+    target = min(num, int(size) if size >= 1 else round(size * num))
+    if target == 0:
+        return np.arange(num, dtype=np.int64), np.zeros(0, np.int64)
+    _, groups, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    quotas = _quotas(counts, target)
+    draw = np.random.Generator(np.random.Philox(key=[seed, _PURPOSES[purpose]])).random(num)
+    order = np.lexsort((draw, groups))  # by group, then by the draw
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    rank = np.empty(num, np.int64)
+    rank[order] = np.arange(num) - starts
+    held = rank < quotas[groups]
+    if labels.ndim == 2:
+        held = _give_back(labels, held)
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def split_indices(
+    labels: Labels, *, val: float | int, test: float | int, seed: int
+) -> tuple[Indices, Indices, Indices]:
+    """(train, val, test) sorted index arrays; a share of `val` is of what `test` leaves."""
+    rest, test_indices = hold_out(labels, test, seed, "test")
+    train, held = hold_out(labels[rest], val, seed, "val")
+    return rest[train], rest[held], test_indices
+
+
+def complete(
+    splits: Splits,
+    *,
+    val: Fraction = "auto",
+    test: Fraction = "auto",
+    seed: int = 0,
+    automatic: tuple[int, int] | None = None,
+) -> Splits:
+    """The splits with what is missing held out of train.
+
+    "auto" takes 15 % for test where neither val nor test is given, and 15 % of the rest (at most
+    5,000) for val; `automatic` are the counts (val, test) to use instead. Raises DataError VIT-318.
+    """
+    _check_fraction("val", val, splits.val)
+    _check_fraction("test", test, splits.test)
+    bare = splits.val is None and splits.test is None
+    labels = splits.train.labels
+    test_size = test if test != "auto" else 0
+    if test == "auto" and bare:
+        test_size = automatic[1] if automatic else AUTO_SHARE
+    rest, test_indices = hold_out(labels, 0 if splits.test else test_size, seed, "test")
+    val_size = val if val != "auto" else min(AUTO_SHARE * len(rest), AUTO_VAL_MOST) / len(rest)
+    if val == "auto" and automatic:
+        val_size = automatic[0]
+    train, held = hold_out(labels[rest], 0 if splits.val else val_size, seed, "val")
+    made = {"val": rest[held], "test": test_indices}
+    how = _sentence(splits, made, seed)
+    given = {"val": splits.val, "test": splits.test}
+    parts = {
+        name: given[name] or (subset(splits.train, taken) if len(taken) else None)
+        for name, taken in made.items()
+    }
+    kept = splits.train if len(train) == len(labels) else subset(splits.train, rest[train])
+    return replace(splits, train=kept, val=parts["val"], test=parts["test"], how=how)
+
+
+def write_split(splits: Splits, out: str | Path) -> Path:
+    """A table path,label,split of every picture; no picture is moved or deleted.
+
+    Paths are relative to the folder of the data; put the table there, and it is a data set itself.
+    Raises DataError VIT-321 where `out` exists.
+    """
+    out = Path(out)
+    try:
+        with open(out, "x", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["path", "label", "split"])
+            for part, source in splits.parts().items():
+                for index in range(len(source)):
+                    writer.writerow([_path(source, index), label_text(source, index), part])
+    except FileExistsError as error:
+        raise DataError(
+            "VIT-321",
+            f"{out} exists; a table of a split is never overwritten.",
+            hint="Name another file.",
+        ) from error
+    return out
+
+
+def label_text(source: Source, index: int) -> str:
+    """The label as tables have it: a class name, or several joined by "|"."""
+    label = source.labels[index]
+    if source.labels.ndim == 1:
+        return source.classes[int(label)]
+    return "|".join(source.classes[k] for k in np.flatnonzero(label))
+
+
+def _path(source: Source, index: int) -> str:
+    if isinstance(source, FileSource):
+        path = source.paths[index]
+        return path if path.isprintable() else printable(path)
+    return source.source_id(index)
+
+
+def _groups(labels: Labels) -> Indices:
+    """The class by which each picture is stratified: its own, or the rarest of several (-1: none)."""
+    if labels.ndim == 1:
+        return labels.astype(np.int64)
+    counts = labels.sum(axis=0)  # (C,)
+    rarity = np.where(labels > 0, counts, np.inf)  # (n, C)
+    return np.where(labels.any(axis=1), rarity.argmin(axis=1), -1).astype(np.int64)
+
+
+def _quotas(counts: Indices, target: int) -> Indices:
+    """How many of each class are held: proportional, largest remainders first; 1..count-1 each."""
+    shares = counts * (target / counts.sum())
+    least, most = np.minimum(1, counts - 1), counts - 1
+    quotas = np.clip(np.floor(shares).astype(np.int64), least, most)
+    while (missing := target - int(quotas.sum())) > 0:
+        room = np.flatnonzero(quotas < most)
+        if not len(room):
+            break
+        first = room[np.argsort(quotas[room] - shares[room], kind="stable")][:missing]
+        quotas[first] += 1
+    return np.asarray(quotas, dtype=np.int64)
+
+
+def _give_back(labels: Labels, held: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Labels:
+    """`held` (n,) without one picture of each class of which all pictures were held."""
+    held = held.copy()
+    for number in np.flatnonzero(labels.any(axis=0)):
+        own = labels[:, number] > 0
+        if held[own].all():
+            held[np.flatnonzero(own)[0]] = False
+    return held
+
+
+def _check_fraction(part: str, fraction: Fraction, given: Source | None) -> None:
+    if fraction == "auto":
+        return
+    if given is not None:
+        raise DataError(
+            "VIT-318",
+            f"{part} fraction {fraction} would have no effect: the data has its own {part} split "
+            f"of {len(given)} pictures.",
+            hint=f"Leave out --{part}-fraction.",
+        )
+    if not 0 <= fraction < 1:
+        raise DataError("VIT-318", f"{part} fraction must be from 0 to below 1, got {fraction}.")
+
+
+def _sentence(splits: Splits, made: dict[str, Indices], seed: int) -> str:
+    given: Sequence[str] = list(splits.parts())
+    total = len(splits.train)
+    taken = [f"{len(indices)} as {part}" for part, indices in made.items() if len(indices)]
+    start = f"{', '.join(given)} as given" if len(given) > 1 else ""
+    if not taken:
+        return start or f"all {total} pictures are for training"
+    end = f"{' and '.join(taken)} held out of {total} training pictures by class with seed {seed}"
+    return f"{start}; {end}" if start else end
