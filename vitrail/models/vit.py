@@ -112,13 +112,12 @@ class ViT(nn.Module):
         return features
 
     def _head(self, features: Tensor) -> Tensor:
+        """(B, K); with a distillation token (B, 2, K) in training."""
+        logits: Tensor = self.head(features if features.ndim == 2 else features[:, 0])  # (B, K)
         if not self.config.distillation_token:
-            logits: Tensor = self.head(features)  # (B, K)
             return logits
-        both = torch.stack(
-            [self.head(features[:, 0]), self.head_dist(features[:, 1])], dim=1
-        )  # (B, 2, K)
-        return both if self.training else torch.mean(both, dim=1)
+        both = torch.stack([logits, self.head_dist(features[:, 1])], dim=1)  # (B, 2, K)
+        return both if self.training else both.mean(1)
 
     def embed(self, images: Tensor, tap: Tap | None = None) -> Tensor:
         """Equation 1 up to the first block. images: (B, C, H, W). Returns (B, N, D)."""
@@ -133,8 +132,8 @@ class ViT(nn.Module):
         patches = self.patch_embed(images)  # (B, P, D)
         if tap is not None:
             tap.write("patches", patches)
-        x = self._with_prefix_and_posemb(patches)  # (B, N, D)
-        x = self.norm_pre(F.dropout(x, self.config.dropout, self.training))
+        tokens = self._with_prefix_and_posemb(patches)  # (B, N, D)
+        x: Tensor = self.norm_pre(F.dropout(tokens, self.config.dropout, self.training))
         if tap is not None:
             tap.write("embedded", x)
         return x
