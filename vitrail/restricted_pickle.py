@@ -10,7 +10,7 @@ a short file cannot ask for much memory.
 from __future__ import annotations
 
 import io
-import pickle  # noqa: S403  (the allow-listed place)
+import pickle
 import pickletools
 from typing import Any
 
@@ -32,9 +32,17 @@ _INSTRUCTIONS = frozenset(
     "GLOBAL STACK_GLOBAL REDUCE BUILD PROTO FRAME STOP".split()
 )
 _FAULTS = (
-    pickle.UnpicklingError, ValueError, TypeError, LookupError, EOFError, AttributeError,
-    MemoryError, OverflowError, RecursionError, ImportError,
-)  # fmt: skip
+    pickle.UnpicklingError,
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    AttributeError,
+    MemoryError,
+    OverflowError,
+    RecursionError,
+    ImportError,
+)
 
 
 class _Type:
@@ -129,7 +137,7 @@ def load_numpy_pickle(data: bytes) -> object:
         if len(data) > MAX_BYTES:
             raise ValueError(f"{len(data)} bytes; limit {MAX_BYTES}")
         _check_instructions(data)
-        return _plain(_Reader(io.BytesIO(data), encoding="bytes").load(), {}, 0)  # noqa: S301
+        return _plain(_Reader(io.BytesIO(data), encoding="bytes").load(), {}, 0)
     except _FAULTS as error:
         raise DataError(
             "VIT-319",

@@ -1,4 +1,4 @@
-"""Preprocess against Pillow itself, closed forms, and the golden tensors of timm, transformers, torchvision and others."""
+"""Preprocess against Pillow, closed forms, and golden tensors of timm, transformers and others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vitrail.data.preprocess import Preprocess, gray_pixels, short_side
 from vitrail.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 def picture(
@@ -137,9 +137,17 @@ def test_json_round_trip_and_refusals() -> None:
     rule = Preprocess(height=224, width=192, resize=248, crop="center", **IMAGENET)
     assert Preprocess.from_json(json.loads(json.dumps(rule.to_json()))) == rule
     good = rule.to_json()
-    for change, word in [({"crop": "none"}, "without a crop"), ({"resize": 100}, "smaller"), ({"std": [0, 1, 1]}, "above 0"),
-                         ({"mean": [0.5, 0.5]}, "1 or 3"), ({"resize": [300, 100]}, "smaller"), ({"bogus": 1}, "bogus"),
-                         ({"height": 10**9}, "height"), ({"interpolation": "area"}, "interpolation")]:  # fmt: skip
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"crop": "none"}, "without a crop"),
+        ({"resize": 100}, "smaller"),
+        ({"std": [0, 1, 1]}, "above 0"),
+        ({"mean": [0.5, 0.5]}, "1 or 3"),
+        ({"resize": [300, 100]}, "smaller"),
+        ({"bogus": 1}, "bogus"),
+        ({"height": 10**9}, "height"),
+        ({"interpolation": "area"}, "interpolation"),
+    ]
+    for change, word in changes:
         with pytest.raises(DataError, match=word) as caught:
             Preprocess.from_json(good | change)
         assert caught.value.code == "VIT-329"

@@ -62,9 +62,10 @@ def open_idx(folder: str) -> Splits:
         images, labels = read_idx(files["images"]), read_idx(files["labels"])
         if images.ndim not in (3, 4) or labels.ndim != 1:
             raise DataError(
-                "VIT-314", f"{files['images']}: expected images (n, H, W) and labels (n,), got "
+                "VIT-314",
+                f"{files['images']}: expected images (n, H, W) and labels (n,), got "
                 f"{images.shape} and {labels.shape}.",
-            )  # fmt: skip
+            )
         stem = os.path.basename(files["images"]).partition("-images")[0]
         parts[part] = (images, labels, f"{stem}-images")
     return array_splits(Path(folder).resolve().name, folder, parts, class_list(folder))
@@ -77,9 +78,10 @@ def read_idx(path: str) -> NDArray[np.uint8]:
             zeros, kind, num_dims = struct.unpack(">HBB", file.read(4))
             if zeros != 0 or kind != 8 or not 1 <= num_dims <= 4:
                 raise DataError(
-                    "VIT-314", f"{path}: is no IDX file of bytes: magic {zeros:04x}{kind:02x}{num_dims:02x}, "
+                    "VIT-314",
+                    f"{path}: is no IDX file of bytes: magic {zeros:04x}{kind:02x}{num_dims:02x}, "
                     "expected 000008 and the number of dimensions, 1 to 4.",
-                )  # fmt: skip
+                )
             shape = struct.unpack(f">{num_dims}I", file.read(4 * num_dims))
             size = math.prod(shape)
             check_bytes(path, shape, size)
@@ -115,9 +117,11 @@ def open_npz(path: str) -> Splits:
 
 
 def array_splits(
-    name: str, path: str, parts: dict[str, tuple[Pixels, NDArray[Any], str]],
+    name: str,
+    path: str,
+    parts: dict[str, tuple[Pixels, NDArray[Any], str]],
     names: tuple[str, ...] = (),
-) -> Splits:  # fmt: skip
+) -> Splits:
     """Splits of (images, labels, part name) for each part; `names` are class names by number.
 
     Numbers without a training picture are no classes; the others keep their order.
@@ -133,9 +137,10 @@ def array_splits(
         shaped = images if images.ndim == 4 else images[:, :, :, None]  # (n, H, W, C)
         if shaped.shape[3] not in (1, 3) or 0 in shaped.shape:
             raise DataError(
-                "VIT-317", f"{path}: {label} has shape {images.shape}; expected (n, H, W), "
+                "VIT-317",
+                f"{path}: {label} has shape {images.shape}; expected (n, H, W), "
                 "(n, H, W, 1) or (n, H, W, 3), none of them 0.",
-            )  # fmt: skip
+            )
         checked[part] = (shaped, labels, label)
     multi_label = checked["train"][1].ndim == 2
     if multi_label:
@@ -145,16 +150,24 @@ def array_splits(
         numbers, classes = _present(path, {part: row[1] for part, row in checked.items()}, names)
     sources = {
         part: ArraySource(
-            f"{path}:{part}", classes,
+            f"{path}:{part}",
+            classes,
             labels.astype(np.float32) if multi_label else np.searchsorted(numbers, labels),
-            images, label,
+            images,
+            label,
         )
         for part, (images, labels, label) in checked.items()
-    }  # fmt: skip
+    }
     return Splits(
-        name=name, classes=classes, train=sources["train"], val=sources.get("val"),
-        test=sources.get("test"), how="", kind="arrays", multi_label=multi_label,
-    )  # fmt: skip
+        name=name,
+        classes=classes,
+        train=sources["train"],
+        val=sources.get("val"),
+        test=sources.get("test"),
+        how="",
+        kind="arrays",
+        multi_label=multi_label,
+    )
 
 
 def class_list(folder: str, files: tuple[str, ...] = ("classes.txt",)) -> tuple[str, ...]:
@@ -179,9 +192,10 @@ def check_bytes(path: str, shape: tuple[int, ...], size: int) -> None:
     """Raises DataError VIT-320 for arrays that are too large to be read whole."""
     if size > MAX_BYTES:
         raise DataError(
-            "VIT-320", f"{path}: array {shape} of {size} bytes; limit {MAX_BYTES}.",
+            "VIT-320",
+            f"{path}: array {shape} of {size} bytes; limit {MAX_BYTES}.",
             hint="Store the pictures as files: photos/CLASS/IMAGE.",
-        )  # fmt: skip
+        )
 
 
 def _npz_keys(path: str, present: set[str]) -> dict[str, tuple[str, str]]:
@@ -234,14 +248,16 @@ def _npz_classes(path: str, archive: zipfile.ZipFile, members: dict[str, str]) -
 def _check_images(path: str, key: str, images: NDArray[Any]) -> Pixels:
     if images.dtype != np.uint8:
         raise DataError(
-            "VIT-317", f"{path}: {key} has type {images.dtype}; expected uint8, 0 to 255.",
+            "VIT-317",
+            f"{path}: {key} has type {images.dtype}; expected uint8, 0 to 255.",
             hint="Scale and convert: (images * 255).round().astype('uint8').",
-        )  # fmt: skip
+        )
     if images.ndim == 4 and images.shape[3] not in (1, 3) and images.shape[1] in (1, 3):
         raise DataError(
-            "VIT-317", f"{path}: {key} has shape {images.shape}, channels first; expected (n, H, W, C).",
+            "VIT-317",
+            f"{path}: {key} has shape {images.shape}, channels first; expected (n, H, W, C).",
             hint="Reorder: images.transpose(0, 2, 3, 1).",
-        )  # fmt: skip
+        )
     if images.ndim not in (3, 4):
         raise DataError(
             "VIT-317", f"{path}: {key} has shape {images.shape}; expected (n, H, W[, C])."
@@ -254,9 +270,10 @@ def _check_labels(path: str, part: str, images: Pixels, labels: NDArray[Any]) ->
         labels = labels[:, 0]
     if labels.ndim not in (1, 2) or labels.dtype.kind not in "biuf":
         raise DataError(
-            "VIT-317", f"{path}: labels of {part} are {labels.dtype} of shape {labels.shape}; "
+            "VIT-317",
+            f"{path}: labels of {part} are {labels.dtype} of shape {labels.shape}; "
             "expected whole numbers (n,), or 0 and 1 (n, classes).",
-        )  # fmt: skip
+        )
     if len(labels) != len(images):
         raise DataError("VIT-315", f"{path}: {len(images)} {part} but {len(labels)} labels.")
     whole = labels.astype(np.int64)
@@ -275,10 +292,11 @@ def _present(
     for part, own in labels.items():
         if len(strange := np.setdiff1d(own, numbers)):
             raise DataError(
-                "VIT-307", f"{path}: the {part} split has classes that train has not: "
+                "VIT-307",
+                f"{path}: the {part} split has classes that train has not: "
                 f"{some([str(number) for number in strange])}.",
                 hint="Every class needs training pictures.",
-            )  # fmt: skip
+            )
     if names and numbers[-1] >= len(names):
         raise DataError(
             "VIT-315", f"{path}: label {numbers[-1]}, but only {len(names)} class names."

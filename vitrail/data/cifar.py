@@ -1,8 +1,8 @@
 """CIFAR-10 and CIFAR-100 folders, binary or python version.
 
 Formats: https://www.cs.toronto.edu/~kriz/cifar.html. A picture is 3072 bytes, the planes red, green
-and blue of 32 x 32 px; before it stands one label byte (CIFAR-100: coarse, then fine; fine is used).
-The python version is read by `restricted_pickle` only.
+and blue of 32 x 32 px; before it stands one label byte (CIFAR-100: coarse, then fine; fine is
+used). The python version is read by `restricted_pickle` only.
 """
 
 from __future__ import annotations
@@ -26,11 +26,16 @@ _MAX_FILE_BYTES = 512 * 2**20
 _BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 # kind -> train files, test file, label bytes of a binary record, files with class names
 _LAYOUTS: dict[str, tuple[tuple[str, ...], str, int, tuple[str, ...]]] = {
-    "cifar10-binary": (tuple(f"{name}.bin" for name in _BATCHES), "test_batch.bin", 1, ("batches.meta.txt",)),
+    "cifar10-binary": (
+        tuple(f"{name}.bin" for name in _BATCHES),
+        "test_batch.bin",
+        1,
+        ("batches.meta.txt",),
+    ),
     "cifar100-binary": (("train.bin",), "test.bin", 2, ("fine_label_names.txt",)),
     "cifar10-python": (_BATCHES, "test_batch", 0, ("batches.meta",)),
     "cifar100-python": (("train",), "test", 0, ("meta",)),
-}  # fmt: skip
+}
 
 
 def cifar_kind(folder: str) -> str:
@@ -78,9 +83,10 @@ def _read(path: str, num_label_bytes: int) -> tuple[Pixels, NDArray[Any]]:
     record = _PLANE_BYTES + num_label_bytes
     if not data or len(data) % record:
         raise DataError(
-            "VIT-316", f"{path}: {len(data)} bytes are no whole number of records of {record} bytes; "
+            "VIT-316",
+            f"{path}: {len(data)} bytes are no whole number of records of {record} bytes; "
             "the file is truncated or of another kind.",
-        )  # fmt: skip
+        )
     table = np.frombuffer(data, np.uint8).reshape(-1, record)
     return table[:, num_label_bytes:], table[:, num_label_bytes - 1].astype(np.int64)
 

@@ -1,14 +1,15 @@
 """From the bytes of a picture file to upright RGB pixels, or a reason a person understands.
 
-One gate stands before both decoders: the format is told by its first bytes (six are accepted), the size is read from
-the header and limited before any pixel is decoded. JPEGs are decoded by simplejpeg with the exact DCT and smooth
-upsampling, which gives Pillow's bits; what it does not take (CMYK, damage that libjpeg can repair) and all other
-formats go to Pillow, whose verdict is final. `LOAD_TRUNCATED_IMAGES` is never set: a truncated picture is refused.
+One gate stands before both decoders: the format is told by its first bytes (six are accepted), the
+size is read from the header and limited before any pixel is decoded. JPEGs are decoded by
+simplejpeg with the exact DCT and smooth upsampling, which gives Pillow's bits; what it does not
+take (CMYK, damage that libjpeg can repair) and all other formats go to Pillow, whose verdict is
+final. `LOAD_TRUNCATED_IMAGES` is never set: a truncated picture is refused.
 
-What becomes what: gray -> three equal channels; CMYK -> RGB as Pillow does (Adobe's inverted values are turned);
-transparency -> composited on white, as a page shows it; 16-bit gray -> divided by 257 with rounding (not clipped);
-animations and multi-page files -> the first picture; EXIF orientation -> applied. Colour profiles and all other
-metadata are dropped. Orientation in XMP is not read.
+What becomes what: gray -> three equal channels; CMYK -> RGB as Pillow does (Adobe's inverted values
+are turned); transparency -> composited on white, as a page shows it; 16-bit gray -> divided by 257
+with rounding (not clipped); animations and multi-page files -> the first picture; EXIF orientation
+-> applied. Colour profiles and all other metadata are dropped. Orientation in XMP is not read.
 """
 
 from __future__ import annotations
@@ -60,17 +61,35 @@ _BAND_PIXELS = (
 
 Pixels = NDArray[np.uint8]
 
-# Opened directly, not through Image.open: the format is known, and no global pixel limit or list of 40 openers applies.
+# Opened directly, not through Image.open: the format is known, and no global pixel limit or list of
+# 40 openers applies.
 _OPENERS: dict[str, type[ImageFile.ImageFile]] = {
-    "jpeg": JpegImageFile, "png": PngImageFile, "webp": WebPImageFile, "bmp": BmpImageFile, "gif": GifImageFile,
+    "jpeg": JpegImageFile,
+    "png": PngImageFile,
+    "webp": WebPImageFile,
+    "bmp": BmpImageFile,
+    "gif": GifImageFile,
     "tiff": TiffImageFile,
-}  # fmt: skip
+}
 
-# What Pillow raises for damaged files: its own fuzzers' list, and the rest met in mutants of the six formats.
+# What Pillow raises for damaged files: its own fuzzers' list, and the rest met in mutants of the
+# six formats.
 _PILLOW_FAULTS = (
-    OSError, SyntaxError, MemoryError, ValueError, NotImplementedError, OverflowError, TypeError, EOFError,
-    LookupError, AttributeError, ZeroDivisionError, struct.error, Image.DecompressionBombError, Warning,
-)  # fmt: skip
+    OSError,
+    SyntaxError,
+    MemoryError,
+    ValueError,
+    NotImplementedError,
+    OverflowError,
+    TypeError,
+    EOFError,
+    LookupError,
+    AttributeError,
+    ZeroDivisionError,
+    struct.error,
+    Image.DecompressionBombError,
+    Warning,
+)
 
 
 class DecodeFault(DataError):
@@ -86,7 +105,7 @@ class DecodeFault(DataError):
 
 
 def decode(data: bytes, *, name: str = "", max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Upright RGB pixels (H, W, 3) of an encoded picture. Raises DecodeFault (VIT-330), nothing else."""
+    """Upright RGB pixels (H, W, 3) of an encoded picture. Raises DecodeFault, nothing else."""
     kind = _gate(data, name)
     if kind == "jpeg" and (pixels := _fast_jpeg(data, name, max_pixels)) is not None:
         return upright(pixels, exif_orientation(jpeg_exif(data)))
@@ -102,7 +121,10 @@ def decode(data: bytes, *, name: str = "", max_pixels: int = MAX_PIXELS) -> Pixe
 
 
 def decode_size(data: bytes, *, name: str = "", max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """(height, width) of the upright picture, from the header alone; the limits are checked. Raises DecodeFault."""
+    """(height, width) of the upright picture, from the header alone, within the limits.
+
+    Raises DecodeFault.
+    """
     kind = _gate(data, name)
     try:
         with _quiet(), _OPENERS[kind](io.BytesIO(data)) as image:
@@ -114,9 +136,10 @@ def decode_size(data: bytes, *, name: str = "", max_pixels: int = MAX_PIXELS) ->
 
 
 def read_bytes(path: str | Path, *, root: str | Path | None = None) -> bytes:
-    """The bytes of a regular file of at most MAX_FILE_BYTES; with `root`, one that lies inside that folder.
+    """The bytes of a regular file of at most MAX_FILE_BYTES; with `root`, one inside that folder.
 
-    Raises DecodeFault for a folder, device, FIFO, broken link, link out of `root`, missing or unreadable file.
+    Raises DecodeFault for a folder, device, FIFO, broken link, link out of `root`, missing or
+    unreadable file.
     """
     name = os.fspath(path)
     if root is not None and not is_inside(name, root):
@@ -140,8 +163,13 @@ def read_bytes(path: str | Path, *, root: str | Path | None = None) -> bytes:
             raise DecodeFault(_open_reason(error), name) from error
 
 
-def read_picture(picture: str | Path | bytes, *, name: str = "", root: str | Path | None = None,
-                 max_pixels: int = MAX_PIXELS) -> Pixels:  # fmt: skip
+def read_picture(
+    picture: str | Path | bytes,
+    *,
+    name: str = "",
+    root: str | Path | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Pixels:
     """Upright RGB pixels (H, W, 3) of a file or of its bytes. Raises DecodeFault."""
     if isinstance(picture, bytes):
         return decode(picture, name=name, max_pixels=max_pixels)
@@ -202,7 +230,7 @@ def _fast_jpeg(data: bytes, name: str, max_pixels: int) -> Pixels | None:
 
 
 def rgb_pixels(image: Image.Image) -> Pixels:
-    """Pixels (H, W, 3) of a loaded picture of any mode, as the module says. Raises DecodeFault for 32-bit pixels."""
+    """Pixels (H, W, 3) of a loaded picture of any mode. Raises DecodeFault for 32-bit pixels."""
     if image.mode in ("I", "F"):
         raise DecodeFault(
             f"pixels of 32 bits (mode {image.mode}); pictures of 8 or 16 bits are accepted"
@@ -278,8 +306,13 @@ def _reason(kind: str, data: bytes, error: BaseException, max_pixels: int) -> st
 def _open_reason(error: OSError | ValueError) -> str:
     if isinstance(error, ValueError):
         return "is no valid file name"
-    reasons = {errno.ENOENT: "does not exist", errno.EACCES: "no permission to read it", errno.ELOOP: "is a loop of links",
-               errno.ENXIO: "is a device, pipe or socket, not a file", errno.EISDIR: "is a folder, not a file"}  # fmt: skip
+    reasons = {
+        errno.ENOENT: "does not exist",
+        errno.EACCES: "no permission to read it",
+        errno.ELOOP: "is a loop of links",
+        errno.ENXIO: "is a device, pipe or socket, not a file",
+        errno.EISDIR: "is a folder, not a file",
+    }
     return reasons.get(error.errno or 0, f"cannot be read ({error.strerror})")
 
 
@@ -287,7 +320,8 @@ def _open_reason(error: OSError | ValueError) -> str:
 def _quiet() -> Iterator[None]:
     """Pillow's warnings about metadata are not for users: the pixels decide.
 
-    Filters belong to the process, so only the main thread changes them; workers and servers decode in processes.
+    Filters belong to the process, so only the main thread changes them; workers and servers decode
+    in processes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -22,12 +22,26 @@ from vitrail.data.records import FileSource, Source, Splits, printable
 from vitrail.errors import DataError
 
 SPLIT_NAMES = {
-    "train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
-}  # fmt: skip
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
 # Pictures in formats that are refused are listed all the same: leaving them out would be silent.
 PICTURE_SUFFIXES = frozenset(SUFFIXES) | {
-    "mpo", "heic", "heif", "avif", "avifs", "jxl", "jp2", "pgm", "ppm", "pbm", "pnm",
-}  # fmt: skip
+    "mpo",
+    "heic",
+    "heif",
+    "avif",
+    "avifs",
+    "jxl",
+    "jp2",
+    "pgm",
+    "ppm",
+    "pbm",
+    "pnm",
+}
 _NOT_CLASSES = ("__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "lost+found")
 _MAX_DEPTH = 8
 
@@ -67,13 +81,19 @@ def open_folder(path: str) -> Splits:
     }
     notes = _notes(listing, pictures, sorted(set(folders) - set(given.values())) if given else [])
     return Splits(
-        name=os.path.basename(os.path.realpath(path)), classes=classes, train=sources["train"],
-        val=sources.get("val"), test=sources.get("test"), how="", kind="files", notes=notes,
-    )  # fmt: skip
+        name=os.path.basename(os.path.realpath(path)),
+        classes=classes,
+        train=sources["train"],
+        val=sources.get("val"),
+        test=sources.get("test"),
+        how="",
+        kind="files",
+        notes=notes,
+    )
 
 
 def _top(path: str) -> tuple[list[str], int]:
-    """The folders in `path` that may be classes or splits, and how many pictures lie beside them."""
+    """The folders in `path` that may be classes or splits, and the number of pictures there."""
     try:
         with os.scandir(path) as entries:
             listed = [(entry.name, entry.is_dir()) for entry in entries]
@@ -85,7 +105,7 @@ def _top(path: str) -> tuple[list[str], int]:
         raise DataError(
             "VIT-305",
             f"{path} holds no pictures. Expected {path.rstrip('/')}/CLASS/IMAGE.",
-            hint="A data set is a folder of class folders, a table path,label, IDX, CIFAR or npz files.",
+            hint="Data is a folder of class folders, a table path,label, IDX, CIFAR or npz files.",
         )
     return folders, pictures
 
@@ -126,7 +146,7 @@ def _list_classes(root: str, folder: str, listing: _Listing) -> dict[str, str]:
         if label in classes:
             raise DataError(
                 "VIT-308",
-                f"{top} has two folders for the class {label!r}, spelled with different code points.",
+                f"{top} has two folders for the class {label!r}, spelled in different code points.",
                 hint="Move the pictures into one of them.",
             )
         relative = f"{folder}/{name}" if folder else name
@@ -179,16 +199,20 @@ def _class_names(
         raise DataError(
             "VIT-304",
             f"{where} has only one class folder: {some(classes)}. Expected two classes or more."
-            if classes else f"{where} has no class folders.",
+            if classes
+            else f"{where} has no class folders.",
             hint=_hint_deeper(where, classes),
-        )  # fmt: skip
+        )
     return classes
 
 
 def _source(
-    path: str, name: str, classes: tuple[str, ...], paths: dict[str, list[str]],
+    path: str,
+    name: str,
+    classes: tuple[str, ...],
+    paths: dict[str, list[str]],
     folders: dict[str, str],
-) -> FileSource:  # fmt: skip
+) -> FileSource:
     of_class = [paths[folders[label]] if label in folders else [] for label in classes]
     part = name.rpartition(":")[2]
     empty = [label for label, files in zip(classes, of_class, strict=True) if not files]

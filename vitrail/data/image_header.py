@@ -1,7 +1,8 @@
-"""What a picture file says about itself: its format, its orientation, and how many bytes it should have.
+"""What a picture file says about itself: format, orientation, how many bytes it should have.
 
-Formats are told by their first bytes, never by the file name. Sources: ITU-T T.81 annex B (JPEG markers), the PNG
-specification (third edition) section 5, CIPA DC-008 (EXIF) section 4.6.4, RFC 9649 (WebP). No pixels are decoded here.
+Formats are told by their first bytes, never by the file name. Sources: ITU-T T.81 annex B (JPEG
+markers), the PNG specification (third edition) section 5, CIPA DC-008 (EXIF) section 4.6.4, RFC
+9649 (WebP). No pixels are decoded here.
 """
 
 from __future__ import annotations
@@ -34,9 +35,16 @@ _FOREIGN = (
     (b"version https://git-lfs", "a Git LFS pointer; run: git lfs pull"),
 )
 _BRANDS = {
-    b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC", b"hevx": "HEIC", b"mif1": "HEIF", b"msf1": "HEIF",
-    b"avif": "AVIF", b"avis": "AVIF", b"crx ": "Canon raw (CR3)",
-}  # fmt: skip
+    b"heic": "HEIC",
+    b"heix": "HEIC",
+    b"hevc": "HEIC",
+    b"hevx": "HEIC",
+    b"mif1": "HEIF",
+    b"msf1": "HEIF",
+    b"avif": "AVIF",
+    b"avis": "AVIF",
+    b"crx ": "Canon raw (CR3)",
+}
 
 
 def picture_format(data: bytes) -> str:
@@ -92,7 +100,7 @@ def _is_text(start: bytes) -> bool:
 
 
 def declared_bytes(kind: str, data: bytes) -> int | None:
-    """How many bytes the file should have at least, where its format says so and the header is whole."""
+    """How many bytes the file should have at least, where its format says so."""
     if kind == "bmp" and len(data) >= 6:
         return int.from_bytes(data[2:6], "little")
     if kind == "webp" and len(data) >= 8:
@@ -106,7 +114,7 @@ def declared_bytes(kind: str, data: bytes) -> int | None:
 
 
 def jpeg_exif(data: bytes) -> bytes:
-    """The first EXIF block of a JPEG (a TIFF structure), b"" without one. Stops at the first scan."""
+    """The first EXIF block (a TIFF structure) before the first scan of a JPEG; b"" without one."""
     at = 2
     while (at := data.find(b"\xff", at)) >= 0 and at + 4 <= len(data):
         marker = data[at + 1]
@@ -125,7 +133,7 @@ def jpeg_exif(data: bytes) -> bytes:
 
 
 def exif_orientation(exif: bytes) -> int:
-    """Tag 0x0112 of the first directory of an EXIF block: 1 (upright) to 8; 1 where absent or damaged."""
+    """Tag 0x0112 of an EXIF block's first directory: 1 (upright) to 8; 1 where it is absent."""
     exif = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None:

@@ -1,15 +1,16 @@
-"""What happens to a picture before an evaluated or served model sees it: resize, crop, scale to floats.
+"""What happens to a picture before a model is evaluated on it: resize, crop, scale to floats.
 
-The record travels inside every model (`model.json`), because a model is only as good as the pixels it gets (spec 2.6).
-Resizing is Pillow's, bit for bit, on 8-bit pixels. The rounding rules are those of the libraries that the published
-weights were measured with:
+The record travels inside every model (`model.json`), because a model is only as good as the pixels
+it gets (spec 2.6). Resizing is Pillow's, bit for bit, on 8-bit pixels. The rounding rules are those
+of the libraries that the published weights were measured with:
 
-- `resize` a pair: the whole picture squashed to (height, width) (big_transfer, transformers' ViTImageProcessor).
-- `resize` a number: the short side in px, the long one int(resize * long / short) (torchvision, transformers). A target
-  that is not square is covered, sides rounded to the nearest (timm's ResizeKeepRatio). timm's own number is
-  `short_side(size, crop_pct)`.
-- `crop` "center": the offset is rounded, halves to even (torchvision, timm); "center_floor": rounded down
-  (transformers); "none": the resized picture is the result.
+- `resize` a pair: the whole picture squashed to (height, width) (big_transfer, transformers'
+  ViTImageProcessor).
+- `resize` a number: the short side in px, the long one int(resize * long / short) (torchvision,
+  transformers). A target that is not square is covered, sides rounded to the nearest (timm's
+  ResizeKeepRatio). timm's own number is `short_side(size, crop_pct)`.
+- `crop` "center": the offset is rounded, halves to even (torchvision, timm); "center_floor":
+  rounded down (transformers); "none": the resized picture is the result.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _FILTERS = {
 
 
 class Preprocess(BaseModel):
-    """Evaluation preprocessing: a picture of any size to float32 (C, height, width); C = len(mean), 1 is gray."""
+    """A picture of any size to float32 (C, height, width); C = len(mean), 1 is gray."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -85,14 +86,16 @@ class Preprocess(BaseModel):
         try:
             return cls.model_validate_json(json.dumps(values))
         except ValidationError as error:
-            lines = [f"  {'.'.join(str(part) for part in item['loc']) or 'preprocess'}: {item['msg']}"
-                     for item in error.errors(include_url=False)]  # fmt: skip
+            lines = [
+                f"  {'.'.join(str(part) for part in item['loc']) or 'preprocess'}: {item['msg']}"
+                for item in error.errors(include_url=False)
+            ]
             raise DataError(
                 "VIT-329", "preprocess record cannot be used:\n" + "\n".join(lines)
             ) from error
 
     def pixels(self, array: Pixels) -> Pixels:
-        """Resized and cropped 8-bit pixels (height, width, channels) of a picture (H, W, 1 or 3)."""
+        """Resized and cropped pixels uint8 (height, width, channels) of some (H, W, 1 or 3)."""
         image = _picture(array, self.channels)
         height, width = self.resized(image.height, image.width)
         if (height, width) != (image.height, image.width):
@@ -119,9 +122,10 @@ class Preprocess(BaseModel):
     def __call__(
         self, picture: bytes | str | Path | Image.Image | Pixels, *, max_pixels: int = MAX_PIXELS
     ) -> torch.Tensor:
-        """Float32 (C, height, width) of a file, its bytes, a Pillow picture or uint8 (H, W[, C]) pixels.
+        """Float32 (C, height, width) of a file, its bytes, a Pillow picture or pixels (H, W[, C]).
 
-        Raises DecodeFault (VIT-330) for a file that cannot be decoded, DataError VIT-328 for other arrays.
+        Raises DecodeFault (VIT-330) for a file that cannot be decoded, DataError VIT-328 for other
+        arrays.
         """
         import torch
 
@@ -155,8 +159,12 @@ def _picture(array: Pixels, channels: int) -> Image.Image:
         or array.shape[2] not in (1, 3)
         or 0 in array.shape
     ):
-        raise DataError("VIT-328", f"pixels must be uint8 of shape (H, W, 3) or (H, W, 1), got {array.dtype} of shape "
-                        f"{array.shape}.", hint="Scale floats to 0..255 and convert: (x * 255).round().astype('uint8').")  # fmt: skip
+        raise DataError(
+            "VIT-328",
+            f"pixels must be uint8 of shape (H, W, 3) or (H, W, 1), got {array.dtype} of shape "
+            f"{array.shape}.",
+            hint="Scale floats to 0..255 and convert: (x * 255).round().astype('uint8').",
+        )
     if array.shape[2] == 1:
         return Image.fromarray(np.ascontiguousarray(array[:, :, 0]))
     image = Image.fromarray(np.ascontiguousarray(array))

@@ -25,13 +25,14 @@ __all__ = [
     "Splits",
     "fingerprint",
     "open_data",
+    "read_bytes",
     "subset",
 ]
 
 ACCEPTED = (
-    "Accepted: a folder photos/CLASS/IMAGE, a folder with train/ val/ test/ of class folders, a CSV "
-    "path,label[,split], a folder of IDX files (MNIST), a CIFAR folder (binary or python), an .npz, "
-    "builtin:digits."
+    "Accepted: a folder photos/CLASS/IMAGE, a folder with train/ val/ test/ of class folders, a "
+    "CSV path,label[,split], a folder of IDX files (MNIST), a CIFAR folder (binary or python), an "
+    ".npz, builtin:digits."
 )
 
 
@@ -50,6 +51,11 @@ def open_data(
     splits = _open(name)
     automatic = HELD_OUT if name == "builtin:digits" else None
     return complete(splits, val=val_fraction, test=test_fraction, seed=seed, automatic=automatic)
+
+
+def read_bytes(source: FileSource, index: int) -> bytes:
+    """The bytes of one picture file. Raises DecodeFault (VIT-330) where it cannot be read."""
+    return source.read(index)[0]
 
 
 def _open(path: str) -> Splits:

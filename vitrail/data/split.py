@@ -133,7 +133,7 @@ def _path(source: Source, index: int) -> str:
 
 
 def _groups(labels: Labels) -> Indices:
-    """The class by which each picture is stratified: its own, or the rarest of several (-1: none)."""
+    """The class that each picture counts for: its own, or the rarest of several (-1: none)."""
     if labels.ndim == 1:
         return labels.astype(np.int64)
     counts = labels.sum(axis=0)  # (C,)

@@ -63,9 +63,15 @@ def open_table(path: str) -> Splits:
             sources[part] = FileSource(f"{path}:{part}", classes, labels, root, paths)
     name = os.path.splitext(os.path.basename(path))[0]
     return Splits(
-        name=name, classes=classes, train=sources["train"], val=sources.get("val"),
-        test=sources.get("test"), how="", kind="files", multi_label=multi_label,
-    )  # fmt: skip
+        name=name,
+        classes=classes,
+        train=sources["train"],
+        val=sources.get("val"),
+        test=sources.get("test"),
+        how="",
+        kind="files",
+        multi_label=multi_label,
+    )
 
 
 def _read_text(path: str) -> str:
@@ -112,10 +118,13 @@ def _columns(path: str, cells: list[str]) -> tuple[dict[str, int], bool]:
         places = [place for place, head in enumerate(heads) if head in names]
         if len(places) > 1:
             raise DataError(
-                "VIT-310", f"{path}: several columns may be the {column}: "
-                f"{some([heads[place] for place in places])}.", hint=f"{_EXPECTED}.",
-            )  # fmt: skip
-        columns |= {column: place for place in places}
+                "VIT-310",
+                f"{path}: several columns may be the {column}: "
+                f"{some([heads[place] for place in places])}.",
+                hint=f"{_EXPECTED}.",
+            )
+        if places:
+            columns[column] = places[0]
     if "path" in columns and "label" in columns:
         return columns, True
     if not columns and len(cells) in (2, 3) and is_picture(cells[0].strip()):
@@ -177,7 +186,8 @@ def _check_files(path: str, root: str, rows: list[_Row]) -> None:
     if outside:
         raise DataError(
             "VIT-309",
-            f"{path}: {len(outside)} of {len(rows)} pictures lie outside its folder: {some(outside)}.",
+            f"{path}: {len(outside)} of {len(rows)} pictures lie outside its folder: "
+            f"{some(outside)}.",
             hint="Put the table into a folder above all pictures, with paths relative to it.",
         )
     if missing:
