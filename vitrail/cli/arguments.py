@@ -26,19 +26,31 @@ from cyclopts.exceptions import (
 from vitrail.errors import UsageError, nearest
 
 
-def app_of(name: str) -> App:
+def app_of(name: str, *, note: str = "") -> App:
     """An empty parser in the house style: plain text help, no version flag."""
-    return App(name=name, help_format="plaintext", help_formatter="plain", version_flags=[])
+    everywhere = "Options everywhere: --json -q -v --no-color; see vitrail --help"
+    return App(
+        name=name,
+        help_format="plaintext",
+        help_formatter="plain",
+        help_epilogue=f"{note}\n{everywhere}" if note else everywhere,
+        version_flags=[],
+    )
+
+
+def commands(app: App) -> dict[str, App]:
+    """The parts of a verb by name (`check` of `vitrail data check`), or the verb itself under ""."""
+    if app.default_command is not None:
+        return {"": app}
+    return {name: app[name] for name in app if not name.startswith("-")}
 
 
 def option_names(app: App) -> list[str]:
-    """Every option the parser of one verb (or of its parts) knows, as typed."""
-    names = set()
-    for part in [app, *(app[name] for name in app if not name.startswith("-"))]:
-        for argument in part.assemble_argument_collection():
-            if argument.parse:
-                names |= {name for name in argument.names if name.startswith("-")}
-    return sorted(names)
+    """Every option the parser of one verb, with all its parts, knows, as typed."""
+    found = [
+        item for part in commands(app).values() for item in part.assemble_argument_collection()
+    ]
+    return sorted({name for item in found if item.parse for name in item.names if name[0] == "-"})
 
 
 def bind(app: App, tokens: Sequence[str], given: dict[str, Any]) -> Callable[[], object]:
@@ -47,7 +59,7 @@ def bind(app: App, tokens: Sequence[str], given: dict[str, Any]) -> Callable[[],
     Raises UsageError VIT-201 (missing, surplus), VIT-202 (bad value), VIT-205 (name=value),
     VIT-211 (unknown).
     """
-    known = option_names(app)
+    known = option_names(commands(app).get(tokens[0] if tokens else "", app))
     refuse_assignments(tokens, known)
     try:
         function, bound, ignored = app.parse_args(
@@ -77,10 +89,8 @@ def usage_error(error: CycloptsError, app: App, known: Sequence[str]) -> UsageEr
         return unknown_option(name, known)
     if isinstance(error, UnknownCommandError):
         word = (error.unused_tokens or ["?"])[0]
-        names = [name for name in app if not name.startswith("-")]
-        return UsageError(
-            "VIT-211", f"unknown command {word}. {nearest(word, names)}", hint=f"See {usage}"
-        )
+        text = f"unknown command {word}. {nearest(word, commands(app))}"
+        return UsageError("VIT-211", text, hint=f"See {usage}")
     if isinstance(error, UnusedCliTokensError):
         words = " ".join(error.unused_tokens or [])
         return UsageError("VIT-201", f"unexpected argument {words}.", hint=f"See {usage}")

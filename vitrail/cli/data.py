@@ -35,7 +35,7 @@ def check(
     workers: int = 0,
     output: Out,
 ) -> int:
-    """Decode every picture; count classes, find bad files, duplicates and leakage between splits.
+    """Decode every picture; find bad files, duplicates, leakage between splits.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def split(
     seed: int = 0,
     output: Out,
 ) -> int:
-    """Write a table path,label,split that fixes which picture is in which split. No file is moved.
+    """Write a table path,label,split that fixes the splits; no file is moved.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def show(
     seed: int = 0,
     output: Out,
 ) -> int:
-    """Write a sheet of pictures with their labels, or of what training makes of them.
+    """Write a sheet of pictures with their labels, or of what training sees.
 
     Parameters
     ----------
@@ -158,8 +158,7 @@ def show(
     count
         How many pictures, taken evenly from the classes.
     augment
-        Show each picture beside what training would see with this policy: none, randaugment,
-        trivialaugment, three_augment.
+        Show what training sees with this policy: none, randaugment, trivialaugment, three_augment.
     image_size
         Pixels of an augmented picture: 64, or 64x48 (height first).
     seed

@@ -18,8 +18,10 @@ from vitrail.errors import UsageError
 if TYPE_CHECKING:
     from vitrail.training.lr_find import LrFind
 
-app = app_of("vitrail lr-find")
-app.help_epilogue = "Any setting of a run can be given: --batch-size 64, --model vit_s16, --seed 1."
+app = app_of(
+    "vitrail lr-find",
+    note="Any setting of a run can be given: --batch-size 64, --model vit_s16, --seed 1.",
+)
 WIDTH, HEIGHT, MARGIN = 640, 400, 60
 
 

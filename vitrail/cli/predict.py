@@ -7,6 +7,7 @@ where none could be read.
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import json
 from collections.abc import Sequence
@@ -146,12 +147,11 @@ def find_pictures(files: Sequence[Path]) -> list[Path]:
 
 def near_path(path: Path) -> str:
     """A way out for a path that does not exist: the nearest name beside it."""
-    from vitrail.errors import nearest
-
     if not path.parent.is_dir():
         return f"{path.parent} does not exist either; the working directory is {Path.cwd()}"
     names = [item.name for item in path.parent.iterdir()][:10_000]
-    return nearest(path.name, names) if names else f"{path.parent} is empty"
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return f"Did you mean {path.parent / close[0]}?" if close else f"Look into {path.parent}"
 
 
 def record_of(prediction: Prediction) -> dict[str, Any]:

@@ -20,10 +20,10 @@ from vitrail.errors import UsageError
 if TYPE_CHECKING:
     from vitrail.training.plan import Plan
 
-app = app_of("vitrail train")
-app.help_epilogue = (
-    "Any other setting: --SECTION.NAME VALUE, for instance --ema 0.999 or --model.depth 6. "
-    "All of them with their values: vitrail train DATA --print-config"
+app = app_of(
+    "vitrail train",
+    note="Any other setting: --SECTION.NAME VALUE, for instance --ema 0.999 or --model.depth 6. "
+    "All of them with their values: vitrail train DATA --print-config",
 )
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 Given = Annotated[Any, Parameter(parse=False)]
@@ -245,9 +245,19 @@ def sorted_as_toml(keys: list[str]) -> list[str]:
 
 
 def plan_lines(plan: Plan) -> list[str]:
-    """What was chosen for this run and why, one line each."""
-    width = max((len(key) for key, _, _ in plan.choices), default=0)
-    return [
-        f"{key:<{width}}  {value}" + (f"  ({why})" if why else "")
-        for key, value, why in plan.choices
+    """What a run is: data, model, and what was chosen for it with the reason, one line each."""
+    from vitrail.cli.data import counts
+    from vitrail.models.cost import parameters
+
+    splits, model = plan.splits, plan.model
+    sizes = ", ".join(f"{name} {n}" for name, n in counts(splits).items())
+    by = [f"{height}x{width}" for height, width in (plan.facts.size, model.patch_size)]
+    kind = "gray" if plan.facts.channels == 1 else "RGB"
+    lines = [
+        f"data   {splits.name}  {len(splits.classes)} classes | {sizes} | {by[0]} {kind}",
+        f"model  {plan.config.model.name}  {model.depth} layers | width {model.width} | "
+        f"{model.num_heads} heads | patch {by[1]} | {model.num_tokens} tokens | "
+        f"{parameters(model) / 1e6:.2f} M parameters",
     ]
+    width = max((len(key) for key, _, _ in plan.choices), default=0)
+    return lines + [f"auto   {key:<{width}}  {value}  ({why})" for key, value, why in plan.choices]

@@ -1,0 +1,188 @@
+"""The frame around every verb: help, version, errors, exit codes, streams."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_command import fake, run
+from cyclopts import App
+
+from vitrail import errors
+from vitrail.cli.main import GLOBAL, SWITCHES, VERBS, environment_fault
+from vitrail.cli.output import Output, plain, printable, table
+
+PYTHON = [sys.executable, "-m", "vitrail"]
+
+
+def verb_that(monkeypatch: pytest.MonkeyPatch, fault: BaseException | None) -> None:
+    """Make `vitrail doctor` raise `fault`."""
+    app = App(name="vitrail doctor")
+
+    def doctor() -> None:
+        if fault is not None:
+            raise fault
+
+    app.default(doctor)
+    fake(monkeypatch, "vitrail.cli.doctor", app=app)
+
+
+def test_help_names_every_verb_and_global_option() -> None:
+    for words in ([], ["--help"], ["-h"], ["help"]):
+        done = run(*words)
+        assert done.code == 0
+        assert done.err == ""
+        assert all(f"  {name}  " in done.out for name in VERBS)
+        assert all(name in done.out for name in GLOBAL)
+
+
+def test_global_table_and_switches_agree() -> None:
+    named = {word for key in GLOBAL for word in key.split(", ")}
+    assert named == {*SWITCHES, "--version", "-h", "--help"}
+
+
+def test_version_is_that_of_the_package() -> None:
+    import vitrail
+
+    assert run("--version").out == f"vitrail {vitrail.__version__}\n"
+    assert run("--version", "--json").document == {"version": vitrail.__version__}
+
+
+def test_help_is_quick_and_loads_neither_torch_nor_numpy() -> None:
+    code = (
+        "import sys; from vitrail.cli.main import main; main(['--help']);"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'cyclopts', 'pydantic')))"
+    )
+    secs = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+        secs.append(time.perf_counter() - begin)
+    assert min(secs) < 0.3
+
+
+@pytest.mark.parametrize("verb", list(VERBS))
+def test_help_of_a_verb_loads_no_torch(verb: str) -> None:
+    before = "torch" in sys.modules
+    done = run(verb, "--help")
+    assert done.code == 0
+    assert f"Usage: vitrail {verb}" in done.out
+    assert "--json" in done.out
+    assert before or "torch" not in sys.modules
+
+
+def test_unknown_verb_names_the_nearest() -> None:
+    done = run("trian")
+    assert done.code == 2
+    assert done.err.startswith("error VIT-211: unknown verb trian. Did you mean train?\n")
+    assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (errors.VitrailError("VIT-100", "x"), 1),
+        (errors.UsageError("VIT-2nn", "x"), 2),
+        (errors.DataError("VIT-3nn", "x"), 3),
+        (errors.ModelError("VIT-4nn", "x"), 4),
+        (errors.EnvironmentFault("VIT-5nn", "x"), 5),
+        (errors.TrainingError("VIT-6nn", "x"), 6),
+        (errors.GateError("VIT-7nn", "x"), 7),
+        (KeyboardInterrupt(), 130),
+        (ZeroDivisionError("x"), 1),
+        (MemoryError(), 5),
+        (OSError(errno.ENOSPC, "No space left on device", "a"), 5),
+        (None, 0),
+    ],
+)
+def test_exit_codes(monkeypatch: pytest.MonkeyPatch, fault: BaseException | None, code: int) -> None:
+    verb_that(monkeypatch, fault)
+    done = run("doctor")
+    assert done.code == code
+    assert "Traceback" not in done.err + done.out
+
+
+def test_internal_errors_ask_for_a_report_and_show_a_traceback_with_v(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    verb_that(monkeypatch, ZeroDivisionError("boom"))
+    done = run("doctor")
+    assert done.err.startswith("error VIT-100: internal error ZeroDivisionError: boom\n")
+    assert "report" in done.err
+    assert "Traceback" not in done.err
+    assert "ZeroDivisionError: boom" in run("-v", "doctor").err.split("Traceback")[1]
+
+
+def test_errors_with_json_are_a_document_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    verb_that(monkeypatch, errors.DataError("VIT-302", "no folders", hint="make some"))
+    done = run("doctor", "--json")
+    expected = {"code": "VIT-302", "message": "no folders", "hint": "make some", "exit_code": 3}
+    assert done.document == expected
+    assert done.err == "error VIT-302: no folders\nmake some\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EROFS])
+def test_a_disk_that_refuses_is_an_environment_fault(number: int) -> None:
+    fault = environment_fault(OSError(number, os.strerror(number), "runs/a"))
+    assert fault is not None
+    assert fault.code == "VIT-506"
+    assert "runs/a" in fault.message
+    assert "--out" in fault.hint
+
+
+def test_other_os_errors_stay_internal() -> None:
+    assert environment_fault(OSError(errno.EINVAL, "Invalid argument")) is None
+    assert environment_fault(RuntimeError("shape")) is None
+
+
+def test_torch_without_memory_is_an_environment_fault() -> None:
+    fault = environment_fault(RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"))
+    assert fault is not None
+    assert fault.code == "VIT-503"
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = f"'{sys.executable}' -m vitrail models | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert "Broken" not in done.stderr
+    assert done.returncode in (0, 141)  # 0 where everything was written before head ended
+
+
+def test_a_broken_pipe_is_quiet() -> None:
+    code = (
+        "import sys; from types import ModuleType; from cyclopts import App; m = ModuleType('x'); m.app = App();\n"
+        "def doctor():\n    raise BrokenPipeError\n"
+        "m.app.default(doctor); sys.modules['vitrail.cli.doctor'] = m\n"
+        "from vitrail.cli.main import main; sys.exit(main(['doctor']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (141, "", "")
+
+
+def test_printable_writes_control_characters_out() -> None:
+    assert printable("a\x1b[31mb\r\x9b\nc\td") == "a\\x1b[31mb\\x0d\\x9b\nc\td"
+
+
+def test_plain_makes_json_of_what_we_have() -> None:
+    import numpy as np
+
+    values: dict[Any, Any] = {"a": float("nan"), 1: Path("b"), "c": np.arange(3), "d": np.float32(0.5)}
+    assert plain(values) == {"a": None, "1": "b", "c": [0, 1, 2], "d": 0.5}
+    assert plain(Output(json=True))["json"] is True
+
+
+def test_table_aligns_names_left_and_numbers_right() -> None:
+    assert table([["class", "n"], ["cat", "7"], ["horse", "11"]]) == ["class   n", "cat     7", "horse  11"]
+
+
+def test_names_after_two_dashes_are_no_options() -> None:
+    done = run("predict", "m", "--", "--json")
+    assert done.code == 3
+    assert "--json does not exist" in done.err
