@@ -1,0 +1,350 @@
+"""What is wrong or unusual in a data set: `vitrail data check`, and the look before a training.
+
+Every picture is read and decoded once. Found are files that cannot be used, with the reason; exact
+duplicates (equal bytes of files, equal pixels of arrays) within and across splits; equal pictures
+with different labels; classes with few pictures or none; and the facts that a run is planned with:
+sizes, gray pictures, channel statistics. Threads do the work: both decoders release Python's lock.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitrail.data.decode import MAX_PIXELS, DecodeFault, Pixels, decode, decode_size
+from vitrail.data.folder import some
+from vitrail.data.records import Source, Splits, fingerprint, printable, subset
+from vitrail.data.split import label_text
+from vitrail.errors import DataError
+
+FEW_PICTURES = 5  # fewer training pictures of a class cannot be learned or measured
+TINY_PX = 32  # short side
+HUGE_PIXELS = 12_000_000  # slower to decode than a training step
+IMBALANCE = 10.0  # largest class / smallest class
+_SAMPLE = 10_000  # pictures whose channels are measured
+_GRID = 64  # values a side of each of them
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one picture is like; `reason` is "" for a good one. size: (height, width) px."""
+
+    reason: str = ""
+    size: tuple[int, int] = (0, 0)
+    gray: bool = False
+    digest: bytes = b""
+    mean: tuple[float, ...] = ()  # per channel, of values in [0, 1]
+    mean_square: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """Everything `check` found. Picture ids are those of `Source.source_id`."""
+
+    name: str
+    kind: str  # "files" or "arrays"
+    how: str
+    multi_label: bool
+    classes: list[str]
+    splits: dict[str, int]  # split -> pictures
+    per_class: dict[str, dict[str, int]]  # class -> split -> pictures
+    bad_files: list[tuple[str, str]]  # id, reason
+    bad_per_split: dict[str, int]
+    duplicates: list[list[str]]  # groups of equal pictures, one label, within one split
+    leakage: list[list[str]]  # groups of equal pictures in several splits, as "split/..: id"
+    conflicts: list[list[str]]  # groups of equal pictures with different labels, as "id (label)"
+    imbalance: float  # largest class / smallest class, training pictures
+    few: list[str]  # classes with fewer than FEW_PICTURES training pictures
+    absent: dict[str, list[str]]  # split -> classes without a picture there
+    num_gray: int
+    num_tiny: int
+    num_huge: int
+    all_gray: bool
+    sizes: dict[str, int]  # height_min height_median height_max width_min width_median width_max
+    mean: list[float]  # per channel of the training pictures, of values in [0, 1]
+    std: list[float]
+    fingerprints: dict[str, str]
+    notes: list[str]
+    problems: list[str]  # one sentence each, worst first; empty: nothing found
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for data_report.html and --json."""
+        return asdict(self)
+
+
+def check(
+    splits: Splits, *, max_pixels: int = MAX_PIXELS, workers: int = 0, pixels: bool = True
+) -> DataReport:
+    """Look at every picture of `splits` with `workers` threads (0: this one).
+
+    With `pixels` False only headers are read: truncated files and gray pictures are not found then.
+    """
+    parts = splits.parts()
+    looks = {
+        part: look_at(source, max_pixels=max_pixels, workers=workers, pixels=pixels)
+        for part, source in parts.items()
+    }
+    bad = {part: bad_pictures(parts[part], looks[part]) for part in parts}
+    per_class = _per_class(splits)
+    train_counts = [counts["train"] for counts in per_class.values()]
+    same, leaked, conflicting = _duplicates(parts, looks)
+    good = [look for part in looks.values() for look in part if not look.reason]
+    means, stds = _statistics([look for look in looks["train"] if look.mean])
+    facts: dict[str, Any] = {
+        "name": splits.name,
+        "kind": splits.kind,
+        "how": splits.how,
+        "multi_label": splits.multi_label,
+        "classes": list(splits.classes),
+        "splits": {part: len(source) for part, source in parts.items()},
+        "per_class": per_class,
+        "bad_files": [row for rows in bad.values() for row in rows],
+        "bad_per_split": {part: len(rows) for part, rows in bad.items()},
+        "duplicates": same,
+        "leakage": leaked,
+        "conflicts": conflicting,
+        "imbalance": round(max(train_counts) / max(1, min(train_counts)), 2),
+        "few": [name for name, own in per_class.items() if own["train"] < FEW_PICTURES],
+        "absent": {
+            part: names
+            for part in parts
+            if (names := [name for name, own in per_class.items() if not own[part]])
+        },
+        "num_gray": sum(look.gray for look in good),
+        "num_tiny": sum(min(look.size) < TINY_PX for look in good if splits.kind == "files"),
+        "num_huge": sum(look.size[0] * look.size[1] > HUGE_PIXELS for look in good),
+        "all_gray": bool(good) and all(look.gray for look in good),
+        "sizes": _sizes(good),
+        "mean": means,
+        "std": stds,
+        "fingerprints": {part: fingerprint(source) for part, source in parts.items()},
+        "notes": list(splits.notes),
+    }
+    return DataReport(**facts, problems=_problems(facts, max_pixels))
+
+
+def usable(
+    source: Source, *, max_pixels: int = MAX_PIXELS, workers: int = 0
+) -> tuple[Source, list[tuple[str, str]]]:
+    """`source` without the pictures that cannot be decoded, and (id, reason) of each of those."""
+    looks = look_at(source, max_pixels=max_pixels, workers=workers)
+    bad = bad_pictures(source, looks)
+    kept = np.array([i for i, look in enumerate(looks) if not look.reason], dtype=np.int64)
+    return (subset(source, kept) if bad else source), bad
+
+
+def look_at(
+    source: Source, *, max_pixels: int = MAX_PIXELS, workers: int = 0, pixels: bool = True
+) -> list[Look]:
+    """A look at every picture of `source`, in order."""
+    step = max(1, -(-len(source) // _SAMPLE))
+    one = partial(_look, source, max_pixels, pixels, step)
+    with warnings.catch_warnings():  # Pillow's, about metadata; threads may not change the filters
+        warnings.simplefilter("ignore")
+        if workers < 1:
+            return [one(index) for index in range(len(source))]
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(one, range(len(source))))
+
+
+def bad_pictures(source: Source, looks: Sequence[Look]) -> list[tuple[str, str]]:
+    """(id, reason) of the pictures that cannot be used."""
+    return [(source.source_id(i), look.reason) for i, look in enumerate(looks) if look.reason]
+
+
+def write_bad_files(bad: Iterable[tuple[str, str]], out: str | Path) -> Path:
+    """bad_files.csv: a line path,reason for each picture that cannot be used."""
+    out = Path(out)
+    with open(out, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["path", "reason"])
+        writer.writerows(bad)
+    return out
+
+
+def _look(source: Source, max_pixels: int, pixels: bool, step: int, index: int) -> Look:
+    try:
+        data, _ = source.read(index)
+        if isinstance(data, bytes):
+            digest = hashlib.sha256(data).digest()
+            if not pixels:
+                return Look(size=decode_size(data, max_pixels=max_pixels), digest=digest)
+            array = decode(data, max_pixels=max_pixels)
+        else:
+            array = data
+            digest = hashlib.sha256(repr(array.shape).encode() + array.tobytes()).digest()
+    except DecodeFault as fault:
+        return Look(reason=fault.reason)
+    means, squares = _moments(array) if index % step == 0 else ((), ())
+    return Look("", (array.shape[0], array.shape[1]), _is_gray(array), digest, means, squares)
+
+
+def _is_gray(array: Pixels) -> bool:
+    if array.shape[2] == 1:
+        return True
+    first = array[0, 0]
+    if first[0] != first[1] or first[0] != first[2]:
+        return False
+    return bool(
+        (array[:, :, 0] == array[:, :, 1]).all() and (array[:, :, 0] == array[:, :, 2]).all()
+    )
+
+
+def _moments(array: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and mean square per channel of an even grid of at most 64 x 64 values."""
+    height, width = array.shape[:2]
+    rows = np.linspace(0, height - 1, min(height, _GRID)).astype(np.int64)
+    columns = np.linspace(0, width - 1, min(width, _GRID)).astype(np.int64)
+    values = array[rows[:, None], columns] / 255  # (h, w, C)
+    return tuple(values.mean((0, 1)).tolist()), tuple((values**2).mean((0, 1)).tolist())
+
+
+def _statistics(looks: Sequence[Look]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel over the pictures looked at."""
+    if not looks:
+        return [], []
+    means = np.array([look.mean for look in looks]).mean(0)
+    squares = np.array([look.mean_square for look in looks]).mean(0)
+    stds: NDArray[Any] = np.sqrt(np.maximum(squares - means**2, 0))
+    return [round(value, 6) for value in means.tolist()], [
+        round(value, 6) for value in stds.tolist()
+    ]
+
+
+def _sizes(looks: Sequence[Look]) -> dict[str, int]:
+    if not looks:
+        return {}
+    table = np.array([look.size for look in looks])  # (n, 2)
+    rows = {"min": table.min(0), "median": np.median(table, axis=0), "max": table.max(0)}
+    return {
+        f"{side}_{which}": int(row[place])
+        for place, side in enumerate(("height", "width"))
+        for which, row in rows.items()
+    }
+
+
+def _per_class(splits: Splits) -> dict[str, dict[str, int]]:
+    counts = {}
+    for part, source in splits.parts().items():
+        labels = source.labels
+        own = (
+            labels.sum(0)
+            if labels.ndim == 2
+            else np.bincount(labels, minlength=len(splits.classes))
+        )
+        counts[part] = own.astype(np.int64).tolist()
+    return {
+        name: {part: own[number] for part, own in counts.items()}
+        for number, name in enumerate(splits.classes)
+    }
+
+
+def _duplicates(
+    parts: dict[str, Source], looks: dict[str, list[Look]]
+) -> tuple[list[list[str]], list[list[str]], list[list[str]]]:
+    """Groups of equal pictures: harmless, in several splits, with different labels."""
+    places: defaultdict[bytes, list[tuple[str, int]]] = defaultdict(list)
+    for part, own in looks.items():
+        for index, look in enumerate(own):
+            if look.digest:
+                places[look.digest].append((part, index))
+    same, leaked, conflicting = [], [], []
+    for group in places.values():
+        if len(group) == 1:
+            continue
+        names = [parts[part].source_id(index) for part, index in group]
+        labels = [label_text(parts[part], index) for part, index in group]
+        if len({part for part, _ in group}) > 1:
+            leaked.append([f"{part}: {name}" for (part, _), name in zip(group, names, strict=True)])
+        else:
+            same.append(names)
+        if len(set(labels)) > 1:
+            conflicting.append(
+                [f"{name} ({label})" for name, label in zip(names, labels, strict=True)]
+            )
+    return same, leaked, conflicting
+
+
+def _problems(facts: dict[str, Any], max_pixels: int) -> list[str]:
+    return [*_file_problems(facts, max_pixels), *_class_problems(facts), *facts["notes"]]
+
+
+def _file_problems(facts: dict[str, Any], max_pixels: int) -> Iterator[str]:
+    total = sum(facts["splits"].values())
+    if bad := facts["bad_files"]:
+        shown = "; ".join(
+            [f"{name}: {reason}" for name, reason in bad[:3]] + ["..."] * (len(bad) > 3)
+        )
+        yield (
+            f"{len(bad)} of {total} images cannot be decoded: {shown}. "
+            "Remove or fix them, or train without them: --on-bad-file skip"
+        )
+    if leaked := facts["leakage"]:
+        yield (
+            f"{len(leaked)} pictures are in several splits, so results would be too good: "
+            f"{_group(leaked[0])}. Keep each in one split."
+        )
+    if conflicts := facts["conflicts"]:
+        yield (
+            f"{len(conflicts)} pictures appear with different labels: {_group(conflicts[0])}. "
+            "Keep the right one."
+        )
+    if same := facts["duplicates"]:
+        yield f"{len(same)} pictures appear more than once in a split: {_group(same[0])}."
+    if facts["num_tiny"]:
+        yield f"{facts['num_tiny']} pictures have a side below {TINY_PX} px."
+    if facts["num_huge"]:
+        yield (
+            f"{facts['num_huge']} pictures have more than {HUGE_PIXELS // 10**6} million pixels "
+            f"(limit {max_pixels}): smaller copies load faster."
+        )
+    if facts["num_gray"] and not facts["all_gray"]:
+        yield f"{facts['num_gray']} of {total} pictures are gray, the others are in colour."
+
+
+def _class_problems(facts: dict[str, Any]) -> Iterator[str]:
+    if few := facts["few"]:
+        yield f"{len(few)} classes have fewer than {FEW_PICTURES} training pictures: {some(few)}."
+    for part, names in facts["absent"].items():
+        yield f"{part} has no pictures of {len(names)} classes: {some(names)}."
+    if facts["imbalance"] > IMBALANCE:
+        yield (
+            f"the largest class has {facts['imbalance']:g} times the pictures of the smallest. "
+            "--loss.class-weights balanced weighs them equally."
+        )
+    folded = defaultdict(list)
+    for name in facts["classes"]:
+        folded[name.strip().casefold()].append(name)
+    for names in folded.values():
+        if len(names) > 1:
+            yield f"classes differ only in case or spaces: {some(names)}."
+
+
+def _group(names: Sequence[str], most: int = 3) -> str:
+    return " = ".join(names[:most]) + (f" = ... ({len(names)} in all)" if len(names) > most else "")
+
+
+def require_good(bad: Sequence[tuple[str, str]], total: int, full_list: str = "") -> None:
+    """Raises DataError VIT-301 naming the pictures that cannot be used, where there are any."""
+    if not bad:
+        return
+    lines = [f"  {name}   {reason}" for name, reason in bad[:10]]
+    more = [f"  ... and {len(bad) - 10} more"] if len(bad) > 10 else []
+    text = "\n".join([f"{len(bad)} of {total} images cannot be decoded.", *lines, *more])
+    where = f"Full list: {printable(full_list)}. " if full_list else ""
+    raise DataError(
+        "VIT-301",
+        text,
+        hint=f"{where}Remove or fix them, or go on without them: --on-bad-file skip",
+    )
