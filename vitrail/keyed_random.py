@@ -1,12 +1,16 @@
-"""Random numbers that are pure functions of a key: nothing is stored, so nothing has to be saved to resume.
+"""Random numbers that are pure functions of a key: nothing is stored, so nothing has to be saved to
+resume.
 
-Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC11, section 4.3), written
-in numpy over whole batches and checked against the known answers of Random123. The 128-bit counter holds
+Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC11,
+section 4.3), written in numpy over whole batches and checked against the known answers of
+Random123. The 128-bit counter holds
 
-    word 0: block number (low 16 bits) and repeat (high 16)    words 1, 2: index of the example    word 3: epoch
+    word 0: block number (low 16 bits) and repeat (high 16)    words 1, 2: index of the example
+    word 3: epoch
 
-and the 64-bit key is a hash of (seed, purpose), so that neighbouring seeds share no stream. Orders of a whole epoch use
-the raw words of numpy's Philox4x64, whose stream numpy guarantees, and a stable sort.
+and the 64-bit key is a hash of (seed, purpose), so that neighbouring seeds share no stream. Orders
+of a whole epoch use the raw words of numpy's Philox4x64, whose stream numpy guarantees, and a
+stable sort.
 """
 
 from __future__ import annotations
@@ -27,7 +31,9 @@ _ROUNDS = 10
 
 
 def philox4x32(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> list[Words]:
-    """The four random 32-bit words of each counter; the arrays of `counter` broadcast against each other."""
+    """The four random 32-bit words of each counter; the arrays of `counter` broadcast against each
+    other.
+    """
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(_ROUNDS):
@@ -41,7 +47,9 @@ def philox4x32(counter: tuple[Words, Words, Words, Words], key: tuple[int, int])
 
 
 def mix(*numbers: int) -> int:
-    """A seed in [0, 2**63) from several integers of up to 64 bits; every number and its place count."""
+    """A seed in [0, 2**63) from several integers of up to 64 bits; every number and its place
+    count.
+    """
     key = (0, 0)
     for place, number in enumerate(numbers):
         words = (number & 0xFFFFFFFF, (number >> 32) & 0xFFFFFFFF, place, len(numbers))
@@ -68,10 +76,11 @@ def uniforms(
     *,
     repeat: int | NDArray[np.int64] = 0,
 ) -> NDArray[np.float64]:
-    """`num` numbers in [0, 1) a row, multiples of 2**-32; row b is a function of (seed, purpose, epoch, index, repeat).
+    """`num` numbers in [0, 1) a row, multiples of 2**-32; row b is a function of (seed, purpose,
+    epoch, index, repeat).
 
-    `indices` (B,) int64 >= 0; `epoch` and `repeat` one number or (B,), below 2**32 and 2**16. The first columns do
-    not depend on `num`. Returns (B, num).
+    `indices` (B,) int64 >= 0; `epoch` and `repeat` one number or (B,), below 2**32 and 2**16. The
+    first columns do not depend on `num`. Returns (B, num).
     """
     index = np.asarray(indices).astype(np.uint64)[:, None]  # (B, 1)
     blocks = np.arange(-(-num // 4), dtype=np.uint64)[None, :]  # (1, num / 4)
@@ -79,12 +88,15 @@ def uniforms(
     epochs = np.broadcast_to(np.asarray(epoch, dtype=np.uint64), (len(index),))[:, None]
     counter = (blocks | high << np.uint64(16), index & _LOW, index >> _HALF, epochs)
     words = np.stack(philox4x32(counter, _key(seed, purpose)), axis=-1)  # (B, num / 4, 4)
-    return words.reshape(len(index), -1)[:, :num] * 2.0**-32
+    numbers: NDArray[np.float64] = words.reshape(len(index), -1)[:, :num] * 2.0**-32
+    return numbers
 
 
 @lru_cache(maxsize=2)
 def permutation(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
-    """The order of `n` things in one epoch, int64 (n,), read-only: the ranks of n keyed 64-bit words."""
+    """The order of `n` things in one epoch, int64 (n,), read-only: the ranks of n keyed 64-bit
+    words.
+    """
     low, high = _key(seed, "order")
     words = np.random.Philox(key=high << 32 | low, counter=epoch << 64).random_raw(n)
     order = np.argsort(words, kind="stable")

@@ -1,13 +1,15 @@
-"""Which examples make up global step s: a pure function of (seed, s), found in O(1) without replaying earlier steps.
+"""Which examples make up global step s: a pure function of (seed, s), found in O(1) without
+replaying earlier steps.
 
-Training reads one endless stream. Position p of it lies in epoch p // n at place p % n, and shows the picture
-permutation(seed, epoch)[place]. Step s (from 0) takes the B positions from s * B on; a batch may reach over an epoch
-edge and is never partial. Rank r of R takes its contiguous slice of the global batch, so the number of ranks and of
-loader workers never changes what is learnt (reliability R5, R7).
+Training reads one endless stream. Position p of it lies in epoch p // n at place p % n, and shows
+the picture permutation(seed, epoch)[place]. Step s (from 0) takes the B positions from s * B on; a
+batch may reach over an epoch edge and is never partial. Rank r of R takes its contiguous slice of
+the global batch, so the number of ranks and of loader workers never changes what is learnt
+(reliability R5, R7).
 
-Repeated augmentation (Hoffer et al., arXiv 1901.09335; DeiT's RASampler): each picture stands `repeats` times in a row,
-each time augmented with another key. As in DeiT an epoch still counts n examples, so it shows ceil(n / repeats)
-different pictures, another draw of them every epoch.
+Repeated augmentation (Hoffer et al., arXiv 1901.09335; DeiT's RASampler): each picture stands
+`repeats` times in a row, each time augmented with another key. As in DeiT an epoch still counts n
+examples, so it shows ceil(n / repeats) different pictures, another draw of them every epoch.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ def position(step: int, batch_size: int, n: int) -> tuple[int, int]:
 def batch_indices(
     seed: int, step: int, batch_size: int, n: int, repeats: int = 1
 ) -> tuple[Indices, Indices, Indices]:
-    """Examples of the global batch of `step`: indices, epochs and repeat numbers, each int64 (B,)."""
+    """Examples of the global batch of `step`: indices, epochs, repeat numbers, each int64 (B,)."""
     stream = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
     epochs, places = np.divmod(stream, n)  # (B,), (B,)
     indices = np.empty(batch_size, dtype=np.int64)
@@ -39,5 +41,7 @@ def batch_indices(
 
 
 def rank_slice(batch_size: int, rank: int, world: int) -> slice:
-    """The part of a global batch that `rank` of `world` works on; parts differ in size by one at most."""
+    """The part of a global batch that `rank` of `world` works on; parts differ in size by one at
+    most.
+    """
     return slice(rank * batch_size // world, (rank + 1) * batch_size // world)

@@ -1,0 +1,103 @@
+"""Batches of small pictures held in memory: gathered and augmented all at once, on the device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vitrail.config import AugmentConfig
+from vitrail.data import slots
+from vitrail.data.batch import Batch
+from vitrail.data.batch_augment import augment_batch, to_channels
+from vitrail.data.order import batch_indices
+from vitrail.data.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from vitrail.data.sources import ArraySource
+
+
+class ArrayLoader:
+    """Batches of a source of arrays; arguments as for `vitrail.data.loader.make_loader`."""
+
+    def __init__(
+        self,
+        source: ArraySource,
+        preprocess: Preprocess,
+        augment: AugmentConfig | None,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        images = source.images if source.images.flags.writeable else source.images.copy()
+        self._images = torch.from_numpy(images).to(
+            device
+        )  # (n, H, W, C); shared with the source on a CPU
+        self._labels = source.labels
+        self._preprocess = preprocess
+        self._augment = augment
+        self._batch_size = batch_size
+        self._seed = seed
+        self.data_wait_secs = 0.0
+
+    def batches(self, start_step: int, stop_step: int) -> Generator[Batch, None, None]:
+        """The training batches of steps `start_step` .. `stop_step` - 1, whatever came before."""
+        for step in range(start_step, stop_step):
+            began = time.perf_counter()
+            batch = self._training(step)
+            self.data_wait_secs += time.perf_counter() - began
+            yield batch
+
+    def eval_batches(self, batch_size: int) -> Generator[Batch, None, None]:
+        """Every picture once, in order, with the evaluation preprocessing; the last batch may be
+        smaller.
+        """
+        num = len(self._images)
+        for first in range(0, num, batch_size):
+            began = time.perf_counter()
+            indices = np.arange(first, min(first + batch_size, num), dtype=np.int64)
+            batch = self._batch(self._evaluated(self._gather(indices)), indices)
+            self.data_wait_secs += time.perf_counter() - began
+            yield batch
+
+    def _training(self, step: int) -> Batch:
+        augment = self._augment
+        repeats = augment.repeats if augment else 1
+        indices, epochs, repeat = batch_indices(
+            self._seed, step, self._batch_size, len(self._images), repeats
+        )
+        images = self._gather(indices)
+        if augment is None or augment.crop == "none":
+            images = self._evaluated(images)
+        if augment is not None:
+            u = slots.draw(self._seed, epochs, indices, repeat)  # (B, NUM_SLOTS)
+            images = augment_batch(
+                to_channels(images, self._preprocess.channels), u, augment,
+                (self._preprocess.height, self._preprocess.width),
+                interpolation=self._preprocess.interpolation,
+                keep_aspect=isinstance(self._preprocess.resize, int),
+            )  # fmt: skip
+        return self._batch(images, indices)
+
+    def _gather(self, indices: NDArray[np.int64]) -> torch.Tensor:
+        """The pictures of `indices` as they are stored, (B, C, H, W), a copy."""
+        rows = torch.from_numpy(indices).to(self._images.device)
+        return self._images[rows].permute(0, 3, 1, 2).contiguous()
+
+    def _evaluated(self, images: torch.Tensor) -> torch.Tensor:
+        """`images` (B, C, H, W) after the evaluation preprocessing; Pillow's pixels."""
+        preprocess = self._preprocess
+        have, want = tuple(images.shape[2:]), (preprocess.height, preprocess.width)
+        if have == want == preprocess.resized(*have):
+            return to_channels(images, preprocess.channels)
+        pixels = images.permute(0, 2, 3, 1).cpu().numpy()  # (B, H, W, C)
+        out = np.stack([preprocess.pixels(picture) for picture in pixels])  # (B, h, w, C)
+        return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous().to(images.device)
+
+    def _batch(self, images: torch.Tensor, indices: NDArray[np.int64]) -> Batch:
+        return Batch(images, torch.from_numpy(self._labels[indices]), torch.from_numpy(indices))

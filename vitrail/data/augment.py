@@ -1,0 +1,187 @@
+"""Augmentation of one picture with Pillow: the path of picture files, in loader workers.
+
+Crop and resize are one call: `Image.resize(size, box=crop)`, whose pixels define the result. Only
+the rows and columns that the filter can reach are handed to Pillow, which leaves every bit as it
+was and saves copying the rest. Then flip, one affine map, colours in order, erasing (`policies`,
+`crops`). `batch_augment` does the same for arrays of equal size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+
+from vitrail.config import AugmentConfig
+from vitrail.data import slots
+from vitrail.data.crops import (
+    Size,
+    erase_boxes,
+    flips,
+    inception_boxes,
+    mirrored,
+    window_frame,
+    window_offsets,
+)
+from vitrail.data.policies import OPS, Plan, affine_maps, draw_plan, fill_value
+from vitrail.data.slots import Uniforms
+
+Pixels = NDArray[np.uint8]
+
+FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_SUPPORT = {"nearest": 1.0, "bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}  # px at scale 1
+NOISE_BYTES = 2**20
+
+
+def augment_picture(
+    pixels: Pixels,
+    u: Uniforms,
+    config: AugmentConfig,
+    size: Size,
+    *,
+    interpolation: str = "bicubic",
+    keep_aspect: bool = False,
+) -> Pixels:
+    """A training view (h, w, C) of `pixels` uint8 (H, W, C), C 1 or 3, drawn with the uniforms `u`
+    (NUM_SLOTS,).
+
+    `size` (height, width) of the result; `keep_aspect`: resize by the short side (crops that move a
+    window).
+    """
+    row = u[None, :]
+    image = _place(pixels, row, config, size, interpolation, keep_aspect)
+    if flips(row, config)[0]:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if config.policy != "none" or config.color_jitter > 0:
+        image = apply_plan(image, draw_plan(row, config))
+    out = np.asarray(image).reshape(*size, pixels.shape[2])
+    return _erase(out, row, config) if config.erasing > 0 else out
+
+
+def resize_box(
+    pixels: Pixels, box: tuple[int, int, int, int], size: Size, interpolation: str
+) -> Image.Image:
+    """Image.resize(size, box=box) of the whole picture; `box` is top, left, height, width."""
+    (top, height), (left, width) = ((box[axis], box[axis + 2]) for axis in (0, 1))
+    rows, cols = (
+        _reach(start, length, size[axis], pixels.shape[axis], _SUPPORT[interpolation])
+        for axis, (start, length) in enumerate(((top, height), (left, width)))
+    )
+    image = picture(pixels[rows, cols])
+    top, left = top - rows.start, left - cols.start
+    if (height, width) == size == (image.height, image.width):
+        return image
+    corners = (left, top, left + width, top + height)
+    return image.resize((size[1], size[0]), FILTERS[interpolation], box=corners)
+
+
+def picture(pixels: Pixels) -> Image.Image:
+    """A Pillow picture, "L" or "RGB", of pixels (H, W, C)."""
+    return Image.fromarray(
+        np.ascontiguousarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    )
+
+
+def apply_plan(image: Image.Image, plan: Plan) -> Image.Image:
+    """`image` after row 0 of the plan: its geometry as one affine map, then colours in order."""
+    maps, moved = affine_maps(plan, (image.height, image.width))
+    if moved[0]:
+        image = image.transform(
+            image.size,
+            Image.Transform.AFFINE,
+            maps[0].ravel().tolist(),
+            Image.Resampling.BILINEAR,
+            fillcolor=(fill_value(len(image.getbands())),) * len(image.getbands()),
+        )
+    for op, value in zip(plan.ops[0].tolist(), plan.values[0].tolist(), strict=True):
+        image = apply_color(image, OPS[op], value)
+    return image
+
+
+def apply_color(image: Image.Image, op: str, value: float) -> Image.Image:
+    """`image` after one operation that moves no pixels; geometric ones leave it as it is."""
+    return _COLOR_OPS[op](image, value) if op in _COLOR_OPS else image
+
+
+def _grayscale(image: Image.Image, _: float) -> Image.Image:
+    return image.convert("L").convert(image.mode)
+
+
+_COLOR_OPS: dict[str, Callable[[Image.Image, float], Image.Image]] = {
+    "autocontrast": lambda image, _: ImageOps.autocontrast(image),
+    "equalize": lambda image, _: ImageOps.equalize(image),
+    "solarize": lambda image, threshold: ImageOps.solarize(image, math.ceil(threshold)),
+    "posterize": lambda image, bits: ImageOps.posterize(image, int(bits)),
+    "brightness": lambda image, factor: ImageEnhance.Brightness(image).enhance(factor),
+    "contrast": lambda image, factor: ImageEnhance.Contrast(image).enhance(factor),
+    "color": lambda image, factor: ImageEnhance.Color(image).enhance(factor),
+    "sharpness": lambda image, factor: ImageEnhance.Sharpness(image).enhance(factor),
+    "grayscale": _grayscale,
+    "blur": lambda image, radius: image.filter(ImageFilter.GaussianBlur(radius)),
+}
+
+
+@lru_cache(maxsize=1)
+def noise() -> Pixels:
+    """The fixed noise that erased boxes show windows of: uniform bytes (Zhong et al., arXiv
+    1708.04896).
+    """
+    raw = np.random.Philox(key=0).random_raw(NOISE_BYTES // 8)
+    return np.frombuffer(raw.astype("<u8").tobytes(), dtype=np.uint8)
+
+
+def noise_offset(u: Uniforms) -> NDArray[np.int64]:
+    """Where in `noise` each picture's erased box begins, (B,)."""
+    return np.floor(u[:, slots.ERASE_NOISE] * NOISE_BYTES).astype(np.int64)
+
+
+def _place(
+    pixels: Pixels,
+    u: Uniforms,
+    config: AugmentConfig,
+    size: Size,
+    interpolation: str,
+    keep_aspect: bool,
+) -> Image.Image:
+    """The crop, resized to `size`."""
+    have = (pixels.shape[0], pixels.shape[1])
+    if config.crop == "none":
+        return resize_box(pixels, (0, 0, *have), size, interpolation)
+    if config.crop == "inception":
+        top, left, height, width = inception_boxes(u, have, config)[0].tolist()
+        return resize_box(pixels, (top, left, height, width), size, interpolation)
+    resized, pad_px = window_frame(have, size, config, keep_aspect=keep_aspect)
+    offsets = window_offsets(u, resized, size, pad_px)
+    rows = mirrored(offsets[:, 0], size[0], resized[0])[0]
+    cols = mirrored(offsets[:, 1], size[1], resized[1])[0]
+    whole = np.asarray(resize_box(pixels, (0, 0, *have), resized, interpolation))
+    return Image.fromarray(whole[rows[:, None], cols])
+
+
+def _erase(pixels: Pixels, u: Uniforms, config: AugmentConfig) -> Pixels:
+    height, width, channels = pixels.shape
+    top, left, rows, cols = erase_boxes(u, (height, width), config)[0].tolist()
+    if rows == 0:
+        return pixels
+    place = noise_offset(u)[0] + np.arange(height * width * channels).reshape(pixels.shape)
+    inside = np.s_[top : top + rows, left : left + cols]
+    pixels = pixels.copy()
+    pixels[inside] = noise()[place[inside] % NOISE_BYTES]
+    return pixels
+
+
+def _reach(start: int, length: int, out: int, n: int, support: float) -> slice:
+    """The source positions that Pillow's filter reads for `out` pixels from [start, start +
+    length).
+    """
+    margin = math.ceil(support * max(length / out, 1.0)) + 1
+    return slice(max(0, start - margin), min(n, start + length + margin))

@@ -1,0 +1,243 @@
+"""Batches of picture files: read, decoded and augmented in worker processes, 8 bits a value until
+the device.
+
+A worker makes a whole batch: it is given a step number, finds the step's examples (`order`) and
+keys (`slots`) itself, and writes the pixels into one block of shared memory. What a step holds is a
+function of the step alone, so the number of workers, prefetching and resuming change nothing
+(reliability R5). Workers run one thread, ignore Ctrl-C (the parent ends them) and die with the
+parent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from vitrail.config import AugmentConfig
+from vitrail.data import slots
+from vitrail.data.augment import augment_picture
+from vitrail.data.batch import Batch
+from vitrail.data.decode import MAX_PIXELS, DecodeFault, Pixels, decode
+from vitrail.data.order import batch_indices
+from vitrail.data.preprocess import Preprocess, gray_pixels
+from vitrail.errors import DataError
+
+if TYPE_CHECKING:
+    from vitrail.data.sources import Source
+
+PREFETCH = 2  # batches a worker keeps ready
+_PR_SET_PDEATHSIG = 1
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A picture that a worker could not use; becomes VIT-301 in the parent."""
+
+    name: str
+    reason: str
+
+
+class FileLoader:
+    """Batches of a source of files; the arguments are those of `vitrail.data.loader.make_loader`."""
+
+    def __init__(
+        self,
+        source: Source,
+        preprocess: Preprocess,
+        augment: AugmentConfig | None,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        workers: int = 0,
+        on_bad_file: str = "stop",
+        max_pixels: int = MAX_PIXELS,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self._train = TrainSteps(source, preprocess, augment, batch_size, seed, max_pixels)
+        self._workers = workers
+        self._on_bad_file = on_bad_file
+        self._device = torch.device(device)
+        self.data_wait_secs = 0.0
+
+    def batches(self, start_step: int, stop_step: int) -> Generator[Batch, None, None]:
+        """The training batches of steps `start_step` .. `stop_step` - 1, whatever came before.
+
+        Workers live as long as the iterator. Raises DataError VIT-301 naming the picture that
+        cannot be used.
+        """
+        return self._serve(self._train, range(start_step, stop_step))
+
+    def eval_batches(self, batch_size: int) -> Generator[Batch, None, None]:
+        """Every picture once, in order, with the evaluation preprocessing; the last batch may be
+        smaller.
+        """
+        train = self._train
+        parts = EvalParts(train.source, train.preprocess, batch_size, train.max_pixels)
+        return self._serve(parts, range(-(-len(train.source) // batch_size)))
+
+    def _serve(
+        self, dataset: Dataset[Batch | Fault], numbers: range
+    ) -> Generator[Batch, None, None]:
+        iterator = _start(dataset, numbers, self._workers)
+        try:
+            for _ in numbers:
+                began = time.perf_counter()
+                batch = next(iterator)
+                if isinstance(batch, Fault):
+                    raise _bad_file(batch, self._on_bad_file)
+                images = batch.images.to(self._device)
+                self.data_wait_secs += time.perf_counter() - began
+                yield Batch(images, batch.labels, batch.indices)
+        finally:
+            del iterator  # ends the workers
+
+
+@dataclass(frozen=True)
+class TrainSteps(Dataset[Batch | Fault]):
+    """Item s is the training batch of step s."""
+
+    source: Source
+    preprocess: Preprocess
+    augment: AugmentConfig | None
+    batch_size: int
+    seed: int
+    max_pixels: int
+
+    def __getitem__(self, step: int) -> Batch | Fault:
+        repeats = self.augment.repeats if self.augment else 1
+        size = (self.batch_size, len(self.source), repeats)
+        indices, epochs, repeat = batch_indices(self.seed, step, *size)
+        u = slots.draw(self.seed, epochs, indices, repeat)  # (B, NUM_SLOTS)
+        keep_aspect = isinstance(self.preprocess.resize, int)
+        target = (self.preprocess.height, self.preprocess.width)
+
+        def view(place: int, pixels: Pixels) -> Pixels:
+            if self.augment is None or self.augment.crop == "none":
+                pixels = self.preprocess.pixels(pixels)
+            elif self.preprocess.channels == 1:
+                pixels = gray_pixels(pixels)
+            if self.augment is None:
+                return pixels
+            return augment_picture(
+                pixels, u[place], self.augment, target,
+                interpolation=self.preprocess.interpolation, keep_aspect=keep_aspect,
+            )  # fmt: skip
+
+        return _batch(self.source, indices, self.preprocess, self.max_pixels, view)
+
+
+@dataclass(frozen=True)
+class EvalParts(Dataset[Batch | Fault]):
+    """Item k is the k-th run of `batch_size` pictures in order."""
+
+    source: Source
+    preprocess: Preprocess
+    batch_size: int
+    max_pixels: int
+
+    def __getitem__(self, part: int) -> Batch | Fault:
+        first = part * self.batch_size
+        indices = np.arange(first, min(first + self.batch_size, len(self.source)), dtype=np.int64)
+
+        def view(_: int, pixels: Pixels) -> Pixels:
+            return self.preprocess.pixels(pixels)
+
+        return _batch(self.source, indices, self.preprocess, self.max_pixels, view)
+
+
+def _batch(
+    source: Source,
+    indices: Indices,
+    preprocess: Preprocess,
+    max_pixels: int,
+    view: Callable[[int, Pixels], Pixels],
+) -> Batch | Fault:
+    """The batch of `indices`, each decoded picture seen through `view(place in the batch, pixels)`."""
+    shape = (len(indices), preprocess.height, preprocess.width, preprocess.channels)
+    images = torch.empty(shape, dtype=torch.uint8)
+    if get_worker_info() is not None:
+        images.share_memory_()  # type: ignore[no-untyped-call]  # written once, where the parent reads it
+    pixels = images.numpy()  # (B, h, w, C)
+    for place, index in enumerate(indices.tolist()):
+        name = source.source_id(index)
+        try:
+            data, _ = source.read(index)
+            decoded = (
+                data
+                if isinstance(data, np.ndarray)
+                else decode(data, name=name, max_pixels=max_pixels)
+            )
+        except DecodeFault as fault:
+            return Fault(fault.name or name, fault.reason)
+        except OSError as error:
+            return Fault(name, f"cannot be read ({error.strerror})")
+        pixels[place] = view(place, decoded)
+    labels = torch.from_numpy(source.labels[indices])
+    return Batch(images.permute(0, 3, 1, 2), labels, torch.from_numpy(indices))
+
+
+def _start(
+    dataset: Dataset[Batch | Fault], numbers: range, workers: int
+) -> Iterator[Batch | Fault]:
+    """An iterator over items `numbers`, in order, made by `workers` processes (0: in this one)."""
+    if workers == 0:
+        return (dataset[number] for number in numbers)
+    with warnings.catch_warnings():
+        # More workers than cores is the user's choice. Python 3.12 warns of fork beside threads:
+        # workers start none and use none.
+        warnings.filterwarnings(
+            "ignore", message="This DataLoader will create", category=UserWarning
+        )
+        warnings.filterwarnings("ignore", message=".*multi-threaded.*", category=DeprecationWarning)
+        return iter(
+            DataLoader(
+                dataset,
+                batch_size=None,
+                sampler=numbers,
+                num_workers=min(workers, max(1, len(numbers))),
+                collate_fn=_as_is,  # type: ignore[arg-type]  # batch_size None: gets an item
+                worker_init_fn=_start_worker,
+                prefetch_factor=PREFETCH,
+                multiprocessing_context="fork" if sys.platform == "linux" else None,
+                generator=torch.Generator(),  # else the global generator would be advanced
+            )
+        )
+
+
+def _as_is(item: Batch | Fault) -> Batch | Fault:
+    return item
+
+
+def _start_worker(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent or parent == 1:  # the parent died in between
+            os._exit(1)
+
+
+def _bad_file(fault: Fault, on_bad_file: str) -> DataError:
+    hint = (
+        "It was readable when the pictures were checked: it has been changed since."
+        if on_bad_file == "skip"
+        else "Repair or remove it, or leave bad files out with --on-bad-file skip. "
+        "`vitrail data check` lists all."
+    )
+    return DataError("VIT-301", f"{fault.name}: {fault.reason}", hint=hint)

@@ -1,0 +1,181 @@
+"""Which operations a picture goes through, and how strongly: RandAugment, TrivialAugment,
+3-Augment, colour jitter.
+
+- RandAugment(n, m) (Cubuk et al., arXiv 1909.13719): n of the 14 operations, drawn with
+  replacement, magnitude m of 0..30 on torchvision's scale (30 is the strongest: 30 degrees, shear
+  .3, factor 1.9). big_vision and AugReg count otherwise: their m = 10 is our 30 for geometry.
+  Magnitude 0 changes nothing except autocontrast and equalize.
+- TrivialAugment, wide (Mueller and Hutter, arXiv 2103.10158, table 1): one operation, magnitude one
+  of 0..30.
+- 3-Augment (Touvron et al., DeiT III, arXiv 2204.07118, section 3.2): one of gray, solarize, blur.
+- Colour jitter: brightness, contrast and saturation by factors in [1 - s, 1 + s], in random order
+  (ColorJitter).
+
+Departures from the sources, both paths alike: all geometric operations of a picture are composed
+into one affine map that is applied first, once, bilinear (one loss of sharpness instead of n), then
+the colours in the drawn order; shifts are shares of the side at any size (TrivialAugment's 32 px
+are 1/7 of 224); solarize begins at 256, so that magnitude 0 inverts nothing; posterize keeps 8 down
+to 2 bits, never 0. On gray pictures "color" and "grayscale" change nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitrail.config import AugmentConfig
+from vitrail.data import slots
+from vitrail.data.slots import Uniforms
+
+OPS: Final = (
+    "identity", "autocontrast", "equalize", "rotate", "solarize", "color", "posterize",
+    "contrast", "brightness", "sharpness", "shear_x", "shear_y", "translate_x", "translate_y",
+    "grayscale", "blur",
+)  # fmt: skip
+OP_ID: Final = {name: number for number, name in enumerate(OPS)}
+NUM_STANDARD: Final = 14  # the paper's list; grayscale and blur belong to 3-Augment
+GEOMETRIC: Final = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
+MAX_MAGNITUDE: Final = 30
+
+
+@dataclass(frozen=True)
+class Range:
+    """The argument of an operation at magnitude 0 and at 30; a signed one goes either way from its
+    start.
+    """
+
+    start: float
+    end: float
+    signed: bool = False
+
+
+_ENHANCE = ("color", "contrast", "brightness", "sharpness")  # argument: a factor, 1 changes nothing
+_NO_ARGUMENT = dict.fromkeys(("identity", "autocontrast", "equalize"), Range(0, 0))
+
+# Units: rotate degrees, shear px a px, translate share of the side, solarize the threshold,
+# posterize the bits kept.
+RANDAUGMENT: Final[dict[str, Range]] = {
+    **_NO_ARGUMENT,
+    **dict.fromkeys(_ENHANCE, Range(1, 1.9, signed=True)),
+    **dict.fromkeys(("shear_x", "shear_y"), Range(0, 0.3, signed=True)),
+    **dict.fromkeys(("translate_x", "translate_y"), Range(0, 150 / 331, signed=True)),
+    "rotate": Range(0, 30, signed=True),
+    "solarize": Range(256, 0),
+    "posterize": Range(8, 4),
+}
+TRIVIALAUGMENT: Final[dict[str, Range]] = {
+    **_NO_ARGUMENT,
+    **dict.fromkeys(_ENHANCE, Range(1, 1.99, signed=True)),
+    **dict.fromkeys(("shear_x", "shear_y"), Range(0, 0.99, signed=True)),
+    **dict.fromkeys(("translate_x", "translate_y"), Range(0, 32 / 224, signed=True)),
+    "rotate": Range(0, 135, signed=True),
+    "solarize": Range(256, 0),
+    "posterize": Range(8, 2),
+}
+BLUR_RADIUS: Final = (0.1, 2.0)  # px, 3-Augment
+_THREE = ("grayscale", "solarize", "blur")
+_JITTER_ORDERS = np.array(list(permutations(range(3))))  # (6, 3)
+_JITTER_OPS = np.array([OP_ID[name] for name in ("brightness", "contrast", "color")])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The operations of each picture of a batch in order: `ops` int64 (B, K), their arguments
+    `values` (B, K).
+    """
+
+    ops: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+
+def draw_plan(u: Uniforms, config: AugmentConfig) -> Plan:
+    """The policy of each row of `u`, then the colour jitter."""
+    ops, values = _draw_policy(u, config)
+    if config.color_jitter > 0:
+        order = _JITTER_ORDERS[np.floor(u[:, slots.JITTER_ORDER] * 6).astype(np.int64)]  # (B, 3)
+        factors = 1 + config.color_jitter * (2 * u[:, slots.JITTER : slots.JITTER + 3] - 1)
+        ops = np.concatenate([ops, _JITTER_OPS[order]], axis=1)
+        values = np.concatenate([values, np.take_along_axis(factors, order, axis=1)], axis=1)
+    return Plan(ops, values)
+
+
+def argument(
+    op: str, table: dict[str, Range], magnitude: Uniforms, negative: NDArray[np.bool_]
+) -> Uniforms:
+    """The argument of `op` at each magnitude 0..30; `negative` takes the other side of a signed
+    range.
+    """
+    span = table[op]
+    step = (span.end - span.start) * magnitude / MAX_MAGNITUDE
+    if op == "posterize":
+        step = np.rint(step)
+    return span.start + np.where(negative & span.signed, -step, step)
+
+
+def affine_maps(plan: Plan, size: tuple[int, int]) -> tuple[Uniforms, NDArray[np.bool_]]:
+    """The composed geometry of each picture (B, 2, 3), and which pictures have any (B,).
+
+    A map takes output coordinates (x, y, 1), pixel centres at .5, to input coordinates, as Pillow's
+    AFFINE does. Shears fix the top left corner, rotations the centre, as in all sources.
+    """
+    height, width = size
+    total = np.broadcast_to(np.eye(3), (len(plan.ops), 3, 3))
+    for k in range(plan.ops.shape[1]):
+        total = total @ _affine(plan.ops[:, k], plan.values[:, k], height, width)
+    moved = np.isin(plan.ops, [OP_ID[op] for op in GEOMETRIC]) & (plan.values != 0)
+    return total[:, :2], moved.any(axis=1)
+
+
+def fill_value(channels: int) -> int:
+    """Pixels that a geometric operation uncovers: middle gray in colour (big_vision), black in gray
+    pictures.
+
+    Gray sets (digits, garments, scans) have a black ground.
+    """
+    return 128 if channels == 3 else 0
+
+
+def _draw_policy(u: Uniforms, config: AugmentConfig) -> tuple[NDArray[np.int64], Uniforms]:
+    if config.policy == "none" or (config.policy == "randaugment" and config.num_ops == 0):
+        return np.zeros((len(u), 0), dtype=np.int64), np.zeros((len(u), 0))
+    if config.policy == "three_augment":
+        names = np.array([OP_ID[name] for name in _THREE])
+        ops = names[np.floor(u[:, [slots.OP]] * 3).astype(np.int64)]  # (B, 1)
+        low, high = BLUR_RADIUS
+        radius = low + (high - low) * u[:, [slots.LEVEL]]
+        return ops, np.select(
+            [ops == OP_ID["blur"], ops == OP_ID["solarize"]], [radius, 128.0], 0.0
+        )
+    trivial = config.policy == "trivialaugment"
+    num = 1 if trivial else config.num_ops
+    ops = np.floor(u[:, slots.OP : slots.OP + num] * NUM_STANDARD).astype(np.int64)  # (B, n)
+    drawn = np.floor(u[:, slots.LEVEL : slots.LEVEL + num] * (MAX_MAGNITUDE + 1))
+    magnitude = drawn if trivial else np.full_like(drawn, config.magnitude)
+    negative = u[:, slots.SIGN : slots.SIGN + num] < 0.5
+    table = TRIVIALAUGMENT if trivial else RANDAUGMENT
+    choices = [argument(op, table, magnitude, negative) for op in OPS[:NUM_STANDARD]]
+    return ops, np.choose(ops, choices)
+
+
+def _affine(ops: NDArray[np.int64], values: Uniforms, height: int, width: int) -> Uniforms:
+    """The map (B, 3, 3) of one operation a picture; the identity for colours."""
+    maps = np.broadcast_to(np.eye(3), (len(ops), 3, 3)).copy()
+    for op, row, col, scale in (
+        ("shear_x", 0, 1, 1),
+        ("shear_y", 1, 0, 1),
+        ("translate_x", 0, 2, width),
+        ("translate_y", 1, 2, height),
+    ):
+        here = ops == OP_ID[op]
+        maps[here, row, col] = values[here] * scale
+    here = ops == OP_ID["rotate"]
+    angle = values[here] * (math.pi / 180)  # counter-clockwise on the screen
+    cos, sin, x, y = np.cos(angle), np.sin(angle), width / 2, height / 2
+    maps[here, 0] = np.stack([cos, -sin, x - cos * x + sin * y], axis=1)
+    maps[here, 1] = np.stack([sin, cos, y - sin * x - cos * y], axis=1)
+    return maps
