@@ -72,8 +72,8 @@ def loss(
     targets = smooth(targets.float(), config.label_smoothing)
     if config.name == "softmax":
         terms = -targets * F.log_softmax(logits, dim=1)  # (B, K)
-    else:
-        terms = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")  # (B, K)
+    else:  # two log-sigmoids: torch's one-sided formula loses small terms to cancellation
+        terms = -targets * F.logsigmoid(logits) - (1.0 - targets) * F.logsigmoid(-logits)  # (B, K)
     if class_weights is not None:
-        terms = terms * class_weights
+        terms = terms * class_weights.float()
     return terms.mean() if config.name == "bce" else terms.sum(dim=1).mean()

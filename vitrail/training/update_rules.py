@@ -90,16 +90,16 @@ class Lamb(Optimizer):
         for param in params:
             self.state[param].setdefault("step", torch.zeros((), dtype=torch.float32))
             self.state[param]["step"] += 1
-        step = float(self.state[params[0]]["step"])
+        steps = [float(self.state[param]["step"]) for param in params]
         torch._foreach_lerp_(means, grads, 1.0 - beta1)
         torch._foreach_mul_(squares, beta2)
         torch._foreach_addcmul_(squares, grads, grads, value=1.0 - beta2)
 
         denominators = torch._foreach_sqrt(squares)
-        torch._foreach_div_(denominators, (1.0 - beta2**step) ** 0.5)
+        torch._foreach_div_(denominators, [(1.0 - beta2**step) ** 0.5 for step in steps])
         torch._foreach_add_(denominators, group["eps"])
         directions = torch._foreach_div(means, denominators)
-        torch._foreach_div_(directions, 1.0 - beta1**step)
+        torch._foreach_div_(directions, [1.0 - beta1**step for step in steps])
         if group["weight_decay"]:
             torch._foreach_add_(directions, params, alpha=group["weight_decay"])
             ratios = _trust_ratios(params, directions)

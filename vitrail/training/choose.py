@@ -1,0 +1,176 @@
+"""What "auto" means: one function a setting, each saying why. Choices depend on the data and the machine's abilities,
+never on a stopwatch, so that the same command on the same machine makes the same run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from vitrail.config import TrainConfig, flatten
+from vitrail.device import num_cores, pick_device, pick_precision
+from vitrail.training.facts import Facts
+
+IMAGE_SIZES = (32, 48, 64, 96, 128, 160, 192, 224)
+MIRROR_LOSS = 0.1  # share of nearest-neighbour accuracy that a flip may cost
+
+
+@dataclass
+class Chosen:
+    """Settings while they are being chosen: flat values, their sources and the reasons so far."""
+
+    config: TrainConfig
+    sources: dict[str, str]
+    facts: Facts
+    values: dict[str, Any] = field(init=False)
+    reasons: list[tuple[str, Any, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.values = flatten(self.config)
+
+    def set(self, key: str, value: Any, why: str) -> None:
+        """Choose `value` for `key`, which was "auto" or a recipe's."""
+        self.values[key] = value
+        self.sources[key] = f"auto: {why}"
+        self.reasons.append((key, value, why))
+
+    def is_free(self, key: str) -> bool:
+        """Whether no user set `key`."""
+        source = self.sources.get(key, "built-in")
+        return source == "built-in" or source.startswith("recipe ")
+
+    def is_auto(self, key: str) -> bool:
+        """Whether `key` still waits for a choice."""
+        return bool(self.values.get(key) == "auto")
+
+
+class Shape(NamedTuple):
+    """A small ViT; `macs` is what one picture of 64 tokens costs, in millions of multiply-adds."""
+
+    width: int
+    depth: int
+    num_heads: int
+    mlp_dim: int
+
+
+def recipe_name(config: TrainConfig, facts: Facts) -> tuple[str, str]:
+    """The recipe for the data where none was named."""
+    if config.recipe != "auto":
+        return config.recipe, "asked for"
+    if (
+        facts.num_train >= 200_000
+        and min(facts.size) >= 128
+        and pick_device(config.device).type == "cuda"
+    ):
+        return "plain.vit_s16_i1k", f"{facts.num_train} large pictures and a GPU"
+    return "small.scratch", f"{facts.num_train} training pictures from scratch"
+
+
+def fill(chosen: Chosen, num_classes: int) -> None:
+    """Replace every "auto"."""
+    _channels(chosen)
+    _image_size(chosen)
+    _model(chosen)
+    _batch_size(chosen)
+    _flip(chosen)
+    _length(chosen)
+    _machine(chosen)
+
+
+def _channels(chosen: Chosen) -> None:
+    if chosen.is_auto("data.channels"):
+        gray = chosen.facts.channels == 1
+        chosen.set(
+            "data.channels",
+            chosen.facts.channels,
+            "every picture is gray" if gray else "pictures have colours",
+        )
+
+
+def _image_size(chosen: Chosen) -> None:
+    if not chosen.is_auto("data.image_size"):
+        return
+    height, width = chosen.facts.size
+    if chosen.facts.kind == "arrays" and max(height, width) <= 64:
+        chosen.set("data.image_size", (height, width), "the size of the pictures")
+        return
+    on_gpu = pick_device(chosen.config.device).type == "cuda"
+    largest = 224 if on_gpu else 96
+    side = max((size for size in IMAGE_SIZES if size <= min(height, width, largest)), default=32)
+    limit = (
+        "" if min(height, width) <= largest else f", more than {largest} px is slow without a GPU"
+    )
+    chosen.set("data.image_size", (side, side), f"the median picture is {height}x{width}{limit}")
+
+
+def _model(chosen: Chosen) -> None:
+    if not chosen.is_auto("model.name"):
+        return
+    size = chosen.values["data.image_size"]
+    if max(size) <= 12:
+        chosen.set("model.name", "vit_digits", f"pictures of {size[0]}x{size[1]} px")
+        return
+    on_gpu = pick_device(chosen.config.device).type == "cuda"
+    patch = patch_size(size)
+    if on_gpu:
+        chosen.set("model.name", f"vit_s{patch}", "a GPU trains it in reasonable time")
+        return
+    chosen.set(
+        "model.name", f"vit_ti{patch}", f"{size[0]}x{size[1]} px in patches of {patch}, on a CPU"
+    )
+    for key, value in Shape(width=128, depth=6, num_heads=4, mlp_dim=256)._asdict().items():
+        if f"model.{key}" not in chosen.values:
+            chosen.set(f"model.{key}", value, "narrower and shallower: small data, a CPU")
+
+
+def patch_size(size: tuple[int, int]) -> int:
+    """The patch that makes near 7 to 14 tokens a side: 4 at 28 and 32 px, 8 at 64 and 96, 16 at 224."""
+    fitting = [p for p in (2, 4, 7, 8, 14, 16) if size[0] % p == 0 and size[1] % p == 0]
+    wanted = max(size) / 8 if max(size) < 128 else max(size) / 14
+    return min(fitting, key=lambda p: abs(p - wanted), default=1)
+
+
+def _batch_size(chosen: Chosen) -> None:
+    if chosen.is_auto("batch_size"):
+        n = chosen.facts.num_train
+        size = next((b for b in (128, 64, 32, 16, 8) if n >= 20 * b), min(8, n))
+        chosen.set(
+            "batch_size",
+            size,
+            f"at least 20 steps an epoch with {n} pictures" if size < 128 else "the recipe's usual",
+        )
+
+
+def _flip(chosen: Chosen) -> None:
+    if chosen.facts.mirrored is None or not chosen.is_free("augment.flip"):
+        return
+    plain, mirrored = chosen.facts.mirrored
+    if mirrored < plain * (1 - MIRROR_LOSS):
+        chosen.set("augment.flip", 0.0, f"mirrored pictures are not alike: nearest neighbours agree for {mirrored:.0%}, "
+                   f"{plain:.0%} unmirrored")  # fmt: skip
+
+
+def _length(chosen: Chosen) -> None:
+    if chosen.is_auto("eval_every_epochs"):
+        epochs = chosen.values.get("epochs")
+        every = max(1.0, round(epochs / 30)) if epochs else 1.0
+        chosen.set(
+            "eval_every_epochs", every, "about 30 evaluations" if every > 1 else "every epoch"
+        )
+
+
+def _machine(chosen: Chosen) -> None:
+    device = pick_device(chosen.config.device)
+    if chosen.is_auto("device"):
+        chosen.set("device", str(device), "the fastest there is")
+    if chosen.is_auto("precision"):
+        chosen.set("precision", *pick_precision("auto", device))
+    if chosen.is_auto("threads"):
+        chosen.set("threads", num_cores(), "the cores of this machine")
+    if chosen.is_auto("data.workers"):
+        files = chosen.facts.kind == "files"
+        chosen.set("data.workers", min(8, num_cores()) if files else 0,
+                   "one a core" if files else "pictures are in memory")  # fmt: skip
+    for key in ("data.val_fraction", "data.test_fraction"):
+        if chosen.is_auto(key):
+            chosen.values.pop(key)
+            chosen.sources.pop(key, None)

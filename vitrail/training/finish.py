@@ -1,0 +1,85 @@
+"""The end of a run: the best weights become a classifier, which is judged on every held-out split beside baselines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from vitrail.classifier import Classifier, Meta
+from vitrail.evaluation.baselines import baselines
+from vitrail.evaluation.report import write_report
+from vitrail.training.held_out import judge
+from vitrail.training.manifest import step_name
+from vitrail.training.plan import Plan
+from vitrail.training.reporter import Reporter, RunResult
+from vitrail.training.run_dir import RunDir
+from vitrail.training.state import TrainState
+from vitrail.training.time_limit import Clock
+
+
+def finish(
+    run: RunDir, plan: Plan, state: TrainState, model: nn.Module, clock: Clock, stopped: str | None, reporter: Reporter,
+) -> RunResult:  # fmt: skip
+    """Write model/, eval/ and the report; returns what the run came to."""
+    model.load_state_dict(best_weights(run.path, state))
+    results: dict[str, dict[str, Any]] = {}
+    for split in ("val", "test"):
+        source = getattr(plan.splits, split)
+        if source is None:
+            continue
+        result = judge(model, source, plan)
+        result.write(run.path / "eval" / split)
+        results[split] = result.to_json()
+    judged = plan.splits.test or plan.splits.val
+    simple = baselines(plan.splits.train, judged) if judged else {}
+    classifier = Classifier(
+        model.cpu().eval(), plan.preprocess, plan.splits.classes,
+        meta=Meta(name=plan.config.model.name, trained_on=trained_on(plan), metrics=metrics_of(results),
+                  scores="sigmoid" if plan.splits.multi_label else "softmax"),
+    )  # fmt: skip
+    classifier.save(run.model)
+    seconds = clock.seconds()
+    run.update(status="finished", seconds=round(seconds, 3), best=state.best, baselines=simple, stopped=stopped,
+               results=metrics_of(results))  # fmt: skip
+    try:
+        write_report(run.path)
+    except OSError as error:
+        reporter.notice(f"the report could not be written: {error}")
+    return RunResult(
+        run.path, seconds, state.step, state.best, results.get("val"), results.get("test"), simple, stopped,
+        next_commands=next_commands(run.path),
+    )  # fmt: skip
+
+
+def best_weights(run_dir: Path, state: TrainState) -> dict[str, torch.Tensor]:
+    """The weights of the best evaluation, from its checkpoint; the last ones where nothing was evaluated."""
+    if state.best and state.best["step"] != state.step:
+        folder = run_dir / "checkpoints" / step_name(state.best["step"])
+        return load_file(folder / f"{state.weights_file}.safetensors")
+    return state.tensors()[state.weights_file]
+
+
+def trained_on(plan: Plan) -> dict[str, Any]:
+    """What model.json says of the training data."""
+    splits = plan.splits
+    return {"data": splits.name, "pictures": len(splits.train), "split": splits.how, "recipe": plan.config.recipe,
+            "seed": plan.config.seed}  # fmt: skip
+
+
+def metrics_of(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The figures of each split that fit in a line."""
+    keys = ("n", "top1", "top1_interval", "top5", "nll", "ece", "f1_macro")
+    return {split: {key: values[key] for key in keys} for split, values in results.items()}
+
+
+def next_commands(run_dir: Path) -> list[str]:
+    """What to do with a finished run."""
+    return [
+        f"vitrail report {run_dir}",
+        f"vitrail eval {run_dir}",
+        f"vitrail predict {run_dir} IMAGE",
+    ]

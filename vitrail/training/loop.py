@@ -1,0 +1,348 @@
+"""Training, readable from top to bottom.
+
+`train` plans a new run, `resume` reopens one, and both hand over to `_run`, which steps, evaluates, saves and stops.
+Randomness: the global generator is seeded from (seed, step) at the start of each step, because dropout reads it; data
+order and augmentation are keyed by (seed, epoch, index). So a resumed run needs no generator state (docs/reliability.md).
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+import tomllib
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.config import TrainConfig, config_hash, flatten
+from vitrail.data.loader import ArrayLoader, Batch, FileLoader, make_loader, normalise
+from vitrail.data.mix import mix, mix_numbers
+from vitrail.device import keep_freed_memory, set_threads
+from vitrail.errors import ModelError, TrainingError
+from vitrail.evaluation.record import Evaluation
+from vitrail.keyed_random import mix as mix_seed
+from vitrail.training import objectives, run_files
+from vitrail.training.checkpoint import check_disk, checkpoint_bytes, load_latest, save_checkpoint
+from vitrail.training.checkpoint import sweep as sweep_checkpoints
+from vitrail.training.determinism import make_deterministic
+from vitrail.training.finish import finish
+from vitrail.training.held_out import judge
+from vitrail.training.lock import RunLock
+from vitrail.training.metrics_log import MetricsLog
+from vitrail.training.optim import clip_gradients, set_lr
+from vitrail.training.plan import Layers, Plan, plan_run
+from vitrail.training.reporter import Reporter, RunResult, SilentReporter
+from vitrail.training.run_dir import RunDir, create_run, open_run
+from vitrail.training.schedule import Plan as Schedule
+from vitrail.training.schedule import lr_on
+from vitrail.training.signals import StopRequest, stop_signals
+from vitrail.training.state import TrainState, Window, restore, start_state
+from vitrail.training.time_limit import Clock, calibrate, replan
+
+
+ENDLESS = sys.maxsize
+
+
+def train(
+    layers: Layers,
+    *,
+    runs_dir: Path = Path("runs"),
+    name: str | None = None,
+    command: str = "",
+    reporter: Reporter | None = None,
+) -> RunResult:
+    """Train a new run in `runs_dir` and evaluate it; `layers` are settings from low to high (`config.resolve`).
+
+    Raises VitrailError of every kind: UsageError and DataError before anything is written.
+    """
+    clock = Clock()
+    reporter = reporter or SilentReporter()
+    plan, bad = run_files.without_bad_files(plan_run(layers))
+    run = create_run(runs_dir, name, plan.splits.name)
+    with RunLock(run.path), stop_signals() as stop:
+        run_files.write_start(run, plan, bad, command)
+        run_files.refuse_bad_files(run, plan, bad)
+        reporter.plan(plan, run.path)
+        return _run(run, plan, clock, stop, reporter)
+
+
+def resume(run_dir: Path, *, reporter: Reporter | None = None) -> RunResult:
+    """Continue a run from its newest whole checkpoint, bit for bit.
+
+    Raises ModelError VIT-405 (every checkpoint damaged), 406, 407 (no run), 408 (finished), DataError VIT-304 (the data
+    changed), EnvironmentFault VIT-504 (another process trains there).
+    """
+    clock = Clock()
+    reporter = reporter or SilentReporter()
+    run = open_run(run_dir)
+    with RunLock(run.path), stop_signals() as stop:
+        if run.read("run.json").get("status") == "finished":
+            raise ModelError("VIT-408", f"{run_dir} is finished; there is nothing to continue.",
+                             hint=f"Look at it: vitrail report {run_dir}")  # fmt: skip
+        settings = flatten(tomllib.loads((run.path / "config.toml").read_text(encoding="utf-8")))
+        plan, _ = run_files.without_bad_files(plan_run([("config.toml", settings)]))
+        run_files.check_data(run, plan)
+        run.update(status="running")
+        reporter.plan(plan, run.path)
+        return _run(run, plan, clock, stop, reporter)
+
+
+def _run(run: RunDir, plan: Plan, clock: Clock, stop: StopRequest, reporter: Reporter) -> RunResult:
+    config = plan.config
+    device = torch.device(config.device)
+    keep_freed_memory()
+    set_threads(config.threads)
+    make_deterministic(device)
+    sweep_checkpoints(run.path)
+    state = start_state(config, plan.model, Schedule.of(plan.total_steps or 1), device)
+    num_parameters = sum(value.numel() for value in state.model.parameters())
+    check_disk(run.path, checkpoint_bytes(num_parameters, config.optim.name, ema=bool(config.ema)))
+
+    metrics = MetricsLog(run.metrics)
+    damaged: list[str] = []
+    checkpoint = load_latest(run.path)
+    if checkpoint:
+        for warning in checkpoint.warnings():
+            reporter.notice(warning)
+        damaged = [name for name, _ in checkpoint.damaged]
+        restore(state, checkpoint)
+        clock.add(state.seconds)
+    metrics.truncate(checkpoint.state["metrics_offset"] if checkpoint else 0)
+
+    evaluated = copy.deepcopy(state.model)  # holds the averaged weights while they are evaluated
+    weights = _class_weights(plan, device)
+    forward = torch.compile(state.model) if config.compile else state.model
+    loader = make_loader(
+        plan.splits.train, plan.preprocess, config.augment, batch_size=int(config.batch_size), seed=config.seed,
+        workers=int(config.data.workers), max_pixels=config.data.max_pixels,
+    )  # fmt: skip
+    if plan.total_steps is None and not checkpoint:
+        state.schedule = calibrate(plan, _trial(plan, device, loader, weights), clock)
+        reporter.notice(f"time limit: {state.schedule.total_steps} steps planned")
+    eval_every = max(1, round(float(config.eval_every_epochs) * plan.steps_per_epoch))
+    log_every = max(1, min(50, round(plan.steps_per_epoch / 4)))
+    saved_at = clock.seconds()
+
+    def save() -> None:
+        nonlocal saved_at
+        state.seconds = saved_at = clock.seconds()
+        record = {**state.record(), "metrics_offset": metrics.sync(), "config_hash": config_hash(config),
+                  "threads": torch.get_num_threads(), "torch": torch.__version__}  # fmt: skip
+        protect = {state.best["step"]} if state.best else set()
+        save_checkpoint(run.path, state.step, state.tensors(), record, keep=config.keep_checkpoints,
+                        protect=protect, damaged=damaged)  # fmt: skip
+
+    stopped: str | None = None
+    state.model.train()
+    with closing(loader.batches(state.step, plan.total_steps or ENDLESS)) as batches:
+        for batch in batches:
+            step = state.step + 1
+            torch.manual_seed(mix_seed(config.seed, step))
+            images, targets = _inputs(batch, plan, device, step)
+            lr = lr_on(state.schedule, step, config.optim.lr, config.schedule)
+            set_lr(state.optimizer, lr)
+            loss, norm = _step(forward, state, images, targets, config, weights)
+            if not bool(torch.isfinite(loss + norm)):
+                raise _diverged(run, state, batch, lr, loss, norm)
+            _update_window(state.window, loss, len(images))
+            state.step = step
+
+            is_last = step >= state.schedule.total_steps
+            if step % log_every == 0 or is_last:
+                _log_step(state, plan, metrics, reporter, clock, loader.data_wait_secs, lr, norm)
+            if step % eval_every == 0 or is_last:
+                if plan.splits.val is not None:
+                    result = _evaluate(state, evaluated, plan)
+                    _note_evaluation(state, result, plan, metrics, reporter)
+                is_last = is_last or bool(config.patience and state.stale >= config.patience)
+                if config.time_limit_secs and not is_last:
+                    state.schedule = replan(plan, state, clock)
+                save()
+            elif clock.seconds() - saved_at >= config.save_every_secs or (
+                config.save_every_steps and step % config.save_every_steps == 0
+            ):
+                save()
+            if is_last:
+                stopped = "patience" if step < state.schedule.total_steps else None
+                break
+            if stop.name or clock.is_over(plan, state):
+                save()
+                stopped = stop.name or None
+                break
+
+    if stop.name:
+        run.update(status="stopped", seconds=clock.seconds(), best=state.best)
+        result_so_far = RunResult(
+            run.path, clock.seconds(), state.step, state.best, stopped=stop.name,
+            next_commands=[f"vitrail train --resume {run.path}"],
+        )  # fmt: skip
+        reporter.result(result_so_far)
+        return result_so_far
+    metrics.sync()
+    metrics.close()
+    result = finish(run, plan, state, evaluated, clock, stopped, reporter)
+    reporter.result(result)
+    return result
+
+
+def _trial(
+    plan: Plan, device: torch.device, loader: ArrayLoader | FileLoader, class_weights: Tensor | None
+) -> Callable[[int], None]:
+    """One training step on throwaway weights, to measure the pace."""
+    state = start_state(plan.config, plan.model, Schedule.of(1), device)
+    state.model.train()
+
+    def one_step(step: int) -> None:
+        with closing(loader.batches(step, step + 1)) as batches:
+            images, targets = _inputs(next(iter(batches)), plan, device, step + 1)
+        set_lr(state.optimizer, 1e-6)
+        _step(state.model, state, images, targets, plan.config, class_weights)
+
+    return one_step
+
+
+def _inputs(batch: Batch, plan: Plan, device: torch.device, step: int) -> tuple[Tensor, Tensor]:
+    """Images (B, C, H, W) float32 normalised and mixed, targets (B, K) float32."""
+    images = normalise(batch.images.to(device, non_blocking=True), plan.preprocess)
+    targets = objectives.one_hot(
+        batch.labels.to(device, non_blocking=True), len(plan.splits.classes)
+    )
+    augment = plan.config.augment
+    if augment.mixup or augment.cutmix:
+        images, targets = mix(images, targets, mix_numbers(plan.config.seed, step), augment)
+    return images, targets
+
+
+def _step(
+    forward: nn.Module,
+    state: TrainState,
+    images: Tensor,
+    targets: Tensor,
+    config: TrainConfig,
+    class_weights: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """One update; returns the loss and the gradients' norm before clipping, both scalars on the device.
+
+    The batch goes through in `accumulate` equal parts whose mean gradients are averaged, which is the gradient of the
+    whole batch. Nothing is updated where loss or norm is not finite.
+    """
+    parts = config.optim.accumulate
+    state.optimizer.zero_grad(set_to_none=True)
+    total = torch.zeros((), device=images.device)
+    for part, labels in zip(images.chunk(parts), targets.chunk(parts), strict=True):
+        with torch.autocast(
+            images.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
+        ):
+            logits = forward(part)
+        loss = _loss(logits, labels, config, class_weights) / parts
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+    norm = clip_gradients(state.model.parameters(), config.optim.clip)
+    if images.device.type != "cpu" or bool(torch.isfinite(total + norm)):
+        state.optimizer.step()
+        if state.ema:
+            state.ema.decay = min(config.ema, (state.step + 1) / (state.step + 10))
+            state.ema.update(state.model)
+    return total, norm
+
+
+def _loss(
+    logits: Tensor, targets: Tensor, config: TrainConfig, class_weights: Tensor | None
+) -> Tensor:
+    """The loss of one head (B, K), or the mean over the two heads (B, 2, K) of a distillation token."""
+    if logits.ndim == 2:
+        return objectives.loss(logits, targets, config.loss, class_weights)
+    heads = [
+        objectives.loss(head, targets, config.loss, class_weights) for head in logits.unbind(1)
+    ]
+    return torch.stack(heads).mean()
+
+
+def _update_window(window: Window, loss: Tensor, examples: int) -> None:
+    window.loss += float(loss) * examples
+    window.examples += examples
+    window.steps += 1
+
+
+def _class_weights(plan: Plan, device: torch.device) -> Tensor | None:
+    if plan.config.loss.class_weights == "none":
+        return None
+    return objectives.balanced_weights(run_files.class_counts(plan.splits.train)).to(device)
+
+
+def _evaluate(state: TrainState, evaluated: nn.Module, plan: Plan) -> Evaluation:
+    """The validation split through the averaged weights, or the plain ones where none are kept."""
+    if state.ema:
+        state.ema.copy_to(evaluated)
+    else:
+        evaluated.load_state_dict(state.model.state_dict())
+    assert plan.splits.val is not None
+    return judge(evaluated, plan.splits.val, plan)
+
+
+def _note_evaluation(
+    state: TrainState, result: Evaluation, plan: Plan, metrics: MetricsLog, reporter: Reporter
+) -> None:
+    record: dict[str, Any] = {
+        "step": state.step,
+        "epoch": round(state.step / plan.steps_per_epoch, 4),
+        "val/loss": result.nll,
+        "val/top1": result.top1,
+        "val/top5": result.top5,
+        "val/nll": result.nll,
+        "val/ece": result.ece,
+        "val/brier": result.brier,
+        "val/f1_macro": result.f1_macro,
+    }
+    metrics.write({**record, "perf/eval_images_per_s": round(result.images_per_s, 1)})
+    best = state.best
+    if not best or (record["val/top1"], -record["val/loss"]) > (
+        best["val/top1"],
+        -best["val/loss"],
+    ):
+        state.best = {key: record[key] for key in ("step", "epoch", "val/loss", "val/top1")}
+    state.stale = 0 if record["val/loss"] < state.lowest_loss else state.stale + 1
+    state.lowest_loss = min(state.lowest_loss, record["val/loss"])
+    reporter.evaluation({**record, "is_best": state.best["step"] == state.step})
+
+
+def _log_step(
+    state: TrainState, plan: Plan, metrics: MetricsLog, reporter: Reporter, clock: Clock,
+    data_wait_secs: float, lr: float, norm: Tensor,
+) -> None:  # fmt: skip
+    window, perf = state.window, clock.lap(state.step, state.window, data_wait_secs)
+    record = {
+        "step": state.step,
+        "epoch": round(state.step / plan.steps_per_epoch, 4),
+        "train/loss": window.loss / window.examples,
+        "optim/lr": lr,
+        "optim/grad_norm": float(norm),
+        **perf,
+    }
+    metrics.write(record)
+    total = state.schedule.total_steps
+    reporter.step({**record, "total_steps": total, "eta_secs": clock.eta(state.step, total)})
+    state.window = Window()
+
+
+def _diverged(
+    run: RunDir, state: TrainState, batch: Batch, lr: float, loss: Tensor, norm: Tensor
+) -> TrainingError:
+    """Keeps what is needed to look into it, and says what to try."""
+    step = state.step + 1
+    (run.path / "debug").mkdir(exist_ok=True)
+    run.write("debug/batch.json", {
+        "step": step, "lr": lr, "loss": str(float(loss)), "grad_norm": str(float(norm)),
+        "indices": [int(index) for index in batch.indices],
+    })  # fmt: skip
+    run.update(status="failed", best=state.best)
+    return TrainingError(
+        "VIT-601",
+        f"loss became {float(loss):g} at step {step} (lr {lr:.1e}, grad norm {float(norm):.2g}). "
+        f"The pictures of that step are listed in {run.path / 'debug' / 'batch.json'}; the last checkpoint is intact.",
+        hint=f"Try --lr {lr / 10:.0e} or --optim.clip 1.0",
+    )

@@ -1,0 +1,129 @@
+"""What a run writes before its first step: settings, data, versions, and the pictures that cannot be used."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from vitrail import __version__
+from vitrail.config import config_hash, to_toml
+from vitrail.data.check import require_good, usable, write_bad_files
+from vitrail.data.sources import Source, fingerprint
+from vitrail.device import machine
+from vitrail.errors import DataError
+from vitrail.models.products import products_name
+from vitrail.training.plan import Plan
+from vitrail.training.run_dir import SCHEMA, RunDir
+
+BadFiles = list[tuple[str, str]]
+
+
+def without_bad_files(plan: Plan) -> tuple[Plan, BadFiles]:
+    """The plan without the pictures that cannot be decoded, and (name, reason) of each of those."""
+    splits, config = plan.splits, plan.config.data
+    if splits.kind == "arrays":
+        return plan, []
+    bad: BadFiles = []
+    parts: dict[str, Any] = {}
+    for part, source in splits.parts().items():
+        kept, found = usable(source, max_pixels=config.max_pixels, workers=int(config.workers))
+        parts[part] = kept
+        bad += found
+    return replace(plan, splits=replace(splits, **parts)), bad
+
+
+def refuse_bad_files(run: RunDir, plan: Plan, bad: BadFiles) -> None:
+    """List them in bad_files.csv; unless they may be skipped, raise DataError VIT-301 naming them."""
+    if not bad:
+        return
+    table = write_bad_files(bad, run.path / "bad_files.csv")
+    if plan.config.data.on_bad_file == "stop":
+        run.update(status="failed")
+        total = len(bad) + sum(len(source) for source in plan.splits.parts().values())
+        require_good(bad, total, str(table))
+
+
+def write_start(run: RunDir, plan: Plan, bad: BadFiles, command: str) -> None:
+    """run.json, config.toml, config.sources.json, data.json."""
+    run.write("config.toml", to_toml(plan.config))
+    run.write("config.sources.json", {
+        "sources": plan.sources,
+        "choices": [{"key": key, "value": value, "why": why} for key, value, why in plan.choices],
+    })  # fmt: skip
+    run.write("data.json", data_record(plan))
+    run.write("run.json", {
+        "schema": SCHEMA,
+        "versions": {"vitrail": __version__, "torch": torch.__version__, "numpy": np.__version__},
+        "git": git_commit(),
+        "command": command,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "device": plan.config.device,
+        "threads": plan.config.threads,
+        "products": products_name(),
+        "machine": machine(),
+        "seed": plan.config.seed,
+        "model": {"name": plan.config.model.name, **plan.model.model_dump(mode="json")},
+        "config_hash": config_hash(plan.config),
+        "status": "running",
+        "seconds": 0.0,
+        "best": {},
+        "data_fingerprint": fingerprint(plan.splits.train),
+        "bad_files": len(bad),
+    })  # fmt: skip
+    run.log(f"started: {command}")
+
+
+def data_record(plan: Plan) -> dict[str, Any]:
+    """data.json: classes (order = index), counts, how the split was made, fingerprints, statistics."""
+    splits, facts = plan.splits, plan.facts
+    return {
+        "path": plan.config.data.path,
+        "name": splits.name,
+        "kind": splits.kind,
+        "classes": list(splits.classes),
+        "multi_label": splits.multi_label,
+        "split": splits.how,
+        "notes": list(splits.notes),
+        "counts": {part: len(source) for part, source in splits.parts().items()},
+        "class_counts": {
+            part: dict(zip(splits.classes, class_counts(source), strict=True))
+            for part, source in splits.parts().items()
+        },
+        "fingerprints": {part: fingerprint(source) for part, source in splits.parts().items()},
+        "image": {"median_size": list(facts.size), "channels": facts.channels,
+                  "mean": list(facts.mean), "std": list(facts.std)},
+    }  # fmt: skip
+
+
+def check_data(run: RunDir, plan: Plan) -> None:
+    """Refuse to continue on other pictures. Raises DataError VIT-304 naming the split that changed."""
+    recorded = run.read("data.json")["fingerprints"]
+    for part, source in plan.splits.parts().items():
+        if recorded.get(part) != fingerprint(source):
+            raise DataError(
+                "VIT-304", f"{plan.config.data.path}: the {part} pictures are not those that {run.path} was started "
+                "with; it cannot be continued bit for bit.",
+                hint=f"Put the old pictures back, or start a new run: vitrail train {plan.config.data.path}",
+            )  # fmt: skip
+
+
+def class_counts(source: Source) -> list[int]:
+    """Pictures of each class; with several labels a picture counts for each of them."""
+    if source.labels.ndim == 2:
+        return [int(count) for count in source.labels.sum(axis=0)]
+    return [int(count) for count in np.bincount(source.labels, minlength=len(source.classes))]
+
+
+def git_commit() -> str | None:
+    """Commit of the folder a run is started in, with "+" where files differ; None outside a repository."""
+    try:
+        ask = ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+        answer = subprocess.run(ask, capture_output=True, text=True, timeout=5, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()

@@ -1,0 +1,109 @@
+"""Everything needed to continue a run bit for bit: weights, optimiser, averaged weights, step and the sums of the
+logging window. Data order, augmentation, dropout and learning rate are functions of the step and are not stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from vitrail.config import TrainConfig
+from vitrail.errors import ModelError
+from vitrail.models.configs import ViTConfig
+from vitrail.models.create import create_model
+from vitrail.training.checkpoint import Checkpoint
+from vitrail.training.ema import Ema
+from vitrail.training.optim import (
+    create_optimizer,
+    optimizer_tensors,
+    parameter_groups,
+    restore_optimizer,
+)
+from vitrail.training.schedule import Plan as Schedule
+
+
+@dataclass
+class Window:
+    """Sums since the last training record, so that a resumed run writes the same averages."""
+
+    loss: float = 0.0
+    correct: float = 0.0
+    examples: int = 0
+    steps: int = 0
+
+
+@dataclass
+class TrainState:
+    """A run between two steps. step: steps done. best: step and metrics of the best evaluation so far."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    ema: Ema | None
+    schedule: Schedule
+    step: int = 0
+    best: dict[str, Any] = field(default_factory=dict)
+    stale: int = 0  # evaluations since val/loss was lowest
+    lowest_loss: float = float("inf")
+    seconds: float = 0.0  # of training before this process
+    window: Window = field(default_factory=Window)
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """What a checkpoint stores, by file."""
+        files = {
+            "model": dict(self.model.state_dict()),
+            "optim": optimizer_tensors(self.optimizer, self.model),
+        }
+        return files | ({"ema": self.ema.tensors()} if self.ema else {})
+
+    def record(self) -> dict[str, Any]:
+        """What state.json says of it."""
+        return {
+            "step": self.step,
+            "best": self.best,
+            "stale": self.stale,
+            "lowest_loss": self.lowest_loss if self.lowest_loss < float("inf") else None,
+            "seconds": self.seconds,
+            "schedule": self.schedule.to_json(),
+            "window": vars(self.window).copy(),
+        }
+
+    @property
+    def weights_file(self) -> str:
+        """Which file of a checkpoint holds the weights that are evaluated and shipped."""
+        return "ema" if self.ema else "model"
+
+
+def start_state(
+    config: TrainConfig, model: ViTConfig, schedule: Schedule, device: torch.device
+) -> TrainState:
+    """The state before the first step."""
+    network = create_model(model, seed=config.seed).to(device)
+    groups = parameter_groups(network, config.optim)
+    optimizer = create_optimizer(groups, config.optim, device)
+    return TrainState(
+        network, optimizer, Ema(network, config.ema) if config.ema else None, schedule
+    )
+
+
+def restore(state: TrainState, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint into a fresh state. Raises ModelError VIT-406 where its state.json does not fit."""
+    saved = checkpoint.state
+    state.model.load_state_dict(checkpoint.tensors["model"])
+    restore_optimizer(state.optimizer, state.model, checkpoint.tensors["optim"])
+    if state.ema:
+        state.ema.restore(checkpoint.tensors["ema"])
+    try:
+        state.step, state.best, state.stale = saved["step"], saved["best"], saved["stale"]
+        state.lowest_loss = float("inf") if saved["lowest_loss"] is None else saved["lowest_loss"]
+        state.seconds = saved["seconds"]
+        state.schedule = Schedule.from_json(saved["schedule"])
+        state.window = Window(**saved["window"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            "VIT-406",
+            f"{checkpoint.path}/state.json does not fit this version: {error!r}.",
+            hint="Resume with the version the run was started with (run.json says which).",
+        ) from error
