@@ -1,0 +1,295 @@
+"""A classifier: a model, the preprocessing it was trained with, the names of its classes.
+
+What predict, eval, export and serve all take. On disk it is a folder (`bundle.py`), which can be
+moved, renamed, zipped and read-only.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL.Image import Image
+from torch import Tensor, nn
+
+import vitrail
+from vitrail.bundle import MAX_BYTES, RECORD, WEIGHTS, read_bundle, write_bundle
+from vitrail.data.decode import DecodeFault
+from vitrail.data.preprocess import Preprocess
+from vitrail.errors import DataError, ModelError, UsageError
+from vitrail.model_card import card_of
+from vitrail.model_record import Architecture, Record
+from vitrail.models.configs import ViTConfig
+from vitrail.models.create import build
+from vitrail.models.vit import ViT
+
+if TYPE_CHECKING:
+    from vitrail.evaluation.record import Evaluation
+
+Picture = str | os.PathLike[str] | bytes | Image | NDArray[np.uint8]
+PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".joblib")
+MAX_DECODERS = 8  # threads
+
+
+@dataclass(frozen=True)
+class Score:
+    """A class and its probability; unpacks as (label, score)."""
+
+    label: str
+    score: float
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.label, self.score))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one picture, or in `error` why it cannot say anything."""
+
+    source: str
+    label: str | None = None
+    score: float | None = None
+    top: list[Score] = field(default_factory=list)
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Meta:
+    """Where a model comes from. `name` is a size of our table ("vit_s16", "vit": of none),
+    `trained_on` plain facts (data, pictures, seed ...), `metrics` objects of metrics.json by
+    split. `scores`: "sigmoid" where a picture may have several labels.
+    """
+
+    name: str = "vit"
+    trained_on: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    scores: Literal["softmax", "sigmoid"] = "softmax"
+
+
+class Classifier:
+    """model: put in evaluation mode; preprocess: picture -> (C, H, W) tensor; classes: names in the
+    order of the outputs, or empty; temperature: divides the logits.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        preprocess: Preprocess,
+        classes: Sequence[str] = (),
+        temperature: float = 1.0,
+        meta: Meta | Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model = model.eval()
+        self.preprocess = preprocess
+        self.classes = list(classes)
+        self.temperature = temperature
+        self.meta = meta if isinstance(meta, Meta) else Meta(**(meta or {}))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return next(self.model.parameters()).device
+
+    @classmethod
+    def load(
+        cls, path: str | Path, *, device: str | torch.device = "cpu", max_bytes: int = MAX_BYTES
+    ) -> Classifier:
+        """As `vitrail.load`."""
+        return load(path, device=device, max_bytes=max_bytes)
+
+    def save(self, folder: str | Path, *, replace: bool = False) -> None:
+        """Write the model folder: weights, model.json, card. It appears whole or not at all.
+
+        Raises ModelError VIT-440 where `folder` exists (unless `replace`), EnvironmentFault
+        VIT-506.
+        """
+        if not isinstance(self.model, ViT):
+            raise TypeError(f"only a vitrail model can be saved, not a {type(self.model).__name__}")
+        config = self.model.config
+        ours = {"vitrail": vitrail.__version__, "torch": torch.__version__}
+        ours["python"] = platform.python_version()
+
+        def record_of(sha256: str) -> Record:
+            return Record(
+                architecture=Architecture(
+                    name=self.meta.name, numbers=config.model_dump(mode="json")
+                ),
+                classes=self.classes,
+                preprocess=self.preprocess.to_json(),
+                temperature=self.temperature,
+                scores=self.meta.scores,
+                trained_on=self.meta.trained_on,
+                metrics=self.meta.metrics,
+                versions={**ours, **self.meta.versions},
+                sha256=sha256,
+            )
+
+        card = card_of(record_of("0" * 64))
+        write_bundle(Path(folder), self.model.state_dict(), record_of, card, replace=replace)
+
+    def predict(
+        self, inputs: Picture | Iterable[Picture], top: int = 5, batch_size: int = 32
+    ) -> list[Prediction]:
+        """The `top` best classes of each input: a path, the bytes of a file, a Pillow picture, or
+        uint8 pixels (H, W, C). A picture that cannot be used has `error`; it never raises.
+        """
+        return list(self.stream(inputs, top, batch_size))
+
+    def stream(
+        self, inputs: Picture | Iterable[Picture], top: int = 5, batch_size: int = 32
+    ) -> Iterator[Prediction]:
+        """As `predict`, one after another: the next batch is decoded while this one is computed."""
+        if top < 1 or batch_size < 1:
+            raise UsageError("VIT-202", f"top {top}, batch_size {batch_size}: expected at least 1.")
+        numbered = enumerate(_as_inputs(inputs))
+        with ThreadPoolExecutor(min(MAX_DECODERS, os.cpu_count() or 1)) as pool:
+            waiting = self._submit(pool, numbered, batch_size)
+            while waiting:
+                following = self._submit(pool, numbered, batch_size)
+                yield from self._answers([future.result() for future in waiting], top)
+                waiting = following
+
+    def _submit(
+        self, pool: ThreadPoolExecutor, numbered: Iterator[tuple[int, Picture]], count: int
+    ) -> list[Future[tuple[str, Tensor | str]]]:
+        return [pool.submit(self._prepare, i, item) for i, item in islice(numbered, count)]
+
+    def _prepare(self, index: int, picture: Picture) -> tuple[str, Tensor | str]:
+        """The picture's name, and its tensor (C, H, W) or what is wrong with it."""
+        is_path = isinstance(picture, str | os.PathLike)
+        name = os.fspath(picture) if isinstance(picture, str | os.PathLike) else f"input-{index}"
+        try:
+            return name, self.preprocess(Path(name) if is_path else picture)  # type: ignore[arg-type]
+        except DecodeFault as fault:
+            return name, fault.reason
+        except DataError as error:
+            return name, error.message
+        except (TypeError, ValueError, OSError) as error:
+            return name, f"cannot be used as a picture: {error}"
+
+    def _answers(self, prepared: list[tuple[str, Tensor | str]], top: int) -> Iterator[Prediction]:
+        images = [image for _, image in prepared if isinstance(image, Tensor)]
+        rows = iter(self.probabilities(torch.stack(images)) if images else ())
+        for name, image in prepared:
+            if isinstance(image, str):
+                yield Prediction(name, error=image)
+            else:
+                best = self._best(next(rows), top)
+                yield Prediction(name, best[0].label, best[0].score, best)
+
+    def probabilities(self, images: Tensor) -> NDArray[np.float32]:
+        """Class probabilities (B, K) of preprocessed images (B, C, H, W)."""
+        with torch.inference_mode():
+            logits = self.model(images.to(self.device)).float() / self.temperature
+            p = logits.sigmoid() if self.meta.scores == "sigmoid" else logits.softmax(dim=1)
+        return np.asarray(p.cpu().numpy(), dtype=np.float32)
+
+    def _best(self, p: NDArray[np.float32], top: int) -> list[Score]:
+        """The `top` best classes, of equal ones the earlier first."""
+        order = np.argsort(-p, kind="stable")[:top]
+        return [Score(self.classes[i] if self.classes else str(i), float(p[i])) for i in order]
+
+    def evaluate(
+        self, data: str | Path, split: str = "test", *, batch_size: int = 64, workers: int = 0
+    ) -> Evaluation:
+        """Measure on a split of `data`. Raises ModelError VIT-403 where the classes differ."""
+        from vitrail.data.loader import make_loader
+        from vitrail.data.sources import open_data
+        from vitrail.evaluation.evaluate import evaluate
+        from vitrail.evaluation.on_data import split_of
+
+        source = split_of(open_data(data), split, self.classes, "the model")
+        loader = make_loader(source, self.preprocess, None, batch_size=batch_size, workers=workers)
+        return evaluate(
+            self.model,
+            loader.eval_batches(batch_size),
+            self.preprocess,
+            self.classes or source.classes,
+            temperature=self.temperature,
+            device=self.device,
+            source_id=source.source_id,
+        )
+
+
+def _as_inputs(inputs: Picture | Iterable[Picture]) -> Iterable[Picture]:
+    """One picture alone is a list of one."""
+    if isinstance(inputs, str | os.PathLike | bytes | Image):
+        return [inputs]
+    if isinstance(inputs, np.ndarray) and inputs.ndim < 4:
+        return [inputs]
+    return inputs
+
+
+def load(
+    path: str | Path, *, device: str | torch.device = "cpu", max_bytes: int = MAX_BYTES
+) -> Classifier:
+    """The classifier of a run directory, a model folder, or a zip of one.
+
+    Raises ModelError: VIT-402 a pickle, VIT-430 nothing there, VIT-431 another kind of file,
+    VIT-432 a run without a model yet, VIT-433 to VIT-441 a model that is damaged or hostile.
+    """
+    place = find_model(Path(path))
+    modules: list[ViT] = []
+
+    def shapes_of(config: ViTConfig) -> dict[str, tuple[int, ...]]:
+        modules.append(build(config))  # on the meta device: no memory, no random values
+        return {name: tuple(value.shape) for name, value in modules[0].state_dict().items()}
+
+    bundle = read_bundle(place, shapes_of, max_bytes=max_bytes)
+    model = modules[0]
+    model.load_state_dict(bundle.tensors, strict=True, assign=True)
+    record = bundle.record
+    meta = Meta(record.architecture.name, record.trained_on, record.metrics,
+                record.versions, record.scores)  # fmt: skip
+    return Classifier(model.to(device), bundle.preprocess, record.classes, record.temperature, meta)
+
+
+def find_model(path: Path) -> Path:
+    """The model folder or zip that `path` means. Raises ModelError VIT-402, VIT-430 to VIT-432."""
+    if path.suffix.lower() in PICKLES and not path.is_dir():
+        raise ModelError(
+            "VIT-402",
+            f"{path.name} is a pickle file (it can run code when opened); "
+            "this version does not open or convert it.",
+            hint="Models that vitrail trained are folders: give runs/NAME or runs/NAME/model",
+        )
+    if not path.exists():
+        raise ModelError(
+            "VIT-430",
+            f"{path}: there is no such file or folder.",
+            hint="A model is a run directory (runs/NAME) or a model folder (runs/NAME/model).",
+        )
+    if path.is_dir():
+        return _in_folder(path)
+    if path.name in (WEIGHTS, RECORD) and (path.parent / RECORD).is_file():
+        return path.parent
+    if path.suffix.lower() == ".zip":
+        return path
+    raise ModelError(
+        "VIT-431",
+        f"{path} is no model of vitrail; expected a run directory or a folder with "
+        f"{RECORD} and {WEIGHTS}. Checkpoints of other libraries cannot be opened by this version.",
+        hint="Train one: vitrail train DATA",
+    )
+
+
+def _in_folder(path: Path) -> Path:
+    if (path / "run.json").is_file():
+        if not (path / "model" / RECORD).is_file():
+            raise ModelError(
+                "VIT-432",
+                f"{path} is a run without a model yet: it has not been evaluated once.",
+                hint=f"Continue it: vitrail train --resume {path}",
+            )
+        return path / "model"
+    return path

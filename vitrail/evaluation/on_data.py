@@ -1,0 +1,58 @@
+"""A split of some data, labelled in the order of a model's classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from vitrail.data.sources import ArraySource, FileSource, Source, Splits
+from vitrail.errors import ModelError, UsageError
+
+
+def split_of(splits: Splits, split: str, classes: Sequence[str], model: str) -> Source:
+    """The split named `split` with labels that count `classes`; `model` is its name in messages.
+
+    Raises UsageError VIT-240 where there is no such split, ModelError VIT-403 for other classes.
+    """
+    parts = splits.parts()
+    if split not in parts:
+        raise UsageError(
+            "VIT-240",
+            f"{splits.name} has no split {split!r}; it has {', '.join(parts)}.",
+            hint="Name one of these: --split",
+        )
+    return relabelled(parts[split], classes, model)
+
+
+def relabelled(source: Source, classes: Sequence[str], model: str) -> Source:
+    """`source` with its labels as indices into `classes`, by name; the same where `classes` is
+    empty.
+
+    A split may lack classes of the model. Raises ModelError VIT-403 where it has others.
+    """
+    known = tuple(classes) or source.classes
+    unknown = sorted(set(source.classes) - set(known))
+    if unknown:
+        raise ModelError(
+            "VIT-403",
+            f"{model} knows the classes {_listed(known)}; "
+            f"{source.name} also has {_listed(unknown)}.",
+            hint="Measure on pictures of classes that the model knows, or train on the new ones.",
+        )
+    if source.classes == known:
+        return source
+    places = np.array([known.index(name) for name in source.classes], dtype=np.int64)
+    if source.labels.ndim == 1:
+        labels = places[source.labels]
+    else:
+        labels = np.zeros((len(source), len(known)), source.labels.dtype)  # (n, K)
+        labels[:, places] = source.labels
+    if isinstance(source, ArraySource | FileSource):
+        return replace(source, labels=labels, classes=known)
+    raise TypeError(f"labels of a {type(source).__name__} cannot be renumbered")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (f", ... ({len(names)} in all)" if len(names) > 10 else "")

@@ -1,0 +1,126 @@
+"""model.json: what a model folder says about its weights (docs/run_directory.md). No torch here.
+
+Plain data with a fixed schema, at most 1 MB: an architecture of our own table by name, bounded
+numbers, nothing importable. Files of other people are hostile until this has accepted them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from vitrail.data.preprocess import Preprocess
+from vitrail.errors import ModelError, VitrailError
+from vitrail.models.configs import ViTConfig, known_names, parse_name
+
+SCHEMA = 1
+MAX_RECORD_BYTES = 1_000_000
+Text = Annotated[str, Field(max_length=1000)]
+Plain = str | int | float | bool | None
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
+    )
+
+
+class Architecture(_Part):
+    """A size of our own table and every number of it."""
+
+    name: Annotated[str, Field(max_length=64)]
+    numbers: Annotated[dict[Text, Plain | list[int]], Field(max_length=100)]
+
+
+class Record(_Part):
+    """The document. `scores`: whether outputs are one choice (softmax) or several labels
+    (sigmoid).
+    """
+
+    version: Annotated[int, Field(alias="schema", ge=1)] = SCHEMA
+    architecture: Architecture
+    classes: Annotated[list[Text], Field(max_length=1_000_000)]
+    preprocess: Annotated[dict[Text, Plain | list[int | float]], Field(max_length=50)]
+    temperature: Annotated[float, Field(ge=1e-3, le=1e3)] = 1.0
+    scores: Literal["softmax", "sigmoid"] = "softmax"
+    trained_on: Annotated[dict[Text, JsonValue], Field(max_length=50)] = {}
+    metrics: Annotated[dict[Text, JsonValue], Field(max_length=50)] = {}
+    versions: Annotated[dict[Text, Text], Field(max_length=50)] = {}
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+    def to_text(self) -> str:
+        """The document as it is written."""
+        return self.model_dump_json(by_alias=True, indent=1) + "\n"
+
+
+def parse_record(data: bytes, name: Path) -> tuple[Record, ViTConfig, Preprocess]:
+    """The record and what it describes, checked against each other.
+
+    Raises ModelError: VIT-435 where a newer vitrail wrote it, VIT-434 for anything else.
+    """
+    if len(data) > MAX_RECORD_BYTES:
+        raise refused(name, f"it is larger than {MAX_RECORD_BYTES} bytes")
+    try:
+        record = Record.model_validate_json(data)
+    except ValidationError as error:
+        _refuse_newer(error, name)
+        lines = [
+            f"  {'.'.join(map(str, item['loc'][:4])) or 'document'}: {item['msg'][:200]}"
+            for item in error.errors(include_url=False, include_input=False)[:10]
+        ]
+        raise refused(name, "\n".join(lines)) from error
+    if record.version > SCHEMA:
+        raise _newer(name, record.version)
+    try:
+        config = ViTConfig.model_validate(record.architecture.numbers)
+        preprocess = Preprocess.from_json(record.preprocess)
+    except VitrailError as error:
+        raise refused(name, error.message) from error
+    _check_agreement(record, config, preprocess, name)
+    return record, config, preprocess
+
+
+def refused(name: Path, why: str) -> ModelError:
+    """VIT-434 for the document `name`."""
+    return ModelError(
+        "VIT-434",
+        f"{name} cannot be used:\n{why}" if "\n" in why else f"{name} cannot be used: {why}.",
+        hint="A model folder is used as vitrail wrote it; get it again, or train it again.",
+    )
+
+
+def _check_agreement(record: Record, config: ViTConfig, preprocess: Preprocess, name: Path) -> None:
+    architecture, classes = record.architecture.name, record.classes
+    if architecture not in ("vit", *known_names()) and not parse_name(architecture):
+        raise refused(name, f"unknown architecture {architecture!r}")
+    if len(set(classes)) != len(classes):
+        raise refused(name, "a class is named twice")
+    if classes and len(classes) != config.num_classes:
+        raise refused(name, f"{len(classes)} classes for {config.num_classes} outputs")
+    made = (preprocess.channels, preprocess.height, preprocess.width)
+    if made != (config.channels, *config.image_size):
+        raise refused(
+            name,
+            f"preprocess gives (C, H, W) = {made}, "
+            f"the architecture takes {(config.channels, *config.image_size)}",
+        )
+
+
+def _refuse_newer(error: ValidationError, name: Path) -> None:
+    """Raise VIT-435 where unknown fields come with a schema number above ours."""
+    found = [
+        item["input"] for item in error.errors(include_url=False) if isinstance(item["input"], dict)
+    ]
+    document = found[0] if found else {}
+    if isinstance(document.get("schema"), int) and document["schema"] > SCHEMA:
+        raise _newer(name, document["schema"])
+
+
+def _newer(name: Path, version: int) -> ModelError:
+    return ModelError(
+        "VIT-435",
+        f"{name} has schema {version}; this version of vitrail knows {SCHEMA}.",
+        hint="Update it: pip install --upgrade vitrail",
+    )
