@@ -101,7 +101,9 @@ def test_unknown_verb_names_the_nearest() -> None:
         (None, 0),
     ],
 )
-def test_exit_codes(monkeypatch: pytest.MonkeyPatch, fault: BaseException | None, code: int) -> None:
+def test_exit_codes(
+    monkeypatch: pytest.MonkeyPatch, fault: BaseException | None, code: int
+) -> None:
     verb_that(monkeypatch, fault)
     done = run("doctor")
     assert done.code == code
@@ -173,13 +175,22 @@ def test_printable_writes_control_characters_out() -> None:
 def test_plain_makes_json_of_what_we_have() -> None:
     import numpy as np
 
-    values: dict[Any, Any] = {"a": float("nan"), 1: Path("b"), "c": np.arange(3), "d": np.float32(0.5)}
+    values: dict[Any, Any] = {
+        "a": float("nan"),
+        1: Path("b"),
+        "c": np.arange(3),
+        "d": np.float32(0.5),
+    }
     assert plain(values) == {"a": None, "1": "b", "c": [0, 1, 2], "d": 0.5}
     assert plain(Output(json=True))["json"] is True
 
 
 def test_table_aligns_names_left_and_numbers_right() -> None:
-    assert table([["class", "n"], ["cat", "7"], ["horse", "11"]]) == ["class   n", "cat     7", "horse  11"]
+    assert table([["class", "n"], ["cat", "7"], ["horse", "11"]]) == [
+        "class   n",
+        "cat     7",
+        "horse  11",
+    ]
 
 
 def test_names_after_two_dashes_are_no_options() -> None:

@@ -16,7 +16,16 @@ from vitrail.errors import UsageError
 
 
 def test_dotted_options_are_taken_and_the_rest_is_left() -> None:
-    tokens = ["photos", "--optim.lr", "3e-4", "--model", "vit_s16", "--model.num-heads=3", "--ema", "0.9"]
+    tokens = [
+        "photos",
+        "--optim.lr",
+        "3e-4",
+        "--model",
+        "vit_s16",
+        "--model.num-heads=3",
+        "--ema",
+        "0.9",
+    ]
     settings, rest = take_settings(tokens, ["--model"])
     assert settings == {"optim.lr": "3e-4", "model.num_heads": "3", "ema": "0.9"}
     assert rest == ["photos", "--model", "vit_s16"]

@@ -39,7 +39,7 @@ def app_of(name: str, *, note: str = "") -> App:
 
 
 def commands(app: App) -> dict[str, App]:
-    """The parts of a verb by name (`check` of `vitrail data check`), or the verb itself under ""."""
+    """The parts of a verb by name (`check` of `vitrail data`), or the verb itself under ""."""
     if app.default_command is not None:
         return {"": app}
     return {name: app[name] for name in app if not name.startswith("-")}
@@ -47,10 +47,9 @@ def commands(app: App) -> dict[str, App]:
 
 def option_names(app: App) -> list[str]:
     """Every option the parser of one verb, with all its parts, knows, as typed."""
-    found = [
-        item for part in commands(app).values() for item in part.assemble_argument_collection()
-    ]
-    return sorted({name for item in found if item.parse for name in item.names if name[0] == "-"})
+    parts = [part.assemble_argument_collection() for part in commands(app).values()]
+    found = [item for part in parts for item in part if item.parse]
+    return sorted({name for item in found for name in item.names if name.startswith("-")})
 
 
 def bind(app: App, tokens: Sequence[str], given: dict[str, Any]) -> Callable[[], object]:

@@ -183,7 +183,7 @@ def evaluation_line(record: Mapping[str, Any]) -> str:
         clock(record.get("eta_secs")),
     )
     row = "  ".join(cell.rjust(width) for cell, (_, width) in zip(cells, COLUMNS, strict=True))
-    return row + ("   best" if record.get("best") else "")
+    return row + ("   best" if record.get("is_best") else "")
 
 
 def result_lines(result: RunResult) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -48,9 +46,10 @@ def check(
     max_pixels
         Larger pictures count as bad.
     workers
-        Processes that decode.
+        Threads that decode.
     """
     from vitrail.data.check import check as inspect
+    from vitrail.data.check import write_bad_files
     from vitrail.data.sources import open_data
 
     check_numbers({"--max-pixels": max_pixels})
@@ -74,7 +73,7 @@ def check(
         from vitrail.cli.data_page import data_page
 
         write_new(files[0], data_page(data, record))
-        write_new(files[1], bad_files_table(report))
+        write_bad_files(report.bad_files, files[1])
     output.result(record, [*split_lines(splits), *problem_lines(report), *map(str, files)])
     if strict and report.problems:
         raise GateError(
@@ -215,7 +214,7 @@ def get(name: Literal["digits"], out: Path = Path("digits"), /, *, output: Out) 
             hint=f"Choose another folder: vitrail data get {name} OUT",
         )
     splits = open_data(f"builtin:{name}")
-    for part, source in parts(splits).items():
+    for part, source in splits.parts().items():
         for index in range(len(source)):
             pixels, label = source.read(index)
             folder = out / part / source.classes[int(label)]
@@ -226,18 +225,12 @@ def get(name: Literal["digits"], out: Path = Path("digits"), /, *, output: Out) 
     return 0
 
 
-def parts(splits: Splits) -> dict[str, Source]:
-    """The splits that exist, by name."""
-    named = {"train": splits.train, "val": splits.val, "test": splits.test}
-    return {name: source for name, source in named.items() if source is not None}
-
-
 def named_split(splits: Splits, name: str) -> Source:
-    """One split. Raises UsageError VIT-207 where this data has none of that name."""
-    found = parts(splits)
+    """One split. Raises UsageError VIT-240 where this data has none of that name."""
+    found = splits.parts()
     if name not in found:
         raise UsageError(
-            "VIT-207",
+            "VIT-240",
             f"--split {name}: {splits.name} has no such split; it has {', '.join(found)}.",
             hint=f"Use one of them: --split {next(reversed(found))}",
         )
@@ -246,7 +239,7 @@ def named_split(splits: Splits, name: str) -> Source:
 
 def counts(splits: Splits) -> dict[str, int]:
     """Pictures in each split."""
-    return {name: len(source) for name, source in parts(splits).items()}
+    return {name: len(source) for name, source in splits.parts().items()}
 
 
 def split_lines(splits: Splits) -> list[str]:
@@ -258,7 +251,7 @@ def split_lines(splits: Splits) -> list[str]:
     )
     if splits.multi_label or len(splits.classes) > 50:
         return [head, splits.how]
-    found = parts(splits)
+    found = splits.parts()
     columns = [
         np.bincount(np.asarray(source.labels), minlength=len(splits.classes))
         for source in found.values()
@@ -273,12 +266,3 @@ def split_lines(splits: Splits) -> list[str]:
 def problem_lines(report: DataReport) -> list[str]:
     """Findings, one a line."""
     return [f"finding  {problem}" for problem in report.problems] or ["no problems found"]
-
-
-def bad_files_table(report: DataReport) -> str:
-    """bad_files.csv: path,reason."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "reason"])
-    writer.writerows(report.bad_files)
-    return text.getvalue()

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
-from vitrail.cli.data import named_split
 from vitrail.cli.output import Output, table
 from vitrail.cli.predict import check_numbers
-from vitrail.errors import GateError, ModelError, UsageError
+from vitrail.errors import GateError, UsageError
 
 if TYPE_CHECKING:
     from vitrail.classifier import Classifier
@@ -84,10 +82,11 @@ def evaluate(
     if out is not None and out.exists():
         raise UsageError("VIT-206", f"{out} exists; it is not overwritten.", hint="Choose another")
     from vitrail.classifier import load
+    from vitrail.evaluation.on_data import split_of
 
     classifier = load(model)
     splits = data_of(model, data)
-    source = with_classes(named_split(splits, split), classifier.classes, model, splits.name)
+    source = split_of(splits, split, classifier.classes, str(model))
     found = measure(classifier, source, reading)
     folder = out or (model / "eval" / split if is_run(model) and data is None else None)
     if folder is not None:
@@ -129,36 +128,6 @@ def data_of(model: Path, data: str | None) -> Splits:
         test_fraction=settings.get("data.test_fraction", "auto"),
         seed=int(settings.get("seed", 0)),
     )
-
-
-def with_classes(source: Source, classes: Any, model: Path, name: str) -> Source:
-    """`source` with labels that count `classes`, those of the model.
-
-    Raises ModelError VIT-403 where the pictures have a class that the model does not know.
-    """
-    known = tuple(classes)
-    unknown = sorted(set(source.classes) - set(known))
-    if unknown:
-        raise ModelError(
-            "VIT-403",
-            f"{model} knows the classes {listed(known)}; {name} also has {listed(unknown)}.",
-            hint="Measure on pictures of classes that the model knows, or train on the new ones",
-        )
-    if source.classes == known:
-        return source
-    places = np.array([known.index(label) for label in source.classes])  # old index -> new index
-    labels = np.asarray(source.labels)
-    if labels.ndim == 1:
-        return dataclasses.replace(source, labels=places[labels], classes=known)
-    spread = np.zeros((len(labels), len(known)), dtype=labels.dtype)
-    spread[:, places] = labels
-    return dataclasses.replace(source, labels=spread, classes=known)
-
-
-def listed(names: Any) -> str:
-    """At most ten names and how many more there are."""
-    shown = ", ".join(list(names)[:10])
-    return shown + (f" ... ({len(names)} in all)" if len(names) > 10 else "")
 
 
 def measure(classifier: Classifier, source: Source, reading: Reading) -> Evaluation:

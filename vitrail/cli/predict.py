@@ -34,7 +34,7 @@ def predict(
     files: Annotated[tuple[Path, ...], Parameter(negative=())] = (),
     /,
     *,
-    top: int = 1,
+    top: int = 5,
     out: Path | None = None,
     batch_size: int = 64,
     output: Annotated[Output, Parameter(parse=False)],
