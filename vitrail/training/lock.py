@@ -46,17 +46,25 @@ class RunLock:
         self.release()
 
     def acquire(self) -> None:
-        """Take the lock, from a dead process too. Raises EnvironmentFault VIT-504."""
+        """Take the lock, from a dead process too. Raises EnvironmentFault VIT-503, VIT-504."""
         if self.path in _held:
             raise self._fault(os.getpid())
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            self._lock(fd)
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, json.dumps({"pid": os.getpid(), "boot": boot_id()}).encode() + b"\n", 0)
-        except BaseException:
-            os.close(fd)
-            raise
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                self._lock(fd)
+                record = json.dumps({"pid": os.getpid(), "boot": boot_id()})
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, record.encode() + b"\n", 0)
+            except BaseException:
+                os.close(fd)
+                raise
+        except OSError as error:
+            raise EnvironmentFault(
+                "VIT-503",
+                f"{self.path} could not be written: {error.strerror or error}.",
+                hint="Check that the run directory exists, is writable and has room.",
+            ) from error
         self._fd = fd
         _held.add(self.path)
 

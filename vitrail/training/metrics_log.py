@@ -48,11 +48,10 @@ class MetricsLog:
         self.close()
         try:
             size = self._fs.size(self.path)
-        except FileNotFoundError:
-            return offset
-        try:
             if size > offset:
                 self._fs.truncate(self.path, offset)
+        except FileNotFoundError:
+            return offset
         except OSError as error:
             raise self._fault(error) from error
         return max(0, offset - size)
@@ -61,7 +60,10 @@ class MetricsLog:
         """Give the file back; the next `write` opens it again."""
         if self._fd is not None:
             fd, self._fd = self._fd, None
-            self._fs.close(fd)
+            try:
+                self._fs.close(fd)
+            except OSError as error:
+                raise self._fault(error) from error
 
     def _open(self) -> int:
         if self._fd is None:
