@@ -150,17 +150,19 @@ def read_bytes(path: str | Path, *, root: str | Path | None = None) -> bytes:
         )
     except (OSError, ValueError) as error:
         raise DecodeFault(_open_reason(error), name) from error
-    with os.fdopen(file, "rb") as handle:
-        facts = os.fstat(handle.fileno())
+    try:
+        facts = os.fstat(file)
         if not stat.S_ISREG(facts.st_mode):
             what = "folder" if stat.S_ISDIR(facts.st_mode) else "device, pipe or socket"
             raise DecodeFault(f"is a {what}, not a file", name)
         if facts.st_size > MAX_FILE_BYTES:
             raise DecodeFault(f"{facts.st_size} bytes; limit {MAX_FILE_BYTES}", name)
-        try:
+        with os.fdopen(file, "rb", closefd=False) as handle:
             return handle.read(MAX_FILE_BYTES)
-        except OSError as error:
-            raise DecodeFault(_open_reason(error), name) from error
+    except OSError as error:
+        raise DecodeFault(_open_reason(error), name) from error
+    finally:
+        os.close(file)
 
 
 def read_picture(
