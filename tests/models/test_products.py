@@ -12,7 +12,7 @@ from torch.func import vmap
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitrail.models import products
-from vitrail.models.products import attention, choose, cpu_vendor, linear, products_name
+from vitrail.models.products import attention, choose, cpu_vendor, dense, linear, products_name
 
 HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 EPS = torch.finfo(torch.float32).eps
@@ -196,6 +196,20 @@ def test_transforms_and_flop_counters_see_plain_operators(kernel: str) -> None:
     with FlopCounterMode(display=False) as counter:
         linear(x, weight)
     assert counter.get_total_flops() == 2 * 2 * 5 * 7 * 12
+
+
+class Doubled(nn.Linear):
+    """A layer somebody put in the place of a dense one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def test_dense_calls_a_layer_of_another_kind() -> None:
+    layer, other, x = nn.Linear(7, 5), Doubled(7, 5), draw(3, 7)
+    other.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(dense(layer, x), layer(x))
+    torch.testing.assert_close(dense(other, x), 2 * layer(x))
 
 
 def test_small_products_stay_in_torch(monkeypatch: pytest.MonkeyPatch) -> None:

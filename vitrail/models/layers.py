@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vitrail.models.configs import ViTConfig
 from vitrail.models.posemb import RelativeBias, rotate
+from vitrail.models.products import attention, dense, linear
 from vitrail.models.tap import Tap
 
 GELU: dict[str, Callable[[Tensor], Tensor]] = {
@@ -56,7 +57,7 @@ class PatchEmbed(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """images: (B, C, H, W). Returns (B, P, D), patches in row-major order."""
-        return F.linear(
+        return linear(
             patchify(images, self.patch_size), self.proj.weight.flatten(1), self.proj.bias
         )
 
@@ -102,7 +103,9 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, rope: Tensor | None, tap: Tap | None, name: str) -> Tensor:
         """x: (B, N, D); rope: (2, P, head_dim) or None. Returns (B, N, D)."""
         B, N, D = x.shape
-        q, k, v = self.qkv(x).view(B, N, 3, self.num_heads, -1).unbind(2)  # (B, N, heads, head_dim)
+        q, k, v = (
+            dense(self.qkv, x).view(B, N, 3, self.num_heads, -1).unbind(2)
+        )  # (B, N, heads, head_dim)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)
         if rope is not None:
@@ -111,7 +114,7 @@ class Attention(nn.Module):
         bias = None if self.relative is None else self.relative(q).to(q.dtype)
         mixed = attend(q, k, v, bias, tap, f"{name}/attention")
         mixed = mixed.transpose(1, 2).reshape(B, N, D)
-        return F.dropout(self.proj(mixed), self.dropout, self.training)
+        return F.dropout(dense(self.proj, mixed), self.dropout, self.training)
 
 
 def attend(
@@ -122,7 +125,7 @@ def attend(
     q, k, v: (B, heads, N, head_dim); bias: (B, heads, N, N). Returns (B, heads, N, head_dim).
     """
     if tap is None or name not in tap.asked:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return attention(q, k, v, bias)
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     weights = (logits if bias is None else logits + bias).softmax(dim=-1)  # (B, heads, N, N)
     tap.write(name, weights)
@@ -141,8 +144,8 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, N, D). Returns (B, N, D)."""
-        x = F.dropout(self.gelu(self.fc1(x)), self.dropout, self.training)  # (B, N, M)
-        return F.dropout(self.fc2(x), self.dropout, self.training)
+        x = F.dropout(self.gelu(dense(self.fc1, x)), self.dropout, self.training)  # (B, N, M)
+        return F.dropout(dense(self.fc2, x), self.dropout, self.training)
 
 
 class SwiGlu(nn.Module):
@@ -156,9 +159,9 @@ class SwiGlu(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, N, D). Returns (B, N, D)."""
-        gate, value = self.fc1(x).chunk(2, dim=-1)  # each (B, N, M)
+        gate, value = dense(self.fc1, x).chunk(2, dim=-1)  # each (B, N, M)
         x = F.dropout(F.silu(gate) * value, self.dropout, self.training)
-        return F.dropout(self.fc2(x), self.dropout, self.training)
+        return F.dropout(dense(self.fc2, x), self.dropout, self.training)
 
 
 class LayerScale(nn.Module):
@@ -224,11 +227,16 @@ class MapHead(nn.Module):
     def forward(self, x: Tensor, tap: Tap | None) -> Tensor:
         """x: (B, N, D). Returns (B, D)."""
         B, N, D = x.shape
-        q = self.q(self.latent).view(1, 1, self.num_heads, -1).transpose(1, 2).expand(B, -1, -1, -1)
+        q = (
+            dense(self.q, self.latent)
+            .view(1, 1, self.num_heads, -1)
+            .transpose(1, 2)
+            .expand(B, -1, -1, -1)
+        )
         k, v = (
-            self.kv(x).view(B, N, 2, self.num_heads, -1).unbind(2)
+            dense(self.kv, x).view(B, N, 2, self.num_heads, -1).unbind(2)
         )  # each (B, N, heads, head_dim)
         pooled = attend(q, k.transpose(1, 2), v.transpose(1, 2), None, tap, "pool/attention")
-        pooled = self.proj(pooled.transpose(1, 2).reshape(B, 1, D))
+        pooled = dense(self.proj, pooled.transpose(1, 2).reshape(B, 1, D))
         pooled = pooled + self.mlp(self.norm(pooled))
         return torch.select(pooled, 1, 0)  # (B, D)
