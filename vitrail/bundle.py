@@ -223,10 +223,11 @@ def write_bundle(
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
         values = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        (temporary / CARD).write_text(card, encoding="utf-8")
         save_file(values, temporary / WEIGHTS, metadata={"format": "pt"})
+        os.chmod(temporary / WEIGHTS, (temporary / CARD).stat().st_mode)  # save_file makes it 0600
         record = record_of(sha256_of(temporary / WEIGHTS))
         (temporary / RECORD).write_text(record.to_text(), encoding="utf-8")
-        (temporary / CARD).write_text(card, encoding="utf-8")
         parse_record(
             (temporary / RECORD).read_bytes(), folder / RECORD
         )  # what is written can be read

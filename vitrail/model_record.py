@@ -55,6 +55,10 @@ class Record(_Part):
         return self.model_dump_json(by_alias=True, indent=1) + "\n"
 
 
+class _Version(BaseModel):
+    version: Annotated[int, Field(alias="schema")]
+
+
 def parse_record(data: bytes, name: Path) -> tuple[Record, ViTConfig, Preprocess]:
     """The record and what it describes, checked against each other.
 
@@ -65,7 +69,7 @@ def parse_record(data: bytes, name: Path) -> tuple[Record, ViTConfig, Preprocess
     try:
         record = Record.model_validate_json(data)
     except ValidationError as error:
-        _refuse_newer(error, name)
+        _refuse_newer(data, name)
         lines = [
             f"  {'.'.join(map(str, item['loc'][:4])) or 'document'}: {item['msg'][:200]}"
             for item in error.errors(include_url=False, include_input=False)[:10]
@@ -108,14 +112,14 @@ def _check_agreement(record: Record, config: ViTConfig, preprocess: Preprocess, 
         )
 
 
-def _refuse_newer(error: ValidationError, name: Path) -> None:
-    """Raise VIT-435 where unknown fields come with a schema number above ours."""
-    found = [
-        item["input"] for item in error.errors(include_url=False) if isinstance(item["input"], dict)
-    ]
-    document = found[0] if found else {}
-    if isinstance(document.get("schema"), int) and document["schema"] > SCHEMA:
-        raise _newer(name, document["schema"])
+def _refuse_newer(data: bytes, name: Path) -> None:
+    """Raise VIT-435 where the document's schema number is above ours, whatever else is in it."""
+    try:
+        version = _Version.model_validate_json(data).version
+    except ValidationError:
+        return
+    if version > SCHEMA:
+        raise _newer(name, version)
 
 
 def _newer(name: Path, version: int) -> ModelError:

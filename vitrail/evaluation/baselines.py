@@ -102,19 +102,17 @@ def _features(
         if time.monotonic() > deadline:
             raise TimeoutError
         content, label = source.read(index)
+        is_file = isinstance(content, bytes)
         try:
-            pixels = (
-                decode(content, name=source.source_id(index))
-                if isinstance(content, bytes)
-                else content
-            )
+            picture = decode(content) if isinstance(content, bytes) else content
         except DataError:
             continue  # named by the check before training; a baseline does without it
-        rows.append(_reduced(pixels, is_file=isinstance(content, bytes)).reshape(-1))
+        rows.append(_reduced(picture, is_file=is_file).reshape(-1))
         labels.append(int(label))
     if not rows:
         raise TimeoutError
-    return np.stack(rows).astype(np.float32) / 255, np.array(labels, dtype=np.int64)
+    pixels = np.stack(rows).astype(np.float32) / np.float32(255)
+    return pixels, np.array(labels, dtype=np.int64)
 
 
 def _reduced(pixels: NDArray[np.uint8], *, is_file: bool) -> NDArray[np.uint8]:

@@ -1,0 +1,572 @@
+"""Classifiers: predictions, and model folders that are whole, checked and movable."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import vitrail
+from vitrail import bundle
+from vitrail.classifier import Classifier, Meta, find_model, load
+from vitrail.data.preprocess import Preprocess
+from vitrail.data.sources import open_data
+from vitrail.errors import EnvironmentFault, ModelError, UsageError
+from vitrail.models.configs import ViTConfig
+from vitrail.models.create import create_model
+
+CLASSES = ["cat", "dog", "<script>", "\u05d0\u05d1\u05d2", "e"]
+CONFIG = ViTConfig(
+    image_size=(10, 14),
+    patch_size=(5, 7),
+    width=12,
+    depth=2,
+    num_heads=3,
+    mlp_dim=17,
+    num_classes=5,
+)
+PREPROCESS = Preprocess(height=10, width=14, resize=(10, 14))
+META = Meta(
+    name="vit_ti5",
+    trained_on={"data": "photos", "pictures": 7, "note": "a | b\n---\nc"},
+    metrics={"test": {"n": 180, "top1": 0.9611, "top1_interval": [0.922, 0.981], "nll": 0.14}},
+)
+
+
+def some_model(config: ViTConfig = CONFIG, seed: int = 0) -> torch.nn.Module:
+    model = create_model(config)
+    generator = torch.Generator().manual_seed(seed)
+    for value in model.parameters():
+        value.data = torch.randn(value.shape, generator=generator) * 0.3
+    return model
+
+
+@pytest.fixture
+def classifier() -> Classifier:
+    return Classifier(some_model(), PREPROCESS, CLASSES, temperature=1.5, meta=META)
+
+
+@pytest.fixture
+def folder(classifier: Classifier, tmp_path: Path) -> Path:
+    classifier.save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def pictures(n: int, seed: int = 0) -> list[NDArray[np.uint8]]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, (13, 17, 3), dtype=np.uint8) for _ in range(n)]
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+# Predictions
+
+
+def test_prediction_is_the_softmax_of_the_model(classifier: Classifier) -> None:
+    (pixels,) = pictures(1)
+    with torch.no_grad():
+        logits = classifier.model(PREPROCESS(pixels)[None]).double()[0] / 1.5
+    expected = logits.softmax(0).numpy()
+    (prediction,) = classifier.predict([pixels], top=5)
+    order = np.argsort(-expected)
+    assert [label for label, _ in prediction.top] == [CLASSES[i] for i in order]
+    assert [score for _, score in prediction.top] == pytest.approx(expected[order], abs=1e-6)
+    assert (prediction.label, prediction.score) == (
+        prediction.top[0].label,
+        prediction.top[0].score,
+    )
+
+
+def test_every_kind_of_input_gives_the_same(classifier: Classifier, tmp_path: Path) -> None:
+    (pixels,) = pictures(1)
+    path = tmp_path / "a b \u00e4.png"
+    path.write_bytes(png(pixels))
+    inputs: list[Any] = [pixels, path, str(path), png(pixels), Image.fromarray(pixels)]
+    found = classifier.predict(inputs, top=1)
+    assert [one.source for one in found] == ["input-0", str(path), str(path), "input-3", "input-4"]
+    assert {one.label for one in found} == {found[0].label}
+    assert {one.score for one in found} == {found[0].score}
+    for alone in (pixels, path, str(path), png(pixels), Image.fromarray(pixels)):
+        assert classifier.predict(alone)[0].score == pytest.approx(found[0].score, abs=1e-6)
+
+
+def test_a_bad_picture_spoils_only_itself(classifier: Classifier, tmp_path: Path) -> None:
+    good = pictures(5)
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    (tmp_path / "empty.png").write_bytes(b"")
+    bad: list[Any] = [
+        tmp_path / "bad.jpg", tmp_path / "empty.png", tmp_path / "absent.png", tmp_path, b"<html>",
+        np.zeros((3, 3), np.float32), np.zeros((0, 3, 3), np.uint8), 7, None, "a\0b",
+    ]  # fmt: skip
+    mixed = [*bad[:5], *good, *bad[5:]]
+    found = classifier.predict(mixed, batch_size=4)
+    assert len(found) == len(mixed)
+    for one in [*found[:5], *found[10:]]:
+        assert one.error
+        assert (one.label, one.score, one.top) == (None, None, [])
+    alone = classifier.predict(good)
+    for one, other in zip(found[5:10], alone, strict=True):
+        assert one.error is None
+        assert one.label == other.label
+        assert one.score == pytest.approx(other.score, abs=1e-6)
+
+
+@settings(
+    deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(size=st.integers(1, 9), seed=st.integers(0, 99))
+def test_batch_mates_do_not_matter(classifier: Classifier, size: int, seed: int) -> None:
+    inputs = pictures(7, seed)
+    together = classifier.predict(inputs, batch_size=7)
+    other = classifier.predict(inputs[::-1], batch_size=size)[::-1]
+    for one, two in zip(together, other, strict=True):
+        assert dict(map(tuple, one.top)) == pytest.approx(dict(map(tuple, two.top)), abs=1e-6)
+
+
+def test_top_is_limited_and_ties_keep_the_order(classifier: Classifier) -> None:
+    for value in classifier.model.parameters():
+        value.data.zero_()
+    (prediction,) = classifier.predict(pictures(1), top=99)
+    assert [label for label, _ in prediction.top] == CLASSES
+    assert len(classifier.predict(pictures(1), top=2)[0].top) == 2
+    with pytest.raises(UsageError, match="at least 1"):
+        classifier.predict(pictures(1), top=0)
+
+
+def test_without_names_the_label_is_the_number() -> None:
+    found = Classifier(some_model(), PREPROCESS).predict(pictures(1))
+    assert {label for label, _ in found[0].top} == set("01234")
+
+
+def test_several_labels_are_scored_one_by_one() -> None:
+    classifier = Classifier(some_model(), PREPROCESS, CLASSES, meta=Meta(scores="sigmoid"))
+    with torch.no_grad():
+        logits = classifier.model(PREPROCESS(pictures(1)[0])[None])[0]
+    scores = {label: score for label, score in classifier.predict(pictures(1))[0].top}
+    assert [scores[name] for name in CLASSES] == pytest.approx(logits.sigmoid().tolist(), abs=1e-6)
+
+
+def test_nothing_in_nothing_out(classifier: Classifier) -> None:
+    assert classifier.predict([]) == []
+
+
+def test_predictions_stream_without_reading_everything(classifier: Classifier) -> None:
+    taken = 0
+
+    def endless() -> Any:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield pictures(1)[0]
+
+    stream = classifier.stream(endless(), batch_size=3)
+    assert next(stream).label
+    assert taken <= 6
+    stream.close()  # type: ignore[attr-defined]
+    assert threading.active_count() < 20
+
+
+# On disk
+
+
+def test_a_saved_model_is_the_same_model(classifier: Classifier, folder: Path) -> None:
+    loaded = vitrail.load(folder)
+    assert loaded.classes == CLASSES
+    assert loaded.preprocess == PREPROCESS
+    assert loaded.temperature == 1.5
+    assert loaded.meta.trained_on == META.trained_on
+    assert loaded.meta.metrics == META.metrics
+    assert loaded.meta.versions["vitrail"] == vitrail.__version__
+    assert not loaded.model.training
+    assert loaded.predict(pictures(3)) == classifier.predict(pictures(3))
+    for name, value in classifier.model.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[name], value)
+    assert all(value.requires_grad for value in loaded.model.parameters())
+
+
+@pytest.mark.parametrize("posemb", ["learned", "sincos_2d", "rope_2d", "relative", "learned_2d"])
+def test_fixed_tables_are_not_in_the_file_and_come_back(posemb: Any, tmp_path: Path) -> None:
+    config = ViTConfig(image_size=(10, 14), patch_size=(5, 7), width=16, depth=1, num_heads=2,
+                       mlp_dim=17, num_classes=5, posemb=posemb)  # fmt: skip
+    classifier = Classifier(some_model(config), PREPROCESS, CLASSES)
+    classifier.save(tmp_path / "m")
+    loaded = load(tmp_path / "m")
+    assert not any(value.is_meta for value in [*loaded.model.parameters(), *loaded.model.buffers()])
+    assert loaded.predict(pictures(2)) == classifier.predict(pictures(2))
+
+
+def test_model_json_has_the_documented_keys(folder: Path) -> None:
+    document = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    assert list(document) == [
+        "schema", "architecture", "classes", "preprocess", "temperature", "scores", "trained_on",
+        "metrics", "versions", "sha256",
+    ]  # fmt: skip
+    assert set(document["architecture"]) == {"name", "numbers"}
+    assert document["preprocess"]["resize"] == [10, 14]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md",
+        "model.json",
+        "model.safetensors",
+    ]
+
+
+def test_the_card_has_hub_front_matter_that_cannot_be_broken_out_of(folder: Path) -> None:
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    _, header, body = card.split("---\n", 2)
+    for line in (
+        "library_name: vitrail",
+        "pipeline_tag: image-classification",
+        "- type: accuracy",
+        "value: 0.9611",
+    ):
+        assert line in header
+    assert "license:" not in header
+    assert "&lt;script" in body
+    assert "<script" not in card
+    assert "a \\| b --- c" in body
+
+
+def test_moved_renamed_and_read_only(classifier: Classifier, folder: Path, tmp_path: Path) -> None:
+    place = tmp_path / "else where" / "renamed \u00e4"
+    place.parent.mkdir()
+    shutil.move(folder, place)
+    for path in place.iterdir():
+        path.chmod(0o444)
+    place.chmod(0o555)
+    try:
+        assert load(place).predict(pictures(1)) == classifier.predict(pictures(1))
+    finally:
+        place.chmod(0o755)
+
+
+@pytest.mark.parametrize("prefix", ["", "model/", "a/b/"])
+def test_zipped(classifier: Classifier, folder: Path, tmp_path: Path, prefix: str) -> None:
+    target = tmp_path / "m.zip"
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in folder.iterdir():
+            archive.write(path, prefix + path.name)
+    assert load(target).predict(pictures(1)) == classifier.predict(pictures(1))
+
+
+def test_a_loaded_model_does_not_need_its_file_any_more(
+    classifier: Classifier, folder: Path
+) -> None:
+    loaded = load(folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(b"\0" * weights.stat().st_size)
+    shutil.rmtree(folder)
+    assert loaded.predict(pictures(1)) == classifier.predict(pictures(1))
+
+
+def test_half_precision_weights_are_computed_in_float32(folder: Path) -> None:
+    weights = {key: value.half() for key, value in load_file(folder / "model.safetensors").items()}
+    rewrite(folder, weights)
+    loaded = load(folder)
+    assert {value.dtype for value in loaded.model.parameters()} == {torch.float32}
+    assert torch.equal(loaded.model.head.weight, weights["head.weight"].float())  # type: ignore[union-attr,arg-type]
+
+
+def test_a_run_stands_for_its_model(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    assert find_model(tmp_path) == folder
+    assert find_model(folder / "model.safetensors") == folder
+    shutil.rmtree(folder)
+    refuses(tmp_path, "VIT-432", "--resume")
+
+
+def test_nothing_is_overwritten_and_nothing_is_left_behind(
+    classifier: Classifier, folder: Path
+) -> None:
+    before = (folder / "model.json").read_bytes()
+    with pytest.raises(ModelError) as caught:
+        classifier.save(folder)
+    assert caught.value.code == "VIT-440"
+    assert (folder / "model.json").read_bytes() == before
+    changed = Classifier(some_model(seed=1), PREPROCESS, CLASSES)
+    changed.save(folder, replace=True)
+    assert load(folder).predict(pictures(1)) == changed.predict(pictures(1))
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+def test_a_failed_save_leaves_what_was_there(
+    classifier: Classifier, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bundle, "flush_to_disk", full)
+    for target, replace in ((folder, True), (folder.parent / "new", False)):
+        with pytest.raises(EnvironmentFault, match="No space left") as caught:
+            classifier.save(target, replace=replace)
+        assert caught.value.code == "VIT-506"
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+    load(folder)
+
+
+def test_files_are_readable_for_others_as_umask_says(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    old = os.umask(0o022)
+    try:
+        classifier.save(tmp_path / "m")
+    finally:
+        os.umask(old)
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "m").iterdir()}
+    assert modes == {0o644}
+    assert stat.S_IMODE((tmp_path / "m").stat().st_mode) == 0o755
+
+
+# Files of other people
+
+
+def rewrite(folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    """Other weights with their sha256 in model.json."""
+    save_file(weights, folder / "model.safetensors")
+    reseal(folder)
+
+
+def reseal(folder: Path) -> None:
+    change(folder, lambda d: d.update(sha256=bundle.sha256_of(folder / "model.safetensors")))
+
+
+def change(folder: Path, how: Callable[[dict[str, Any]], object]) -> None:
+    document = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    how(document)
+    (folder / "model.json").write_text(json.dumps(document), encoding="utf-8")
+
+
+def refuses(path: Path, code: str, *texts: str) -> ModelError:
+    with pytest.raises(ModelError) as caught:
+        load(path)
+    assert caught.value.code == code, caught.value
+    assert caught.value.hint
+    for text in texts:
+        assert text in str(caught.value)
+    return caught.value
+
+
+CANARY = "vitrail_test_canary"
+
+
+class Payload:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.putenv, (CANARY, "1")
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".ckpt", ".bin", ".pkl"])
+def test_pickles_are_refused_unopened(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(pickle.dumps(Payload()))
+    refuses(path, "VIT-402", "can run code")
+
+
+@pytest.mark.parametrize("make", [
+    lambda: pickle.dumps(Payload()),
+    lambda: b"\xff" * 8 + b"{}",
+    lambda: (10**8).to_bytes(8, "little") + b"{" * 100,
+    lambda: b"",
+    lambda: b"PK\x03\x04" + b"\0" * 5000,
+])  # fmt: skip
+def test_weights_that_are_no_safetensors_are_refused(
+    folder: Path, make: Callable[[], bytes]
+) -> None:
+    data = make()
+    size = (folder / "model.safetensors").stat().st_size
+    (folder / "model.safetensors").write_bytes(data + b"\0" * (size - len(data)))
+    refuses(folder, "VIT-437", "sha256")
+    reseal(folder)
+    refuses(folder, "VIT-438", "safetensors")
+
+
+@pytest.mark.parametrize("factor", [0, 0.4, 3_000_000])
+def test_weights_of_another_size_are_refused_before_they_are_read(
+    folder: Path, factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle, "sha256_of", lambda _: pytest.fail("was read"))
+    size = (folder / "model.safetensors").stat().st_size
+    os.truncate(
+        folder / "model.safetensors", int(size * factor) if factor < 1 else size + int(factor)
+    )
+    refuses(folder, "VIT-436", "bytes")
+
+
+def test_a_single_changed_bit_is_found(folder: Path) -> None:
+    data = bytearray((folder / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(data)
+    refuses(folder, "VIT-437", "sha256")
+
+
+def test_names_and_shapes_are_compared_with_the_architecture(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["z.extra"] = weights.pop("head.bias")
+    weights["norm.weight"] = weights["norm.weight"].reshape(1, -1)
+    rewrite(folder, weights)
+    refuses(
+        folder,
+        "VIT-439",
+        "missing: head.bias",
+        "unexpected: z.extra",
+        "norm.weight: expected (12,), got (1, 12)",
+    )
+
+
+def test_values_that_are_not_finite_are_refused(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["norm.bias"][3] = torch.nan
+    rewrite(folder, weights)
+    refuses(folder, "VIT-441", "norm.bias")
+
+
+def test_whole_numbers_are_no_weights(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["norm.bias"] = weights["norm.bias"].to(torch.int32)
+    rewrite(folder, weights)
+    refuses(folder, "VIT-438", "I32")
+
+
+def numbers(**values: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda d: d["architecture"]["numbers"].update(values)
+
+
+@pytest.mark.parametrize("how", [
+    lambda d: d.update(auto_map={"AutoModel": "evil.Model"}),
+    lambda d: d["architecture"].update(_target_="os.system"),
+    lambda d: d["architecture"].update(name="os.system"),
+    lambda d: d["preprocess"].update(code="x"),
+    lambda d: d["preprocess"].update(height=11),
+    lambda d: d["preprocess"].update(std=[0.5, 0.0, 0.5]),
+    lambda d: d.update(temperature=0),
+    lambda d: d.update(temperature=float("nan")),
+    lambda d: d.update(classes=CLASSES[:4]),
+    lambda d: d.update(classes=[*CLASSES[:4], "cat"]),
+    lambda d: d.update(classes=[["nested"]] * 5),
+    lambda d: d.update(sha256="x"),
+    lambda d: d.update(schema=0),
+    lambda d: d.pop("classes"),
+    numbers(depth=10**9), numbers(width=2**31), numbers(patch_size=[0, 0]), numbers(num_heads=5),
+    numbers(image_size=[10**9, 10**9]), numbers(num_classes=10**12), numbers(ln_eps=float("inf")),
+    numbers(evil=1), numbers(mlp="os.system"), numbers(depth="x" * 2000),
+])  # fmt: skip
+def test_model_json_is_strict(folder: Path, how: Callable[[dict[str, Any]], object]) -> None:
+    change(folder, how)
+    refuses(folder, "VIT-434", "model.json")
+
+
+@pytest.mark.parametrize("data", [
+    b"", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"a":' * 100_000, b" " * 1_000_001,
+    b'{"schema": 1}',
+])  # fmt: skip
+def test_model_json_that_is_no_document(folder: Path, data: bytes) -> None:
+    (folder / "model.json").write_bytes(data)
+    refuses(folder, "VIT-434", "model.json")
+
+
+@pytest.mark.parametrize("more", [{}, {"heads": []}])
+def test_a_newer_schema_says_update(folder: Path, more: dict[str, Any]) -> None:
+    change(folder, lambda d: d.update(schema=2, **more))
+    refuses(folder, "VIT-435", "pip install")
+
+
+def test_the_limit_holds(folder: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        load(folder, max_bytes=1000)
+    assert caught.value.code == "VIT-436"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    refuses(folder, "VIT-433", name)
+    os.mkfifo(folder / name)  # a FIFO would wait for ever
+    refuses(folder, "VIT-433", name)
+
+
+def test_paths_that_are_no_models(tmp_path: Path) -> None:
+    refuses(tmp_path / "absent", "VIT-430")
+    refuses(Path("hf:someone/something"), "VIT-430")
+    refuses(tmp_path, "VIT-433")
+    for name in ("a.npz", "vit.safetensors", "notes.txt"):
+        (tmp_path / name).write_bytes(b"\0" * 64)
+        refuses(tmp_path / name, "VIT-431", "other libraries")
+    (tmp_path / "a.zip").write_bytes(b"PK nothing")
+    refuses(tmp_path / "a.zip", "VIT-438")
+
+
+def test_zips_cannot_write_elsewhere_or_grow(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "m.zip"
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr("../../escaped", "x")
+        for path in folder.iterdir():
+            archive.write(path, "../" + path.name)
+    load(target)
+    assert not (tmp_path.parent / "escaped").exists()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(folder / "model.json", "model.json")
+        archive.writestr("model.safetensors", b"\0" * 50_000_000)
+    refuses(target, "VIT-436")
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr("a/model.json", "{}")
+        archive.writestr("b/model.json", "{}")
+    refuses(target, "VIT-433")
+
+
+def test_evaluate_on_data() -> None:
+    model = create_model("vit_digits", num_classes=10, channels=1)
+    preprocess = Preprocess(height=8, width=8, resize=(8, 8), mean=(0.5,), std=(0.5,))
+    classes = [str(i) for i in range(10)]
+    splits = open_data("builtin:digits")
+    assert splits.test is not None
+    for value in model.parameters():
+        value.data = torch.randn(value.shape, generator=torch.Generator().manual_seed(0))
+    result = Classifier(model, preprocess, classes).evaluate("builtin:digits", split="test")
+    predictions = Classifier(model, preprocess, classes).predict(
+        [splits.test.read(i)[0] for i in range(len(splits.test))]
+    )
+    assert [one.label for one in predictions] == [classes[i] for i in result.predicted]
+    assert result.labels.tolist() == splits.test.labels.tolist()
+    backwards = Classifier(model, preprocess, classes[::-1]).evaluate("builtin:digits")
+    assert backwards.labels.tolist() == (9 - splits.test.labels).tolist()
+    with pytest.raises(UsageError, match="no split 'dev'"):
+        Classifier(model, preprocess, classes).evaluate("builtin:digits", split="dev")
+    with pytest.raises(ModelError, match="also has 0, 1") as caught:
+        Classifier(model, preprocess, [f"x{i}" for i in range(10)]).evaluate("builtin:digits")
+    assert caught.value.code == "VIT-403"
+
+
+def test_predicting_imports_little(folder: Path) -> None:
+    code = (
+        "import sys, numpy; from vitrail.classifier import load;"
+        f"load({str(folder)!r}).predict([numpy.zeros((13, 17, 3), numpy.uint8)]);"
+        "print(*sorted({name.split('.')[0] for name in sys.modules}));"
+        "print(*sorted(name for name in sys.modules if name.startswith('vitrail.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    tops, ours = done.stdout.split("\n")[:2]
+    assert not {"matplotlib", "scipy", "sklearn", "pandas", "rich", "cyclopts"} & set(tops.split())
+    assert not {"vitrail.evaluation.evaluate", "vitrail.data.loader", "vitrail.training"} & set(
+        ours.split()
+    )
