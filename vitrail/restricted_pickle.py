@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+import warnings
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,9 @@ _INSTRUCTIONS = frozenset(
     "SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 UNICODE SHORT_BINUNICODE BINUNICODE "
     # containers, the stack and the memo
     "EMPTY_LIST APPEND APPENDS LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT DICT SETITEM "
-    "SETITEMS POP DUP MARK POP_MARK GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE "
+    "SETITEMS POP DUP MARK GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE "
     # numpy arrays
-    "GLOBAL STACK_GLOBAL REDUCE BUILD PROTO FRAME STOP".split()
+    "BYTEARRAY8 GLOBAL STACK_GLOBAL REDUCE BUILD PROTO FRAME STOP".split()
 )
 _FAULTS = (
     pickle.UnpicklingError,
@@ -104,7 +105,11 @@ class _Bytes:
 def _array(raw: Any, kind: Any, shape: Any, order: Any) -> np.ndarray[Any, Any]:
     raw = raw.value if isinstance(raw, _Bytes) else raw
     data = raw.encode("latin-1") if isinstance(raw, str) else raw
-    if not isinstance(data, bytes) or not isinstance(kind, _Type) or order not in ("C", "F"):
+    if (
+        not isinstance(data, bytes | bytearray)
+        or not isinstance(kind, _Type)
+        or order not in ("C", "F")
+    ):
         raise ValueError("array without plain data")
     return np.frombuffer(data, dtype=np.dtype(kind.code)).reshape(shape, order=order).copy()
 
@@ -136,8 +141,10 @@ def load_numpy_pickle(data: bytes) -> object:
     try:
         if len(data) > MAX_BYTES:
             raise ValueError(f"{len(data)} bytes; limit {MAX_BYTES}")
-        _check_instructions(data)
-        return _plain(_Reader(io.BytesIO(data), encoding="bytes").load(), {}, 0)
+        with warnings.catch_warnings():  # of the parser, about escapes in damaged strings
+            warnings.simplefilter("ignore")
+            _check_instructions(data)
+            return _plain(_Reader(io.BytesIO(data), encoding="bytes").load(), {}, 0)
     except _FAULTS as error:
         raise DataError(
             "VIT-319",
