@@ -78,7 +78,7 @@ def check(
     if strict and report.problems:
         raise GateError(
             "VIT-702",
-            f"--strict: {len(report.problems)} findings in {data}; expected none.",
+            f"--strict: findings in {data}: {len(report.problems)}; expected none.",
             hint=f"Details: vitrail data check {data} --out DIR",
         )
     return 0
@@ -157,7 +157,7 @@ def show(
     count
         How many pictures, taken evenly from the classes.
     augment
-        Show what training sees with this policy: none, randaugment, trivialaugment, three_augment.
+        Show what training sees: recipe (as by default), or a policy such as randaugment.
     image_size
         Pixels of an augmented picture: 64, or 64x48 (height first).
     seed
@@ -173,14 +173,17 @@ def show(
             f"{out} exists; it is not overwritten.",
             hint="Choose another name with --out",
         )
-    splits = open_data(data)
-    source = named_split(splits, split)
     if augment is None:
+        source = named_split(open_data(data), split)
         picture, shown = contact_sheet(source, count, seed)
     else:
-        picture, shown = augmented_sheet(
-            source, min(count, 12), seed, policy=augment, image_size=image_size
-        )
+        from vitrail.training.plan import plan_run
+
+        layer = {"data.path": data, "seed": seed, "image_size": image_size}
+        layer |= {} if augment == "recipe" else {"augment": augment}
+        plan = plan_run([("command line", layer)])
+        source = named_split(plan.splits, split)
+        picture, shown = augmented_sheet(source, plan, min(count, 12))
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("xb") as file:
         picture.save(file, format="PNG")

@@ -100,15 +100,15 @@ def torch_record(problems: list[str]) -> dict[str, Any] | None:
         "device": device,
         "precision": precision,
         "precision_why": why,
-        "gflops": matmul_gflops(device),
+        "gflops": matmul_gflops(device, precision),
     }
 
 
-def matmul_gflops(device: str) -> float:
-    """The best of a few products of square float32 matrices, in 1e9 operations a second."""
+def matmul_gflops(device: str, precision: str) -> float:
+    """The best of a few products of square matrices, in 1e9 operations a second."""
     import torch
 
-    square = torch.ones(MATMUL, MATMUL, device=device)
+    square = torch.ones(MATMUL, MATMUL, device=device, dtype=getattr(torch, precision))
     best = float("inf")
     for _ in range(6):
         begin = time.perf_counter()
@@ -165,7 +165,8 @@ def lines_of(record: dict[str, Any]) -> list[str]:
         for item in record["train"]:
             size = "x".join(map(str, item["image_size"]))
             fits = str(item["batch"] or "none")
-            rows.append((item["model"], size, fits, f"{item['images_per_s']:,.1f}"))
+            speed = item["images_per_s"]
+            rows.append((item["model"], size, fits, f"{speed:,.{0 if speed >= 10 else 2}f}"))
         lines += ["", *table(rows), ""]
     lines += [f"problem   {problem}" for problem in record["problems"]] or ["no problems found"]
     return [*lines, "next      vitrail train builtin:digits"]

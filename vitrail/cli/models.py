@@ -33,13 +33,13 @@ def models(
     classes
         Outputs of the head.
     """
-    from vitrail.models.configs import VARIANTS
+    from vitrail.models.configs import known_names
 
     if name is not None:
         record = cost_record(name, image_size, classes)
         output.result(record, detail_lines(record))
         return 0
-    records = [cost_record(variant, image_size, classes) for variant in VARIANTS]
+    records = [cost_record(variant, image_size, classes) for variant in known_names()]
     head = ("model", "image", "patch", "tokens", "layers", "width", "heads", "M params", "GMACs")
     output.result(records, table([head, *(row_of(record) for record in records)]))
     return 0

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vitrail.config import parse_size, resolve
-from vitrail.errors import UsageError
+from vitrail.data.decode import MAX_PIXELS, Pixels, decode
 
 if TYPE_CHECKING:
     from vitrail.data.sources import Source
+    from vitrail.training.plan import Plan
 
 CELL, CAPTION, GAP = 112, 16, 6  # px
 VERSIONS = 6
-MAX_PIXELS = 64_000_000
 
 
 def chosen(source: Source, count: int, seed: int) -> list[int]:
@@ -29,10 +28,8 @@ def chosen(source: Source, count: int, seed: int) -> list[int]:
     return [int(index) for _, index in sorted(turns, key=lambda pair: pair[0])[:count]]
 
 
-def picture_of(source: Source, index: int) -> np.ndarray:
+def picture_of(source: Source, index: int) -> Pixels:
     """One picture as uint8 (H, W, 3)."""
-    from vitrail.data.decode import decode
-
     content, _ = source.read(index)
     if isinstance(content, bytes):
         return decode(content, name=source.source_id(index), max_pixels=MAX_PIXELS)
@@ -59,70 +56,29 @@ def contact_sheet(
 
 
 def augmented_sheet(
-    source: Source, count: int, seed: int, *, policy: str, image_size: str | None
+    source: Source, plan: Plan, count: int
 ) -> tuple[Image.Image, list[dict[str, str]]]:
-    """A row a picture: as it is, then as training would see it in six epochs."""
+    """A row a picture: as it is, then as a run of `plan` would see it in six epochs."""
     from vitrail.data.loader import make_loader
-    from vitrail.data.preprocess import Preprocess
     from vitrail.data.sources import subset
 
-    config, _ = resolve([("command line", {"augment": policy, "steps": 1})])
-    indices = chosen(source, count, seed)
-    small = subset(source, np.asarray(indices, dtype=np.int64))
-    height, width = size_of(source, indices[0], image_size)
-    half = (0.5, 0.5, 0.5)
-    preprocess = Preprocess(
-        height=height,
-        width=width,
-        resize=(height, width),
-        crop="none",
-        interpolation=config.data.interpolation,
-        mean=half,
-        std=half,
-    )
+    indices = chosen(source, count, plan.config.seed)
     loader = make_loader(
-        small,
-        preprocess,
-        config.augment,
+        subset(source, np.asarray(indices, dtype=np.int64)),
+        plan.preprocess,
+        plan.config.augment,
         batch_size=len(indices),
-        seed=seed,
-        workers=0,
-        on_bad_file="stop",
-        max_pixels=MAX_PIXELS,
+        seed=plan.config.seed,
+        max_pixels=plan.config.data.max_pixels,
     )
-    rows: list[list[np.ndarray]] = [[picture_of(source, index)] for index in indices]
+    rows: list[list[Pixels]] = [[picture_of(source, index)] for index in indices]
     for batch in loader.batches(0, VERSIONS):  # a step is an epoch: the batch is the whole subset
         for place, image in zip(batch.indices.tolist(), batch.images, strict=True):
             pixels = image.permute(1, 2, 0).cpu().numpy()  # (H, W, C)
             rows[place].append(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels)
-    cells = [
-        (pixels, label_of(source, index))
-        for index, row in zip(indices, rows, strict=True)
-        for pixels in row
-    ]
+    names = [label_of(source, index) for index in indices]
+    cells = [(pixels, name) for name, row in zip(names, rows, strict=True) for pixels in row]
     return grid(cells, columns=VERSIONS + 1), shown(source, indices)
-
-
-def size_of(source: Source, index: int, image_size: str | None) -> tuple[int, int]:
-    """(height, width) of an augmented picture: as asked, else that of an array, else 128.
-
-    Raises UsageError VIT-202.
-    """
-    if image_size is None:
-        content, _ = source.read(index)
-        return (
-            (128, 128)
-            if isinstance(content, bytes)
-            else (int(content.shape[0]), int(content.shape[1]))
-        )
-    size = parse_size(image_size)
-    if not isinstance(size, tuple):
-        raise UsageError(
-            "VIT-202",
-            f"--image-size {image_size}: expected 64 or 64x48 (height first).",
-            hint="For instance --image-size 64",
-        )
-    return int(size[0]), int(size[1])
 
 
 def shown(source: Source, indices: Sequence[int]) -> list[dict[str, str]]:
@@ -132,7 +88,7 @@ def shown(source: Source, indices: Sequence[int]) -> list[dict[str, str]]:
     ]
 
 
-def grid(cells: Sequence[tuple[np.ndarray, str]], *, columns: int) -> Image.Image:
+def grid(cells: Sequence[tuple[Pixels, str]], *, columns: int) -> Image.Image:
     """Pictures uint8 (H, W, 3) with captions, on white, row by row."""
     rows = -(-len(cells) // columns)
     sheet = Image.new(

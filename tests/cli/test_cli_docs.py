@@ -1,0 +1,127 @@
+"""docs/cli.md and docs/errors.md against the parser and the source, both ways (promise U3)."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from vitrail.cli.arguments import commands
+from vitrail.cli.main import GLOBAL, VERBS
+from vitrail.cli.settings import setting_options
+from vitrail.config import SHORT, known_keys
+
+ROOT = Path(__file__).resolve().parents[2]
+CLI = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+ERRORS = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+CODE = re.compile(r"VIT-\d{3}")
+
+
+def sections(text: str) -> dict[str, str]:
+    """The text below each `## heading`."""
+    return dict(part.split("\n", 1) for part in text.split("\n## ")[1:])
+
+
+def rows(text: str) -> set[str]:
+    """What stands in the first cell of the rows of a table, in backquotes."""
+    cells = re.findall(r"^\| ([^|]+) \|", text, flags=re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+
+
+def parsers() -> dict[str, dict[str, set[str]]]:
+    """ "vitrail data check" -> {"options": ..., "arguments": ...} as the parser has them."""
+    found = {}
+    for verb, entry in VERBS.items():
+        for part, app in commands(importlib.import_module(entry.module).app).items():
+            names = [item.names for item in app.assemble_argument_collection() if item.parse]
+            flat = {name for group in names for name in group}
+            found[f"vitrail {verb} {part}".strip()] = {
+                "options": {name for name in flat if name.startswith("-")},
+                "arguments": {name for name in flat if name.isupper()},
+            }
+    return found
+
+
+def test_every_verb_has_its_section_and_no_other_has_one() -> None:
+    assert {title for title in sections(CLI) if title.startswith("vitrail ")} == set(parsers())
+
+
+@pytest.mark.parametrize("verb", list(parsers()))
+def test_options_and_arguments_of_a_verb(verb: str) -> None:
+    text = sections(CLI)[verb]
+    assert rows(text) == parsers()[verb]["options"]
+    documented = set(re.findall(r"^- `([A-Z]+)`:", text, flags=re.MULTILINE))
+    assert documented == parsers()[verb]["arguments"]
+
+
+def test_global_options() -> None:
+    names = {name for key in GLOBAL for name in key.split(", ")}
+    assert rows(sections(CLI)["Options everywhere"]) == names
+
+
+def test_settings_and_short_forms() -> None:
+    long = {name for name in setting_options() if name[2:].replace("-", "_") not in SHORT}
+    text = sections(CLI)["Settings"]
+    assert rows(text) == long
+    assert len(long) == len(known_keys()) - 1  # data.path is DATA
+    pairs = set(re.findall(r"`--([a-z-]+)` is\s+`--([a-z._-]+)`", text))
+    expected = {(a.replace("_", "-"), b.replace("_", "-")) for a, b in SHORT.items()}
+    assert pairs == expected
+
+
+def test_built_in_values_of_settings() -> None:
+    from vitrail.config import TrainConfig, flatten
+
+    text = sections(CLI)["Settings"]
+    for key, value in flatten(TrainConfig()).items():
+        if key != "data.path":
+            assert f"| `--{key.replace('_', '-')}` | {value} |" in text
+
+
+def codes_in_source() -> dict[str, set[str]]:
+    """Code -> files with that code as a text of its own (not in a docstring or message)."""
+    found: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "vitrail").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                if CODE.fullmatch(node.value):
+                    found.setdefault(node.value, set()).add(path.name)
+    return found
+
+
+def error_rows() -> dict[str, tuple[str, str]]:
+    """Code -> (meaning, way out) of docs/errors.md."""
+    found = re.findall(r"^\| `(VIT-\d{3})` \| (.+?) \| (.+?) \|$", ERRORS, flags=re.MULTILINE)
+    assert len(found) == len({code for code, _, _ in found})
+    return {code: (meaning, way) for code, meaning, way in found}
+
+
+def test_every_code_that_is_raised_is_listed_and_no_other() -> None:
+    raised, listed = codes_in_source(), set(error_rows())
+    assert {code: files for code, files in raised.items() if code not in listed} == {}
+    assert listed - set(raised) == set()
+
+
+def test_codes_are_listed_in_order_below_their_exit_code() -> None:
+    codes = list(error_rows())
+    assert codes == sorted(codes)
+    for title, text in sections(ERRORS).items():
+        number = re.search(r"exit (\d)", title)
+        assert number is not None
+        assert all(code[4] == number[1] for code in rows(text))
+
+
+def test_an_error_class_raises_only_codes_of_its_exit_code() -> None:
+    numbers = {"UsageError": "2", "DataError": "3", "ModelError": "4", "EnvironmentFault": "5"}
+    numbers |= {"TrainingError": "6", "GateError": "7", "VitrailError": "1", "DecodeFault": "3"}
+    for path in sorted((ROOT / "vitrail").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+                first = node.args[0]
+                if node.func.id in numbers and isinstance(first, ast.Constant):
+                    code = str(first.value)
+                    if CODE.fullmatch(code):
+                        assert code[4] == numbers[node.func.id], f"{path.name}: {code}"
