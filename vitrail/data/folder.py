@@ -58,7 +58,8 @@ class _Listing:
 
 def is_picture(name: str) -> bool:
     """Whether a file name ends as pictures' names do, in any case; hidden files never do."""
-    return not name.startswith(".") and name.rpartition(".")[2].lower() in PICTURE_SUFFIXES
+    stem, _, suffix = name.rpartition(".")
+    return stem != "" and stem[0] != "." and suffix.lower() in PICTURE_SUFFIXES
 
 
 def open_folder(path: str) -> Splits:

@@ -147,7 +147,10 @@ def _row(path: str, line: int, cells: list[str], columns: dict[str, int]) -> _Ro
         )
     if not picture:
         raise DataError("VIT-311", f"{path} line {line}: no path.")
-    return _Row(line, os.path.normpath(picture.replace("\\", "/")), label, split)
+    picture = picture.replace("\\", "/")
+    if os.path.isabs(picture):
+        picture = os.path.relpath(picture, os.path.dirname(path) or ".")
+    return _Row(line, os.path.normpath(picture), label, split)
 
 
 def _check_rows(path: str, rows: list[_Row]) -> None:
