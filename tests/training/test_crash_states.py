@@ -16,8 +16,9 @@ from crash_fs import CrashState, MemoryFiles, Tree, crash_states, freeze, materi
 from torch import Tensor
 
 from vitrail.errors import ModelError
-from vitrail.training.checkpoint import Checkpoint, load_latest, save_checkpoint, sweep
+from vitrail.training.checkpoint import Checkpoint, list_steps, load_latest, save_checkpoint, sweep
 from vitrail.training.filesystem import LocalFiles
+from vitrail.training.manifest import step_name, verify
 from vitrail.training.metrics_log import MetricsLog
 
 RUN = Path("/run")
@@ -316,3 +317,64 @@ def test_the_recording_file_system_behaves_like_the_real_one(tmp_path: Path) -> 
             place = place.setdefault(folder, {})
         place[name] = path.read_bytes()
     assert freeze(recorded) == freeze(real)
+
+
+@pytest.mark.promise("R2")
+def test_no_crash_leaves_a_half_removed_checkpoint_under_its_name() -> None:
+    checked = 0
+    for number, state in enumerate(crash_states(record(MemoryFiles(), steps=4), weak=True)):
+        files = MemoryFiles(state.tree)
+        for step in list_steps(RUN, fs=files) if number % 3 == 0 else ():
+            verify(files, RUN / "checkpoints" / step_name(step), hashes=False)
+            checked += 1
+    assert checked > 500
+
+
+class Killed(BaseException):
+    """What a SIGKILL is to the code: nothing runs after it."""
+
+
+class KilledAfterRename(MemoryFiles):
+    """Kills the process once, between the rename of step 2 and the fsync of its parent."""
+
+    armed = True
+
+    def sync_dir(self, path: Path) -> None:
+        if self.armed and "step-00000002" in self.names(path):
+            self.armed = False
+            raise Killed
+        super().sync_dir(path)
+
+
+@pytest.mark.promise("R2")
+def test_a_save_killed_after_its_rename_is_made_durable_by_the_next() -> None:
+    files = KilledAfterRename()
+    begin(files)
+    log = MetricsLog(LOG, fs=files)
+    advance(files, log, 1)
+    with pytest.raises(Killed):
+        advance(files, log, 2)
+    found = load_latest(RUN, fs=files)  # the page cache survives the process
+    assert found is not None
+    assert found.step == 2
+    save_checkpoint(RUN, 2, found.tensors, found.state, fs=files)
+    files.mark(("saved", 2))
+    tally, _ = examine(files, weak=True)
+    assert (tally.neither, tally.lost) == (0, 0), tally
+
+
+@pytest.mark.promise("R2")
+def test_a_synced_log_survives_by_itself() -> None:
+    files = MemoryFiles()
+    begin(files)
+    log = MetricsLog(LOG, fs=files)
+    lengths = {0: 0}
+    for step in (1, 2, 3):
+        log.write(line_of(step))
+        lengths[step] = log.sync()
+        files.mark(("synced", step))
+    whole = files.tree()["run"]["metrics.jsonl"]
+    for state in crash_states(files, weak=True):
+        step = max((step for what, step in state.marks if what == "synced"), default=0)
+        kept = state.tree.get("run", {}).get("metrics.jsonl", b"")
+        assert kept[: lengths[step]] == whole[: lengths[step]]
