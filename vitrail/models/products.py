@@ -133,7 +133,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Te
     )
     if not is_slow:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (B, heads, N, N)
-    weights = (logits if bias is None else logits + bias).softmax(dim=-1)  # sums in float32 inside
-    mixed: Tensor = weights.to(v.dtype) @ v
-    return mixed
+    B, heads, N, head_dim = q.shape
+    q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)  # (B*heads, N, head_dim)
+    added = q.new_zeros(1, 1, 1) if bias is None else bias.flatten(0, 1)
+    logits = torch.baddbmm(added, q, k.transpose(1, 2), alpha=head_dim**-0.5)  # (B*heads, N, N)
+    return torch.bmm(logits.softmax(dim=-1), v).view(B, heads, N, head_dim)
