@@ -67,3 +67,36 @@ def macs(config: ViTConfig) -> int:
     if c.representation_size:
         total += D * c.representation_size
     return total + c.num_features * c.num_classes * (2 if c.distillation_token else 1)
+
+
+def activation_bytes(config: ViTConfig, batch_size: int, *, is_checkpointed: bool = False) -> int:
+    """Memory that a float32 training step keeps from forward to backward, parameters apart.
+
+    Exact for CPU kernels but for the pooling and the head of each image. is_checkpointed: with
+    `checkpoint_activations` the inputs of all blocks stay, and the inside of one at a time.
+    bfloat16 needs less.
+    """
+    c, D, N = config, config.width, config.num_tokens
+    outside = c.num_patches * c.channels * c.patch_size[0] * c.patch_size[1]
+    outside += N * (D + 2)  # input of the final norm, its statistics
+    outside += N * (D + 2) if c.pre_norm else 0
+    outside += N * D if c.dropout else 0
+    outside += {"gap": 0, "cls": N * D, "map": 3 * N * D}[c.pool]
+    inside = _block_activations(c, batch_size)
+    per_image = outside + (c.depth * N * D + inside if is_checkpointed else c.depth * inside)
+    return 4 * batch_size * per_image
+
+
+def _block_activations(c: ViTConfig, batch_size: int) -> int:
+    """Numbers one block keeps for one image."""
+    D, M, heads = c.width, c.mlp_dim, c.num_heads
+    # Input, norm, q k v, mixed values; input, norm of the MLP; statistics of norms and softmax.
+    per_token = 8 * D + 4 + heads
+    per_token += 2 * M + (2 * M if c.mlp == "swiglu" else M if c.gelu == "quick_gelu" else 0)
+    per_token += 2 * D if c.layer_scale is not None else 0
+    per_token += 2 * D + 4 * heads if c.qk_norm else 0
+    per_token += 2 * D + M if c.dropout else 0
+    per_token += 2 * D if c.posemb == "rope_2d" else 0
+    if c.posemb == "relative":  # softmax, scaled queries, gathered keys (once a batch)
+        per_token += c.num_tokens * (heads + c.head_dim // batch_size) + D - heads
+    return c.num_tokens * per_token

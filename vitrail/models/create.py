@@ -21,26 +21,22 @@ def create_model(
     seed: int = 0,
     **overrides: Any,
 ) -> ViT:
-    """A plain module, on the CPU in float32 and in training mode: `create_model("vit_b16",
-    num_classes=10)(images)`.
+    """A plain module, on the CPU in float32 and in training mode.
 
     model: a name as "vit_b16" or "ViT-B/16" with fields of ViTConfig to replace, or a whole
-    ViTConfig. num_classes of a named model defaults to 1000. The same seed gives the same values on
-    every machine; torch's generator is left alone.
+    ViTConfig. num_classes of a named model defaults to 1000. The values depend on nothing but the
+    configuration and the seed; torch's generator is left alone.
     Raises UsageError: VIT-211, VIT-214, VIT-221, VIT-222 as `resolve_model`; VIT-225 when a
     configuration comes with changes.
     """
     if isinstance(model, ViTConfig):
-        changed = sorted(overrides) + (["num_classes"] if num_classes is not None else [])
-        changed += (["image_size"] if image_size is not None else []) + (
-            ["channels"] if channels != 3 else []
-        )
+        given = {"num_classes": num_classes, "image_size": image_size} | overrides
+        changed = [name for name, value in given.items() if value is not None]
+        changed += ["channels"] if channels != 3 else []
         if changed:
-            raise UsageError(
-                "VIT-225",
-                f"create_model got a whole ViTConfig and also {', '.join(changed)}",
-                hint="Put them into the configuration: ViTConfig(**{**config.model_dump(), ...}).",
-            )
+            message = f"create_model got a whole ViTConfig and also {', '.join(changed)}"
+            hint = "Put them into the configuration: ViTConfig(**config.model_dump() | {...})."
+            raise UsageError("VIT-225", message, hint=hint)
         config = model
     else:
         classes = 1000 if num_classes is None else num_classes
@@ -57,15 +53,16 @@ def create_model(
 
 
 def build(config: ViTConfig) -> ViT:
-    """The module with its parameters on the meta device: shapes and names without memory; fixed
-    tables are real."""
+    """The module with its parameters on the meta device, which has names and shapes but no values.
+
+    Fixed tables are real: after `load_state_dict(values, assign=True)` the model is complete.
+    """
     with torch.device("meta"):
         return ViT(config)
 
 
 def initialise(model: ViT, seed: int) -> None:
-    """Sets every parameter to its initial value (`init.py`), also those of a model on the meta
-    device."""
+    """Gives every parameter its initial value (`init.py`), also on the meta device."""
     values = {
         name: initial_value(name, value.shape, model.config, seed)
         for name, value in model.named_parameters()

@@ -1,0 +1,1 @@
+"""Expected values of other implementations, and the scripts that made the files."""

@@ -1,0 +1,210 @@
+"""What every model must do; `check_model(config)` runs all of it on one configuration.
+
+All parameters are random, also those that start at zero or one: otherwise a zero head hides the
+body. Exactness is judged in float64, where |diff| <= 1e-12 leaves room for the order of additions
+only.
+"""
+
+from __future__ import annotations
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from vitrail.models.configs import ViTConfig
+from vitrail.models.cost import parameters
+from vitrail.models.create import build, create_model
+from vitrail.models.tap import TapDict, tap_names
+from vitrail.models.vit import ViT
+
+EXACT = 1e-12
+
+
+def random_model(config: ViTConfig, seed: int = 0, dtype: torch.dtype = torch.float64) -> ViT:
+    """In evaluation mode, every parameter drawn from normal(0.3), norms' scales around 1."""
+    generator = torch.Generator().manual_seed(seed)
+    model = build(config)
+    values = {}
+    for name, value in model.named_parameters():
+        mean = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+        values[name] = mean + 0.3 * torch.randn(
+            value.shape, generator=generator, dtype=torch.float64
+        )
+    model.load_state_dict(values, strict=True, assign=True)
+    return model.to(dtype).eval()
+
+
+def random_images(config: ViTConfig, count: int, seed: int = 1) -> Tensor:
+    """(count, C, H, W) float64."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (count, config.channels, *config.image_size)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def tapped(model: ViT, images: Tensor, *names: str) -> tuple[Tensor, dict[str, Tensor]]:
+    """Logits and the named intermediates (all, where none is named)."""
+    store: TapDict = dict.fromkeys(names)
+    logits = model(images, tap=store)
+    return logits, {name: value for name, value in store.items() if value is not None}
+
+
+def check_model(config: ViTConfig) -> None:
+    """Runs every check that is cheap; `check_export` is separate because tracing takes a second."""
+    model = random_model(config)
+    check_parameters(model)
+    check_shapes(model)
+    check_gradients(model)
+    check_evaluation(model)
+    check_tap(model)
+    check_training(model)
+    check_checkpointing(model)
+    check_bfloat16(config)
+    check_round_trip(model)
+
+
+def check_parameters(model: ViT) -> None:
+    """The closed formula counts what is there; nothing but parameters is in the state dict."""
+    assert sum(value.numel() for value in model.parameters()) == parameters(model.config)
+    assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
+    assert ViTConfig.model_validate_json(model.config.model_dump_json()) == model.config
+
+
+def check_shapes(model: ViT) -> None:
+    """Logits, features and every tap, for one image and for three."""
+    c = model.config
+    N, D, heads = c.num_tokens, c.width, c.num_heads
+    pooled = (2, D) if c.distillation_token else (D,)
+    features = (2, D) if c.distillation_token else (c.num_features,)
+    block: dict[str, tuple[int, ...]] = {"attention": (heads, N, N), "output": (N, D)}
+    expected: dict[str, tuple[int, ...]] = {"patches": (c.num_patches, D)}
+    expected |= {"embedded": (N, D), "tokens": (N, D)}
+    expected |= {f"block{i:02d}/{key}": block[key] for i in range(c.depth) for key in block}
+    expected |= {"pool/attention": (heads, 1, N)} if c.pool == "map" else {}
+    expected |= {"pooled": pooled, "pre_logits": features, "logits": (c.num_classes,)}
+    for count in (1, 3):
+        images = random_images(c, count)
+        logits, store = tapped(model, images)
+        assert logits.shape == (count, c.num_classes)
+        assert model.features(images).shape == (count, c.num_features)
+        assert {name: tuple(value.shape) for name, value in store.items()} == {
+            name: (count, *shape) for name, shape in expected.items()
+        }
+        assert list(store) == tap_names(c)
+
+
+def check_gradients(model: ViT) -> None:
+    """Every parameter gets a gradient that is finite and not zero."""
+    logits = model(random_images(model.config, 3))
+    weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(2)).double()
+    model.zero_grad()
+    (logits * weights).sum().backward()
+    for name, value in model.named_parameters():
+        assert value.grad is not None, f"{name} gets no gradient"
+        assert value.grad.isfinite().all(), f"{name}: gradient is not finite"
+        assert value.grad.abs().max() > 0, f"{name}: gradient is zero"
+    model.zero_grad()
+
+
+def check_evaluation(model: ViT) -> None:
+    """Evaluation draws nothing at random, and an image's logits do not depend on its neighbours."""
+    images = random_images(model.config, 3)
+    with torch.no_grad():
+        logits = model(images)
+        before = torch.get_rng_state()
+        assert torch.equal(model(images), logits)
+        assert torch.equal(torch.get_rng_state(), before)
+        alone = torch.cat([model(image[None]) for image in images])
+        reverse = model(images.flip(0)).flip(0)
+    assert (alone - logits).abs().max() <= EXACT
+    assert (reverse - logits).abs().max() <= EXACT
+    assert (logits[0] - logits[1]).abs().max() > 1e-3, "the model does not look at the images"
+
+
+def check_tap(model: ViT) -> None:
+    """With a tap the result is that of the fused path; attention rows sum to 1; only what is asked
+    for is kept, and what is kept can be differentiated."""
+    images = random_images(model.config, 3)
+    logits = model(images)
+    explicit, store = tapped(model, images)
+    assert (explicit - logits).abs().max() <= EXACT
+    for name, value in store.items():
+        if name.endswith("attention"):
+            assert (value.sum(-1) - 1).abs().max() <= EXACT
+            assert value.min() >= 0
+    last = f"block{model.config.depth - 1:02d}/attention"
+    partly, some = tapped(model, images, last)
+    assert list(some) == [last]
+    assert (some[last] - store[last]).abs().max() <= EXACT
+    assert (partly - logits).abs().max() <= EXACT
+    gradient = torch.autograd.grad(partly[:, 0].sum(), some[last])[0]
+    assert gradient.abs().max() > 0
+
+
+def check_training(model: ViT) -> None:
+    """Dropout and drop-path read torch's global generator, nothing else, and only in training."""
+    c, images = model.config, random_images(model.config, 3)
+    model.train()
+    runs = []
+    for seed in (3, 3, 4, 5, 6):
+        torch.manual_seed(seed)
+        runs.append(model(images))
+    model.eval()
+    is_random = c.dropout > 0 or c.drop_path > 0
+    assert torch.equal(runs[0], runs[1])
+    assert any(not torch.equal(runs[0], other) for other in runs[2:]) == is_random
+    if c.distillation_token:
+        assert runs[0].shape == (3, 2, c.num_classes)
+    if not is_random:
+        mean = runs[0].mean(1) if c.distillation_token else runs[0]
+        assert (mean - model(images)).abs().max() <= EXACT
+
+
+def check_checkpointing(model: ViT) -> None:
+    """Recomputing activations changes neither loss nor gradients, by not one bit."""
+    images, results = random_images(model.config, 3), []
+    model.train()
+    for model.checkpoint_activations in (False, True):
+        torch.manual_seed(7)
+        model.zero_grad()
+        loss = model(images).square().sum()
+        loss.backward()
+        gradients = [value.grad for value in model.parameters() if value.grad is not None]
+        results.append([loss.detach(), *[value.clone() for value in gradients]])
+    model.eval().zero_grad()
+    model.checkpoint_activations = False
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def check_bfloat16(config: ViTConfig) -> None:
+    """Under autocast, forward and backward run and stay near float32.
+
+    bfloat16 rounds to 2^-9 of a value; a few dozen roundings of random sign through the layers stay
+    well under 2^-3 of the largest logit.
+    """
+    model = random_model(config, dtype=torch.float32)
+    images = random_images(config, 3).float()
+    exact = model(images)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(images)
+    assert logits.dtype == torch.bfloat16
+    assert (logits.float() - exact).abs().max() <= 0.125 * exact.abs().max()
+    logits.float().square().sum().backward()
+    for name, value in model.named_parameters():
+        assert value.grad is not None, name
+        assert value.grad.isfinite().all(), name
+
+
+def check_round_trip(model: ViT) -> None:
+    """A model saved as safetensors and read back gives the same bits."""
+    images = random_images(model.config, 1)
+    other = create_model(model.config, seed=5).double().eval()
+    assert not torch.equal(other(images), model(images))
+    other.load_state_dict(load(save(model.state_dict())), strict=True)
+    assert torch.equal(other(images), model(images))
+
+
+def check_export(model: ViT) -> None:
+    """torch.export gives a graph with the values of the eager model."""
+    images = random_images(model.config, 3)
+    program = torch.export.export(model, (images,))
+    assert (program.module()(images) - model(images)).abs().max() <= EXACT

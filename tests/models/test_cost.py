@@ -1,0 +1,198 @@
+"""Parameter counts and multiply-adds against published constants.
+
+Counts: google-research/vision_transformer `vit_jax/models_test.py` and torchvision's model cards
+state many of them; the others follow from the same formula. Multiply-adds: timm's profiler,
+`results/benchmark-infer-*.csv` (pytorch-image-models).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from vitrail.models.configs import ViTConfig, resolve_model
+from vitrail.models.cost import activation_bytes, macs, parameters
+from vitrail.models.create import build, create_model
+
+# name: 1000 classes, these with GAP and no cls, no head, 21,843 classes, these with a tanh layer,
+# 384 px (0: not a multiple of 14), billions of multiply-adds at 224 px and at 384 px.
+PUBLISHED: dict[str, tuple[int, int, int, int, int, int, float, float]] = {
+    "Ti/16": (5717416, 5717032, 5524416, 9740115, 9777171, 5790376, 1.25, 4.68),
+    "S/8": (22055272, 22054504, 21670272, 30079827, 30227667, 22638952, 22.41, 98.08),
+    "S/16": (22050664, 22049896, 21665664, 30075219, 30223059, 22196584, 4.60, 15.49),
+    "S/32": (22878952, 22878184, 22493952, 30903507, 31051347, 22915432, 1.14, 3.44),
+    "M/16": (38837736, 38836712, 38324736, 49530195, 49792851, 39032296, 7.99, 26.10),
+    "B/8": (86576872, 86575336, 85807872, 102605139, 103195731, 87744232, 78.15, 294.0),
+    "B/16": (86567656, 86566120, 85798656, 102595923, 103186515, 86859496, 17.56, 55.48),
+    "B/32": (88224232, 88222696, 87455232, 104252499, 104843091, 88297192, 4.41, 13.04),
+    "L/14": (304203752, 304201704, 303178752, 325567827, 326617427, 0, 81.01, 0),
+    "L/16": (304326632, 304324584, 303301632, 325690707, 326740307, 304715752, 61.55, 191.07),
+    "L/32": (306535400, 306533352, 305510400, 327899475, 328949075, 306632680, 15.38, 45.28),
+    "H/14": (632045800, 632043240, 630764800, 658745683, 660385363, 0, 167.30, 0),
+    "H/16": (632199400, 632196840, 630918400, 658899283, 660538963, 632685800, 127.31, 390.9),
+    "g/14": (1012611432, 1012608616, 1011202432, 1041979219, 1043963091, 0, 267.03, 0),
+    "G/14": (1844440680, 1844437352, 1842775680, 1879144275, 1881914835, 0, 483.75, 0),
+}
+
+
+def six(name: str) -> list[ViTConfig | None]:
+    """The configurations of the six columns of counts."""
+
+    def at(**values: Any) -> ViTConfig:
+        classes = values.pop("num_classes", 1000)
+        return resolve_model(f"ViT-{name}", num_classes=classes, overrides=values)
+
+    width = at().width
+    return [
+        at(),
+        at(pool="gap"),
+        at(num_classes=0),
+        at(num_classes=21_843),
+        at(num_classes=21_843, representation_size=width),
+        None if name.endswith("14") else at(image_size=384),
+    ]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_parameter_counts(name: str) -> None:
+    """By formula, and counted on the module itself."""
+    for config, expected in zip(six(name), PUBLISHED[name][:6], strict=True):
+        if config is None:
+            assert expected == 0
+            continue
+        assert parameters(config) == expected
+        assert sum(value.numel() for value in build(config).parameters()) == expected
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_multiply_adds(name: str) -> None:
+    """Within 1 %: the published figures have three digits."""
+    configs, expected = six(name), PUBLISHED[name]
+    for config, billions in ((configs[0], expected[6]), (configs[5], expected[7])):
+        if config is not None:
+            assert macs(config) / 1e9 == pytest.approx(billions, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("width", "depth", "num_heads", "mlp_dim", "count", "billions"),
+    [
+        (192, 12, 3, 768, 5_362_762, 0.365),
+        (192, 6, 3, 768, 2_693_578, 0.183),
+        (256, 7, 4, 512, 3_722_250, 0.254),  # ViT-Lite-7/4
+        (384, 7, 12, 384, 6_268_810, 0.426),
+        (384, 6, 6, 1536, 10_695_562, 0.711),
+    ],
+)
+def test_cifar_sizes(
+    width: int, depth: int, num_heads: int, mlp_dim: int, count: int, billions: float
+) -> None:
+    """32 px, patch 4, 10 classes."""
+    sizes = {"width": width, "depth": depth, "num_heads": num_heads, "mlp_dim": mlp_dim}
+    config = resolve_model("vit_ti4", num_classes=10, image_size=32, overrides=sizes)
+    assert parameters(config) == count
+    assert macs(config) / 1e9 == pytest.approx(billions, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "image_size", "changes", "millions"),
+    [
+        ("vit_ti16", 224, {"distillation_token": True}, 5.91),  # DeiT
+        ("vit_s16", 224, {"distillation_token": True}, 22.44),
+        ("vit_b16", 224, {"distillation_token": True}, 87.34),
+        ("vit_b16", 384, {"distillation_token": True}, 87.63),
+        ("vit_s16", 224, {"posemb_prefix": False, "layer_scale": 1e-4}, 22.06),  # DeiT III
+        ("vit_m16", 224, {"posemb_prefix": False, "layer_scale": 1e-4}, 38.85),
+        ("vit_b16", 224, {"posemb_prefix": False, "layer_scale": 1e-4}, 86.59),
+        ("vit_l16", 224, {"posemb_prefix": False, "layer_scale": 1e-4}, 304.37),
+        ("vit_h14", 224, {"posemb_prefix": False, "layer_scale": 1e-4}, 632.13),
+        ("vit_l16", 512, {}, 305.174504),  # torchvision's SWAG models
+        ("vit_h14", 518, {}, 633.470440),
+    ],
+)
+def test_published_variants(
+    name: str, image_size: int, changes: dict[str, Any], millions: float
+) -> None:
+    """timm's results tables, to the digits they print."""
+    config = resolve_model(name, num_classes=1000, image_size=image_size, overrides=changes)
+    digits = len(str(millions).split(".")[1])
+    assert round(parameters(config) / 1e6, max(digits, 2)) == millions
+    assert sum(value.numel() for value in build(config).parameters()) == parameters(config)
+
+
+TINY: dict[str, Any] = {
+    "image_size": (40, 24),
+    "patch_size": (4, 4),
+    "width": 48,
+    "depth": 3,
+    "num_heads": 3,
+    "mlp_dim": 160,
+    "num_classes": 7,
+}
+
+
+def numbers_kept(config: ViTConfig, batch_size: int) -> int:
+    """Numbers that autograd keeps between forward and backward, counted storage by storage."""
+    model = create_model(config)
+    own = {value.untyped_storage().data_ptr() for value in (*model.parameters(), *model.buffers())}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    images = torch.randn(batch_size, config.channels, *config.image_size)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        model(images)
+    return sum(storage.nbytes() for storage in kept.values()) // 4
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"depth": 1},
+        {"pool": "gap"},
+        {"pool": "map"},
+        {"layer_scale": 0.1},
+        {"qk_norm": True},
+        {"mlp": "swiglu"},
+        {"gelu": "quick_gelu"},
+        {"gelu": "gelu_tanh"},
+        {"dropout": 0.1},
+        {"drop_path": 0.1},
+        {"posemb": "rope_2d"},
+        {"posemb": "relative"},
+        {"pre_norm": True},
+        {"dropout": 0.1, "mlp": "swiglu", "posemb": "sincos_2d", "num_registers": 3},
+    ],
+    ids=str,
+)
+def test_activation_memory(changes: dict[str, Any]) -> None:
+    """Within 1 %: pooling and head are left out of the formula."""
+    config = ViTConfig(**(TINY | changes))
+    kept = 4 * numbers_kept(config, batch_size=8)
+    assert activation_bytes(config, 8) == pytest.approx(kept, rel=0.01)
+    checkpointed = activation_bytes(config, 8, is_checkpointed=True)
+    assert checkpointed < activation_bytes(config, 8) or config.depth == 1
+
+
+def test_swiglu_and_pooling_multiply_adds() -> None:
+    """By hand, one block of width 4: 5 tokens (4 patches of 2 x 3 pixels and cls)."""
+    sizes: dict[str, Any] = {
+        "image_size": (4, 6),
+        "patch_size": (2, 3),
+        "channels": 2,
+        "width": 4,
+        "depth": 1,
+    }
+    config = ViTConfig(**sizes, num_heads=2, mlp_dim=3, num_classes=5, mlp="swiglu")
+    patches, qkv_out, mixing = 4 * 12 * 4, 5 * 4 * 16, 2 * 25 * 4
+    assert macs(config) == patches + qkv_out + mixing + 5 * 3 * 12 + 4 * 5
+    pooled = ViTConfig(**sizes, num_heads=2, mlp_dim=3, num_classes=5, pool="map")
+    block = 4 * 4 * 16 + 2 * 16 * 4 + 4 * 2 * 12
+    pool = 16 + 4 * 32 + 2 * 4 * 4 + 16 + 2 * 12  # q, kv, mixing, projection, MLP of one token
+    assert macs(pooled) == patches + block + pool + 4 * 5

@@ -1,0 +1,186 @@
+"""The whole model: laws, errors and taps; one option at a time is in test_vit_options.py."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from check_model import random_images, random_model, tapped
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_configs import BASE
+
+import vitrail.models.layers as layers
+from vitrail.errors import UsageError
+from vitrail.models.configs import ViTConfig
+from vitrail.models.create import create_model
+from vitrail.models.layers import drop_path, patchify, unpatchify
+
+
+def tiny(**changes: Any) -> ViTConfig:
+    return ViTConfig(**(BASE | changes))
+
+
+@given(
+    st.tuples(st.integers(1, 4), st.integers(1, 5)),
+    st.tuples(st.integers(1, 4), st.integers(1, 5)),
+    st.integers(1, 3),
+    st.integers(1, 3),
+)
+def test_unpatchify_inverts_patchify(
+    patch_size: tuple[int, int], grid: tuple[int, int], batch_size: int, channels: int
+) -> None:
+    image_size = (patch_size[0] * grid[0], patch_size[1] * grid[1])
+    count = batch_size * channels * image_size[0] * image_size[1]
+    images = torch.arange(count).reshape(batch_size, channels, *image_size)
+    patches = patchify(images, patch_size)
+    assert patches.shape == (batch_size, grid[0] * grid[1], count // batch_size // math.prod(grid))
+    assert torch.equal(unpatchify(patches, image_size, patch_size), images)
+
+
+def test_patches_are_in_rows() -> None:
+    """Grid 2 x 3: patch 1 is to the right of patch 0."""
+    images = torch.arange(1 * 4 * 9).reshape(1, 1, 4, 9)
+    assert patchify(images, (2, 3))[0, 1].tolist() == [3, 4, 5, 12, 13, 14]
+    assert patchify(images, (2, 3))[0, 3].tolist() == [18, 19, 20, 27, 28, 29]
+
+
+def test_patch_embedding_equals_the_convolution() -> None:
+    model = random_model(tiny())
+    images = random_images(model.config, 3)
+    convolved = model.patch_embed.proj(images).flatten(2).transpose(1, 2)
+    assert (model.patch_embed(images) - convolved).abs().max() <= 1e-12
+
+
+@given(st.permutations(range(6)), st.sampled_from(["cls", "gap", "map"]))
+def test_without_posemb_patches_have_no_order(order: list[int], pool: str) -> None:
+    """The encoder is equivariant to permutations of the patches, and the logits do not change."""
+    model = random_model(tiny(posemb="none", pool=pool, num_registers=2))
+    images = random_images(model.config, 2)
+    patches = patchify(images, (5, 3))
+    shuffled = unpatchify(patches[:, order], (10, 9), (5, 3))
+    logits, store = tapped(model, images)
+    other_logits, other = tapped(model, shuffled)
+    prefix = model.config.num_prefix
+    assert (other["tokens"][:, prefix:] - store["tokens"][:, prefix:][:, order]).abs().max() < 1e-11
+    assert (other_logits - logits).abs().max() < 1e-11
+
+
+@pytest.mark.parametrize("posemb", ["learned", "learned_2d", "sincos_2d", "relative", "rope_2d"])
+def test_with_posemb_patches_have_an_order(posemb: str) -> None:
+    """Negative control of the law above."""
+    model = random_model(tiny(posemb=posemb))
+    images = random_images(model.config, 2)
+    shuffled = unpatchify(patchify(images, (5, 3)).flip(1), (10, 9), (5, 3))
+    assert (model(shuffled) - model(images)).abs().max() > 1e-3
+
+
+def test_registers_are_not_in_the_mean() -> None:
+    model = random_model(tiny(pool="gap", num_registers=3))
+    _, store = tapped(model, random_images(model.config, 2))
+    assert (store["pooled"] - store["tokens"][:, 3:].mean(1)).abs().max() <= 1e-12
+
+
+def test_distillation_gives_two_logits_in_training_and_their_mean_after() -> None:
+    model = random_model(tiny(distillation_token=True))
+    images = random_images(model.config, 3)
+    mean = model(images)
+    both = model.train()(images)
+    assert both.shape == (3, 2, 7)
+    assert (both.mean(1) - mean).abs().max() <= 1e-12
+    assert (both[:, 0] - both[:, 1]).abs().max() > 1e-3
+
+
+def test_without_a_head_the_model_gives_features() -> None:
+    model = random_model(tiny(num_classes=0, representation_size=5))
+    images = random_images(model.config, 3)
+    assert model(images).shape == (3, 5)
+    assert torch.equal(model(images), model.features(images))
+    assert model(images).abs().max() < 1  # after tanh
+    twin = random_model(tiny(num_classes=0, distillation_token=True))
+    assert twin(images).shape == (3, 24)
+
+
+def test_checkpointing_keeps_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks run twice with it, once without."""
+    model = random_model(tiny()).train()
+    calls: list[int] = []
+    attend = layers.attend
+
+    def counted(*arguments: Any) -> torch.Tensor:
+        calls.append(1)
+        return attend(*arguments)
+
+    monkeypatch.setattr(layers, "attend", counted)
+    for model.checkpoint_activations, expected in ((False, 2), (True, 4)):
+        calls.clear()
+        model(random_images(model.config, 1)).sum().backward()
+        assert len(calls) == expected
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 2, 9, 10), (1, 3, 10, 9), (2, 10, 9), (1, 2, 10, 9, 1), (1, 2, 20, 18)]
+)
+def test_images_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    model = random_model(tiny())
+    with pytest.raises(UsageError, match=r"\(B, 2, 10, 9\)") as caught:
+        model(torch.zeros(shape, dtype=torch.float64))
+    assert caught.value.code == "VIT-224"
+    assert str(shape) in caught.value.message
+
+
+def test_unknown_tap_is_refused_before_computing() -> None:
+    model = random_model(tiny())
+    with pytest.raises(UsageError, match="Did you mean block01/attention") as caught:
+        tapped(model, random_images(model.config, 1), "block1/attention")
+    assert caught.value.code == "VIT-223"
+
+
+def test_tap_keeps_what_is_asked_for() -> None:
+    model = random_model(tiny())
+    names = ("block00/attention", "tokens")
+    _, store = tapped(model, random_images(model.config, 1), *names)
+    assert set(store) == set(names)
+
+
+def test_named_model_and_overrides() -> None:
+    model = create_model("ViT-Ti/16", num_classes=5, image_size=(32, 48), depth=2, pool="gap")
+    assert model.config.depth == 2
+    assert model(torch.randn(1, 3, 32, 48)).shape == (1, 5)
+    assert create_model("vit_mu16").config.num_classes == 1000
+    with pytest.raises(UsageError, match="VIT-211"):
+        create_model("vit_mu16", dept=2)
+    with pytest.raises(UsageError, match="num_classes") as caught:
+        create_model(tiny(), num_classes=5)
+    assert caught.value.code == "VIT-225"
+
+
+@pytest.mark.parametrize("schedule", ["linear", "constant"])
+def test_drop_path_rates_over_depth(schedule: str) -> None:
+    model = create_model(tiny(depth=5, drop_path=0.4, drop_path_schedule=schedule))
+    rates = [block.drop_path for block in model.blocks]
+    assert rates == pytest.approx([0, 0.1, 0.2, 0.3, 0.4] if schedule == "linear" else [0.4] * 5)
+
+
+def test_drop_path_drops_whole_examples_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    dropped = drop_path(torch.ones(4000, 2, 3), 0.3, training=True)
+    assert sorted(set(dropped.flatten().tolist())) == pytest.approx([0, 1 / 0.7])
+    assert (dropped.flatten(1).std(dim=1) == 0).all()
+    share = (dropped[:, 0, 0] == 0).float().mean().item()
+    assert share == pytest.approx(0.3, abs=4 * math.sqrt(0.3 * 0.7 / 4000))
+    ones = torch.ones(2, 3)
+    assert drop_path(ones, 0.3, training=False) is ones
+
+
+def test_gelu_variants_differ_by_at_most_5e_4() -> None:
+    """tanh against erf: the bound that docs/numerics.md states."""
+    x = torch.linspace(-8, 8, 20_001, dtype=torch.float64)
+    gap = (layers.GELU["gelu_tanh"](x) - layers.GELU["gelu"](x)).abs().max().item()
+    assert 4e-4 < gap < 5e-4
+    assert layers.GELU["gelu"](torch.tensor(1.0)).item() == pytest.approx(0.8413447, abs=1e-6)
+    assert layers.GELU["quick_gelu"](torch.tensor(1.0)).item() == pytest.approx(
+        1 / (1 + math.exp(-1.702)), abs=1e-6
+    )

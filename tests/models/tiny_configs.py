@@ -1,0 +1,101 @@
+"""Tiny architectures that cover every option of ViTConfig and every pair of options.
+
+Sizes are primes where the options allow it, and height differs from width everywhere, so that a
+swapped axis cannot go unnoticed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import Any
+
+from vitrail.errors import UsageError
+from vitrail.models.configs import ViTConfig
+
+BASE: dict[str, Any] = {
+    "image_size": (10, 9),
+    "patch_size": (5, 3),
+    "channels": 2,
+    "width": 24,
+    "depth": 2,
+    "num_heads": 3,
+    "mlp_dim": 11,
+    "num_classes": 7,
+}
+# Every option with its values; a value of several fields is a dict.
+OPTIONS: dict[str, list[Any]] = {
+    "pool": ["cls", "gap", "map"],
+    "posemb": ["none", "learned", "learned_2d", "sincos_2d", "relative", "rope_2d"],
+    "posemb_prefix": [False, True],
+    "num_registers": [0, 3],
+    "layer_scale": [None, 0.1],
+    "qk_norm": [False, True],
+    "mlp": ["gelu", "swiglu"],
+    "gelu": ["gelu", "gelu_tanh", "quick_gelu"],
+    "drop_path": [0.0, 0.3],
+    "drop_path_schedule": ["linear", "constant"],
+    "dropout": [0.0, 0.2],
+    "representation_size": [None, 13],
+    "distillation_token": [False, True],
+    "ln_eps": [1e-6, 1e-3],
+    "head_bias_init": [0.0, -3.0],
+    "pre_norm": [False, True],
+    "channels": [2, 1],
+    "shape": [
+        {},
+        {"image_size": (6, 35), "patch_size": (2, 7)},  # grid 3 x 5
+        {"width": 20, "num_heads": 5, "mlp_dim": 17},
+        {"depth": 1, "image_size": (7, 22), "patch_size": (7, 2)},  # grid 1 x 11
+    ],
+}
+Choice = dict[str, int]  # option to the index of its value
+
+
+def build_config(choice: Choice) -> ViTConfig:
+    """Raises UsageError where the options exclude each other."""
+    values = dict(BASE)
+    for option, index in choice.items():
+        value = OPTIONS[option][index]
+        values |= value if isinstance(value, dict) else {option: value}
+    return ViTConfig(**values)
+
+
+def pairs_of(choice: Choice) -> set[frozenset[tuple[str, int]]]:
+    """Every two (option, value) that stand together."""
+    return {frozenset(pair) for pair in itertools.combinations(choice.items(), 2)}
+
+
+def all_pairs() -> set[frozenset[tuple[str, int]]]:
+    """Every two values of different options."""
+    values = [[(option, i) for i in range(len(OPTIONS[option]))] for option in OPTIONS]
+    couples = itertools.combinations(values, 2)
+    return {frozenset(pair) for a, b in couples for pair in itertools.product(a, b)}
+
+
+def is_possible(choice: Choice) -> bool:
+    """Whether the package accepts these options together."""
+    try:
+        build_config(choice)
+    except UsageError:
+        return False
+    return True
+
+
+def covering_choices(seed: int = 0, attempts: int = 120) -> list[Choice]:
+    """Few choices that contain every possible pair of values: greedy, the same on every run."""
+    generator = random.Random(seed)
+    uncovered, chosen = all_pairs(), list[Choice]()
+    failures = 0
+    while uncovered and failures < 20:
+        best: Choice = {}
+        for _ in range(attempts):
+            choice = {option: generator.randrange(len(OPTIONS[option])) for option in OPTIONS}
+            choice |= dict(generator.choice(sorted(map(sorted, uncovered))))
+            gain = len(uncovered & pairs_of(choice))
+            if gain > len(uncovered & pairs_of(best)) and is_possible(choice):
+                best = choice
+        failures = 0 if best else failures + 1
+        uncovered -= pairs_of(best)
+        chosen += [best] if best else []
+    return chosen
