@@ -50,6 +50,10 @@ GLOBAL = {
     "--version": "the version of vitrail",
     "-h, --help": "this text, or that of a verb",
 }
+REFUSED = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR,
+    errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
+)  # fmt: skip
 SWITCHES = {
     "--json": "json", "-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose",
     "--no-color": "no_color",
@@ -151,7 +155,7 @@ def environment_fault(error: Exception) -> EnvironmentFault | None:
             f"{where} cannot be written: {error.strerror}.",
             hint="Make room, or write to another disk with --out",
         )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno in REFUSED:
         return EnvironmentFault(
             "VIT-506",
             f"{where} cannot be used: {error.strerror}.",

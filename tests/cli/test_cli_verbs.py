@@ -1,0 +1,274 @@
+"""Every verb once, for people and with --json: one document, no escape codes, the files it says."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cli_command import Done, fake, run
+from mistakes_place import TRAIN, save_pictures
+from PIL import Image
+
+from vitrail.cli.data_page import data_page
+from vitrail.cli.predict import table_text
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A working directory with photos/ of two classes and a run runs/me."""
+    folder, before = tmp_path_factory.mktemp("verbs"), Path.cwd()
+    os.chdir(folder)
+    for seed, label in enumerate(("cat", "dog")):
+        save_pictures(folder / "photos" / label, [f"{n}.png" for n in range(11)], seed)
+    done = run("train", "photos", *TRAIN, "--steps", "3", "--name", "me", "--json")
+    assert done.code == 0, done.err
+    (folder / "train.jsonl").write_text(done.out)
+    yield folder
+    os.chdir(before)
+
+
+def good(*argv: object) -> Done:
+    """A command that must go well and print no escape code."""
+    done = run(*argv)
+    assert done.code == 0, done.err
+    assert "\x1b" not in done.out + done.err
+    return done
+
+
+def test_train_streams_json_lines_and_ends_with_the_result(place: Path) -> None:
+    events = [json.loads(line) for line in (place / "train.jsonl").read_text().splitlines()]
+    assert events[0]["event"] == "plan"
+    assert "evaluation" in [event["event"] for event in events]
+    assert events[-1]["event"] == "result"
+    assert events[-1]["run_dir"] == "runs/me"
+    assert 0 <= events[-1]["test"]["top1"] <= 1
+
+
+@pytest.mark.usefixtures("place")
+def test_eval_prints_and_writes_the_same_numbers() -> None:
+    record = good("eval", "runs/me", "--json").document
+    names = ["n", "top1", "top1_interval", "top5", "nll", "brier", "ece", "f1_macro"]
+    names += ["balanced_accuracy", "classes", "images_per_s"]
+    assert list(record) == names
+    written = json.loads(Path("runs/me/eval/test/metrics.json").read_text())
+    assert {**written, "images_per_s": 0} == {**record, "images_per_s": 0}
+    text = good("eval", "runs/me").out
+    assert f"top-1  {record['top1']:.4f}" in text
+    assert "worst classes" in text
+
+
+@pytest.mark.usefixtures("place")
+def test_eval_of_a_model_folder_on_other_data_writes_where_told() -> None:
+    done = good("eval", "runs/me/model", "photos", "--split", "train", "--out", "out/train")
+    assert "wrote out/train" in done.out
+    names = {path.name for path in Path("out/train").iterdir()}
+    assert names == {"metrics.json", "predictions.csv", "confusion.csv", "calibration.json"}
+
+
+@pytest.mark.usefixtures("place")
+def test_eval_of_a_run_uses_its_own_split() -> None:
+    good("eval", "runs/me", "--out", "out/own")
+    with Path("out/own/predictions.csv").open() as file:
+        shown = {row["source"] for row in csv.DictReader(file)}
+    with Path("runs/me/eval/test/predictions.csv").open() as file:
+        assert {row["source"] for row in csv.DictReader(file)} == shown
+
+
+@pytest.mark.usefixtures("place")
+def test_predict_for_people_json_and_tables() -> None:
+    Path("photos/cat/bad.txt").write_text("no picture")
+    argv = [
+        "predict",
+        "runs/me",
+        "photos/cat/0.png",
+        "photos/dog",
+        "photos/cat/bad.txt",
+        "--top",
+        "2",
+    ]
+    done = good(*argv, "--json")
+    records = done.document
+    assert len(records) == 13
+    assert [list(record) for record in records] == [
+        ["source", "label", "score", "top", "error"]
+    ] * 13
+    assert records[0]["source"] == "photos/cat/0.png"
+    assert {item["label"] for item in records[0]["top"]} == {"cat", "dog"}
+    assert sum(item["score"] for item in records[0]["top"]) == pytest.approx(1, abs=1e-6)
+    assert records[-1]["label"] is None
+    assert "1 of 13" in done.err
+    assert good(*argv).out.splitlines()[0].startswith("photos/cat/0.png  ")
+    good(*argv, "--out", "p.csv")
+    good(*argv, "--out", "p.jsonl")
+    with Path("p.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["source", "label", "score", "error", "label_2", "score_2"]
+    assert rows[0]["label"] == records[0]["label"]
+    assert rows[-1]["error"] == records[-1]["error"]
+    assert [json.loads(line) for line in Path("p.jsonl").read_text().splitlines()] == records
+
+
+def test_csv_quotes_names() -> None:
+    top = [{"label": 'a,"b"', "score": 0.5}]
+    record = {"source": "x\ny.png", "label": 'a,"b"', "score": 0.5, "top": top, "error": None}
+    rows = list(csv.reader(table_text([record], ".csv").splitlines(keepends=True)))
+    assert rows[1] == ["x\ny.png", 'a,"b"', "0.5", ""]
+
+
+@pytest.mark.usefixtures("place")
+def test_report_names_its_files() -> None:
+    files = good("report", "runs/me", "--json").document["files"]
+    assert files == ["runs/me/report.html", "runs/me/report.md"]
+    assert all(Path(name).is_file() for name in files)
+    assert good("report", "runs/me").out.split() == files
+
+
+def test_models_needs_no_torch_and_agrees_with_the_paper() -> None:
+    records = {record["name"]: record for record in good("models", "--json").document}
+    assert {name: round(records[name]["parameters"] / 1e6) for name in ("vit_b16", "vit_l16")} == {
+        "vit_b16": 87, "vit_l16": 304,
+    }  # fmt: skip
+    one = good("models", "ViT-B/16", "--image-size", "384x192", "--classes", 10, "--json").document
+    assert (one["image_size"], one["grid"], one["tokens"]) == ([384, 192], [24, 12], 289)
+    assert "86,567,656" in good("models", "vit_b16").out
+    assert "vit_gigantic14" in good("models").out
+
+
+def test_doctor_says_what_fits_and_no_names() -> None:
+    import getpass
+    import socket
+
+    done = good("doctor", "--json")
+    record = done.document
+    assert {
+        "vitrail",
+        "python",
+        "system",
+        "cpus",
+        "memory_bytes",
+        "extras",
+        "torch",
+        "train",
+    } <= set(record)
+    assert all(item["batch"] >= 0 and item["images_per_s"] > 0 for item in record["train"])
+    batches = [item["batch"] for item in record["train"]]
+    assert batches == sorted(batches, reverse=True)
+    values = set(json.dumps(record).replace('"', " ").replace(",", " ").split())
+    assert not values & {socket.gethostname(), getpass.getuser()}
+    assert "no problems found" in good("doctor").out or "problem" in good("doctor").out
+
+
+def test_doctor_without_torch_still_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torch", None)
+    done = run("doctor", "--json")
+    assert done.code == 5
+    assert done.document["torch"] is None
+    assert "pip install torch" in done.document["problems"][-1]
+
+
+@pytest.mark.usefixtures("place")
+def test_data_check_writes_a_page_and_a_list() -> None:
+    record = good("data", "check", "photos", "--out", "report", "--json").document
+    assert record["files"] == ["report/data_report.html", "report/bad_files.csv"]
+    assert (
+        record["splits"] == {"train": 16, "val": 2, "test": 4}
+        or sum(record["splits"].values()) == 22
+    )
+    assert Path("report/bad_files.csv").read_text().splitlines()[0] == "path,reason"
+    assert "<h1>Data report: photos</h1>" in Path("report/data_report.html").read_text()
+    assert "cat" in good("data", "check", "photos").out
+
+
+def test_the_page_escapes_names_and_asks_for_nothing() -> None:
+    name = "<script>alert(1)</script>"
+    record = {
+        "problems": [name],
+        "classes": [name],
+        "per_class": {name: {"train": 3}},
+        "note": name,
+    }
+    page = data_page(name, record)
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") == 6
+    assert "http" not in page.replace("http-equiv", "")
+
+
+@pytest.mark.usefixtures("place")
+def test_data_split_writes_a_table_that_can_be_trained_on() -> None:
+    record = good("data", "split", "photos", "labels.csv", "--seed", 3, "--json").document
+    with Path("labels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 22
+    for split, count in record["counts"].items():
+        assert sum(row["split"] == split for row in rows) == count
+    again = good("data", "check", "labels.csv", "--json").document
+    assert again["splits"] == record["counts"]
+
+
+@pytest.mark.usefixtures("place")
+def test_data_show_writes_sheets() -> None:
+    record = good("data", "show", "photos", "--count", 5, "--json").document
+    assert [item["label"] for item in record["pictures"]] == ["cat", "dog", "cat", "dog", "cat"]
+    with Image.open("pictures.png") as sheet:
+        assert sheet.size == (5 * 118 + 6, 134 + 6)
+    argv = [
+        "data",
+        "show",
+        "photos",
+        "--count",
+        3,
+        "--augment",
+        "randaugment",
+        "--image-size",
+        "32",
+    ]
+    good(*argv, "--out", "a.png")
+    good(*argv, "--out", "b.png")
+    good(*argv, "--out", "c.png", "--seed", 1)
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes() != Path("c.png").read_bytes()
+
+
+@pytest.mark.usefixtures("place")
+def test_data_get_writes_files_that_are_the_digits() -> None:
+    from vitrail.data.sources import open_data
+
+    record = good("data", "get", "digits", "--json").document
+    assert record["counts"] == {"train": 1437, "val": 180, "test": 180}
+    files, arrays = open_data("digits"), open_data("builtin:digits")
+    assert files.classes == arrays.classes
+    assert files.test is not None
+    assert arrays.test is not None
+    assert sorted(files.test.labels) == sorted(arrays.test.labels)
+    pixels, label = arrays.test.read(0)
+    with Image.open(f"digits/test/{arrays.classes[int(label)]}/0000.png") as picture:
+        assert picture.tobytes() == bytes(pixels.tobytes())  # type: ignore[union-attr]
+
+
+@pytest.mark.usefixtures("place")
+def test_lr_find_writes_numbers_and_a_plot(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def lr_find(layers: Any, *, reporter: Any) -> Any:
+        asked["layers"] = layers
+        return SimpleNamespace(
+            lrs=[1e-5, 1e-3, 1e-1], losses=[2.3, 1.1, float("nan")], suggestion=1e-3
+        )
+
+    fake(monkeypatch, "vitrail.training.lr_find", lr_find=lr_find)
+    record = good("lr-find", "photos", "--batch-size", 4, "--json").document
+    assert record["suggestion"] == 1e-3
+    assert asked["layers"][-1][1] == {"batch_size": "4", "data.path": "photos"}
+    assert json.loads(Path("lr-find/lr_find.json").read_text())["losses"] == [2.3, 1.1, None]
+    import xml.etree.ElementTree as ElementTree
+
+    assert ElementTree.parse("lr-find/lr_find.svg").getroot().tag.endswith("svg")
+    done = good("lr-find", "photos", "--out", "again")
+    assert done.out.splitlines()[0] == "suggestion  --lr 1.0e-03"
