@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vitrail.data.sources import open_data
     from vitrail.models.configs import ViTConfig
     from vitrail.models.create import create_model
-    from vitrail.training.loop import resume, train
+    from vitrail.training.api import resume, train
 
 __version__ = "0.1.0"
 __all__ = [
@@ -40,8 +40,8 @@ _HOME = {
     "create_model": "vitrail.models.create",
     "load": "vitrail.classifier",
     "open_data": "vitrail.data.sources",
-    "resume": "vitrail.training.loop",
-    "train": "vitrail.training.loop",
+    "resume": "vitrail.training.api",
+    "train": "vitrail.training.api",
 }
 
 

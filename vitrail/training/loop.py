@@ -18,9 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitrail.config import TrainConfig, config_hash, flatten
-from vitrail.data.loader import ArrayLoader, Batch, FileLoader, make_loader, normalise
-from vitrail.data.mix import mix, mix_numbers
+from vitrail.config import config_hash, flatten
+from vitrail.data.loader import ArrayLoader, Batch, FileLoader, make_loader
 from vitrail.device import keep_freed_memory, set_threads
 from vitrail.errors import ModelError, TrainingError
 from vitrail.evaluation.record import Evaluation
@@ -33,7 +32,7 @@ from vitrail.training.finish import finish
 from vitrail.training.held_out import judge
 from vitrail.training.lock import RunLock
 from vitrail.training.metrics_log import MetricsLog
-from vitrail.training.optim import clip_gradients, set_lr
+from vitrail.training.optim import set_lr
 from vitrail.training.plan import Layers, Plan, plan_run
 from vitrail.training.reporter import Reporter, RunResult, SilentReporter
 from vitrail.training.run_dir import RunDir, create_run, open_run
@@ -41,8 +40,8 @@ from vitrail.training.schedule import Plan as Schedule
 from vitrail.training.schedule import lr_on
 from vitrail.training.signals import StopRequest, stop_signals
 from vitrail.training.state import TrainState, Window, restore, start_state
+from vitrail.training.step import inputs, update
 from vitrail.training.time_limit import Clock, calibrate, replan
-
 
 ENDLESS = sys.maxsize
 
@@ -142,10 +141,10 @@ def _run(run: RunDir, plan: Plan, clock: Clock, stop: StopRequest, reporter: Rep
         for batch in batches:
             step = state.step + 1
             torch.manual_seed(mix_seed(config.seed, step))
-            images, targets = _inputs(batch, plan, device, step)
+            images, targets = inputs(batch, plan, device, step)
             lr = lr_on(state.schedule, step, config.optim.lr, config.schedule)
             set_lr(state.optimizer, lr)
-            loss, norm = _step(forward, state, images, targets, config, weights)
+            loss, norm = update(forward, state, images, targets, config, weights)
             if not bool(torch.isfinite(loss + norm)):
                 raise _diverged(run, state, batch, lr, loss, norm)
             _update_window(state.window, loss, len(images))
@@ -198,68 +197,11 @@ def _trial(
 
     def one_step(step: int) -> None:
         with closing(loader.batches(step, step + 1)) as batches:
-            images, targets = _inputs(next(iter(batches)), plan, device, step + 1)
+            images, targets = inputs(next(iter(batches)), plan, device, step + 1)
         set_lr(state.optimizer, 1e-6)
-        _step(state.model, state, images, targets, plan.config, class_weights)
+        update(state.model, state, images, targets, plan.config, class_weights)
 
     return one_step
-
-
-def _inputs(batch: Batch, plan: Plan, device: torch.device, step: int) -> tuple[Tensor, Tensor]:
-    """Images (B, C, H, W) float32 normalised and mixed, targets (B, K) float32."""
-    images = normalise(batch.images.to(device, non_blocking=True), plan.preprocess)
-    targets = objectives.one_hot(
-        batch.labels.to(device, non_blocking=True), len(plan.splits.classes)
-    )
-    augment = plan.config.augment
-    if augment.mixup or augment.cutmix:
-        images, targets = mix(images, targets, mix_numbers(plan.config.seed, step), augment)
-    return images, targets
-
-
-def _step(
-    forward: nn.Module,
-    state: TrainState,
-    images: Tensor,
-    targets: Tensor,
-    config: TrainConfig,
-    class_weights: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """One update; returns the loss and the gradients' norm before clipping, both scalars on the device.
-
-    The batch goes through in `accumulate` equal parts whose mean gradients are averaged, which is the gradient of the
-    whole batch. Nothing is updated where loss or norm is not finite.
-    """
-    parts = config.optim.accumulate
-    state.optimizer.zero_grad(set_to_none=True)
-    total = torch.zeros((), device=images.device)
-    for part, labels in zip(images.chunk(parts), targets.chunk(parts), strict=True):
-        with torch.autocast(
-            images.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
-        ):
-            logits = forward(part)
-        loss = _loss(logits, labels, config, class_weights) / parts
-        loss.backward()  # type: ignore[no-untyped-call]
-        total += loss.detach()
-    norm = clip_gradients(state.model.parameters(), config.optim.clip)
-    if images.device.type != "cpu" or bool(torch.isfinite(total + norm)):
-        state.optimizer.step()
-        if state.ema:
-            state.ema.decay = min(config.ema, (state.step + 1) / (state.step + 10))
-            state.ema.update(state.model)
-    return total, norm
-
-
-def _loss(
-    logits: Tensor, targets: Tensor, config: TrainConfig, class_weights: Tensor | None
-) -> Tensor:
-    """The loss of one head (B, K), or the mean over the two heads (B, 2, K) of a distillation token."""
-    if logits.ndim == 2:
-        return objectives.loss(logits, targets, config.loss, class_weights)
-    heads = [
-        objectives.loss(head, targets, config.loss, class_weights) for head in logits.unbind(1)
-    ]
-    return torch.stack(heads).mean()
 
 
 def _update_window(window: Window, loss: Tensor, examples: int) -> None:

@@ -6,7 +6,6 @@ weights, test split, baselines, report) is reserved before.
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any

@@ -1,0 +1,142 @@
+"""The rows of docs/architecture.md, as a test: a module imports only from rows below its own."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "vitrail"
+# From the top; a module may import from its own folder and from every later row.
+ROWS = [
+    {"demo", "__main__"},
+    {"cli"},
+    {"training"},
+    {"classifier"},
+    {"bundle", "model_card", "model_record"},
+    {"evaluation"},
+    {"models", "recipes"},
+    {"data"},
+    {"keyed_random", "device", "config", "restricted_pickle"},
+    {"errors"},
+]
+FENCES = {  # a library and the only places that may name it
+    "pickle": {"restricted_pickle"},
+    "rich": {"cli"},
+    "cyclopts": {"cli"},
+    "simplejpeg": {"data"},
+}
+FORBIDDEN = {"torchvision", "timm", "yaml", "requests", "urllib", "socket", "http"}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def home(path: Path) -> str:
+    """Folder, or file at the root, that a module belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> list[tuple[str, int]]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [(f"{node.module}.{alias.name}", node.lineno) for alias in node.names]
+    return found
+
+
+def row(name: str) -> int:
+    return next(number for number, names in enumerate(ROWS) if name in names)
+
+
+def test_every_module_has_a_row() -> None:
+    known = set().union(*ROWS) | {"__init__"}
+    assert {home(path) for path in modules()} <= known
+
+
+def test_imports_go_downwards() -> None:
+    wrong = []
+    for path in modules():
+        place = home(path)
+        if place == "__init__":
+            continue  # the public names, loaded when first used
+        for name, line in imports(path):
+            parts = name.split(".")
+            if parts[0] != "vitrail" or len(parts) < 2 or parts[1] in ("__version__", place):
+                continue
+            if not (PACKAGE / parts[1]).is_dir() and not (PACKAGE / f"{parts[1]}.py").is_file():
+                continue  # a public name of the root
+            if row(parts[1]) <= row(place):
+                wrong.append(f"{path.relative_to(ROOT)}:{line} {place} -> {parts[1]}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_libraries_stay_in_their_places() -> None:
+    wrong = []
+    for path in modules():
+        for name, line in imports(path):
+            library = name.split(".")[0]
+            if library in FORBIDDEN or home(path) not in FENCES.get(library, {home(path)}):
+                wrong.append(f"{path.relative_to(ROOT)}:{line} imports {library}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.promise("M4")
+def test_dangerous_words_occur_in_one_file_only() -> None:
+    words = re.compile(
+        r"\bpickle\.|torch\.load\(|\beval\(|\bexec\(|yaml\.load|extractall|shell=True|requests\.get|urlopen"
+    )
+    found = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in modules()
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if words.search(line.replace("model.eval(", "").replace(".eval()", ""))
+    }
+    assert found <= {"restricted_pickle.py"}
+
+
+def test_no_torchvision_or_timm_anywhere() -> None:
+    for folder in ("tests", "benchmarks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert not {name.split(".")[0] for name, _ in imports(path)} & {
+                "torchvision",
+                "timm",
+            }, path
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    program = "import sys, vitrail; print([m for m in ('torch', 'numpy', 'pydantic', 'PIL', 'rich') if m in sys.modules])"
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "[]"
+    assert answer.stderr == ""
+
+
+def test_configurations_are_checked_without_torch() -> None:
+    program = (
+        "import sys; import vitrail.config, vitrail.models.configs, vitrail.models.cost, vitrail.recipes.catalogue, "
+        "vitrail.data.sources, vitrail.data.check; print('torch' in sys.modules)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "False"
+
+
+def test_public_names_resolve() -> None:
+    import vitrail
+
+    assert list(vitrail.__all__) == sorted(vitrail.__all__)
+    for name in vitrail.__all__:
+        assert getattr(vitrail, name) is not None
+    with pytest.raises(AttributeError, match="no attribute"):
+        vitrail.nothing  # noqa: B018

@@ -1,0 +1,302 @@
+"""Whole runs on the built-in digits: the same seed gives the same bits, stopped and resumed or not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vitrail.errors import DataError, ModelError, TrainingError, UsageError
+from vitrail.training import loop, step
+from vitrail.training.plan import Plan, plan_run
+from vitrail.training.reporter import RunResult, SilentReporter
+
+TINY = {
+    "data.path": "builtin:digits",
+    "steps": 13,
+    "model.width": 16,
+    "model.depth": 2,
+    "model.num_heads": 2,
+    "model.mlp_dim": 23,
+    "model.dropout": 0.1,
+    "batch_size": 31,
+    "precision": "float32",
+    "augment.mixup": 0.2,
+    "augment.policy": "randaugment",
+    "eval_every_epochs": 0.13,
+    "save_every_steps": 3,
+    "threads": 1,
+}
+
+
+class StopAt(SilentReporter):
+    """Interrupts the run once, after `step` steps."""
+
+    def __init__(self, step: int, number: int = signal.SIGINT) -> None:
+        self.at, self.number = step, number
+
+    def step(self, record: Mapping[str, Any]) -> None:
+        if record["step"] >= self.at:
+            self.at = 10**9
+            os.kill(os.getpid(), self.number)
+
+
+def train(folder: Path, name: str = "run", **changes: Any) -> RunResult:
+    reporter = changes.pop("reporter", None)
+    layer = {**TINY, **{key.replace("__", "."): value for key, value in changes.items()}}
+    return loop.train([("test", layer)], runs_dir=folder, name=name, reporter=reporter)
+
+
+def records(run_dir: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without what a stopwatch measured."""
+    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+    return [
+        {key: value for key, value in json.loads(line).items() if not key.startswith("perf/")}
+        for line in lines
+    ]
+
+
+def weights(run_dir: Path) -> str:
+    return hashlib.sha256((run_dir / "model" / "model.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tmp_path_factory.mktemp("straight")).run_dir
+
+
+def test_writes_the_run_directory(straight: Path) -> None:
+    run = json.loads((straight / "run.json").read_text())
+    assert run["status"] == "finished"
+    assert run["config_hash"]
+    data = json.loads((straight / "data.json").read_text())
+    assert data["counts"] == {"train": 1437, "val": 180, "test": 180}
+    for name in ("config.toml", "config.sources.json", "log.txt", "model/model.json", "report.html",
+                 "eval/test/metrics.json", "eval/val/predictions.csv"):  # fmt: skip
+        assert (straight / name).is_file(), name
+    assert len(list((straight / "checkpoints").glob("step-*"))) in (2, 3)
+
+
+def test_records_use_the_public_names(straight: Path) -> None:
+    found = records(straight)
+    assert found[-1]["step"] == 13
+    assert {
+        "val/loss",
+        "val/top1",
+        "val/top5",
+        "val/nll",
+        "val/ece",
+        "val/brier",
+        "val/f1_macro",
+    } <= set(found[-1])
+    training = [record for record in found if "train/loss" in record]
+    assert {"train/loss", "optim/lr", "optim/grad_norm", "step", "epoch"} <= set(training[0])
+
+
+def test_first_loss_is_ln_of_classes(tmp_path: Path) -> None:
+    run = train(tmp_path, steps=1, augment__mixup=0).run_dir
+    assert records(run)[0]["train/loss"] == pytest.approx(np.log(10), abs=1e-6)
+
+
+@pytest.mark.promise("R6")
+def test_same_seed_same_bits_and_another_seed_others(straight: Path, tmp_path: Path) -> None:
+    again, other = train(tmp_path, "again").run_dir, train(tmp_path, "other", seed=1).run_dir
+    assert records(again) == records(straight)
+    assert weights(again) == weights(straight)
+    assert weights(other) != weights(straight)
+
+
+@pytest.mark.promise("R1")
+@pytest.mark.parametrize("stop_at", [1, 2, 6, 12])
+def test_stopped_and_resumed_equals_straight(straight: Path, tmp_path: Path, stop_at: int) -> None:
+    stopped = train(tmp_path, reporter=StopAt(stop_at))
+    assert stopped.stopped == "SIGINT"
+    assert json.loads((stopped.run_dir / "run.json").read_text())["status"] == "stopped"
+    loop.resume(stopped.run_dir)
+    assert records(stopped.run_dir) == records(straight)
+    assert weights(stopped.run_dir) == weights(straight)
+
+
+def test_lost_steps_are_done_again_after_a_kill(straight: Path, tmp_path: Path) -> None:
+    """A killed process leaves records behind its last checkpoint; they are cut off and written again."""
+    stopped = train(tmp_path, reporter=StopAt(7)).run_dir
+    newest = max((stopped / "checkpoints").glob("step-*"))
+    (newest / "optim.safetensors").write_bytes(b"torn")
+    with (stopped / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 9, "torn')
+    loop.resume(stopped)
+    assert records(stopped) == records(straight)
+    assert weights(stopped) == weights(straight)
+
+
+def test_finished_run_is_not_resumed(straight: Path) -> None:
+    with pytest.raises(ModelError, match="finished") as caught:
+        loop.resume(straight)
+    assert caught.value.code == "VIT-408"
+
+
+def test_changed_data_is_not_resumed(tmp_path: Path) -> None:
+    images = np.random.default_rng(3).integers(0, 256, (97, 7, 5), dtype=np.uint8)
+    labels = np.arange(97) % 3
+    np.savez(tmp_path / "data.npz", images=images, labels=labels)
+    settings = {"data__path": str(tmp_path / "data.npz"), "batch_size": 11, "model__name": "vit_ti1",
+                "augment__policy": "none", "steps": 5}  # fmt: skip
+    stopped = train(tmp_path, reporter=StopAt(2), **settings).run_dir
+    images[0] += 1
+    np.savez(tmp_path / "data.npz", images=images, labels=labels)
+    with pytest.raises(DataError, match="not those") as caught:
+        loop.resume(stopped)
+    assert caught.value.code == "VIT-304"
+
+
+def test_accumulation_does_not_change_the_result(tmp_path: Path) -> None:
+    """Equal parts: the mean of their mean gradients is the gradient of the batch, up to rounding."""
+    changes = {"batch_size": 30, "model__dropout": 0.0, "steps": 5}
+    whole = train(tmp_path, "whole", **changes).run_dir
+    parts = train(tmp_path, "parts", optim__accumulate=5, **changes).run_dir
+    for a, b in zip(records(whole), records(parts), strict=True):
+        assert a.get("train/loss", 0) == pytest.approx(b.get("train/loss", 0), rel=2e-5)
+
+
+@pytest.mark.promise("R9")
+def test_diverging_run_stops_and_keeps_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = {"n": 0}
+    real = step.objectives.loss
+
+    def poisoned(*args: Any, **kwargs: Any) -> torch.Tensor:
+        calls["n"] += 1
+        return real(*args, **kwargs) * (float("nan") if calls["n"] == 8 else 1.0)
+
+    monkeypatch.setattr(step.objectives, "loss", poisoned)
+    with pytest.raises(TrainingError) as caught:
+        train(tmp_path)
+    assert caught.value.code == "VIT-601"
+    assert caught.value.exit_code == 6
+    run = tmp_path / "run"
+    assert json.loads((run / "run.json").read_text())["status"] == "failed"
+    assert json.loads((run / "debug" / "batch.json").read_text())["step"] == 8
+    monkeypatch.setattr(step.objectives, "loss", real)
+    assert loop.resume(run).steps == 13
+
+
+def test_patience_ends_a_run_that_no_longer_improves(tmp_path: Path) -> None:
+    result = train(tmp_path, patience=1, optim__lr=1e-30, steps=60)
+    assert result.stopped == "patience"
+    assert result.steps < 60
+
+
+def test_time_limit_is_kept(tmp_path: Path) -> None:
+    layer = {key: value for key, value in TINY.items() if key != "steps"}
+    result = loop.train([("test", {**layer, "time_limit": "6s"})], runs_dir=tmp_path, name="run")
+    assert result.seconds < 9
+    assert result.steps > 20
+    last = [record for record in records(result.run_dir) if "optim/lr" in record][-1]
+    assert last["optim/lr"] < 0.1 * 1e-3  # the schedule came to its end
+
+
+def test_overfits_eight_pictures(tmp_path: Path) -> None:
+    images = np.random.default_rng(7).integers(0, 256, (12, 8, 12, 3), dtype=np.uint8)
+    np.savez(tmp_path / "data.npz", train_images=images[:8], train_labels=np.arange(8) % 2,
+             val_images=images[8:], val_labels=np.arange(4) % 2)  # fmt: skip
+    result = train(
+        tmp_path, data__path=str(tmp_path / "data.npz"), batch_size=8, steps=60, augment__policy="none",
+        augment__crop="none", augment__flip=0, augment__mixup=0, model__name="vit_ti4", lr=3e-3,
+        model__dropout=0, ema=0, loss__label_smoothing=0, eval_every_epochs=60, save_every_steps=60,
+    )  # fmt: skip
+    assert [r for r in records(result.run_dir) if "train/loss" in r][-1]["train/loss"] < 0.02
+
+
+def test_files_train_the_same_whatever_the_workers(tmp_path: Path) -> None:
+    generator = np.random.default_rng(5)
+    for label in ("a", "b"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(23):
+            pixels = generator.integers(0, 256, (29, 37, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
+    settings = {"data__path": str(tmp_path / "photos"), "batch_size": 7, "steps": 5, "model__name": "vit_ti8",
+                "data__image_size": "24x32"}  # fmt: skip
+    runs = [train(tmp_path, f"w{w}", data__workers=w, **settings).run_dir for w in (0, 1, 2)]
+    assert weights(runs[0]) == weights(runs[1]) == weights(runs[2])
+    assert records(runs[0]) == records(runs[1]) == records(runs[2])
+
+
+def test_bad_file_stops_the_run_or_is_skipped(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(19):
+            Image.new("RGB", (17, 19), (number, 10, 200)).save(
+                tmp_path / "photos" / label / f"{number}.png"
+            )
+    (tmp_path / "photos" / "a" / "bad.png").write_bytes(b"\x89PNG not really")
+    settings = {"data__path": str(tmp_path / "photos"), "batch_size": 5, "steps": 2, "model__name": "vit_ti8",
+                "data__image_size": 16, "data__workers": 0}  # fmt: skip
+    with pytest.raises(DataError, match=r"a/bad\.png") as caught:
+        train(tmp_path, "stops", **settings)
+    assert caught.value.code == "VIT-301"
+    run = train(tmp_path, "skips", data__on_bad_file="skip", **settings).run_dir
+    assert len((run / "bad_files.csv").read_text().splitlines()) == 2
+    assert json.loads((run / "run.json").read_text())["bad_files"] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"batch_size": 5000}, "VIT-219"),
+        ({"optim__accumulate": 2}, "VIT-219"),
+        ({"freeze": "body"}, "VIT-226"),
+        ({"recipe": "small.scratsh"}, "VIT-217"),
+        ({"model__name": "vit_digits", "model__depht": 3}, "VIT-211"),
+        ({"data__image_size": 9}, "VIT-214"),
+        ({"schedule__warmup": 50}, "VIT-243"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_anything_is_written(
+    tmp_path: Path, changes: dict[str, Any], code: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        train(tmp_path, **changes)
+    assert caught.value.code == code
+    assert not list(tmp_path.iterdir())
+
+
+def test_plan_explains_its_choices() -> None:
+
+    plan: Plan = plan_run([("test", {"data.path": "builtin:digits"})])
+    chosen = {key: value for key, value, _ in plan.choices}
+    assert chosen["data.image_size"] == (8, 8)
+    assert chosen["augment.flip"] == 0.0  # a mirrored 3 is no 3
+    assert all(why for _, _, why in plan.choices)
+    assert "auto" not in [value for _, value, _ in plan.choices]
+    assert plan.preprocess.channels == 1
+
+
+@pytest.mark.promise("R1")
+def test_killed_process_continues(tmp_path: Path, straight: Path) -> None:
+    """kill -9 in the middle of the run, through a real process; the slow test does it at many moments."""
+    program = (
+        "import sys; from pathlib import Path; from tests.training.test_loop import TINY; from vitrail.training import loop\n"
+        f"loop.train([('test', TINY)], runs_dir=Path({str(tmp_path)!r}), name='run')"
+    )
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=root)
+    run = tmp_path / "run"
+    while process.poll() is None and not list(run.glob("checkpoints/step-*")):
+        pass
+    process.kill()
+    process.wait()
+    loop.resume(run)
+    assert records(run) == records(straight)
+    assert weights(run) == weights(straight)

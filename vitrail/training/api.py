@@ -1,0 +1,34 @@
+"""`vitrail.train("photos/", model="vit_s16", epochs=20)`: the names are those of the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vitrail.training import loop
+from vitrail.training.reporter import Reporter, RunResult
+
+
+def train(
+    data: str | Path,
+    *,
+    runs_dir: str | Path = "runs",
+    name: str | None = None,
+    reporter: Reporter | None = None,
+    settings: dict[str, Any] | None = None,
+    **options: Any,
+) -> RunResult:
+    """Train a classifier on `data` into a new directory of `runs_dir`.
+
+    options: the command's options with underscores (model, recipe, epochs, time_limit, batch_size, lr, image_size,
+    seed, ...). settings: any dotted setting, {"optim.weight_decay": 0.1}. An unknown one raises UsageError VIT-211.
+    """
+    layer = {"data.path": str(data), **options, **(settings or {})}
+    return loop.train(
+        [("arguments", layer)], runs_dir=Path(runs_dir), name=name, reporter=reporter, command="vitrail.train",
+    )  # fmt: skip
+
+
+def resume(run_dir: str | Path, *, reporter: Reporter | None = None) -> RunResult:
+    """Continue a run bit for bit from its newest whole checkpoint."""
+    return loop.resume(Path(run_dir), reporter=reporter)
