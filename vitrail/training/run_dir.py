@@ -33,12 +33,12 @@ class RunDir:
         return self.path / "model"
 
     def read(self, name: str) -> dict[str, Any]:
-        """The JSON document `name` of this run. Raises ModelError VIT-406 where it is damaged."""
+        """The JSON document `name` of this run. Raises ModelError VIT-409 where it is damaged."""
         try:
             document: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ModelError(
-                "VIT-406",
+                "VIT-409",
                 f"{self.path / name} cannot be read: {error}",
                 hint="Start again from the data: vitrail train DATA",
             ) from error
