@@ -159,7 +159,8 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 
 def test_a_broken_pipe_is_quiet() -> None:
     code = (
-        "import sys; from types import ModuleType; from cyclopts import App; m = ModuleType('x'); m.app = App();\n"
+        "import sys; from types import ModuleType; from cyclopts import App\n"
+        "m = ModuleType('x'); m.app = App()\n"
         "def doctor():\n    raise BrokenPipeError\n"
         "m.app.default(doctor); sys.modules['vitrail.cli.doctor'] = m\n"
         "from vitrail.cli.main import main; sys.exit(main(['doctor']))"

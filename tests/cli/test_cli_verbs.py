@@ -203,14 +203,18 @@ def test_the_page_escapes_names_and_asks_for_nothing() -> None:
 
 @pytest.mark.usefixtures("place")
 def test_data_split_writes_a_table_that_can_be_trained_on() -> None:
-    record = good("data", "split", "photos", "labels.csv", "--seed", 3, "--json").document
-    with Path("labels.csv").open() as file:
+    record = good("data", "split", "photos", "--seed", 3, "--json").document
+    assert record["file"] == "photos/split.csv"
+    with Path("photos/split.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 22
     for split, count in record["counts"].items():
         assert sum(row["split"] == split for row in rows) == count
-    again = good("data", "check", "labels.csv", "--json").document
+    again = good("data", "check", "photos/split.csv", "--json").document
     assert again["splits"] == record["counts"]
+    assert "put it there" in good("data", "split", "photos", "elsewhere.csv").out
+    assert "no data set" in good("data", "split", "builtin:digits", "digits.csv").out
+    Path("photos/split.csv").unlink()
 
 
 @pytest.mark.usefixtures("place")

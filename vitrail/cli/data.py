@@ -87,7 +87,7 @@ def check(
 @app.command
 def split(
     data: str,
-    out: Path,
+    out: Path | None = None,
     /,
     *,
     val_fraction: Fraction = "auto",
@@ -102,7 +102,8 @@ def split(
     data
         Pictures, as for vitrail train.
     out
-        The CSV to write; must not exist.
+        The CSV to write; must not exist. Default: split.csv in the folder of the pictures, where it
+        is a data set itself.
     val_fraction
         Share of the training pictures for validation where there is no val folder.
     test_fraction
@@ -110,7 +111,7 @@ def split(
     seed
         Seed of the split.
     """
-    from vitrail.data.sources import open_data
+    from vitrail.data.sources import FileSource, open_data
     from vitrail.data.split import write_split
 
     for option, value in (("--val-fraction", val_fraction), ("--test-fraction", test_fraction)):
@@ -120,14 +121,22 @@ def split(
                 f"{option} {value}: expected a share from 0 to 1, or auto.",
                 hint=f"For instance {option} 0.15",
             )
+    splits = open_data(data, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed)
+    root = Path(splits.train.root) if isinstance(splits.train, FileSource) else None
+    out = out or (root or Path()) / "split.csv"
     if out.exists():
         raise UsageError(
             "VIT-206", f"{out} exists; it is not overwritten.", hint="Choose another name"
         )
-    splits = open_data(data, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed)
     write_split(splits, out)
     record = {"data": data, "file": out, "how": splits.how, "counts": counts(splits)}
-    output.result(record, [*split_lines(splits), f"wrote {out}", f"next  vitrail train {out}"])
+    if root is None:
+        next_step = "a record: the pictures are arrays, and a table of them is no data set"
+    elif out.parent.resolve() == root.resolve():
+        next_step = f"next  vitrail train {out}"
+    else:
+        next_step = f"its paths count from {root}: put it there to train on it"
+    output.result(record, [*split_lines(splits), f"wrote {out}", next_step])
     return 0
 
 
