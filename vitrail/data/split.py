@@ -146,12 +146,13 @@ def _quotas(counts: Indices, target: int) -> Indices:
     shares = counts * (target / counts.sum())
     least, most = np.minimum(1, counts - 1), counts - 1
     quotas = np.clip(np.floor(shares).astype(np.int64), least, most)
-    while (missing := target - int(quotas.sum())) > 0:
-        room = np.flatnonzero(quotas < most)
+    while missing := target - int(quotas.sum()):
+        step = 1 if missing > 0 else -1
+        room = np.flatnonzero(quotas < most if missing > 0 else quotas > least)
         if not len(room):
             break
-        first = room[np.argsort(quotas[room] - shares[room], kind="stable")][:missing]
-        quotas[first] += 1
+        excess = step * (quotas[room] - shares[room])
+        quotas[room[np.argsort(excess, kind="stable")][: abs(missing)]] += step
     return np.asarray(quotas, dtype=np.int64)
 
 
