@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from odd_pictures import noise
 
+from tests.data.odd_pictures import noise
 from vitrail.data import arrays as module
 from vitrail.data.arrays import read_idx
 from vitrail.data.sources import ArraySource, Splits, open_data

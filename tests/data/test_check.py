@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from odd_pictures import encoded, noise
 from PIL import Image
 
+from tests.data.odd_pictures import encoded, noise
 from vitrail.data.check import DataReport, check, look_at, require_good, usable, write_bad_files
 from vitrail.data.records import ArraySource, Splits
 from vitrail.data.sources import open_data

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from odd_pictures import FORMATS, encoded, mutants, noise
 from PIL import Image, ImageOps
 
+from tests.data.odd_pictures import FORMATS, encoded, mutants, noise
 from vitrail.data import decode as module
 from vitrail.data.decode import (
     DecodeFault,

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from odd_pictures import encoded, noise
 
+from tests.data.odd_pictures import encoded, noise
 from vitrail.data.decode import DecodeFault
 from vitrail.data.folder import class_name, is_picture
 from vitrail.data.sources import FileSource, Splits, open_data

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from odd_pictures import encoded, noise
 
+from tests.data.odd_pictures import encoded, noise
 from vitrail.data.sources import (
     ArraySource,
     FileSource,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from odd_pictures import encoded, noise
 
+from tests.data.odd_pictures import encoded, noise
 from vitrail.data.records import ArraySource, Labels, Splits
 from vitrail.data.sources import open_data
 from vitrail.data.split import complete, hold_out, split_indices, write_split

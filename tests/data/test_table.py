@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from odd_pictures import encoded, noise
 
+from tests.data.odd_pictures import encoded, noise
 from vitrail.data.sources import Splits, open_data
 from vitrail.errors import DataError
 
