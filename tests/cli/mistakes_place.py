@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from cli_command import run
 from PIL import Image
+
+from tests.cli.cli_command import run
 
 SIDE = (11, 7)  # height, width in px
 TRAIN = (

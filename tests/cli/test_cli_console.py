@@ -111,7 +111,7 @@ def test_clock() -> None:
 
 SCRIPT = """
 import sys; sys.path.insert(0, sys.argv[1])
-from test_cli_console import EVALUATION, RESULT, STEP, plan
+from tests.cli.test_cli_console import EVALUATION, RESULT, STEP, plan
 from vitrail.cli.console import ConsoleReporter; from vitrail.cli.output import Output
 from pathlib import Path
 r = ConsoleReporter(Output(no_color="--no-color" in sys.argv))
@@ -124,7 +124,7 @@ def on_terminal(*options: str, **environment: str) -> str:
     parent, child = pty.openpty()
     values = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
     values |= {"TERM": "xterm", **environment}
-    command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), *options]
+    command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parents[2]), *options]
     process = subprocess.Popen(command, stdout=child, stderr=child, env=values)
     os.close(child)
     text = b""

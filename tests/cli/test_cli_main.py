@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_command import fake, run
 from cyclopts import App
 
+from tests.cli.cli_command import fake, run
 from vitrail import errors
 from vitrail.cli.main import GLOBAL, SWITCHES, VERBS, environment_fault
 from vitrail.cli.output import Output, plain, printable, table

@@ -11,9 +11,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import mistakes_place
 import pytest
-from cli_command import run
+
+from tests.cli import mistakes_place
+from tests.cli.cli_command import run
 
 PICTURE = "photos/cat/0.png"
 GOOD = "runs/good"

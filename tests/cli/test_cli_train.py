@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_command import fake, run
 
+from tests.cli.cli_command import fake, run
 from vitrail.config import TrainConfig, flatten, resolve
 from vitrail.training.reporter import RunResult
 

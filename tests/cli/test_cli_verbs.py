@@ -11,10 +11,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cli_command import Done, fake, run
-from mistakes_place import TRAIN, save_pictures
 from PIL import Image
 
+from tests.cli.cli_command import Done, fake, run
+from tests.cli.mistakes_place import TRAIN, save_pictures
 from vitrail.cli.data_page import data_page
 from vitrail.cli.predict import table_text
 
