@@ -1,0 +1,41 @@
+"""The report of a run: report.html, one file that can be mailed, and report.md, its text."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from vitrail.errors import EnvironmentFault
+from vitrail.evaluation.report_markdown import report_markdown
+from vitrail.evaluation.report_page import report_page
+from vitrail.evaluation.run_pictures import Pictures, open_pictures
+from vitrail.evaluation.run_record import read_run
+
+FILES = ("report.html", "report.md")
+
+
+def write_report(run_dir: Path, pictures: Pictures | None = None) -> list[Path]:
+    """Write the report into `run_dir`, over an older one, and return its files.
+
+    `pictures` are the run's own data by default, opened again as the run opened them; a report
+    without pictures says why. Raises ModelError VIT-406, VIT-407, EnvironmentFault VIT-506.
+    """
+    record = read_run(run_dir)
+    documents = (report_page(record, pictures or open_pictures(record)), report_markdown(record))
+    return [write_page(run_dir / name, text) for name, text in zip(FILES, documents, strict=True)]
+
+
+def write_page(path: Path, document: str) -> Path:
+    """Write a page by a rename. Raises EnvironmentFault VIT-506."""
+    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    try:
+        temporary.write_text(document, encoding="utf-8", errors="backslashreplace")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise EnvironmentFault(
+            "VIT-506",
+            f"{path} cannot be written: {error.strerror or error}",
+            hint="Free some disk space, or choose another place: --out DIR",
+        ) from error
+    return path
