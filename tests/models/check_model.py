@@ -136,8 +136,12 @@ def check_tap(model: ViT) -> None:
     assert list(some) == [last]
     assert (some[last] - store[last]).abs().max() <= EXACT
     assert (partly - logits).abs().max() <= EXACT
-    gradient = torch.autograd.grad(partly[:, 0].sum(), some[last])[0]
+    gradient = torch.autograd.grad(partly[:, 0].sum(), some[last], retain_graph=True)[0]
     assert gradient.abs().max() > 0
+    inputs = list(model.parameters())
+    gradients = [torch.autograd.grad(y.square().sum(), inputs) for y in (logits, explicit)]
+    for a, b in zip(*gradients, strict=True):
+        assert (a - b).abs().max() <= EXACT * max(1.0, a.abs().max().item())
 
 
 def check_training(model: ViT) -> None:

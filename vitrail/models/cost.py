@@ -55,7 +55,8 @@ def macs(config: ViTConfig) -> int:
     """Multiply-adds of one image's forward pass: patch embedding, blocks, pooling, head.
 
     Norms, softmax, GELU and additions are left out, as in timm's profiler and most papers, whose
-    "GFLOPs" are this number.
+    "GFLOPs" are this number. It counts the last block in full, as they do; with pool="cls" the
+    model computes only the tokens of that block which are read.
     """
     c, D, N, M = config, config.width, config.num_tokens, config.mlp_dim
     total = c.num_patches * c.channels * c.patch_size[0] * c.patch_size[1] * D
@@ -77,26 +78,32 @@ def activation_bytes(config: ViTConfig, batch_size: int, *, is_checkpointed: boo
     bfloat16 needs less.
     """
     c, D, N = config, config.width, config.num_tokens
+    num_read = 1 + c.distillation_token if c.pool == "cls" else N  # of the last block
     outside = c.num_patches * c.channels * c.patch_size[0] * c.patch_size[1]
-    outside += N * (D + 2)  # input of the final norm, its statistics
     outside += N * (D + 2) if c.pre_norm else 0
     outside += N * D if c.dropout else 0
-    outside += {"gap": 0, "cls": N * D, "map": 3 * N * D}[c.pool]
-    inside = _block_activations(c, batch_size)
-    per_image = outside + (c.depth * N * D + inside if is_checkpointed else c.depth * inside)
-    return 4 * batch_size * per_image
+    outside += num_read * (D + 2)  # input of the final norm, its statistics
+    outside += 3 * N * D if c.pool == "map" else 0
+    inside = [_block_activations(c, batch_size, N)] * (c.depth - 1)
+    inside.append(_block_activations(c, batch_size, num_read))
+    kept = c.depth * N * D + max(inside) if is_checkpointed else sum(inside)
+    return 4 * batch_size * (outside + kept)
 
 
-def _block_activations(c: ViTConfig, batch_size: int) -> int:
-    """Numbers one block keeps for one image."""
+def _block_activations(c: ViTConfig, batch_size: int, num_queries: int) -> int:
+    """Numbers one block keeps for one image; num_queries: tokens whose output is read."""
     D, M, heads = c.width, c.mlp_dim, c.num_heads
-    # Input, norm, q k v, mixed values; input, norm of the MLP; statistics of norms and softmax.
-    per_token = 8 * D + 4 + heads
-    per_token += 2 * M + (2 * M if c.mlp == "swiglu" else M if c.gelu == "quick_gelu" else 0)
-    per_token += 2 * D if c.layer_scale is not None else 0
-    per_token += 2 * D + 4 * heads if c.qk_norm else 0
-    per_token += 2 * D + M if c.dropout else 0
-    per_token += 2 * D if c.posemb == "rope_2d" else 0
+    # Of every token the input, norm and its statistics, key, value.
+    per_key = 4 * D + 2
+    per_key += D + 2 * heads if c.qk_norm else 0
+    per_key += D if c.posemb == "rope_2d" else 0
+    # Of those read the query and mixed values; input, norm and statistics of the MLP, softmax.
+    per_query = 4 * D + 2 + heads
+    per_query += 2 * M + (2 * M if c.mlp == "swiglu" else M if c.gelu == "quick_gelu" else 0)
+    per_query += 2 * D if c.layer_scale is not None else 0
+    per_query += D + 2 * heads if c.qk_norm else 0
+    per_query += 2 * D + M if c.dropout else 0
+    per_query += D if c.posemb == "rope_2d" and num_queries == c.num_tokens else 0
     if c.posemb == "relative":  # softmax, scaled queries, gathered keys (once a batch)
-        per_token += c.num_tokens * (heads + c.head_dim // batch_size) + D - heads
-    return c.num_tokens * per_token
+        per_query += c.num_tokens * (heads + c.head_dim // batch_size) + D - heads
+    return c.num_tokens * per_key + num_queries * per_query

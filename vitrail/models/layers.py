@@ -100,21 +100,35 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
         self.dropout = config.dropout
 
-    def forward(self, x: Tensor, rope: Tensor | None, tap: Tap | None, name: str) -> Tensor:
-        """x: (B, N, D); rope: (2, P, head_dim) or None. Returns (B, N, D)."""
+    def forward(
+        self, x: Tensor, rope: Tensor | None, tap: Tap | None, name: str, num_queries: int | None
+    ) -> Tensor:
+        """x: (B, N, D); rope: (2, P, head_dim) or None. Returns (B, n, D), n = num_queries or N.
+
+        num_queries: only the first n tokens, all in the prefix, ask; None: all do.
+        """
         B, N, D = x.shape
-        q, k, v = (
-            dense(self.qkv, x).view(B, N, 3, self.num_heads, -1).unbind(2)
-        )  # (B, N, heads, head_dim)
+        q, k, v = self._project(x, num_queries)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)
         if rope is not None:
-            q, k = rotate(q, rope), rotate(k, rope)
+            q, k = q if num_queries else rotate(q, rope), rotate(k, rope)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, heads, N, head_dim)
         bias = None if self.relative is None else self.relative(q).to(q.dtype)
         mixed = attend(q, k, v, bias, tap, f"{name}/attention")
-        mixed = mixed.transpose(1, 2).reshape(B, N, D)
+        mixed = mixed.transpose(1, 2).reshape(B, num_queries or N, D)
         return F.dropout(dense(self.proj, mixed), self.dropout, self.training)
+
+    def _project(self, x: Tensor, num_queries: int | None) -> tuple[Tensor, Tensor, Tensor]:
+        """x: (B, N, D). Returns q (B, n, heads, head_dim), k and v (B, N, heads, head_dim)."""
+        B, N, D = x.shape
+        if num_queries is None:
+            q, k, v = dense(self.qkv, x).view(B, N, 3, self.num_heads, -1).unbind(2)
+            return q, k, v
+        weight, bias = self.qkv.weight, self.qkv.bias
+        q = linear(x[:, :num_queries], weight[:D], bias[:D])
+        k, v = linear(x, weight[D:], bias[D:]).view(B, N, 2, self.num_heads, -1).unbind(2)
+        return q.view(B, num_queries, self.num_heads, -1), k, v
 
 
 def attend(
@@ -197,9 +211,16 @@ class Block(nn.Module):
         self.drop_path = config.drop_path * (index / max(1, config.depth - 1) if is_linear else 1)
         self.name = f"block{index:02d}"
 
-    def forward(self, x: Tensor, rope: Tensor | None = None, tap: Tap | None = None) -> Tensor:
-        """x: (B, N, D). Returns (B, N, D)."""
-        branch = self.ls1(self.attn(self.norm1(x), rope, tap, self.name))
+    def forward(
+        self,
+        x: Tensor,
+        rope: Tensor | None = None,
+        tap: Tap | None = None,
+        num_outputs: int | None = None,
+    ) -> Tensor:
+        """x: (B, N, D). Returns (B, N, D), or (B, n, D) where only the first n tokens are read."""
+        branch = self.ls1(self.attn(self.norm1(x), rope, tap, self.name, num_outputs))
+        x = x if num_outputs is None else x[:, :num_outputs]
         x = x + drop_path(branch, self.drop_path, self.training)
         x = x + drop_path(self.ls2(self.mlp(self.norm2(x))), self.drop_path, self.training)
         if tap is not None:

@@ -101,7 +101,9 @@ class ViT(nn.Module):
 
     def _features(self, images: Tensor, tap: Tap | None) -> Tensor:
         """(B, R); with a distillation token (B, 2, D)."""
-        tokens = self.encode(self.embed(images, tap), tap)
+        # Of the last block only the tokens that are read, unless a tap may read them all.
+        num_pooled = 1 + self.config.distillation_token if self.config.pool == "cls" else None
+        tokens = self.encode(self.embed(images, tap), tap, num_pooled if tap is None else None)
         pooled = self.pool(tokens, tap)
         features = (
             torch.tanh(self.pre_logits(pooled)) if self.config.representation_size else pooled
@@ -164,14 +166,18 @@ class ViT(nn.Module):
         expanded = [token.expand(patches.shape[0], -1, -1).to(patches.dtype) for token in prefix]
         return torch.cat([*expanded, patches], dim=1)
 
-    def encode(self, x: Tensor, tap: Tap | None = None) -> Tensor:
-        """Equations 2 to 4: blocks and final norm. x: (B, N, D). Returns (B, N, D)."""
+    def encode(self, x: Tensor, tap: Tap | None = None, num_outputs: int | None = None) -> Tensor:
+        """Equations 2 to 4: blocks and final norm. x: (B, N, D). Returns (B, N, D).
+
+        With num_outputs, (B, num_outputs, D): the last block computes no other token.
+        """
         rope = self.rope if self.config.posemb == "rope_2d" else None
-        for block in self.blocks:
+        for index, block in enumerate(self.blocks):
+            count = num_outputs if index + 1 == self.config.depth else None
             if self.checkpoint_activations and self.training and tap is None:
-                x = checkpoint(block, x, rope, use_reentrant=False)
+                x = checkpoint(block, x, rope, tap, count, use_reentrant=False)
             else:
-                x = block(x, rope, tap)
+                x = block(x, rope, tap, count)
         x = self.norm(x)
         if tap is not None:
             tap.write("tokens", x)
