@@ -196,6 +196,13 @@ def test_links_to_folders(tmp_path: Path) -> None:
     assert any("2 links to folders" in note for note in splits.notes)  # cat/up, tom/up
     (root / "fox").symlink_to(outside / "fox")
     refused(root, "VIT-309", "link out of")
+    split = make(tmp_path / "split", *many("val/fox"))
+    make(outside, *many("ox"))
+    (split / "train").symlink_to(outside)
+    refused(split, "VIT-309", "link out of")
+    linked = tmp_path / "linked"
+    linked.symlink_to(outside)
+    assert open_data(linked).classes == ("fox", "ox")  # the data itself may be a link
 
 
 def test_two_spellings_of_one_name_collide_and_nfd_becomes_nfc(tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ def _split_folders(path: str, folders: list[str]) -> dict[str, str]:
 def _list_classes(root: str, folder: str, listing: _Listing) -> dict[str, str]:
     """Class -> its folder relative to `root`; the pictures go into `listing`."""
     top = os.path.join(root, folder) if folder else root
+    _check_link(top, root)
     classes: dict[str, str] = {}
     with os.scandir(top) as entries:
         names = sorted(entry.name for entry in entries if entry.is_dir())
@@ -151,16 +152,19 @@ def _list_classes(root: str, folder: str, listing: _Listing) -> dict[str, str]:
                 hint="Move the pictures into one of them.",
             )
         relative = f"{folder}/{name}" if folder else name
-        full = os.path.join(root, relative)
-        if os.path.islink(full) and not is_inside(full, root):
-            raise DataError(
-                "VIT-309",
-                f"{printable(full)} is a link out of {root}; not followed.",
-                hint="Give the folder that it points to, or move the pictures.",
-            )
+        _check_link(os.path.join(root, relative), root)
         classes[label] = relative
         listing.paths[relative] = sorted(_walk(root, relative, listing, 0))
     return classes
+
+
+def _check_link(folder: str, root: str) -> None:
+    if os.path.islink(folder) and not is_inside(folder, root):
+        raise DataError(
+            "VIT-309",
+            f"{printable(folder)} is a link out of {root}; not followed.",
+            hint="Give the folder that it points to, or move the pictures.",
+        )
 
 
 def _walk(root: str, folder: str, listing: _Listing, depth: int) -> list[str]:
