@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from vitrail.errors import DataError, ModelError, TrainingError, UsageError
-from vitrail.training import loop, step
+from vitrail.training import loop, objectives
 from vitrail.training.plan import Plan, plan_run
 from vitrail.training.reporter import RunResult, SilentReporter
 
@@ -150,7 +150,7 @@ def test_changed_data_is_not_resumed(tmp_path: Path) -> None:
     images = np.random.default_rng(3).integers(0, 256, (97, 7, 5), dtype=np.uint8)
     labels = np.arange(97) % 3
     np.savez(tmp_path / "data.npz", images=images, labels=labels)
-    settings = {"data__path": str(tmp_path / "data.npz"), "batch_size": 11, "model__name": "vit_ti1",
+    settings: dict[str, Any] = {"data__path": str(tmp_path / "data.npz"), "batch_size": 11, "model__name": "vit_ti1",
                 "augment__policy": "none", "steps": 5}  # fmt: skip
     stopped = train(tmp_path, reporter=StopAt(2), **settings).run_dir
     images[0] += 1
@@ -162,7 +162,7 @@ def test_changed_data_is_not_resumed(tmp_path: Path) -> None:
 
 def test_accumulation_does_not_change_the_result(tmp_path: Path) -> None:
     """Equal parts: the mean of their mean gradients is the gradient of the batch, up to rounding."""
-    changes = {"batch_size": 30, "model__dropout": 0.0, "steps": 5}
+    changes: dict[str, Any] = {"batch_size": 30, "model__dropout": 0.0, "steps": 5}
     whole = train(tmp_path, "whole", **changes).run_dir
     parts = train(tmp_path, "parts", optim__accumulate=5, **changes).run_dir
     for a, b in zip(records(whole), records(parts), strict=True):
@@ -174,13 +174,14 @@ def test_diverging_run_stops_and_keeps_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = {"n": 0}
-    real = step.objectives.loss
+    real = objectives.loss
 
     def poisoned(*args: Any, **kwargs: Any) -> torch.Tensor:
         calls["n"] += 1
-        return real(*args, **kwargs) * (float("nan") if calls["n"] == 8 else 1.0)
+        loss: torch.Tensor = real(*args, **kwargs)
+        return loss * (float("nan") if calls["n"] == 8 else 1.0)
 
-    monkeypatch.setattr(step.objectives, "loss", poisoned)
+    monkeypatch.setattr(objectives, "loss", poisoned)
     with pytest.raises(TrainingError) as caught:
         train(tmp_path)
     assert caught.value.code == "VIT-601"
@@ -188,7 +189,7 @@ def test_diverging_run_stops_and_keeps_the_last_checkpoint(
     run = tmp_path / "run"
     assert json.loads((run / "run.json").read_text())["status"] == "failed"
     assert json.loads((run / "debug" / "batch.json").read_text())["step"] == 8
-    monkeypatch.setattr(step.objectives, "loss", real)
+    monkeypatch.setattr(objectives, "loss", real)
     assert loop.resume(run).steps == 13
 
 
@@ -212,9 +213,9 @@ def test_overfits_eight_pictures(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", train_images=images[:8], train_labels=np.arange(8) % 2,
              val_images=images[8:], val_labels=np.arange(4) % 2)  # fmt: skip
     result = train(
-        tmp_path, data__path=str(tmp_path / "data.npz"), batch_size=8, steps=60, augment__policy="none",
+        tmp_path, data__path=str(tmp_path / "data.npz"), batch_size=8, steps=150, augment__policy="none",
         augment__crop="none", augment__flip=0, augment__mixup=0, model__name="vit_ti4", lr=3e-3,
-        model__dropout=0, ema=0, loss__label_smoothing=0, eval_every_epochs=60, save_every_steps=60,
+        model__dropout=0, ema=0, loss__label_smoothing=0, eval_every_epochs=150, save_every_steps=150,
     )  # fmt: skip
     assert [r for r in records(result.run_dir) if "train/loss" in r][-1]["train/loss"] < 0.02
 
@@ -226,7 +227,7 @@ def test_files_train_the_same_whatever_the_workers(tmp_path: Path) -> None:
         for number in range(23):
             pixels = generator.integers(0, 256, (29, 37, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
-    settings = {"data__path": str(tmp_path / "photos"), "batch_size": 7, "steps": 5, "model__name": "vit_ti8",
+    settings: dict[str, Any] = {"data__path": str(tmp_path / "photos"), "batch_size": 7, "steps": 5, "model__name": "vit_ti8",
                 "data__image_size": "24x32"}  # fmt: skip
     runs = [train(tmp_path, f"w{w}", data__workers=w, **settings).run_dir for w in (0, 1, 2)]
     assert weights(runs[0]) == weights(runs[1]) == weights(runs[2])
@@ -241,7 +242,7 @@ def test_bad_file_stops_the_run_or_is_skipped(tmp_path: Path) -> None:
                 tmp_path / "photos" / label / f"{number}.png"
             )
     (tmp_path / "photos" / "a" / "bad.png").write_bytes(b"\x89PNG not really")
-    settings = {"data__path": str(tmp_path / "photos"), "batch_size": 5, "steps": 2, "model__name": "vit_ti8",
+    settings: dict[str, Any] = {"data__path": str(tmp_path / "photos"), "batch_size": 5, "steps": 2, "model__name": "vit_ti8",
                 "data__image_size": 16, "data__workers": 0}  # fmt: skip
     with pytest.raises(DataError, match=r"a/bad\.png") as caught:
         train(tmp_path, "stops", **settings)

@@ -122,7 +122,6 @@ def _run(run: RunDir, plan: Plan, clock: Clock, stop: StopRequest, reporter: Rep
     if plan.total_steps is None and not checkpoint:
         state.schedule = calibrate(plan, _trial(plan, device, loader, weights), clock)
         reporter.notice(f"time limit: {state.schedule.total_steps} steps planned")
-    eval_every = max(1, round(float(config.eval_every_epochs) * plan.steps_per_epoch))
     log_every = max(1, min(50, round(plan.steps_per_epoch / 4)))
     saved_at = clock.seconds()
 
@@ -136,8 +135,11 @@ def _run(run: RunDir, plan: Plan, clock: Clock, stop: StopRequest, reporter: Rep
                         protect=protect, damaged=damaged)  # fmt: skip
 
     stopped: str | None = None
+    is_last = False
     state.model.train()
-    with closing(loader.batches(state.step, plan.total_steps or ENDLESS)) as batches:
+    clock.start_steps()
+    last = plan.total_steps or (ENDLESS if state.step < state.schedule.total_steps else state.step)
+    with closing(loader.batches(state.step, last)) as batches:
         for batch in batches:
             step = state.step + 1
             torch.manual_seed(mix_seed(config.seed, step))
@@ -150,42 +152,41 @@ def _run(run: RunDir, plan: Plan, clock: Clock, stop: StopRequest, reporter: Rep
             _update_window(state.window, loss, len(images))
             state.step = step
 
-            is_last = step >= state.schedule.total_steps
+            is_last = step >= state.schedule.total_steps or clock.is_over(plan)
             if step % log_every == 0 or is_last:
                 _log_step(state, plan, metrics, reporter, clock, loader.data_wait_secs, lr, norm)
-            if step % eval_every == 0 or is_last:
-                if plan.splits.val is not None:
-                    result = _evaluate(state, evaluated, plan)
-                    _note_evaluation(state, result, plan, metrics, reporter)
-                is_last = is_last or bool(config.patience and state.stale >= config.patience)
-                if config.time_limit_secs and not is_last:
+                if config.time_limit_secs:
                     state.schedule = replan(plan, state, clock)
+            if step % plan.eval_every == 0 or is_last:
+                if plan.splits.val is not None:
+                    judged = _evaluate(state, evaluated, plan, clock)
+                    _note_evaluation(state, judged, plan, metrics, reporter)
+                if config.patience and state.stale >= config.patience:
+                    stopped, is_last = "patience", True
                 save()
             elif clock.seconds() - saved_at >= config.save_every_secs or (
                 config.save_every_steps and step % config.save_every_steps == 0
             ):
                 save()
             if is_last:
-                stopped = "patience" if step < state.schedule.total_steps else None
                 break
-            if stop.name or clock.is_over(plan, state):
+            if stop.name:
                 save()
-                stopped = stop.name or None
                 break
 
-    if stop.name:
+    if stop.name and not is_last and state.step < state.schedule.total_steps:
         run.update(status="stopped", seconds=clock.seconds(), best=state.best)
-        result_so_far = RunResult(
+        interrupted = RunResult(
             run.path, clock.seconds(), state.step, state.best, stopped=stop.name,
             next_commands=[f"vitrail train --resume {run.path}"],
         )  # fmt: skip
-        reporter.result(result_so_far)
-        return result_so_far
+        reporter.result(interrupted)
+        return interrupted
     metrics.sync()
     metrics.close()
-    result = finish(run, plan, state, evaluated, clock, stopped, reporter)
-    reporter.result(result)
-    return result
+    ended = finish(run, plan, state, evaluated, clock, stopped, reporter)
+    reporter.result(ended)
+    return ended
 
 
 def _trial(
@@ -216,14 +217,17 @@ def _class_weights(plan: Plan, device: torch.device) -> Tensor | None:
     return objectives.balanced_weights(run_files.class_counts(plan.splits.train)).to(device)
 
 
-def _evaluate(state: TrainState, evaluated: nn.Module, plan: Plan) -> Evaluation:
+def _evaluate(state: TrainState, evaluated: nn.Module, plan: Plan, clock: Clock) -> Evaluation:
     """The validation split through the averaged weights, or the plain ones where none are kept."""
+    started = clock.seconds()
     if state.ema:
         state.ema.copy_to(evaluated)
     else:
         evaluated.load_state_dict(state.model.state_dict())
     assert plan.splits.val is not None
-    return judge(evaluated, plan.splits.val, plan)
+    result = judge(evaluated, plan.splits.val, plan)
+    clock.judged(result.n, clock.seconds() - started)
+    return result
 
 
 def _note_evaluation(
@@ -256,7 +260,7 @@ def _log_step(
     state: TrainState, plan: Plan, metrics: MetricsLog, reporter: Reporter, clock: Clock,
     data_wait_secs: float, lr: float, norm: Tensor,
 ) -> None:  # fmt: skip
-    window, perf = state.window, clock.lap(state.step, state.window, data_wait_secs)
+    window, perf = state.window, clock.lap(state.window, data_wait_secs)
     record = {
         "step": state.step,
         "epoch": round(state.step / plan.steps_per_epoch, 4),
@@ -267,7 +271,7 @@ def _log_step(
     }
     metrics.write(record)
     total = state.schedule.total_steps
-    reporter.step({**record, "total_steps": total, "eta_secs": clock.eta(state.step, total)})
+    reporter.step({**record, "total_steps": total, "eta_secs": clock.eta(plan, total - state.step)})
     state.window = Window()
 
 

@@ -55,7 +55,9 @@ def lr_find(layers: Layers, reporter: Reporter, *, num_steps: int = NUM_STEPS) -
         plan.splits.train, plan.preprocess, config.augment, batch_size=int(config.batch_size), seed=config.seed,
         workers=int(config.data.workers), max_pixels=config.data.max_pixels,
     )  # fmt: skip
-    lrs, losses, running = [], [], 0.0
+    lrs: list[float] = []
+    losses: list[float] = []
+    running = 0.0
     with closing(loader.batches(0, num_steps)) as batches:
         for step, batch in enumerate(batches):
             torch.manual_seed(mix_seed(config.seed, step + 1))

@@ -42,6 +42,11 @@ class Plan:
         return len(self.splits.train) / self.config.batch_size
 
     @property
+    def eval_every(self) -> int:
+        """Steps between evaluations."""
+        return max(1, round(float(self.config.eval_every_epochs) * self.steps_per_epoch))
+
+    @property
     def total_steps(self) -> int | None:
         """Length of the run; None where a time limit decides."""
         config = self.config

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitrail.config import TrainConfig
 from vitrail.data.loader import Batch, normalise
@@ -26,7 +28,7 @@ def inputs(batch: Batch, plan: Plan, device: torch.device, step: int) -> tuple[T
 
 
 def update(
-    forward: nn.Module,
+    forward: Callable[[Tensor], Tensor],
     state: TrainState,
     images: Tensor,
     targets: Tensor,
