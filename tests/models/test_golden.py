@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from golden.pack_vit import CASES, COMMITTED, read_case
 from safetensors import safe_open
 from torch import Tensor
 
+from tests.golden.pack_vit import CASES, COMMITTED, read_case
 from vitrail.models.configs import ViTConfig
 from vitrail.models.create import build
 from vitrail.models.tap import TapDict

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from check_model import random_images, random_model, tapped
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_configs import BASE
 
 import vitrail.models.layers as layers
+from tests.models.check_model import random_images, random_model, tapped
+from tests.models.tiny_configs import BASE
 from vitrail.errors import UsageError
 from vitrail.models.configs import ViTConfig
 from vitrail.models.create import create_model

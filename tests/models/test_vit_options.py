@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from check_model import check_export, check_model, random_images, random_model, tapped
-from reference import vit_numpy
-from tiny_configs import (
+
+from tests.models.check_model import check_export, check_model, random_images, random_model, tapped
+from tests.models.tiny_configs import (
     OPTIONS,
     Choice,
     all_pairs,
@@ -16,7 +16,7 @@ from tiny_configs import (
     is_possible,
     pairs_of,
 )
-
+from tests.reference import vit_numpy
 from vitrail.models.configs import ViTConfig
 
 CHOICES = covering_choices()

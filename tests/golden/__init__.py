@@ -1,1 +1,0 @@
-"""Expected values of other implementations, and the scripts that made the files."""

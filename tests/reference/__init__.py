@@ -1,1 +1,0 @@
-"""Slow, plain NumPy implementations that the package is compared with."""
