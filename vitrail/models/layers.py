@@ -126,7 +126,7 @@ class Attention(nn.Module):
             q, k, v = dense(self.qkv, x).view(B, N, 3, self.num_heads, -1).unbind(2)
             return q, k, v
         weight, bias = self.qkv.weight, self.qkv.bias
-        q = linear(x[:, :num_queries], weight[:D], bias[:D])
+        q = linear(x[:, :num_queries].contiguous(), weight[:D], bias[:D])
         k, v = linear(x, weight[D:], bias[D:]).view(B, N, 2, self.num_heads, -1).unbind(2)
         return q.view(B, num_queries, self.num_heads, -1), k, v
 
@@ -220,7 +220,7 @@ class Block(nn.Module):
     ) -> Tensor:
         """x: (B, N, D). Returns (B, N, D), or (B, n, D) where only the first n tokens are read."""
         branch = self.ls1(self.attn(self.norm1(x), rope, tap, self.name, num_outputs))
-        x = x if num_outputs is None else x[:, :num_outputs]
+        x = x if num_outputs is None else x[:, :num_outputs].contiguous()
         x = x + drop_path(branch, self.drop_path, self.training)
         x = x + drop_path(self.ls2(self.mlp(self.norm2(x))), self.drop_path, self.training)
         if tap is not None:
