@@ -1,9 +1,8 @@
 """Augmentation of one picture with Pillow: the path of picture files, in loader workers.
 
-Crop and resize are one call: `Image.resize(size, box=crop)`, whose pixels define the result. Only
-the rows and columns that the filter can reach are handed to Pillow, which leaves every bit as it
-was and saves copying the rest. Then flip, one affine map, colours in order, erasing (`policies`,
-`crops`). `batch_augment` does the same for arrays of equal size.
+Crop and resize are one call: `Image.resize(size, box=crop)`, whose pixels define the result. Then
+flip, one affine map, colours in order, erasing (`policies`, `crops`). `batch_augment` does the
+same for arrays of equal size.
 """
 
 from __future__ import annotations
@@ -38,7 +37,6 @@ FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_SUPPORT = {"nearest": 1.0, "bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}  # px at scale 1
 NOISE_BYTES = 2**20
 
 
@@ -50,9 +48,8 @@ def augment_picture(
     *,
     interpolation: str = "bicubic",
     keep_aspect: bool = False,
-) -> Pixels:
-    """A training view (h, w, C) of `pixels` uint8 (H, W, C), C 1 or 3, drawn with the uniforms `u`
-    (NUM_SLOTS,).
+) -> Image.Image:
+    """A training view of `pixels` uint8 (H, W, C), C 1 or 3, drawn with the uniforms `u` (NUM_SLOTS,).
 
     `size` (height, width) of the result; `keep_aspect`: resize by the short side (crops that move a
     window).
@@ -63,22 +60,26 @@ def augment_picture(
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if config.policy != "none" or config.color_jitter > 0:
         image = apply_plan(image, draw_plan(row, config))
-    out = np.asarray(image).reshape(*size, pixels.shape[2])
-    return _erase(out, row, config) if config.erasing > 0 else out
+    return _erase(image, row, config) if config.erasing > 0 else image
+
+
+def write_planes(image: Image.Image, out: Pixels) -> None:
+    """The pixels of an "L" or "RGB" picture into `out` (C, h, w); faster than a transposed copy."""
+    for band, plane in zip(image.getbands(), out, strict=True):
+        plane[...] = np.frombuffer(image.tobytes("raw", band), np.uint8).reshape(plane.shape)
 
 
 def resize_box(
     pixels: Pixels, box: tuple[int, int, int, int], size: Size, interpolation: str
 ) -> Image.Image:
-    """Image.resize(size, box=box) of the whole picture; `box` is top, left, height, width."""
-    (top, height), (left, width) = ((box[axis], box[axis + 2]) for axis in (0, 1))
-    rows, cols = (
-        _reach(start, length, size[axis], pixels.shape[axis], _SUPPORT[interpolation])
-        for axis, (start, length) in enumerate(((top, height), (left, width)))
-    )
-    image = picture(pixels[rows, cols])
-    top, left = top - rows.start, left - cols.start
-    if (height, width) == size == (image.height, image.width):
+    """Image.resize(size, box=box) of the whole picture; `box` is top, left, height, width.
+
+    Handing Pillow only the part that its filter reads would not give the same bits: Pillow chooses
+    by the picture's size which of its two passes comes first, and each pass rounds.
+    """
+    top, left, height, width = box
+    image = picture(pixels)
+    if box == (0, 0, *size) and size == (image.height, image.width):
         return image
     corners = (left, top, left + width, top + height)
     return image.resize((size[1], size[0]), FILTERS[interpolation], box=corners)
@@ -167,21 +168,15 @@ def _place(
     return Image.fromarray(whole[rows[:, None], cols])
 
 
-def _erase(pixels: Pixels, u: Uniforms, config: AugmentConfig) -> Pixels:
-    height, width, channels = pixels.shape
+def _erase(image: Image.Image, u: Uniforms, config: AugmentConfig) -> Image.Image:
+    """`image` with noise in its drawn box; noise runs over the whole picture, in order (h, w, C)."""
+    height, width, channels = image.height, image.width, len(image.getbands())
     top, left, rows, cols = erase_boxes(u, (height, width), config)[0].tolist()
     if rows == 0:
-        return pixels
-    place = noise_offset(u)[0] + np.arange(height * width * channels).reshape(pixels.shape)
-    inside = np.s_[top : top + rows, left : left + cols]
-    pixels = pixels.copy()
-    pixels[inside] = noise()[place[inside] % NOISE_BYTES]
-    return pixels
-
-
-def _reach(start: int, length: int, out: int, n: int, support: float) -> slice:
-    """The source positions that Pillow's filter reads for `out` pixels from [start, start +
-    length).
-    """
-    margin = math.ceil(support * max(length / out, 1.0)) + 1
-    return slice(max(0, start - margin), min(n, start + length + margin))
+        return image
+    y, x = np.arange(top, top + rows)[:, None, None], np.arange(left, left + cols)[:, None]
+    place = (y * width + x) * channels + np.arange(channels)  # (rows, cols, C)
+    pixels = np.array(image).reshape(height, width, channels)
+    noisy = noise()[(noise_offset(u)[0] + place) % NOISE_BYTES]
+    pixels[top : top + rows, left : left + cols] = noisy
+    return picture(pixels)

@@ -64,43 +64,59 @@ def to_channels(images: Tensor, channels: int) -> Tensor:
 
 
 def apply_plan(images: Tensor, plan: Plan) -> Tensor:
-    """`images` uint8 (B, C, h, w) after each picture's operations; the input is not changed."""
-    height, width = images.shape[2:]
-    maps, moved = affine_maps(plan, (height, width))
-    out = images.clone(memory_format=torch.contiguous_format)
-    if moved.any():
-        rows = torch.from_numpy(moved.nonzero()[0]).to(images.device)
-        out[rows] = sample_affine(images[rows], maps[moved])
+    """`images` uint8 (B, C, h, w) after each picture's operations; the input is not changed.
+
+    For each place in the plan the pictures are sorted by operation, so that every operation works on
+    one run of memory; at the end they return to their places.
+    """
+    maps, moved = affine_maps(plan, (images.shape[2], images.shape[3]))
+    standing = np.arange(len(images))  # the picture in each row of `images`
+    images, standing = _sorted(images, standing, ~moved)
+    if num_moved := int(moved.sum()):
+        images[:num_moved] = sample_affine(images[:num_moved], maps[standing[:num_moved]])
     for k in range(plan.ops.shape[1]):
-        for op in np.unique(plan.ops[:, k]).tolist():
+        images, standing = _sorted(images, standing, plan.ops[:, k])
+        values = torch.from_numpy(plan.values[standing, k]).to(images.device, torch.float32)
+        ops, starts = np.unique(plan.ops[standing, k], return_index=True)
+        for op, first, last in zip(ops, starts, [*starts[1:], len(images)], strict=True):
             if OPS[op] in COLOR_OPS:
-                here = (plan.ops[:, k] == op).nonzero()[0]
-                values = torch.from_numpy(plan.values[here, k]).to(images.device, torch.float32)
-                rows = torch.from_numpy(here).to(images.device)
-                out[rows] = COLOR_OPS[OPS[op]](out[rows], values)
-    return out
+                run = slice(int(first), int(last))
+                images[run] = COLOR_OPS[OPS[op]](images[run], values[run])
+    return _sorted(images, standing, np.arange(len(images)))[0]
+
+
+def _sorted(
+    images: Tensor, standing: NDArray[np.int64], keys: NDArray[np.generic]
+) -> tuple[Tensor, NDArray[np.int64]]:
+    """Copies of `images` and `standing`, rows ordered by the key of the picture that stands there."""
+    order = np.argsort(keys[standing], kind="stable")
+    rows = torch.from_numpy(order).to(images.device)
+    return images.index_select(0, rows), standing[order]
 
 
 def sample_affine(images: Tensor, maps: Uniforms) -> Tensor:
-    """uint8 (G, C, h, w) seen through `maps` (G, 2, 3), output to input coordinates; what lies
-    outside is filled.
+    """uint8 (G, C, h, w) seen through `maps` (G, 2, 3), output to input coordinates, bilinear.
+
+    What lies outside is filled. Fractions of a level are cut, as Pillow does.
     """
     G, C, height, width = images.shape
-    scale = np.array([[2 / width], [2 / height]])
-    shift = np.array([0.0, 0.0, 1.0])
-    theta = torch.from_numpy(maps * scale - shift).to(images.device, torch.float32)  # to -1..1
-    x = torch.arange(width, device=images.device) + 0.5  # (w,)
-    y = torch.arange(height, device=images.device) + 0.5  # (h,)
-    grid = (
-        theta[:, None, None, :, 0] * x[None, None, :, None]
-        + theta[:, None, None, :, 1] * y[None, :, None, None]
-        + theta[:, None, None, :, 2]
-    )  # (G, h, w, 2)
+    scale, shift = np.array([[2 / width], [2 / height]]), np.array([0.0, 0.0, 1.0])
+    theta = torch.from_numpy((maps * scale - shift).reshape(-1, 3))  # (2 G, 3), to -1..1
+    x = torch.arange(width, device=images.device).add(0.5).expand(height, -1)
+    y = torch.arange(height, device=images.device).add(0.5)[:, None].expand(-1, width)
+    places = torch.stack([x, y, torch.ones_like(x)]).view(3, -1)  # (3, h w)
+    grid = (theta.to(images.device, torch.float32) @ places).view(G, 2, height, width)
     seen = functional.grid_sample(
-        images.to(torch.float32), grid, mode="bilinear", padding_mode="border", align_corners=False
+        images.to(torch.float32),
+        grid.permute(0, 2, 3, 1),  # (G, h, w, 2)
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=False,
     )
-    inside = ((grid >= -1) & (grid < 1)).all(dim=3).unsqueeze(1)  # (G, 1, h, w)
-    return torch.where(inside, seen.add_(_ROUNDING), float(fill_value(C))).to(torch.uint8)
+    inside = (grid.abs_().amax(dim=1, keepdim=True) < 1).view(torch.uint8)  # (G, 1, h, w)
+    fill = fill_value(C)
+    levels = seen.add_(_ROUNDING).to(torch.uint8)
+    return levels.bitwise_xor_(fill).mul_(inside).bitwise_xor_(fill)  # levels inside, else fill
 
 
 def _place(

@@ -14,11 +14,14 @@ from torch import Tensor
 
 from vitrail.data.batch_resample import apply_separable, blur_weights
 
+_ROUNDING = 1 / 512  # a product that is an integer must not fall below it in float32
+
 
 def gray(images: Tensor) -> Tensor:
-    """Luma (G, 1, h, w) int32 of RGB: ITU-R 601-2 in 16-bit fixed point."""
-    red, green, blue = images.to(torch.int32).unbind(1)
-    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).unsqueeze(1)
+    """Luma (G, 1, h, w) float32 of RGB: ITU-R 601-2 in 16-bit fixed point; all steps are exact."""
+    red, green, blue = images.to(torch.float32).split(1, dim=1)
+    luma = (red * 19595).add_(green, alpha=38470).add_(blue, alpha=7471)
+    return luma.add_(0x8000).mul_(2.0**-16).floor_()
 
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
@@ -29,37 +32,45 @@ def brightness(images: Tensor, factor: Tensor) -> Tensor:
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
     """A blend with the mean of the luma."""
     luma = gray(images) if images.shape[1] == 3 else images
-    total = luma.sum(dim=(1, 2, 3), dtype=torch.int64)
-    mean = (total.to(torch.float64) / luma[0].numel() + 0.5).floor().to(torch.float32)
+    total = luma.sum(dim=(1, 2, 3), dtype=torch.float64)
+    mean = (total / luma[0].numel() + 0.5).floor().to(torch.float32)
     return _blend(_column(mean), images, factor)
 
 
 def color(images: Tensor, factor: Tensor) -> Tensor:
     """A blend with the picture in gray; a gray picture stays as it is."""
-    if images.shape[1] == 1:
-        return images
-    return _blend(gray(images).to(torch.float32), images, factor)
+    return _blend(gray(images), images, factor) if images.shape[1] == 3 else images
 
 
 def sharpness(images: Tensor, factor: Tensor) -> Tensor:
-    """A blend with the picture smoothed by ((1, 1, 1), (1, 5, 1), (1, 1, 1)) / 13; edge pixels are
-    not smoothed.
+    """A blend with the picture smoothed by ((1, 1, 1), (1, 5, 1), (1, 1, 1)) / 13; edges are not.
+
+    The sums run over the pictures as one row of numbers: sums that cross an edge are not used.
     """
+    width = images.shape[3]
+    flat = images.to(torch.float32).flatten()
     if min(images.shape[2:]) < 3:
         return images
-    values = images.to(torch.float32)
-    sums = values[:, :, :-2] + values[:, :, 1:-1] + values[:, :, 2:]  # (G, C, h - 2, w)
-    sums = sums[..., :-2] + sums[..., 1:-1] + sums[..., 2:]  # (G, C, h - 2, w - 2)
-    inner = values[:, :, 1:-1, 1:-1]
-    smooth = values.clone()
-    smooth[:, :, 1:-1, 1:-1] = sums.add_(inner, alpha=4).add_(6.5).div_(13).floor_()
+    tall = flat[: -2 * width] + flat[width:-width]
+    tall += flat[2 * width :]
+    sums = tall[:-2] + tall[1:-1]
+    sums += tall[2:]
+    sums.add_(flat[width + 1 : -width - 1], alpha=4).add_(6.5).mul_(1 / 13).floor_()
+    smooth = flat.clone()
+    smooth[width + 1 : -width - 1] = sums
+    smooth, values = smooth.view(images.shape), flat.view(images.shape)
+    for edge in (0, -1):
+        smooth[:, :, edge] = values[:, :, edge]
+        smooth[:, :, :, edge] = values[:, :, :, edge]
     return _blend(smooth, images, factor)
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
-    """Values from the threshold on are inverted."""
-    over = images >= _column(threshold.ceil().to(torch.int16))
-    return torch.where(over, 255 - images, images)
+    """Values from the threshold (0..256) on are inverted."""
+    limit = threshold.ceil()
+    over = images >= _column(limit.clamp(max=255).to(torch.uint8))
+    inverted = _column((limit < 256).to(torch.uint8) * 255)  # 256 inverts nothing
+    return images ^ (over.view(torch.uint8) * inverted)
 
 
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
@@ -69,13 +80,16 @@ def posterize(images: Tensor, bits: Tensor) -> Tensor:
 
 
 def autocontrast(images: Tensor, _: Tensor) -> Tensor:
-    """Each channel's darkest and lightest values are stretched to 0 and 255."""
+    """Each channel's darkest and lightest values are stretched to 0 and 255.
+
+    Up to one level from Pillow, whose rounded products may fall just below an integer.
+    """
     flat = images.flatten(2)
-    low, high = (limit.to(torch.float64) for limit in torch.aminmax(flat, dim=2, keepdim=True))
-    scale = 255.0 / (high - low).clamp(min=1.0)
-    levels = torch.arange(256, device=images.device, dtype=torch.float64)
-    table = (levels * scale + -low * scale).clamp_(0, 255)  # (G, C, 256)
-    return _look_up(flat, torch.where(high > low, table, levels)).view_as(images)
+    low = flat.amin(dim=2)[:, :, None, None].to(torch.float32)  # (G, C, 1, 1)
+    high = flat.amax(dim=2)[:, :, None, None].to(torch.float32)
+    scale = torch.where(high > low, 255.0 / (high - low), 1.0)
+    start = torch.where(high > low, low, 0.0)
+    return images.to(torch.float32).sub_(start).mul_(scale).add_(_ROUNDING).to(torch.uint8)
 
 
 def equalize(images: Tensor, _: Tensor) -> Tensor:
@@ -86,10 +100,11 @@ def equalize(images: Tensor, _: Tensor) -> Tensor:
     counts = torch.bincount((flat + row).flatten(), minlength=G * C * 256).view(G, C, 256)
     top = flat.amax(dim=2, keepdim=True)
     step = (num - counts.gather(2, top)) // 255  # (G, C, 1)
-    before = counts.cumsum(dim=2) - counts
-    table = ((before + step // 2) // step.clamp(min=1)).clamp_(max=255)
-    levels = torch.arange(256, device=images.device)
-    return _look_up(flat, torch.where(step > 0, table, levels)).view_as(images)
+    before = counts.cumsum(dim=2) - counts + step // 2
+    # Quotients of integers below 2**24 do not round up to the next integer in float32.
+    table = before.to(torch.float32).div_(step.clamp(min=1)).clamp_(max=255).to(torch.uint8)
+    levels = torch.arange(256, device=images.device, dtype=torch.uint8)
+    return torch.where(step > 0, table, levels).gather(2, flat).view_as(images)
 
 
 def grayscale(images: Tensor, _: Tensor) -> Tensor:
@@ -130,8 +145,3 @@ def _blend(start: Tensor, images: Tensor, factor: Tensor) -> Tensor:
 
 def _cut(values: Tensor) -> Tensor:
     return values.clamp_(0, 255).to(torch.uint8)
-
-
-def _look_up(flat: Tensor, table: Tensor) -> Tensor:
-    """table (G, C, 256) at `flat` (G, C, h * w), as uint8."""
-    return table.to(torch.uint8).gather(2, flat.to(torch.int64))
