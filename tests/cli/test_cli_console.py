@@ -67,15 +67,16 @@ def tell(reporter: Reporter) -> str:
 
 def test_a_pipe_gets_one_plain_line_an_evaluation() -> None:
     lines = tell(ConsoleReporter(Output())).splitlines()
+    assert lines.pop(0).startswith("vitrail 0.1.0 | torch 2")
     assert lines[0].startswith("data   digits  2 classes | train 7, val 3 | 8x8 gray")
     assert "4 layers | width 48 | 4 heads | patch 2x2" in lines[1]
     assert lines[2] == "auto   batch_size  64  (20 steps an epoch)"
     assert "vitrail train --resume runs/digits-1" in lines[3]
     assert lines[4].split() == [name for name, _ in COLUMNS]
-    cells = "1 2.1043 1.7712 0.4611 3.0e-04 4,120 2% 0:41 best"
+    cells = "1.00 2.1043 1.7712 0.4611 3.0e-04 4,120 2% 0:41 best"
     assert lines[5].split() == cells.split()
     assert lines[6] == (
-        "done in 38 s, step 70 | best val/top1 0.9722 (epoch 6) | "
+        "done in 38 s, step 70 | best val/top1 0.9722 (epoch 6.00) | "
         "test/top1 0.9611 (95 % 0.922-0.981)"
     )
     assert lines[7] == "baselines  nearest neighbour 0.98, majority class 0.10"
@@ -83,7 +84,7 @@ def test_a_pipe_gets_one_plain_line_an_evaluation() -> None:
 
 
 def test_columns_stand_below_their_names() -> None:
-    head, row = tell(ConsoleReporter(Output())).splitlines()[4:6]
+    head, row = tell(ConsoleReporter(Output())).splitlines()[5:7]
     assert len(head) == len(row.removesuffix("   best"))
 
 
@@ -102,7 +103,7 @@ def test_json_lines_end_with_the_result() -> None:
 
 
 def test_missing_numbers_are_dashes() -> None:
-    assert evaluation_line({"epoch": 2}).split() == ["2", "-", "-", "-", "-", "-", "-", "-"]
+    assert evaluation_line({"epoch": 2}).split() == ["2.00", "-", "-", "-", "-", "-", "-", "-"]
 
 
 def test_clock() -> None:

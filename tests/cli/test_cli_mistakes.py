@@ -118,6 +118,8 @@ MISTAKES = [
     ("models vit_b16 --image-size 225", 2, "VIT-214", "224"),
     ("models vit_b16 --image-size big", 2, "VIT-202", "--image-size 224"),
     ("lr-find photos --out report", 2, "VIT-206", "--out"),
+    ("lr-find photos --lr 3", 2, "VIT-203", "Leave it out"),
+    ("lr-find photos --steps 3", 2, "VIT-203", "Leave it out"),
 ]
 
 

@@ -140,9 +140,9 @@ def test_dry_run_shows_the_plan_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     done = run("train", "builtin:digits", "--dry-run")
     assert done.code == 0
-    assert done.out.startswith(
-        "data   digits  10 classes | train 1437, val 180, test 180 | 8x8 gray"
-    )
+    lines = done.out.splitlines()
+    assert lines[0].startswith("vitrail 0.1.0 | torch ")
+    assert lines[1] == "data   digits  10 classes | train 1437, val 180, test 180 | 8x8 gray"
     assert "nothing was trained" in done.err
     assert list(tmp_path.iterdir()) == []
     choices = run("train", "builtin:digits", "--dry-run", "--json").document["choices"]

@@ -173,7 +173,7 @@ def step_text(record: Mapping[str, Any]) -> str:
 def evaluation_line(record: Mapping[str, Any]) -> str:
     """A row of the table: an evaluation and the step before it."""
     cells = (
-        number(record, "epoch", ".4g"),
+        number(record, "epoch", ".2f"),
         number(record, "train/loss", ".4f"),
         number(record, "val/loss", ".4f"),
         number(record, "val/top1", ".4f"),
@@ -191,7 +191,7 @@ def result_lines(result: RunResult) -> list[str]:
     word = "done" if result.stopped is None else f"stopped ({result.stopped})"
     parts = [f"{word} in {result.seconds:.0f} s, step {result.steps}"]
     if "val/top1" in result.best:
-        epoch = number(result.best, "epoch", ".4g")
+        epoch = number(result.best, "epoch", ".2f")
         parts.append(f"best val/top1 {result.best['val/top1']:.4f} (epoch {epoch})")
     if result.test and result.test.get("top1") is not None:
         low, high = result.test["top1_interval"]

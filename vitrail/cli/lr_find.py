@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from vitrail.cli.arguments import app_of
 from vitrail.cli.output import Output, plain, write_new
 from vitrail.cli.settings import layers_of
+from vitrail.config import DURATIONS, SHORT
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def lr_find(
                 f"{path} exists; it is not overwritten.",
                 hint="Choose another folder with --out",
             )
+    refuse_without_effect(settings)
     from vitrail.training.lr_find import lr_find as search
     from vitrail.training.reporter import SilentReporter
 
@@ -68,6 +70,17 @@ def lr_find(
     ]
     output.result({**record, "files": files}, lines)
     return 0
+
+
+def refuse_without_effect(settings: Mapping[str, str]) -> None:
+    """Raise UsageError VIT-203 for a rate or a duration: the sweep has its own."""
+    for key in settings:
+        if SHORT.get(key, key) in ("optim.lr", *DURATIONS):
+            raise UsageError(
+                "VIT-203",
+                f"--{key.replace('_', '-')} has no effect on lr-find, which sweeps the rate.",
+                hint="Leave it out.",
+            )
 
 
 def plot(found: LrFind) -> str:

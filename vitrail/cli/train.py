@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -253,9 +254,12 @@ def plan_lines(plan: Plan) -> list[str]:
     sizes = ", ".join(f"{name} {n}" for name, n in counts(splits).items())
     by = [f"{height}x{width}" for height, width in (plan.facts.size, model.patch_size)]
     kind = "gray" if plan.facts.channels == 1 else "RGB"
+    config = plan.config
     lines = [
+        f"vitrail {version('vitrail')} | torch {version('torch')} | {config.device} | "
+        f"{config.precision} | {config.threads} threads | seed {config.seed} | deterministic",
         f"data   {splits.name}  {len(splits.classes)} classes | {sizes} | {by[0]} {kind}",
-        f"model  {plan.config.model.name}  {model.depth} layers | width {model.width} | "
+        f"model  {config.model.name}  {model.depth} layers | width {model.width} | "
         f"{model.num_heads} heads | patch {by[1]} | {model.num_tokens} tokens | "
         f"{parameters(model) / 1e6:.2f} M parameters",
     ]
