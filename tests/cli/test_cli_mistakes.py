@@ -9,12 +9,16 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from tests.cli import mistakes_place
 from tests.cli.cli_command import run
+from vitrail.cli.arguments import option_names
+from vitrail.cli.main import GLOBAL, VERBS
+from vitrail.cli.settings import setting_options
 
 PICTURE = "photos/cat/0.png"
 GOOD = "runs/good"
@@ -123,6 +127,26 @@ MISTAKES = [
 ]
 
 
+OPTIONS = {
+    *setting_options(),
+    *(name for verb in VERBS.values() for name in option_names(import_module(verb.module).app)),
+    *(name for names in GLOBAL for name in names.split(", ")),
+}
+
+
+def suggested_verbs(text: str) -> set[str]:
+    """Verbs of the commands that an error names."""
+    return set(re.findall(r"(?:^|: |\()vitrail ([a-z-]+)", text, flags=re.MULTILINE))
+
+
+def suggested_options(text: str) -> set[str]:
+    """Options that an error names."""
+    found = re.findall(
+        r"(?<![\w.-])--[a-z][a-z0-9._-]*[a-z0-9]", text.replace("pip install --upgrade", "")
+    )
+    return {word.replace("_", "-") for word in found if not word.startswith("--model.")}
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of `mistakes_place`, as the working directory."""
@@ -150,6 +174,8 @@ def test_mistake(typed: str, code: int, vit: str, way_out: str) -> None:
     assert "Traceback" not in done.err
     assert "VIT-100" not in done.err
     assert done.err[10] == str(done.code)
+    assert suggested_verbs(done.err) <= set(VERBS)
+    assert suggested_options(done.err) - set(typed.split()) <= OPTIONS
 
 
 @pytest.mark.usefixtures("place")

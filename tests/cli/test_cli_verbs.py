@@ -114,6 +114,18 @@ def test_predict_for_people_json_and_tables() -> None:
     assert [json.loads(line) for line in Path("p.jsonl").read_text().splitlines()] == records
 
 
+@pytest.mark.usefixtures("place")
+def test_names_that_are_no_text_and_names_with_escape_codes() -> None:
+    folder = Path("odd")
+    save_pictures(folder, ["a.png"])
+    (folder / "a.png").rename(folder / os.fsdecode(b"\xff\x1b[31m.png"))
+    assert "\\x1b[31m.png" in good("predict", "runs/me", "odd").out
+    assert (
+        good("predict", "runs/me", "odd", "--out", "odd.csv", "--json").document[0]["error"] is None
+    )
+    assert b"odd/\xff\x1b[31m.png" in Path("odd.csv").read_bytes()
+
+
 def test_csv_quotes_names() -> None:
     top = [{"label": 'a,"b"', "score": 0.5}]
     record = {"source": "x\ny.png", "label": 'a,"b"', "score": 0.5, "top": top, "error": None}

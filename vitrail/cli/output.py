@@ -118,5 +118,5 @@ def table(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
 def write_new(path: Path, text: str) -> None:
     """Write a file that must not exist yet; folders above it are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("x", encoding="utf-8", newline="") as file:
+    with path.open("x", encoding="utf-8", errors="surrogateescape", newline="") as file:
         file.write(text)
