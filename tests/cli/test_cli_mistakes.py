@@ -136,7 +136,7 @@ OPTIONS = {
 
 def suggested_verbs(text: str) -> set[str]:
     """Verbs of the commands that an error names."""
-    return set(re.findall(r"(?:^|: |\()vitrail ([a-z-]+)", text, flags=re.MULTILINE))
+    return set(re.findall(r"(?:^|: |\()vitrail ([a-z][a-z-]*)", text, flags=re.MULTILINE))
 
 
 def suggested_options(text: str) -> set[str]:
