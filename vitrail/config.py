@@ -302,7 +302,8 @@ def to_toml(config: TrainConfig) -> str:
 
 
 def _toml_value(value: object) -> str:
-    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+    text = json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+    return text.replace("\x7f", "\\u007f")  # JSON may hold a raw DEL, TOML may not
 
 
 def environment_layer(environ: Mapping[str, str]) -> dict[str, str]:

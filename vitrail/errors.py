@@ -29,6 +29,10 @@ class VitrailError(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travels between processes whole; its own __init__ wants more than the message."""
+        return _rebuild, (type(self), self.code, self.message, self.hint)
+
     def __str__(self) -> str:
         return f"{self.code}: {self.message}" + (f"\n{self.hint}" if self.hint else "")
 
@@ -67,6 +71,12 @@ class GateError(VitrailError):
     """A gate that was asked for (--min-top1, --strict) was not met."""
 
     exit_code = 7
+
+
+def _rebuild(kind: type[VitrailError], code: str, message: str, hint: str) -> VitrailError:
+    error = kind.__new__(kind)
+    VitrailError.__init__(error, code, message, hint=hint)
+    return error
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
