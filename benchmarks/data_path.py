@@ -4,13 +4,14 @@
 
 Three things in one run, the sides taking turns, on the same files with the same crops and flips:
 
-1. pixels: every picture of vitrail's path equals `Image.open -> convert -> resize(box) -> transpose`.
+1. pixels: every picture of vitrail's path equals `open -> convert -> resize(box) -> transpose`.
 2. one process each, vitrail's set up like a loader worker: file to uint8 array on both sides.
 3. loader: vitrail's workers (uint8 out, normalised by the parent) against a plain
    torch DataLoader with the Pillow pipeline (float32, normalised per sample, default collate).
 
-FOLDER holds photographs (JPEG, any depth, any size): four of them make up each 500 x 375 picture of the run, so that
-size and detail are those of ImageNet's. Without FOLDER, smooth noise of several scales stands in.
+FOLDER holds photographs (JPEG, any depth, any size): four of them make up each 500 x 375 picture
+of the run, so that size and detail are those of ImageNet's. Without FOLDER, smooth noise of several
+scales stands in.
 A figure is the median of the rounds, a ratio that of medians.
 """
 
@@ -168,7 +169,7 @@ def equal_pixels(paths: list[str]) -> int:
 
 
 def tile_pictures(photos: list[Path], folder: Path, num: int) -> list[str]:
-    """500 x 375 JPEGs (quality 90) with real detail: four photographs side by side, at their size."""
+    """500 x 375 JPEGs (quality 90) with real detail: four photographs, at their size."""
     paths = []
     step = max(1, len(photos) // (4 * num))
     for number in range(num):
@@ -191,10 +192,8 @@ def make_pictures(folder: Path, num: int) -> list[str]:
         total = np.zeros((height, width, 3))
         for scale in (4, 16, 64, 200):
             grid = generator.normal(size=(scale, scale, 3)) * 40
-            bands = [
-                Image.fromarray(grid[:, :, c].astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
-                for c in range(3)
-            ]  # fmt: skip
+            small = [Image.fromarray(grid[:, :, c].astype(np.float32)) for c in range(3)]
+            bands = [band.resize((width, height), Image.Resampling.BICUBIC) for band in small]
             total += np.stack([np.asarray(band) for band in bands], axis=2) / scale**0.3
         buffer = io.BytesIO()
         Image.fromarray(np.clip(total + 128, 0, 255).astype(np.uint8)).save(

@@ -1,11 +1,14 @@
-"""RandAugment + reflected crop + flip of 32 x 32 pictures: vitrail's batched path against Pillow, picture by picture.
+"""RandAugment + reflected crop + flip of 32 x 32 pictures: vitrail's batched path against Pillow,
+picture by picture.
 
-    python benchmarks/randaugment.py [--threads 2] [--rounds 9] [--size 32] [--channels 3] [--batch 512]
+    python benchmarks/randaugment.py [--threads 2] [--rounds 9] [--size 32] [--channels 3]
+                                     [--batch 512]
 
-Both sides draw the same number of the same 14 operations at the same magnitude and give a uint8 batch. The opponent is
-a careful textbook loop: the padded pictures are prepared once, crops are slices, `random` draws, Pillow's own functions
-do the work, in one process. The sides take turns in one run; a figure is the median of the rounds, the ratio that of
-the medians. Times on a busy machine mean little: look at the spread.
+Both sides draw the same number of the same 14 operations at the same magnitude and give a uint8
+batch. The opponent is a careful textbook loop: the padded pictures are prepared once, crops are
+slices, `random` draws, Pillow's own functions do the work, in one process. The sides take turns in
+one run; a figure is the median of the rounds, the ratio that of the medians. Times on a busy
+machine mean little: look at the spread.
 """
 
 from __future__ import annotations
@@ -31,6 +34,10 @@ from vitrail.device import keep_freed_memory
 Pixels = NDArray[np.uint8]
 BILINEAR, AFFINE = Image.Resampling.BILINEAR, Image.Transform.AFFINE
 PAD_PX = 4
+DEFAULTS = {
+    "threads": 2, "rounds": 9, "size": 32, "channels": 3, "batch": 512, "num-ops": 2,
+    "magnitude": 9,
+}  # fmt: skip
 
 
 def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
@@ -113,8 +120,7 @@ def _enlarged(picture: Pixels, size: int) -> Pixels:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    for name, default in (("threads", 2), ("rounds", 9), ("size", 32), ("channels", 3), ("batch", 512),
-                          ("num-ops", 2), ("magnitude", 9)):  # fmt: skip
+    for name, default in DEFAULTS.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

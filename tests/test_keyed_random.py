@@ -11,9 +11,21 @@ from vitrail.keyed_random import Words, mix, permutation, philox4x32, uniforms
 
 # Random123 1.14, tests/kat_vectors, "philox4x32 10": counter, key, answer.
 KNOWN = [
-    ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
-    ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff", "408f276d 41c83b0e a20bc7c6 6d5451fd"),
-    ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
+    (
+        "00000000 00000000 00000000 00000000",
+        "00000000 00000000",
+        "6627e8d5 e169c58d bc57ac4c 9b00dbd8",
+    ),
+    (
+        "ffffffff ffffffff ffffffff ffffffff",
+        "ffffffff ffffffff",
+        "408f276d 41c83b0e a20bc7c6 6d5451fd",
+    ),
+    (
+        "243f6a88 85a308d3 13198a2e 03707344",
+        "a4093822 299f31d0",
+        "d16cfe09 94fdcceb 5001e420 24126ea1",
+    ),
 ]
 
 GOLDEN_ORDER = [1, 5, 2, 6, 3, 4, 0]
@@ -41,7 +53,9 @@ def test_all_known_answers_at_once_when_counters_are_arrays() -> None:
     columns = np.array([_words(counter) for counter, _, _ in KNOWN], dtype=np.uint64).T
     out = philox4x32((columns[0], columns[1], columns[2], columns[3]), (0, 0))
     alone = [philox4x32(_counter(_words(counter)), (0, 0)) for counter, _, _ in KNOWN]
-    np.testing.assert_array_equal(np.stack(out), np.concatenate([np.stack(one) for one in alone], axis=1))
+    np.testing.assert_array_equal(
+        np.stack(out), np.concatenate([np.stack(one) for one in alone], axis=1)
+    )
 
 
 @given(

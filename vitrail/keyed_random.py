@@ -88,8 +88,7 @@ def uniforms(
     epochs = np.broadcast_to(np.asarray(epoch, dtype=np.uint64), (len(index),))[:, None]
     counter = (blocks | high << np.uint64(16), index & _LOW, index >> _HALF, epochs)
     words = np.stack(philox4x32(counter, _key(seed, purpose)), axis=-1)  # (B, num / 4, 4)
-    numbers: NDArray[np.float64] = words.reshape(len(index), -1)[:, :num] * 2.0**-32
-    return numbers
+    return words.reshape(len(index), -1)[:, :num].astype(np.float64) * 2.0**-32
 
 
 @lru_cache(maxsize=2)

@@ -1,4 +1,6 @@
-"""The data order: a permutation every epoch, O(1) seek, independent of batch size, ranks and resumes."""
+"""The data order: a permutation every epoch, O(1) seek, independent of batch size, ranks and
+resumes.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def test_batch_size_does_not_change_the_stream(n: int, seed: int, pair: tuple[in
 
 @given(n=st.integers(1, 67), seed=SEEDS, batch_size=st.integers(1, 31), world=st.integers(1, 9))
 @settings(max_examples=60, deadline=None)
-def test_ranks_share_a_batch_out_without_loss(n: int, seed: int, batch_size: int, world: int) -> None:
+def test_ranks_share_a_batch_out_without_loss(
+    n: int, seed: int, batch_size: int, world: int
+) -> None:
     whole = batch_indices(seed, 3, batch_size, n)[0]
     parts = [whole[rank_slice(batch_size, rank, world)] for rank in range(world)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)

@@ -49,7 +49,7 @@ def augment_picture(
     interpolation: str = "bicubic",
     keep_aspect: bool = False,
 ) -> Image.Image:
-    """A training view of `pixels` uint8 (H, W, C), C 1 or 3, drawn with the uniforms `u` (NUM_SLOTS,).
+    """A training view of `pixels` uint8 (H, W, C), C 1 or 3, drawn with uniforms `u` (NUM_SLOTS,).
 
     `size` (height, width) of the result; `keep_aspect`: resize by the short side (crops that move a
     window).
@@ -169,7 +169,7 @@ def _place(
 
 
 def _erase(image: Image.Image, u: Uniforms, config: AugmentConfig) -> Image.Image:
-    """`image` with noise in its drawn box; noise runs over the whole picture, in order (h, w, C)."""
+    """`image` with noise in its drawn box; noise runs over the whole picture in order (h, w, C)."""
     height, width, channels = image.height, image.width, len(image.getbands())
     top, left, rows, cols = erase_boxes(u, (height, width), config)[0].tolist()
     if rows == 0:

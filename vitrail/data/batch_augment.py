@@ -66,8 +66,8 @@ def to_channels(images: Tensor, channels: int) -> Tensor:
 def apply_plan(images: Tensor, plan: Plan) -> Tensor:
     """`images` uint8 (B, C, h, w) after each picture's operations; the input is not changed.
 
-    For each place in the plan the pictures are sorted by operation, so that every operation works on
-    one run of memory; at the end they return to their places.
+    For each place in the plan the pictures are sorted by operation, so that every operation works
+    on one run of memory; at the end they return to their places.
     """
     maps, moved = affine_maps(plan, (images.shape[2], images.shape[3]))
     standing = np.arange(len(images))  # the picture in each row of `images`
@@ -88,7 +88,7 @@ def apply_plan(images: Tensor, plan: Plan) -> Tensor:
 def _sorted(
     images: Tensor, standing: NDArray[np.int64], keys: NDArray[np.generic]
 ) -> tuple[Tensor, NDArray[np.int64]]:
-    """Copies of `images` and `standing`, rows ordered by the key of the picture that stands there."""
+    """Copies of `images` and `standing`, rows ordered by the key of the picture standing there."""
     order = np.argsort(keys[standing], kind="stable")
     rows = torch.from_numpy(order).to(images.device)
     return images.index_select(0, rows), standing[order]

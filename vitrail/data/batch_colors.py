@@ -19,8 +19,8 @@ _ROUNDING = 1 / 512  # a product that is an integer must not fall below it in fl
 
 def gray(images: Tensor) -> Tensor:
     """Luma (G, 1, h, w) float32 of RGB: ITU-R 601-2 in 16-bit fixed point; all steps are exact."""
-    red, green, blue = images.to(torch.float32).split(1, dim=1)
-    luma = (red * 19595).add_(green, alpha=38470).add_(blue, alpha=7471)
+    red, green, blue = images.to(torch.float32).chunk(3, dim=1)
+    luma: Tensor = (red * 19595).add_(green, alpha=38470).add_(blue, alpha=7471)
     return luma.add_(0x8000).mul_(2.0**-16).floor_()
 
 

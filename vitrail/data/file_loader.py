@@ -53,7 +53,7 @@ class Fault:
 
 
 class FileLoader:
-    """Batches of a source of files; the arguments are those of `vitrail.data.loader.make_loader`."""
+    """Batches of a source of files; arguments as for `vitrail.data.loader.make_loader`."""
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ def _batch(
     max_pixels: int,
     view: Callable[[int, Pixels, Pixels], None],
 ) -> Batch | Fault:
-    """The batch of `indices`; `view(place, pixels, out)` writes a decoded picture to `out` (C, h, w)."""
+    """The batch of `indices`; `view(place, pixels, out)` writes a picture to `out` (C, h, w)."""
     shape = (len(indices), preprocess.channels, preprocess.height, preprocess.width)
     images = torch.empty(shape, dtype=torch.uint8)
     if get_worker_info() is not None:

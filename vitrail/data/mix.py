@@ -25,7 +25,8 @@ NUM_NUMBERS = 4  # switch, a, centre (y, x) of the box
 
 def mix_numbers(seed: int, step: int) -> NDArray[np.float64]:
     """The uniforms (NUM_NUMBERS,) of one step."""
-    return uniforms(seed, "mix", 0, np.array([step], dtype=np.int64), NUM_NUMBERS)[0]
+    table = uniforms(seed, "mix", 0, np.array([step], dtype=np.int64), NUM_NUMBERS)
+    return table.ravel()
 
 
 def mix(
@@ -45,7 +46,7 @@ def mix(
 
 
 def _paste(images: Tensor, share: float, centre: tuple[float, float]) -> tuple[Tensor, float]:
-    """`images` with a box of the rolled batch, and the share of the area that is still their own."""
+    """`images` with a box of the rolled batch, and the share of the area that is their own."""
     height, width = images.shape[2:]
     side = math.sqrt(1 - share)
     rows, cols = (

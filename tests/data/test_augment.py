@@ -1,0 +1,299 @@
+"""Crops, policies and the Pillow path: closed forms, laws and Pillow itself as the reference."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from vitrail.config import AugmentConfig
+from vitrail.data import slots
+from vitrail.data.augment import apply_plan, augment_picture, noise, picture, write_planes
+from vitrail.data.crops import (
+    ERASE_SCALE,
+    erase_boxes,
+    inception_boxes,
+    mirrored,
+    window_frame,
+    window_offsets,
+)
+from vitrail.data.policies import (
+    GEOMETRIC,
+    NUM_STANDARD,
+    OP_ID,
+    OPS,
+    RANDAUGMENT,
+    TRIVIALAUGMENT,
+    Plan,
+    affine_maps,
+    argument,
+    draw_plan,
+)
+
+PLAIN = AugmentConfig(crop="none", flip=0)
+
+
+NOISE = [155, 216, 228, 8]
+
+
+def drawn(num: int, seed: int = 0) -> slots.Uniforms:
+    indices = np.arange(num, dtype=np.int64)
+    return slots.draw(seed, np.zeros_like(indices), indices, np.zeros_like(indices))
+
+
+def photo(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    return generator.integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def test_slots_do_not_overlap() -> None:
+    starts = {
+        "FLIP": 1, "CROP_TOP": 1, "CROP_LEFT": 1, "OP": slots.MAX_OPS, "LEVEL": slots.MAX_OPS,
+        "SIGN": slots.MAX_OPS, "JITTER_ORDER": 1, "JITTER": 3, "ERASE": 1, "ERASE_TOP": 1,
+        "ERASE_LEFT": 1, "ERASE_NOISE": 1, "CROP_AREA": slots.NUM_TRIES,
+        "CROP_RATIO": slots.NUM_TRIES, "ERASE_AREA": slots.NUM_TRIES,
+        "ERASE_RATIO": slots.NUM_TRIES,
+    }  # fmt: skip
+    used = [getattr(slots, name) + k for name, num in starts.items() for k in range(num)]
+    assert sorted(used) == list(range(slots.NUM_SLOTS))
+
+
+@given(height=st.integers(1, 331), width=st.integers(1, 331), seed=st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_inception_boxes_lie_in_the_picture(height: int, width: int, seed: int) -> None:
+    boxes = inception_boxes(drawn(31, seed), (height, width), AugmentConfig())
+    assert (boxes[:, :2] >= 0).all()
+    assert (boxes[:, 2:] >= 1).all()
+    assert (boxes[:, 0] + boxes[:, 2] <= height).all()
+    assert (boxes[:, 1] + boxes[:, 3] <= width).all()
+
+
+def test_inception_boxes_have_the_drawn_area_and_ratio() -> None:
+    height, width = 503, 401
+    boxes = inception_boxes(drawn(4001), (height, width), AugmentConfig(crop_scale=(0.1, 0.6)))
+    share = boxes[:, 2] * boxes[:, 3] / (height * width)
+    ratio = boxes[:, 3] / boxes[:, 2]
+    assert 0.09 < share.min() < 0.12
+    assert 0.55 < share.max() < 0.61
+    assert abs(share.mean() - 0.35) < 0.02
+    assert 0.74 < ratio.min() < 0.77
+    assert 1.30 < ratio.max() < 1.35
+    assert abs(np.log(ratio).mean()) < 0.02  # log-uniform about 1
+
+
+def test_inception_falls_back_to_the_centre_where_no_box_fits() -> None:
+    config = AugmentConfig(crop_scale=(1.0, 1.0))
+    boxes = inception_boxes(drawn(5), (100, 1000), config)
+    assert boxes.tolist() == [[0, 433, 100, 133]] * 5  # width round(100 * 4 / 3)
+    assert inception_boxes(drawn(1), (1000, 100), config).tolist() == [[433, 0, 133, 100]]
+
+
+@given(offset=st.integers(-40, 40), n=st.integers(1, 13))
+@settings(deadline=None)
+def test_mirrored_places_are_those_of_numpy_reflect(offset: int, n: int) -> None:
+    padded = np.pad(np.arange(n), (60, 60), mode="reflect")
+    expected = padded[60 + offset : 60 + offset + 7]
+    assert mirrored(np.array([offset]), 7, n)[0].tolist() == expected.tolist()
+
+
+def test_pad_crop_is_a_window_of_the_reflected_picture() -> None:
+    pixels = photo(13, 17)
+    u = drawn(1)[0]
+    out = np.asarray(augment_picture(pixels, u, AugmentConfig(crop="pad_crop", flip=0), (13, 17)))
+    top, left = window_offsets(u[None], (13, 17), (13, 17), 4)[0] + 4
+    padded = np.pad(pixels, ((4, 4), (4, 4), (0, 0)), mode="reflect")
+    np.testing.assert_array_equal(out, padded[top : top + 13, left : left + 17])
+
+
+def test_window_offsets_reach_both_ends() -> None:
+    offsets = window_offsets(drawn(997), (13, 17), (13, 17), 4)
+    assert offsets.min() == -4
+    assert offsets.max() == 4
+    assert len(np.unique(offsets[:, 0])) == 9
+
+
+@pytest.mark.parametrize(
+    ("crop", "keep_aspect", "resized", "pad"),
+    [
+        ("resize_crop", False, (448, 448), 0),
+        ("resize_crop", True, (448, 597), 0),
+        ("pad_crop", False, (384, 384), 4),
+        ("pad_crop", True, (384, 512), 4),
+    ],
+)
+def test_window_frames(crop: str, keep_aspect: bool, resized: tuple[int, int], pad: int) -> None:
+    config = AugmentConfig.model_validate({"crop": crop})
+    frame = window_frame((300, 400), (384, 384), config, keep_aspect=keep_aspect)
+    assert frame == (resized, pad)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_inception_crop_is_pillows_resize_with_a_box(interpolation: str) -> None:
+    config = AugmentConfig(flip=0.5)
+    for seed in range(23):
+        pixels, u = photo(101, 149, seed=seed), drawn(1, seed)[0]
+        top, left, rows, cols = inception_boxes(u[None], (101, 149), config)[0].tolist()
+        box = (left, top, left + cols, top + rows)
+        method = Image.Resampling[interpolation.upper()]
+        expected = Image.fromarray(pixels).resize((47, 59), method, box=box)
+        if u[slots.FLIP] < 0.5:
+            expected = expected.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        out = augment_picture(pixels, u, config, (59, 47), interpolation=interpolation)
+        np.testing.assert_array_equal(np.asarray(out), np.asarray(expected))
+
+
+def test_write_planes_is_a_transposed_copy() -> None:
+    for channels in (1, 3):
+        pixels = photo(11, 7, channels)
+        out = np.empty((channels, 11, 7), np.uint8)
+        write_planes(picture(pixels), out)
+        np.testing.assert_array_equal(out, pixels.transpose(2, 0, 1))
+
+
+def test_randaugment_draws_all_operations_equally() -> None:
+    plan = draw_plan(drawn(7001), AugmentConfig(policy="randaugment", num_ops=2))
+    counts = np.bincount(plan.ops.ravel(), minlength=len(OPS))
+    expected = 2 * 7001 / NUM_STANDARD
+    assert np.abs(counts[:NUM_STANDARD] - expected).max() < 5 * expected**0.5
+    assert counts[NUM_STANDARD:].sum() == 0
+
+
+def test_magnitude_zero_changes_only_autocontrast_and_equalize() -> None:
+    config = AugmentConfig(crop="none", flip=0, policy="randaugment", num_ops=1, magnitude=0)
+    pixels, num_changed = photo(31, 37) // 2 + 40, 0
+    u = drawn(101)
+    plan = draw_plan(u, config)
+    for row, op in zip(u, plan.ops[:, 0], strict=True):
+        same = np.array_equal(np.asarray(augment_picture(pixels, row, config, (31, 37))), pixels)
+        assert same != (OPS[op] in ("autocontrast", "equalize"))
+        num_changed += not same
+    assert num_changed > 3
+
+
+def test_the_strongest_magnitudes_are_those_of_the_table() -> None:
+    strong, no = np.array([30.0]), np.array([False])
+    yes = np.array([True])
+    values = {op: float(argument(op, RANDAUGMENT, strong, no)[0]) for op in RANDAUGMENT}
+    assert values["rotate"] == 30
+    assert values["color"] == pytest.approx(1.9)
+    assert values["posterize"] == 4
+    assert values["solarize"] == 0
+    assert argument("brightness", RANDAUGMENT, strong, yes)[0] == pytest.approx(0.1)
+    assert argument("solarize", RANDAUGMENT, strong, yes)[0] == 0  # has no sign
+    assert argument("rotate", TRIVIALAUGMENT, strong, yes)[0] == -135
+
+
+@given(magnitude=st.floats(0, 30))
+@settings(deadline=None)
+def test_posterize_keeps_one_to_eight_whole_bits(magnitude: float) -> None:
+    for table in (RANDAUGMENT, TRIVIALAUGMENT):
+        bits = argument("posterize", table, np.array([magnitude]), np.array([False]))[0]
+        assert bits == int(bits)
+        assert 1 <= bits <= 8
+
+
+def test_trivialaugment_draws_one_operation_and_its_magnitude() -> None:
+    plan = draw_plan(drawn(5003), AugmentConfig(policy="trivialaugment"))
+    assert plan.ops.shape == (5003, 1)
+    degrees = plan.values[plan.ops == OP_ID["rotate"]]
+    assert set(np.unique(np.abs(degrees) / 4.5).round(6)) <= set(range(31))
+    assert degrees.min() < -100 < 100 < degrees.max()
+
+
+def test_three_augment_draws_gray_solarize_blur_equally() -> None:
+    plan = draw_plan(drawn(3001), AugmentConfig(policy="three_augment", color_jitter=0.3))
+    assert plan.ops.shape == (3001, 4)
+    for op in ("grayscale", "solarize", "blur"):
+        assert abs((plan.ops[:, 0] == OP_ID[op]).mean() - 1 / 3) < 5 * (2 / 9 / 3001) ** 0.5
+    radius = plan.values[:, 0][plan.ops[:, 0] == OP_ID["blur"]]
+    assert 0.1 <= radius.min() < 0.15
+    assert 1.9 < radius.max() <= 2.0
+    assert (plan.values[:, 0][plan.ops[:, 0] == OP_ID["solarize"]] == 128).all()
+
+
+def test_color_jitter_uses_each_operation_once_in_every_order() -> None:
+    plan = draw_plan(drawn(601), AugmentConfig(color_jitter=0.3))
+    names = np.sort(plan.ops, axis=1)
+    expected = sorted(OP_ID[op] for op in ("brightness", "contrast", "color"))
+    assert (names == expected).all()
+    assert len({tuple(row) for row in plan.ops.tolist()}) == 6
+    assert 0.7 <= plan.values.min() < 0.71
+    assert 1.29 < plan.values.max() <= 1.3
+
+
+def plan_of(*ops: tuple[str, float]) -> Plan:
+    return Plan(np.array([[OP_ID[op] for op, _ in ops]]), np.array([[value for _, value in ops]]))
+
+
+def test_affine_maps_in_closed_form() -> None:
+    maps, moved = affine_maps(plan_of(("translate_x", 0.25)), (8, 12))
+    assert moved.all()
+    np.testing.assert_allclose(maps[0], [[1, 0, 3], [0, 1, 0]])
+    maps, _ = affine_maps(plan_of(("shear_y", 0.2), ("translate_y", -0.5)), (8, 12))
+    np.testing.assert_allclose(
+        maps[0], np.array([[1, 0, 0], [0.2, 1, -4]])
+    )  # the shift is applied last
+    maps, _ = affine_maps(plan_of(("rotate", 90.0)), (8, 8))
+    np.testing.assert_allclose(maps[0] @ np.array([1.0, 2.0, 1.0]), [6, 1], atol=1e-12)
+    assert not affine_maps(plan_of(("rotate", 0.0), ("color", 1.5)), (8, 8))[1].any()
+
+
+@pytest.mark.parametrize("degrees", [-30.0, 11.0])
+def test_rotation_is_pillows(degrees: float) -> None:
+    image = Image.fromarray(photo(31, 37)).resize((37, 31), Image.Resampling.BILINEAR)
+    maps, _ = affine_maps(plan_of(("rotate", degrees)), (31, 37))
+    ours = image.transform(
+        image.size, Image.Transform.AFFINE, maps[0].ravel().tolist(), Image.Resampling.BILINEAR
+    )
+    theirs = image.rotate(degrees, Image.Resampling.BILINEAR)
+    difference = np.abs(np.asarray(ours).astype(int) - np.asarray(theirs))
+    assert (difference > 1).mean() < 0.01  # Pillow rounds its matrix to 15 digits
+
+
+def test_composed_shifts_equal_shifts_one_after_the_other() -> None:
+    """Two whole-pixel shifts lose nothing when composed; one after the other they lose edges."""
+    maps, _ = affine_maps(plan_of(("translate_x", 3 / 12), ("translate_x", -3 / 12)), (8, 12))
+    np.testing.assert_allclose(maps[0], np.eye(3)[:2])
+
+
+def test_gray_pictures_pass_every_operation() -> None:
+    pixels = photo(11, 13, 1)
+    for op in OPS:
+        value = {"posterize": 5.0, "solarize": 100.0, "rotate": 20.0}.get(op, 0.5)
+        out = np.asarray(apply_plan(picture(pixels), plan_of((op, value))))
+        assert out.shape == (11, 13)
+        if op in ("color", "grayscale", "identity"):
+            np.testing.assert_array_equal(out, pixels[:, :, 0])
+        elif op in GEOMETRIC:
+            assert (out != pixels[:, :, 0]).any()
+
+
+def test_erasing_changes_exactly_its_box() -> None:
+    config = AugmentConfig(crop="none", flip=0, erasing=1.0)
+    pixels = np.zeros((53, 61, 3), np.uint8)
+    for row in drawn(29):
+        top, left, rows, cols = erase_boxes(row[None], (53, 61), config)[0].tolist()
+        assert rows * cols > 0
+        out = np.asarray(augment_picture(pixels, row, config, (53, 61))).astype(int)
+        inside = out[top : top + rows, left : left + cols]
+        assert (inside > 0).mean() > 0.9
+        assert out.sum() == inside.sum()
+
+
+def test_erasing_happens_as_often_and_as_large_as_asked() -> None:
+    boxes = erase_boxes(drawn(4001), (101, 103), AugmentConfig(erasing=0.25))
+    area = boxes[:, 2] * boxes[:, 3] / (101 * 103)
+    assert abs((area > 0).mean() - 0.25) < 5 * (0.1875 / 4001) ** 0.5
+    low, high = ERASE_SCALE
+    assert area[area > 0].min() > low * 0.9
+    assert area.max() < high * 1.05
+
+
+def test_noise_is_uniform_and_as_released() -> None:
+    counts = np.bincount(noise(), minlength=256)
+    assert np.abs(counts - 4096).max() < 5.5 * math.sqrt(4096)
+    assert noise()[:4].tolist() == NOISE
