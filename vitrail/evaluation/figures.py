@@ -80,13 +80,13 @@ def plot(
         parts.append(
             f'<line class="axis dash" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at}" y2="{at}"/>'
         )
+        y_text = at + (13 if below else -5)
         parts.append(
-            f'<text class="end" x="{WIDTH - RIGHT}" y="{at + (13 if below else -5)}">'
-            f"{text(level[0])}</text>"
+            f'<text class="end halo" x="{WIDTH - RIGHT}" y="{y_text:.1f}">{text(level[0])}</text>'
         )
     for line in lines:
         path = " ".join(f"{x(a)},{y(min(max(b, low), high))}" for a, b in line.points)
-        dash = " dash thin" if line.colour == 1 and len(lines) > 1 else ""
+        dash = " faint" if line.colour == 1 and len(lines) > 1 else ""
         parts.append(f'<polyline class="line s{line.colour}{dash}" points="{path}"/>')
         if len(line.points) == 1:
             (a, b), *_ = line.points
@@ -133,7 +133,7 @@ def figure(
     """A drawing (SVG) with a caption and a legend of (colour, name); `below` is HTML."""
     legend = "".join(
         f'<span class="key"><span class="swatch"><svg viewBox="0 0 14 8" aria-hidden="true">'
-        f'<line class="line s{colour}{" dash thin" if colour == 1 and len(keys) > 1 else ""}" '
+        f'<line class="line s{colour}{" faint" if colour == 1 and len(keys) > 1 else ""}" '
         f'x1="0" x2="14" y1="4" y2="4"/></svg></span>{text(title)}</span>'
         for colour, title in keys
     )
@@ -161,16 +161,20 @@ def verdict_strip(
         row = 0 if value - rows[0] > 0.42 or rows[0] < 0 else 1
         rows[row] = value
         parts.append(f'<circle class="hollow s2" cx="{value:.2%}" cy="38" r="5"/>')
-        parts.append(_label(value, 62 + 16 * row, f"{title} {value:.1%}".replace("%", " %"), ""))
-    height = 74 + 16 * (rows[1] >= 0)
+        parts.append(
+            _label(
+                value, 63 + 17 * row, f"{title.split(' (')[0]} {value:.1%}".replace("%", " %"), ""
+            )
+        )
+    kind = "strip high" if rows[1] >= 0 else "strip"
     return (
-        f'<svg class="strip" height="{height}" role="img" aria-label="Top-1 {share:.4f}, interval '
+        f'<svg class="{kind}" role="img" aria-label="Top-1 {share:.4f}, interval '
         f'{low:.4f} to {high:.4f}">{"".join(parts)}</svg>'
     )
 
 
 def _label(share: float, y: float, content: str, kind: str) -> str:
-    anchor = "end" if share > 0.8 else "mid" if share > 0.2 else ""
+    anchor = "end" if share > 0.6 else "mid" if share > 0.4 else ""
     return (
         f'<text class="{f"{kind} {anchor}".strip()}" x="{share:.2%}" y="{y}">{text(content)}</text>'
     )

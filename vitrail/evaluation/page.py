@@ -57,20 +57,24 @@ def number(value: float | None, digits: int = 3, *, more: str = "") -> Cell:
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[Cell | str]], *, sortable: bool = False
 ) -> str:
-    """A table; cells that are plain strings are HTML already. Wide tables scroll by themselves."""
+    """A table; cells that are plain strings are HTML already. Wide tables scroll by themselves.
+
+    Without names of columns there is no head.
+    """
     body = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
     right = [bool(body) and body[0][i].is_number for i in range(len(columns))]
     kinds = [' class="n"' if is_number else "" for is_number in right]
-    head = "".join(
+    heads = [
         f'<th{kind} scope="col">{text(column)}</th>'
         for column, kind in zip(columns, kinds, strict=True)
-    )
+    ]
+    head = f"<thead><tr>{''.join(heads)}</tr></thead>" if any(columns) else ""
     lines = ["<tr>" + "".join(map(_cell, row)) + "</tr>" for row in body]
     kind = ' class="sortable"' if sortable else ""
     tall = " tall" if len(body) > 24 else ""
     return (
-        f'<div class="panel"><div class="scroll{tall}" tabindex="0"><table{kind}><thead><tr>{head}'
-        f"</tr></thead><tbody>{''.join(lines)}</tbody></table></div></div>"
+        f'<div class="panel"><div class="scroll{tall}" tabindex="0"><table{kind}>{head}'
+        f"<tbody>{''.join(lines)}</tbody></table></div></div>"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
 from vitrail import __version__
@@ -16,7 +15,7 @@ from vitrail.evaluation.verdict import duration, percent
 MAX_POINTS = 300  # of a curve; beyond, neighbours are averaged
 MAX_ROWS = 400  # of a table of numbers
 MAX_CLASS_ROWS = 1000
-MISTAKES, DOUBTFUL = 20, 10
+MISTAKES, DOUBTFUL = 18, 12
 FIGURES = {
     "top1": "top-1",
     "top5": "top-5",
@@ -64,9 +63,9 @@ def head(record: RunRecord, split: SplitRecord | None) -> str:
     )
     return (
         f'{title}<p class="verdict">{percent(top1)} <small>of {text(split.name)} pictures right'
-        f'</small></p><p class="say">{text(say)}</p>'
+        f'</small></p><p class="say">{text(say).replace(" %", "&nbsp;%")}</p>'
         + verdict_strip(top1, (low, high), list(record.baselines.items()))
-        + (f"<h3>To mind</h3><ul>{notes}</ul>" if notes else "")
+        + (f'<h3>Worth knowing</h3><ul class="notes">{notes}</ul>' if notes else "")
     )
 
 
@@ -85,7 +84,7 @@ def run_section(record: RunRecord, split: SplitRecord | None) -> str:
         ("Time", text(duration(run.get("seconds"))), f"status: {run.get('status', 'unknown')}"),
         (
             "Best evaluation",
-            f"epoch {best['epoch']:g}" if "epoch" in best else "",
+            f"epoch {best['epoch']:.4g}" if "epoch" in best else "",
             ", ".join(reached),
         ),
         ("Hardware", text(run.get("device", "")), f"{chip}; {run.get('threads', '?')} threads"),
@@ -126,7 +125,7 @@ def curves_section(record: RunRecord) -> str:
     ):
         lines = [Line(key, thin(record.curve(key)), 1 + i) for i, key in enumerate(keys)]
         lines = [line for line in lines if line.points]
-        mark = (base[0], base[1]) if base and lines else None
+        mark = (base[0].split(" (")[0], base[1]) if base and lines else None
         drawing = plot(lines, title=caption, x_name="epoch", level=mark)
         if drawing:
             keyed = [(line.colour, line.name) for line in lines]
@@ -135,7 +134,7 @@ def curves_section(record: RunRecord) -> str:
     lead = ""
     if points := record.curve("val/top1"):
         best = max(points, key=lambda point: point[1])
-        lead = text(f"Best val/top1 {best[1]:.4f} at epoch {best[0]:g}.")
+        lead = text(f"Best val/top1 {best[1]:.4f} at epoch {best[0]:.4g}.")
     return section(
         "curves", "Curves", f'<div class="grid">{"".join(drawn)}</div>', numbers, lead=lead
     )
@@ -224,7 +223,8 @@ def confusion_section(record: RunRecord, split: SplitRecord) -> str:
     left = figure(caption, matrix)
     right = f"<div><h3>Most frequent errors</h3>{errors}</div>"
     lead = text("Blue is right, orange is wrong; the darker, the larger the share of the row.")
-    return section("confusion", "Confusion", f'<div class="two">{left}{right}</div>', lead=lead)
+    beside = ' class="two"' if len(chosen) <= 12 else ""
+    return section("confusion", "Confusion", f"<div{beside}>{left}{right}</div>", lead=lead)
 
 
 def calibration_section(split: SplitRecord) -> str:
@@ -243,6 +243,9 @@ def calibration_section(split: SplitRecord) -> str:
     by_bin = diagrams.reliability_diagram(bins)
     drawings = figure("Accuracy by confidence", by_bin, [(2, "mean confidence")])
     drawings += figure("Pictures by confidence", diagrams.confidence_histogram(bins))
+    kept = [Line("accuracy", verdict.accuracy_by_coverage(split.rows))]
+    title = "Accuracy when the least sure are left out"
+    drawings += figure(title, plot(kept, title=title, x_name="share of pictures kept"))
     numbers = details(
         "The same as numbers", table(["confidence", "pictures", "mean", "accuracy"], rows)
     )
@@ -278,15 +281,10 @@ def gallery(rows: Sequence[Row], split: str, pictures: Pictures) -> str:
 
 
 def _card(row: Row, split: str, pictures: Pictures) -> str:
-    if row.is_right:
-        said = (
-            f'<span class="right">{name(row.predicted)}</span> <b>{row.p_predicted:.2f}</b>, right'
-        )
-    else:
-        said = (
-            f'<span class="wrong">{name(row.predicted)}</span> <b>{row.p_predicted:.2f}</b><br>'
-            f"is {name(row.label)} {row.p_label:.2f}"
-        )
+    kind = "right" if row.is_right else "wrong"
+    said = f'<i>called</i> <b class="{kind}">{name(row.predicted)}</b> {row.p_predicted:.2f}'
+    if not row.is_right:
+        said += f"<br><i>is</i> <b>{name(row.label)}</b> {row.p_label:.2f}"
     frame = picture_frame(
         pictures.find(split, row.source), f"{row.label}, taken for {row.predicted}"
     )
@@ -338,10 +336,8 @@ def environment_section(record: RunRecord) -> str:
         ("data fingerprint", run.get("data_fingerprint", "")),
         ("bad files", run.get("bad_files", 0)),
     ]
-    cells = [
-        [text(key), text(json.dumps(value) if isinstance(value, list | dict) else value)]
-        for key, value in rows
-    ]
+    said = [(key, ", ".join(map(str, v)) if isinstance(v, list) else v) for key, v in rows]
+    cells = [[text(key), text(value)] for key, value in said if value not in ("", None)]
     settings = details("Every setting (config.toml)", f"<pre>{text_lines(record.config)}</pre>")
     return section(
         "environment", "Environment", table(["", ""], cells), settings if record.config else ""

@@ -131,7 +131,7 @@ def read_split(folder: Path) -> SplitRecord:
 
 def _read_table(path: Path) -> Iterator[dict[str, str]]:
     if path.is_file():
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        with open(path, encoding="utf-8", errors="replace", newline="") as stream:
             yield from csv.DictReader(stream)
 
 

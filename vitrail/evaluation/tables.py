@@ -43,7 +43,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             temporary = folder / f".tmp-{name}-{os.getpid()}"
-            temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
             os.replace(temporary, folder / name)
     except OSError as error:
         raise EnvironmentFault(

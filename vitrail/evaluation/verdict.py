@@ -42,13 +42,13 @@ def beside_baselines(record: RunRecord, split: SplitRecord) -> str:
     title, best = next(iter(found.items()))
     low, high = split.interval
     if best < low:
-        return f"Better than the best baseline ({title}, {percent(best)})."
+        return f"Better than the best baseline: {title}, {percent(best)}."
     if best <= high:
         return (
-            f"Not clearly different from the best baseline ({title}, {percent(best)}): "
-            "it lies inside the interval."
+            f"Not clearly different from the best baseline: {title}, {percent(best)}, "
+            "lies inside the interval."
         )
-    return f"Worse than the best baseline ({title}, {percent(best)})."
+    return f"Worse than the best baseline: {title}, {percent(best)}."
 
 
 def remarks(record: RunRecord, split: SplitRecord) -> list[str]:
@@ -64,7 +64,7 @@ def remarks(record: RunRecord, split: SplitRecord) -> list[str]:
         lowest = min(range(len(last)), key=lambda i: last[i][1])
         if lowest < len(last) // 2 and last[-1][1] > 1.15 * last[lowest][1]:
             found.append(
-                f"Validation loss rose from {last[lowest][1]:.3f} (epoch {last[lowest][0]:g}) to "
+                f"Validation loss rose from {last[lowest][1]:.3f} (epoch {last[lowest][0]:.4g}) to "
                 f"{last[-1][1]:.3f}: it overfits; more augmentation or fewer epochs may help."
             )
     if (
@@ -123,3 +123,19 @@ def worst_mistakes(rows: Sequence[Row], count: int) -> list[Row]:
 def most_doubtful(rows: Sequence[Row], count: int) -> list[Row]:
     """The predictions of least confidence, right or wrong."""
     return sorted(rows, key=lambda row: row.p_predicted)[:count]
+
+
+def accuracy_by_coverage(rows: Sequence[Row], count: int = 100) -> list[tuple[float, float]]:
+    """(share of pictures kept, accuracy on them), the most confident pictures first.
+
+    Pictures of equal confidence are kept or left out together. (El-Yaniv and Wiener, JMLR 2010.)
+    """
+    ordered = sorted(rows, key=lambda row: -row.p_predicted)
+    points, right = [], 0
+    for i, row in enumerate(ordered):
+        right += row.is_right
+        is_last_of_equals = i + 1 == len(ordered) or ordered[i + 1].p_predicted < row.p_predicted
+        if is_last_of_equals:
+            points.append(((i + 1) / len(ordered), right / (i + 1)))
+    kept = [point for point in points if point[0] >= 0.02] or points
+    return kept[:: max(1, len(kept) // count)] + kept[-1:]

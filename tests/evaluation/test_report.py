@@ -1,0 +1,362 @@
+"""The report: one file that is safe to open and to send, with the figures it was made from."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.evaluation.checked_page import Checked
+from tests.evaluation.made_run import HOSTILE, made_run
+from vitrail.errors import EnvironmentFault, ModelError
+from vitrail.evaluation import diagrams, verdict
+from vitrail.evaluation.figures import Line, plot, ticks
+from vitrail.evaluation.page import shown, text
+from vitrail.evaluation.report import write_report
+from vitrail.evaluation.run_pictures import NoPictures, Pixels, Sample, Thumbnail
+from vitrail.evaluation.run_record import Row, read_run
+from vitrail.evaluation.verdict import duration, percent
+
+CLASSES = ["cat", "dog", "fox", "owl"]
+
+
+class FakePictures:
+    """Noise for every picture but one."""
+
+    why_not = ""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    def find(self, split: str, source: str) -> Pixels | None:
+        self.asked.append((split, source))
+        if len(self.asked) == 3:
+            return None
+        return np.random.default_rng(len(self.asked)).integers(
+            0, 256, (211, 307, 3), dtype=np.uint8
+        )
+
+    def samples(self) -> list[Sample]:
+        small = np.zeros((8, 7, 1), np.uint8)
+        return [Sample(HOSTILE[0], small, [small, small, small])]
+
+
+def made_report(folder: Path, classes: list[str], **how: Any) -> tuple[str, str]:
+    write_report(made_run(folder, classes, **how), FakePictures())
+    return (folder / "report.html").read_text(encoding="utf-8"), (folder / "report.md").read_text(
+        encoding="utf-8"
+    )
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    folder = tmp_path_factory.mktemp("report") / "photos-1"
+    return folder, *made_report(folder, CLASSES)
+
+
+def test_it_is_one_file_that_asks_for_nothing(report: tuple[Path, str, str]) -> None:
+    _, page, _ = report
+    checked = Checked(page)
+    assert len(page.encode()) < 5_000_000
+    for tag, attributes in checked.tags:
+        assert tag not in ("link", "iframe", "object", "embed", "form", "base", "use", "image")
+        for key, value in attributes.items():
+            assert not key.startswith("on"), (tag, key)
+            assert key not in ("style", "srcset", "action", "formaction", "xlink:href")
+            if key in ("src", "href"):
+                assert value is not None
+                assert value.startswith("data:image/") if key == "src" else value.startswith("#")
+    assert "://" not in re.sub(r'src="data:[^"]*"', "", page)
+    assert "@import" not in page
+    assert "url(" not in page
+
+
+def test_the_policy_allows_exactly_what_is_there(report: tuple[Path, str, str]) -> None:
+    _, page, _ = report
+    policy = next(a["content"] for t, a in Checked(page).tags if a.get("http-equiv"))
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe" not in policy
+    for tag, name in (("style", "style-src"), ("script", "script-src")):
+        contents = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        assert len(contents) == 1
+        digest = base64.b64encode(hashlib.sha256(contents[0].encode()).digest()).decode()
+        assert f"{name} 'sha256-{digest}'" in policy
+
+
+def test_every_section_is_there_and_linked(report: tuple[Path, str, str]) -> None:
+    _, page, _ = report
+    keys = re.findall(r'<section id="(\w+)"', page)
+    assert keys == [
+        "run",
+        "curves",
+        "classes",
+        "confusion",
+        "calibration",
+        "mistakes",
+        "samples",
+        "environment",
+    ]
+    assert re.findall(r'<a href="#(\w+)"', page) == keys
+
+
+def test_the_figures_are_those_of_metrics_json(report: tuple[Path, str, str]) -> None:
+    folder, page, markdown = report
+    metrics = json.loads((folder / "eval/test/metrics.json").read_text())
+    words = " ".join(Checked(page).words)
+    assert percent(metrics["top1"]) in words
+    for key in ("top1", "nll", "brier", "ece", "f1_macro", "balanced_accuracy"):
+        assert f"{metrics[key]:.4f}" in words
+        assert f"{metrics[key]:.4f}" in markdown
+    for name, one in metrics["classes"].items():
+        assert f"{one['f1']:.3f}" in words
+        row = [name, str(one["n"]), *(f"{one[key]:.3f}" for key in ("precision", "recall", "f1"))]
+        assert f"| {' | '.join(row)} |" in markdown
+    for value in (
+        "vitrail train 'photos <b>' --epochs 12",
+        "12 min 34 s",
+        "some <i>CPU</i>",
+        "0123456789ab",
+    ):
+        assert value in words
+    assert "nearest neighbour (of 99 training pictures)" in words
+
+
+def test_pictures_are_those_of_the_worst_mistakes(tmp_path: Path) -> None:
+    pictures = FakePictures()
+    folder = made_run(tmp_path / "r", CLASSES)
+    write_report(folder, pictures)
+    record = read_run(folder)
+    rows = record.splits[0].rows
+    wrong = sorted((row for row in rows if row.label != row.predicted), key=lambda row: -row.loss)
+    assert pictures.asked[:18] == [("test", row.source) for row in wrong[:18]]
+    unsure = sorted(rows, key=lambda row: row.p_predicted)
+    assert [source for _, source in pictures.asked[18:]] == [row.source for row in unsure[:12]]
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 29
+    assert page.count("not at hand") == 1
+    assert page.count('class="tiny"') == 4
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    page, markdown = made_report(tmp_path / "<img src=x onerror=alert(2)>", HOSTILE, n=60)
+    checked = Checked(page)
+    known = (
+        "html head meta title style body header h1 h2 h3 p small svg line rect text circle polyline"
+        " nav a main section dl div dt dd table thead tbody tr th td bdi figure figcaption span"
+        " details summary pre ul li i b br img footer script"
+    )
+    assert {tag for tag, _ in checked.tags} <= set(known.split())
+    assert page.count("<script>") == 1
+    assert not re.search("[\u202a-\u202e\x07]", page)
+    words = " ".join(checked.words)
+    for name in HOSTILE:
+        assert shown(name) in words
+    assert "<script>" not in markdown
+    assert "<img" not in markdown
+    assert "\\|b" in markdown
+
+
+def test_names_are_isolated_from_the_direction_of_the_text() -> None:
+    assert shown("a\u202eb\x00\udcff") == "a\\u202eb\\u0000\\udcff"
+    assert text("<&\"'>") == "&lt;&amp;&quot;&#x27;&gt;"
+    assert html.unescape(text("\u05d0<")) == "\u05d0<"
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 13, 31])
+def test_any_number_of_classes(tmp_path: Path, num_classes: int) -> None:
+    page, _ = made_report(tmp_path / "r", [f"c{i:03d}" for i in range(num_classes)], n=97)
+    Checked(page)
+    cells = page.count('class="cell soft"')
+    assert cells == min(num_classes, 30) ** 2
+    if num_classes == 31:
+        assert "the 30 most confused of 31 classes" in page
+
+
+def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
+    folder = made_run(tmp_path / "r", CLASSES)
+    for name in (
+        "data.json",
+        "metrics.jsonl",
+        "config.toml",
+        "eval/test/calibration.json",
+        "eval/test/confusion.csv",
+    ):
+        (folder / name).unlink()
+    write_report(folder)
+    page = (folder / "report.html").read_text()
+    Checked(page)
+    assert re.findall(r'<section id="(\w+)"', page) == ["run", "classes", "mistakes", "environment"]
+    assert "No pictures are shown" in page
+    shutil.rmtree(folder / "eval")
+    (folder / "run.json").write_text('{"status": "running"}')
+    write_report(folder)
+    assert "Not evaluated yet" in (folder / "report.html").read_text()
+    assert "Not evaluated yet; the run is running" in (folder / "report.md").read_text()
+
+
+def test_data_that_moved_give_a_report_without_pictures(tmp_path: Path) -> None:
+    folder = made_run(tmp_path / "r", CLASSES)
+    write_report(folder)
+    page = (folder / "report.html").read_text()
+    assert "No pictures are shown" in page
+    assert "absent/photos" in page
+    assert "<img" not in page
+
+
+def test_damaged_runs_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        write_report(tmp_path)
+    assert caught.value.code == "VIT-407"
+    folder = made_run(tmp_path / "r", CLASSES)
+    for name, content in (
+        ("run.json", "{"),
+        ("data.json", "[]"),
+        ("eval/val/confusion.csv", "a,b\n1,2\n"),
+        ("eval/test/predictions.csv", "source,label\nx,y\n"),
+    ):
+        before = (folder / name).read_text()
+        (folder / name).write_text(content)
+        with pytest.raises(ModelError) as caught:
+            write_report(folder, NoPictures(""))
+        assert caught.value.code == "VIT-406"
+        (folder / name).write_text(before)
+
+
+def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = made_run(tmp_path / "r", CLASSES)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(EnvironmentFault, match="No space left"):
+        write_report(folder, NoPictures(""))
+    assert not list(folder.glob(".tmp-*"))
+
+
+# Words and figures
+
+
+def row(label: str, predicted: str, p: float, loss: float = 1.0) -> Row:
+    return Row("f", label, predicted, 0.1, p, loss)
+
+
+def test_the_verdict_says_only_what_n_pictures_can_tell(tmp_path: Path) -> None:
+    record = read_run(made_run(tmp_path / "r", CLASSES))
+    split = record.splits[0]
+    low, high = split.interval
+    for best, words in (
+        (low - 0.01, "Better than"),
+        ((low + high) / 2, "Not clearly different"),
+        (high + 0.01, "Worse"),
+    ):
+        baselines = {"a": best, "b": 0.0}
+        changed = type(record)(**{**vars(record), "run": {**record.run, "baselines": baselines}})
+        assert verdict.beside_baselines(changed, split).startswith(words)
+    assert split.name == "test"
+    assert record.splits[1].name == "val"
+
+
+def test_a_rise_of_validation_loss_is_remarked(tmp_path: Path) -> None:
+    record = read_run(made_run(tmp_path / "r", CLASSES))
+    curves = [
+        {"step": i, "epoch": float(i), "val/loss": v}
+        for i, v in enumerate([2.0, 1.0, 0.9, 1.0, 1.1, 1.2, 1.3])
+    ]
+    changed = type(record)(**{**vars(record), "curves": curves, "run": {}})
+    assert "rose from 0.900 (epoch 2) to 1.300" in verdict.remarks(changed, record.splits[0])[0]
+
+
+def test_accuracy_by_coverage() -> None:
+    rows = [row("a", "a", 0.9), row("a", "b", 0.5), row("a", "a", 0.5), row("a", "b", 0.3)]
+    assert verdict.accuracy_by_coverage(rows) == [
+        (0.25, 1.0),
+        (0.75, 2 / 3),
+        (1.0, 0.5),
+        (1.0, 0.5),
+    ]
+
+
+def test_doubtful_and_worst() -> None:
+    rows = [
+        row("a", "a", 0.9, 9),
+        row("a", "b", 0.5, 2),
+        row("a", "b", 0.7, 3),
+        row("a|b", "b", 0.2, 4),
+    ]
+    assert verdict.worst_mistakes(rows, 5) == [rows[2], rows[1]]
+    assert verdict.most_doubtful(rows, 2) == [rows[3], rows[1]]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (3.21, "3.2 s"),
+        (59.4, "59 s"),
+        (754.2, "12 min 34 s"),
+        (7500, "2 h 05 min"),
+        (None, "unknown"),
+        (-1, "unknown"),
+    ],
+)
+def test_durations(seconds: object, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_ticks_are_round_and_inside() -> None:
+    assert ticks(0, 1, 5) == [0, 0.2, 0.4, 0.6, 0.8, 1]
+    assert ticks(1.83, 2.31, 4) == [2.0, 2.2] or ticks(1.83, 2.31, 4) == [1.9, 2.0, 2.1, 2.2, 2.3]
+    assert ticks(0, 30_000, 6) == [0, 5000, 10_000, 15_000, 20_000, 25_000, 30_000]
+    assert ticks(5, 5, 3) == [5]
+
+
+def test_a_plot_keeps_its_points_inside() -> None:
+    drawing = plot(
+        [Line("a", [(0, 5.0), (1, -3.0), (2, 1e9)])], title="t", x_name="x", y_range=(0, 1)
+    )
+    points = re.search(r'points="([^"]*)"', drawing)
+    assert points is not None
+    for pair in points[1].split():
+        x, y = map(float, pair.split(","))
+        assert 42 <= x <= 370
+        assert 10 <= y <= 190
+    assert plot([], title="t", x_name="x") == ""
+    assert "<circle" in plot([Line("a", [(3.0, 1.0)])], title="t", x_name="x")
+
+
+def test_confused_pairs_and_classes() -> None:
+    cells = {("a", "a"): 99, ("a", "b"): 3, ("b", "a"): 5, ("c", "a"): 1}
+    assert diagrams.pairs(cells, 2) == [("b", "a", 5), ("a", "b", 3)]
+    names = [f"n{i:02d}" for i in range(40)]
+    busy = {("n39", "n07"): 9, **{(name, name): 5 for name in names}, ("n01", "n02"): 1}
+    chosen = diagrams.most_confused(busy, names)
+    assert len(chosen) == 30
+    assert {"n39", "n07", "n01", "n02"} <= set(chosen)
+    assert chosen == sorted(chosen)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (48, 31, 3), (500, 333, 3), (333, 500, 1)])
+def test_thumbnails_are_small_pictures(shape: tuple[int, int, int]) -> None:
+    import io
+
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    kind, data = Thumbnail(pixels).uri.split(";base64,")
+    image = Image.open(io.BytesIO(base64.b64decode(data)))
+    if max(shape) <= 48:
+        assert kind == "data:image/png"
+        assert np.array_equal(np.asarray(image).reshape(shape), pixels)
+    else:
+        assert kind == "data:image/jpeg"
+        assert max(image.size) == 144
+        assert len(data) < 30_000

@@ -1,0 +1,125 @@
+"""data_report.html: what a look at the data found, as one page in the frame of the run report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vitrail import __version__
+from vitrail.evaluation.diagrams import class_bars
+from vitrail.evaluation.figures import figure
+from vitrail.evaluation.page import Cell, details, facts, name, number, page, section, table, text
+
+MAX_ROWS = 500
+MAX_BARS = 60
+
+
+def data_page(data: str, report: Mapping[str, Any]) -> str:
+    """The page about `report`, the JSON object of data.check's DataReport, of the data at `data`.
+
+    Entries that are missing are left out.
+    """
+    problems = [str(one) for one in report.get("problems", [])]
+    sections = [findings_section(problems, report), pictures_section(report)]
+    if report.get("per_class"):
+        sections.append(classes_section(report["per_class"]))
+    if report.get("bad_files"):
+        sections.append(bad_section(report["bad_files"]))
+    sections += [
+        groups_section(key, title, lead, report[key])
+        for key, title, lead in GROUPS
+        if report.get(key)
+    ]
+    head = (
+        f'<h1>{name(data)}</h1><p class="verdict">{verdict(problems)}</p>'
+        f'<p class="say">{text(report.get("how", ""))}</p>'
+    )
+    foot = f"Written by vitrail {text(__version__)}. This file needs no network and sends nothing."
+    return page(f"{data} - vitrail data report", head, sections, foot)
+
+
+GROUPS = (
+    ("leakage", "Leakage", "Equal pictures in several splits: their figures flatter the model."),
+    ("conflicts", "Conflicting labels", "Equal pictures with different labels: one is wrong."),
+    ("duplicates", "Duplicates", "Equal pictures within a split."),
+)
+
+
+def verdict(problems: Sequence[str]) -> str:
+    """The headline."""
+    if not problems:
+        return "No problems found"
+    return "1 problem found" if len(problems) == 1 else f"{len(problems)} problems found"
+
+
+def findings_section(problems: Sequence[str], report: Mapping[str, Any]) -> str:
+    """Every problem in a sentence, and what was left out when the data were opened."""
+    items = [f"<li>{text(one)}</li>" for one in problems]
+    items = items or ['<li class="fine">Every picture can be used.</li>']
+    notes = "".join(f"<li>{text(one)}</li>" for one in report.get("notes", []))
+    below = f'<h3>Notes</h3><ul class="notes">{notes}</ul>' if notes else ""
+    return section("findings", "Findings", f'<ul class="findings">{"".join(items)}</ul>', below)
+
+
+def pictures_section(report: Mapping[str, Any]) -> str:
+    """A card: counts, sizes, colour."""
+    splits, sizes = report.get("splits") or {}, report.get("sizes") or {}
+    counts = ", ".join(f"{part} {n:,}" for part, n in splits.items())
+    median = f"{sizes.get('height_median', '?')} x {sizes.get('width_median', '?')} px"
+    spans = ", ".join(
+        f"{side} {sizes[f'{side}_min']} to {sizes[f'{side}_max']}"
+        for side in ("height", "width")
+        if f"{side}_min" in sizes
+    )
+    odd = [(report.get(f"num_{kind}", 0), kind) for kind in ("tiny", "huge", "gray")]
+    items = [
+        ("Pictures", f"{sum(splits.values()):,}", counts),
+        ("Classes", str(len(report.get("classes", []))), f"{report.get('imbalance', 1)} to 1"),
+        ("Median size", median if sizes else "", spans),
+        ("Unusual", ", ".join(f"{n} {kind}" for n, kind in odd), ""),
+        ("Mean", _numbers(report.get("mean", [])), "per channel, of values from 0 to 1"),
+        ("Standard deviation", _numbers(report.get("std", [])), ""),
+    ]
+    card = facts((key, text(value), text(small)) for key, value, small in items)
+    return section("pictures", "Pictures", card)
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.3f}" for value in values)
+
+
+def classes_section(per_class: Mapping[str, Mapping[str, int]]) -> str:
+    """A bar and a row a class."""
+    splits = list(dict.fromkeys(split for counts in per_class.values() for split in counts))
+    rows: list[list[Cell | str]] = [
+        [Cell(name(key), key), *(number(int(counts.get(split, 0))) for split in splits)]
+        for key, counts in list(per_class.items())[:MAX_ROWS]
+    ]
+    keys = [(1 + i % 3, split) for i, split in enumerate(splits)]
+    drawing = figure("Pictures of each class", class_bars(per_class, MAX_BARS), keys)
+    numbers = details("The same as numbers", table(["class", *splits], rows, sortable=True))
+    lead = f"{len(per_class)} classes"
+    if len(per_class) > MAX_BARS:
+        lead += f"; the {MAX_BARS} largest are drawn"
+    return section("classes", "Classes", drawing, numbers, lead=text(lead + "."))
+
+
+def bad_section(bad: Sequence[Sequence[str]]) -> str:
+    """Files that cannot be used, with the reason."""
+    rows = [[f"<code>{name(source)}</code>", text(reason)] for source, reason in bad[:MAX_ROWS]]
+    more = f" The first {MAX_ROWS} are shown; bad_files.csv has all." if len(bad) > MAX_ROWS else ""
+    lead = f"{len(bad)} files cannot be used.{more} Remove or fix them, or go on without them: "
+    return section("bad", "Bad files", table(["file", "reason"], rows),
+                   lead=text(lead) + "<code>--on-bad-file skip</code>")  # fmt: skip
+
+
+def groups_section(key: str, title: str, lead: str, groups: Sequence[Sequence[str]]) -> str:
+    """Groups of equal pictures."""
+    rows: list[list[Cell | str]] = [
+        [number(len(group)), "<br>".join(f"<code>{name(one)}</code>" for one in group[:20])]
+        for group in groups[:MAX_ROWS]
+    ]
+    more = (
+        f" {len(groups)} groups, of which {MAX_ROWS} are shown." if len(groups) > MAX_ROWS else ""
+    )
+    return section(key, title, table(["equal", "pictures"], rows), lead=text(lead + more))
