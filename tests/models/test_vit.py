@@ -184,3 +184,26 @@ def test_gelu_variants_differ_by_at_most_5e_4() -> None:
     assert layers.GELU["quick_gelu"](torch.tensor(1.0)).item() == pytest.approx(
         1 / (1 + math.exp(-1.702)), abs=1e-6
     )
+
+
+def test_a_replaced_layer_is_called() -> None:
+    """As adapters and quantisers do: what stands in for a dense layer computes, in every block."""
+
+    class Doubled(torch.nn.Module):
+        def __init__(self, layer: torch.nn.Module) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.layer(x)
+            return 2 * y
+
+    for name in ("qkv", "proj"):
+        model = random_model(tiny())
+        images = random_images(model.config, 2)
+        expected = random_model(tiny())
+        for block, other in zip(model.blocks, expected.blocks, strict=True):
+            setattr(block.get_submodule("attn"), name, Doubled(block.get_submodule(f"attn.{name}")))
+            for value in other.get_submodule(f"attn.{name}").parameters():
+                value.data *= 2
+        assert (model(images) - expected(images)).abs().max() <= 1e-12

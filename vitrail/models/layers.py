@@ -122,9 +122,9 @@ class Attention(nn.Module):
     def _project(self, x: Tensor, num_queries: int | None) -> tuple[Tensor, Tensor, Tensor]:
         """x: (B, N, D). Returns q (B, n, heads, head_dim), k and v (B, N, heads, head_dim)."""
         B, N, D = x.shape
-        if num_queries is None:
+        if num_queries is None or type(self.qkv) is not nn.Linear:  # replaced: no weight to cut
             q, k, v = dense(self.qkv, x).view(B, N, 3, self.num_heads, -1).unbind(2)
-            return q, k, v
+            return q[:, :num_queries], k, v
         weight, bias = self.qkv.weight, self.qkv.bias
         q = linear(x[:, :num_queries].contiguous(), weight[:D], bias[:D])
         k, v = linear(x, weight[D:], bias[D:]).view(B, N, 2, self.num_heads, -1).unbind(2)

@@ -70,12 +70,12 @@ def dense(layer: nn.Module, x: Tensor) -> Tensor:
 def _takes_onednn(x: Tensor, weight: Tensor) -> bool:
     """Large, float32, on the CPU, eager. Tracing, export, transforms, autocast go to F.linear."""
     return (
-        x.numel() * weight.shape[0] >= MIN_MULTIPLY_ADDS
+        not torch.compiler.is_compiling()  # also true in torch.export; sizes may be symbols there
+        and x.numel() * weight.shape[0] >= MIN_MULTIPLY_ADDS
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == weight.device.type == "cpu"
         and products_name() == "onednn"
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()  # also true during torch.export
         and not torch._C._is_tracing()
         and not torch._C._are_functorch_transforms_active()
         and not torch._C._len_torch_dispatch_stack()  # fake tensors, flop counters
