@@ -190,7 +190,9 @@ def check_bfloat16(config: ViTConfig) -> None:
     exact = model(images)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = model(images)
+        _, store = tapped(model, images, "block00/output")
     assert logits.dtype == torch.bfloat16
+    assert store["block00/output"].dtype == torch.float32
     assert (logits.float() - exact).abs().max() <= 0.125 * exact.abs().max()
     logits.float().square().sum().backward()
     for name, value in model.named_parameters():

@@ -131,7 +131,8 @@ class ViT(nn.Module):
                 f"(B, {', '.join(map(str, expected))})",
                 hint="Resize the images or build the model for their size.",
             )
-        patches = self.patch_embed(images)  # (B, P, D)
+        # The sum over blocks keeps the parameters' precision, also under autocast.
+        patches = self.patch_embed(images).to(self.norm.weight.dtype)  # (B, P, D)
         if tap is not None:
             tap.write("patches", patches)
         tokens = self._with_prefix_and_posemb(patches)  # (B, N, D)
@@ -141,8 +142,7 @@ class ViT(nn.Module):
         return x
 
     def _with_prefix_and_posemb(self, patches: Tensor) -> Tensor:
-        """(B, P, D) to (B, N, D): position added to cls, dist and patches, then registers in
-        between, which have none."""
+        """(B, P, D) to (B, N, D): cls, dist and patches with position, registers without."""
         config = self.config
         prefix: list[Tensor] = [self.cls_token] if config.pool == "cls" else []
         prefix += [self.dist_token] if config.distillation_token else []
@@ -163,7 +163,7 @@ class ViT(nn.Module):
         prefix += [self.reg_token] if config.num_registers else []
         if not prefix:
             return patches
-        expanded = [token.expand(patches.shape[0], -1, -1).to(patches.dtype) for token in prefix]
+        expanded = [token.expand(patches.shape[0], -1, -1) for token in prefix]
         return torch.cat([*expanded, patches], dim=1)
 
     def encode(self, x: Tensor, tap: Tap | None = None, num_outputs: int | None = None) -> Tensor:
@@ -184,8 +184,10 @@ class ViT(nn.Module):
         return x
 
     def pool(self, tokens: Tensor, tap: Tap | None = None) -> Tensor:
-        """tokens: (B, N, D). Returns (B, D); with a distillation token (B, 2, D). Registers never
-        enter the mean."""
+        """tokens: (B, N, D). Returns (B, D); with a distillation token (B, 2, D).
+
+        Registers never enter the mean.
+        """
         if self.config.pool == "gap":
             return tokens[:, self.config.num_prefix :].mean(dim=1)
         if self.config.pool == "map":
