@@ -1,4 +1,4 @@
-"""The matrix products of a Vision Transformer and nothing else: a floor under the time of the model.
+"""The matrix products of a Vision Transformer and nothing else: the floor under its time.
 
 The dense layers' products and those of attention, forward and, for training, the two gradients of
 each (the patches need none). Two kernels: "torch" is torch.mm and torch.bmm; "fastest" takes for
