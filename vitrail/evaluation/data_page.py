@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vitrail import __version__
-from vitrail.evaluation.diagrams import class_bars
-from vitrail.evaluation.figures import figure
-from vitrail.evaluation.page import Cell, details, facts, name, number, page, section, table, text
+from vitrail.evaluation.figures import bar
+from vitrail.evaluation.page import Cell, facts, name, number, page, section, table, text
 
 MAX_ROWS = 500
-MAX_BARS = 60
 
 
 def data_page(data: str, report: Mapping[str, Any]) -> str:
@@ -89,19 +87,26 @@ def _numbers(values: Sequence[float]) -> str:
 
 
 def classes_section(per_class: Mapping[str, Mapping[str, int]]) -> str:
-    """A bar and a row a class."""
+    """A row a class, the largest first."""
     splits = list(dict.fromkeys(split for counts in per_class.values() for split in counts))
+    totals = {key: sum(counts.values()) for key, counts in per_class.items()}
+    most = max(totals.values(), default=0) or 1
+    chosen = sorted(totals, key=lambda key: -totals[key])
+    if len(chosen) > MAX_ROWS:
+        chosen = chosen[: MAX_ROWS // 2] + chosen[-MAX_ROWS // 2 :]
     rows: list[list[Cell | str]] = [
-        [Cell(name(key), key), *(number(int(counts.get(split, 0))) for split in splits)]
-        for key, counts in list(per_class.items())[:MAX_ROWS]
+        [
+            Cell(name(key), key),
+            *(number(int(per_class[key].get(split, 0))) for split in splits),
+            number(totals[key], more=bar(totals[key] / most)),
+        ]
+        for key in chosen
     ]
-    keys = [(1 + i % 3, split) for i, split in enumerate(splits)]
-    drawing = figure("Pictures of each class", class_bars(per_class, MAX_BARS), keys)
-    numbers = details("The same as numbers", table(["class", *splits], rows, sortable=True))
     lead = f"{len(per_class)} classes"
-    if len(per_class) > MAX_BARS:
-        lead += f"; the {MAX_BARS} largest are drawn"
-    return section("classes", "Classes", drawing, numbers, lead=text(lead + "."))
+    if len(chosen) < len(per_class):
+        lead += f"; the {MAX_ROWS // 2} largest and the {MAX_ROWS // 2} smallest are shown"
+    columns = ["class", *splits, "together"]
+    return section("classes", "Classes", table(columns, rows, sortable=True), lead=text(lead + "."))
 
 
 def bad_section(bad: Sequence[Sequence[str]]) -> str:
@@ -116,10 +121,10 @@ def bad_section(bad: Sequence[Sequence[str]]) -> str:
 def groups_section(key: str, title: str, lead: str, groups: Sequence[Sequence[str]]) -> str:
     """Groups of equal pictures."""
     rows: list[list[Cell | str]] = [
-        [number(len(group)), "<br>".join(f"<code>{name(one)}</code>" for one in group[:20])]
+        ["<br>".join(f"<code>{name(one)}</code>" for one in group[:20]), number(len(group))]
         for group in groups[:MAX_ROWS]
     ]
     more = (
         f" {len(groups)} groups, of which {MAX_ROWS} are shown." if len(groups) > MAX_ROWS else ""
     )
-    return section(key, title, table(["equal", "pictures"], rows), lead=text(lead + more))
+    return section(key, title, table(["pictures", "number"], rows), lead=text(lead + more))

@@ -152,25 +152,3 @@ def _axes(x: Scale, y: Scale, x_name: str, levels: Sequence[float]) -> list[str]
         f'<text class="mid" x="{(x.start + x.end) / 2}" y="{y.start + 28}">{x_name}</text>'
     )
     return parts
-
-
-def class_bars(counts: Mapping[str, Mapping[str, int]], limit: int = 60) -> str:
-    """Pictures of each class, a bar a class with its splits one after another."""
-    names = sorted(counts, key=lambda name: -sum(counts[name].values()))[:limit]
-    most = max((sum(counts[name].values()) for name in names), default=0) or 1
-    splits = list(dict.fromkeys(split for name in names for split in counts[name]))
-    margin, row, width = 150, 20, 640
-    parts = []
-    for i, name in enumerate(names):
-        y, at = i * row, float(margin)
-        parts.append(f'<text class="end" x="{margin - 8}" y="{y + 14}">{_clipped(name)}</text>')
-        for colour, split in enumerate(splits):
-            n = counts[name].get(split, 0)
-            size = n / most * (width - margin - 60)
-            parts.append(
-                f'<rect class="f{colour % 3 + 1}" x="{at:.1f}" y="{y + 4}" width="{size:.1f}" '
-                f'height="12"><title>{text(name)}, {text(split)}: {n}</title></rect>'
-            )
-            at += size
-        parts.append(f'<text x="{at + 6:.1f}" y="{y + 14}">{sum(counts[name].values())}</text>')
-    return svg(width, max(1, len(names)) * row + 4, "Pictures of each class", parts)
