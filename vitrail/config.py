@@ -284,7 +284,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return flatten(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError("VIT-215", f"{path}: cannot be read as TOML: {error}") from error
+        raise UsageError(
+            "VIT-215",
+            f"{path}: cannot be read as TOML: {error}",
+            hint="Correct that line, or write a fresh file: vitrail train DATA --print-config",
+        ) from error
 
 
 def to_toml(config: TrainConfig) -> str:

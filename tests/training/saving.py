@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from crash_fs import MemoryFiles
 from torch import Tensor
 
+from tests.training.crash_fs import MemoryFiles
 from vitrail.training.checkpoint import save_checkpoint
 from vitrail.training.filesystem import FileSystem
 

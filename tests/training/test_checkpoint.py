@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from crash_fs import MemoryFiles
-from saving import RUN, in_memory, same, save, tensors_of
 
+from tests.training.crash_fs import MemoryFiles
+from tests.training.saving import RUN, in_memory, same, save, tensors_of
 from vitrail.errors import EnvironmentFault
 from vitrail.training.checkpoint import (
     check_disk,

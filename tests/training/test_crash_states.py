@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import torch
-from crash_fs import CrashState, MemoryFiles, Tree, crash_states, freeze, materialise
 from torch import Tensor
 
+from tests.training.crash_fs import CrashState, MemoryFiles, Tree, crash_states, freeze, materialise
 from vitrail.errors import ModelError
 from vitrail.training.checkpoint import Checkpoint, list_steps, load_latest, save_checkpoint, sweep
 from vitrail.training.filesystem import LocalFiles

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crash_fs import MemoryFiles, Tree
-from saving import RUN, in_memory, same, save
 
+from tests.training.crash_fs import MemoryFiles, Tree
+from tests.training.saving import RUN, in_memory, same, save
 from vitrail.errors import ModelError
 from vitrail.training import manifest as manifests
 from vitrail.training.checkpoint import (

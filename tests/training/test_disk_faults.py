@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from crash_fs import MemoryFiles
-from saving import RUN, in_memory, same, save
 
+from tests.training.crash_fs import MemoryFiles
+from tests.training.saving import RUN, in_memory, same, save
 from vitrail.errors import EnvironmentFault
 from vitrail.training import checkpoint as checkpoints
 from vitrail.training.checkpoint import (
@@ -69,7 +69,7 @@ def every_failure(
         saved = fault_seen is None
         if fault_seen is not None:
             assert fault_seen.exit_code == 5
-            assert fault_seen.code in ("VIT-503", "VIT-506")
+            assert fault_seen.code in ("VIT-506", "VIT-508")
             assert "step-" in fault_seen.message
         found = load_latest(RUN, fs=inner)
         assert found is not None
@@ -119,7 +119,7 @@ def test_a_failed_fsync_is_a_failed_checkpoint() -> None:
 
         with pytest.raises(EnvironmentFault, match="step-00000002 is intact") as error:
             save(3, Broken(inner, 10**9, lambda _: None))
-        assert error.value.code == "VIT-503"
+        assert error.value.code == "VIT-508"
         assert seen == number  # not tried again
         assert inner.names(RUN / "checkpoints") == [
             "step-00000001",
@@ -160,7 +160,7 @@ def test_a_disk_that_loses_bytes_silently_is_noticed() -> None:
 
     with pytest.raises(EnvironmentFault) as error:
         save(1, Lossy({"run": {}}))
-    assert error.value.code == "VIT-506"
+    assert error.value.code == "VIT-508"
 
 
 @pytest.mark.promise("R3")
@@ -173,7 +173,7 @@ def test_a_real_limit_on_file_size(tmp_path: Path) -> None:
             save_checkpoint(tmp_path, 2, {"model": {"w": torch.zeros(200_000)}}, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert error.value.code == "VIT-503"
+    assert error.value.code == "VIT-508"
     assert "--resume" in error.value.hint
     assert os.listdir(tmp_path / "checkpoints") == ["step-00000001"]
 
@@ -239,4 +239,4 @@ def test_a_log_on_a_failing_disk_stops_the_run() -> None:
         log = MetricsLog(RUN / "metrics.jsonl", fs=files)
         with pytest.raises(EnvironmentFault, match="No space left") as error:
             write_for_long(log)
-        assert error.value.code == "VIT-503"
+        assert error.value.code == "VIT-508"

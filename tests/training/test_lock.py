@@ -111,4 +111,4 @@ def test_other_faults_are_not_swallowed(tmp_path: Path, monkeypatch: pytest.Monk
     for run_dir in (tmp_path, tmp_path / "absent"):
         with pytest.raises(EnvironmentFault, match=r"Input/output error|No such file") as error:
             RunLock(run_dir).acquire()
-        assert error.value.code == "VIT-503"
+        assert error.value.code == "VIT-506"

@@ -157,7 +157,7 @@ def test_changed_data_is_not_resumed(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", images=images, labels=labels)
     with pytest.raises(DataError, match="not those") as caught:
         loop.resume(stopped)
-    assert caught.value.code == "VIT-304"
+    assert caught.value.code == "VIT-322"
 
 
 def test_accumulation_does_not_change_the_result(tmp_path: Path) -> None:

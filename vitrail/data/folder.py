@@ -223,7 +223,9 @@ def _source(
     empty = [label for label, files in zip(classes, of_class, strict=True) if not files]
     if len(empty) == len(classes):
         raise DataError(
-            "VIT-305", f"{path}: the class folders of the {part} split hold no pictures."
+            "VIT-305",
+            f"{path}: the class folders of the {part} split hold no pictures.",
+            hint="Put pictures (jpeg png webp bmp gif tiff) into them.",
         )
     if empty and part == "train":
         raise DataError(

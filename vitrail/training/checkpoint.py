@@ -84,7 +84,7 @@ def save_checkpoint(
     beside those of the steps in `protect`. damaged: names that `load_latest` reported; they do not
     count. A whole checkpoint of this step that exists already is left as it is.
 
-    Raises EnvironmentFault VIT-503 (disk full or failing) or VIT-506 (read back differently); the
+    Raises EnvironmentFault VIT-506 (disk full or failing) or VIT-508 (read back differently); the
     checkpoints before it are then still there.
     """
     if keep < 2:
@@ -149,7 +149,7 @@ def _read_back(fs: FileSystem, final: Path) -> None:
             manifests.verify(fs, final)
     except Damaged as error:
         raise EnvironmentFault(
-            "VIT-506",
+            "VIT-508",
             f"{final}: read back differently from what was written ({error}).",
             hint="The disk or file system loses data: use another one. Checkpoints before this one "
             "are untouched; continue with --resume once it is replaced.",
@@ -305,7 +305,7 @@ def _unique() -> str:
 
 @contextmanager
 def _as_fault(final: Path, fs: FileSystem) -> Iterator[None]:
-    """Turn an OSError into EnvironmentFault VIT-503, which says what is still there."""
+    """Turn an OSError into EnvironmentFault VIT-506, which says what is still there."""
     try:
         yield
     except OSError as error:
@@ -324,7 +324,7 @@ def _as_fault(final: Path, fs: FileSystem) -> Iterator[None]:
         )
         hint = HINTS.get(error.errno or 0, "Check the disk")
         raise EnvironmentFault(
-            "VIT-503",
+            "VIT-506",
             f"checkpoint {final} could not be written: {error.strerror or error}. {rest}",
             hint=f"{hint}, then go on with --resume {final.parents[1]}",
         ) from error

@@ -46,7 +46,7 @@ class RunLock:
         self.release()
 
     def acquire(self) -> None:
-        """Take the lock, from a dead process too. Raises EnvironmentFault VIT-503, VIT-504."""
+        """Take the lock, from a dead process too. Raises EnvironmentFault VIT-506, VIT-504."""
         if self.path in _held:
             raise self._fault(os.getpid())
         try:
@@ -61,7 +61,7 @@ class RunLock:
                 raise
         except OSError as error:
             raise EnvironmentFault(
-                "VIT-503",
+                "VIT-506",
                 f"{self.path} could not be written: {error.strerror or error}.",
                 hint="Check that the run directory exists, is writable and has room.",
             ) from error

@@ -72,7 +72,7 @@ def train(
 def resume(run_dir: Path, *, reporter: Reporter | None = None) -> RunResult:
     """Continue a run from its newest whole checkpoint, bit for bit.
 
-    Raises ModelError VIT-405 (every checkpoint damaged), 406, 407 (no run), 408 (finished), DataError VIT-304 (the data
+    Raises ModelError VIT-405 (every checkpoint damaged), 406, 407 (no run), 408 (finished), DataError VIT-322 (the data
     changed), EnvironmentFault VIT-504 (another process trains there).
     """
     clock = Clock()

@@ -18,7 +18,7 @@ from vitrail.training.filesystem import FILES, FileSystem, write_all
 
 
 class MetricsLog:
-    """The open log of a run. Raises EnvironmentFault VIT-503 where the disk refuses."""
+    """The open log of a run. Raises EnvironmentFault VIT-506 where the disk refuses."""
 
     def __init__(self, path: Path, *, fs: FileSystem = FILES) -> None:
         self.path = path
@@ -73,7 +73,7 @@ class MetricsLog:
 
     def _fault(self, error: OSError) -> EnvironmentFault:
         return EnvironmentFault(
-            "VIT-503",
+            "VIT-506",
             f"{self.path} could not be written: {error.strerror or error}.",
             hint=f"Check the disk, then go on with --resume {self.path.parent}",
         )

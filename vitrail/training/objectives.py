@@ -42,11 +42,11 @@ def balanced_weights(counts: Sequence[int]) -> Tensor:
     count).
 
     Their mean over the training examples is 1, so that the scale of the loss and of the learning
-    rate stays. Raises DataError VIT-329 for a class without a single example.
+    rate stays. Raises DataError VIT-327 for a class without a single example.
     """
     if empty := [index for index, count in enumerate(counts) if count <= 0]:
         raise DataError(
-            "VIT-329",
+            "VIT-327",
             f"balanced class weights need at least one training picture a class; classes number "
             f"{', '.join(map(str, empty[:10]))} have none ({len(empty)} of {len(counts)}).",
             hint="Add pictures of these classes, or use --loss.class-weights none.",

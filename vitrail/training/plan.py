@@ -126,7 +126,7 @@ def _pair(size: tuple[int, int] | str) -> tuple[int, int]:
 
 def _check_splits(splits: Splits) -> None:
     if len(splits.classes) < 2:
-        raise DataError("VIT-303", f"{splits.name} has one class ({', '.join(splits.classes)}); a classifier needs two.",
+        raise DataError("VIT-304", f"{splits.name} has one class ({', '.join(splits.classes)}); a classifier needs two.",
                         hint="Add a folder with pictures of something else beside it.")  # fmt: skip
 
 

@@ -95,17 +95,23 @@ def create_run(parent: Path, name: str | None, data_name: str) -> RunDir:
                 continue
             return RunDir(parent / f"{stem}-{number}")
     except FileExistsError as error:
+        if not parent.is_dir():
+            raise _unwritable(parent, error) from error
         raise UsageError(
             "VIT-218",
             f"{parent / (name or '')} exists; a run is never overwritten.",
             hint=f"Go on with it: vitrail train --resume {parent / (name or '')}   or choose another --name",
         ) from error
     except OSError as error:
-        raise EnvironmentFault(
-            "VIT-506", f"{parent} cannot be written: {error.strerror or error}",
-            hint="Choose another place: --out DIR",
-        ) from error  # fmt: skip
+        raise _unwritable(parent, error) from error
     raise UsageError("VIT-218", f"{parent} holds too many runs of {data_name}.", hint="Use --name")
+
+
+def _unwritable(folder: Path, error: OSError) -> EnvironmentFault:
+    reason = "it is a file" if folder.is_file() else error.strerror or str(error)
+    return EnvironmentFault(
+        "VIT-506", f"{folder} cannot be written: {reason}.", hint="Choose another folder: --out DIR"
+    )
 
 
 def open_run(path: Path) -> RunDir:

@@ -106,7 +106,7 @@ def check_data(run: RunDir, plan: Plan) -> None:
     for part, source in plan.splits.parts().items():
         if recorded.get(part) != fingerprint(source):
             raise DataError(
-                "VIT-304", f"{plan.config.data.path}: the {part} pictures are not those that {run.path} was started "
+                "VIT-322", f"{plan.config.data.path}: the {part} pictures are not those that {run.path} was started "
                 "with; it cannot be continued bit for bit.",
                 hint=f"Put the old pictures back, or start a new run: vitrail train {plan.config.data.path}",
             )  # fmt: skip
