@@ -87,7 +87,7 @@ def pillow_batch(padded: Pixels, out: Pixels, num_ops: int, magnitude: float) ->
 def measure(
     size: int, channels: int, batch: int, rounds: int, config: AugmentConfig
 ) -> dict[str, list[float]]:
-    """Seconds a batch of both sides, taking turns."""
+    """Seconds a batch of both sides, taking turns; "... cpu" are those of all threads together."""
     generator = np.random.default_rng(0)
     small = generator.integers(0, 256, (batch, 8, 8, channels), dtype=np.uint8)
     pictures = np.stack([_enlarged(picture, size) for picture in small])
@@ -103,13 +103,16 @@ def measure(
     def theirs(epoch: int) -> None:
         pillow_batch(padded, out, config.num_ops, config.magnitude)
 
-    seconds: dict[str, list[float]] = {"vitrail": [], "pillow": []}
+    seconds: dict[str, list[float]] = {
+        name: [] for name in ("vitrail", "pillow", "vitrail cpu", "pillow cpu")
+    }
     for epoch in range(-2, rounds):
         for name, run in (("vitrail", ours), ("pillow", theirs)):
-            began = time.perf_counter()
+            began, cpu_began = time.perf_counter(), time.process_time()
             run(epoch + 2)
             if epoch >= 0:
                 seconds[name].append(time.perf_counter() - began)
+                seconds[name + " cpu"].append(time.process_time() - cpu_began)
     return seconds
 
 
@@ -137,6 +140,7 @@ def main() -> None:
         "spread": {name: [round(options.batch / max(times)), round(options.batch / min(times))]
                    for name, times in seconds.items()},
         "ratio": round(middle["pillow"] / middle["vitrail"], 2),
+        "cpu_ratio": round(middle["pillow cpu"] / middle["vitrail cpu"], 2),
     }  # fmt: skip
     print(json.dumps(result))
 

@@ -70,10 +70,15 @@ def apply_plan(images: Tensor, plan: Plan) -> Tensor:
     on one run of memory; at the end they return to their places.
     """
     maps, moved = affine_maps(plan, (images.shape[2], images.shape[3]))
+    shifted = moved & (maps[:, :, :2] == np.eye(2)).all(axis=(1, 2))  # by whole pixels only
     standing = np.arange(len(images))  # the picture in each row of `images`
-    images, standing = _sorted(images, standing, ~moved)
-    if num_moved := int(moved.sum()):
-        images[:num_moved] = sample_affine(images[:num_moved], maps[standing[:num_moved]])
+    images, standing = _sorted(images, standing, np.where(shifted, 1, np.where(moved, 0, 2)))
+    num_shifted, num_sampled = int(shifted.sum()), int(moved.sum() - shifted.sum())
+    if num_sampled:
+        images[:num_sampled] = sample_affine(images[:num_sampled], maps[standing[:num_sampled]])
+    if num_shifted:
+        run = slice(num_sampled, num_sampled + num_shifted)
+        images[run] = shift_pixels(images[run], maps[standing[run], :, 2].astype(np.int64))
     for k in range(plan.ops.shape[1]):
         images, standing = _sorted(images, standing, plan.ops[:, k])
         values = torch.from_numpy(plan.values[standing, k]).to(images.device, torch.float32)
@@ -99,7 +104,7 @@ def sample_affine(images: Tensor, maps: Uniforms) -> Tensor:
 
     What lies outside is filled. Fractions of a level are cut, as Pillow does.
     """
-    G, C, height, width = images.shape
+    G, _, height, width = images.shape
     scale, shift = np.array([[2 / width], [2 / height]]), np.array([0.0, 0.0, 1.0])
     theta = torch.from_numpy((maps * scale - shift).reshape(-1, 3))  # (2 G, 3), to -1..1
     x = torch.arange(width, device=images.device).add(0.5).expand(height, -1)
@@ -114,9 +119,26 @@ def sample_affine(images: Tensor, maps: Uniforms) -> Tensor:
         align_corners=False,
     )
     inside = (grid.abs_().amax(dim=1, keepdim=True) < 1).view(torch.uint8)  # (G, 1, h, w)
-    fill = fill_value(C)
-    levels = seen.add_(_ROUNDING).to(torch.uint8)
-    return levels.bitwise_xor_(fill).mul_(inside).bitwise_xor_(fill)  # levels inside, else fill
+    return _filled(seen.add_(_ROUNDING).to(torch.uint8), inside)
+
+
+def shift_pixels(images: Tensor, shifts: NDArray[np.int64]) -> Tensor:
+    """uint8 (G, C, h, w): pixel (y, x) is (y + dy, x + dx) of `images`; shifts (G, 2) dx, dy."""
+    height, width = images.shape[2:]
+    cols = shifts[:, 0, None] + np.arange(width)  # (G, w)
+    rows = shifts[:, 1, None] + np.arange(height)  # (G, h)
+    seen = move_pixels(images, rows.clip(0, height - 1), cols.clip(0, width - 1))
+    inside_rows, inside_cols = (
+        torch.from_numpy((places >= 0) & (places < num)).to(images.device).view(torch.uint8)
+        for places, num in ((rows, height), (cols, width))
+    )
+    return _filled(seen, inside_rows[:, None, :, None] * inside_cols[:, None, None, :])
+
+
+def _filled(levels: Tensor, inside: Tensor) -> Tensor:
+    """`levels` uint8 where `inside` (uint8, 0 or 1) holds, the fill elsewhere; in place."""
+    fill = fill_value(levels.shape[1])
+    return levels.bitwise_xor_(fill).mul_(inside).bitwise_xor_(fill)
 
 
 def _place(
@@ -152,7 +174,8 @@ def move_pixels(images: Tensor, rows: NDArray[np.int64], cols: NDArray[np.int64]
     w).
     """
     B, C, H, W = images.shape
-    index = torch.from_numpy(rows[:, :, None] * W + cols[:, None, :]).to(images.device)  # (B, h, w)
+    starts, steps = (torch.from_numpy(places).to(images.device) for places in (rows * W, cols))
+    index = starts[:, :, None] + steps[:, None, :]  # (B, h, w)
     flat = index.view(B, 1, -1).expand(-1, C, -1)
     return images.reshape(B, C, H * W).gather(2, flat).view(B, C, rows.shape[1], cols.shape[1])
 

@@ -19,7 +19,11 @@ _ROUNDING = 1 / 512  # a product that is an integer must not fall below it in fl
 
 def gray(images: Tensor) -> Tensor:
     """Luma (G, 1, h, w) float32 of RGB: ITU-R 601-2 in 16-bit fixed point; all steps are exact."""
-    red, green, blue = images.to(torch.float32).chunk(3, dim=1)
+    return _luma(images.to(torch.float32))
+
+
+def _luma(values: Tensor) -> Tensor:
+    red, green, blue = values.chunk(3, dim=1)
     luma: Tensor = (red * 19595).add_(green, alpha=38470).add_(blue, alpha=7471)
     return luma.add_(0x8000).mul_(2.0**-16).floor_()
 
@@ -31,15 +35,19 @@ def brightness(images: Tensor, factor: Tensor) -> Tensor:
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
     """A blend with the mean of the luma."""
-    luma = gray(images) if images.shape[1] == 3 else images
+    values = images.to(torch.float32)
+    luma = _luma(values) if images.shape[1] == 3 else images
     total = luma.sum(dim=(1, 2, 3), dtype=torch.float64)
     mean = (total / luma[0].numel() + 0.5).floor().to(torch.float32)
-    return _blend(_column(mean), images, factor)
+    return _blend(_column(mean), values, factor)
 
 
 def color(images: Tensor, factor: Tensor) -> Tensor:
     """A blend with the picture in gray; a gray picture stays as it is."""
-    return _blend(gray(images), images, factor) if images.shape[1] == 3 else images
+    if images.shape[1] == 1:
+        return images
+    values = images.to(torch.float32)
+    return _blend(_luma(values), values, factor)
 
 
 def sharpness(images: Tensor, factor: Tensor) -> Tensor:
@@ -62,7 +70,7 @@ def sharpness(images: Tensor, factor: Tensor) -> Tensor:
     for edge in (0, -1):
         smooth[:, :, edge] = values[:, :, edge]
         smooth[:, :, :, edge] = values[:, :, :, edge]
-    return _blend(smooth, images, factor)
+    return _blend(smooth, values, factor)
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
@@ -138,9 +146,9 @@ def _column(values: Tensor) -> Tensor:
     return values.view(-1, 1, 1, 1)
 
 
-def _blend(start: Tensor, images: Tensor, factor: Tensor) -> Tensor:
-    """start + factor * (images - start), `start` float32, as Image.blend."""
-    return _cut((images.to(torch.float32) - start).mul_(_column(factor)).add_(start))
+def _blend(start: Tensor, values: Tensor, factor: Tensor) -> Tensor:
+    """start + factor * (values - start), all float32, as Image.blend; `values` are overwritten."""
+    return _cut(values.sub_(start).mul_(_column(factor)).add_(start))
 
 
 def _cut(values: Tensor) -> Tensor:

@@ -13,9 +13,10 @@
 
 Departures from the sources, both paths alike: all geometric operations of a picture are composed
 into one affine map that is applied first, once, bilinear (one loss of sharpness instead of n), then
-the colours in the drawn order; shifts are shares of the side at any size (TrivialAugment's 32 px
-are 1/7 of 224); solarize begins at 256, so that magnitude 0 inverts nothing; posterize keeps 8 down
-to 2 bits, never 0. On gray pictures "color" and "grayscale" change nothing.
+the colours in the drawn order; shifts are whole pixels and shares of the side (TrivialAugment's 32
+px are 1/7 of 224), so that pictures that are only shifted stay sharp; solarize begins at 256, so
+that magnitude 0 inverts nothing; posterize keeps 8 down to 2 bits, never 0. On gray pictures
+"color" and "grayscale" change nothing.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ OP_ID: Final = {name: number for number, name in enumerate(OPS)}
 NUM_STANDARD: Final = 14  # the paper's list; grayscale and blur belong to 3-Augment
 GEOMETRIC: Final = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 MAX_MAGNITUDE: Final = 30
+_IS_GEOMETRIC = np.array([op in GEOMETRIC for op in OPS])
 
 
 @dataclass(frozen=True)
@@ -124,11 +126,13 @@ def affine_maps(plan: Plan, size: tuple[int, int]) -> tuple[Uniforms, NDArray[np
     AFFINE does. Shears fix the top left corner, rotations the centre, as in all sources.
     """
     height, width = size
-    total = np.broadcast_to(np.eye(3), (len(plan.ops), 3, 3))
+    moved = (_IS_GEOMETRIC[plan.ops] & (plan.values != 0)).any(axis=1)
+    total = np.broadcast_to(np.eye(3), (int(moved.sum()), 3, 3))
     for k in range(plan.ops.shape[1]):
-        total = total @ _affine(plan.ops[:, k], plan.values[:, k], height, width)
-    moved = np.isin(plan.ops, [OP_ID[op] for op in GEOMETRIC]) & (plan.values != 0)
-    return total[:, :2], moved.any(axis=1)
+        total = total @ _affine(plan.ops[moved, k], plan.values[moved, k], height, width)
+    maps = np.broadcast_to(np.eye(3)[:2], (len(moved), 2, 3)).copy()
+    maps[moved] = total[:, :2]
+    return maps, moved
 
 
 def fill_value(channels: int) -> int:
@@ -172,7 +176,8 @@ def _affine(ops: NDArray[np.int64], values: Uniforms, height: int, width: int) -
         ("translate_y", 1, 2, height),
     ):
         here = ops == OP_ID[op]
-        maps[here, row, col] = values[here] * scale
+        argument = values[here] * scale
+        maps[here, row, col] = np.rint(argument) if col == 2 else argument
     here = ops == OP_ID["rotate"]
     angle = values[here] * (math.pi / 180)  # counter-clockwise on the screen
     cos, sin, x, y = np.cos(angle), np.sin(angle), width / 2, height / 2
