@@ -368,23 +368,94 @@ def refuses(path: Path, code: str, *texts: str) -> ModelError:
     return caught.value
 
 
-CANARY = "vitrail_test_canary"
-
-
 class Payload:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return os.putenv, (CANARY, "1")
+        return open, (str(self.canary), "w")
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".pth", ".ckpt", ".bin", ".pkl"])
-def test_pickles_are_refused_unopened(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"model{suffix}"
-    path.write_bytes(pickle.dumps(Payload()))
-    refuses(path, "VIT-402", "can run code")
+def payloads(canary: Path) -> dict[str, bytes]:
+    """The payload as pickles, as torch saves it, and packed."""
+    found = {f"pickle{n}": pickle.dumps(Payload(canary), protocol=n) for n in range(6)}
+    for name, is_zip in (("torch", True), ("torch-legacy", False)):
+        stream = io.BytesIO()
+        torch.save(Payload(canary), stream, _use_new_zipfile_serialization=is_zip)
+        found[name] = stream.getvalue()
+    stream = io.BytesIO()
+    array = np.empty(1, object)
+    array[0] = Payload(canary)
+    np.savez(stream, a=array)
+    found["npz"] = stream.getvalue()
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("model.json", found["pickle2"])
+        archive.writestr("model.safetensors", found["pickle2"])
+    found["zip"] = stream.getvalue()
+    return found
+
+
+EVENTS: list[str] = []
+FORBIDDEN = ("pickle.find_class", "os.system", "subprocess.Popen", "socket.connect", "exec")
+
+
+@pytest.fixture(scope="session")
+def audited() -> list[str]:
+    """The forbidden audit events so far; a hook cannot be removed, so it only appends."""
+    sys.addaudithook(lambda name, _: EVENTS.append(name) if name in FORBIDDEN else None)
+    return EVENTS
+
+
+@pytest.mark.promise("M1")
+@pytest.mark.parametrize("name", ["model.pt", "x.pth", "x.ckpt", "x.bin", "x.pkl", "x.safetensors",
+                                  "x.npz", "x.zip", "x", "x.jpg"])  # fmt: skip
+def test_a_file_that_runs_code_is_never_run(
+    tmp_path: Path, name: str, audited: list[str], folder: Path
+) -> None:
+    canary = tmp_path / "canary"
+    load(folder)  # what is imported on the way is imported now
+    made = payloads(canary)
+    before = len(audited)
+    for kind, data in made.items():
+        path = tmp_path / name
+        path.write_bytes(data)
+        with pytest.raises(ModelError) as caught:
+            load(path)
+        assert caught.value.code in ("VIT-402", "VIT-431", "VIT-433", "VIT-434", "VIT-438"), kind
+        if name.endswith((".pt", ".pth", ".ckpt", ".bin", ".pkl")):
+            assert "can run code" in caught.value.message
+    assert not canary.exists()
+    assert audited[before:] == []
+    pickle.loads(made["pickle2"]).close()
+    assert canary.exists()  # the payload works
+
+
+@pytest.mark.promise("M1")
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors", "README.md"])
+def test_a_payload_inside_a_model_folder_is_never_run(
+    folder: Path, tmp_path: Path, name: str, audited: list[str]
+) -> None:
+    canary = tmp_path / "canary"
+    load(folder)
+    made = payloads(canary)
+    before = len(audited)
+    original = (folder / name).read_bytes()
+    for data in made.values():
+        (folder / name).write_bytes(data + b"\0" * max(0, len(original) - len(data)))
+        if name == "model.safetensors":
+            reseal(folder)
+        if name == "README.md":
+            load(folder)
+        else:
+            refuses(folder, "VIT-434" if name == "model.json" else "VIT-438")
+    assert not canary.exists()
+    assert audited[before:] == []
 
 
 @pytest.mark.parametrize("make", [
-    lambda: pickle.dumps(Payload()),
     lambda: b"\xff" * 8 + b"{}",
     lambda: (10**8).to_bytes(8, "little") + b"{" * 100,
     lambda: b"",
