@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from vitrail.data.loader import ArrayLoader, Batch, FileLoader, make_loader, nor
 from vitrail.data.order import batch_indices
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.sources import ArraySource, FileSource
-from vitrail.errors import DataError
+from vitrail.errors import DataError, EnvironmentFault
 
 NUM, SIZE = 23, (17, 13)
 SQUASH = Preprocess(height=SIZE[0], width=SIZE[1], resize=SIZE, interpolation="bilinear")
@@ -201,6 +202,19 @@ def test_a_bad_file_is_named_with_its_reason(
     assert "--on-bad-file skip" in caught.value.hint
     with pytest.raises(DataError, match="bad.jpg"):
         list(file_loader(source, workers).eval_batches(1))
+
+
+def test_too_little_shared_memory_is_told_before_workers_start(
+    files: FileSource, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("vitrail.data.file_loader.SHARED_MEMORY", str(tmp_path))
+    usage = shutil.disk_usage(tmp_path)._replace(free=5 * 3 * 17 * 13 * 5 - 1)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    with pytest.raises(EnvironmentFault, match="2 workers with batches of 5 pictures") as caught:
+        next(file_loader(files, 2).batches(0, 1))
+    assert caught.value.code == "VIT-521"
+    assert len(list(file_loader(files, 1).batches(0, 1))) == 1
+    assert len(list(file_loader(files, 0).batches(0, 1))) == 1
 
 
 def test_the_global_generators_are_left_alone(files: FileSource) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import sys
 import time
@@ -33,12 +34,13 @@ from vitrail.data.decode import MAX_PIXELS, DecodeFault, Pixels, decode
 from vitrail.data.order import batch_indices
 from vitrail.data.preprocess import Preprocess, gray_pixels
 from vitrail.device import keep_freed_memory
-from vitrail.errors import DataError
+from vitrail.errors import DataError, EnvironmentFault
 
 if TYPE_CHECKING:
     from vitrail.data.sources import Source
 
 PREFETCH = 2  # batches a worker keeps ready
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - torch puts shared tensors there
 _PR_SET_PDEATHSIG = 1
 
 Indices = NDArray[np.int64]
@@ -69,6 +71,7 @@ class FileLoader:
         device: str | torch.device = "cpu",
     ) -> None:
         self._train = TrainSteps(source, preprocess, augment, batch_size, seed, max_pixels)
+        self._picture_bytes = preprocess.channels * preprocess.height * preprocess.width
         self._workers = workers
         self._on_bad_file = on_bad_file
         self._device = torch.device(device)
@@ -78,9 +81,10 @@ class FileLoader:
         """The training batches of steps `start_step` .. `stop_step` - 1, whatever came before.
 
         Workers live as long as the iterator. Raises DataError VIT-301 naming the picture that
-        cannot be used.
+        cannot be used, EnvironmentFault VIT-521 where shared memory is too small for the workers.
         """
-        return self._serve(self._train, range(start_step, stop_step))
+        numbers = range(start_step, stop_step)
+        return self._serve(self._train, numbers, self._train.batch_size)
 
     def eval_batches(self, batch_size: int) -> Generator[Batch, None, None]:
         """Every picture once, in order, with the evaluation preprocessing; the last batch may be
@@ -88,11 +92,13 @@ class FileLoader:
         """
         train = self._train
         parts = EvalParts(train.source, train.preprocess, batch_size, train.max_pixels)
-        return self._serve(parts, range(-(-len(train.source) // batch_size)))
+        numbers = range(-(-len(train.source) // batch_size))
+        return self._serve(parts, numbers, min(batch_size, len(train.source)))
 
     def _serve(
-        self, dataset: Dataset[Batch | Fault], numbers: range
+        self, dataset: Dataset[Batch | Fault], numbers: range, batch_size: int
     ) -> Generator[Batch, None, None]:
+        _check_shared_memory(batch_size, self._picture_bytes, self._workers)
         iterator = _start(dataset, numbers, self._workers)
         try:
             for _ in numbers:
@@ -218,6 +224,22 @@ def _start(
                 multiprocessing_context="fork" if sys.platform == "linux" else None,
                 generator=torch.Generator(),  # else the global generator would be advanced
             )
+        )
+
+
+def _check_shared_memory(batch_size: int, picture_bytes: int, workers: int) -> None:
+    """Batches wait in /dev/shm; where it is full a worker is killed (containers: 64 MB)."""
+    if workers == 0 or not os.path.isdir(SHARED_MEMORY):
+        return
+    need = batch_size * picture_bytes * (workers * PREFETCH + 1)
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    if need > free:
+        raise EnvironmentFault(
+            "VIT-521",
+            f"shared memory: {workers} workers with batches of {batch_size} pictures need "
+            f"{need / 1e6:.0f} MB in {SHARED_MEMORY}, {free / 1e6:.0f} MB are free.",
+            hint="Give the container more (docker run --shm-size 1g), or use fewer workers "
+            "(--data.workers 0 needs none) or a smaller --batch-size.",
         )
 
 
