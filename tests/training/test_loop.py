@@ -19,6 +19,7 @@ from PIL import Image
 
 from vitrail.errors import DataError, ModelError, TrainingError, UsageError
 from vitrail.training import loop, objectives
+from vitrail.training.dry_run import dry_run
 from vitrail.training.plan import Plan, plan_run
 from vitrail.training.reporter import RunResult, SilentReporter
 
@@ -282,6 +283,36 @@ def test_plan_explains_its_choices() -> None:
     assert all(why for _, _, why in plan.choices)
     assert "auto" not in [value for _, value, _ in plan.choices]
     assert plan.preprocess.channels == 1
+
+
+def test_several_labels_a_picture_train_with_a_sigmoid(tmp_path: Path) -> None:
+    rows = ["path,label"]
+    generator = np.random.default_rng(11)
+    for number in range(37):
+        pixels = generator.integers(0, 256, (17, 13, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{('a', 'b', 'a|b')[number % 3]}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    run = train(tmp_path, data__path=str(tmp_path / "labels.csv"), batch_size=5, steps=3, model__name="vit_ti8",
+                data__image_size=16, data__workers=0).run_dir  # fmt: skip
+    assert 'name = "sigmoid"' in (run / "config.toml").read_text()
+    assert json.loads((run / "model" / "model.json").read_text())["scores"] == "sigmoid"
+
+
+def test_activation_checkpointing_changes_no_bit(straight: Path, tmp_path: Path) -> None:
+    run = train(tmp_path, checkpoint_activations=True).run_dir
+    assert weights(run) == weights(straight)
+
+
+def test_dry_run_measures_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = dry_run(plan_run([("test", TINY)]))
+    assert found.total_steps == 13
+    assert found.seconds is not None
+    assert found.seconds > 13 * found.step_secs > 0
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.promise("R1")

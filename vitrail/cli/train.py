@@ -112,7 +112,7 @@ def train(
     print_config
         Print every setting with its value and where it came from, as TOML, and stop.
     dry_run
-        Resolve everything, show the plan, and stop before the first step.
+        Show the plan, train two throwaway steps, evaluate one batch, predict time and memory.
     """
     start, options = start or Start(), options or Settings()
     given = {item.name: getattr(options, item.name) for item in fields(options)}
@@ -198,9 +198,21 @@ def show_plan(layers: list[Layer], output: Output, *, dry_run: bool) -> int:
 
     plan = plan_run(layers)
     if dry_run:
+        from dataclasses import asdict
+
+        from vitrail.training.dry_run import dry_run as rehearse
+
         choices = [{"key": key, "value": value, "why": why} for key, value, why in plan.choices]
-        output.result({"choices": choices, "settings": settings_record(plan)}, plan_lines(plan))
-        output.note("dry run: nothing was trained or written")
+        found = rehearse(plan)
+        lasts = "until the time limit" if found.seconds is None else f"about {found.seconds:.0f} s"
+        lines = [
+            *plan_lines(plan),
+            f"step    {1000 * found.step_secs:.0f} ms, {found.total_steps or 'as many as fit'} steps: {lasts}",
+            f"memory  {found.peak_bytes / 1e9:.2f} GB at the highest",
+        ]
+        record = {"choices": choices, "settings": settings_record(plan), "measured": asdict(found)}
+        output.result(record, lines)
+        output.note("dry run: nothing was kept or written")
     else:
         output.result(settings_record(plan), config_lines(plan))
     return 0

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from vitrail.config import TrainConfig, flatten
 from vitrail.device import num_cores, pick_device, pick_precision
+from vitrail.models.configs import ViTConfig
+from vitrail.models.cost import activation_bytes, parameters
 from vitrail.training.facts import Facts
 
 IMAGE_SIZES = (32, 48, 64, 96, 128, 160, 192, 224)
@@ -44,7 +46,7 @@ class Chosen:
 
 
 class Shape(NamedTuple):
-    """A small ViT; `macs` is what one picture of 64 tokens costs, in millions of multiply-adds."""
+    """A ViT smaller than the named sizes."""
 
     width: int
     depth: int
@@ -65,8 +67,10 @@ def recipe_name(config: TrainConfig, facts: Facts) -> tuple[str, str]:
     return "small.scratch", f"{facts.num_train} training pictures from scratch"
 
 
-def fill(chosen: Chosen, num_classes: int) -> None:
+def fill(chosen: Chosen, *, multi_label: bool) -> None:
     """Replace every "auto"."""
+    if multi_label and chosen.is_free("loss.name"):
+        chosen.set("loss.name", "sigmoid", "a picture may have several labels")
     _channels(chosen)
     _image_size(chosen)
     _model(chosen)
@@ -174,3 +178,14 @@ def _machine(chosen: Chosen) -> None:
         if chosen.is_auto(key):
             chosen.values.pop(key)
             chosen.sources.pop(key, None)
+
+
+def training_bytes(model: ViTConfig, batch: int, *, is_checkpointed: bool = False) -> int:
+    """Memory of a training step: activations, and weights four times (gradients, two moments, averages ...)."""
+    return activation_bytes(model, batch, is_checkpointed=is_checkpointed) + 20 * parameters(model)
+
+
+def largest_batch(model: ViTConfig, available_bytes: int) -> int:
+    """The largest batch whose step fits into `available_bytes`; 0 where none does."""
+    one = activation_bytes(model, 1)
+    return max(0, (available_bytes - 20 * parameters(model)) // one)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import sys
 import tomllib
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.config import config_hash, flatten
-from vitrail.data.loader import ArrayLoader, Batch, FileLoader, make_loader
+from vitrail.data.loader import Batch, make_loader
 from vitrail.device import keep_freed_memory, set_threads
 from vitrail.errors import ModelError, TrainingError
 from vitrail.evaluation.record import Evaluation
@@ -40,7 +39,7 @@ from vitrail.training.schedule import Plan as Schedule
 from vitrail.training.schedule import lr_on
 from vitrail.training.signals import StopRequest, stop_signals
 from vitrail.training.state import TrainState, Window, restore, start_state
-from vitrail.training.step import inputs, update
+from vitrail.training.step import inputs, trial, update
 from vitrail.training.time_limit import Clock, calibrate, replan
 
 ENDLESS = sys.maxsize
@@ -120,7 +119,17 @@ def _run(run: RunDir, plan: Plan, clock: Clock, stop: StopRequest, reporter: Rep
         workers=int(config.data.workers), max_pixels=config.data.max_pixels,
     )  # fmt: skip
     if plan.total_steps is None and not checkpoint:
-        state.schedule = calibrate(plan, _trial(plan, device, loader, weights), clock)
+        state.schedule = calibrate(
+            plan,
+            trial(
+                plan,
+                start_state(config, plan.model, Schedule.of(1), device),
+                loader,
+                device,
+                weights,
+            ),
+            clock,
+        )
         reporter.notice(f"time limit: {state.schedule.total_steps} steps planned")
     log_every = max(1, min(50, round(plan.steps_per_epoch / 4)))
     saved_at = clock.seconds()
@@ -187,22 +196,6 @@ def _run(run: RunDir, plan: Plan, clock: Clock, stop: StopRequest, reporter: Rep
     ended = finish(run, plan, state, evaluated, clock, stopped, reporter)
     reporter.result(ended)
     return ended
-
-
-def _trial(
-    plan: Plan, device: torch.device, loader: ArrayLoader | FileLoader, class_weights: Tensor | None
-) -> Callable[[int], None]:
-    """One training step on throwaway weights, to measure the pace."""
-    state = start_state(plan.config, plan.model, Schedule.of(1), device)
-    state.model.train()
-
-    def one_step(step: int) -> None:
-        with closing(loader.batches(step, step + 1)) as batches:
-            images, targets = inputs(next(iter(batches)), plan, device, step + 1)
-        set_lr(state.optimizer, 1e-6)
-        update(state.model, state, images, targets, plan.config, class_weights)
-
-    return one_step
 
 
 def _update_window(window: Window, loss: Tensor, examples: int) -> None:

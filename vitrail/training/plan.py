@@ -11,8 +11,8 @@ import numpy as np
 from vitrail.config import TrainConfig, build, flatten, resolve
 from vitrail.data.preprocess import Preprocess, short_side
 from vitrail.data.sources import Splits, open_data
-from vitrail.device import num_cores, pick_device, pick_precision
-from vitrail.errors import DataError, UsageError
+from vitrail.device import memory_bytes, num_cores, pick_device, pick_precision
+from vitrail.errors import DataError, EnvironmentFault, UsageError
 from vitrail.models.configs import ViTConfig, resolve_model
 from vitrail.recipes.catalogue import recipe
 from vitrail.training import choose
@@ -80,7 +80,7 @@ def plan_run(layers: Layers) -> Plan:
     config, sources = resolve([(f"recipe {name}", flatten(recipe(name))), *layers])
     chosen = choose.Chosen(config, sources, facts)
     chosen.set("recipe", name, why)
-    choose.fill(chosen, len(splits.classes))
+    choose.fill(chosen, multi_label=splits.multi_label)
     config = build(chosen.values, chosen.sources)
     model = resolve_model(
         config.model.name,
@@ -146,9 +146,29 @@ def _check(plan: Plan) -> None:
     if config.freeze == "body":
         raise UsageError("VIT-226", "--freeze body: the body would keep its random values, since no --from was given.",
                          hint="Leave --freeze out.")  # fmt: skip
+    _check_memory(plan)
     check_schedule(config.schedule, plan.total_steps)
     device = pick_device(config.device)
     pick_precision(config.precision, device)
     if isinstance(config.threads, int) and config.threads > 4 * num_cores():
         raise UsageError("VIT-219", f"threads {config.threads}: this machine has {num_cores()} cores.",
                          hint="Leave --threads out.")  # fmt: skip
+
+
+def _check_memory(plan: Plan) -> None:
+    """Refuse a batch that will not fit. Raises EnvironmentFault VIT-503."""
+    batch, available = int(plan.config.batch_size), memory_bytes()
+    if pick_device(plan.config.device).type != "cpu":
+        return
+    need = choose.training_bytes(
+        plan.model,
+        batch // plan.config.optim.accumulate,
+        is_checkpointed=plan.config.checkpoint_activations,
+    )
+    if need > available:
+        fits = choose.largest_batch(plan.model, available)
+        raise EnvironmentFault(
+            "VIT-503",
+            f"batch {batch} needs about {need / 1e9:.1f} GB, {available / 1e9:.1f} GB free. Largest that fits: {fits}.",
+            hint=f"Use --batch-size {max(1, fits)}, or a smaller model or image size.",
+        )

@@ -81,6 +81,7 @@ def start_state(
 ) -> TrainState:
     """The state before the first step."""
     network = create_model(model, seed=config.seed).to(device)
+    network.checkpoint_activations = config.checkpoint_activations
     groups = parameter_groups(network, config.optim)
     optimizer = create_optimizer(groups, config.optim, device)
     return TrainState(

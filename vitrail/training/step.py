@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 
 import torch
 from torch import Tensor
 
 from vitrail.config import TrainConfig
-from vitrail.data.loader import Batch, normalise
+from vitrail.data.loader import ArrayLoader, Batch, FileLoader, normalise
 from vitrail.data.mix import mix, mix_numbers
 from vitrail.training import objectives
-from vitrail.training.optim import clip_gradients
+from vitrail.training.optim import clip_gradients, set_lr
 from vitrail.training.plan import Plan
 from vitrail.training.state import TrainState
 
@@ -59,6 +60,25 @@ def update(
             state.ema.decay = min(config.ema, (state.step + 1) / (state.step + 10))
             state.ema.update(state.model)
     return total, norm
+
+
+def trial(
+    plan: Plan,
+    state: TrainState,
+    loader: ArrayLoader | FileLoader,
+    device: torch.device,
+    class_weights: Tensor | None,
+) -> Callable[[int], None]:
+    """A function that trains the throwaway `state` on the batch of a step (from 0), to measure the pace."""
+    state.model.train()
+    set_lr(state.optimizer, 1e-6)
+
+    def one_step(step: int) -> None:
+        with closing(loader.batches(step, step + 1)) as batches:
+            images, targets = inputs(next(iter(batches)), plan, device, step + 1)
+        update(state.model, state, images, targets, plan.config, class_weights)
+
+    return one_step
 
 
 def _loss(

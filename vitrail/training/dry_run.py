@@ -1,0 +1,63 @@
+"""`--dry-run`: prove in seconds that a run would go through: two training steps, one evaluated batch, the pace, the memory."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+
+from vitrail.data.loader import make_loader
+from vitrail.data.sources import subset
+from vitrail.device import keep_freed_memory, set_threads
+from vitrail.training.held_out import EVAL_BATCH, judge
+from vitrail.training.plan import Plan
+from vitrail.training.schedule import Plan as Schedule
+from vitrail.training.state import start_state
+from vitrail.training.step import trial
+
+NUM_STEPS = 2
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What was measured. seconds: of the whole run as planned, None under a time limit."""
+
+    step_secs: float
+    total_steps: int | None
+    seconds: float | None
+    peak_bytes: int
+    eval_images_per_s: float
+
+
+def dry_run(plan: Plan) -> DryRun:
+    """Train two steps on throwaway weights and evaluate one batch. Raises what a run would raise there."""
+    config, device = plan.config, torch.device(plan.config.device)
+    keep_freed_memory()
+    set_threads(config.threads)
+    loader = make_loader(
+        plan.splits.train, plan.preprocess, config.augment, batch_size=int(config.batch_size), seed=config.seed,
+        max_pixels=config.data.max_pixels,
+    )  # fmt: skip
+    state = start_state(config, plan.model, Schedule.of(1), device)
+    one_step = trial(plan, state, loader, device, None)
+    one_step(0)
+    started = time.monotonic()
+    for step in range(1, 1 + NUM_STEPS):
+        one_step(step)
+    step_secs = (time.monotonic() - started) / NUM_STEPS
+    judged = 0.0
+    if plan.splits.val is not None:
+        few = subset(plan.splits.val, torch.arange(min(EVAL_BATCH, len(plan.splits.val))).numpy())
+        judged = judge(state.model, few, plan).images_per_s
+    total = plan.total_steps
+    seconds = None
+    if total is not None:
+        evaluations = -(-total // plan.eval_every)
+        pictures = len(plan.splits.val) if plan.splits.val is not None else 0
+        seconds = total * step_secs + (evaluations * pictures / judged if judged else 0.0)
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return DryRun(step_secs, total, seconds, peak, judged)
