@@ -20,6 +20,7 @@ from vitrail.errors import EnvironmentFault, ModelError
 from vitrail.evaluation import diagrams, verdict
 from vitrail.evaluation.figures import Line, plot, ticks
 from vitrail.evaluation.page import shown, text
+from vitrail.evaluation.record import Evaluation
 from vitrail.evaluation.report import write_report
 from vitrail.evaluation.run_pictures import NoPictures, Pixels, Sample, Thumbnail
 from vitrail.evaluation.run_record import Row, read_run
@@ -360,3 +361,18 @@ def test_thumbnails_are_small_pictures(shape: tuple[int, int, int]) -> None:
         assert kind == "data:image/jpeg"
         assert max(image.size) == 144
         assert len(data) < 30_000
+
+
+def test_several_labels_a_picture(tmp_path: Path) -> None:
+    folder = made_run(tmp_path / "r", CLASSES)
+    shutil.rmtree(folder / "eval")
+    rng = np.random.default_rng(0)
+    p = rng.random((53, 4)).astype(np.float32)
+    labels = (rng.random((53, 4)) < 0.4).astype(np.float32)
+    Evaluation(tuple(CLASSES), p, labels, rng.random(53)).write(folder / "eval" / "val")
+    write_report(folder, FakePictures())
+    page = (folder / "report.html").read_text()
+    Checked(page)
+    assert 'id="confusion"' not in page
+    assert ">mAP<" in page
+    assert "of val pictures right" in page
