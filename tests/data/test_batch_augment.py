@@ -193,6 +193,13 @@ def test_resize_boxes_equals_pillow(interpolation: str) -> None:
         assert np.abs(np.asarray(expected).astype(int) - result).max() <= 2
 
 
+def test_large_pictures_are_resized_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures, config = tensor(rough(11, 29, 37, 3)), AugmentConfig()
+    whole = augment_batch(pictures, drawn(11), config, (19, 23))
+    monkeypatch.setattr("vitrail.data.batch_resample._MAX_WEIGHTS", 3 * (19 * 29 + 23 * 37))
+    assert torch.equal(whole, augment_batch(pictures, drawn(11), config, (19, 23)))
+
+
 def test_operations_return_to_their_own_pictures() -> None:
     """A picture alone gives what it gives in the batch: sorting by operation mixes nothing up."""
     config = AugmentConfig(crop="pad_crop", policy="randaugment", num_ops=3, erasing=0.5)

@@ -124,7 +124,8 @@ def grayscale(images: Tensor, _: Tensor) -> Tensor:
 
 def blur(images: Tensor, radius: Tensor) -> Tensor:
     """Gaussian blur; up to 3 levels from Pillow, which rounds after each of its six passes."""
-    rows, cols = (blur_weights(radius, side) for side in images.shape[2:])
+    # On the CPU: adding up in any order, as a GPU does, would make the weights vary.
+    rows, cols = (blur_weights(radius.cpu(), side).to(images.device) for side in images.shape[2:])
     return apply_separable(images, rows, cols)
 
 

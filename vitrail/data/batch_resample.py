@@ -17,15 +17,22 @@ from torch import Tensor
 
 from vitrail.data.crops import Boxes, Size
 
+_MAX_WEIGHTS = 2**22  # of the matrices held at once
 _SUPPORT = {"nearest": 0.5, "bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}
 
 
 def resize_boxes(images: Tensor, boxes: Boxes, size: Size, interpolation: str) -> Tensor:
     """The `boxes` (B, 4) of `images` uint8 (B, C, H, W) resized to `size`: uint8 (B, C, h, w)."""
-    where = torch.from_numpy(boxes).to(images.device)
-    rows = filter_weights(where[:, 0], where[:, 2], size[0], images.shape[2], interpolation)
-    cols = filter_weights(where[:, 1], where[:, 3], size[1], images.shape[3], interpolation)
-    return apply_separable(images, rows, cols)
+    height, width = images.shape[2:]
+    step = max(1, _MAX_WEIGHTS // (size[0] * height + size[1] * width))  # bounds the memory
+    parts = []
+    for part, where in zip(
+        images.split(step), torch.from_numpy(boxes).to(images.device).split(step), strict=True
+    ):
+        rows = filter_weights(where[:, 0], where[:, 2], size[0], height, interpolation)
+        cols = filter_weights(where[:, 1], where[:, 3], size[1], width, interpolation)
+        parts.append(apply_separable(part, rows, cols))
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def apply_separable(images: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
