@@ -26,12 +26,11 @@ def resize_boxes(images: Tensor, boxes: Boxes, size: Size, interpolation: str) -
     height, width = images.shape[2:]
     step = max(1, _MAX_WEIGHTS // (size[0] * height + size[1] * width))  # bounds the memory
     parts = []
-    for part, where in zip(
-        images.split(step), torch.from_numpy(boxes).to(images.device).split(step), strict=True
-    ):
+    for first in range(0, len(images), step):
+        where = torch.from_numpy(boxes[first : first + step]).to(images.device)
         rows = filter_weights(where[:, 0], where[:, 2], size[0], height, interpolation)
         cols = filter_weights(where[:, 1], where[:, 3], size[1], width, interpolation)
-        parts.append(apply_separable(part, rows, cols))
+        parts.append(apply_separable(images[first : first + step], rows, cols))
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
