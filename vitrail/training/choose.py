@@ -75,6 +75,7 @@ def fill(chosen: Chosen, *, multi_label: bool) -> None:
     _image_size(chosen)
     _model(chosen)
     _batch_size(chosen)
+    _crop(chosen)
     _flip(chosen)
     _length(chosen)
     _machine(chosen)
@@ -142,6 +143,17 @@ def _batch_size(chosen: Chosen) -> None:
             size,
             f"at least 20 steps an epoch with {n} pictures" if size < 128 else "the recipe's usual",
         )
+
+
+def _crop(chosen: Chosen) -> None:
+    if chosen.values["augment.crop"] != "pad_crop":
+        return
+    if chosen.facts.kind == "files" and chosen.is_free("augment.crop"):
+        chosen.set("augment.crop", "inception", "photographs: parts of a picture show its class")
+        chosen.set("augment.crop_scale", (0.35, 1.0), "small data: not too small a part")
+    elif chosen.is_free("augment.crop_pad"):
+        pad = max(1, min(chosen.values["data.image_size"]) // 8)
+        chosen.set("augment.crop_pad", pad, "an eighth of the side")
 
 
 def _flip(chosen: Chosen) -> None:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from vitrail.classifier import Classifier, Meta
+from vitrail.errors import VitrailError
 from vitrail.evaluation.baselines import baselines
 from vitrail.evaluation.report import write_report
 from vitrail.training.held_out import judge
@@ -41,13 +42,13 @@ def finish(
         meta=Meta(name=plan.config.model.name, trained_on=trained_on(plan), metrics=metrics_of(results),
                   scores="sigmoid" if plan.splits.multi_label else "softmax"),
     )  # fmt: skip
-    classifier.save(run.model)
+    classifier.save(run.model, replace=True)  # a killed process may have left one
     seconds = clock.seconds()
     run.update(status="finished", seconds=round(seconds, 3), best=state.best, baselines=simple, stopped=stopped,
                results=metrics_of(results))  # fmt: skip
     try:
         write_report(run.path)
-    except OSError as error:
+    except VitrailError as error:
         reporter.notice(f"the report could not be written: {error}")
     return RunResult(
         run.path, seconds, state.step, state.best, results.get("val"), results.get("test"), simple, stopped,
