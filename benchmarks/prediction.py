@@ -35,7 +35,8 @@ def turn_of(case: str, name: str) -> Callable[[], None] | str:
     images = torch.randn(batch_size, 3, *config.image_size)
     if name in FLOORS:
         keep_freed_memory()
-        step = all_products(config, batch_size, kernel=FLOORS[name], is_train=False)
+        kernel, is_short = FLOORS[name]
+        step = all_products(config, batch_size, kernel=kernel, is_short=is_short, is_train=False)
     else:
         if name == "vitrail":
             keep_freed_memory()

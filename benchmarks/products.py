@@ -31,34 +31,39 @@ class Dense:
     needs_dx: bool = True
 
 
-def dense_products(config: ViTConfig, batch_size: int) -> list[Dense]:
-    """Those of one forward pass of a model with cls token and GELU."""
-    rows, width = batch_size * config.num_tokens, config.width
+def dense_products(config: ViTConfig, batch_size: int, *, is_short: bool) -> list[Dense]:
+    """Those of one forward pass of a model with cls token and GELU. is_short: of the last block
+    only what reaches the cls token, as vitrail's model computes it; else all tokens.
+    """
+    rows, width, mlp_dim = batch_size * config.num_tokens, config.width, config.mlp_dim
     pixels = config.channels * config.patch_size[0] * config.patch_size[1]
-    shapes = [(width, 3 * width), (width, width), (width, config.mlp_dim), (config.mlp_dim, width)]
+    after = [(width, width), (width, mlp_dim), (mlp_dim, width)]  # proj, fc1, fc2
+    last = [Dense(rows, width, 2 * width, 1), Dense(batch_size, width, width, 1)]  # k v, q
+    last += [Dense(batch_size, inputs, outputs, 1) for inputs, outputs in after]
+    depth = config.depth - is_short
     return [
         Dense(batch_size * config.num_patches, pixels, width, 1, needs_dx=False),
-        *(Dense(rows, inputs, outputs, config.depth) for inputs, outputs in shapes),
+        *(Dense(rows, inputs, outputs, depth) for inputs, outputs in [(width, 3 * width), *after]),
+        *(last if is_short else []),
         Dense(batch_size, width, config.num_classes, 1),
     ]
 
 
 def all_products(
-    config: ViTConfig, batch_size: int, *, kernel: str, is_train: bool
+    config: ViTConfig, batch_size: int, *, kernel: str, is_short: bool, is_train: bool
 ) -> Callable[[], None]:
-    """A function that does them all once. kernel: "torch" or "fastest"."""
+    """A function that does them all once. kernel: "torch" or "fastest"; is_short: see above."""
     work = [
         (one, torch.randn(one.rows, one.inputs), torch.randn(one.outputs, one.inputs),
          torch.randn(one.rows, one.outputs))
-        for one in dense_products(config, batch_size)
+        for one in dense_products(config, batch_size, is_short=is_short)
     ]  # fmt: skip
-    pairs = (batch_size * config.num_heads, config.num_tokens)
-    q, k, v = torch.randn(3, *pairs, config.head_dim)  # each (B*heads, N, head_dim)
-    weights = torch.randn(*pairs, config.num_tokens)  # (B*heads, N, N)
     forward: Multiply = products.linear if kernel == "fastest" else _linear
     weight_gradient: Multiply = (
         products._weight_gradient if kernel == "fastest" else lambda dy, x: torch.mm(dy.t(), x)
     )
+    attend = _attention(config, batch_size, config.num_tokens, is_train)
+    attend_last = _attention(config, batch_size, 1 if is_short else config.num_tokens, is_train)
 
     @torch.inference_mode()
     def run() -> None:
@@ -69,14 +74,30 @@ def all_products(
                     weight_gradient(dy, x)
                 if is_train and one.needs_dx:
                     forward(dy, weight.t())
-        for _ in range(config.depth):
-            torch.bmm(q, k.transpose(1, 2))
-            torch.bmm(weights, v)
-            if is_train:
-                torch.bmm(weights.transpose(1, 2), q)  # dv
-                torch.bmm(q, v.transpose(1, 2))  # d weights
-                torch.bmm(weights, k)  # dq
-                torch.bmm(weights.transpose(1, 2), q)  # dk
+        for _ in range(config.depth - 1):
+            attend()
+        attend_last()
+
+    return run
+
+
+def _attention(
+    config: ViTConfig, batch_size: int, num_queries: int, is_train: bool
+) -> Callable[[], None]:
+    """The products of one block's attention: two forward, four backward."""
+    pairs, head_dim = batch_size * config.num_heads, config.head_dim
+    q = torch.randn(pairs, num_queries, head_dim)
+    k, v = torch.randn(2, pairs, config.num_tokens, head_dim)
+    weights = torch.randn(pairs, num_queries, config.num_tokens)
+
+    def run() -> None:
+        torch.bmm(q, k.transpose(1, 2))
+        torch.bmm(weights, v)
+        if is_train:
+            torch.bmm(weights.transpose(1, 2), q)  # dv
+            torch.bmm(q, v.transpose(1, 2))  # d weights
+            torch.bmm(weights, k)  # dq
+            torch.bmm(weights.transpose(1, 2), q)  # dk
 
     return run
 
