@@ -93,7 +93,8 @@ def test_libraries_stay_in_their_places() -> None:
 @pytest.mark.promise("M4")
 def test_dangerous_words_occur_in_one_file_only() -> None:
     words = re.compile(
-        r"\bpickle\.|torch\.load\(|\beval\(|\bexec\(|yaml\.load|extractall|shell=True|requests\.get|urlopen"
+        r"\bpickle\.|torch\.load\(|\beval\(|\bexec\(|yaml\.load|extractall|shell=True"
+        r"|requests\.get|urlopen"
     )
     found = {
         path.relative_to(PACKAGE).as_posix()
@@ -114,7 +115,10 @@ def test_no_torchvision_or_timm_anywhere() -> None:
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    program = "import sys, vitrail; print([m for m in ('torch', 'numpy', 'pydantic', 'PIL', 'rich') if m in sys.modules])"
+    program = (
+        "import sys, vitrail; heavy = ('torch', 'numpy', 'pydantic', 'PIL', 'rich'); "
+        "print([name for name in heavy if name in sys.modules])"
+    )
     answer = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
@@ -124,8 +128,9 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 def test_configurations_are_checked_without_torch() -> None:
     program = (
-        "import sys; import vitrail.config, vitrail.models.configs, vitrail.models.cost, vitrail.recipes.catalogue, "
-        "vitrail.data.sources, vitrail.data.check; print('torch' in sys.modules)"
+        "import sys; import vitrail.config, vitrail.models.configs, vitrail.models.cost, "
+        "vitrail.recipes.catalogue, vitrail.data.sources, vitrail.data.check; "
+        "print('torch' in sys.modules)"
     )
     answer = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

@@ -118,9 +118,17 @@ def test_a_bad_picture_spoils_only_itself(classifier: Classifier, tmp_path: Path
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff nothing")
     (tmp_path / "empty.png").write_bytes(b"")
     bad: list[Any] = [
-        tmp_path / "bad.jpg", tmp_path / "empty.png", tmp_path / "absent.png", tmp_path, b"<html>",
-        np.zeros((3, 3), np.float32), np.zeros((0, 3, 3), np.uint8), 7, None, "a\0b",
-    ]  # fmt: skip
+        tmp_path / "bad.jpg",
+        tmp_path / "empty.png",
+        tmp_path / "absent.png",
+        tmp_path,
+        b"<html>",
+        np.zeros((3, 3), np.float32),
+        np.zeros((0, 3, 3), np.uint8),
+        7,
+        None,
+        "a\0b",
+    ]
     mixed = [*bad[:5], *good, *bad[5:]]
     found = classifier.predict(mixed, batch_size=4)
     assert len(found) == len(mixed)
@@ -209,8 +217,16 @@ def test_a_saved_model_is_the_same_model(classifier: Classifier, folder: Path) -
 
 @pytest.mark.parametrize("posemb", ["learned", "sincos_2d", "rope_2d", "relative", "learned_2d"])
 def test_fixed_tables_are_not_in_the_file_and_come_back(posemb: Any, tmp_path: Path) -> None:
-    config = ViTConfig(image_size=(10, 14), patch_size=(5, 7), width=16, depth=1, num_heads=2,
-                       mlp_dim=17, num_classes=5, posemb=posemb)  # fmt: skip
+    config = ViTConfig(
+        image_size=(10, 14),
+        patch_size=(5, 7),
+        width=16,
+        depth=1,
+        num_heads=2,
+        mlp_dim=17,
+        num_classes=5,
+        posemb=posemb,
+    )
     classifier = Classifier(some_model(config), PREPROCESS, CLASSES)
     classifier.save(tmp_path / "m")
     loaded = load(tmp_path / "m")
@@ -221,9 +237,17 @@ def test_fixed_tables_are_not_in_the_file_and_come_back(posemb: Any, tmp_path: P
 def test_model_json_has_the_documented_keys(folder: Path) -> None:
     document = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     assert list(document) == [
-        "schema", "architecture", "classes", "preprocess", "temperature", "scores", "trained_on",
-        "metrics", "versions", "sha256",
-    ]  # fmt: skip
+        "schema",
+        "architecture",
+        "classes",
+        "preprocess",
+        "temperature",
+        "scores",
+        "trained_on",
+        "metrics",
+        "versions",
+        "sha256",
+    ]
     assert set(document["architecture"]) == {"name", "numbers"}
     assert document["preprocess"]["resize"] == [10, 14]
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -410,8 +434,21 @@ def audited() -> list[str]:
 
 
 @pytest.mark.promise("M1")
-@pytest.mark.parametrize("name", ["model.pt", "x.pth", "x.ckpt", "x.bin", "x.pkl", "x.safetensors",
-                                  "x.npz", "x.zip", "x", "x.jpg"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.pt",
+        "x.pth",
+        "x.ckpt",
+        "x.bin",
+        "x.pkl",
+        "x.safetensors",
+        "x.npz",
+        "x.zip",
+        "x",
+        "x.jpg",
+    ],
+)
 def test_a_file_that_runs_code_is_never_run(
     tmp_path: Path, name: str, audited: list[str], folder: Path
 ) -> None:
@@ -455,12 +492,15 @@ def test_a_payload_inside_a_model_folder_is_never_run(
     assert audited[before:] == []
 
 
-@pytest.mark.parametrize("make", [
-    lambda: b"\xff" * 8 + b"{}",
-    lambda: (10**8).to_bytes(8, "little") + b"{" * 100,
-    lambda: b"",
-    lambda: b"PK\x03\x04" + b"\0" * 5000,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: b"\xff" * 8 + b"{}",
+        lambda: (10**8).to_bytes(8, "little") + b"{" * 100,
+        lambda: b"",
+        lambda: b"PK\x03\x04" + b"\0" * 5000,
+    ],
+)
 def test_weights_that_are_no_safetensors_are_refused(
     folder: Path, make: Callable[[], bytes]
 ) -> None:
@@ -523,34 +563,53 @@ def numbers(**values: Any) -> Callable[[dict[str, Any]], object]:
     return lambda d: d["architecture"]["numbers"].update(values)
 
 
-@pytest.mark.parametrize("how", [
-    lambda d: d.update(auto_map={"AutoModel": "evil.Model"}),
-    lambda d: d["architecture"].update(_target_="os.system"),
-    lambda d: d["architecture"].update(name="os.system"),
-    lambda d: d["preprocess"].update(code="x"),
-    lambda d: d["preprocess"].update(height=11),
-    lambda d: d["preprocess"].update(std=[0.5, 0.0, 0.5]),
-    lambda d: d.update(temperature=0),
-    lambda d: d.update(temperature=float("nan")),
-    lambda d: d.update(classes=CLASSES[:4]),
-    lambda d: d.update(classes=[*CLASSES[:4], "cat"]),
-    lambda d: d.update(classes=[["nested"]] * 5),
-    lambda d: d.update(sha256="x"),
-    lambda d: d.update(schema=0),
-    lambda d: d.pop("classes"),
-    numbers(depth=10**9), numbers(width=2**31), numbers(patch_size=[0, 0]), numbers(num_heads=5),
-    numbers(image_size=[10**9, 10**9]), numbers(num_classes=10**12), numbers(ln_eps=float("inf")),
-    numbers(evil=1), numbers(mlp="os.system"), numbers(depth="x" * 2000),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda d: d.update(auto_map={"AutoModel": "evil.Model"}),
+        lambda d: d["architecture"].update(_target_="os.system"),
+        lambda d: d["architecture"].update(name="os.system"),
+        lambda d: d["preprocess"].update(code="x"),
+        lambda d: d["preprocess"].update(height=11),
+        lambda d: d["preprocess"].update(std=[0.5, 0.0, 0.5]),
+        lambda d: d.update(temperature=0),
+        lambda d: d.update(temperature=float("nan")),
+        lambda d: d.update(classes=CLASSES[:4]),
+        lambda d: d.update(classes=[*CLASSES[:4], "cat"]),
+        lambda d: d.update(classes=[["nested"]] * 5),
+        lambda d: d.update(sha256="x"),
+        lambda d: d.update(schema=0),
+        lambda d: d.pop("classes"),
+        numbers(depth=10**9),
+        numbers(width=2**31),
+        numbers(patch_size=[0, 0]),
+        numbers(num_heads=5),
+        numbers(image_size=[10**9, 10**9]),
+        numbers(num_classes=10**12),
+        numbers(ln_eps=float("inf")),
+        numbers(evil=1),
+        numbers(mlp="os.system"),
+        numbers(depth="x" * 2000),
+    ],
+)
 def test_model_json_is_strict(folder: Path, how: Callable[[dict[str, Any]], object]) -> None:
     change(folder, how)
     refuses(folder, "VIT-434", "model.json")
 
 
-@pytest.mark.parametrize("data", [
-    b"", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"a":' * 100_000, b" " * 1_000_001,
-    b'{"schema": 1}',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b" " * 1_000_001,
+        b'{"schema": 1}',
+    ],
+)
 def test_model_json_that_is_no_document(folder: Path, data: bytes) -> None:
     (folder / "model.json").write_bytes(data)
     refuses(folder, "VIT-434", "model.json")

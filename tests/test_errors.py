@@ -20,9 +20,16 @@ from vitrail.errors import (
 
 @pytest.mark.parametrize(
     ("kind", "exit_code"),
-    [(VitrailError, 1), (UsageError, 2), (DataError, 3), (ModelError, 4), (EnvironmentFault, 5), (TrainingError, 6),
-     (GateError, 7)],
-)  # fmt: skip
+    [
+        (VitrailError, 1),
+        (UsageError, 2),
+        (DataError, 3),
+        (ModelError, 4),
+        (EnvironmentFault, 5),
+        (TrainingError, 6),
+        (GateError, 7),
+    ],
+)
 def test_exit_codes_are_those_of_the_contract(kind: type[VitrailError], exit_code: int) -> None:
     error = kind("VIT-299", "what was wrong", hint="what to do")
     assert error.exit_code == exit_code

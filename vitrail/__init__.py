@@ -1,6 +1,7 @@
 """Vitrail trains, compares, explains and ships Vision Transformer image classifiers.
 
-The names below are the public API; each is loaded when first used, so that importing the package costs nothing.
+The names below are the public API; each is loaded when first used, so that importing the package
+costs nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Every setting of one training run: frozen, typed, hashable; and how its layers are put together.
 
-A recipe (`vitrail/recipes`) is a function that returns a complete `TrainConfig`. A user's settings reach it as flat
-dotted keys ("optim.lr") in layers, later ones winning: built-in < recipe < --config file < VITRAIL_* < command line.
+A recipe (`vitrail/recipes`) is a function that returns a complete `TrainConfig`. A user's settings
+reach it as flat dotted keys ("optim.lr") in layers, later ones winning: built-in < recipe <
+--config file < VITRAIL_* < command line.
 No torch here: checking a configuration takes milliseconds.
 """
 
@@ -80,7 +81,7 @@ class DataConfig(Section):
 
 
 class ModelConfig(BaseModel):
-    """A named size and any field of its architecture that should differ from it (`--model.depth 6`)."""
+    """A named size, and fields of its architecture that should differ (`--model.depth 6`)."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -93,7 +94,10 @@ class ModelConfig(BaseModel):
 
 
 class AugmentConfig(Section):
-    """What happens to a training picture. Spec section 3: Inception crop, RandAugment(n, m), 3-Augment, Mixup, CutMix."""
+    """What happens to a training picture.
+
+    Inception crop, RandAugment(n, m), 3-Augment, Mixup, CutMix and random erasing.
+    """
 
     crop: Literal["none", "inception", "resize_crop", "pad_crop"] = "inception"
     crop_scale: Pair = (0.05, 1.0)  # share of the area, crop="inception"
@@ -115,7 +119,7 @@ class AugmentConfig(Section):
 
 
 class OptimConfig(Section):
-    """The update rule. `weight_decay` is torch's lambda, multiplied by the rate; kernels only (spec 3.9)."""
+    """The update rule. `weight_decay` is torch's lambda, multiplied by the rate; kernels only."""
 
     name: Literal["adamw", "sgd", "lamb"] = "adamw"
     lr: Annotated[float, Field(gt=0)] = 1e-3
@@ -129,7 +133,7 @@ class OptimConfig(Section):
 
 
 class ScheduleConfig(Section):
-    """The learning rate over the run (spec 3.9)."""
+    """The learning rate over the run."""
 
     name: Literal["cosine", "linear", "rsqrt", "constant"] = "cosine"
     warmup: Share | Annotated[int, Field(gt=1)] = 0.05  # share of the run, or steps when above 1
@@ -193,7 +197,7 @@ SHORT = {
 
 
 def flatten(config: BaseModel | Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as flat dotted keys, in declaration order; a setting that is None is left out."""
+    """Nested settings as flat dotted keys, in declaration order, without those that are None."""
     values = config.model_dump() if isinstance(config, BaseModel) else config
     flat: dict[str, Any] = {}
     for key, value in values.items():
@@ -205,7 +209,7 @@ def flatten(config: BaseModel | Mapping[str, Any], prefix: str = "") -> dict[str
 
 
 def known_keys() -> list[str]:
-    """Every dotted key of TrainConfig; fields of `model.` are those of the architecture and not listed."""
+    """Every dotted key of TrainConfig, without the fields of the architecture (`model.`)."""
 
     def walk(model: type[BaseModel], prefix: str) -> Iterator[str]:
         for name, field in model.model_fields.items():
@@ -218,9 +222,10 @@ def known_keys() -> list[str]:
 
 
 def resolve(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[TrainConfig, dict[str, str]]:
-    """Settings from `layers` (source name, flat dotted settings), later ones winning, and the source of each key.
+    """Settings from `layers`, later ones winning, and the source of each key.
 
-    A duration replaces every duration of the layers below it. Raises UsageError (VIT-211, VIT-212, VIT-213).
+    A layer is (source name, flat dotted settings). A duration replaces every duration of the
+    layers below it. Raises UsageError (VIT-211, VIT-212, VIT-213).
     """
     values: dict[str, Any] = flatten(TrainConfig())
     sources = dict.fromkeys(values, "built-in")
@@ -251,7 +256,10 @@ def resolve(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[TrainConfi
 
 
 def build(values: Mapping[str, Any], sources: Mapping[str, str]) -> TrainConfig:
-    """A TrainConfig from flat dotted settings. Raises UsageError VIT-212 naming each bad value and its source."""
+    """A TrainConfig from flat dotted settings.
+
+    Raises UsageError VIT-212 naming each bad value and its source.
+    """
     nested: dict[str, Any] = {}
     for key, value in values.items():
         *sections, name = key.split(".")
@@ -311,7 +319,10 @@ def _toml_value(value: object) -> str:
 
 
 def environment_layer(environ: Mapping[str, str]) -> dict[str, str]:
-    """Settings given as VITRAIL_*: VITRAIL_OPTIM_LR is optim.lr. Unknown names raise UsageError VIT-216."""
+    """Settings given as VITRAIL_*: VITRAIL_OPTIM_LR is optim.lr.
+
+    Unknown names raise UsageError VIT-216.
+    """
     by_name = {"VITRAIL_" + re.sub(r"\W", "_", key).upper(): key for key in [*known_keys(), *SHORT]}
     layer = {}
     for name, value in environ.items():

@@ -1,4 +1,4 @@
-"""`make demo`: train, judge and look inside a classifier of handwritten digits, in the commands a user would type."""
+"""`make demo`: train and judge a classifier of digits, in the commands a user would type."""
 
 from __future__ import annotations
 

@@ -3,13 +3,13 @@
     VitrailError                 exit 1   VIT-1nn  internal: please report
     |- UsageError                exit 2   VIT-2nn  option, setting, configuration
     |- DataError                 exit 3   VIT-3nn  pictures, tables, splits
-    |- ModelError                exit 4   VIT-4nn  model or checkpoint refused, damaged, incompatible
+    |- ModelError                exit 4   VIT-4nn  model or checkpoint refused, damaged
     |- EnvironmentFault          exit 5   VIT-5nn  missing extra, device, memory, disk, lock
     |- TrainingError             exit 6   VIT-6nn  non-finite or diverged
     `- GateError                 exit 7   VIT-7nn  a gate that was asked for was not met
 
-A message says what was wrong with which thing, what was expected, what was got, and what to do. Every code is listed in
-docs/errors.md; a test compares the two.
+A message says what was wrong with which thing, what was expected, what was got, and what to do.
+Every code is listed in docs/errors.md; a test compares the two.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from collections.abc import Iterable
 
 
 class VitrailError(Exception):
-    """Base of every error a user may see. `code` is "VIT-nnn", `hint` the way out (may be several lines)."""
+    """Base of every error a user may see.
+
+    `code` is "VIT-nnn", `hint` the way out (may be several lines).
+    """
 
     exit_code = 1
 

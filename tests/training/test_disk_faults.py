@@ -119,7 +119,7 @@ def test_a_failed_fsync_is_a_failed_checkpoint() -> None:
 
         with pytest.raises(EnvironmentFault, match="step-00000002 is intact") as error:
             save(3, Broken(inner, 10**9, lambda _: None))
-        assert error.value.code == "VIT-508"
+        assert error.value.code == "VIT-506"
         assert seen == number  # not tried again
         assert inner.names(RUN / "checkpoints") == [
             "step-00000001",
@@ -173,7 +173,7 @@ def test_a_real_limit_on_file_size(tmp_path: Path) -> None:
             save_checkpoint(tmp_path, 2, {"model": {"w": torch.zeros(200_000)}}, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert error.value.code == "VIT-508"
+    assert error.value.code == "VIT-506"
     assert "--resume" in error.value.hint
     assert os.listdir(tmp_path / "checkpoints") == ["step-00000001"]
 
@@ -239,4 +239,4 @@ def test_a_log_on_a_failing_disk_stops_the_run() -> None:
         log = MetricsLog(RUN / "metrics.jsonl", fs=files)
         with pytest.raises(EnvironmentFault, match="No space left") as error:
             write_for_long(log)
-        assert error.value.code == "VIT-508"
+        assert error.value.code == "VIT-506"

@@ -1,7 +1,8 @@
-"""kill -9 at random moments: no checkpoint is lost, and the end is the same to the bit (docs/reliability.md R1, R14).
+"""kill -9 at random moments: no checkpoint is lost, and the end is the same to the bit (R1).
 
-A process that has imported torch but not computed with it forks a child per attempt; the child trains or resumes and is
-killed after a random time, again and again until one attempt is left in peace.
+A process that has imported torch but not computed with it forks a child per attempt; the child
+trains or resumes and is killed after a random time, again and again until one attempt is left in
+peace.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def finished(pid: int) -> bool:
 
 
 def kill_until_done(folder: Path, name: str, kills: int, seed: int) -> int:
-    """Kill `kills` attempts at random moments, then let one end; the number of kills that hit a living process."""
+    """Kill `kills` attempts at random moments, then let one end; how many hit a living process."""
     generator, hits = random.Random(seed), 0
     while hits < kills:
         pid = attempt(folder, name)

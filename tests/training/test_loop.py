@@ -1,4 +1,4 @@
-"""Whole runs on the built-in digits: the same seed gives the same bits, stopped and resumed or not."""
+"""Whole runs on the built-in digits: the same seed gives the same bits, stopped or not."""
 
 from __future__ import annotations
 
@@ -83,8 +83,15 @@ def test_writes_the_run_directory(straight: Path) -> None:
     assert run["config_hash"]
     data = json.loads((straight / "data.json").read_text())
     assert data["counts"] == {"train": 1437, "val": 180, "test": 180}
-    for name in ("config.toml", "config.sources.json", "log.txt", "model/model.json", "report.html",
-                 "eval/test/metrics.json", "eval/val/predictions.csv"):  # fmt: skip
+    for name in (
+        "config.toml",
+        "config.sources.json",
+        "log.txt",
+        "model/model.json",
+        "report.html",
+        "eval/test/metrics.json",
+        "eval/val/predictions.csv",
+    ):
         assert (straight / name).is_file(), name
     assert len(list((straight / "checkpoints").glob("step-*"))) in (2, 3)
 
@@ -130,7 +137,7 @@ def test_stopped_and_resumed_equals_straight(straight: Path, tmp_path: Path, sto
 
 
 def test_lost_steps_are_done_again_after_a_kill(straight: Path, tmp_path: Path) -> None:
-    """A killed process leaves records behind its last checkpoint; they are cut off and written again."""
+    """Records behind the last checkpoint of a killed process are cut off and written again."""
     stopped = train(tmp_path, reporter=StopAt(7)).run_dir
     newest = max((stopped / "checkpoints").glob("step-*"))
     (newest / "optim.safetensors").write_bytes(b"torn")
@@ -151,8 +158,13 @@ def test_changed_data_is_not_resumed(tmp_path: Path) -> None:
     images = np.random.default_rng(3).integers(0, 256, (97, 7, 5), dtype=np.uint8)
     labels = np.arange(97) % 3
     np.savez(tmp_path / "data.npz", images=images, labels=labels)
-    settings: dict[str, Any] = {"data__path": str(tmp_path / "data.npz"), "batch_size": 11, "model__name": "vit_ti1",
-                "augment__policy": "none", "steps": 5}  # fmt: skip
+    settings: dict[str, Any] = {
+        "data__path": str(tmp_path / "data.npz"),
+        "batch_size": 11,
+        "model__name": "vit_ti1",
+        "augment__policy": "none",
+        "steps": 5,
+    }
     stopped = train(tmp_path, reporter=StopAt(2), **settings).run_dir
     images[0] += 1
     np.savez(tmp_path / "data.npz", images=images, labels=labels)
@@ -162,7 +174,7 @@ def test_changed_data_is_not_resumed(tmp_path: Path) -> None:
 
 
 def test_accumulation_does_not_change_the_result(tmp_path: Path) -> None:
-    """Equal parts: the mean of their mean gradients is the gradient of the batch, up to rounding."""
+    """Equal parts: the mean of their gradients is the gradient of the batch, up to rounding."""
     changes: dict[str, Any] = {"batch_size": 30, "model__dropout": 0.0, "steps": 5}
     whole = train(tmp_path, "whole", **changes).run_dir
     parts = train(tmp_path, "parts", optim__accumulate=5, **changes).run_dir
@@ -211,13 +223,30 @@ def test_time_limit_is_kept(tmp_path: Path) -> None:
 
 def test_overfits_eight_pictures(tmp_path: Path) -> None:
     images = np.random.default_rng(7).integers(0, 256, (12, 8, 12, 3), dtype=np.uint8)
-    np.savez(tmp_path / "data.npz", train_images=images[:8], train_labels=np.arange(8) % 2,
-             val_images=images[8:], val_labels=np.arange(4) % 2)  # fmt: skip
+    np.savez(
+        tmp_path / "data.npz",
+        train_images=images[:8],
+        train_labels=np.arange(8) % 2,
+        val_images=images[8:],
+        val_labels=np.arange(4) % 2,
+    )
     result = train(
-        tmp_path, data__path=str(tmp_path / "data.npz"), batch_size=8, steps=150, augment__policy="none",
-        augment__crop="none", augment__flip=0, augment__mixup=0, model__name="vit_ti4", lr=3e-3,
-        model__dropout=0, ema=0, loss__label_smoothing=0, eval_every_epochs=150, save_every_steps=150,
-    )  # fmt: skip
+        tmp_path,
+        data__path=str(tmp_path / "data.npz"),
+        batch_size=8,
+        steps=150,
+        augment__policy="none",
+        augment__crop="none",
+        augment__flip=0,
+        augment__mixup=0,
+        model__name="vit_ti4",
+        lr=3e-3,
+        model__dropout=0,
+        ema=0,
+        loss__label_smoothing=0,
+        eval_every_epochs=150,
+        save_every_steps=150,
+    )
     assert [r for r in records(result.run_dir) if "train/loss" in r][-1]["train/loss"] < 0.02
 
 
@@ -228,8 +257,13 @@ def test_files_train_the_same_whatever_the_workers(tmp_path: Path) -> None:
         for number in range(23):
             pixels = generator.integers(0, 256, (29, 37, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
-    settings: dict[str, Any] = {"data__path": str(tmp_path / "photos"), "batch_size": 7, "steps": 5, "model__name": "vit_ti8",
-                "data__image_size": "24x32"}  # fmt: skip
+    settings: dict[str, Any] = {
+        "data__path": str(tmp_path / "photos"),
+        "batch_size": 7,
+        "steps": 5,
+        "model__name": "vit_ti8",
+        "data__image_size": "24x32",
+    }
     runs = [train(tmp_path, f"w{w}", data__workers=w, **settings).run_dir for w in (0, 1, 2)]
     assert weights(runs[0]) == weights(runs[1]) == weights(runs[2])
     assert records(runs[0]) == records(runs[1]) == records(runs[2])
@@ -243,8 +277,14 @@ def test_bad_file_stops_the_run_or_is_skipped(tmp_path: Path) -> None:
                 tmp_path / "photos" / label / f"{number}.png"
             )
     (tmp_path / "photos" / "a" / "bad.png").write_bytes(b"\x89PNG not really")
-    settings: dict[str, Any] = {"data__path": str(tmp_path / "photos"), "batch_size": 5, "steps": 2, "model__name": "vit_ti8",
-                "data__image_size": 16, "data__workers": 0}  # fmt: skip
+    settings: dict[str, Any] = {
+        "data__path": str(tmp_path / "photos"),
+        "batch_size": 5,
+        "steps": 2,
+        "model__name": "vit_ti8",
+        "data__image_size": 16,
+        "data__workers": 0,
+    }
     with pytest.raises(DataError, match=r"a/bad\.png") as caught:
         train(tmp_path, "stops", **settings)
     assert caught.value.code == "VIT-301"
@@ -293,8 +333,15 @@ def test_several_labels_a_picture_train_with_a_sigmoid(tmp_path: Path) -> None:
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
         rows.append(f"{number}.png,{('a', 'b', 'a|b')[number % 3]}")
     (tmp_path / "labels.csv").write_text("\n".join(rows))
-    run = train(tmp_path, data__path=str(tmp_path / "labels.csv"), batch_size=5, steps=3, model__name="vit_ti8",
-                data__image_size=16, data__workers=0).run_dir  # fmt: skip
+    run = train(
+        tmp_path,
+        data__path=str(tmp_path / "labels.csv"),
+        batch_size=5,
+        steps=3,
+        model__name="vit_ti8",
+        data__image_size=16,
+        data__workers=0,
+    ).run_dir
     assert 'name = "sigmoid"' in (run / "config.toml").read_text()
     assert json.loads((run / "model" / "model.json").read_text())["scores"] == "sigmoid"
 
@@ -317,9 +364,12 @@ def test_dry_run_measures_and_writes_nothing(
 
 @pytest.mark.promise("R1")
 def test_killed_process_continues(tmp_path: Path, straight: Path) -> None:
-    """kill -9 in the middle of the run, through a real process; the slow test does it at many moments."""
+    """kill -9 in the middle of a real process; the slow test does it at many moments."""
     program = (
-        "import sys; from pathlib import Path; from tests.training.test_loop import TINY; from vitrail.training import loop\n"
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from tests.training.test_loop import TINY\n"
+        "from vitrail.training import loop\n"
         f"loop.train([('test', TINY)], runs_dir=Path({str(tmp_path)!r}), name='run')"
     )
     root = Path(__file__).parents[2]

@@ -1,7 +1,8 @@
 """DeiT (arXiv 2012.12877, Table 9) and DeiT III (arXiv 2204.07118, Table 1).
 
 Commands: vitrail train IMAGENET --recipe deit --model vit_s16; --recipe deit3 --model vit_b16
-Expected: DeiT-S 79.9 %, DeiT-B 81.8 %; DeiT III-S 81.4 %, B 83.8 % at 800 epochs and 224 px after its fine-tuning.
+Expected: DeiT-S 79.9 %, DeiT-B 81.8 %; DeiT III-S 81.4 %, B 83.8 % at 800 epochs and 224 px after
+its fine-tuning.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from vitrail.config import (
 
 
 def deit() -> TrainConfig:
-    """300 epochs, batch 1024, AdamW 1e-3, RandAugment(2, 9), Mixup 0.8, CutMix 1, erasing 0.25, three repeats, no clip."""
+    """300 epochs, batch 1024, AdamW 1e-3, no clipping.
+
+    RandAugment(2, 9), Mixup 0.8, CutMix 1, erasing 0.25, three repeats.
+    """
     return TrainConfig(
         recipe="deit",
         epochs=300,
@@ -50,7 +54,10 @@ def deit() -> TrainConfig:
 
 
 def deit3() -> TrainConfig:
-    """800 epochs, batch 2048, LAMB 3e-3, binary cross-entropy, 3-Augment, Mixup 0.8, CutMix 1, LayerScale 1e-4."""
+    """800 epochs, batch 2048, LAMB 3e-3, binary cross-entropy.
+
+    3-Augment, Mixup 0.8, CutMix 1, LayerScale 1e-4.
+    """
     return TrainConfig(
         recipe="deit3",
         epochs=800,

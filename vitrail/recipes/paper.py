@@ -1,7 +1,8 @@
 """The recipe of "An Image is Worth 16x16 Words" (arXiv 2010.11929, Table 3 and appendix B.1).
 
 Command: vitrail train IMAGENET --recipe paper.imagenet1k --model vit_b16
-Expected: ViT-B/16 near 74.8 % before fine-tuning at 384 px, 77.9 % after it (vision_transformer issue 62; Table 5).
+Expected: ViT-B/16 near 74.8 % before fine-tuning at 384 px, 77.9 % after it (vision_transformer
+issue 62; Table 5).
 Hardware: the paper's batch of 4096 wants an accelerator with much memory, or --optim.accumulate.
 """
 
@@ -11,7 +12,10 @@ from vitrail.config import AugmentConfig, DataConfig, OptimConfig, ScheduleConfi
 
 
 def imagenet1k() -> TrainConfig:
-    """ImageNet-1k from scratch: Adam, 300 epochs, batch 4096, lr 3e-3 cosine, weight decay 0.3, dropout 0.1, clip 1."""
+    """ImageNet-1k from scratch: Adam, 300 epochs, batch 4096, lr 3e-3 cosine.
+
+    Weight decay 0.3, dropout 0.1, gradients clipped at norm 1.
+    """
     return TrainConfig(
         recipe="paper.imagenet1k",
         epochs=300,

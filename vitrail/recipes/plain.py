@@ -1,7 +1,8 @@
 """Better plain ViT baselines for ImageNet-1k (arXiv 2205.01580; big_vision configs/vit_s16_i1k.py).
 
 Command: vitrail train IMAGENET --recipe plain.vit_s16_i1k
-Expected: 76.5 % at 90 epochs, 80.0 % at 300 (Table 1 of the paper); 6 to 7 hours for 90 epochs on a TPUv3-8.
+Expected: 76.5 % at 90 epochs, 80.0 % at 300 (Table 1 of the paper); 6 to 7 hours for 90 epochs on a
+TPUv3-8.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from vitrail.config import AugmentConfig, DataConfig, OptimConfig, ScheduleConfi
 
 
 def vit_s16_i1k() -> TrainConfig:
-    """ViT-S/16: batch 1024, lr 1e-3, RandAugment(2, 10), Mixup 0.2, fixed 2-D posemb, average pooling, tanh layer."""
+    """ViT-S/16: batch 1024, lr 1e-3, RandAugment(2, 10), Mixup 0.2.
+
+    Fixed 2-D position embedding, average pooling, tanh layer.
+    """
     return TrainConfig(
         recipe="plain.vit_s16_i1k",
         epochs=90,

@@ -20,13 +20,18 @@ def train(
 ) -> RunResult:
     """Train a classifier on `data` into a new directory of `runs_dir`.
 
-    options: the command's options with underscores (model, recipe, epochs, time_limit, batch_size, lr, image_size,
-    seed, ...). settings: any dotted setting, {"optim.weight_decay": 0.1}. An unknown one raises UsageError VIT-211.
+    options: the command's options with underscores (model, recipe, epochs, time_limit, batch_size,
+    lr, image_size, seed, ...). settings: any dotted setting, {"optim.weight_decay": 0.1}.
+    An unknown one raises UsageError VIT-211.
     """
     layer = {"data.path": str(data), **options, **(settings or {})}
     return loop.train(
-        [("arguments", layer)], runs_dir=Path(runs_dir), name=name, reporter=reporter, command="vitrail.train",
-    )  # fmt: skip
+        [("arguments", layer)],
+        runs_dir=Path(runs_dir),
+        name=name,
+        reporter=reporter,
+        command="vitrail.train",
+    )
 
 
 def resume(run_dir: str | Path, *, reporter: Reporter | None = None) -> RunResult:

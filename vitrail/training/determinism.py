@@ -8,7 +8,7 @@ import torch
 
 
 def make_deterministic(device: torch.device) -> None:
-    """Ask CUDA for kernels that give the same bits every time; a CPU's do with a fixed number of threads."""
+    """Ask CUDA for kernels that give the same bits every time; a CPU's do, threads being fixed."""
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False

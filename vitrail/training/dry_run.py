@@ -1,4 +1,7 @@
-"""`--dry-run`: prove in seconds that a run would go through: two training steps, one evaluated batch, the pace, the memory."""
+"""`--dry-run`: prove in seconds that a run would go through.
+
+Two training steps, one evaluated batch, the pace, the memory.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +36,21 @@ class DryRun:
 
 
 def dry_run(plan: Plan) -> DryRun:
-    """Train two steps on throwaway weights and evaluate one batch. Raises what a run would raise there."""
+    """Train two steps on throwaway weights and evaluate one batch.
+
+    Raises what a run would raise there.
+    """
     config, device = plan.config, torch.device(plan.config.device)
     keep_freed_memory()
     set_threads(config.threads)
     loader = make_loader(
-        plan.splits.train, plan.preprocess, config.augment, batch_size=int(config.batch_size), seed=config.seed,
+        plan.splits.train,
+        plan.preprocess,
+        config.augment,
+        batch_size=int(config.batch_size),
+        seed=config.seed,
         max_pixels=config.data.max_pixels,
-    )  # fmt: skip
+    )
     state = start_state(config, plan.model, Schedule.of(1), device)
     one_step = trial(plan, state, loader, device, None)
     one_step(0)

@@ -1,4 +1,7 @@
-"""What the training pictures are like, measured before anything is chosen: size, colour, statistics, mirror images."""
+"""What the training pictures are like, measured before anything is chosen.
+
+Size, colour, statistics, mirror images.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ SAMPLE = 256  # pictures looked at
 
 @dataclass(frozen=True)
 class Facts:
-    """Of the training split. size: median (height, width) px; mean, std: per channel, of values in [0, 1]."""
+    """Of the training split.
+
+    size: median (height, width) px; mean, std: per channel, of values in [0, 1].
+    """
 
     num_train: int
     kind: str  # "arrays" or "files"
@@ -28,7 +34,7 @@ class Facts:
 
 
 def measure(source: Source) -> Facts:
-    """Facts of a training split, from a sample spread evenly over it; a pure function of the pictures."""
+    """Facts of a training split, from a sample spread evenly over it; a pure function."""
     places = np.unique(np.linspace(0, len(source) - 1, SAMPLE).astype(np.int64))
     if isinstance(source, ArraySource):
         images = source.images
@@ -47,8 +53,11 @@ def measure(source: Source) -> Facts:
         except DataError:  # named by the check that runs before training
             continue
     if not pictures:
-        raise DataError("VIT-301", f"none of the {len(places)} training pictures looked at can be decoded.",
-                        hint="See what is wrong with them: vitrail data check DATA")  # fmt: skip
+        raise DataError(
+            "VIT-301",
+            f"none of the {len(places)} training pictures looked at can be decoded.",
+            hint="See what is wrong with them: vitrail data check DATA",
+        )
     is_gray = all(bool((p == p[:, :, :1]).all()) for p in pictures)
     mean, std = _statistics([p[None, :, :, :1] if is_gray else p[None] for p in pictures])
     height, width = np.median(np.array(sizes), axis=0)
@@ -74,9 +83,10 @@ def _statistics(
 
 
 def _mirror_test(source: ArraySource) -> tuple[float, float]:
-    """Share of up to 1,000 training pictures whose nearest other one has their class: as they are, and mirrored.
+    """How often a picture's nearest other one has its class: as it is, and mirrored.
 
-    Where mirrored pictures still find their class, a horizontal flip is an augmentation; a mirrored 3 does not.
+    Shares of up to 1,000 training pictures. Where mirrored pictures still find their class, a
+    horizontal flip is an augmentation; a mirrored 3 does not.
     """
     step = max(1, len(source) // 6000)
     images, labels = source.images[::step].astype(np.float32), source.labels[::step]

@@ -1,4 +1,7 @@
-"""The end of a run: the best weights become a classifier, which is judged on every held-out split beside baselines."""
+"""The end of a run: the best weights become a classifier.
+
+It is judged on every held-out split, beside baselines.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,14 @@ from vitrail.training.time_limit import Clock
 
 
 def finish(
-    run: RunDir, plan: Plan, state: TrainState, model: nn.Module, clock: Clock, stopped: str | None, reporter: Reporter,
-) -> RunResult:  # fmt: skip
+    run: RunDir,
+    plan: Plan,
+    state: TrainState,
+    model: nn.Module,
+    clock: Clock,
+    stopped: str | None,
+    reporter: Reporter,
+) -> RunResult:
     """Write model/, eval/ and the report; returns what the run came to."""
     model.load_state_dict(best_weights(run.path, state))
     results: dict[str, dict[str, Any]] = {}
@@ -38,26 +47,45 @@ def finish(
     judged = plan.splits.test or plan.splits.val
     simple = baselines(plan.splits.train, judged) if judged else {}
     classifier = Classifier(
-        model.cpu().eval(), plan.preprocess, plan.splits.classes,
-        meta=Meta(name=plan.config.model.name, trained_on=trained_on(plan), metrics=metrics_of(results),
-                  scores="sigmoid" if plan.splits.multi_label else "softmax"),
-    )  # fmt: skip
+        model.cpu().eval(),
+        plan.preprocess,
+        plan.splits.classes,
+        meta=Meta(
+            name=plan.config.model.name,
+            trained_on=trained_on(plan),
+            metrics=metrics_of(results),
+            scores="sigmoid" if plan.splits.multi_label else "softmax",
+        ),
+    )
     classifier.save(run.model, replace=True)  # a killed process may have left one
     seconds = clock.seconds()
-    run.update(status="finished", seconds=round(seconds, 3), best=state.best, baselines=simple, stopped=stopped,
-               results=metrics_of(results))  # fmt: skip
+    run.update(
+        status="finished",
+        seconds=round(seconds, 3),
+        best=state.best,
+        baselines=simple,
+        stopped=stopped,
+        results=metrics_of(results),
+    )
     try:
         write_report(run.path)
     except VitrailError as error:
         reporter.notice(f"the report could not be written: {error}")
     return RunResult(
-        run.path, seconds, state.step, state.best, results.get("val"), results.get("test"), simple, stopped,
+        run.path,
+        seconds,
+        state.step,
+        state.best,
+        results.get("val"),
+        results.get("test"),
+        simple,
+        stopped,
         next_commands=next_commands(run.path),
-    )  # fmt: skip
+    )
 
 
 def best_weights(run_dir: Path, state: TrainState) -> dict[str, torch.Tensor]:
-    """The weights of the best evaluation, from its checkpoint; the last ones where nothing was evaluated."""
+    """The weights of the best evaluation, from its checkpoint; the last ones where none was."""
     if state.best and state.best["step"] != state.step:
         folder = run_dir / "checkpoints" / step_name(state.best["step"])
         return load_file(folder / f"{state.weights_file}.safetensors")
@@ -67,8 +95,13 @@ def best_weights(run_dir: Path, state: TrainState) -> dict[str, torch.Tensor]:
 def trained_on(plan: Plan) -> dict[str, Any]:
     """What model.json says of the training data."""
     splits = plan.splits
-    return {"data": splits.name, "pictures": len(splits.train), "split": splits.how, "recipe": plan.config.recipe,
-            "seed": plan.config.seed}  # fmt: skip
+    return {
+        "data": splits.name,
+        "pictures": len(splits.train),
+        "split": splits.how,
+        "recipe": plan.config.recipe,
+        "seed": plan.config.seed,
+    }
 
 
 def metrics_of(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

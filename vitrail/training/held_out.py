@@ -1,4 +1,7 @@
-"""A model judged on a held-out split during and after training: the same pixels as a served model sees."""
+"""A model judged on a held-out split, during and after training.
+
+It sees the same pixels as a served model does.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,20 @@ def judge(model: nn.Module, source: Source, plan: Plan) -> Evaluation:
     """`model` on every picture of `source`, the last partial batch included."""
     config = plan.config
     loader = make_loader(
-        source, plan.preprocess, None, batch_size=EVAL_BATCH, seed=config.seed,
-        workers=int(config.data.workers), max_pixels=config.data.max_pixels,
-    )  # fmt: skip
+        source,
+        plan.preprocess,
+        None,
+        batch_size=EVAL_BATCH,
+        seed=config.seed,
+        workers=int(config.data.workers),
+        max_pixels=config.data.max_pixels,
+    )
     return evaluate(
-        model, loader.eval_batches(EVAL_BATCH), plan.preprocess, plan.splits.classes, device=config.device,
-        precision=config.precision, source_id=source.source_id,
-    )  # fmt: skip
+        model,
+        loader.eval_batches(EVAL_BATCH),
+        plan.preprocess,
+        plan.splits.classes,
+        device=config.device,
+        precision=config.precision,
+        source_id=source.source_id,
+    )

@@ -1,8 +1,10 @@
 """Training, readable from top to bottom.
 
-`train` plans a new run, `resume` reopens one, and both hand over to `_run`, which steps, evaluates, saves and stops.
-Randomness: the global generator is seeded from (seed, step) at the start of each step, because dropout reads it; data
-order and augmentation are keyed by (seed, epoch, index). So a resumed run needs no generator state (docs/reliability.md).
+`train` plans a new run, `resume` reopens one, and both hand over to `_run`, which steps, evaluates,
+saves and stops.
+Randomness: the global generator is seeded from (seed, step) at the start of each step, because
+dropout reads it; data order and augmentation are keyed by (seed, epoch, index). So a resumed run
+needs no generator state (docs/reliability.md).
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ from __future__ import annotations
 import copy
 import sys
 import tomllib
+from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.config import config_hash, flatten
-from vitrail.data.loader import Batch, make_loader
+from vitrail.data.loader import ArrayLoader, Batch, FileLoader, make_loader
 from vitrail.device import keep_freed_memory, set_threads
 from vitrail.errors import ModelError, TrainingError
 from vitrail.evaluation.record import Evaluation
@@ -53,8 +57,9 @@ def train(
     command: str = "",
     reporter: Reporter | None = None,
 ) -> RunResult:
-    """Train a new run in `runs_dir` and evaluate it; `layers` are settings from low to high (`config.resolve`).
+    """Train a new run in `runs_dir` and evaluate it.
 
+    `layers` are settings from low to high (`config.resolve`).
     Raises VitrailError of every kind: UsageError and DataError before anything is written.
     """
     clock = Clock()
@@ -71,16 +76,19 @@ def train(
 def resume(run_dir: Path, *, reporter: Reporter | None = None) -> RunResult:
     """Continue a run from its newest whole checkpoint, bit for bit.
 
-    Raises ModelError VIT-405 (every checkpoint damaged), 406, 407 (no run), 408 (finished), DataError VIT-322 (the data
-    changed), EnvironmentFault VIT-504 (another process trains there).
+    Raises ModelError VIT-405 (every checkpoint damaged), 406, 407 (no run), 408 (finished),
+    DataError VIT-322 (the data changed), EnvironmentFault VIT-504 (another process trains there).
     """
     clock = Clock()
     reporter = reporter or SilentReporter()
     run = open_run(run_dir)
     with RunLock(run.path), stop_signals() as stop:
         if run.read("run.json").get("status") == "finished":
-            raise ModelError("VIT-408", f"{run_dir} is finished; there is nothing to continue.",
-                             hint=f"Look at it: vitrail report {run_dir}")  # fmt: skip
+            raise ModelError(
+                "VIT-408",
+                f"{run_dir} is finished; there is nothing to continue.",
+                hint=f"Look at it: vitrail report {run_dir}",
+            )
         settings = flatten(tomllib.loads((run.path / "config.toml").read_text(encoding="utf-8")))
         plan, _ = run_files.without_bad_files(plan_run([("config.toml", settings)]))
         run_files.check_data(run, plan)
@@ -89,7 +97,62 @@ def resume(run_dir: Path, *, reporter: Reporter | None = None) -> RunResult:
         return _run(run, plan, clock, stop, reporter)
 
 
+@dataclass
+class Live:
+    """A run in progress: its plan, its state and what observes them."""
+
+    run: RunDir
+    plan: Plan
+    clock: Clock
+    reporter: Reporter
+    device: torch.device
+    state: TrainState
+    metrics: MetricsLog
+    loader: ArrayLoader | FileLoader
+    forward: Callable[[Tensor], Tensor]  # the model, compiled where that was asked for
+    evaluated: nn.Module  # holds the averaged weights while they are evaluated
+    class_weights: Tensor | None
+    damaged: list[str]  # checkpoints never to be pruned
+    saved_at: float = 0.0  # seconds of the run
+
+
 def _run(run: RunDir, plan: Plan, clock: Clock, stop: StopRequest, reporter: Reporter) -> RunResult:
+    live = _start(run, plan, clock, reporter)
+    state, loader = live.state, live.loader
+    log_every = max(1, min(50, round(plan.steps_per_epoch / 4)))
+    last = plan.total_steps or (ENDLESS if state.step < state.schedule.total_steps else state.step)
+    is_last, stopped = False, None
+    live.saved_at = clock.seconds()
+    clock.start_steps()
+    with closing(loader.batches(state.step, last)) as batches:
+        for batch in batches:
+            lr, norm = _step(live, batch)
+            is_last = state.step >= state.schedule.total_steps or clock.is_over(plan)
+            if state.step % log_every == 0 or is_last:
+                _log_step(live, lr, norm)
+            if state.step % plan.eval_every == 0 or is_last:
+                _evaluate(live)
+                if plan.config.patience and state.stale >= plan.config.patience:
+                    stopped, is_last = "patience", True
+                _save(live)
+            elif _is_save_due(live):
+                _save(live)
+            if is_last:
+                break
+            if stop.name:
+                _save(live)
+                break
+    if stop.name and not is_last and state.step < state.schedule.total_steps:
+        return _interrupted(live, stop.name)
+    live.metrics.sync()
+    live.metrics.close()
+    ended = finish(run, plan, state, live.evaluated, clock, stopped, reporter)
+    reporter.result(ended)
+    return ended
+
+
+def _start(run: RunDir, plan: Plan, clock: Clock, reporter: Reporter) -> Live:
+    """Everything the first step needs, out of the newest whole checkpoint where there is one."""
     config = plan.config
     device = torch.device(config.device)
     keep_freed_memory()
@@ -99,103 +162,108 @@ def _run(run: RunDir, plan: Plan, clock: Clock, stop: StopRequest, reporter: Rep
     state = start_state(config, plan.model, Schedule.of(plan.total_steps or 1), device)
     num_parameters = sum(value.numel() for value in state.model.parameters())
     check_disk(run.path, checkpoint_bytes(num_parameters, config.optim.name, ema=bool(config.ema)))
-
     metrics = MetricsLog(run.metrics)
-    damaged: list[str] = []
     checkpoint = load_latest(run.path)
     if checkpoint:
         for warning in checkpoint.warnings():
             reporter.notice(warning)
-        damaged = [name for name, _ in checkpoint.damaged]
         restore(state, checkpoint)
         clock.add(state.seconds)
     metrics.truncate(checkpoint.state["metrics_offset"] if checkpoint else 0)
-
-    evaluated = copy.deepcopy(state.model)  # holds the averaged weights while they are evaluated
-    weights = _class_weights(plan, device)
-    forward = torch.compile(state.model) if config.compile else state.model
-    loader = make_loader(
-        plan.splits.train, plan.preprocess, config.augment, batch_size=int(config.batch_size), seed=config.seed,
-        workers=int(config.data.workers), max_pixels=config.data.max_pixels,
-    )  # fmt: skip
+    live = Live(
+        run=run,
+        plan=plan,
+        clock=clock,
+        reporter=reporter,
+        device=device,
+        state=state,
+        metrics=metrics,
+        loader=make_loader(
+            plan.splits.train,
+            plan.preprocess,
+            config.augment,
+            batch_size=int(config.batch_size),
+            seed=config.seed,
+            workers=int(config.data.workers),
+            max_pixels=config.data.max_pixels,
+        ),
+        forward=torch.compile(state.model) if config.compile else state.model,
+        evaluated=copy.deepcopy(state.model),
+        class_weights=_class_weights(plan, device),
+        damaged=[name for name, _ in checkpoint.damaged] if checkpoint else [],
+    )
     if plan.total_steps is None and not checkpoint:
-        state.schedule = calibrate(
-            plan,
-            trial(
-                plan,
-                start_state(config, plan.model, Schedule.of(1), device),
-                loader,
-                device,
-                weights,
-            ),
-            clock,
-        )
-        reporter.notice(f"time limit: {state.schedule.total_steps} steps planned")
-    log_every = max(1, min(50, round(plan.steps_per_epoch / 4)))
-    saved_at = clock.seconds()
-
-    def save() -> None:
-        nonlocal saved_at
-        state.seconds = saved_at = clock.seconds()
-        record = {**state.record(), "metrics_offset": metrics.sync(), "config_hash": config_hash(config),
-                  "threads": torch.get_num_threads(), "torch": torch.__version__}  # fmt: skip
-        protect = {state.best["step"]} if state.best else set()
-        save_checkpoint(run.path, state.step, state.tensors(), record, keep=config.keep_checkpoints,
-                        protect=protect, damaged=damaged)  # fmt: skip
-
-    stopped: str | None = None
-    is_last = False
+        _calibrate(live)
     state.model.train()
-    clock.start_steps()
-    last = plan.total_steps or (ENDLESS if state.step < state.schedule.total_steps else state.step)
-    with closing(loader.batches(state.step, last)) as batches:
-        for batch in batches:
-            step = state.step + 1
-            torch.manual_seed(mix_seed(config.seed, step))
-            images, targets = inputs(batch, plan, device, step)
-            lr = lr_on(state.schedule, step, config.optim.lr, config.schedule)
-            set_lr(state.optimizer, lr)
-            loss, norm = update(forward, state, images, targets, config, weights)
-            if not bool(torch.isfinite(loss + norm)):
-                raise _diverged(run, state, batch, lr, loss, norm)
-            _update_window(state.window, loss, len(images))
-            state.step = step
+    return live
 
-            is_last = step >= state.schedule.total_steps or clock.is_over(plan)
-            if step % log_every == 0 or is_last:
-                _log_step(state, plan, metrics, reporter, clock, loader.data_wait_secs, lr, norm)
-                if config.time_limit_secs:
-                    state.schedule = replan(plan, state, clock)
-            if step % plan.eval_every == 0 or is_last:
-                if plan.splits.val is not None:
-                    judged = _evaluate(state, evaluated, plan, clock)
-                    _note_evaluation(state, judged, plan, metrics, reporter)
-                if config.patience and state.stale >= config.patience:
-                    stopped, is_last = "patience", True
-                save()
-            elif clock.seconds() - saved_at >= config.save_every_secs or (
-                config.save_every_steps and step % config.save_every_steps == 0
-            ):
-                save()
-            if is_last:
-                break
-            if stop.name:
-                save()
-                break
 
-    if stop.name and not is_last and state.step < state.schedule.total_steps:
-        run.update(status="stopped", seconds=clock.seconds(), best=state.best)
-        interrupted = RunResult(
-            run.path, clock.seconds(), state.step, state.best, stopped=stop.name,
-            next_commands=[f"vitrail train --resume {run.path}"],
-        )  # fmt: skip
-        reporter.result(interrupted)
-        return interrupted
-    metrics.sync()
-    metrics.close()
-    ended = finish(run, plan, state, evaluated, clock, stopped, reporter)
-    reporter.result(ended)
-    return ended
+def _calibrate(live: Live) -> None:
+    """Plan the length of a run with a time limit, on weights that are thrown away."""
+    plan, state = live.plan, live.state
+    throwaway = start_state(plan.config, plan.model, Schedule.of(1), live.device)
+    one_step = trial(plan, throwaway, live.loader, live.device, live.class_weights)
+    state.schedule = calibrate(plan, one_step, live.clock)
+    live.reporter.notice(f"time limit: {state.schedule.total_steps} steps planned")
+
+
+def _step(live: Live, batch: Batch) -> tuple[float, Tensor]:
+    """Train on one batch; the learning rate and the norm of the gradients."""
+    state, config = live.state, live.plan.config
+    step = state.step + 1
+    torch.manual_seed(mix_seed(config.seed, step))
+    images, targets = inputs(batch, live.plan, live.device, step)
+    lr = lr_on(state.schedule, step, config.optim.lr, config.schedule)
+    set_lr(state.optimizer, lr)
+    loss, norm = update(live.forward, state, images, targets, config, live.class_weights)
+    if not bool(torch.isfinite(loss + norm)):
+        raise _diverged(live.run, state, batch, lr, loss, norm)
+    _update_window(state.window, loss, len(images))
+    state.step = step
+    return lr, norm
+
+
+def _is_save_due(live: Live) -> bool:
+    config = live.plan.config
+    if config.save_every_steps and live.state.step % config.save_every_steps == 0:
+        return True
+    return live.clock.seconds() - live.saved_at >= config.save_every_secs
+
+
+def _save(live: Live) -> None:
+    state, config = live.state, live.plan.config
+    state.seconds = live.saved_at = live.clock.seconds()
+    record = {
+        **state.record(),
+        "metrics_offset": live.metrics.sync(),
+        "config_hash": config_hash(config),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    save_checkpoint(
+        live.run.path,
+        state.step,
+        state.tensors(),
+        record,
+        keep=config.keep_checkpoints,
+        protect={state.best["step"]} if state.best else set(),
+        damaged=live.damaged,
+    )
+
+
+def _interrupted(live: Live, signal: str) -> RunResult:
+    """How a run ends that was asked to stop before its last step."""
+    live.run.update(status="stopped", seconds=live.clock.seconds(), best=live.state.best)
+    result = RunResult(
+        live.run.path,
+        live.clock.seconds(),
+        live.state.step,
+        live.state.best,
+        stopped=signal,
+        next_commands=[f"vitrail train --resume {live.run.path}"],
+    )
+    live.reporter.result(result)
+    return result
 
 
 def _update_window(window: Window, loss: Tensor, examples: int) -> None:
@@ -210,22 +278,23 @@ def _class_weights(plan: Plan, device: torch.device) -> Tensor | None:
     return objectives.balanced_weights(run_files.class_counts(plan.splits.train)).to(device)
 
 
-def _evaluate(state: TrainState, evaluated: nn.Module, plan: Plan, clock: Clock) -> Evaluation:
-    """The validation split through the averaged weights, or the plain ones where none are kept."""
-    started = clock.seconds()
+def _evaluate(live: Live) -> None:
+    """Judge the averaged weights, or the plain ones where none are kept, on validation pictures."""
+    state, plan = live.state, live.plan
+    if plan.splits.val is None:
+        return
+    started = live.clock.seconds()
     if state.ema:
-        state.ema.copy_to(evaluated)
+        state.ema.copy_to(live.evaluated)
     else:
-        evaluated.load_state_dict(state.model.state_dict())
-    assert plan.splits.val is not None
-    result = judge(evaluated, plan.splits.val, plan)
-    clock.judged(result.n, clock.seconds() - started)
-    return result
+        live.evaluated.load_state_dict(state.model.state_dict())
+    result = judge(live.evaluated, plan.splits.val, plan)
+    live.clock.judged(result.n, live.clock.seconds() - started)
+    _note_evaluation(live, result)
 
 
-def _note_evaluation(
-    state: TrainState, result: Evaluation, plan: Plan, metrics: MetricsLog, reporter: Reporter
-) -> None:
+def _note_evaluation(live: Live, result: Evaluation) -> None:
+    state, plan = live.state, live.plan
     record: dict[str, Any] = {
         "step": state.step,
         "epoch": round(state.step / plan.steps_per_epoch, 4),
@@ -237,7 +306,7 @@ def _note_evaluation(
         "val/brier": result.brier,
         "val/f1_macro": result.f1_macro,
     }
-    metrics.write({**record, "perf/eval_images_per_s": round(result.images_per_s, 1)})
+    live.metrics.write({**record, "perf/eval_images_per_s": round(result.images_per_s, 1)})
     best = state.best
     if not best or (record["val/top1"], -record["val/loss"]) > (
         best["val/top1"],
@@ -246,14 +315,12 @@ def _note_evaluation(
         state.best = {key: record[key] for key in ("step", "epoch", "val/loss", "val/top1")}
     state.stale = 0 if record["val/loss"] < state.lowest_loss else state.stale + 1
     state.lowest_loss = min(state.lowest_loss, record["val/loss"])
-    reporter.evaluation({**record, "is_best": state.best["step"] == state.step})
+    live.reporter.evaluation({**record, "is_best": state.best["step"] == state.step})
 
 
-def _log_step(
-    state: TrainState, plan: Plan, metrics: MetricsLog, reporter: Reporter, clock: Clock,
-    data_wait_secs: float, lr: float, norm: Tensor,
-) -> None:  # fmt: skip
-    window, perf = state.window, clock.lap(state.window, data_wait_secs)
+def _log_step(live: Live, lr: float, norm: Tensor) -> None:
+    state, plan, clock = live.state, live.plan, live.clock
+    window, perf = state.window, clock.lap(state.window, live.loader.data_wait_secs)
     record = {
         "step": state.step,
         "epoch": round(state.step / plan.steps_per_epoch, 4),
@@ -262,10 +329,14 @@ def _log_step(
         "optim/grad_norm": float(norm),
         **perf,
     }
-    metrics.write(record)
+    live.metrics.write(record)
     total = state.schedule.total_steps
-    reporter.step({**record, "total_steps": total, "eta_secs": clock.eta(plan, total - state.step)})
+    live.reporter.step(
+        {**record, "total_steps": total, "eta_secs": clock.eta(plan, total - state.step)}
+    )
     state.window = Window()
+    if plan.config.time_limit_secs:
+        state.schedule = replan(plan, state, clock)
 
 
 def _diverged(
@@ -274,14 +345,21 @@ def _diverged(
     """Keeps what is needed to look into it, and says what to try."""
     step = state.step + 1
     (run.path / "debug").mkdir(exist_ok=True)
-    run.write("debug/batch.json", {
-        "step": step, "lr": lr, "loss": str(float(loss)), "grad_norm": str(float(norm)),
-        "indices": [int(index) for index in batch.indices],
-    })  # fmt: skip
+    run.write(
+        "debug/batch.json",
+        {
+            "step": step,
+            "lr": lr,
+            "loss": str(float(loss)),
+            "grad_norm": str(float(norm)),
+            "indices": [int(index) for index in batch.indices],
+        },
+    )
     run.update(status="failed", best=state.best)
     return TrainingError(
         "VIT-601",
         f"loss became {float(loss):g} at step {step} (lr {lr:.1e}, grad norm {float(norm):.2g}). "
-        f"The pictures of that step are listed in {run.path / 'debug' / 'batch.json'}; the last checkpoint is intact.",
+        f"The pictures of that step are listed in {run.path / 'debug' / 'batch.json'}; "
+        "the last checkpoint is intact.",
         hint=f"Try --lr {lr / 10:.0e} or --optim.clip 1.0",
     )

@@ -1,7 +1,8 @@
-"""A learning rate for these pictures and this model, from one short sweep (Smith, arXiv 1506.01186).
+"""A learning rate for these pictures and this model, from one short sweep.
 
-The rate grows geometrically from step to step on throwaway weights until the loss blows up. The suggestion is a tenth
-of the rate at which the smoothed loss was lowest: there the loss still falls, and a full run has time for a smaller rate.
+After Smith (arXiv 1506.01186): the rate grows geometrically from step to step on throwaway weights
+until the loss blows up. The suggestion is a tenth of the rate at which the smoothed loss was
+lowest: there the loss still falls, and a full run has time for a smaller rate.
 """
 
 from __future__ import annotations
@@ -52,9 +53,14 @@ def lr_find(layers: Layers, reporter: Reporter, *, num_steps: int = NUM_STEPS) -
     state = start_state(config, plan.model, Schedule.of(num_steps), device)
     state.model.train()
     loader = make_loader(
-        plan.splits.train, plan.preprocess, config.augment, batch_size=int(config.batch_size), seed=config.seed,
-        workers=int(config.data.workers), max_pixels=config.data.max_pixels,
-    )  # fmt: skip
+        plan.splits.train,
+        plan.preprocess,
+        config.augment,
+        batch_size=int(config.batch_size),
+        seed=config.seed,
+        workers=int(config.data.workers),
+        max_pixels=config.data.max_pixels,
+    )
     lrs: list[float] = []
     losses: list[float] = []
     running = 0.0
@@ -82,7 +88,9 @@ def lr_find(layers: Layers, reporter: Reporter, *, num_steps: int = NUM_STEPS) -
             )
     if not losses or min(losses) >= 0.99 * losses[0]:
         raise TrainingError(
-            "VIT-602", f"no learning rate from {LOWEST:g} to {HIGHEST:g} made the loss fall in {num_steps} steps.",
+            "VIT-602",
+            f"no learning rate from {LOWEST:g} to {HIGHEST:g} made the loss fall "
+            f"in {num_steps} steps.",
             hint="Look at the pictures and labels (vitrail data show DATA), or use a larger batch.",
-        )  # fmt: skip
+        )
     return LrFind(lrs, losses, lrs[losses.index(min(losses))] / 10)

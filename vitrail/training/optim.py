@@ -3,7 +3,7 @@ flat tensors.
 
 Only kernels decay: the weights of linear and convolutional layers, the patch embedding and the head
 included; never a bias, a norm, a position embedding or table, a class, register or distillation
-token, the probe of attention pooling or a LayerScale (big_vision decays `.*/kernel$`; spec 3.9).
+token, the probe of attention pooling or a LayerScale (big_vision decays `.*/kernel$`).
 
 Unit of weight decay: lambda of `w = w - lr * (direction + lambda * w)` for every rule here, which
 is torch AdamW's and the paper's. big_vision configs state wd = lambda * lr instead: lambda = wd /

@@ -1,4 +1,4 @@
-"""From a user's settings to a complete plan: nothing left "auto", and for every choice the reason."""
+"""From a user's settings to a complete plan: nothing left "auto", every choice with its reason."""
 
 from __future__ import annotations
 
@@ -60,14 +60,18 @@ class Plan:
 
 
 def plan_run(layers: Layers) -> Plan:
-    """Resolve `layers` (low to high: --config, VITRAIL_*, command line) against the data and the machine.
+    """Resolve `layers` against the data and the machine.
 
+    Layers go from low to high: --config, VITRAIL_*, command line.
     Raises UsageError and DataError before any work is done.
     """
     asked, _ = resolve(layers)
     if not asked.data.path:
-        raise UsageError("VIT-201", "DATA is missing: what to train on.",
-                         hint="For instance: vitrail train builtin:digits")  # fmt: skip
+        raise UsageError(
+            "VIT-201",
+            "DATA is missing: what to train on.",
+            hint="For instance: vitrail train builtin:digits",
+        )
     splits = open_data(
         asked.data.path,
         val_fraction=asked.data.val_fraction,
@@ -89,8 +93,15 @@ def plan_run(layers: Layers) -> Plan:
         channels=int(config.data.channels),
         overrides=config.model.overrides,
     )
-    plan = Plan(config, chosen.sources, tuple(chosen.reasons), splits, facts, model,
-                preprocess_of(config, facts))  # fmt: skip
+    plan = Plan(
+        config,
+        chosen.sources,
+        tuple(chosen.reasons),
+        splits,
+        facts,
+        model,
+        preprocess_of(config, facts),
+    )
     _check(plan)
     return plan
 
@@ -126,8 +137,11 @@ def _pair(size: tuple[int, int] | str) -> tuple[int, int]:
 
 def _check_splits(splits: Splits) -> None:
     if len(splits.classes) < 2:
-        raise DataError("VIT-304", f"{splits.name} has one class ({', '.join(splits.classes)}); a classifier needs two.",
-                        hint="Add a folder with pictures of something else beside it.")  # fmt: skip
+        raise DataError(
+            "VIT-304",
+            f"{splits.name} has one class ({', '.join(splits.classes)}); a classifier needs two.",
+            hint="Add a folder with pictures of something else beside it.",
+        )
 
 
 def _check(plan: Plan) -> None:
@@ -135,24 +149,40 @@ def _check(plan: Plan) -> None:
     config, n = plan.config, len(plan.splits.train)
     batch = int(config.batch_size)
     if batch > n:
-        raise UsageError("VIT-219", f"batch size {batch} is larger than the {n} training pictures.",
-                         hint="Use --batch-size auto, or a number up to that.")  # fmt: skip
+        raise UsageError(
+            "VIT-219",
+            f"batch size {batch} is larger than the {n} training pictures.",
+            hint="Use --batch-size auto, or a number up to that.",
+        )
     if batch % config.optim.accumulate:
-        raise UsageError("VIT-219", f"batch size {batch} cannot be split into {config.optim.accumulate} equal parts "
-                         "(optim.accumulate).", hint="Choose a divisor of the batch size.")  # fmt: skip
+        raise UsageError(
+            "VIT-219",
+            f"batch size {batch} cannot be split into {config.optim.accumulate} equal parts "
+            "(optim.accumulate).",
+            hint="Choose a divisor of the batch size.",
+        )
     if plan.splits.multi_label and config.loss.name == "softmax":
-        raise UsageError("VIT-220", "loss softmax: the pictures have several labels each, expected sigmoid or bce.",
-                         hint="Use --loss.name sigmoid")  # fmt: skip
+        raise UsageError(
+            "VIT-220",
+            "loss softmax: the pictures have several labels each, expected sigmoid or bce.",
+            hint="Use --loss.name sigmoid",
+        )
     if config.freeze == "body":
-        raise UsageError("VIT-226", "--freeze body: the body would keep its random values, since no --from was given.",
-                         hint="Leave --freeze out.")  # fmt: skip
+        raise UsageError(
+            "VIT-226",
+            "--freeze body: the body would keep its random values, since no --from was given.",
+            hint="Leave --freeze out.",
+        )
     _check_memory(plan)
     check_schedule(config.schedule, plan.total_steps)
     device = pick_device(config.device)
     pick_precision(config.precision, device)
     if isinstance(config.threads, int) and config.threads > 4 * num_cores():
-        raise UsageError("VIT-219", f"threads {config.threads}: this machine has {num_cores()} cores.",
-                         hint="Leave --threads out.")  # fmt: skip
+        raise UsageError(
+            "VIT-219",
+            f"threads {config.threads}: this machine has {num_cores()} cores.",
+            hint="Leave --threads out.",
+        )
 
 
 def _check_memory(plan: Plan) -> None:
@@ -169,6 +199,7 @@ def _check_memory(plan: Plan) -> None:
         fits = choose.largest_batch(plan.model, available)
         raise EnvironmentFault(
             "VIT-503",
-            f"batch {batch} needs about {need / 1e9:.1f} GB, {available / 1e9:.1f} GB free. Largest that fits: {fits}.",
+            f"batch {batch} needs about {need / 1e9:.1f} GB, {available / 1e9:.1f} GB free. "
+            f"Largest that fits: {fits}.",
             hint=f"Use --batch-size {max(1, fits)}, or a smaller model or image size.",
         )

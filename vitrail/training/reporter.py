@@ -1,4 +1,7 @@
-"""What a run tells the one who started it, as it happens. The command line and the tests implement `Reporter`."""
+"""What a run tells the one who started it, as it happens.
+
+The command line and the tests implement `Reporter`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended. Metrics are fractions from 0 to 1; `stopped` is None or why it ended before its last step."""
+    """How a run ended.
+
+    Metrics are fractions from 0 to 1; `stopped` is None or why it ended before its last step.
+    """
 
     run_dir: Path
     seconds: float
@@ -36,7 +42,11 @@ class Reporter(Protocol):
         """One sentence worth reading."""
 
     def step(self, record: Mapping[str, Any]) -> None:
-        """A training step: step, total_steps, epoch, train/loss, optim/lr, perf/images_per_s, perf/data_wait, eta_secs."""
+        """A training step.
+
+        Keys: step, total_steps, epoch, train/loss, optim/lr, optim/grad_norm, eta_secs, and the
+        pace (`time_limit.Clock.lap`: perf/images_per_s, perf/data_wait ...).
+        """
 
     def evaluation(self, record: Mapping[str, Any]) -> None:
         """An evaluation on the validation split: the record written to metrics.jsonl."""

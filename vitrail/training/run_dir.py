@@ -45,7 +45,7 @@ class RunDir:
         return document
 
     def write(self, name: str, document: Mapping[str, Any] | str) -> None:
-        """Write `name` by a temporary file and a rename, so that a reader never meets half of it."""
+        """Write `name` by a temporary file and a rename: a reader never meets half of it."""
         text = document if isinstance(document, str) else json.dumps(document, indent=1) + "\n"
         target = self.path / name
         temporary = target.with_name(f".tmp-{target.name}-{os.getpid()}")
@@ -57,9 +57,10 @@ class RunDir:
             os.replace(temporary, target)
         except OSError as error:
             raise EnvironmentFault(
-                "VIT-506", f"{target} cannot be written: {error.strerror or error}",
+                "VIT-506",
+                f"{target} cannot be written: {error.strerror or error}",
                 hint="Free some disk space, or choose another place: --out DIR",
-            ) from error  # fmt: skip
+            ) from error
 
     def log(self, text: str) -> None:
         """Add one line to log.txt."""
@@ -74,7 +75,8 @@ class RunDir:
 def create_run(parent: Path, name: str | None, data_name: str) -> RunDir:
     """A new directory `parent/name`, or `parent/DATA-1`, -2, ... where no name is given.
 
-    Raises UsageError VIT-218 for a name that exists or is no file name, EnvironmentFault VIT-506 where nothing can be written.
+    Raises UsageError VIT-218 for a name that exists or is no file name, EnvironmentFault VIT-506
+    where nothing can be written.
     """
     if name is not None and not re.fullmatch(r"[\w.-]{1,100}", name):
         raise UsageError(
@@ -100,7 +102,8 @@ def create_run(parent: Path, name: str | None, data_name: str) -> RunDir:
         raise UsageError(
             "VIT-218",
             f"{parent / (name or '')} exists; a run is never overwritten.",
-            hint=f"Go on with it: vitrail train --resume {parent / (name or '')}   or choose another --name",
+            hint=f"Go on with it: vitrail train --resume {parent / (name or '')}   "
+            "or choose another --name",
         ) from error
     except OSError as error:
         raise _unwritable(parent, error) from error

@@ -1,4 +1,4 @@
-"""What a run writes before its first step: settings, data, versions, and the pictures that cannot be used."""
+"""What a run writes before its first step: settings, data, versions, pictures left out."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def without_bad_files(plan: Plan) -> tuple[Plan, BadFiles]:
 
 
 def refuse_bad_files(run: RunDir, plan: Plan, bad: BadFiles) -> None:
-    """List them in bad_files.csv; unless they may be skipped, raise DataError VIT-301 naming them."""
+    """List them in bad_files.csv; raise DataError VIT-301 unless they may be skipped."""
     if not bad:
         return
     table = write_bad_files(bad, run.path / "bad_files.csv")
@@ -51,35 +51,47 @@ def refuse_bad_files(run: RunDir, plan: Plan, bad: BadFiles) -> None:
 def write_start(run: RunDir, plan: Plan, bad: BadFiles, command: str) -> None:
     """run.json, config.toml, config.sources.json, data.json."""
     run.write("config.toml", to_toml(plan.config))
-    run.write("config.sources.json", {
-        "sources": plan.sources,
-        "choices": [{"key": key, "value": value, "why": why} for key, value, why in plan.choices],
-    })  # fmt: skip
+    run.write(
+        "config.sources.json",
+        {
+            "sources": plan.sources,
+            "choices": [
+                {"key": key, "value": value, "why": why} for key, value, why in plan.choices
+            ],
+        },
+    )
     run.write("data.json", data_record(plan))
-    run.write("run.json", {
-        "schema": SCHEMA,
-        "versions": {"vitrail": __version__, "torch": torch.__version__, "numpy": np.__version__},
-        "git": git_commit(),
-        "command": command,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "device": plan.config.device,
-        "threads": plan.config.threads,
-        "products": products_name(),
-        "machine": machine(),
-        "seed": plan.config.seed,
-        "model": {"name": plan.config.model.name, **plan.model.model_dump(mode="json")},
-        "config_hash": config_hash(plan.config),
-        "status": "running",
-        "seconds": 0.0,
-        "best": {},
-        "data_fingerprint": fingerprint(plan.splits.train),
-        "bad_files": len(bad),
-    })  # fmt: skip
+    run.write(
+        "run.json",
+        {
+            "schema": SCHEMA,
+            "versions": {
+                "vitrail": __version__,
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+            },
+            "git": git_commit(),
+            "command": command,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "device": plan.config.device,
+            "threads": plan.config.threads,
+            "products": products_name(),
+            "machine": machine(),
+            "seed": plan.config.seed,
+            "model": {"name": plan.config.model.name, **plan.model.model_dump(mode="json")},
+            "config_hash": config_hash(plan.config),
+            "status": "running",
+            "seconds": 0.0,
+            "best": {},
+            "data_fingerprint": fingerprint(plan.splits.train),
+            "bad_files": len(bad),
+        },
+    )
     run.log(f"started: {command}")
 
 
 def data_record(plan: Plan) -> dict[str, Any]:
-    """data.json: classes (order = index), counts, how the split was made, fingerprints, statistics."""
+    """data.json: classes (order = index), counts, how split, fingerprints, statistics."""
     splits, facts = plan.splits, plan.facts
     return {
         "path": plan.config.data.path,
@@ -95,21 +107,27 @@ def data_record(plan: Plan) -> dict[str, Any]:
             for part, source in splits.parts().items()
         },
         "fingerprints": {part: fingerprint(source) for part, source in splits.parts().items()},
-        "image": {"median_size": list(facts.size), "channels": facts.channels,
-                  "mean": list(facts.mean), "std": list(facts.std)},
-    }  # fmt: skip
+        "image": {
+            "median_size": list(facts.size),
+            "channels": facts.channels,
+            "mean": list(facts.mean),
+            "std": list(facts.std),
+        },
+    }
 
 
 def check_data(run: RunDir, plan: Plan) -> None:
-    """Refuse to continue on other pictures. Raises DataError VIT-304 naming the split that changed."""
+    """Refuse to continue on other pictures. Raises DataError VIT-322 naming the split."""
     recorded = run.read("data.json")["fingerprints"]
     for part, source in plan.splits.parts().items():
         if recorded.get(part) != fingerprint(source):
             raise DataError(
-                "VIT-322", f"{plan.config.data.path}: the {part} pictures are not those that {run.path} was started "
-                "with; it cannot be continued bit for bit.",
-                hint=f"Put the old pictures back, or start a new run: vitrail train {plan.config.data.path}",
-            )  # fmt: skip
+                "VIT-322",
+                f"{plan.config.data.path}: the {part} pictures are not those that {run.path} "
+                "was started with; it cannot be continued bit for bit.",
+                hint="Put the old pictures back, or start a new run: "
+                f"vitrail train {plan.config.data.path}",
+            )
 
 
 def class_counts(source: Source) -> list[int]:
@@ -120,7 +138,7 @@ def class_counts(source: Source) -> list[int]:
 
 
 def git_commit() -> str | None:
-    """Commit of the folder a run is started in, with "+" where files differ; None outside a repository."""
+    """Commit of the folder a run is started in, "+" where files differ; None without one."""
     try:
         ask = ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
         answer = subprocess.run(ask, capture_output=True, text=True, timeout=5, check=True)  # noqa: S603

@@ -1,4 +1,7 @@
-"""SIGINT, SIGTERM and SIGUSR1 ask a run to stop after its current step; a second SIGINT stops at once."""
+"""SIGINT, SIGTERM and SIGUSR1 ask a run to stop after its current step.
+
+A second SIGINT stops at once.
+"""
 
 from __future__ import annotations
 

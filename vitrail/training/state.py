@@ -1,5 +1,8 @@
-"""Everything needed to continue a run bit for bit: weights, optimiser, averaged weights, step and the sums of the
-logging window. Data order, augmentation, dropout and learning rate are functions of the step and are not stored."""
+"""Everything needed to continue a run bit for bit.
+
+Weights, optimiser, averaged weights, step and the sums of the logging window. Data order,
+augmentation, dropout and learning rate are functions of the step and are not stored.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ class Window:
 
 @dataclass
 class TrainState:
-    """A run between two steps. step: steps done. best: step and metrics of the best evaluation so far."""
+    """A run between two steps. step: steps done. best: step and metrics of the best evaluation."""
 
     model: nn.Module
     optimizer: Optimizer
@@ -90,7 +93,7 @@ def start_state(
 
 
 def restore(state: TrainState, checkpoint: Checkpoint) -> None:
-    """Put a checkpoint into a fresh state. Raises ModelError VIT-406 where its state.json does not fit."""
+    """Put a checkpoint into a fresh state. Raises ModelError VIT-406 where it does not fit."""
     saved = checkpoint.state
     state.model.load_state_dict(checkpoint.tensors["model"])
     restore_optimizer(state.optimizer, state.model, checkpoint.tensors["optim"])

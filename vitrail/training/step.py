@@ -36,10 +36,10 @@ def update(
     config: TrainConfig,
     class_weights: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """One update; returns the loss and the gradients' norm before clipping, both scalars on the device.
+    """One update; the loss and the gradients' norm before clipping, scalars on the device.
 
-    The batch goes through in `accumulate` equal parts whose mean gradients are averaged, which is the gradient of the
-    whole batch. On a CPU nothing is updated where loss or norm is not finite.
+    The batch goes through in `accumulate` equal parts whose mean gradients are averaged, which is
+    the gradient of the whole batch. On a CPU nothing is updated where loss or norm is not finite.
     """
     parts = config.optim.accumulate
     autocast = torch.autocast(
@@ -69,7 +69,7 @@ def trial(
     device: torch.device,
     class_weights: Tensor | None,
 ) -> Callable[[int], None]:
-    """A function that trains the throwaway `state` on the batch of a step (from 0), to measure the pace."""
+    """A function that trains the throwaway `state` on the batch of a step (from 0)."""
     state.model.train()
     set_lr(state.optimizer, 1e-6)
 
@@ -84,7 +84,7 @@ def trial(
 def _loss(
     logits: Tensor, targets: Tensor, config: TrainConfig, class_weights: Tensor | None
 ) -> Tensor:
-    """The loss of one head (B, K), or the mean over the two heads (B, 2, K) of a distillation token."""
+    """The loss of one head (B, K), or the mean over two (B, 2, K) with a distillation token."""
     if logits.ndim == 2:
         return objectives.loss(logits, targets, config.loss, class_weights)
     heads = [

@@ -1,7 +1,8 @@
-"""A run that must end in time: measure a few steps, plan its length, and correct the plan while it goes.
+"""A run that must end in time: measure steps, plan its length, correct the plan as it goes.
 
-The plan is part of the checkpoint, so a resumed run follows the plan that was made. What comes after training (test
-split, baselines, report) is reserved before, and if the machine slows down at the very end the run stops early.
+The plan is part of the checkpoint, so a resumed run follows the plan that was made. What comes
+after training (test split, baselines, report) is reserved before, and if the machine slows down at
+the very end the run stops early.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ SETTLED = 0.9  # share of the run after which the plan is left alone
 
 
 class Clock:
-    """Seconds of a run, those before a resume included, and its pace, evaluations told apart from steps."""
+    """Seconds of a run, those before a resume included, and its pace without evaluations."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -54,7 +55,7 @@ class Clock:
         self._evaluations += 1
 
     def lap(self, window: Window, data_wait_secs: float) -> dict[str, Any]:
-        """Pace since the last call without evaluations: images/s, ms a step, share of the time waiting for data."""
+        """Pace since the last call: images/s, ms a step, share of the time waiting for data."""
         at, waited, judged = self._lap
         now = self._now()
         passed = max(now - at - (self._judged_secs - judged), 1e-9)
@@ -115,9 +116,7 @@ def calibrate(plan: Plan, one_step: Callable[[int], None], clock: Clock) -> Sche
     for step in range(WARMUP_STEPS, WARMUP_STEPS + TIMED_STEPS):
         one_step(step)
     pace = (time.monotonic() - started) / TIMED_STEPS
-    if (
-        plan.splits.val is not None
-    ):  # an evaluation costs about a third of a training step's pictures
+    if plan.splits.val is not None:  # a picture costs about a third of what training on it costs
         clock.judged(1, pace / (3 * int(plan.config.batch_size)))
     return Schedule.of(clock.affordable(plan, pace))
 

@@ -1,6 +1,6 @@
 """Two update rules that torch does not have: momentum with decoupled decay, and LAMB.
 
-Momentum (spec 3.9, big_vision and vision_transformer): m = mu * m + g, w = w - lr * (m + lambda *
+Momentum (big_vision, vision_transformer): m = mu * m + g, w = w - lr * (m + lambda *
 w); no dampening, no Nesterov. torch's SGD adds the decay to the gradient instead, where momentum
 multiplies it by 1 / (1 - mu).
 
