@@ -1,0 +1,102 @@
+"""README.md does what it says: its commands, its Python and its links."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.cli.cli_command import run
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TINY = "--model vit_ti8 --model.width 24 --model.depth 2 --model.num_heads 2 --model.mlp_dim 48"
+SMALL = [*TINY.split(), "--image-size", "16", "--batch-size", "8", "--threads", "1"]
+
+
+def commands() -> list[str]:
+    """Every command README.md shows: a line of a block, or between backticks with an argument."""
+    blocks = re.findall(r"^    (vitrail [^#\n]+)", README, re.MULTILINE)
+    return [text.strip() for text in blocks + re.findall(r"`(vitrail \S+ [^`]+)`", README)]
+
+
+def photos(folder: Path) -> None:
+    """Two classes of pictures, 20 px wide and 17 high, a dark and a bright one."""
+    noise = np.random.default_rng(0)
+    for name, level in (("cat", 40), ("dog", 180)):
+        (folder / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = noise.integers(level, level + 60, (17, 20, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number:02d}.png")
+
+
+def small(command: str) -> list[str]:
+    """The words of a command; a training is made short, its other options stay."""
+    words = shlex.split(command)[1:]
+    if words[0] != "train":
+        return words
+    if "--time-limit" in words:
+        return [*words[:-1], "2s", *SMALL]
+    return [*words, *SMALL, "--steps", "4"]
+
+
+def test_commands_run_in_their_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    photos(tmp_path / "photos")
+    Image.fromarray(np.full((17, 20, 3), 210, np.uint8)).save(tmp_path / "new.jpg")
+    shown = commands()
+    assert [command.split()[1] for command in shown] == [
+        "train", "predict", "report", "train", "data",
+    ]  # fmt: skip
+    for command in shown:
+        done = run(*small(command))
+        assert done.code == 0, f"{command}\n{done.err}"
+    assert (tmp_path / "runs" / "photos-1" / "report.html").is_file()
+    assert (tmp_path / "runs" / "photos-2" / "model").is_dir()
+
+
+@pytest.mark.parametrize("option", re.findall(r"`(--[a-z.-]+(?: [\d.e-]+)?)`", README))
+def test_options_are_known(option: str) -> None:
+    words = ["train", "builtin:digits", "--model", "vit_digits", *option.split()]
+    value = [] if option == "--print-config" else ["--print-config"]
+    if option == "--resume":
+        assert "--resume" in run("train", "--help").out
+    else:
+        assert run(*words, *value).code == 0
+
+
+def test_python_runs_as_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 1
+    names: dict[str, Any] = {}
+    exec(compile(blocks[0], "README.md", "exec"), names)
+    assert len(names["clf"].classes) == 10
+    assert names["run"].test["top1"] > 0.1
+    net, tap = names["net"].eval(), names["tap"]
+    assert isinstance(net, torch.nn.Module)
+    with torch.no_grad():
+        net(torch.zeros(1, 3, 224, 224), tap=tap)
+    assert tap["block03/attention"].shape == (1, 12, 197, 197)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.name))
+def test_links_lead_to_files(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    files = [link.split("#")[0] for link in links if "://" not in link and link[0] != "#"]
+    assert [link for link in files if not (page.parent / link).exists()] == []
+
+
+def test_the_tree_names_what_exists() -> None:
+    tree = README.split("## What is where")[1].split("tests/ mirrors it")[0]
+    names = re.findall(r"(?<=\s)([a-z_]+(?:/|\.py))(?=\s)", tree)
+    assert len(names) >= 12
+    places = [ROOT, ROOT / "vitrail"]
+    assert [name for name in names if not any((place / name).exists() for place in places)] == []
