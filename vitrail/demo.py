@@ -5,17 +5,21 @@ from __future__ import annotations
 import shlex
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from vitrail.cli.main import main
 
 
-def demo() -> int:
-    """Run the tour; the exit code of the first command that fails, or 0."""
+def demo(extra: Sequence[str] = ()) -> int:
+    """Run the tour; the exit code of the first command that fails, or 0.
+
+    extra: options of `vitrail train` beside those of the tour.
+    """
     run = Path("runs") / _new_name(Path("runs"))
     pictures = Path(tempfile.mkdtemp(prefix="vitrail-digits-")) / "digits"
     commands = [
-        f"vitrail train builtin:digits --name {run.name}",
+        shlex.join(["vitrail", "train", "builtin:digits", "--name", run.name, *extra]),
         f"vitrail eval {run} --split test",
         f"vitrail data get digits {pictures}",
         "vitrail predict {run} {some} --top 3",
