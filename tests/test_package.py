@@ -1,0 +1,65 @@
+"""What is shipped, and what is promised in docs/reliability.md with the tests that carry its id."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections import defaultdict
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vitrail
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "vitrail"
+MARK = re.compile(r'@pytest\.mark\.promise\("([^"]+)"\)')
+ROW = re.compile(r"^\| ([A-Z]\d+) \| (.+?) \| (.+?) \|$", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, Any]:
+    """pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_the_version_is_written_twice_and_equal(project: dict[str, Any]) -> None:
+    assert vitrail.__version__ == project["project"]["version"]
+
+
+def test_every_file_of_the_package_is_shipped(project: dict[str, Any]) -> None:
+    patterns = project["tool"]["setuptools"]["package-data"]["vitrail"]
+    files = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*")
+        if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
+    }
+    assert {"py.typed", "data/digits.npz", "evaluation/page.css", "evaluation/sort.js"} <= files
+    assert {name for name in files if not any(fnmatch(name, p) for p in patterns)} == set()
+    assert [p for p in patterns if not any(fnmatch(name, p) for name in files)] == []
+
+
+def test_every_folder_of_code_is_a_package_that_is_found(project: dict[str, Any]) -> None:
+    include = project["tool"]["setuptools"]["packages"]["find"]["include"]
+    for folder in {path.parent for path in PACKAGE.rglob("*.py")}:
+        assert (folder / "__init__.py").is_file(), folder
+        name = ".".join(folder.relative_to(ROOT).parts)
+        assert any(fnmatch(name, pattern) for pattern in include)
+
+
+def test_named_files_exist(project: dict[str, Any]) -> None:
+    named = [project["project"]["readme"], *project["project"]["license-files"]]
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def test_each_promise_names_the_files_of_its_tests() -> None:
+    marked: defaultdict[str, set[str]] = defaultdict(set)
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        for promise in MARK.findall(path.read_text(encoding="utf-8")):
+            marked[promise].add(path.relative_to(ROOT).as_posix())
+    rows = ROW.findall((ROOT / "docs" / "reliability.md").read_text(encoding="utf-8"))
+    told = {promise: set(re.findall(r"`([^`]+)`", tests)) for promise, _, tests in rows}
+    assert len(told) == len(rows), "an id stands twice"
+    assert told == dict(marked)
