@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command does, before torch is loaded
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command does, before torch is loaded
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -143,7 +143,7 @@ def test_dry_run_shows_the_plan_and_writes_nothing(
     lines = done.out.splitlines()
     assert lines[0].startswith("vitrail 0.1.0 | torch ")
     assert lines[1] == "data   digits  10 classes | train 1437, val 180, test 180 | 8x8 gray"
-    assert "nothing was trained" in done.err
+    assert "nothing was kept" in done.err
     assert list(tmp_path.iterdir()) == []
     choices = run("train", "builtin:digits", "--dry-run", "--json").document["choices"]
     assert {"key", "value", "why"} == set(choices[0])

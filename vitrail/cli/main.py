@@ -65,9 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a name that is no text must not end a command
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    # OpenMP's threads spin while they wait: on a busy machine a training step takes five times as
-    # long (docs/decisions.md). Read when torch is loaded, which no line before this one does.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # GNU OpenMP's threads spin while they wait: on a busy machine a training step takes several
+    # times as long (docs/decisions.md). Read when torch is loaded, which nothing before this did.
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     output, tokens = take_global(sys.argv[1:] if argv is None else argv)
     try:
         return dispatch(tokens, output)

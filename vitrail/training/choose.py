@@ -1,5 +1,8 @@
-"""What "auto" means: one function a setting, each saying why. Choices depend on the data and the machine's abilities,
-never on a stopwatch, so that the same command on the same machine makes the same run."""
+"""What "auto" means: one function a setting, each saying why.
+
+Choices depend on the data and the machine's abilities, never on a stopwatch, so that the same
+command on the same machine makes the same run.
+"""
 
 from __future__ import annotations
 
@@ -193,7 +196,7 @@ def _machine(chosen: Chosen) -> None:
 
 
 def training_bytes(model: ViTConfig, batch: int, *, is_checkpointed: bool = False) -> int:
-    """Memory of a training step: activations, and weights four times (gradients, two moments, averages ...)."""
+    """Memory of a training step: activations, and the weights with gradients, moments and averages."""
     return activation_bytes(model, batch, is_checkpointed=is_checkpointed) + 20 * parameters(model)
 
 
