@@ -131,7 +131,7 @@ def _model(chosen: Chosen) -> None:
 
 
 def patch_size(size: tuple[int, int]) -> int:
-    """The patch that makes near 7 to 14 tokens a side: 4 at 28 and 32 px, 8 at 64 and 96, 16 at 224."""
+    """The patch for near 8 to 14 tokens a side: 4 at 28 and 32 px, 8 at 64 and 96, 16 at 224."""
     fitting = [p for p in (2, 4, 7, 8, 14, 16) if size[0] % p == 0 and size[1] % p == 0]
     wanted = max(size) / 8 if max(size) < 128 else max(size) / 14
     return min(fitting, key=lambda p: abs(p - wanted), default=1)
@@ -164,8 +164,8 @@ def _flip(chosen: Chosen) -> None:
         return
     plain, mirrored = chosen.facts.mirrored
     if mirrored < plain * (1 - MIRROR_LOSS):
-        chosen.set("augment.flip", 0.0, f"mirrored pictures are not alike: nearest neighbours agree for {mirrored:.0%}, "
-                   f"{plain:.0%} unmirrored")  # fmt: skip
+        why = f"nearest neighbours agree for {mirrored:.0%} of mirrored pictures, {plain:.0%} of plain"
+        chosen.set("augment.flip", 0.0, f"{why} ones")
 
 
 def _length(chosen: Chosen) -> None:
@@ -196,7 +196,7 @@ def _machine(chosen: Chosen) -> None:
 
 
 def training_bytes(model: ViTConfig, batch: int, *, is_checkpointed: bool = False) -> int:
-    """Memory of a training step: activations, and the weights with gradients, moments and averages."""
+    """Memory of a step: activations, and the weights with gradients, moments and averages."""
     return activation_bytes(model, batch, is_checkpointed=is_checkpointed) + 20 * parameters(model)
 
 

@@ -5,6 +5,7 @@ It is judged on every held-out split, beside baselines.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from vitrail.classifier import Classifier, Meta
 from vitrail.errors import VitrailError
 from vitrail.evaluation.baselines import baselines
 from vitrail.evaluation.report import write_report
+from vitrail.training.advice import advice
 from vitrail.training.held_out import judge
 from vitrail.training.manifest import step_name
 from vitrail.training.plan import Plan
@@ -33,6 +35,7 @@ def finish(
     clock: Clock,
     stopped: str | None,
     reporter: Reporter,
+    waited: float = 0.0,
 ) -> RunResult:
     """Write model/, eval/ and the report; returns what the run came to."""
     model.load_state_dict(best_weights(run.path, state))
@@ -45,7 +48,11 @@ def finish(
         result.write(run.path / "eval" / split)
         results[split] = result.to_json()
     judged = plan.splits.test or plan.splits.val
-    simple = baselines(plan.splits.train, judged) if judged else {}
+    longest = 60.0 if plan.config.time_limit_secs is None else 10.0
+    simple = baselines(plan.splits.train, judged, max_secs=longest) if judged else {}
+    top1 = results.get("test", results.get("val", {})).get("top1")
+    for sentence in advice(plan, top1, simple, _last_loss(run), waited):
+        reporter.notice(sentence)
     classifier = Classifier(
         model.cpu().eval(),
         plan.preprocess,
@@ -82,6 +89,13 @@ def finish(
         stopped,
         next_commands=next_commands(run.path),
     )
+
+
+def _last_loss(run: RunDir) -> float:
+    """train/loss of the last training record."""
+    lines = run.metrics.read_text(encoding="utf-8").splitlines()
+    losses = [json.loads(line).get("train/loss") for line in lines[-10:]]
+    return next((float(loss) for loss in reversed(losses) if loss is not None), 0.0)
 
 
 def best_weights(run_dir: Path, state: TrainState) -> dict[str, torch.Tensor]:

@@ -28,7 +28,13 @@ from vitrail.errors import ModelError, TrainingError
 from vitrail.evaluation.record import Evaluation
 from vitrail.keyed_random import mix as mix_seed
 from vitrail.training import objectives, run_files
-from vitrail.training.checkpoint import check_disk, checkpoint_bytes, load_latest, save_checkpoint
+from vitrail.training.checkpoint import (
+    Checkpoint,
+    check_disk,
+    checkpoint_bytes,
+    load_latest,
+    save_checkpoint,
+)
 from vitrail.training.checkpoint import sweep as sweep_checkpoints
 from vitrail.training.determinism import make_deterministic
 from vitrail.training.finish import finish
@@ -121,6 +127,8 @@ def _run(run: RunDir, plan: Plan, clock: Clock, stop: StopRequest, reporter: Rep
     state, loader = live.state, live.loader
     log_every = max(1, min(50, round(plan.steps_per_epoch / 4)))
     last = plan.total_steps or (ENDLESS if state.step < state.schedule.total_steps else state.step)
+    if plan.config.patience and state.stale >= plan.config.patience:  # killed after its last step
+        last = state.step
     is_last, stopped = False, None
     live.saved_at = clock.seconds()
     clock.start_steps()
@@ -146,7 +154,8 @@ def _run(run: RunDir, plan: Plan, clock: Clock, stop: StopRequest, reporter: Rep
         return _interrupted(live, stop.name)
     live.metrics.sync()
     live.metrics.close()
-    ended = finish(run, plan, state, live.evaluated, clock, stopped, reporter)
+    waited = loader.data_wait_secs / max(clock.step_secs(), 1e-9)
+    ended = finish(run, plan, state, live.evaluated, clock, stopped, reporter, waited)
     reporter.result(ended)
     return ended
 
@@ -169,6 +178,7 @@ def _start(run: RunDir, plan: Plan, clock: Clock, reporter: Reporter) -> Live:
             reporter.notice(warning)
         restore(state, checkpoint)
         clock.add(state.seconds)
+        _warn_of_other_bits(checkpoint, reporter)
     metrics.truncate(checkpoint.state["metrics_offset"] if checkpoint else 0)
     live = Live(
         run=run,
@@ -196,6 +206,17 @@ def _start(run: RunDir, plan: Plan, clock: Clock, reporter: Reporter) -> Live:
         _calibrate(live)
     state.model.train()
     return live
+
+
+def _warn_of_other_bits(checkpoint: Checkpoint, reporter: Reporter) -> None:
+    """Say so where the resumed run cannot be promised the same bits."""
+    here = {"threads": torch.get_num_threads(), "torch": torch.__version__}
+    for name, value in here.items():
+        if checkpoint.state.get(name) != value:
+            reporter.notice(
+                f"started with {name} {checkpoint.state.get(name)}, continued with {value}: sums are "
+                "rounded in another order, so the last bits may differ"
+            )
 
 
 def _calibrate(live: Live) -> None:

@@ -68,6 +68,10 @@ class Clock:
             "perf/data_wait": round(min(1.0, (data_wait_secs - waited) / passed), 4),
         }
 
+    def step_secs(self) -> float:
+        """Seconds of all recorded steps of this process, evaluations left out."""
+        return self._step_secs
+
     def secs_per_step(self) -> float:
         """Mean over the steps so far; NaN before the first record."""
         return self._step_secs / self._steps if self._steps else math.nan
