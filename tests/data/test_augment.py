@@ -174,26 +174,46 @@ def test_magnitude_zero_changes_only_autocontrast_and_equalize() -> None:
     assert num_changed > 3
 
 
-def test_the_strongest_magnitudes_are_those_of_the_table() -> None:
-    strong, no = np.array([30.0]), np.array([False])
-    yes = np.array([True])
-    values = {op: float(argument(op, RANDAUGMENT, strong, no)[0]) for op in RANDAUGMENT}
+def test_the_full_range_is_that_of_the_table() -> None:
+    full, no, yes = np.array([1.0]), np.array([False]), np.array([True])
+    values = {op: float(argument(op, RANDAUGMENT, full, no)[0]) for op in RANDAUGMENT}
     assert values["rotate"] == 30
     assert values["color"] == pytest.approx(1.9)
     assert values["posterize"] == 4
     assert values["solarize"] == 0
-    assert argument("brightness", RANDAUGMENT, strong, yes)[0] == pytest.approx(0.1)
-    assert argument("solarize", RANDAUGMENT, strong, yes)[0] == 0  # has no sign
-    assert argument("rotate", TRIVIALAUGMENT, strong, yes)[0] == -135
+    assert argument("brightness", RANDAUGMENT, full, yes)[0] == pytest.approx(0.1)
+    assert argument("solarize", RANDAUGMENT, full, yes)[0] == 0  # has no sign
+    assert argument("rotate", TRIVIALAUGMENT, full, yes)[0] == -135
 
 
-@given(magnitude=st.floats(0, 30))
+def test_magnitude_ten_is_the_full_range_and_more_goes_beyond() -> None:
+    """As TensorFlow, timm and big_vision count; torchvision's 30 would be this 10."""
+    for magnitude, degrees, bits, threshold, factors in (
+        (9.0, 27.0, 4, 25.6, (0.19, 1.81)),
+        (10.0, 30.0, 4, 0.0, (0.1, 1.9)),
+        (15.0, 45.0, 2, 0.0, (0.1, 2.35)),
+        (30.0, 90.0, 1, 0.0, (0.1, 3.7)),
+    ):
+        config = AugmentConfig(policy="randaugment", num_ops=1, magnitude=magnitude)
+        plan = draw_plan(drawn(1009), config)
+        found = {op: np.unique(plan.values[plan.ops == OP_ID[op]]) for op in RANDAUGMENT}
+        np.testing.assert_allclose(found["rotate"], [-degrees, degrees])
+        np.testing.assert_allclose(found["brightness"], factors)
+        np.testing.assert_allclose(found["solarize"], [threshold], atol=1e-9)
+        assert found["posterize"].tolist() == [bits]
+
+
+@given(share=st.floats(0, 3))
 @settings(deadline=None)
-def test_posterize_keeps_one_to_eight_whole_bits(magnitude: float) -> None:
+def test_arguments_stay_where_their_operation_ends(share: float) -> None:
     for table in (RANDAUGMENT, TRIVIALAUGMENT):
-        bits = argument("posterize", table, np.array([magnitude]), np.array([False]))[0]
-        assert bits == int(bits)
-        assert 1 <= bits <= 8
+        for negative in (False, True):
+            drawn_here = np.array([share]), np.array([negative])
+            bits = argument("posterize", table, *drawn_here)[0]
+            assert bits == int(bits)
+            assert 1 <= bits <= 8
+            assert 0 <= argument("solarize", table, *drawn_here)[0] <= 256
+            assert argument("contrast", table, *drawn_here)[0] > 0
 
 
 def test_trivialaugment_draws_one_operation_and_its_magnitude() -> None:

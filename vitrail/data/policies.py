@@ -2,11 +2,13 @@
 3-Augment, colour jitter.
 
 - RandAugment(n, m) (Cubuk et al., arXiv 1909.13719): n of the 14 operations, drawn with
-  replacement, magnitude m of 0..30 on torchvision's scale (30 is the strongest: 30 degrees, shear
-  .3, factor 1.9). big_vision and AugReg count otherwise: their m = 10 is our 30 for geometry.
-  Magnitude 0 changes nothing except autocontrast and equalize.
-- TrivialAugment, wide (Mueller and Hutter, arXiv 2103.10158, table 1): one operation, magnitude one
-  of 0..30.
+  replacement. Magnitude 10 is the full range (30 degrees, shear .3, factor 1.9), as in the paper's
+  TensorFlow code, timm (rand-m9: 0.9 of it) and big_vision (its (2, 15): 1.5 times the range);
+  torchvision counts to 30, so that its 9 is our 3. Above 10 all goes on growing up to where an
+  operation ends: factors at 0.1 below, threshold 0, 1 bit. Magnitude 0 changes nothing except
+  autocontrast and equalize.
+- TrivialAugment, wide (Mueller and Hutter, arXiv 2103.10158, table 1): one operation, at one of 31
+  even steps of its own, wider range.
 - 3-Augment (Touvron et al., DeiT III, arXiv 2204.07118, section 3.2): one of gray, solarize, blur.
 - Colour jitter: brightness, contrast and saturation by factors in [1 - s, 1 + s], in random order
   (ColorJitter).
@@ -15,8 +17,8 @@ Departures from the sources, both paths alike: all geometric operations of a pic
 into one affine map that is applied first, once, bilinear (one loss of sharpness instead of n), then
 the colours in the drawn order; shifts are whole pixels and shares of the side (TrivialAugment's 32
 px are 1/7 of 224), so that pictures that are only shifted stay sharp; solarize begins at 256, so
-that magnitude 0 inverts nothing; posterize keeps 8 down to 2 bits, never 0. On gray pictures
-"color" and "grayscale" change nothing.
+that magnitude 0 inverts nothing; posterize keeps 8 bits down to 4 at full range, never 0. On gray
+pictures "color" and "grayscale" change nothing.
 """
 
 from __future__ import annotations
@@ -41,19 +43,21 @@ OPS: Final = (
 OP_ID: Final = {name: number for number, name in enumerate(OPS)}
 NUM_STANDARD: Final = 14  # the paper's list; grayscale and blur belong to 3-Augment
 GEOMETRIC: Final = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
-MAX_MAGNITUDE: Final = 30
+FULL_RANGE: Final = 10  # the magnitude of RandAugment that is the full range
+TRIVIAL_STEPS: Final = 30  # of TrivialAugment, from 0 to the full range
 _IS_GEOMETRIC = np.array([op in GEOMETRIC for op in OPS])
 
 
 @dataclass(frozen=True)
 class Range:
-    """The argument of an operation at magnitude 0 and at 30; a signed one goes either way from its
-    start.
+    """The argument of an operation at none and at all of its range; a signed one goes either way
+    from its start. Beyond the range it stops at `least`.
     """
 
     start: float
     end: float
     signed: bool = False
+    least: float = -math.inf
 
 
 _ENHANCE = ("color", "contrast", "brightness", "sharpness")  # argument: a factor, 1 changes nothing
@@ -63,21 +67,21 @@ _NO_ARGUMENT = dict.fromkeys(("identity", "autocontrast", "equalize"), Range(0, 
 # posterize the bits kept.
 RANDAUGMENT: Final[dict[str, Range]] = {
     **_NO_ARGUMENT,
-    **dict.fromkeys(_ENHANCE, Range(1, 1.9, signed=True)),
+    **dict.fromkeys(_ENHANCE, Range(1, 1.9, signed=True, least=0.1)),
     **dict.fromkeys(("shear_x", "shear_y"), Range(0, 0.3, signed=True)),
     **dict.fromkeys(("translate_x", "translate_y"), Range(0, 150 / 331, signed=True)),
     "rotate": Range(0, 30, signed=True),
-    "solarize": Range(256, 0),
-    "posterize": Range(8, 4),
+    "solarize": Range(256, 0, least=0),
+    "posterize": Range(8, 4, least=1),
 }
 TRIVIALAUGMENT: Final[dict[str, Range]] = {
     **_NO_ARGUMENT,
-    **dict.fromkeys(_ENHANCE, Range(1, 1.99, signed=True)),
+    **dict.fromkeys(_ENHANCE, Range(1, 1.99, signed=True, least=0.01)),
     **dict.fromkeys(("shear_x", "shear_y"), Range(0, 0.99, signed=True)),
     **dict.fromkeys(("translate_x", "translate_y"), Range(0, 32 / 224, signed=True)),
     "rotate": Range(0, 135, signed=True),
-    "solarize": Range(256, 0),
-    "posterize": Range(8, 2),
+    "solarize": Range(256, 0, least=0),
+    "posterize": Range(8, 2, least=1),
 }
 BLUR_RADIUS: Final = (0.1, 2.0)  # px, 3-Augment
 _THREE = ("grayscale", "solarize", "blur")
@@ -107,16 +111,19 @@ def draw_plan(u: Uniforms, config: AugmentConfig) -> Plan:
 
 
 def argument(
-    op: str, table: dict[str, Range], magnitude: Uniforms, negative: NDArray[np.bool_]
+    op: str, table: dict[str, Range], share: Uniforms, negative: NDArray[np.bool_]
 ) -> Uniforms:
-    """The argument of `op` at each magnitude 0..30; `negative` takes the other side of a signed
-    range.
+    """The argument of `op` at each share of its range (1: all of it, more: beyond); `negative`
+    takes the other side of a signed range.
     """
     span = table[op]
-    step = (span.end - span.start) * magnitude / MAX_MAGNITUDE
+    step = (span.end - span.start) * share
     if op == "posterize":
         step = np.rint(step)
-    return span.start + np.where(negative & span.signed, -step, step)
+    result: Uniforms = np.maximum(
+        span.start + np.where(negative & span.signed, -step, step), span.least
+    )
+    return result
 
 
 def affine_maps(plan: Plan, size: tuple[int, int]) -> tuple[Uniforms, NDArray[np.bool_]]:
@@ -158,11 +165,11 @@ def _draw_policy(u: Uniforms, config: AugmentConfig) -> tuple[NDArray[np.int64],
     trivial = config.policy == "trivialaugment"
     num = 1 if trivial else config.num_ops
     ops = np.floor(u[:, slots.OP : slots.OP + num] * NUM_STANDARD).astype(np.int64)  # (B, n)
-    drawn = np.floor(u[:, slots.LEVEL : slots.LEVEL + num] * (MAX_MAGNITUDE + 1))
-    magnitude = drawn if trivial else np.full_like(drawn, config.magnitude)
+    drawn = np.floor(u[:, slots.LEVEL : slots.LEVEL + num] * (TRIVIAL_STEPS + 1)) / TRIVIAL_STEPS
+    share = drawn if trivial else np.full_like(drawn, config.magnitude / FULL_RANGE)
     negative = u[:, slots.SIGN : slots.SIGN + num] < 0.5
     table = TRIVIALAUGMENT if trivial else RANDAUGMENT
-    choices = [argument(op, table, magnitude, negative) for op in OPS[:NUM_STANDARD]]
+    choices = [argument(op, table, share, negative) for op in OPS[:NUM_STANDARD]]
     return ops, np.choose(ops, choices)
 
 

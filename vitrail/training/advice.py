@@ -1,4 +1,4 @@
-"""What a finished run should tell its owner without being asked: each warning once, with a way on."""
+"""What a finished run should tell its owner without being asked, each with a way on."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def advice(
     ):
         yield (
             f"train/loss stayed near ln({len(plan.splits.classes)}) = "
-            f"{math.log(len(plan.splits.classes)):.3f}: the learning rate is too high, or the "
+            f"{guess:.3f}: the learning rate is too high, or the "
             "labels are shuffled (vitrail lr-find DATA)"
         )
     if waited > LONG_WAIT:

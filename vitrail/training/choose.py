@@ -164,8 +164,8 @@ def _flip(chosen: Chosen) -> None:
         return
     plain, mirrored = chosen.facts.mirrored
     if mirrored < plain * (1 - MIRROR_LOSS):
-        why = f"nearest neighbours agree for {mirrored:.0%} of mirrored pictures, {plain:.0%} of plain"
-        chosen.set("augment.flip", 0.0, f"{why} ones")
+        why = f"nearest neighbours agree for {mirrored:.0%} of mirrored pictures, {plain:.0%} of others"
+        chosen.set("augment.flip", 0.0, why)
 
 
 def _length(chosen: Chosen) -> None:

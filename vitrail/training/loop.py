@@ -214,8 +214,8 @@ def _warn_of_other_bits(checkpoint: Checkpoint, reporter: Reporter) -> None:
     for name, value in here.items():
         if checkpoint.state.get(name) != value:
             reporter.notice(
-                f"started with {name} {checkpoint.state.get(name)}, continued with {value}: sums are "
-                "rounded in another order, so the last bits may differ"
+                f"started with {name} {checkpoint.state.get(name)}, continued with {value}: sums "
+                "are rounded in another order, so the last bits may differ"
             )
 
 
