@@ -27,9 +27,8 @@ def advice(
                 f"top-1 {top1:.3f} is below the baseline {name} ({best:.3f}): train longer, or look "
                 "at the pictures (vitrail data show DATA)"
             )
-    if plan.config.loss.name == "softmax" and train_loss > 0.98 * math.log(
-        len(plan.splits.classes)
-    ):
+    guess = math.log(len(plan.splits.classes))  # the loss of equal probabilities
+    if plan.config.loss.name == "softmax" and train_loss > 0.98 * guess:
         yield (
             f"train/loss stayed near ln({len(plan.splits.classes)}) = "
             f"{guess:.3f}: the learning rate is too high, or the "

@@ -164,7 +164,7 @@ def _flip(chosen: Chosen) -> None:
         return
     plain, mirrored = chosen.facts.mirrored
     if mirrored < plain * (1 - MIRROR_LOSS):
-        why = f"nearest neighbours agree for {mirrored:.0%} of mirrored pictures, {plain:.0%} of others"
+        why = f"nearest neighbours agree for {mirrored:.0%} of mirrored pictures, else {plain:.0%}"
         chosen.set("augment.flip", 0.0, why)
 
 
