@@ -29,6 +29,7 @@ from vitrail.data.policies import (
     RANDAUGMENT,
     TRIVIALAUGMENT,
     Plan,
+    Range,
     affine_maps,
     argument,
     draw_plan,
@@ -174,16 +175,22 @@ def test_magnitude_zero_changes_only_autocontrast_and_equalize() -> None:
     assert num_changed > 3
 
 
+def argument_of(
+    op: str, table: dict[str, Range], share: slots.Uniforms, negative: np.ndarray
+) -> slots.Uniforms:
+    return argument(np.array([OP_ID[op]]), table, share, negative)
+
+
 def test_the_full_range_is_that_of_the_table() -> None:
     full, no, yes = np.array([1.0]), np.array([False]), np.array([True])
-    values = {op: float(argument(op, RANDAUGMENT, full, no)[0]) for op in RANDAUGMENT}
+    values = {op: float(argument_of(op, RANDAUGMENT, full, no)[0]) for op in RANDAUGMENT}
     assert values["rotate"] == 30
     assert values["color"] == pytest.approx(1.9)
     assert values["posterize"] == 4
     assert values["solarize"] == 0
-    assert argument("brightness", RANDAUGMENT, full, yes)[0] == pytest.approx(0.1)
-    assert argument("solarize", RANDAUGMENT, full, yes)[0] == 0  # has no sign
-    assert argument("rotate", TRIVIALAUGMENT, full, yes)[0] == -135
+    assert argument_of("brightness", RANDAUGMENT, full, yes)[0] == pytest.approx(0.1)
+    assert argument_of("solarize", RANDAUGMENT, full, yes)[0] == 0  # has no sign
+    assert argument_of("rotate", TRIVIALAUGMENT, full, yes)[0] == -135
 
 
 def test_magnitude_ten_is_the_full_range_and_more_goes_beyond() -> None:
@@ -209,11 +216,11 @@ def test_arguments_stay_where_their_operation_ends(share: float) -> None:
     for table in (RANDAUGMENT, TRIVIALAUGMENT):
         for negative in (False, True):
             drawn_here = np.array([share]), np.array([negative])
-            bits = argument("posterize", table, *drawn_here)[0]
+            bits = argument_of("posterize", table, *drawn_here)[0]
             assert bits == int(bits)
             assert 1 <= bits <= 8
-            assert 0 <= argument("solarize", table, *drawn_here)[0] <= 256
-            assert argument("contrast", table, *drawn_here)[0] > 0
+            assert 0 <= argument_of("solarize", table, *drawn_here)[0] <= 256
+            assert argument_of("contrast", table, *drawn_here)[0] > 0
 
 
 def test_trivialaugment_draws_one_operation_and_its_magnitude() -> None:

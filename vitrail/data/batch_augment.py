@@ -9,6 +9,8 @@ operation at the same place. Works for 1 and 3 channels.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,7 +19,7 @@ from torch.nn import functional
 
 from vitrail.config import AugmentConfig
 from vitrail.data.augment import NOISE_BYTES, noise, noise_offset
-from vitrail.data.batch_colors import COLOR_OPS, gray
+from vitrail.data.batch_colors import COLOR_OPS, gray, to_bytes
 from vitrail.data.batch_resample import resize_boxes
 from vitrail.data.crops import (
     Size,
@@ -31,6 +33,7 @@ from vitrail.data.crops import (
 from vitrail.data.policies import OPS, Plan, affine_maps, draw_plan, fill_value
 from vitrail.data.slots import Uniforms
 
+Places = NDArray[np.int64]
 _ROUNDING = (
     1 / 512
 )  # float32 sampling of a flat area must not fall below its value before it is cut
@@ -48,9 +51,11 @@ def augment_batch(
     """Training views uint8 (B, C, h, w) of `images` uint8 (B, C, H, W), drawn with uniforms `u` (B,
     NUM_SLOTS).
     """
-    images = _place(images, u, config, size, interpolation, keep_aspect)
-    if config.policy != "none" or config.color_jitter > 0:
-        images = apply_plan(images, draw_plan(u, config))
+    images, rows, cols = _place(images, u, config, size, interpolation, keep_aspect)
+    if config.policy == "none" and config.color_jitter == 0:
+        images = move_pixels(images, rows, cols)
+    else:
+        images = _apply_plan(images, draw_plan(u, config), rows, cols)
     return _erase(images, u, config) if config.erasing > 0 else images
 
 
@@ -64,30 +69,50 @@ def to_channels(images: Tensor, channels: int) -> Tensor:
 
 
 def apply_plan(images: Tensor, plan: Plan) -> Tensor:
-    """`images` uint8 (B, C, h, w) after each picture's operations; the input is not changed.
+    """`images` uint8 (B, C, h, w) after each picture's operations; the input is not changed."""
+    rows, cols = (np.tile(np.arange(side), (len(images), 1)) for side in images.shape[2:])
+    return _apply_plan(images, plan, rows, cols)
 
-    For each place in the plan the pictures are sorted by operation, so that every operation works
-    on one run of memory; at the end they return to their places.
+
+def _apply_plan(images: Tensor, plan: Plan, rows: Places, cols: Places) -> Tensor:
+    """The pixels `rows` (B, h) x `cols` (B, w) of `images` (B, C, H, W) after each picture's
+    operations.
+
+    Shifts by whole pixels are done with the crop, in one move. For each place in the plan the
+    pictures are sorted by operation, so that every operation works on one run of memory; at the
+    end they return to their places.
     """
-    maps, moved = affine_maps(plan, (images.shape[2], images.shape[3]))
+    size = (rows.shape[1], cols.shape[1])
+    maps, moved = affine_maps(plan, size)
     shifted = moved & (maps[:, :, :2] == np.eye(2)).all(axis=(1, 2))  # by whole pixels only
-    standing = np.arange(len(images))  # the picture in each row of `images`
-    images, standing = _sorted(images, standing, np.where(shifted, 1, np.where(moved, 0, 2)))
-    num_shifted, num_sampled = int(shifted.sum()), int(moved.sum() - shifted.sum())
+    kinds = np.where(moved & ~shifted, 0, np.where(shifted, 1, 2))
+    num_sampled, num_shifted, _ = np.bincount(kinds, minlength=3).tolist()
+    standing = np.argsort(kinds, kind="stable")  # the picture in each row of `images`
+    images = images.index_select(0, _on(standing, images))
+    shifts = np.where(shifted[:, None], maps[:, :, 2], 0).astype(np.int64)[standing]  # (B, 2)
+    run = slice(num_sampled, num_sampled + num_shifted)
+    images = shift_pixels(images, rows[standing], cols[standing], shifts, run)
     if num_sampled:
-        images[:num_sampled] = sample_affine(images[:num_sampled], maps[standing[:num_sampled]])
-    if num_shifted:
-        run = slice(num_sampled, num_sampled + num_shifted)
-        images[run] = shift_pixels(images[run], maps[standing[run], :, 2].astype(np.int64))
+        seen = images[:num_sampled]
+        seen.copy_(sample_affine(seen, maps[standing[:num_sampled]]))
     for k in range(plan.ops.shape[1]):
         images, standing = _sorted(images, standing, plan.ops[:, k])
-        values = torch.from_numpy(plan.values[standing, k]).to(images.device, torch.float32)
-        ops, starts = np.unique(plan.ops[standing, k], return_index=True)
-        for op, first, last in zip(ops, starts, [*starts[1:], len(images)], strict=True):
-            if OPS[op] in COLOR_OPS:
-                run = slice(int(first), int(last))
-                images[run] = COLOR_OPS[OPS[op]](images[run], values[run])
+        _apply_colors(images, plan.ops[standing, k], plan.values[standing, k])
     return _sorted(images, standing, np.arange(len(images)))[0]
+
+
+def _apply_colors(images: Tensor, ops: Places, values: Uniforms) -> None:
+    """One operation a picture, in place; `ops` (B,) in rising order."""
+    arguments = _on(values.astype(np.float32), images)
+    kinds, starts = np.unique(ops, return_index=True)
+    for op, first, last in zip(kinds, starts, [*starts[1:], len(images)], strict=True):
+        if OPS[op] in COLOR_OPS:
+            run = slice(int(first), int(last))
+            images[run] = COLOR_OPS[OPS[op]](images[run], arguments[run])
+
+
+def _on(values: NDArray[Any], images: Tensor) -> Tensor:
+    return torch.from_numpy(values).to(images.device)
 
 
 def _sorted(
@@ -95,8 +120,7 @@ def _sorted(
 ) -> tuple[Tensor, NDArray[np.int64]]:
     """Copies of `images` and `standing`, rows ordered by the key of the picture standing there."""
     order = np.argsort(keys[standing], kind="stable")
-    rows = torch.from_numpy(order).to(images.device)
-    return images.index_select(0, rows), standing[order]
+    return images.index_select(0, _on(order, images)), standing[order]
 
 
 def sample_affine(images: Tensor, maps: Uniforms) -> Tensor:
@@ -106,11 +130,11 @@ def sample_affine(images: Tensor, maps: Uniforms) -> Tensor:
     """
     G, _, height, width = images.shape
     scale, shift = np.array([[2 / width], [2 / height]]), np.array([0.0, 0.0, 1.0])
-    theta = torch.from_numpy((maps * scale - shift).reshape(-1, 3))  # (2 G, 3), to -1..1
-    x = torch.arange(width, device=images.device).add(0.5).expand(height, -1)
-    y = torch.arange(height, device=images.device).add(0.5)[:, None].expand(-1, width)
-    places = torch.stack([x, y, torch.ones_like(x)]).view(3, -1)  # (3, h w)
-    grid = (theta.to(images.device, torch.float32) @ places).view(G, 2, height, width)
+    theta = maps * scale - shift  # (G, 2, 3), to -1..1
+    by_col = theta[:, :, :1] * (np.arange(width) + 0.5)  # (G, 2, w)
+    by_row = theta[:, :, 1:2] * (np.arange(height) + 0.5) + theta[:, :, 2:]  # (G, 2, h)
+    along, down = (_on(part.astype(np.float32), images) for part in (by_col, by_row))
+    grid = down[:, :, :, None] + along[:, :, None, :]  # (G, 2, h, w)
     seen = functional.grid_sample(
         images.to(torch.float32),
         grid.permute(0, 2, 3, 1),  # (G, h, w, 2)
@@ -119,20 +143,25 @@ def sample_affine(images: Tensor, maps: Uniforms) -> Tensor:
         align_corners=False,
     )
     inside = (grid.abs_().amax(dim=1, keepdim=True) < 1).view(torch.uint8)  # (G, 1, h, w)
-    return _filled(seen.add_(_ROUNDING).to(torch.uint8), inside)
+    return _filled(to_bytes(seen.add_(_ROUNDING)), inside)
 
 
-def shift_pixels(images: Tensor, shifts: NDArray[np.int64]) -> Tensor:
-    """uint8 (G, C, h, w): pixel (y, x) is (y + dy, x + dx) of `images`; shifts (G, 2) dx, dy."""
-    height, width = images.shape[2:]
-    cols = shifts[:, 0, None] + np.arange(width)  # (G, w)
-    rows = shifts[:, 1, None] + np.arange(height)  # (G, h)
-    seen = move_pixels(images, rows.clip(0, height - 1), cols.clip(0, width - 1))
+def shift_pixels(images: Tensor, rows: Places, cols: Places, shifts: Places, run: slice) -> Tensor:
+    """The view `rows` (B, h) x `cols` (B, w) of `images`, shifted: its pixel (y, x) is that of
+    (y + dy, x + dx), what lies outside is filled; shifts (B, 2) dx, dy, 0 outside of `run`.
+    """
+    height, width = rows.shape[1], cols.shape[1]
+    across = shifts[run, :1] + np.arange(width)  # (G, w)
+    down = shifts[run, 1:] + np.arange(height)  # (G, h)
+    rows[run] = np.take_along_axis(rows[run], down.clip(0, height - 1), axis=1)
+    cols[run] = np.take_along_axis(cols[run], across.clip(0, width - 1), axis=1)
+    seen = move_pixels(images, rows, cols)
     inside_rows, inside_cols = (
-        torch.from_numpy((places >= 0) & (places < num)).to(images.device).view(torch.uint8)
-        for places, num in ((rows, height), (cols, width))
+        _on((places >= 0) & (places < num), images).view(torch.uint8)
+        for places, num in ((down, height), (across, width))
     )
-    return _filled(seen, inside_rows[:, None, :, None] * inside_cols[:, None, None, :])
+    _filled(seen[run], inside_rows[:, None, :, None] * inside_cols[:, None, None, :])
+    return seen
 
 
 def _filled(levels: Tensor, inside: Tensor) -> Tensor:
@@ -148,8 +177,10 @@ def _place(
     size: Size,
     interpolation: str,
     keep_aspect: bool,
-) -> Tensor:
-    """The crops, resized to `size`, mirrored where drawn."""
+) -> tuple[Tensor, Places, Places]:
+    """Pictures, and the rows (B, h) and columns (B, w) of them that are shown: the crops, resized
+    to `size`, mirrored where drawn.
+    """
     have = (images.shape[2], images.shape[3])
     whole = np.tile(np.array([0, 0, *have], dtype=np.int64), (len(u), 1))
     offsets = np.zeros((len(u), 2), dtype=np.int64)
@@ -166,15 +197,15 @@ def _place(
     cols = mirrored(offsets[:, 1], size[1], resized[1])  # (B, w)
     flipped = flips(u, config)
     cols[flipped] = cols[flipped, ::-1]
-    return move_pixels(images, rows, cols)
+    return images, rows, cols
 
 
-def move_pixels(images: Tensor, rows: NDArray[np.int64], cols: NDArray[np.int64]) -> Tensor:
+def move_pixels(images: Tensor, rows: Places, cols: Places) -> Tensor:
     """Pixel (y, x) of each result is pixel (rows[y], cols[x]) of its picture; rows (B, h), cols (B,
     w).
     """
     B, C, H, W = images.shape
-    starts, steps = (torch.from_numpy(places).to(images.device) for places in (rows * W, cols))
+    starts, steps = (_on(places, images) for places in (rows * W, cols))
     index = starts[:, :, None] + steps[:, None, :]  # (B, h, w)
     flat = index.view(B, 1, -1).expand(-1, C, -1)
     return images.reshape(B, C, H * W).gather(2, flat).view(B, C, rows.shape[1], cols.shape[1])

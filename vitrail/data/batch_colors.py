@@ -17,6 +17,11 @@ from vitrail.data.batch_resample import apply_separable, blur_weights
 _ROUNDING = 1 / 512  # a product that is an integer must not fall below it in float32
 
 
+def to_bytes(values: Tensor) -> Tensor:
+    """uint8 of floats in 0..255, fractions cut; by way of int16, a third of the time on a CPU."""
+    return values.to(torch.int16).to(torch.uint8)
+
+
 def gray(images: Tensor) -> Tensor:
     """Luma (G, 1, h, w) float32 of RGB: ITU-R 601-2 in 16-bit fixed point; all steps are exact."""
     return _luma(images.to(torch.float32))
@@ -97,15 +102,16 @@ def autocontrast(images: Tensor, _: Tensor) -> Tensor:
     high = flat.amax(dim=2)[:, :, None, None].to(torch.float32)
     scale = torch.where(high > low, 255.0 / (high - low), 1.0)
     start = torch.where(high > low, low, 0.0)
-    return images.to(torch.float32).sub_(start).mul_(scale).add_(_ROUNDING).to(torch.uint8)
+    values = images.to(torch.float32).sub_(start).mul_(scale).add_(_ROUNDING)
+    return to_bytes(values)
 
 
 def equalize(images: Tensor, _: Tensor) -> Tensor:
     """Each channel's histogram is made flat, as ImageOps.equalize does it."""
     flat = images.flatten(2).to(torch.int64)  # (G, C, h * w)
     G, C, num = flat.shape
-    row = torch.arange(G * C, device=images.device).view(G, C, 1) * 256
-    counts = torch.bincount((flat + row).flatten(), minlength=G * C * 256).view(G, C, 256)
+    one = torch.ones(1, 1, 1, dtype=torch.int32, device=images.device)
+    counts = one.new_zeros(G, C, 256).scatter_add_(2, flat, one.expand(G, C, num))
     top = flat.amax(dim=2, keepdim=True)
     step = (num - counts.gather(2, top)) // 255  # (G, C, 1)
     before = counts.cumsum(dim=2) - counts + step // 2
@@ -153,4 +159,4 @@ def _blend(start: Tensor, values: Tensor, factor: Tensor) -> Tensor:
 
 
 def _cut(values: Tensor) -> Tensor:
-    return values.clamp_(0, 255).to(torch.uint8)
+    return to_bytes(values.clamp_(0, 255))

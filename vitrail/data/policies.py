@@ -111,18 +111,27 @@ def draw_plan(u: Uniforms, config: AugmentConfig) -> Plan:
 
 
 def argument(
-    op: str, table: dict[str, Range], share: Uniforms, negative: NDArray[np.bool_]
+    ops: NDArray[np.int64],
+    table: dict[str, Range],
+    share: Uniforms,
+    negative: NDArray[np.bool_],
 ) -> Uniforms:
-    """The argument of `op` at each share of its range (1: all of it, more: beyond); `negative`
-    takes the other side of a signed range.
+    """The arguments of `ops` at each share of its range (1: all of it, more: beyond); `negative`
+    takes the other side of a signed range. All of one shape.
     """
-    span = table[op]
-    step = (span.end - span.start) * share
-    if op == "posterize":
-        step = np.rint(step)
-    result: Uniforms = np.maximum(
-        span.start + np.where(negative & span.signed, -step, step), span.least
+    spans = [table[op] for op in OPS[:NUM_STANDARD]]
+    start, length, signed, least = (
+        np.array(values)[ops]
+        for values in (
+            [span.start for span in spans],
+            [span.end - span.start for span in spans],
+            [span.signed for span in spans],
+            [span.least for span in spans],
+        )
     )
+    step = length * share
+    step = np.where(ops == OP_ID["posterize"], np.rint(step), step)
+    result: Uniforms = np.maximum(start + np.where(negative & signed, -step, step), least)
     return result
 
 
@@ -169,8 +178,7 @@ def _draw_policy(u: Uniforms, config: AugmentConfig) -> tuple[NDArray[np.int64],
     share = drawn if trivial else np.full_like(drawn, config.magnitude / FULL_RANGE)
     negative = u[:, slots.SIGN : slots.SIGN + num] < 0.5
     table = TRIVIALAUGMENT if trivial else RANDAUGMENT
-    choices = [argument(op, table, share, negative) for op in OPS[:NUM_STANDARD]]
-    return ops, np.choose(ops, choices)
+    return ops, argument(ops, table, share, negative)
 
 
 def _affine(ops: NDArray[np.int64], values: Uniforms, height: int, width: int) -> Uniforms:
