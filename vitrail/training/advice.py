@@ -24,8 +24,8 @@ def advice(
         name, best = max(baselines.items(), key=lambda item: item[1])
         if top1 < best:
             yield (
-                f"top-1 {top1:.3f} is below the baseline {name} ({best:.3f}): train longer, or look "
-                "at the pictures (vitrail data show DATA)"
+                f"top-1 {top1:.3f} is below the baseline {name} ({best:.3f}): train longer, or "
+                "look at the pictures (vitrail data show DATA)"
             )
     guess = math.log(len(plan.splits.classes))  # the loss of equal probabilities
     if plan.config.loss.name == "softmax" and train_loss > 0.98 * guess:

@@ -16,6 +16,9 @@ from vitrail.models.cost import activation_bytes, parameters
 from vitrail.training.facts import Facts
 
 IMAGE_SIZES = (32, 48, 64, 96, 128, 160, 192, 224)
+SHIFT_SIDE = 24  # px; a shift moves smaller pictures too far
+FEW_PASSES = 20
+CPU_PACE, GPU_PACE = 1_000, 20_000  # pictures a second that a small model trains on, roughly
 MIRROR_LOSS = 0.1  # share of nearest-neighbour accuracy that a flip may cost
 
 
@@ -140,23 +143,39 @@ def patch_size(size: tuple[int, int]) -> int:
 def _batch_size(chosen: Chosen) -> None:
     if chosen.is_auto("batch_size"):
         n = chosen.facts.num_train
-        size = next((b for b in (128, 64, 32, 16, 8) if n >= 20 * b), min(8, n))
+        size = next((b for b in (64, 32, 16, 8) if n >= 20 * b), min(8, n))
         chosen.set(
             "batch_size",
             size,
-            f"at least 20 steps an epoch with {n} pictures" if size < 128 else "the recipe's usual",
+            f"at least 20 steps an epoch with {n} pictures" if size < 64 else "many small steps",
         )
 
 
 def _crop(chosen: Chosen) -> None:
-    if chosen.values["augment.crop"] != "pad_crop":
+    if chosen.values["augment.crop"] != "pad_crop" or not chosen.is_free("augment.crop"):
         return
-    if chosen.facts.kind == "files" and chosen.is_free("augment.crop"):
+    side = min(chosen.values["data.image_size"])
+    if chosen.facts.kind == "files":
         chosen.set("augment.crop", "inception", "photographs: parts of a picture show its class")
         chosen.set("augment.crop_scale", (0.35, 1.0), "small data: not too small a part")
+    elif side < SHIFT_SIDE:
+        chosen.set("augment.crop", "none", f"{side} px are too few to shift a picture")
+    elif _passes(chosen) < FEW_PASSES:
+        chosen.set("augment.crop", "none", "few passes over the data: every picture is still new")
     elif chosen.is_free("augment.crop_pad"):
-        pad = max(1, min(chosen.values["data.image_size"]) // 8)
-        chosen.set("augment.crop_pad", pad, "an eighth of the side")
+        chosen.set("augment.crop_pad", side // 8, "an eighth of the side")
+
+
+def _passes(chosen: Chosen) -> float:
+    """Passes over the training pictures; under a time limit a guess from the kind of device."""
+    n, values = chosen.facts.num_train, chosen.values
+    if values.get("time_limit_secs"):
+        pace = GPU_PACE if pick_device(chosen.config.device).type == "cuda" else CPU_PACE
+        return float(values["time_limit_secs"]) * pace / n
+    if values.get("epochs"):
+        return float(values["epochs"])
+    examples = values.get("examples") or values["steps"] * int(values["batch_size"])
+    return float(examples) / n
 
 
 def _flip(chosen: Chosen) -> None:
