@@ -16,6 +16,7 @@ from vitrail.data.augment import apply_plan, augment_picture, noise, picture, wr
 from vitrail.data.crops import (
     ERASE_SCALE,
     erase_boxes,
+    inception_box,
     inception_boxes,
     mirrored,
     window_frame,
@@ -71,6 +72,21 @@ def test_inception_boxes_lie_in_the_picture(height: int, width: int, seed: int) 
     assert (boxes[:, 2:] >= 1).all()
     assert (boxes[:, 0] + boxes[:, 2] <= height).all()
     assert (boxes[:, 1] + boxes[:, 3] <= width).all()
+
+
+@given(height=st.integers(1, 331), width=st.integers(1, 331), least=st.floats(0.01, 1.0))
+@settings(max_examples=40, deadline=None)
+def test_the_box_of_one_picture_is_that_of_the_batch(height: int, width: int, least: float) -> None:
+    u, config = drawn(7, height), AugmentConfig(crop_scale=(least, 1.0))
+    boxes = inception_boxes(u, (height, width), config).tolist()
+    assert [list(inception_box(row, (height, width), config)) for row in u] == boxes
+
+
+def test_padded_pixels_are_the_same_picture() -> None:
+    pixels = photo(31, 37)
+    padded = np.concatenate([pixels, photo(31, 37, 1, seed=1)], axis=2)
+    assert picture(padded).mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(picture(padded)), pixels)
 
 
 def test_inception_boxes_have_the_drawn_area_and_ratio() -> None:

@@ -132,6 +132,9 @@ def test_jpeg_is_pillows_bit_for_bit(
         expected = np.asarray(image.convert("RGB"))
     assert np.array_equal(decode(data), expected)
     assert module._fast_jpeg(data, "", 10**6) is not None, "simplejpeg was not used"
+    padded = decode(data, padded=True)
+    assert padded.shape[2] == 4
+    assert np.array_equal(padded[:, :, :3], expected)
 
 
 @pytest.mark.parametrize("quality", [5, 50, 100])

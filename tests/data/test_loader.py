@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -88,11 +90,15 @@ def test_workers_and_resumes_change_no_bit(files: FileSource) -> None:
 
 
 @pytest.mark.promise("R5")
-def test_array_batches_are_a_function_of_the_step(arrays: ArraySource) -> None:
+def test_array_batches_are_a_function_of_the_step(
+    arrays: ArraySource, monkeypatch: pytest.MonkeyPatch
+) -> None:
     straight = digest(make_loader(arrays, SQUASH, STRONG, batch_size=5).batches(0, 14))
     again = make_loader(arrays, SQUASH, STRONG, batch_size=5)
     assert digest(again.batches(9, 14)) == straight[9:]
     assert digest(again.batches(0, 9)) == straight[:9]
+    monkeypatch.setattr("vitrail.data.array_loader.GROUP_PICTURES", 1)  # one step at a time
+    assert digest(make_loader(arrays, SQUASH, STRONG, batch_size=5).batches(0, 14)) == straight
     larger = make_loader(arrays, SQUASH, STRONG, batch_size=10).batches(0, 7)
     whole = torch.cat([batch.images for batch in larger])
     small = torch.cat(
@@ -241,6 +247,20 @@ def test_workers_end_when_the_iterator_is_closed(files: FileSource) -> None:
     batches.close()
     _, alive = psutil.wait_procs(started, timeout=10)
     assert alive == []
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_without_workers_change_no_bit_and_end(
+    files: FileSource, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    expected = digest(file_loader(files, 1).batches(0, 7))
+    monkeypatch.setattr("vitrail.data.file_loader.num_cores", lambda: threads)
+    before = threading.active_count()
+    batches = file_loader(files).batches(0, 10_000_000)
+    assert digest(itertools.islice(batches, 7)) == expected
+    assert (threading.active_count() > before) == (threads > 1)
+    batches.close()
+    assert threading.active_count() == before
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")

@@ -43,7 +43,7 @@ def inception_boxes(u: Uniforms, size: Size, config: AugmentConfig) -> Boxes:
         u[:, slots.CROP_RATIO : slots.CROP_RATIO + NUM_TRIES],
         height * width,
         config.crop_scale,
-        (1 / config.crop_ratio[1], 1 / config.crop_ratio[0]),
+        _tall(config.crop_ratio),
     )
     fits &= (heights <= height) & (widths <= width)
     rows, cols, found = _first(heights, widths, fits)
@@ -52,6 +52,22 @@ def inception_boxes(u: Uniforms, size: Size, config: AugmentConfig) -> Boxes:
     boxes = np.stack([top, left, rows, cols], axis=1)  # (B, 4)
     boxes[~found] = _centre_box(size, config.crop_ratio)
     return boxes
+
+
+def inception_box(u: Uniforms, size: Size, config: AugmentConfig) -> tuple[int, int, int, int]:
+    """`inception_boxes` of one picture's uniforms `u` (NUM_SLOTS,), in a tenth of the time."""
+    height, width = size
+    areas = u[slots.CROP_AREA : slots.CROP_AREA + NUM_TRIES]
+    shapes = u[slots.CROP_RATIO : slots.CROP_RATIO + NUM_TRIES]
+    area, ratio = _areas_and_ratios(
+        areas, shapes, height * width, config.crop_scale, _tall(config.crop_ratio)
+    )
+    for one, shape in zip(area.tolist(), ratio.tolist(), strict=True):
+        rows, cols = round(math.sqrt(one * shape)), round(math.sqrt(one / shape))
+        if 0 < rows <= height and 0 < cols <= width:
+            top = math.floor(u[slots.CROP_TOP] * (height - rows + 1))
+            return top, math.floor(u[slots.CROP_LEFT] * (width - cols + 1)), rows, cols
+    return _centre_box(size, config.crop_ratio)
 
 
 def window_offsets(u: Uniforms, resized: Size, size: Size, pad_px: int) -> Boxes:
@@ -128,12 +144,30 @@ def _random_boxes(
     """Heights, widths (B, tries) for shares of the area in `scale` and height / width in `shape`,
     and which exist.
     """
-    area = pixels * (scale[0] + areas * (scale[1] - scale[0]))
-    low, high = math.log(shape[0]), math.log(shape[1])
-    ratio = np.exp(low + shapes * (high - low))
+    area, ratio = _areas_and_ratios(areas, shapes, pixels, scale, shape)
     heights = np.rint(np.sqrt(area * ratio)).astype(np.int64)
     widths = np.rint(np.sqrt(area / ratio)).astype(np.int64)
     return heights, widths, (heights > 0) & (widths > 0)
+
+
+def _areas_and_ratios(
+    areas: Uniforms,
+    shapes: Uniforms,
+    pixels: int,
+    scale: tuple[float, float],
+    shape: tuple[float, float],
+) -> tuple[Uniforms, Uniforms]:
+    """Areas in px and ratios height / width of all tries."""
+    low, high = math.log(shape[0]), math.log(shape[1])
+    return (
+        pixels * (scale[0] + areas * (scale[1] - scale[0])),
+        np.exp(low + shapes * (high - low)),
+    )
+
+
+def _tall(ratio: tuple[float, float]) -> tuple[float, float]:
+    """Limits of height / width from those of width / height."""
+    return 1 / ratio[1], 1 / ratio[0]
 
 
 def _first(

@@ -104,11 +104,18 @@ class DecodeFault(DataError):
         return DecodeFault, (self.reason, self.name)
 
 
-def decode(data: bytes, *, name: str = "", max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Upright RGB pixels (H, W, 3) of an encoded picture. Raises DecodeFault, nothing else."""
+def decode(
+    data: bytes, *, name: str = "", max_pixels: int = MAX_PIXELS, padded: bool = False
+) -> Pixels:
+    """Upright RGB pixels (H, W, 3) of an encoded picture. Raises DecodeFault, nothing else.
+
+    `padded` allows (H, W, 4) where that costs nothing: a fourth byte without meaning, as Pillow
+    keeps RGB in memory.
+    """
     kind = _gate(data, name)
-    if kind == "jpeg" and (pixels := _fast_jpeg(data, name, max_pixels)) is not None:
-        return upright(pixels, exif_orientation(jpeg_exif(data)))
+    if kind == "jpeg" and (pixels := _fast_jpeg(data, name, max_pixels, padded)) is not None:
+        turn = exif_orientation(jpeg_exif(data))
+        return pixels if padded and turn == 1 else upright(pixels[:, :, :3], turn)
     try:
         with _quiet(), _OPENERS[kind](io.BytesIO(data)) as image:
             _check_size(image.height, image.width, name, max_pixels)
@@ -210,14 +217,16 @@ def _check_size(height: int, width: int, name: str, max_pixels: int) -> None:
         )
 
 
-def _fast_jpeg(data: bytes, name: str, max_pixels: int) -> Pixels | None:
-    """simplejpeg's pixels (H, W, 3), not yet upright; None where Pillow has to decide."""
+def _fast_jpeg(data: bytes, name: str, max_pixels: int, padded: bool = False) -> Pixels | None:
+    """simplejpeg's pixels (H, W, 3 or 4), not yet upright; None where Pillow has to decide."""
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return None
     _check_size(height, width, name, max_pixels)
-    num_scans = data.count(b"\xff\xda")
+    codes = np.frombuffer(data, np.uint8)
+    after = np.flatnonzero(codes[:-1] == 0xFF) + 1  # five times as fast as data.count
+    num_scans = int((codes[after] == 0xDA).sum())
     if num_scans > 16 and num_scans * height * width > MAX_SCAN_PIXELS:
         raise DecodeFault(
             f"JPEG with {num_scans} scans of {height * width} pixels; too slow to decode", name
@@ -225,7 +234,9 @@ def _fast_jpeg(data: bytes, name: str, max_pixels: int) -> Pixels | None:
     if space not in ("YCbCr", "Gray", "RGB"):
         return None
     try:
-        pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False)
+        pixels: Pixels = simplejpeg.decode_jpeg(
+            data, "RGBX" if padded else "RGB", fastdct=False, fastupsample=False
+        )
     except ValueError:
         return None
     return pixels

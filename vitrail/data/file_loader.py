@@ -5,7 +5,8 @@ A worker makes a whole batch: it is given a step number, finds the step's exampl
 keys (`slots`) itself, and writes the pixels into one block of shared memory. What a step holds is a
 function of the step alone, so the number of workers, prefetching and resuming change nothing
 (reliability R5). Workers run one thread, ignore Ctrl-C (the parent ends them) and die with the
-parent.
+parent. Without workers the pictures of a batch are shared out among threads of this process: the
+decoders and Pillow's resize let go of Python's lock.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,12 +35,13 @@ from vitrail.data.batch import Batch
 from vitrail.data.decode import MAX_PIXELS, DecodeFault, Pixels, decode
 from vitrail.data.order import batch_indices
 from vitrail.data.preprocess import Preprocess, gray_pixels
-from vitrail.device import keep_freed_memory
+from vitrail.device import keep_freed_memory, num_cores
 from vitrail.errors import DataError, EnvironmentFault
 
 if TYPE_CHECKING:
     from vitrail.data.sources import Source
 
+MAX_THREADS = 8  # without workers
 PREFETCH = 2  # batches a worker keeps ready
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - torch puts shared tensors there
 _PR_SET_PDEATHSIG = 1
@@ -96,7 +99,7 @@ class FileLoader:
         return self._serve(parts, numbers, min(batch_size, len(train.source)))
 
     def _serve(
-        self, dataset: Dataset[Batch | Fault], numbers: range, batch_size: int
+        self, dataset: TrainSteps | EvalParts, numbers: range, batch_size: int
     ) -> Generator[Batch, None, None]:
         _check_shared_memory(batch_size, self._picture_bytes, self._workers)
         iterator = _start(dataset, numbers, self._workers)
@@ -110,6 +113,8 @@ class FileLoader:
                 self.data_wait_secs += time.perf_counter() - began
                 yield Batch(images, batch.labels, batch.indices)
         finally:
+            if isinstance(iterator, Generator):
+                iterator.close()  # ends the threads
             del iterator  # ends the workers
 
 
@@ -125,12 +130,17 @@ class TrainSteps(Dataset[Batch | Fault]):
     max_pixels: int
 
     def __getitem__(self, step: int) -> Batch | Fault:
+        return self.item(step, None)
+
+    def item(self, step: int, pool: Executor | None) -> Batch | Fault:
+        """The batch of `step`, its pictures shared out among the threads of `pool`."""
         repeats = self.augment.repeats if self.augment else 1
         size = (self.batch_size, len(self.source), repeats)
         indices, epochs, repeat = batch_indices(self.seed, step, *size)
         u = slots.draw(self.seed, epochs, indices, repeat)  # (B, NUM_SLOTS)
         keep_aspect = isinstance(self.preprocess.resize, int)
         target = (self.preprocess.height, self.preprocess.width)
+        cropped = self.augment is not None and self.augment.crop != "none"
 
         def view(place: int, pixels: Pixels, out: Pixels) -> None:
             if self.augment is None or self.augment.crop == "none":
@@ -146,7 +156,8 @@ class TrainSteps(Dataset[Batch | Fault]):
             )  # fmt: skip
             write_planes(image, out)
 
-        return _batch(self.source, indices, self.preprocess, self.max_pixels, view)
+        task = Task(self.source, self.max_pixels, cropped and self.preprocess.channels == 3, view)
+        return _batch(task, indices, self.preprocess, pool)
 
 
 @dataclass(frozen=True)
@@ -159,52 +170,72 @@ class EvalParts(Dataset[Batch | Fault]):
     max_pixels: int
 
     def __getitem__(self, part: int) -> Batch | Fault:
+        return self.item(part, None)
+
+    def item(self, part: int, pool: Executor | None) -> Batch | Fault:
+        """The batch of `part`, its pictures shared out among the threads of `pool`."""
         first = part * self.batch_size
         indices = np.arange(first, min(first + self.batch_size, len(self.source)), dtype=np.int64)
 
         def view(_: int, pixels: Pixels, out: Pixels) -> None:
             out[...] = self.preprocess.pixels(pixels).transpose(2, 0, 1)
 
-        return _batch(self.source, indices, self.preprocess, self.max_pixels, view)
+        task = Task(self.source, self.max_pixels, False, view)
+        return _batch(task, indices, self.preprocess, pool)
 
 
-def _batch(
-    source: Source,
-    indices: Indices,
-    preprocess: Preprocess,
-    max_pixels: int,
-    view: Callable[[int, Pixels, Pixels], None],
-) -> Batch | Fault:
-    """The batch of `indices`; `view(place, pixels, out)` writes a picture to `out` (C, h, w)."""
-    shape = (len(indices), preprocess.channels, preprocess.height, preprocess.width)
-    images = torch.empty(shape, dtype=torch.uint8)
-    if get_worker_info() is not None:
-        images.share_memory_()  # type: ignore[no-untyped-call]  # written once, where the parent reads it
-    pixels = images.numpy()  # (B, C, h, w)
-    for place, index in enumerate(indices.tolist()):
-        name = source.source_id(index)
+@dataclass(frozen=True)
+class Task:
+    """How one picture is made: `view(place, pixels, out)` writes it to `out` (C, h, w)."""
+
+    source: Source
+    max_pixels: int
+    padded: bool  # whether `view` takes pixels (H, W, 4), see `decode`
+    view: Callable[[int, Pixels, Pixels], None]
+
+    def run(self, place: int, index: int, out: Pixels) -> Fault | None:
+        """Write picture `index`, the batch's number `place`."""
+        name = self.source.source_id(index)
         try:
-            data, _ = source.read(index)
-            decoded = (
+            data, _ = self.source.read(index)
+            pixels = (
                 data
                 if isinstance(data, np.ndarray)
-                else decode(data, name=name, max_pixels=max_pixels)
+                else decode(data, name=name, max_pixels=self.max_pixels, padded=self.padded)
             )
         except DecodeFault as fault:
             return Fault(fault.name or name, fault.reason)
         except OSError as error:
             return Fault(name, f"cannot be read ({error.strerror})")
-        view(place, decoded, pixels[place])
-    labels = torch.from_numpy(source.labels[indices])
+        self.view(place, pixels, out)
+        return None
+
+
+def _batch(
+    task: Task, indices: Indices, preprocess: Preprocess, pool: Executor | None
+) -> Batch | Fault:
+    """The batch of `indices`, or the first picture of it that cannot be used."""
+    shape = (len(indices), preprocess.channels, preprocess.height, preprocess.width)
+    images = torch.empty(shape, dtype=torch.uint8)
+    if get_worker_info() is not None:
+        images.share_memory_()  # type: ignore[no-untyped-call]  # written once, where the parent reads it
+    each = (range(len(indices)), indices.tolist(), images.numpy())
+    with warnings.catch_warnings():
+        if pool is not None:  # the decoder keeps Pillow quiet only in the main thread
+            warnings.simplefilter("ignore")
+        for fault in map(task.run, *each) if pool is None else pool.map(task.run, *each):
+            if fault is not None:
+                return fault
+    labels = torch.from_numpy(task.source.labels[indices])
     return Batch(images, labels, torch.from_numpy(indices))
 
 
 def _start(
-    dataset: Dataset[Batch | Fault], numbers: range, workers: int
+    dataset: TrainSteps | EvalParts, numbers: range, workers: int
 ) -> Iterator[Batch | Fault]:
     """An iterator over items `numbers`, in order, made by `workers` processes (0: in this one)."""
     if workers == 0:
-        return (dataset[number] for number in numbers)
+        return _in_threads(dataset, numbers)
     with warnings.catch_warnings():
         # More workers than cores is the user's choice. Python 3.12 warns of fork beside threads:
         # workers start none and use none.
@@ -225,6 +256,19 @@ def _start(
                 generator=torch.Generator(),  # else the global generator would be advanced
             )
         )
+
+
+def _in_threads(
+    dataset: TrainSteps | EvalParts, numbers: range
+) -> Generator[Batch | Fault, None, None]:
+    """Items `numbers`, each made by as many threads as there are cores; closing ends them."""
+    threads = min(num_cores(), MAX_THREADS)
+    if threads == 1:
+        yield from (dataset[number] for number in numbers)
+        return
+    with ThreadPoolExecutor(threads, "pictures") as pool:
+        for number in numbers:
+            yield dataset.item(number, pool)
 
 
 def _check_shared_memory(batch_size: int, picture_bytes: int, workers: int) -> None:
