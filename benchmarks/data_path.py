@@ -1,18 +1,20 @@
 """The data path of picture files: decode, random resized crop to 224, flip; vitrail against Pillow.
 
-    python benchmarks/data_path.py [--pictures FOLDER] [--workers 2] [--rounds 7] [--num 256]
+    python -m benchmarks.data_path [--pictures FOLDER] [--workers 2] [--rounds 7] [--num 256]
 
-Three things in one run, the sides taking turns, on the same files with the same crops and flips:
+On the same files with the same crops and flips, the sides taking turns:
 
 1. pixels: every picture of vitrail's path equals `open -> convert -> resize(box) -> transpose`.
-2. one process each, vitrail's set up like a loader worker: file to uint8 array on both sides.
-3. loader: vitrail's workers (uint8 out, normalised by the parent) against a plain
-   torch DataLoader with the Pillow pipeline (float32, normalised per sample, default collate).
+2. one process each, file to uint8 pixels: vitrail's loader without workers, which uses THREADS (as
+   many as there are cores, at most 8), against the Pillow pipeline as it is written, a loop in one
+   thread. "vitrail, one thread" is the same work without the threads.
+3. loader: vitrail's workers (uint8 out, normalised by the parent) against a plain torch DataLoader
+   with the Pillow pipeline (float32, normalised per sample, default collate).
 
-FOLDER holds photographs (JPEG, any depth, any size): four of them make up each 500 x 375 picture
-of the run, so that size and detail are those of ImageNet's. Without FOLDER, smooth noise of several
-scales stands in.
-A figure is the median of the rounds, a ratio that of medians.
+FOLDER holds photographs (JPEG, any depth). Two rows: four of them make up each 500 x 375 picture of
+the first, so that size and detail are those of ImageNet's; the second has them as they are. Without
+FOLDER, smooth noise of several scales stands in.
+A rate is the median of the rounds, a ratio the median of those within the rounds.
 """
 
 from __future__ import annotations
@@ -35,19 +37,21 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.timing import write_result
 from vitrail.config import AugmentConfig
 from vitrail.data import slots
 from vitrail.data.augment import augment_picture, write_planes
 from vitrail.data.batch import normalise
-from vitrail.data.crops import flips, inception_boxes
+from vitrail.data.crops import flips, inception_box
 from vitrail.data.decode import decode
 from vitrail.data.file_loader import FileLoader
 from vitrail.data.order import batch_indices
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.records import FileSource
-from vitrail.device import keep_freed_memory
+from vitrail.device import keep_freed_memory, num_cores
 
 Pixels = NDArray[np.uint8]
+Seconds = dict[str, list[float]]
 SIZE = (224, 224)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CONFIG = AugmentConfig(crop="inception", crop_scale=(0.08, 1.0), flip=0.5)
@@ -64,8 +68,8 @@ def pillow_picture(path: str, u: slots.Uniforms) -> Image.Image:
     """The same pipeline in plain Pillow."""
     with Image.open(path) as opened:
         image = opened.convert("RGB")
-    top, left, height, width = inception_boxes(u[None], (image.height, image.width), CONFIG)[0]
-    corners = (int(left), int(top), int(left + width), int(top + height))
+    top, left, height, width = inception_box(u, (image.height, image.width), CONFIG)
+    corners = (left, top, left + width, top + height)
     image = image.resize((SIZE[1], SIZE[0]), Image.Resampling.BILINEAR, box=corners)
     if flips(u[None], CONFIG)[0]:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -75,7 +79,7 @@ def pillow_picture(path: str, u: slots.Uniforms) -> Image.Image:
 def vitrail_picture(path: str, u: slots.Uniforms) -> Pixels:
     """What a loader worker does, into (3, h, w)."""
     with open(path, "rb") as file:
-        pixels = decode(file.read(), name=path)
+        pixels = decode(file.read(), name=path, padded=True)
     out = np.empty((3, *SIZE), dtype=np.uint8)
     write_planes(augment_picture(pixels, u, CONFIG, SIZE, interpolation="bilinear"), out)
     return out
@@ -84,9 +88,9 @@ def vitrail_picture(path: str, u: slots.Uniforms) -> Pixels:
 class PlainDataset(Dataset[tuple[torch.Tensor, int]]):
     """What a plain training script does: one normalised float32 tensor a sample."""
 
-    def __init__(self, paths: list[str], epoch: int) -> None:
+    def __init__(self, paths: list[str], u: slots.Uniforms) -> None:
         self.paths = paths
-        self.u = uniforms(epoch, np.arange(len(paths), dtype=np.int64))
+        self.u = u
         self.mean = torch.tensor(MEAN).view(3, 1, 1)
         self.std = torch.tensor(STD).view(3, 1, 1)
 
@@ -99,50 +103,67 @@ class PlainDataset(Dataset[tuple[torch.Tensor, int]]):
         return image.sub_(self.mean).div_(self.std), 0
 
 
-def one_process(paths: list[str], rounds: int) -> dict[str, list[float]]:
-    """Seconds for all pictures; each side in a process of its own, vitrail's set up as a worker."""
+def file_loader(paths: list[str], workers: int, batch: int) -> FileLoader:
+    labels = np.zeros(len(paths), dtype=np.int64)
+    root = os.path.commonpath(paths)
+    relative = tuple(os.path.relpath(path, root) for path in paths)
+    source = FileSource("bench", ("one",), labels, root=root, paths=relative)
+    return FileLoader(source, PREPROCESS, CONFIG, batch_size=batch, workers=workers)
+
+
+def one_process(paths: list[str], rounds: int, batch: int) -> Seconds:
+    """Seconds for all pictures; each side in a process of its own, vitrail's set up as it is."""
     context = multiprocessing.get_context("spawn")
-    seconds: dict[str, list[float]] = {"vitrail": [], "pillow": []}
+    names = ["vitrail", "vitrail, one thread", "pillow"]
+    seconds: Seconds = {name: [] for name in names}
     with context.Pool(1, keep_freed_memory) as ours, context.Pool(1) as plain:
         for epoch in range(rounds + 1):
-            for name, pool in (("vitrail", ours), ("pillow", plain)):
-                took = pool.apply(run_epoch, (name, paths, epoch))
+            for name in names if epoch % 2 else names[::-1]:
+                pool = plain if name == "pillow" else ours
+                took = pool.apply(run_epoch, (name, paths, epoch, batch))
                 if epoch:  # the first round warms up
                     seconds[name].append(took)
     return seconds
 
 
-def run_epoch(name: str, paths: list[str], epoch: int) -> float:
+def run_epoch(name: str, paths: list[str], epoch: int, batch: int) -> float:
+    torch.set_num_threads(1)
     u = uniforms(epoch, np.arange(len(paths), dtype=np.int64))
+    steps = len(paths) // batch
+    loader = file_loader(paths, 0, batch)
     began = time.perf_counter()
-    for path, row in zip(paths, u, strict=True):
-        if name == "vitrail":
-            vitrail_picture(path, row)
-        else:
-            np.asarray(pillow_picture(path, row))
+    if name == "vitrail":
+        for _ in loader.batches(epoch * steps, (epoch + 1) * steps):
+            pass
+    else:
+        for path, row in zip(paths, u, strict=True):
+            vitrail_picture(path, row) if name != "pillow" else np.asarray(
+                pillow_picture(path, row)
+            )
     return time.perf_counter() - began
 
 
-def through_loader(
-    paths: list[str], rounds: int, workers: int, batch: int
-) -> dict[str, list[float]]:
-    """Seconds for one epoch of float32 batches in this process, start of the workers left out."""
-    labels = np.zeros(len(paths), dtype=np.int64)
-    root = os.path.commonpath(paths)
-    relative = tuple(os.path.relpath(path, root) for path in paths)
-    source = FileSource("bench", ("one",), labels, root=root, paths=relative)
-    loader = FileLoader(source, PREPROCESS, CONFIG, batch_size=batch, workers=workers)
-    steps = len(paths) // batch
-    seconds: dict[str, list[float]] = {"vitrail": [], "pillow": []}
-    for epoch in range(rounds):
-        batches = loader.batches(epoch * steps, (epoch + 1) * steps)
-        seconds["vitrail"].append(_drain(batches, lambda item: normalise(item.images, PREPROCESS)))
-        order = batch_indices(0, epoch, len(paths), len(paths))[0]
-        plain = DataLoader(
-            PlainDataset([paths[index] for index in order], epoch),
-            batch_size=batch, num_workers=workers, drop_last=True,
-        )  # fmt: skip
-        seconds["pillow"].append(_drain(iter(plain), lambda item: item[0]))
+def through_loader(paths: list[str], rounds: int, workers: int, batch: int) -> Seconds:
+    """Seconds a batch of float32 in this process, over two epochs without the workers' start."""
+    loader = file_loader(paths, workers, batch)
+    num, steps = 2 * len(paths), 2 * len(paths) // batch
+    seconds: Seconds = {"vitrail": [], "pillow": []}
+
+    def ours(number: int) -> float:
+        batches = loader.batches(number * steps, (number + 1) * steps)
+        return _drain(batches, lambda item: normalise(item.images, PREPROCESS))
+
+    def theirs(number: int) -> float:
+        indices, epochs, repeats = batch_indices(0, number, num, len(paths))
+        u = slots.draw(0, epochs, indices, repeats)
+        dataset = PlainDataset([paths[index] for index in indices], u)
+        plain = DataLoader(dataset, batch_size=batch, num_workers=workers, drop_last=True)
+        return _drain(iter(plain), lambda item: item[0])
+
+    for number in range(rounds):
+        sides = [("vitrail", ours), ("pillow", theirs)]
+        for name, side in sides if number % 2 else sides[::-1]:
+            seconds[name].append(side(number))
     return seconds
 
 
@@ -205,15 +226,34 @@ def make_pictures(folder: Path, num: int) -> list[str]:
     return paths
 
 
-def report(seconds: dict[str, list[float]], num: int) -> dict[str, object]:
-    middle = {name: statistics.median(times) for name, times in seconds.items()}
+def report(seconds: Seconds, num: int) -> dict[str, dict[str, list[float]]]:
+    """Of each side: images a second, and how many times as fast as pillow; median, least, most."""
     return {
-        "images_per_sec": {name: round(num / value, 1) for name, value in middle.items()},
-        "spread": {
-            name: [round(num / max(times), 1), round(num / min(times), 1)]
-            for name, times in seconds.items()
-        },
-        "ratio": round(middle["pillow"] / middle["vitrail"], 2),
+        name: {
+            "images_per_sec": _spread([num / one for one in times]),
+            "x_pillow": _spread(
+                [theirs / one for theirs, one in zip(seconds["pillow"], times, strict=True)]
+            ),
+        }
+        for name, times in seconds.items()
+    }
+
+
+def _spread(values: list[float]) -> list[float]:
+    return [float(f"{f(values):.4g}") for f in (statistics.median, min, max)]
+
+
+def measure(paths: list[str], options: argparse.Namespace) -> dict[str, object]:
+    """One row of the table: the same for one set of pictures."""
+    paths = paths[: len(paths) // options.batch * options.batch]
+    alone = one_process(paths, options.rounds, options.batch)
+    loader = through_loader(paths, options.rounds, options.workers, options.batch)
+    return {
+        "pictures": len(paths),
+        "kilobytes": round(statistics.mean(os.path.getsize(path) for path in paths) / 1000, 1),
+        "pixels_equal": equal_pixels(paths),
+        "one_process": report(alone, len(paths)),
+        f"loader_{options.workers}_workers": report(loader, options.batch),
     }
 
 
@@ -226,24 +266,21 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     options = parser.parse_args()
     torch.set_num_threads(1)  # the workers have the cores
+    result: dict[str, object] = {"rounds": options.rounds, "threads_without_workers": num_cores()}
     with tempfile.TemporaryDirectory() as scratch:
         photos = sorted(options.pictures.rglob("*.jpg")) if options.pictures.is_dir() else []
-        paths = (
-            tile_pictures(photos, Path(scratch), options.num)
-            if photos
-            else make_pictures(Path(scratch), options.num)
-        )
-        result = {
-            "pictures": len(paths),
-            "real": bool(photos),
-            "kilobytes": round(statistics.mean(os.path.getsize(path) for path in paths) / 1000, 1),
-            "pixels_equal": equal_pixels(paths),
-            "one_process": report(one_process(paths, options.rounds), len(paths)),
-            f"loader_{options.workers}_workers": report(
-                through_loader(paths, options.rounds, options.workers, options.batch), options.batch
-            ),
-        }
+        if photos:
+            step = max(1, len(photos) // options.num)
+            result["photographs, four to a picture of 500 x 375"] = measure(
+                tile_pictures(photos, Path(scratch), options.num), options
+            )
+            result["photographs as they are"] = measure(
+                [str(photo) for photo in photos[::step][: options.num]], options
+            )
+        else:
+            result["noise"] = measure(make_pictures(Path(scratch), options.num), options)
     print(json.dumps(result, indent=1))
+    write_result("data_path", result)
 
 
 if __name__ == "__main__":

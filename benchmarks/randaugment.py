@@ -1,14 +1,15 @@
 """RandAugment + reflected crop + flip of 32 x 32 pictures: vitrail's batched path against Pillow,
 picture by picture.
 
-    python benchmarks/randaugment.py [--threads 2] [--rounds 9] [--size 32] [--channels 3]
-                                     [--batch 512]
+    python -m benchmarks.randaugment [--threads 2] [--rounds 9] [--size 32] [--channels 3]
+                                     [--batch 128 512 2048]
 
 Both sides draw the same number of the same 14 operations at the same magnitude and give a uint8
 batch. The opponent is a careful textbook loop: the padded pictures are prepared once, crops are
 slices, `random` draws, Pillow's own functions do the work, in one process. The sides take turns in
-one run; a figure is the median of the rounds, the ratio that of the medians. Times on a busy
-machine mean little: look at the spread.
+one run; a rate is the median of the rounds, a ratio the median of those within the rounds. The
+loader of arrays augments 1,024 pictures of this size at a time whatever the batch. Times on a busy
+machine mean little: look at the spread, and at processor time with one thread.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
+from benchmarks.timing import write_result
 from vitrail.config import AugmentConfig
 from vitrail.data import slots
 from vitrail.data.batch_augment import augment_batch
@@ -35,7 +37,7 @@ Pixels = NDArray[np.uint8]
 BILINEAR, AFFINE = Image.Resampling.BILINEAR, Image.Transform.AFFINE
 PAD_PX = 4
 DEFAULTS = {
-    "threads": 2, "rounds": 9, "size": 32, "channels": 3, "batch": 512, "num-ops": 2,
+    "threads": 2, "rounds": 9, "size": 32, "channels": 3, "num-ops": 2,
     "magnitude": 9,
 }  # fmt: skip
 
@@ -80,7 +82,7 @@ def pillow_batch(padded: Pixels, out: Pixels, num_ops: int, magnitude: float) ->
         if random.random() < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         for _ in range(num_ops):
-            image = random.choice(PILLOW_OPS)(image, magnitude / 30)
+            image = random.choice(PILLOW_OPS)(image, magnitude / 10)
         out[place] = np.asarray(image).reshape(height, width, channels)
 
 
@@ -121,28 +123,41 @@ def _enlarged(picture: Pixels, size: int) -> Pixels:
     return np.asarray(image.resize((size, size))).reshape(size, size, -1)
 
 
+def rates(seconds: dict[str, list[float]], batch: int) -> dict[str, list[float]]:
+    """Rates and ratios: median, least, most of the rounds."""
+    result = {
+        f"{name}, images/s": [batch / one for one in times] for name, times in seconds.items()
+    }
+    for kind in ("", " cpu"):
+        pairs = zip(seconds["pillow" + kind], seconds["vitrail" + kind], strict=True)
+        result[f"ratio{kind}"] = [theirs / ours for theirs, ours in pairs]
+    return {
+        name: [float(f"{f(values):.4g}") for f in (statistics.median, min, max)]
+        for name, values in result.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     for name, default in DEFAULTS.items():
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--batch", type=int, nargs="+", default=[128, 512, 1024, 2048])
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
     keep_freed_memory()  # as training does; both sides have it
     random.seed(0)
     config = AugmentConfig(
         crop="pad_crop", policy="randaugment", num_ops=options.num_ops, magnitude=options.magnitude
     )
-    seconds = measure(options.size, options.channels, options.batch, options.rounds, config)
-    middle = {name: statistics.median(times) for name, times in seconds.items()}
-    result = {
-        "setting": vars(options),
-        "images_per_sec": {name: round(options.batch / value) for name, value in middle.items()},
-        "spread": {name: [round(options.batch / max(times)), round(options.batch / min(times))]
-                   for name, times in seconds.items()},
-        "ratio": round(middle["pillow"] / middle["vitrail"], 2),
-        "cpu_ratio": round(middle["pillow cpu"] / middle["vitrail cpu"], 2),
-    }  # fmt: skip
-    print(json.dumps(result))
+    result: dict[str, object] = {"setting": vars(options)}
+    for threads in sorted({1, options.threads}):
+        torch.set_num_threads(threads)
+        for batch in options.batch:
+            one = rates(
+                measure(options.size, options.channels, batch, options.rounds, config), batch
+            )
+            result[f"{threads} threads, batch {batch}"] = one
+            print(threads, "threads, batch", batch, json.dumps(one), flush=True)
+    write_result("randaugment", result)
 
 
 if __name__ == "__main__":

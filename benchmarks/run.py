@@ -11,7 +11,7 @@ import argparse
 import subprocess
 import sys
 
-NAMES = ["start_up", "training_step", "prediction"]
+NAMES = ["start_up", "training_step", "prediction", "data_path", "randaugment"]
 
 
 def main() -> None:

@@ -224,9 +224,8 @@ def _fast_jpeg(data: bytes, name: str, max_pixels: int, padded: bool = False) ->
     except ValueError:
         return None
     _check_size(height, width, name, max_pixels)
-    codes = np.frombuffer(data, np.uint8)
-    after = np.flatnonzero(codes[:-1] == 0xFF) + 1  # five times as fast as data.count
-    num_scans = int((codes[after] == 0xDA).sum())
+    codes = np.frombuffer(data, np.uint8)  # six times as fast as data.count
+    num_scans = np.count_nonzero((codes[:-1] == 0xFF) & (codes[1:] == 0xDA))
     if num_scans > 16 and num_scans * height * width > MAX_SCAN_PIXELS:
         raise DecodeFault(
             f"JPEG with {num_scans} scans of {height * width} pixels; too slow to decode", name
