@@ -266,6 +266,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     options = parser.parse_args()
     torch.set_num_threads(1)  # the workers have the cores
+    keep_freed_memory()  # as training does; the workers of the other side inherit it
     result: dict[str, object] = {"rounds": options.rounds, "threads_without_workers": num_cores()}
     with tempfile.TemporaryDirectory() as scratch:
         photos = sorted(options.pictures.rglob("*.jpg")) if options.pictures.is_dir() else []

@@ -99,7 +99,8 @@ def measure(
     indices = np.arange(batch, dtype=np.int64)
 
     def ours(epoch: int) -> None:
-        u = slots.draw(0, np.full_like(indices, epoch), indices, np.zeros_like(indices))
+        keys = np.full_like(indices, epoch), indices, np.zeros_like(indices)
+        u = slots.draw(0, *keys, slots.num_needed(config))
         augment_batch(images, u, config, (size, size))
 
     def theirs(epoch: int) -> None:

@@ -64,6 +64,22 @@ def test_slots_do_not_overlap() -> None:
     assert sorted(used) == list(range(slots.NUM_SLOTS))
 
 
+@pytest.mark.parametrize("crop", ["none", "inception", "resize_crop", "pad_crop"])
+@pytest.mark.parametrize("erasing", [0.0, 0.5])
+def test_slots_that_are_not_needed_decide_nothing(crop: str, erasing: float) -> None:
+    config = AugmentConfig.model_validate({
+        "crop": crop, "erasing": erasing, "policy": "randaugment", "num_ops": 8,
+        "color_jitter": 0.3,
+    })  # fmt: skip
+    u, num = drawn(5), slots.num_needed(config)
+    for row in u:
+        whole = np.asarray(augment_picture(photo(29, 31), row, config, (13, 17)))
+        few = np.asarray(augment_picture(photo(29, 31), row[:num], config, (13, 17)))
+        np.testing.assert_array_equal(whole, few)
+    zeros = np.zeros(5, np.int64)
+    np.testing.assert_array_equal(slots.draw(0, zeros, np.arange(5), zeros, num), u[:, :num])
+
+
 @given(height=st.integers(1, 331), width=st.integers(1, 331), seed=st.integers(0, 99))
 @settings(max_examples=60, deadline=None)
 def test_inception_boxes_lie_in_the_picture(height: int, width: int, seed: int) -> None:

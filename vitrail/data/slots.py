@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from vitrail.config import AugmentConfig
 from vitrail.keyed_random import uniforms
 
 NUM_TRIES: Final = 10  # of a random box, torchvision and timm alike
@@ -39,8 +40,19 @@ NUM_SLOTS: Final = ERASE_RATIO + NUM_TRIES
 Uniforms = NDArray[np.float64]
 
 
+def num_needed(config: AugmentConfig) -> int:
+    """How many slots, from the first, decide something with these settings."""
+    if config.erasing > 0:
+        return NUM_SLOTS
+    return ERASE_AREA if config.crop == "inception" else CROP_AREA
+
+
 def draw(
-    seed: int, epochs: NDArray[np.int64], indices: NDArray[np.int64], repeats: NDArray[np.int64]
+    seed: int,
+    epochs: NDArray[np.int64],
+    indices: NDArray[np.int64],
+    repeats: NDArray[np.int64],
+    num: int = NUM_SLOTS,
 ) -> Uniforms:
-    """The uniforms (B, NUM_SLOTS) of a batch of examples, all three keys (B,) int64."""
-    return uniforms(seed, "augment", epochs, indices, NUM_SLOTS, repeat=repeats)
+    """The first `num` uniforms (B, num) of a batch of examples, all three keys (B,) int64."""
+    return uniforms(seed, "augment", epochs, indices, num, repeat=repeats)
