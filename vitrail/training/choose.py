@@ -134,9 +134,10 @@ def _model(chosen: Chosen) -> None:
     chosen.set(
         "model.name", f"vit_ti{patch}", f"{size[0]}x{size[1]} px in patches of {patch}, on a CPU"
     )
-    long = _passes(chosen) >= MANY_PASSES
-    why = f"{'many' if long else 'not many'} passes over the data on a CPU"
-    for key, value in (WIDER if long else NARROW)._asdict().items():
+    shape, why = NARROW, "not many passes over small pictures on a CPU"
+    if chosen.facts.kind == "files" or _passes(chosen) >= MANY_PASSES:
+        shape, why = WIDER, "photographs, or many passes, on a CPU"
+    for key, value in shape._asdict().items():
         if f"model.{key}" not in chosen.values:
             chosen.set(f"model.{key}", value, why)
 

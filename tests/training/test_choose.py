@@ -1,0 +1,116 @@
+"""What "auto" becomes, and that a user's word goes before it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitrail.config import TrainConfig
+from vitrail.models.configs import resolve_model
+from vitrail.training.choose import largest_batch, patch_size, training_bytes
+from vitrail.training.plan import Plan, plan_run
+
+
+def plan(path: str | Path, **settings: Any) -> Plan:
+    return plan_run([("test", {"data.path": str(path), "device": "cpu", **settings})])
+
+
+@pytest.fixture(scope="module")
+def gray(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """28 x 28 px: a bar on the left or the right; a mirrored picture is of the other class."""
+    generator = np.random.default_rng(2)
+    images = generator.integers(0, 60, (1409, 28, 28), dtype=np.uint8)
+    labels = np.arange(len(images)) % 2
+    images[labels == 0, 10:18, :9] = 250
+    images[labels == 1, 10:18, -9:] = 250
+    path = tmp_path_factory.mktemp("gray") / "data.npz"
+    np.savez(path, images=images, labels=labels)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("size", "patch"),
+    [((28, 28), 4), ((32, 32), 4), ((64, 64), 8), ((96, 96), 8), ((224, 224), 16), ((29, 31), 1)],
+)
+def test_patch_fits_the_picture(size: tuple[int, int], patch: int) -> None:
+    assert patch_size(size) == patch
+
+
+def test_small_gray_pictures(gray: Path) -> None:
+    config = plan(gray).config
+    assert config.data.image_size == (28, 28)
+    assert config.data.channels == 1
+    assert config.data.workers == 0
+    assert config.augment.flip == 0.0  # a mirrored arrow points the other way
+    assert config.model.name == "vit_ti4"
+
+
+@pytest.mark.parametrize(
+    ("settings", "crop", "pad", "width"),
+    [
+        ({"epochs": 5}, "none", None, 96),
+        ({"epochs": 50}, "pad_crop", 1, 96),
+        ({"epochs": 150}, "pad_crop", 3, 128),
+        ({"time_limit": "1s"}, "none", None, 96),
+    ],
+)
+def test_longer_runs_get_wider_models_and_larger_shifts(
+    gray: Path, settings: dict[str, Any], crop: str, pad: int | None, width: int
+) -> None:
+    if "time_limit" in settings:
+        settings = {"time_limit": "1s"}  # about two passes at the assumed pace
+    chosen = plan(gray, **settings)
+    assert chosen.config.augment.crop == crop
+    assert chosen.model.width == width
+    if pad:
+        assert chosen.config.augment.crop_pad == pad
+
+
+def test_a_users_word_goes_first(gray: Path) -> None:
+    config = plan(
+        gray,
+        **{"augment.flip": 0.5, "augment.crop": "pad_crop", "model.width": 32, "batch_size": 17},
+    ).config
+    assert config.augment.flip == 0.5
+    assert config.augment.crop == "pad_crop"
+    assert config.model.overrides["width"] == 32
+    assert config.batch_size == 17
+
+
+def test_photographs_are_cropped_and_sized_from_the_median(tmp_path: Path) -> None:
+    generator = np.random.default_rng(4)
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for number in range(11):
+            pixels = generator.integers(0, 256, (75, 131, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / label / f"{number}.jpg")
+    chosen = plan(tmp_path)
+    assert chosen.config.data.image_size == (64, 64)  # the largest usual size up to the short side
+    assert chosen.config.augment.crop == "inception"
+    assert chosen.facts.size == (75, 131)
+    assert chosen.facts.mirrored is None
+
+
+def test_every_choice_has_a_reason_and_nothing_stays_auto(gray: Path) -> None:
+    chosen = plan(gray)
+    assert all(why for _, _, why in chosen.choices)
+    left = [key for key, value, _ in chosen.choices if value == "auto"]
+    assert not left
+
+
+def test_memory_grows_with_the_batch_and_bounds_it() -> None:
+    model = resolve_model("vit_ti16", num_classes=7)
+    one, many = training_bytes(model, 1), training_bytes(model, 101)
+    assert many > 50 * (one - 20 * 5_500_000) > 0
+    fits = largest_batch(model, many)
+    assert fits == 101
+    assert largest_batch(model, 1000) == 0
+
+
+def test_defaults_are_all_auto_or_plain() -> None:
+    config = TrainConfig()
+    assert config.recipe == config.batch_size == config.precision == "auto"
