@@ -14,7 +14,8 @@ On the same files with the same crops and flips, the sides taking turns:
 FOLDER holds photographs (JPEG, any depth). Two rows: four of them make up each 500 x 375 picture of
 the first, so that size and detail are those of ImageNet's; the second has them as they are. Without
 FOLDER, smooth noise of several scales stands in.
-A rate is the median of the rounds, a ratio the median of those within the rounds.
+A rate is the median of the rounds, a ratio the median of those within the rounds. "cpu" is the time
+of all processors together, workers and their start included: it counts where other work runs too.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ from vitrail.data.records import FileSource
 from vitrail.device import keep_freed_memory, num_cores
 
 Pixels = NDArray[np.uint8]
-Seconds = dict[str, list[float]]
+Seconds = dict[str, list[tuple[float, float]]]  # a side: (wall, processors) of each round
 SIZE = (224, 224)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CONFIG = AugmentConfig(crop="inception", crop_scale=(0.08, 1.0), flip=0.5)
@@ -126,12 +127,12 @@ def one_process(paths: list[str], rounds: int, batch: int) -> Seconds:
     return seconds
 
 
-def run_epoch(name: str, paths: list[str], epoch: int, batch: int) -> float:
+def run_epoch(name: str, paths: list[str], epoch: int, batch: int) -> tuple[float, float]:
     torch.set_num_threads(1)
     u = uniforms(epoch, np.arange(len(paths), dtype=np.int64))
     steps = len(paths) // batch
     loader = file_loader(paths, 0, batch)
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     if name == "vitrail":
         for _ in loader.batches(epoch * steps, (epoch + 1) * steps):
             pass
@@ -140,20 +141,20 @@ def run_epoch(name: str, paths: list[str], epoch: int, batch: int) -> float:
             vitrail_picture(path, row) if name != "pillow" else np.asarray(
                 pillow_picture(path, row)
             )
-    return time.perf_counter() - began
+    return time.perf_counter() - began, time.process_time() - cpu
 
 
 def through_loader(paths: list[str], rounds: int, workers: int, batch: int) -> Seconds:
-    """Seconds a batch of float32 in this process, over two epochs without the workers' start."""
+    """Seconds a batch of float32 in this process, over two epochs; wall without the start."""
     loader = file_loader(paths, workers, batch)
     num, steps = 2 * len(paths), 2 * len(paths) // batch
     seconds: Seconds = {"vitrail": [], "pillow": []}
 
-    def ours(number: int) -> float:
+    def ours(number: int) -> tuple[float, float]:
         batches = loader.batches(number * steps, (number + 1) * steps)
         return _drain(batches, lambda item: normalise(item.images, PREPROCESS))
 
-    def theirs(number: int) -> float:
+    def theirs(number: int) -> tuple[float, float]:
         indices, epochs, repeats = batch_indices(0, number, num, len(paths))
         u = slots.draw(0, epochs, indices, repeats)
         dataset = PlainDataset([paths[index] for index in indices], u)
@@ -167,14 +168,22 @@ def through_loader(paths: list[str], rounds: int, workers: int, batch: int) -> S
     return seconds
 
 
-def _drain(batches: Iterable[Any], take: Callable[[Any], torch.Tensor]) -> float:
-    """Seconds from the first batch to the last, a batch."""
-    num, began = 0, 0.0
+def _drain(batches: Iterable[Any], take: Callable[[Any], torch.Tensor]) -> tuple[float, float]:
+    """Seconds a batch: wall from the first batch to the last, processors with the workers."""
+    num, began, cpu = 0, 0.0, _cpu_secs()
     for item in batches:
         take(item)
         began = began or time.perf_counter()
         num += 1
-    return (time.perf_counter() - began) / (num - 1)
+    wall = (time.perf_counter() - began) / (num - 1)
+    del batches  # ends the workers, whose time is then known
+    return wall, (_cpu_secs() - cpu) / num
+
+
+def _cpu_secs() -> float:
+    """Of this process and of the children that have ended."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 def equal_pixels(paths: list[str]) -> int:
@@ -228,15 +237,16 @@ def make_pictures(folder: Path, num: int) -> list[str]:
 
 def report(seconds: Seconds, num: int) -> dict[str, dict[str, list[float]]]:
     """Of each side: images a second, and how many times as fast as pillow; median, least, most."""
-    return {
-        name: {
-            "images_per_sec": _spread([num / one for one in times]),
-            "x_pillow": _spread(
-                [theirs / one for theirs, one in zip(seconds["pillow"], times, strict=True)]
-            ),
-        }
-        for name, times in seconds.items()
-    }
+    result: dict[str, dict[str, list[float]]] = {name: {} for name in seconds}
+    for name, times in seconds.items():
+        for place, kind in enumerate(("", "cpu_")):
+            pairs = [
+                (theirs[place], one[place])
+                for theirs, one in zip(seconds["pillow"], times, strict=True)
+            ]
+            result[name][f"images_per_{kind}sec"] = _spread([num / one for _, one in pairs])
+            result[name][f"x_pillow_{kind}".rstrip("_")] = _spread([a / b for a, b in pairs])
+    return result
 
 
 def _spread(values: list[float]) -> list[float]:
