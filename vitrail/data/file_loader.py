@@ -2,7 +2,7 @@
 the device.
 
 A worker makes a whole batch: it is given a step number, finds the step's examples (`order`) and
-keys (`slots`) itself, and writes the pixels into one block of shared memory. What a step holds is a
+keys (`slots`) itself, and writes the pixels into a block of shared memory. What a step holds is a
 function of the step alone, so the number of workers, prefetching and resuming change nothing
 (reliability R5). Workers run one thread, ignore Ctrl-C (the parent ends them) and die with the
 parent. Without workers the pictures of a batch are shared out among threads of this process: the
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from vitrail.config import AugmentConfig
 from vitrail.data import slots
@@ -102,7 +102,11 @@ class FileLoader:
         self, dataset: TrainSteps | EvalParts, numbers: range, batch_size: int
     ) -> Generator[Batch, None, None]:
         _check_shared_memory(batch_size, self._picture_bytes, self._workers)
-        iterator = _start(dataset, numbers, self._workers)
+        iterator = (
+            _in_workers(dataset, numbers, self._workers, batch_size)
+            if self._workers
+            else _in_threads(dataset, numbers)
+        )
         try:
             for _ in numbers:
                 began = time.perf_counter()
@@ -113,13 +117,11 @@ class FileLoader:
                 self.data_wait_secs += time.perf_counter() - began
                 yield Batch(images, batch.labels, batch.indices)
         finally:
-            if isinstance(iterator, Generator):
-                iterator.close()  # ends the threads
-            del iterator  # ends the workers
+            iterator.close()  # ends workers and threads
 
 
 @dataclass(frozen=True)
-class TrainSteps(Dataset[Batch | Fault]):
+class TrainSteps:
     """Item s is the training batch of step s."""
 
     source: Source
@@ -129,11 +131,12 @@ class TrainSteps(Dataset[Batch | Fault]):
     seed: int
     max_pixels: int
 
-    def __getitem__(self, step: int) -> Batch | Fault:
-        return self.item(step, None)
-
-    def item(self, step: int, pool: Executor | None) -> Batch | Fault:
-        """The batch of `step`, its pictures shared out among the threads of `pool`."""
+    def item(
+        self, step: int, pool: Executor | None = None, out: torch.Tensor | None = None
+    ) -> Batch | Fault:
+        """The batch of `step`: pictures shared out among the threads of `pool`, written to `out`
+        (B, C, h, w).
+        """
         repeats = self.augment.repeats if self.augment else 1
         size = (self.batch_size, len(self.source), repeats)
         indices, epochs, repeat = batch_indices(self.seed, step, *size)
@@ -157,11 +160,11 @@ class TrainSteps(Dataset[Batch | Fault]):
             write_planes(image, out)
 
         task = Task(self.source, self.max_pixels, cropped and self.preprocess.channels == 3, view)
-        return _batch(task, indices, self.preprocess, pool)
+        return _batch(task, indices, self.preprocess, pool, out)
 
 
 @dataclass(frozen=True)
-class EvalParts(Dataset[Batch | Fault]):
+class EvalParts:
     """Item k is the k-th run of `batch_size` pictures in order."""
 
     source: Source
@@ -169,11 +172,10 @@ class EvalParts(Dataset[Batch | Fault]):
     batch_size: int
     max_pixels: int
 
-    def __getitem__(self, part: int) -> Batch | Fault:
-        return self.item(part, None)
-
-    def item(self, part: int, pool: Executor | None) -> Batch | Fault:
-        """The batch of `part`, its pictures shared out among the threads of `pool`."""
+    def item(
+        self, part: int, pool: Executor | None = None, out: torch.Tensor | None = None
+    ) -> Batch | Fault:
+        """The batch of `part`; the rest as for `TrainSteps`."""
         first = part * self.batch_size
         indices = np.arange(first, min(first + self.batch_size, len(self.source)), dtype=np.int64)
 
@@ -181,7 +183,7 @@ class EvalParts(Dataset[Batch | Fault]):
             out[...] = self.preprocess.pixels(pixels).transpose(2, 0, 1)
 
         task = Task(self.source, self.max_pixels, False, view)
-        return _batch(task, indices, self.preprocess, pool)
+        return _batch(task, indices, self.preprocess, pool, out)
 
 
 @dataclass(frozen=True)
@@ -212,13 +214,15 @@ class Task:
 
 
 def _batch(
-    task: Task, indices: Indices, preprocess: Preprocess, pool: Executor | None
+    task: Task,
+    indices: Indices,
+    preprocess: Preprocess,
+    pool: Executor | None,
+    out: torch.Tensor | None,
 ) -> Batch | Fault:
     """The batch of `indices`, or the first picture of it that cannot be used."""
     shape = (len(indices), preprocess.channels, preprocess.height, preprocess.width)
-    images = torch.empty(shape, dtype=torch.uint8)
-    if get_worker_info() is not None:
-        images.share_memory_()  # type: ignore[no-untyped-call]  # written once, where the parent reads it
+    images = torch.empty(shape, dtype=torch.uint8) if out is None else out[: len(indices)]
     each = (range(len(indices)), indices.tolist(), images.numpy())
     with warnings.catch_warnings():
         if pool is not None:  # the decoder keeps Pillow quiet only in the main thread
@@ -230,12 +234,48 @@ def _batch(
     return Batch(images, labels, torch.from_numpy(indices))
 
 
-def _start(
-    dataset: TrainSteps | EvalParts, numbers: range, workers: int
-) -> Iterator[Batch | Fault]:
-    """An iterator over items `numbers`, in order, made by `workers` processes (0: in this one)."""
-    if workers == 0:
-        return _in_threads(dataset, numbers)
+@dataclass(frozen=True)
+class InBlocks(Dataset["Indices | Fault"]):
+    """What workers run: item n is written to block n - first, counted round, and told by its
+    indices.
+    """
+
+    steps: TrainSteps | EvalParts
+    blocks: torch.Tensor  # (blocks, B, C, h, w), shared
+    first: int
+
+    def block(self, number: int) -> torch.Tensor:
+        return self.blocks[(number - self.first) % len(self.blocks)]
+
+    def __getitem__(self, number: int) -> Indices | Fault:
+        batch = self.steps.item(number, out=self.block(number))
+        return batch if isinstance(batch, Fault) else batch.indices.numpy()
+
+
+def _in_workers(
+    steps: TrainSteps | EvalParts, numbers: range, workers: int, batch_size: int
+) -> Generator[Batch | Fault, None, None]:
+    """Items `numbers`, made by `workers` processes; closing ends them.
+
+    The blocks of shared memory are used over and over: fresh ones would be faulted in page by page
+    on both sides. At most PREFETCH items of each worker are under way while one more is copied out.
+    """
+    shape = steps.preprocess.channels, steps.preprocess.height, steps.preprocess.width
+    num_workers = min(workers, max(1, len(numbers)))
+    blocks = torch.empty((num_workers * PREFETCH + 1, batch_size, *shape), dtype=torch.uint8)
+    blocks.share_memory_()  # type: ignore[no-untyped-call]
+    dataset = InBlocks(steps, blocks, numbers.start)
+    for number, item in zip(numbers, _start(dataset, numbers, num_workers), strict=True):
+        if isinstance(item, Fault):
+            yield item
+        else:
+            images = dataset.block(number)[: len(item)].clone()
+            labels = torch.from_numpy(steps.source.labels[item])
+            yield Batch(images, labels, torch.from_numpy(item))
+
+
+def _start(dataset: InBlocks, numbers: range, num_workers: int) -> Iterator[Indices | Fault]:
+    """An iterator over items `numbers`, in order."""
     with warnings.catch_warnings():
         # More workers than cores is the user's choice. Python 3.12 warns of fork beside threads:
         # workers start none and use none.
@@ -248,7 +288,7 @@ def _start(
                 dataset,
                 batch_size=None,
                 sampler=numbers,
-                num_workers=min(workers, max(1, len(numbers))),
+                num_workers=num_workers,
                 collate_fn=_as_is,  # type: ignore[arg-type]  # batch_size None: gets an item
                 worker_init_fn=_start_worker,
                 prefetch_factor=PREFETCH,
@@ -264,7 +304,7 @@ def _in_threads(
     """Items `numbers`, each made by as many threads as there are cores; closing ends them."""
     threads = min(num_cores(), MAX_THREADS)
     if threads == 1:
-        yield from (dataset[number] for number in numbers)
+        yield from (dataset.item(number) for number in numbers)
         return
     with ThreadPoolExecutor(threads, "pictures") as pool:
         for number in numbers:
@@ -287,7 +327,7 @@ def _check_shared_memory(batch_size: int, picture_bytes: int, workers: int) -> N
         )
 
 
-def _as_is(item: Batch | Fault) -> Batch | Fault:
+def _as_is(item: Indices | Fault) -> Indices | Fault:
     return item
 
 
