@@ -61,7 +61,7 @@ class Shape(NamedTuple):
 
 
 # Five minutes of one core on Fashion-MNIST: the narrow one sees the pictures twice as often
-# and ends above the wider one (docs/results.md).
+# and ends above the wider one (docs/decisions.md).
 NARROW = Shape(width=96, depth=4, num_heads=3, mlp_dim=192)
 WIDER = Shape(width=128, depth=6, num_heads=4, mlp_dim=256)
 
@@ -137,9 +137,17 @@ def _model(chosen: Chosen) -> None:
     shape, why = NARROW, "not many passes over small pictures on a CPU"
     if chosen.facts.kind == "files" or _passes(chosen) >= MANY_PASSES:
         shape, why = WIDER, "photographs, or many passes, on a CPU"
+    if "model.width" in chosen.values:
+        shape, why = _fitting(shape, int(chosen.values["model.width"])), "fits the width"
     for key, value in shape._asdict().items():
         if f"model.{key}" not in chosen.values:
             chosen.set(f"model.{key}", value, why)
+
+
+def _fitting(shape: Shape, width: int) -> Shape:
+    """`shape` at another width: heads of about 32 channels, an MLP twice as wide."""
+    heads = next((n for n in range(max(1, width // 32), 0, -1) if width % n == 0), 1)
+    return shape._replace(width=width, num_heads=heads, mlp_dim=2 * width)
 
 
 def patch_size(size: tuple[int, int]) -> int:
@@ -169,6 +177,10 @@ def _crop(chosen: Chosen) -> None:
         chosen.set("augment.crop_scale", (0.35, 1.0), "small data: not too small a part")
     elif side < SHIFT_SIDE:
         chosen.set("augment.crop", "none", f"{side} px are too few to shift a picture")
+        if chosen.is_free("augment.policy") and _passes(chosen) >= FEW_PASSES:
+            why = "mild changes instead of shifts"
+            for key, value in (("policy", "randaugment"), ("num_ops", 1), ("magnitude", 3.0)):
+                chosen.set(f"augment.{key}", value, why)
     elif (passes := _passes(chosen)) < FEW_PASSES:
         chosen.set("augment.crop", "none", "few passes over the data: every picture is still new")
     elif chosen.is_free("augment.crop_pad"):
