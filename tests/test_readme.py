@@ -23,9 +23,7 @@ SMALL = [*TINY.split(), "--image-size", "16", "--batch-size", "8", "--threads", 
 
 def commands() -> list[str]:
     """Every command README.md shows: a line of a block, or between backticks with an argument."""
-    prose = re.sub(
-        r"^\|.*$", "", README, flags=re.MULTILINE
-    )  # rows of results: minutes, not seconds
+    prose = re.sub(r"^\|.*$", "", README, flags=re.MULTILINE)  # results
     blocks = re.findall(r"^    (vitrail [^#\n]+)", prose, re.MULTILINE)
     return [text.strip() for text in blocks + re.findall(r"`(vitrail \S+ [^`]+)`", prose)]
 
