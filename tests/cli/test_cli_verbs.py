@@ -15,7 +15,6 @@ from PIL import Image
 
 from tests.cli.cli_command import Done, fake, run
 from tests.cli.mistakes_place import TRAIN, save_pictures
-from vitrail.cli.data_page import data_page
 from vitrail.cli.predict import table_text
 
 
@@ -190,27 +189,10 @@ def test_doctor_without_torch_still_speaks(monkeypatch: pytest.MonkeyPatch) -> N
 def test_data_check_writes_a_page_and_a_list() -> None:
     record = good("data", "check", "photos", "--out", "report", "--json").document
     assert record["files"] == ["report/data_report.html", "report/bad_files.csv"]
-    assert (
-        record["splits"] == {"train": 16, "val": 2, "test": 4}
-        or sum(record["splits"].values()) == 22
-    )
+    assert record["splits"] == {"train": 16, "val": 3, "test": 3}
     assert Path("report/bad_files.csv").read_text().splitlines()[0] == "path,reason"
-    assert "<h1>Data report: photos</h1>" in Path("report/data_report.html").read_text()
+    assert "<h1><bdi>photos</bdi></h1>" in Path("report/data_report.html").read_text()
     assert "cat" in good("data", "check", "photos").out
-
-
-def test_the_page_escapes_names_and_asks_for_nothing() -> None:
-    name = "<script>alert(1)</script>"
-    record = {
-        "problems": [name],
-        "classes": [name],
-        "per_class": {name: {"train": 3}},
-        "note": name,
-    }
-    page = data_page(name, record)
-    assert "<script" not in page
-    assert page.count("&lt;script&gt;") == 6
-    assert "http" not in page.replace("http-equiv", "")
 
 
 @pytest.mark.usefixtures("place")

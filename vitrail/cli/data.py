@@ -70,7 +70,7 @@ def check(
         "files": files,
     }
     if files:
-        from vitrail.cli.data_page import data_page
+        from vitrail.evaluation.data_page import data_page
 
         write_new(files[0], data_page(data, record))
         write_bad_files(report.bad_files, files[1])
