@@ -271,12 +271,18 @@ def test_threads_without_workers_change_no_bit_and_end(
 def test_workers_die_with_a_killed_parent_and_ignore_interrupts(files: FileSource) -> None:
     code = textwrap.dedent(f"""
         import numpy as np, psutil, time
+        from vitrail.data import file_loader
         from vitrail.data.file_loader import FileLoader
         from vitrail.data.records import FileSource
         from vitrail.data.preprocess import Preprocess
         source = FileSource(
             "t", ("a",), np.zeros({NUM}, np.int64), root={files.root!r}, paths={files.paths!r}
         )
+        start = file_loader._start_worker
+        def start_late(worker):  # the second is interrupted before it ignores interrupts
+            time.sleep(0.5 * worker)
+            start(worker)
+        file_loader._start_worker = start_late
         preprocess = Preprocess(height=17, width=13, resize=(17, 13))
         loader = FileLoader(source, preprocess, None, batch_size=4, workers=2)
         batches = loader.batches(0, 10**9)
@@ -292,7 +298,7 @@ def test_workers_die_with_a_killed_parent_and_ignore_interrupts(files: FileSourc
         assert len(workers) == 2
         for worker in workers:
             os.kill(worker.pid, signal.SIGINT)
-        time.sleep(0.2)
+        time.sleep(0.7)
         assert all(worker.is_running() and worker.status() != "zombie" for worker in workers)
         parent.kill()
         _, alive = psutil.wait_procs(workers, timeout=10)

@@ -20,6 +20,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -283,19 +284,32 @@ def _start(dataset: InBlocks, numbers: range, num_workers: int) -> Iterator[Indi
             "ignore", message="This DataLoader will create", category=UserWarning
         )
         warnings.filterwarnings("ignore", message=".*multi-threaded.*", category=DeprecationWarning)
-        return iter(
-            DataLoader(
-                dataset,
-                batch_size=None,
-                sampler=numbers,
-                num_workers=num_workers,
-                collate_fn=_as_is,  # type: ignore[arg-type]  # batch_size None: gets an item
-                worker_init_fn=_start_worker,
-                prefetch_factor=PREFETCH,
-                multiprocessing_context="fork" if sys.platform == "linux" else None,
-                generator=torch.Generator(),  # else the global generator would be advanced
-            )
+        loader = DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=numbers,
+            num_workers=num_workers,
+            collate_fn=_as_is,  # type: ignore[arg-type]  # batch_size None: gets an item
+            worker_init_fn=_start_worker,
+            prefetch_factor=PREFETCH,
+            multiprocessing_context="fork" if sys.platform == "linux" else None,
+            generator=torch.Generator(),  # else the global generator would be advanced
         )
+        with _interrupts_held():
+            return iter(loader)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold back Ctrl-C: a worker started meanwhile never sees one before it ignores them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _in_threads(
