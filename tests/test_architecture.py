@@ -18,6 +18,7 @@ ROWS = [
     {"cli"},
     {"training"},
     {"classifier"},
+    {"checkpoints"},
     {"bundle", "model_card"},
     {"evaluation"},
     {"model_record"},
