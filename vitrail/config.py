@@ -41,6 +41,11 @@ def parse_secs(value: object) -> object:
     return value
 
 
+def parse_list(value: object) -> object:
+    """A tuple of any length from "0.3,0.6", "0.3" or ""; anything else is passed through."""
+    return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+
+
 def parse_tuple(value: object) -> object:
     """A tuple from "0.5,0.5"; anything else is passed through."""
     return tuple(value.split(",")) if isinstance(value, str) and "," in value else value
@@ -53,6 +58,7 @@ Size = Annotated[
 Secs = Annotated[float, Field(gt=0), BeforeValidator(parse_secs)]
 Pair = Annotated[tuple[float, float], BeforeValidator(parse_tuple)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Positives = Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(parse_list)]
 
 
 class Section(BaseModel):
@@ -135,10 +141,13 @@ class OptimConfig(Section):
 class ScheduleConfig(Section):
     """The learning rate over the run."""
 
-    name: Literal["cosine", "linear", "rsqrt", "constant"] = "cosine"
+    name: Literal["cosine", "linear", "polynomial", "rsqrt", "stair", "constant"] = "cosine"
     warmup: Share | Annotated[int, Field(gt=1)] = 0.05  # share of the run, or steps when above 1
     end_lr: Annotated[float, Field(ge=0)] = 0.0  # absolute
+    power: Annotated[float, Field(gt=0)] = 2.0  # of what is left of the run, polynomial
     timescale: Annotated[int, Field(ge=1)] = 10_000  # steps, rsqrt
+    stair_at: Positives = ()  # shares of the run, or steps when above 1: where a stair begins
+    stair_factors: Positives = ()  # of the peak, from there on
     cooldown: Share = 0.0  # share of the run, linear to zero
 
 

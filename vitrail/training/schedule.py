@@ -1,9 +1,10 @@
 """The learning rate of a step, and the plan that says how far through the run a step is.
 
 Source: vision_transformer `utils.create_learning_rate_schedule` (cosine, linear) and big_vision's
-function of the same name (rsqrt, cooldown); steps count from 1, so that the rate 0 of step 0 is
-never used. Differences: cosine accepts an absolute end as linear does (DeiT's `min_lr`), and the
-cooldown stops at 0 instead of going negative after the run.
+function of the same name (polynomial, rsqrt, stair, cooldown); steps count from 1, so that the rate
+0 of step 0 is never used. Differences: cosine accepts an absolute end as linear does (DeiT's
+`min_lr`), a stair may begin at a share of the run (BiT-HyperRule: 0.3, 0.6, 0.9), and the cooldown
+stops at 0 instead of going negative after the run.
 
 The formulas take the share of the run that is done instead of step / total, because a run with a
 time limit learns its length while it goes: `Plan` keeps that share continuous and monotone when the
@@ -19,6 +20,13 @@ from typing import NamedTuple
 
 from vitrail.config import ScheduleConfig
 from vitrail.errors import UsageError
+
+OWNERS = {  # a setting -> the only schedule that it belongs to
+    "power": "polynomial",
+    "timescale": "rsqrt",
+    "stair_at": "stair",
+    "stair_factors": "stair",
+}
 
 
 class Piece(NamedTuple):
@@ -95,20 +103,24 @@ def check_schedule(config: ScheduleConfig, total_steps: int | None = None) -> No
     total_steps: the length of the run where it is known, to compare a warm-up given in steps with
     it.
     """
-    if config.end_lr > 0 and config.name in ("rsqrt", "constant"):
+    if config.end_lr > 0 and config.name in ("rsqrt", "stair", "constant"):
         raise UsageError(
             "VIT-243",
             f"schedule.end_lr = {config.end_lr:g} has no effect: schedule.name "
             f"{config.name} has no end.",
             hint="Leave it out, or choose --schedule.name cosine or linear.",
         )
-    if config.timescale != ScheduleConfig().timescale and config.name != "rsqrt":
-        raise UsageError(
-            "VIT-243",
-            f"schedule.timescale = {config.timescale} has no effect: it belongs to "
-            f"rsqrt, schedule.name is {config.name}.",
-            hint="Leave it out.",
-        )
+    for key, owner in OWNERS.items():
+        value = getattr(config, key)
+        if value != getattr(ScheduleConfig(), key) and config.name != owner:
+            raise UsageError(
+                "VIT-243",
+                f"schedule.{key} = {value} has no effect: it belongs to "
+                f"{owner}, schedule.name is {config.name}.",
+                hint="Leave it out.",
+            )
+    if config.name == "stair":
+        _check_stairs(config)
     warmup = float(config.warmup)
     share = warmup if warmup <= 1 else warmup / total_steps if total_steps else 0.0
     if share + config.cooldown > 1:
@@ -118,6 +130,20 @@ def check_schedule(config: ScheduleConfig, total_steps: int | None = None) -> No
             f"together are longer than the run"
             + (f" of {total_steps} steps." if total_steps else "."),
             hint="Shorten the warm-up (--schedule.warmup 0.05 is a share of the run).",
+        )
+
+
+def _check_stairs(config: ScheduleConfig) -> None:
+    places, factors = config.stair_at, config.stair_factors
+    rising = all(a < b for a, b in zip(places, places[1:], strict=False))
+    one_unit = all(place <= 1 for place in places) or all(place > 1 for place in places)
+    if not places or len(places) != len(factors) or not rising or not one_unit or max(factors) > 1:
+        raise UsageError(
+            "VIT-243",
+            f"schedule.stair_at {places} and schedule.stair_factors {factors}: expected as many "
+            "factors (up to 1) as places, which rise and are all shares of the run or all steps.",
+            hint="For instance --schedule.stair-at 0.3,0.6,0.9 "
+            "--schedule.stair-factors 0.1,0.01,0.001",
         )
 
 
@@ -142,8 +168,13 @@ def lr_on(plan: Plan, step: int, lr: float, config: ScheduleConfig) -> float:
         rate = end + (lr - end) * 0.5 * (1.0 + math.cos(math.pi * p))
     elif config.name == "linear":
         rate = end + (lr - end) * (1.0 - p)
+    elif config.name == "polynomial":
+        rate = end + (lr - end) * (1.0 - p) ** config.power
     elif config.name == "rsqrt":
         rate = lr / math.sqrt(1.0 + max(0.0, step - warmup_steps) / config.timescale)
+    elif config.name == "stair":
+        begun = sum((step if place > 1 else done) >= place for place in config.stair_at)
+        rate = lr * (1.0, *config.stair_factors)[begun]
     else:
         rate = lr
     cool = min(1.0, (1.0 - done) / config.cooldown) if config.cooldown else 1.0
