@@ -1,0 +1,136 @@
+"""What an origin is: a library whose checkpoints are read and written, as data and two functions.
+
+One file an origin (`google.py`, `timm.py` ...) holds its rules; `origins.py` lists them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from vitrail.checkpoints.rules import Header, Rule
+from vitrail.data.preprocess import Preprocess
+from vitrail.errors import ModelError, VitrailError
+from vitrail.models.configs import ViTConfig
+from vitrail.models.names import VARIANTS, ModelConfig
+
+GIVEN = "given"  # Header.metadata: what the user or vitrail's own note in the file states
+SIZES = {"mu": 2, "tiny": 3, "small": 6, "medium": 8, "base": 12, "large": 16, "huge": 16}
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What a file holds, told by its header. notes: sentences for the mapping report."""
+
+    config: ModelConfig
+    rules: list[Rule]
+    preprocess: Preprocess
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    scores: Literal["softmax", "sigmoid"] = "softmax"
+
+
+@dataclass(frozen=True)
+class Written:
+    """How a model is written. files: what stands beside the tensors, by name: then OUT is a folder
+    with `weights`, otherwise one file. notes: what the format cannot hold, a sentence each.
+    """
+
+    rules: list[Rule]
+    container: Literal["npz", "safetensors"]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    weights: str = "model.safetensors"
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Origin:
+    """recognise: None where the file is another origin's; raises ModelError where it is of this
+    origin and refused. write: raises ModelError VIT-417 where the format cannot hold the model.
+    resample: the rule by which this origin resizes position embeddings (`posemb_resize.py`).
+    """
+
+    name: str
+    recognise: Callable[[Header], Recognised | None]
+    write: Callable[[ModelConfig, Preprocess, Sequence[str]], Written]
+    resample: str
+
+
+def given(header: Header, key: str, otherwise: Any) -> Any:
+    """What the user or vitrail's own note states for a field, or `otherwise`."""
+    return header.metadata.get(GIVEN, {}).get(key, otherwise)
+
+
+def vit_config(header: Header, **fields: Any) -> ViTConfig:
+    """The architecture, with what is given in place of what was found.
+
+    Raises ModelError VIT-418 where no such model can be.
+    """
+    try:
+        return ViTConfig(**(fields | dict(header.metadata.get(GIVEN, {}))))
+    except VitrailError as error:
+        raise ModelError(
+            "VIT-418",
+            f"{header.name} describes no model that can be built: {error.message}",
+            hint="The file is damaged, or of a kind of model that is not supported.",
+        ) from error
+
+
+def num_heads(header: Header, width: int, depth: int) -> int:
+    """Attention heads, which fused weights do not show: as given, else by the published sizes, 64
+    channels a head, or the size in the file's name.
+
+    Raises ModelError VIT-419 where nothing tells.
+    """
+    stated = given(header, "num_heads", None)
+    if stated is not None:
+        return int(stated)
+    for variant in VARIANTS.values():
+        if (variant.width, variant.depth) == (width, depth):
+            return int(variant.num_heads)
+    if width % 64 == 0:
+        return width // 64
+    words = header.name.lower().replace("-", "_").replace(".", "_").split("_")
+    for word, heads in SIZES.items():
+        if (
+            any(part.rstrip("0123456789") in (word, word[0]) for part in words)
+            and not width % heads
+        ):
+            return heads
+    raise ModelError(
+        "VIT-419",
+        f"{header.name}: the number of attention heads is not in the file, and width {width} with "
+        f"depth {depth} is no published size.",
+        hint="Name it: --set num_heads=N",
+    )
+
+
+def square(header: Header, rows: int, prefix: int, patch: tuple[int, int]) -> tuple[int, int]:
+    """Image size (height, width) in px of a position table with `rows`, `prefix` of them not
+    patches: as given, else a square grid.
+
+    Raises ModelError VIT-420 where the patches make no square.
+    """
+    stated = given(header, "image_size", None)
+    if stated is not None:
+        height, width = stated if not isinstance(stated, int) else (stated, stated)
+        return int(height), int(width)
+    side = int(max(rows - prefix, 0) ** 0.5 + 0.5)
+    if side * side != rows - prefix or side == 0:
+        raise ModelError(
+            "VIT-420",
+            f"{header.name}: {rows - prefix} positions make no square, and the file does not say "
+            "how many rows and columns of patches there are.",
+            hint="Name the image size in pixels: --set image_size=HEIGHTxWIDTH",
+        )
+    return side * patch[0], side * patch[1]
+
+
+def cannot_hold(name: str, why: str) -> ModelError:
+    """VIT-417: the format `name` has no place for something of the model."""
+    return ModelError(
+        "VIT-417",
+        f"{name} files cannot hold this model: {why}.",
+        hint="Choose another format: vitrail convert IN OUT --to vitrail",
+    )
