@@ -73,12 +73,13 @@ class DataConfig(Section):
     path: str = ""
     image_size: Annotated[Size | Auto, BeforeValidator(parse_size)] = "auto"
     channels: Literal[1, 3] | Auto = "auto"
-    resize: Literal["squash", "short_side"] = "squash"
+    # "source", with --from: as the model was trained, which is what "auto" would be.
+    resize: Literal["squash", "short_side", "source"] = "squash"
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = (
         1.0  # crop / resized short side, resize="short_side"
     )
-    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-    normalize: Literal["half", "imagenet", "dataset"] = "half"
+    interpolation: Literal["bilinear", "bicubic", "source"] = "bicubic"
+    normalize: Literal["half", "imagenet", "dataset", "source"] = "half"
     val_fraction: Annotated[float, Field(ge=0, lt=1)] | Auto = "auto"
     test_fraction: Annotated[float, Field(ge=0, lt=1)] | Auto = "auto"
     on_bad_file: Literal["stop", "skip"] = "stop"
@@ -97,6 +98,36 @@ class ModelConfig(BaseModel):
     def overrides(self) -> dict[str, Any]:
         """Fields given beside the name; checked when the architecture is resolved."""
         return dict(self.model_extra or {})
+
+
+class StartConfig(Section):
+    """The model whose weights a run starts from (`--from MODEL`)."""
+
+    model: str = ""  # whatever `vitrail.load` opens; "": random values
+    sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = (
+        ""  # of its weights and classes; filled in when the run starts
+    )
+    # by_name: classes that the model knows by name keep their row of the head
+    head: Literal["new", "by_name"] = "new"
+
+
+class LoraConfig(Section):
+    """Low-rank adapters (arXiv 2106.09685) on the dense layers of the blocks."""
+
+    rank: Annotated[int, Field(ge=0, le=4096)] = 0  # 0: off
+    alpha: Annotated[float, Field(gt=0)] = 16.0  # the product of both factors times alpha / rank
+
+
+class DistillConfig(Section):
+    """A teacher (DeiT, arXiv 2012.12877, section 4)."""
+
+    teacher: str = ""  # whatever `vitrail.load` opens; "": none
+    sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = (
+        ""  # of its weights and classes; filled in when the run starts
+    )
+    kind: Literal["hard", "soft"] = "hard"
+    alpha: Share = 0.5  # weight of the teacher's part of the loss
+    temperature: Annotated[float, Field(gt=0)] = 3.0  # kind="soft"
 
 
 class AugmentConfig(Section):
@@ -163,6 +194,7 @@ class TrainConfig(Section):
     """Every setting of one run."""
 
     recipe: str = "auto"
+    objective: Literal["classify", "masked_patches"] = "classify"
     epochs: Annotated[float, Field(gt=0)] | None = None  # exactly one duration is given
     steps: Annotated[int, Field(ge=1)] | None = None
     examples: Annotated[int, Field(ge=1)] | None = None
@@ -185,6 +217,9 @@ class TrainConfig(Section):
     keep_checkpoints: Annotated[int, Field(ge=2)] = 2
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
+    start: StartConfig = StartConfig()
+    lora: LoraConfig = LoraConfig()
+    distill: DistillConfig = DistillConfig()
     augment: AugmentConfig = AugmentConfig()
     optim: OptimConfig = OptimConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -194,6 +229,9 @@ class TrainConfig(Section):
 # The options named most often have short forms on `vitrail train`.
 SHORT = {
     "model": "model.name",
+    "from": "start.model",
+    "lora_rank": "lora.rank",
+    "teacher": "distill.teacher",
     "lr": "optim.lr",
     "image_size": "data.image_size",
     "augment": "augment.policy",

@@ -62,7 +62,6 @@ MISTAKES = [
     ("train photos --freeze body", 2, "VIT-226", "--freeze"),
     ("train photos --device gpu", 2, "VIT-241", "cpu"),
     ("train photos --device cuda:97", 5, "VIT-501", "--device"),
-    ("train photos --from runs/good", 2, "VIT-204", "--from"),
     # data
     ("train phtos", 3, "VIT-303", "photos/CLASS/IMAGE"),
     ("train builtin:mnist", 3, "VIT-303", "builtin:digits"),

@@ -37,8 +37,10 @@ class Settings:
 
     model: str | None = None
     """Size and patch: vit_s16, ViT-B/16, auto. All: vitrail models."""
+    from_: Annotated[str | None, Parameter(name="--from")] = None
+    """Start a new run from the weights of a model: a run, a model folder, a foreign checkpoint."""
     recipe: str | None = None
-    """A complete set of settings to start from, for instance small.scratch."""
+    """A complete set of settings to start from, for instance small.scratch or paper.finetune."""
     epochs: str | None = None
     """Length of the run in passes over the training pictures."""
     steps: str | None = None
@@ -54,7 +56,11 @@ class Settings:
     augment: str | None = None
     """Policy: none, randaugment, trivialaugment, three_augment."""
     freeze: str | None = None
-    """Which part is not trained: none, body."""
+    """Which part is not trained: none, body (all but the head; needs --from)."""
+    lora_rank: str | None = None
+    """Train adapters of this rank instead of the body (needs --from)."""
+    teacher: str | None = None
+    """A model to learn from beside the labels."""
     precision: str | None = None
     """auto, float32, bfloat16."""
     device: str | None = None
@@ -80,8 +86,6 @@ class Start:
 
     resume: Path | None = None
     """Continue this run, bit for bit; takes no other option."""
-    from_: Annotated[str | None, Parameter(name="--from")] = None
-    """Start a new run from the weights of a model (not in this version)."""
     config: Path | None = None
     """Settings in a TOML file."""
     out: Path | None = None
@@ -115,19 +119,13 @@ def train(
         Show the plan, train two throwaway steps, evaluate one batch, predict time and memory.
     """
     start, options = start or Start(), options or Settings()
-    given = {item.name: getattr(options, item.name) for item in fields(options)}
+    given = {item.name.rstrip("_"): getattr(options, item.name) for item in fields(options)}
     command = merge({key: value for key, value in given.items() if value is not None}, settings)
     if start.resume is not None:
-        named: dict[str, object] = {"DATA": data, "from": start.from_, "config": start.config}
+        named: dict[str, object] = {"DATA": data, "config": start.config}
         named |= {"out": start.out, "name": start.name}
         named |= {"print-config": print_config, "dry-run": dry_run}
         return resume(start.resume, [*(key for key in named if named[key]), *command], output)
-    if start.from_ is not None:
-        raise UsageError(
-            "VIT-204",
-            f"--from {start.from_}: starting from the weights of a model is not in this version.",
-            hint="Leave --from out. To continue a run: vitrail train --resume RUN",
-        )
     layers = layers_of(data, start.config, command)
     if not any(layer.get("data.path") for _, layer in layers):
         raise UsageError(
