@@ -24,12 +24,12 @@ def half_pixel_places(old: int, new: int, offset: float = 0.0) -> Floats:
 
     offset: what DINO adds to the new size before it computes the scale.
     """
-    return (np.arange(new) + 0.5) * (old / (new + offset)) - 0.5
+    return (np.arange(new, dtype=np.float64) + 0.5) * (old / (new + offset)) - 0.5
 
 
 def aligned_places(old: int, new: int) -> Floats:
     """Old coordinates of the new samples where the outermost samples coincide, (new,)."""
-    return np.arange(new) * ((old - 1) / (new - 1) if new > 1 else 0.0)
+    return np.arange(new, dtype=np.float64) * ((old - 1) / (new - 1) if new > 1 else 0.0)
 
 
 def axis_matrix(
@@ -40,9 +40,9 @@ def axis_matrix(
     scale: old samples per new sample; only antialias uses it.
     """
     if antialias:
-        distance = (np.arange(old) - places[:, None]) / max(scale, 1.0)  # (new, old)
+        distance: Floats = (np.arange(old) - places[:, None]) / max(scale, 1.0)  # (new, old)
         weights = _triangle(distance) if kernel == "linear" else _cubic(distance, -0.5)
-        return weights / weights.sum(axis=1, keepdims=True)
+        return np.asarray(weights / weights.sum(axis=1, keepdims=True))
     reach = 1 if kernel == "linear" else 2
     below = np.floor(places).astype(np.int64)  # (new,)
     matrix = np.zeros((len(places), old))

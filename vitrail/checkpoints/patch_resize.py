@@ -50,8 +50,7 @@ def resize_patch(kernel: Tensor, new: tuple[int, int], rule: str = "pi") -> Tens
         return kernel.clone()
     # pinv of a Kronecker product is the product of the pinvs: one small matrix per axis.
     rows, columns = (
-        _inverse(before, after, PATCH_RULES[rule])
-        for before, after in zip(old, new, strict=True)
+        _inverse(before, after, PATCH_RULES[rule]) for before, after in zip(old, new, strict=True)
     )
     values = kernel.double().numpy()
     resized = np.einsum("yh,xw,dchw->dcyx", rows, columns, values, optimize=True)

@@ -55,8 +55,8 @@ RULES: dict[str, GridRule] = {
 }
 
 
-def grid_rule(name: str) -> GridRule:
-    """The rule of a family. Raises ModelError VIT-450."""
+def check_rule(name: str) -> GridRule:
+    """The rule `name`. Raises ModelError VIT-450."""
     if name not in RULES:
         raise ModelError(
             "VIT-450", f"unknown rule {name!r} for position embeddings. {nearest(name, RULES)}"
@@ -71,7 +71,7 @@ def resize_posemb(
 
     Raises ModelError: VIT-450 unknown rule, VIT-453 where the table has another number of rows.
     """
-    chosen = grid_rule(rule)
+    chosen = check_rule(rule)
     h, w = old_grid
     if table.ndim != 3 or table.shape[0] != 1 or table.shape[1] != num_prefix + h * w:
         raise _wrong_rows("pos_embed", table, (1, num_prefix + h * w, "D"), old_grid, num_prefix)
@@ -86,7 +86,7 @@ def resize_posemb(
 
 def resize_axis(table: Tensor, new: int, rule: str) -> Tensor:
     """One of the two tables of a factorised embedding (`learned_2d`). table: (1, n, D/2)."""
-    old, chosen = table.shape[1], grid_rule(rule)
+    old, chosen = table.shape[1], check_rule(rule)
     if old == new:
         return table.clone()
     values = _matrix(old, new, chosen) @ table[0].double().numpy()  # (new, D/2)
@@ -102,7 +102,7 @@ def resize_relative(
     as a part of the picture: the new offset d is the old offset d * old / new, so that offset 0
     stays offset 0. Offsets beyond the old table's take its border. Raises ModelError VIT-450, 453.
     """
-    chosen = grid_rule(rule)
+    chosen = check_rule(rule)
     if table.ndim != 2 or table.shape[0] != num_relative_rows(old_grid, num_prefix):
         expected = (num_relative_rows(old_grid, num_prefix), "head_dim")
         raise _wrong_rows("the relative table", table, expected, old_grid, num_prefix)
@@ -135,9 +135,7 @@ def _offset_matrix(old: int, new: int, rule: GridRule) -> Floats:
     else:
         scale = old / (new + rule.offset)
     places = np.clip(np.arange(1 - new, new) * scale + old - 1, 0, 2 * old - 2)
-    return axis_matrix(
-        places, 2 * old - 1, rule.kernel, antialias=rule.is_antialiased, scale=scale
-    )
+    return axis_matrix(places, 2 * old - 1, rule.kernel, antialias=rule.is_antialiased, scale=scale)
 
 
 def _wrong_rows(
