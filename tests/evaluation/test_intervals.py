@@ -1,13 +1,13 @@
-"""Wilson's interval against SciPy, its known example and its laws."""
+"""Wilson's and Student's intervals against SciPy, known examples and laws."""
 
 from __future__ import annotations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t, ttest_1samp
 
-from vitrail.evaluation.intervals import wilson
+from vitrail.evaluation.intervals import mean_interval, student_t, wilson
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,19 @@ def test_holds_the_share_and_is_symmetric(n: int, share: float) -> None:
     assert 0 <= low <= correct / n <= high <= 1
     mirrored = wilson(n - correct, n)
     assert mirrored == pytest.approx((1 - high, 1 - low), abs=1e-12)
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3, 4, 5, 10, 101])
+def test_students_t_equals_scipy(degrees: int) -> None:
+    for confidence in (0.5, 0.95, 0.999):
+        expected = float(t.ppf(0.5 + confidence / 2, degrees))
+        assert student_t(degrees, confidence) == pytest.approx(expected, rel=1e-9)
+
+
+def test_interval_of_a_mean() -> None:
+    shares = [0.41, 0.47, 0.52]
+    expected = ttest_1samp(shares, 0).confidence_interval(0.95)
+    assert mean_interval(shares) == pytest.approx((expected.low, expected.high), rel=1e-9)
+    assert mean_interval([0.0, 1.0]) == (0.0, 1.0)  # cut to what a share can be
+    assert mean_interval([0.5] * 4) == (0.5, 0.5)
+    assert mean_interval([0.5]) == (0.0, 1.0)

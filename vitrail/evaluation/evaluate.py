@@ -43,7 +43,7 @@ def evaluate(
     labels, indices = [], []
     n = 0
     started = time.perf_counter()
-    with _inference(model, torch.device(device), precision):
+    with inference(model, torch.device(device), precision):
         for logits, targets, places in _outputs(model, batches, preprocess, torch.device(device)):
             p, loss = _score(logits / temperature, targets, first=n)
             probabilities.append(p)
@@ -70,7 +70,7 @@ def evaluate(
 
 
 @contextmanager
-def _inference(model: nn.Module, device: torch.device, precision: str) -> Iterator[None]:
+def inference(model: nn.Module, device: torch.device, precision: str) -> Iterator[None]:
     """Evaluation mode without gradients, in `precision`; the model's mode comes back afterwards."""
     was_training = model.training
     model.eval()

@@ -1,8 +1,9 @@
-"""How far a share measured on n pictures can be from the true one."""
+"""How far a share measured on n pictures, or a mean of some values, can be from the true one."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 
@@ -23,3 +24,43 @@ def wilson(correct: int, n: int, *, z: float = Z95) -> tuple[float, float]:
     low = 0.0 if correct == 0 else max(0.0, centre - half)
     high = 1.0 if correct == n else min(1.0, centre + half)
     return (low, high)
+
+
+def mean_interval(shares: Sequence[float], *, confidence: float = 0.95) -> tuple[float, float]:
+    """Student's interval of the mean of `shares`, cut to [0, 1]; (0, 1) for fewer than two.
+
+    It covers what differs between the values (draws of training pictures), nothing else.
+    """
+    n = len(shares)
+    if n < 2:
+        return (0.0, 1.0)
+    mean = math.fsum(shares) / n
+    variance = math.fsum((share - mean) ** 2 for share in shares) / (n - 1)
+    half = student_t(n - 1, confidence) * math.sqrt(variance / n)
+    return (max(0.0, mean - half), min(1.0, mean + half))
+
+
+def student_t(degrees: int, confidence: float) -> float:
+    """t with P(|T| <= t) = `confidence` for Student's distribution with `degrees` of freedom.
+
+    Source: Abramowitz and Stegun 26.7.3 and 26.7.4, sums that are exact for whole degrees, solved
+    for the angle by bisection.
+    """
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        angle = (low + high) / 2
+        low, high = (low, angle) if _within(angle, degrees) >= confidence else (angle, high)
+    return math.sqrt(degrees) * math.tan((low + high) / 2)
+
+
+def _within(angle: float, degrees: int) -> float:
+    """P(|T| <= sqrt(degrees) * tan(angle))."""
+    odd = degrees % 2
+    term = math.cos(angle) if odd else 1.0
+    total = 0.0
+    for power in range(odd, degrees - 1, 2):  # cos^power, up to cos^(degrees - 2)
+        total += term
+        term *= math.cos(angle) ** 2 * (power + 1) / (power + 2)
+    if not odd:
+        return math.sin(angle) * total
+    return 2 / math.pi * (angle + math.sin(angle) * total)
