@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vitrail.errors import UsageError
 from vitrail.models.configs import ViTConfig
-from vitrail.models.layers import Block, MapHead, PatchEmbed
+from vitrail.models.hybrid import create_embedding
+from vitrail.models.layers import Block, MapHead, SeqPool
 from vitrail.models.posemb import rope_2d, sincos_2d
-from vitrail.models.tap import Tap, TapDict, tap_names
+from vitrail.models.tap import Tap, TapDict, check_images, tap_names
 
 
 class ViT(nn.Module):
@@ -34,8 +34,8 @@ class ViT(nn.Module):
         self.config = config
         self.checkpoint_activations = False
         width = config.width
-        self.patch_embed = PatchEmbed(config)
-        if config.pool == "cls":
+        self.patch_embed = create_embedding(config)
+        if config.cls_token:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         if config.distillation_token:
             self.dist_token = nn.Parameter(torch.zeros(1, 1, width))
@@ -44,11 +44,17 @@ class ViT(nn.Module):
         self._create_posemb()
         self.norm_pre = nn.LayerNorm(width, eps=config.ln_eps) if config.pre_norm else nn.Identity()
         self.blocks = nn.ModuleList(Block(config, index) for index in range(config.depth))
-        self.norm = nn.LayerNorm(width, eps=config.ln_eps)
+        final = nn.LayerNorm(width, eps=config.ln_eps)
+        if config.norm_after_pool:
+            self.fc_norm = final
+        else:
+            self.norm = final
         if config.pool == "map":
             self.attn_pool = MapHead(config)
+        elif config.pool == "seq":
+            self.seq_pool = SeqPool(width)
         if config.representation_size:
-            self.pre_logits = nn.Linear(width, config.representation_size)
+            self.pre_logits = nn.Linear(config.pooled_width, config.representation_size)
         if config.num_classes:
             self.head = nn.Linear(config.num_features, config.num_classes)
             if config.distillation_token:
@@ -123,28 +129,28 @@ class ViT(nn.Module):
 
     def embed(self, images: Tensor, tap: Tap | None = None) -> Tensor:
         """Equation 1 up to the first block. images: (B, C, H, W). Returns (B, N, D)."""
-        expected = (self.config.channels, *self.config.image_size)
-        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
-            raise UsageError(
-                "VIT-224",
-                f"images have shape {tuple(images.shape)}; this model takes (B, C, H, W) = "
-                f"(B, {', '.join(map(str, expected))})",
-                hint="Resize the images or build the model for their size.",
-            )
+        check_images(images, (self.config.channels, *self.config.image_size))
+        is_checkpointed = self.checkpoint_activations and self.training and tap is None
+        patches = self.patch_embed(images, tap, is_checkpointed=is_checkpointed)
         # The sum over blocks keeps the parameters' precision, also under autocast.
-        patches = self.patch_embed(images).to(self.norm.weight.dtype)  # (B, P, D)
+        patches = patches.to(self.blocks[0].get_parameter("norm1.weight").dtype)  # (B, P, D)
         if tap is not None:
             tap.write("patches", patches)
-        tokens = self._with_prefix_and_posemb(patches)  # (B, N, D)
-        x: Tensor = self.norm_pre(F.dropout(tokens, self.config.dropout, self.training))
+        x = self.arrange(patches)
         if tap is not None:
             tap.write("embedded", x)
+        return x
+
+    def arrange(self, patches: Tensor) -> Tensor:
+        """From patches (B, P, D) to what enters the first block (B, N, D): prefix and position."""
+        tokens = self._with_prefix_and_posemb(patches)  # (B, N, D)
+        x: Tensor = self.norm_pre(F.dropout(tokens, self.config.dropout, self.training))
         return x
 
     def _with_prefix_and_posemb(self, patches: Tensor) -> Tensor:
         """(B, P, D) to (B, N, D): cls, dist and patches with position, registers without."""
         config = self.config
-        prefix: list[Tensor] = [self.cls_token] if config.pool == "cls" else []
+        prefix: list[Tensor] = [self.cls_token] if config.cls_token else []
         prefix += [self.dist_token] if config.distillation_token else []
         if config.posemb == "learned":
             num_rows = len(prefix) if config.posemb_prefix else 0
@@ -178,7 +184,7 @@ class ViT(nn.Module):
                 x = checkpoint(block, x, rope, tap, count, use_reentrant=False)
             else:
                 x = block(x, rope, tap, count)
-        x = self.norm(x)
+        x = x if self.config.norm_after_pool else self.norm(x)
         if tap is not None:
             tap.write("tokens", x)
         return x
@@ -186,11 +192,19 @@ class ViT(nn.Module):
     def pool(self, tokens: Tensor, tap: Tap | None = None) -> Tensor:
         """tokens: (B, N, D). Returns (B, D); with a distillation token (B, 2, D).
 
-        Registers never enter the mean.
+        With pool="cls_gap" (B, 2 D). No prefix token ever enters a mean.
         """
-        if self.config.pool == "gap":
-            return tokens[:, self.config.num_prefix :].mean(dim=1)
-        if self.config.pool == "map":
+        config = self.config
+        if config.pool == "map":
             pooled: Tensor = self.attn_pool(tokens, tap)
             return pooled
-        return tokens[:, :2] if self.config.distillation_token else tokens[:, 0]
+        if config.pool == "seq":
+            weighted: Tensor = self.seq_pool(tokens, tap)
+            return weighted
+        if config.pool == "cls":
+            return tokens[:, :2] if config.distillation_token else tokens[:, 0]
+        mean = tokens[:, config.num_prefix :].mean(dim=1)  # (B, D)
+        if config.pool == "cls_gap":
+            return torch.cat([tokens[:, 0], mean], dim=1)
+        normed: Tensor = self.fc_norm(mean) if config.norm_after_pool else mean
+        return normed
