@@ -1,16 +1,21 @@
 """What happens to a picture before a model is evaluated on it: resize, crop, scale to floats.
 
 The record travels inside every model (`model.json`), because a model is only as good as the pixels
-it gets (spec 2.6). Resizing is Pillow's, bit for bit, on 8-bit pixels. The rounding rules are those
-of the libraries that the published weights were measured with:
+it gets (spec 2.6). Resizing is Pillow's, bit for bit, on 8-bit pixels, or TensorFlow's
+(`tf_resize.py`), which Google's own code uses. The rounding rules are those of the libraries that
+the published weights were measured with:
 
 - `resize` a pair: the whole picture squashed to (height, width) (big_transfer, transformers'
   ViTImageProcessor).
 - `resize` a number: the short side in px, the long one int(resize * long / short) (torchvision,
   transformers). A target that is not square is covered, sides rounded to the nearest (timm's
   ResizeKeepRatio). timm's own number is `short_side(size, crop_pct)`.
+- the same with TensorFlow: both sides rounded to the nearest (big_vision's `resize_small`).
 - `crop` "center": the offset is rounded, halves to even (torchvision, timm); "center_floor":
-  rounded down (transformers); "none": the resized picture is the result.
+  rounded down (transformers, big_vision); "none": the resized picture is the result.
+- `resizer` "tensorflow": results are cut to 8 bits (big_vision), or with `keep_floats` stay as they
+  are (vision_transformer). `antialias` false is `tf.image.resize` as it comes: of a picture made
+  much smaller most pixels are never looked at. Pillow's resize is always antialiased.
 """
 
 from __future__ import annotations
@@ -21,10 +26,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vitrail.data.decode import MAX_PIXELS, Pixels, exif_turn, read_picture, rgb_pixels
+from vitrail.data.tf_resize import Floats, Method, tf_resize
 from vitrail.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,6 +44,12 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+_TF_METHODS: dict[tuple[str, bool], Method] = {
+    ("bilinear", False): "bilinear",
+    ("bilinear", True): "bilinear_antialias",
+    ("area", True): "area",
+}
+CropInterpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 
 class Preprocess(BaseModel):
@@ -48,12 +61,16 @@ class Preprocess(BaseModel):
     width: Side
     resize: Side | tuple[Side, Side]
     crop: Literal["center", "center_floor", "none"] = "none"
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bicubic"
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "area"] = "bicubic"
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    resizer: Literal["pillow", "tensorflow"] = "pillow"
+    antialias: bool = True
+    keep_floats: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        self._check_resizer()
         if len(self.mean) not in (1, 3) or len(self.std) != len(self.mean):
             raise ValueError(
                 f"mean and std need 1 or 3 values each, got {self.mean} and {self.std}"
@@ -71,14 +88,35 @@ class Preprocess(BaseModel):
             raise ValueError(f"resize {self.resize} is smaller than the crop {target}")
         return self
 
+    def _check_resizer(self) -> None:
+        if self.resizer == "tensorflow":
+            if (self.interpolation, self.antialias) not in _TF_METHODS:
+                raise ValueError(
+                    "TensorFlow's resize is here bilinear with or without antialias, or area with "
+                    f"it; got {self.interpolation} with antialias={self.antialias}"
+                )
+        elif self.interpolation == "area" or not self.antialias or self.keep_floats:
+            raise ValueError(
+                "interpolation area, antialias=false and keep_floats=true need resizer=tensorflow"
+            )
+
     @property
     def channels(self) -> int:
         """1 (gray) or 3 (RGB)."""
         return len(self.mean)
 
+    @property
+    def crop_interpolation(self) -> CropInterpolation:
+        """For random crops of training, which Pillow or torch resizes to 8 bits."""
+        return "bilinear" if self.interpolation == "area" else self.interpolation
+
     def to_json(self) -> dict[str, Any]:
-        """Plain values for model.json."""
-        return dict(self.model_dump(mode="json"))
+        """Plain values for model.json; those of the resizer only where it is not Pillow."""
+        values = dict(self.model_dump(mode="json"))
+        if self.resizer == "pillow":
+            for name in ("resizer", "antialias", "keep_floats"):
+                del values[name]
+        return values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Preprocess:
@@ -95,24 +133,48 @@ class Preprocess(BaseModel):
             ) from error
 
     def pixels(self, array: Pixels) -> Pixels:
-        """Resized and cropped pixels uint8 (height, width, channels) of some (H, W, 1 or 3)."""
+        """Resized and cropped pixels uint8 (height, width, channels) of some (H, W, 1 or 3).
+
+        With `keep_floats` these are `values`, rounded: for showing and for training, whose
+        augmentation works on 8 bits.
+        """
+        values = self.values(array)
+        return values if values.dtype == np.uint8 else np.rint(values).astype(np.uint8)
+
+    def values(self, array: Pixels) -> NDArray[Any]:
+        """What the model is shown, before mean and std: (height, width, channels) in 0..255, uint8,
+        or float32 with `keep_floats`.
+        """
         image = _picture(array, self.channels)
         height, width = self.resized(image.height, image.width)
-        if (height, width) != (image.height, image.width):
-            image = image.resize((width, height), _FILTERS[self.interpolation])
         top, left = self._offset(height - self.height), self._offset(width - self.width)
-        if (height, width) != (self.height, self.width):
-            image = image.crop((left, top, left + self.width, top + self.height))
-        pixels = np.array(image).reshape(self.height, self.width, -1)  # (h, w, 1 or 3)
+        if self.resizer == "tensorflow":
+            values = self._tensorflow(np.array(image), height, width)
+            values = values[top : top + self.height, left : left + self.width]
+        else:
+            if (height, width) != (image.height, image.width):
+                image = image.resize((width, height), _FILTERS[self.interpolation])
+            if (height, width) != (self.height, self.width):
+                image = image.crop((left, top, left + self.width, top + self.height))
+            values = np.array(image).reshape(self.height, self.width, -1)  # (h, w, 1 or 3)
         return (
-            pixels if pixels.shape[2] == self.channels else np.repeat(pixels, self.channels, axis=2)
+            values if values.shape[2] == self.channels else np.repeat(values, self.channels, axis=2)
         )
+
+    def _tensorflow(self, pixels: Pixels, height: int, width: int) -> Pixels | Floats:
+        """Resized (height, width, 1 or 3), cut to 8 bits unless floats are kept."""
+        method = _TF_METHODS[self.interpolation, self.antialias]
+        values = tf_resize(pixels.reshape(*pixels.shape[:2], -1), height, width, method)
+        return values if self.keep_floats else values.astype(np.uint8)
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) to which a picture of that size is resized before the crop."""
         if not isinstance(self.resize, int):
             return self.resize
         short = min(height, width)
+        if self.height == self.width and self.resizer == "tensorflow":
+            factor = np.float32(self.resize) / np.float32(short)
+            return (round(np.float32(height) * factor), round(np.float32(width) * factor))
         if self.height == self.width:
             return (int(self.resize * height / short), int(self.resize * width / short))
         scale = self.resize / min(self.height, self.width)
@@ -129,8 +191,8 @@ class Preprocess(BaseModel):
         """
         import torch
 
-        pixels = torch.from_numpy(self.pixels(_to_array(picture, max_pixels)))  # (h, w, C) uint8
-        images = pixels.permute(2, 0, 1).contiguous().to(torch.float32).div_(255)  # (C, h, w)
+        values = torch.from_numpy(self.values(_to_array(picture, max_pixels)))  # (h, w, C)
+        images = values.permute(2, 0, 1).contiguous().to(torch.float32).div_(255)  # (C, h, w)
         mean, std = (
             torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
             for values in (self.mean, self.std)
