@@ -100,7 +100,7 @@ def measure(
 
     def ours(epoch: int) -> None:
         keys = np.full_like(indices, epoch), indices, np.zeros_like(indices)
-        u = slots.draw(0, *keys, slots.num_needed(config))
+        u = slots.draw(0, *keys, slots.needed(config))
         augment_batch(images, u, config, (size, size))
 
     def theirs(epoch: int) -> None:

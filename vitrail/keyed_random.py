@@ -16,6 +16,7 @@ stable sort.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from functools import lru_cache
 
 import numpy as np
@@ -75,20 +76,27 @@ def uniforms(
     num: int,
     *,
     repeat: int | NDArray[np.int64] = 0,
+    columns: Collection[int] | None = None,
 ) -> NDArray[np.float64]:
     """`num` numbers in [0, 1) a row, multiples of 2**-32; row b is a function of (seed, purpose,
     epoch, index, repeat).
 
     `indices` (B,) int64 >= 0; `epoch` and `repeat` one number or (B,), below 2**32 and 2**16. The
-    first columns do not depend on `num`. Returns (B, num).
+    first columns do not depend on `num`. Returns (B, num); with `columns`, blocks of four without
+    any of them are left out: NaN.
     """
     index = np.asarray(indices).astype(np.uint64)[:, None]  # (B, 1)
-    blocks = np.arange(-(-num // 4), dtype=np.uint64)[None, :]  # (1, num / 4)
+    num_blocks = -(-num // 4)
+    drawn = sorted({column // 4 for column in (range(num) if columns is None else columns)})
+    blocks = np.array(drawn, dtype=np.uint64)[None, :]  # (1, blocks)
     high = np.broadcast_to(np.asarray(repeat, dtype=np.uint64), (len(index),))[:, None]
     epochs = np.broadcast_to(np.asarray(epoch, dtype=np.uint64), (len(index),))[:, None]
     counter = (blocks | high << np.uint64(16), index & _LOW, index >> _HALF, epochs)
-    words = np.stack(philox4x32(counter, _key(seed, purpose)), axis=-1)  # (B, num / 4, 4)
-    return words.reshape(len(index), -1)[:, :num].astype(np.float64) * 2.0**-32
+    words = philox4x32(counter, _key(seed, purpose))  # 4 x (B, blocks)
+    numbers = np.full((len(index), num_blocks, 4), np.nan)
+    for place, word in enumerate(words):
+        numbers[:, drawn, place] = word * 2.0**-32
+    return numbers.reshape(len(index), -1)[:, :num]
 
 
 @lru_cache(maxsize=2)

@@ -65,19 +65,23 @@ def test_slots_do_not_overlap() -> None:
 
 
 @pytest.mark.parametrize("crop", ["none", "inception", "resize_crop", "pad_crop"])
-@pytest.mark.parametrize("erasing", [0.0, 0.5])
-def test_slots_that_are_not_needed_decide_nothing(crop: str, erasing: float) -> None:
+@pytest.mark.parametrize("policy", ["none", "randaugment", "trivialaugment", "three_augment"])
+@pytest.mark.parametrize("extra", [0.0, 0.5])
+def test_slots_that_are_not_needed_decide_nothing(crop: str, policy: str, extra: float) -> None:
     config = AugmentConfig.model_validate({
-        "crop": crop, "erasing": erasing, "policy": "randaugment", "num_ops": 8,
-        "color_jitter": 0.3,
+        "crop": crop, "erasing": extra, "policy": policy, "num_ops": 5, "color_jitter": extra,
     })  # fmt: skip
-    u, num = drawn(5), slots.num_needed(config)
-    for row in u:
-        whole = np.asarray(augment_picture(photo(29, 31), row, config, (13, 17)))
-        few = np.asarray(augment_picture(photo(29, 31), row[:num], config, (13, 17)))
-        np.testing.assert_array_equal(whole, few)
+    u, needed = drawn(5), slots.needed(config)
+    few = np.full_like(u, np.nan)
+    few[:, needed] = u[:, needed]
+    for row, part in zip(u, few, strict=True):
+        whole, same = (augment_picture(photo(29, 31), one, config, (13, 17)) for one in (row, part))
+        np.testing.assert_array_equal(np.asarray(whole), np.asarray(same))
     zeros = np.zeros(5, np.int64)
-    np.testing.assert_array_equal(slots.draw(0, zeros, np.arange(5), zeros, num), u[:, :num])
+    again = slots.draw(0, zeros, np.arange(5), zeros, needed)
+    np.testing.assert_array_equal(again[:, needed], u[:, needed])
+    num_blocks = len({slot // 4 for slot in needed})
+    assert np.isnan(again).any() == (num_blocks < -(-slots.NUM_SLOTS // 4))
 
 
 @given(height=st.integers(1, 331), width=st.integers(1, 331), seed=st.integers(0, 99))

@@ -90,7 +90,7 @@ class ArrayLoader:
         if augment is None or augment.crop == "none":
             images = self._evaluated(images)
         if augment is not None:
-            u = slots.draw(self._seed, epochs, indices, repeat, slots.num_needed(augment))
+            u = slots.draw(self._seed, epochs, indices, repeat, slots.needed(augment))
             images = augment_batch(
                 to_channels(images, self._preprocess.channels), u, augment,
                 (self._preprocess.height, self._preprocess.width),

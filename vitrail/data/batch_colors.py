@@ -107,18 +107,23 @@ def autocontrast(images: Tensor, _: Tensor) -> Tensor:
 
 
 def equalize(images: Tensor, _: Tensor) -> Tensor:
-    """Each channel's histogram is made flat, as ImageOps.equalize does it."""
-    flat = images.flatten(2).to(torch.int64)  # (G, C, h * w)
+    """Each channel's histogram is made flat, as ImageOps.equalize does it.
+
+    Floats: the counts and sums of a picture are integers that they hold exactly, and quotients of
+    such do not round up to the next integer.
+    """
+    flat = images.flatten(2)
+    places = flat.to(torch.int64)  # (G, C, h * w)
     G, C, num = flat.shape
-    one = torch.ones(1, 1, 1, dtype=torch.int32, device=images.device)
-    counts = one.new_zeros(G, C, 256).scatter_add_(2, flat, one.expand(G, C, num))
-    top = flat.amax(dim=2, keepdim=True)
-    step = (num - counts.gather(2, top)) // 255  # (G, C, 1)
-    before = counts.cumsum(dim=2) - counts + step // 2
-    # Quotients of integers below 2**24 do not round up to the next integer in float32.
-    table = before.to(torch.float32).div_(step.clamp(min=1)).clamp_(max=255).to(torch.uint8)
+    one = torch.ones(1, 1, 1, device=images.device)
+    one = one.to(torch.float32 if num < 2**24 else torch.float64)
+    counts = one.new_zeros(G, C, 256).scatter_add_(2, places, one.expand(G, C, num))
+    top = flat.amax(dim=2, keepdim=True).to(torch.int64)
+    step = ((num - counts.gather(2, top)) / 255).floor_()  # (G, C, 1)
+    before = counts.cumsum(dim=2).sub_(counts).add_((step / 2).floor_())
+    table = to_bytes(before.div_(step.clamp(min=1)).clamp_(max=255))
     levels = torch.arange(256, device=images.device, dtype=torch.uint8)
-    return torch.where(step > 0, table, levels).gather(2, flat).view_as(images)
+    return torch.where(step > 0, table, levels).gather(2, places).view_as(images)
 
 
 def grayscale(images: Tensor, _: Tensor) -> Tensor:

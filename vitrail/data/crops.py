@@ -105,7 +105,9 @@ def mirrored(offsets: Boxes, length: int, n: int) -> Boxes:
     places = offsets[:, None] + np.arange(length)  # (B, length)
     if n == 1:
         return np.zeros_like(places)
-    places = np.abs(places) % (2 * (n - 1))
+    places = np.abs(places)
+    if places.size and places.max() > 2 * (n - 1):  # a remainder is slow and seldom needed
+        places %= 2 * (n - 1)
     inside: Boxes = np.minimum(places, 2 * (n - 1) - places)
     return inside
 

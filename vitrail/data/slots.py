@@ -40,11 +40,21 @@ NUM_SLOTS: Final = ERASE_RATIO + NUM_TRIES
 Uniforms = NDArray[np.float64]
 
 
-def num_needed(config: AugmentConfig) -> int:
-    """How many slots, from the first, decide something with these settings."""
+def needed(config: AugmentConfig) -> tuple[int, ...]:
+    """The slots that decide something with these settings, in rising order."""
+    num_ops = config.num_ops if config.policy == "randaugment" else int(config.policy != "none")
+    spans = [(FLIP, 3), (OP, num_ops)]
+    if config.policy == "randaugment":
+        spans += [(SIGN, num_ops)]
+    elif num_ops:
+        spans += [(LEVEL, 1), (SIGN, 1)]
+    if config.color_jitter > 0:
+        spans += [(JITTER_ORDER, 4)]
+    if config.crop == "inception":
+        spans += [(CROP_AREA, 2 * NUM_TRIES)]
     if config.erasing > 0:
-        return NUM_SLOTS
-    return ERASE_AREA if config.crop == "inception" else CROP_AREA
+        spans += [(ERASE, 4), (ERASE_AREA, 2 * NUM_TRIES)]
+    return tuple(sorted(first + k for first, count in spans for k in range(count)))
 
 
 def draw(
@@ -52,7 +62,10 @@ def draw(
     epochs: NDArray[np.int64],
     indices: NDArray[np.int64],
     repeats: NDArray[np.int64],
-    num: int = NUM_SLOTS,
+    slots: tuple[int, ...] | None = None,
 ) -> Uniforms:
-    """The first `num` uniforms (B, num) of a batch of examples, all three keys (B,) int64."""
-    return uniforms(seed, "augment", epochs, indices, num, repeat=repeats)
+    """The uniforms (B, NUM_SLOTS) of a batch of examples, all three keys (B,) int64.
+
+    With `slots` only these are sure to be drawn; the others may be NaN.
+    """
+    return uniforms(seed, "augment", epochs, indices, NUM_SLOTS, repeat=repeats, columns=slots)
