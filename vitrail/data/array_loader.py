@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from vitrail.config import AugmentConfig
 from vitrail.data import slots
 from vitrail.data.batch import Batch
 from vitrail.data.batch_augment import augment_batch, to_channels
+from vitrail.data.decode import Pixels
 from vitrail.data.order import batch_indices
 from vitrail.data.preprocess import Preprocess
 
@@ -76,7 +77,8 @@ class ArrayLoader:
         for first in range(0, num, batch_size):
             began = time.perf_counter()
             indices = np.arange(first, min(first + batch_size, num), dtype=np.int64)
-            batch = self._batch(self._evaluated(self._gather(indices)), indices)
+            images = self._evaluated(self._gather(indices), self._preprocess.values)
+            batch = self._batch(images, indices)
             self.data_wait_secs += time.perf_counter() - began
             yield batch
 
@@ -88,13 +90,13 @@ class ArrayLoader:
         indices, epochs, repeat = batch_indices(self._seed, number, *size)
         images = self._gather(indices)
         if augment is None or augment.crop == "none":
-            images = self._evaluated(images)
+            images = self._evaluated(images, self._preprocess.pixels)
         if augment is not None:
             u = slots.draw(self._seed, epochs, indices, repeat, slots.needed(augment))
             images = augment_batch(
                 to_channels(images, self._preprocess.channels), u, augment,
                 (self._preprocess.height, self._preprocess.width),
-                interpolation=self._preprocess.interpolation,
+                interpolation=self._preprocess.crop_interpolation,
                 keep_aspect=isinstance(self._preprocess.resize, int),
             )  # fmt: skip
         runs = (
@@ -107,14 +109,16 @@ class ArrayLoader:
         rows = torch.from_numpy(indices).to(self._images.device)
         return self._images[rows].permute(0, 3, 1, 2).contiguous()
 
-    def _evaluated(self, images: torch.Tensor) -> torch.Tensor:
-        """`images` (B, C, H, W) after the evaluation preprocessing; Pillow's pixels."""
+    def _evaluated(
+        self, images: torch.Tensor, one: Callable[[Pixels], NDArray[Any]]
+    ) -> torch.Tensor:
+        """`images` (B, C, H, W) after the evaluation preprocessing; `one` does it for a picture."""
         preprocess = self._preprocess
         have, want = tuple(images.shape[2:]), (preprocess.height, preprocess.width)
         if have == want == preprocess.resized(*have):
             return to_channels(images, preprocess.channels)
         pixels = images.permute(0, 2, 3, 1).cpu().numpy()  # (B, H, W, C)
-        out = np.stack([preprocess.pixels(picture) for picture in pixels])  # (B, h, w, C)
+        out = np.stack([one(picture) for picture in pixels])  # (B, h, w, C)
         return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous().to(images.device)
 
     def _batch(self, images: torch.Tensor, indices: NDArray[np.int64]) -> Batch:

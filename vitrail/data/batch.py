@@ -11,8 +11,8 @@ from vitrail.data.preprocess import Preprocess
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures of one step: `images` uint8 (B, C, H, W), `labels` int64 (B,) or float32 (B, K),
-    `indices` int64 (B,).
+    """Pictures of one step: `images` (B, C, H, W) uint8, `labels` int64 (B,) or float32 (B, K),
+    `indices` int64 (B,). Evaluation with a preprocessing that keeps floats has float32 images.
     """
 
     images: torch.Tensor
@@ -21,12 +21,12 @@ class Batch:
 
 
 def normalise(images: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
-    """Float32 (B, C, H, W), contiguous, of uint8 (B, C, H, W), on their device: (x / 255 - mean) /
-    std.
+    """Float32 (B, C, H, W), contiguous, of values (B, C, H, W) in 0..255, on their device: (x / 255
+    - mean) / std.
 
     The same operations in the same order as `Preprocess.__call__`, so both give the same bits.
     """
-    floats = images.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    floats = images.to(torch.float32, memory_format=torch.contiguous_format, copy=True).div_(255)
     mean, std = (
         torch.tensor(values, dtype=torch.float32).view(-1, 1, 1).to(images.device)
         for values in (preprocess.mean, preprocess.std)

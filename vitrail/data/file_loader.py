@@ -76,7 +76,6 @@ class FileLoader:
         device: str | torch.device = "cpu",
     ) -> None:
         self._train = TrainSteps(source, preprocess, augment, batch_size, seed, max_pixels)
-        self._picture_bytes = preprocess.channels * preprocess.height * preprocess.width
         self._workers = workers
         self._on_bad_file = on_bad_file
         self._device = torch.device(device)
@@ -103,7 +102,7 @@ class FileLoader:
     def _serve(
         self, dataset: TrainSteps | EvalParts, numbers: range, batch_size: int
     ) -> Generator[Batch, None, None]:
-        _check_shared_memory(batch_size, self._picture_bytes, self._workers)
+        _check_shared_memory(batch_size, dataset, self._workers)
         iterator = (
             _in_workers(dataset, numbers, self._workers, batch_size)
             if self._workers
@@ -157,12 +156,17 @@ class TrainSteps:
                 return
             image = augment_picture(
                 pixels, u[place], self.augment, target,
-                interpolation=self.preprocess.interpolation, keep_aspect=keep_aspect,
+                interpolation=self.preprocess.crop_interpolation, keep_aspect=keep_aspect,
             )  # fmt: skip
             write_planes(image, out)
 
         task = Task(self.source, self.max_pixels, cropped and self.preprocess.channels == 3, view)
-        return _batch(task, indices, self.preprocess, pool, out)
+        return _batch(task, indices, self.block(len(indices)) if out is None else out, pool)
+
+    def block(self, *pictures: int) -> torch.Tensor:
+        """Room for so many pictures: (..., C, h, w), without values."""
+        one = self.preprocess
+        return torch.empty((*pictures, one.channels, one.height, one.width), dtype=torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -182,10 +186,16 @@ class EvalParts:
         indices = np.arange(first, min(first + self.batch_size, len(self.source)), dtype=np.int64)
 
         def view(_: int, pixels: Pixels, out: Pixels) -> None:
-            out[...] = self.preprocess.pixels(pixels).transpose(2, 0, 1)
+            out[...] = self.preprocess.values(pixels).transpose(2, 0, 1)
 
         task = Task(self.source, self.max_pixels, False, view)
-        return _batch(task, indices, self.preprocess, pool, out)
+        return _batch(task, indices, self.block(len(indices)) if out is None else out, pool)
+
+    def block(self, *pictures: int) -> torch.Tensor:
+        """Room for so many pictures: (..., C, h, w), without values."""
+        one = self.preprocess
+        dtype = torch.float32 if one.keep_floats else torch.uint8
+        return torch.empty((*pictures, one.channels, one.height, one.width), dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -229,16 +239,9 @@ class Task:
         return None
 
 
-def _batch(
-    task: Task,
-    indices: Indices,
-    preprocess: Preprocess,
-    pool: Executor | None,
-    out: torch.Tensor | None,
-) -> Batch | Fault:
+def _batch(task: Task, indices: Indices, out: torch.Tensor, pool: Executor | None) -> Batch | Fault:
     """The batch of `indices`, or the first picture of it that cannot be used."""
-    shape = (len(indices), preprocess.channels, preprocess.height, preprocess.width)
-    images = torch.empty(shape, dtype=torch.uint8) if out is None else out[: len(indices)]
+    images = out[: len(indices)]
     share = (itertools.count(), indices.tolist(), images.numpy())
     if pool is None:
         faults = task.run_share(*share)
@@ -281,9 +284,8 @@ def _in_workers(
     The blocks of shared memory are used over and over: fresh ones would be faulted in page by page
     on both sides. At most PREFETCH items of each worker are under way while one more is copied out.
     """
-    shape = steps.preprocess.channels, steps.preprocess.height, steps.preprocess.width
     num_workers = min(workers, max(1, len(numbers)))
-    blocks = torch.empty((num_workers * PREFETCH + 1, batch_size, *shape), dtype=torch.uint8)
+    blocks = steps.block(num_workers * PREFETCH + 1, batch_size)
     blocks.share_memory_()  # type: ignore[no-untyped-call]
     dataset = InBlocks(steps, blocks, numbers.start)
     for number, item in zip(numbers, _start(dataset, numbers, num_workers), strict=True):
@@ -349,11 +351,11 @@ def _num_threads() -> int:
     return min(num_cores(), MAX_THREADS)
 
 
-def _check_shared_memory(batch_size: int, picture_bytes: int, workers: int) -> None:
+def _check_shared_memory(batch_size: int, steps: TrainSteps | EvalParts, workers: int) -> None:
     """Batches wait in /dev/shm; where it is full a worker is killed (containers: 64 MB)."""
     if workers == 0 or not os.path.isdir(SHARED_MEMORY):
         return
-    need = batch_size * picture_bytes * (workers * PREFETCH + 1)
+    need = batch_size * steps.block(1).nbytes * (workers * PREFETCH + 1)
     free = shutil.disk_usage(SHARED_MEMORY).free
     if need > free:
         raise EnvironmentFault(
