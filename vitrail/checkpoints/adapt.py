@@ -75,6 +75,7 @@ def adapt(
     """
     check_rule(resample)
     _check_fields(config, target)
+    _check_tensors(state, shapes_of(config))
     shapes = shapes_of(target)
     change = Change(config, target, shapes, resample, tuple(classes), tuple(target_classes), seed)
     new = dict(state)
@@ -223,7 +224,7 @@ def _check_fields(config: ModelConfig, target: ModelConfig) -> None:
         )
 
 
-def _check_tensors(new: State, shapes: Mapping[str, Shape]) -> None:
+def _check_tensors(new: Mapping[str, Tensor], shapes: Mapping[str, Shape]) -> None:
     """Raises ModelError VIT-452 unless `new` has exactly the tensors of `shapes`."""
     found = {name: tuple(value.shape) for name, value in new.items()}
     lines = [
