@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from vitrail.classifier import Prediction
 
 app = app_of("vitrail predict")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 TABLES = (".csv", ".jsonl")
 
 
@@ -123,19 +122,19 @@ def find_pictures(files: Sequence[Path]) -> list[Path]:
             "FILES are missing: what to classify.",
             hint="For instance: vitrail predict MODEL a.jpg photos/",
         )
+    from vitrail.data.folder import is_picture
+
     pictures = []
     for path in files:
         if path.is_dir():
             found = sorted(
-                item
-                for item in path.rglob("*")
-                if item.suffix.lower() in SUFFIXES and item.is_file()
+                item for item in path.rglob("*") if is_picture(item.name) and item.is_file()
             )
             if not found:
                 raise DataError(
                     "VIT-361",
                     f"{path} holds no pictures.",
-                    hint=f"Accepted endings: {' '.join(SUFFIXES)}",
+                    hint="Give files, or a folder that holds some.",
                 )
             pictures += found
         elif path.exists():

@@ -1,7 +1,7 @@
 """From the bytes of a picture file to upright RGB pixels, or a reason a person understands.
 
-One gate stands before both decoders: the format is told by its first bytes (six are accepted), the
-size is read from the header and limited before any pixel is decoded. JPEGs are decoded by
+One gate stands before both decoders: the format is told by its first bytes (seven are accepted),
+the size is read from the header and limited before any pixel is decoded. JPEGs are decoded by
 simplejpeg with the exact DCT and smooth upsampling, which gives Pillow's bits; what it does not
 take (CMYK, damage that libjpeg can repair) and all other formats go to Pillow, whose verdict is
 final. `LOAD_TRUNCATED_IMAGES` is never set: a truncated picture is refused.
@@ -35,6 +35,7 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
@@ -56,6 +57,7 @@ MAX_FILE_BYTES = 256 * 2**20
 MAX_SCAN_PIXELS = (
     1_000_000_000  # scans x pixels of a progressive JPEG; honest files have about 10 scans
 )
+MAX_SCALED_PIXELS = 2**22  # 3 s
 _BAND_PIXELS = (
     2**22
 )  # colours of large pictures are converted in bands, so that memory stays near the result's
@@ -71,10 +73,11 @@ _OPENERS: dict[str, type[ImageFile.ImageFile]] = {
     "bmp": BmpImageFile,
     "gif": GifImageFile,
     "tiff": TiffImageFile,
+    "pnm": PpmImageFile,
 }
 
 # What Pillow raises for damaged files: its own fuzzers' list, and the rest met in mutants of the
-# six formats.
+# the formats.
 _PILLOW_FAULTS = (
     OSError,
     SyntaxError,
@@ -120,6 +123,7 @@ def decode(
     try:
         with _quiet(), _OPENERS[kind](io.BytesIO(data)) as image:
             _check_size(image.height, image.width, name, max_pixels)
+            _check_scaled_pnm(image)
             image.load()
             return exif_turn(rgb_pixels(image), image)
     except DecodeFault as fault:
@@ -243,6 +247,18 @@ def _check_size(height: int, width: int, name: str, max_pixels: int) -> None:
         )
 
 
+def _check_scaled_pnm(image: ImageFile.ImageFile) -> None:
+    """Refuse a large PNM whose highest value is neither 255 nor 65535: Pillow scales such pixel by
+    pixel. Raises DecodeFault.
+    """
+    pixels = image.height * image.width
+    if image.format == "PPM" and image.tile[0][0] != "raw" and pixels > MAX_SCALED_PIXELS:
+        raise DecodeFault(
+            f"PNM of {pixels} pixels whose highest value is neither 255 nor 65535; too slow to "
+            f"decode (limit {MAX_SCALED_PIXELS})"
+        )
+
+
 def _fast_jpeg(data: bytes, name: str, max_pixels: int, padded: bool = False) -> Pixels | None:
     """simplejpeg's pixels (H, W, 3 or 4), not yet upright; None where Pillow has to decide."""
     try:
@@ -269,7 +285,7 @@ def _fast_jpeg(data: bytes, name: str, max_pixels: int, padded: bool = False) ->
 
 def rgb_pixels(image: Image.Image) -> Pixels:
     """Pixels (H, W, 3) of a loaded picture of any mode. Raises DecodeFault for 32-bit pixels."""
-    if image.mode in ("I", "F"):
+    if image.mode in ("I", "F") and image.format != "PPM":
         raise DecodeFault(
             f"pixels of 32 bits (mode {image.mode}); pictures of 8 or 16 bits are accepted"
         )
@@ -284,7 +300,7 @@ def rgb_pixels(image: Image.Image) -> Pixels:
 
 
 def _rgb_band(image: Image.Image) -> Pixels:
-    if image.mode.startswith("I;16"):
+    if image.mode.startswith("I"):
         return _rgb_from_gray16(image)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")

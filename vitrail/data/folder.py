@@ -37,10 +37,6 @@ PICTURE_SUFFIXES = frozenset(SUFFIXES) | {
     "avifs",
     "jxl",
     "jp2",
-    "pgm",
-    "ppm",
-    "pbm",
-    "pnm",
 }
 _NOT_CLASSES = ("__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "lost+found")
 _MAX_DEPTH = 8

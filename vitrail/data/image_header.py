@@ -2,17 +2,20 @@
 
 Formats are told by their first bytes, never by the file name. Sources: ITU-T T.81 annex B (JPEG
 markers), the PNG specification (third edition) section 5, CIPA DC-008 (EXIF) section 4.6.4, RFC
-9649 (WebP). No pixels are decoded here.
+9649 (WebP), Netpbm (PNM). No pixels are decoded here.
 """
 
 from __future__ import annotations
 
 import struct
 
-ACCEPTED = ("jpeg", "png", "webp", "bmp", "gif", "tiff")
-ACCEPTED_TEXT = "accepted: JPEG, PNG, WebP, BMP, GIF, TIFF"
+ACCEPTED = ("jpeg", "png", "webp", "bmp", "gif", "tiff", "pnm")
+ACCEPTED_TEXT = "accepted: JPEG, PNG, WebP, BMP, GIF, TIFF, binary PNM"
 
-SUFFIXES = ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff")
+SUFFIXES = (
+    *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff"),
+    *("pbm", "pgm", "ppm", "pnm"),
+)
 
 # First bytes of what people meet under a picture's name, for the reason that is printed.
 _FOREIGN = (
@@ -60,6 +63,8 @@ def picture_format(data: bytes) -> str:
         return "gif"
     if head.startswith((b"II\x2a\x00", b"MM\x00\x2a", b"II\x2b\x00", b"MM\x00\x2b")):
         return "tiff"
+    if head[:2] in (b"P4", b"P5", b"P6") and head[2:3].isspace():
+        return "pnm"  # as text (P1 to P3) a picture would be parsed number by number
     return "bmp" if head.startswith(b"BM") else ""
 
 
@@ -82,8 +87,8 @@ def foreign_reason(data: bytes, name: str) -> str:
         return f"is an HTML page{inside}: probably a download that failed"
     if b"<svg" in start:
         return f"is SVG{inside}; not an accepted format ({ACCEPTED_TEXT})"
-    if data[:1] == b"P" and data[1:2] in b"1234567" and data[2:3].isspace():
-        return f"is a PNM picture (PBM, PGM, PPM){inside}; not an accepted format ({ACCEPTED_TEXT})"
+    if data[:1] == b"P" and data[1:2] in b"1237Ff" and data[2:3].isspace():
+        return f"is PNM as text, PAM or PFM{inside}; not an accepted format ({ACCEPTED_TEXT})"
     if _is_text(data[:512]):
         return f"is text{inside}, not a picture"
     return f"is not a picture in an accepted format ({ACCEPTED_TEXT})"
