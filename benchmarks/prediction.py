@@ -16,7 +16,7 @@ from benchmarks.textbook import TextbookViT
 from benchmarks.timing import compete, serve, summary, table, write_result
 from benchmarks.training_step import FLOORS, transformers_model
 from vitrail.device import keep_freed_memory
-from vitrail.models.configs import resolve_model
+from vitrail.models.names import resolve_model
 from vitrail.models.create import create_model
 
 IMAGES = 64  # a turn

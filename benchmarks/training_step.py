@@ -24,7 +24,8 @@ from benchmarks.textbook import TextbookViT
 from benchmarks.timing import compete, serve, summary, table, write_result
 from vitrail.config import OptimConfig, TrainConfig
 from vitrail.device import keep_freed_memory, pick_precision
-from vitrail.models.configs import ViTConfig, resolve_model
+from vitrail.models.configs import ViTConfig
+from vitrail.models.names import resolve_model
 from vitrail.training.schedule import Plan
 from vitrail.training.state import start_state
 from vitrail.training.step import update

@@ -248,7 +248,7 @@ def test_model_json_has_the_documented_keys(folder: Path) -> None:
         "versions",
         "sha256",
     ]
-    assert set(document["architecture"]) == {"name", "numbers"}
+    assert set(document["architecture"]) == {"family", "name", "numbers"}
     assert document["preprocess"]["resize"] == [10, 14]
     assert sorted(path.name for path in folder.iterdir()) == [
         "README.md",

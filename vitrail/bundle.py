@@ -27,8 +27,8 @@ from torch import Tensor
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import EnvironmentFault, ModelError
 from vitrail.model_record import MAX_RECORD_BYTES, Record, parse_record
-from vitrail.models.configs import ViTConfig
 from vitrail.models.cost import parameters
+from vitrail.models.names import ModelConfig
 
 WEIGHTS, RECORD, CARD = "model.safetensors", "model.json", "README.md"
 MAX_BYTES = 64 * 2**30  # weights; B/16 has 0.35 GB
@@ -43,13 +43,13 @@ class Bundle:
     """What a model folder holds, checked: tensors by state-dict name, float32, in memory."""
 
     record: Record
-    config: ViTConfig
+    config: ModelConfig
     preprocess: Preprocess
     tensors: dict[str, Tensor]
 
 
 def read_bundle(
-    path: Path, shapes_of: Callable[[ViTConfig], Shapes], *, max_bytes: int = MAX_BYTES
+    path: Path, shapes_of: Callable[[ModelConfig], Shapes], *, max_bytes: int = MAX_BYTES
 ) -> Bundle:
     """The model in the folder or zip at `path`; `shapes_of(config)` gives each tensor's shape.
 
@@ -62,7 +62,7 @@ def read_bundle(
 
 
 def _read_folder(
-    folder: Path, shown: Path, shapes_of: Callable[[ViTConfig], Shapes], max_bytes: int
+    folder: Path, shown: Path, shapes_of: Callable[[ModelConfig], Shapes], max_bytes: int
 ) -> Bundle:
     """`shown` is the path that messages name."""
     for name in (RECORD, WEIGHTS):
@@ -87,7 +87,7 @@ def _incomplete(path: Path, name: str) -> ModelError:
     )
 
 
-def _check_size(size: int, config: ViTConfig, name: Path, max_bytes: int) -> None:
+def _check_size(size: int, config: ModelConfig, name: Path, max_bytes: int) -> None:
     """Refuse weights that cannot be those of `config`, before anything is allocated."""
     numbers = parameters(config)
     if size > max_bytes or numbers * 2 > max_bytes:

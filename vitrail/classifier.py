@@ -28,9 +28,8 @@ from vitrail.data.preprocess import Preprocess
 from vitrail.errors import DataError, ModelError, UsageError
 from vitrail.model_card import card_of
 from vitrail.model_record import Architecture, Record
-from vitrail.models.configs import ViTConfig
-from vitrail.models.create import build
-from vitrail.models.vit import ViT
+from vitrail.models.create import Model, build
+from vitrail.models.names import ModelConfig
 
 if TYPE_CHECKING:
     from vitrail.evaluation.record import Evaluation
@@ -113,7 +112,7 @@ class Classifier:
         Raises ModelError VIT-440 where `folder` exists (unless `replace`), EnvironmentFault
         VIT-506.
         """
-        if not isinstance(self.model, ViT):
+        if not isinstance(self.model, Model):
             raise TypeError(f"only a vitrail model can be saved, not a {type(self.model).__name__}")
         config = self.model.config
         ours = {"vitrail": vitrail.__version__, "torch": torch.__version__}
@@ -122,7 +121,9 @@ class Classifier:
         def record_of(sha256: str) -> Record:
             return Record(
                 architecture=Architecture(
-                    name=self.meta.name, numbers=config.model_dump(mode="json")
+                    family=config.family,
+                    name=config.family if self.meta.name == "vit" else self.meta.name,
+                    numbers=config.model_dump(mode="json"),
                 ),
                 classes=self.classes,
                 preprocess=self.preprocess.to_json(),
@@ -239,9 +240,9 @@ def load(
     VIT-432 a run without a model yet, VIT-433 to VIT-441 a model that is damaged or hostile.
     """
     place = find_model(Path(path))
-    modules: list[ViT] = []
+    modules: list[Model] = []
 
-    def shapes_of(config: ViTConfig) -> dict[str, tuple[int, ...]]:
+    def shapes_of(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         modules.append(build(config))  # on the meta device: no memory, no random values
         return {name: tuple(value.shape) for name, value in modules[0].state_dict().items()}
 

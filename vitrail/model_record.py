@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import ModelError, VitrailError
-from vitrail.models.configs import ViTConfig, known_names, parse_name
+from vitrail.models.names import ModelConfig, config_from_numbers, parse_name
 
 SCHEMA = 1
 MAX_RECORD_BYTES = 1_000_000
@@ -28,8 +28,9 @@ class _Part(BaseModel):
 
 
 class Architecture(_Part):
-    """A size of our own table and every number of it."""
+    """A size of our own table ("vit" or "bit" for one that is not in it) and every number of it."""
 
+    family: Literal["vit", "bit"] = "vit"
     name: Annotated[str, Field(max_length=64)]
     numbers: Annotated[dict[Text, Plain | list[int]], Field(max_length=100)]
 
@@ -59,7 +60,7 @@ class _Version(BaseModel):
     version: Annotated[int, Field(alias="schema")]
 
 
-def parse_record(data: bytes, name: Path) -> tuple[Record, ViTConfig, Preprocess]:
+def parse_record(data: bytes, name: Path) -> tuple[Record, ModelConfig, Preprocess]:
     """The record and what it describes, checked against each other.
 
     Raises ModelError: VIT-435 where a newer vitrail wrote it, VIT-434 for anything else.
@@ -78,7 +79,7 @@ def parse_record(data: bytes, name: Path) -> tuple[Record, ViTConfig, Preprocess
     if record.version > SCHEMA:
         raise _newer(name, record.version)
     try:
-        config = ViTConfig.model_validate(record.architecture.numbers)
+        config = config_from_numbers(record.architecture.family, record.architecture.numbers)
         preprocess = Preprocess.from_json(record.preprocess)
     except VitrailError as error:
         raise refused(name, error.message) from error
@@ -95,9 +96,12 @@ def refused(name: Path, why: str) -> ModelError:
     )
 
 
-def _check_agreement(record: Record, config: ViTConfig, preprocess: Preprocess, name: Path) -> None:
+def _check_agreement(
+    record: Record, config: ModelConfig, preprocess: Preprocess, name: Path
+) -> None:
     architecture, classes = record.architecture.name, record.classes
-    if architecture not in ("vit", *known_names()) and not parse_name(architecture):
+    named = parse_name(architecture)
+    if architecture != config.family and (named is None or named.family != config.family):
         raise refused(name, f"unknown architecture {architecture!r}")
     if len(set(classes)) != len(classes):
         raise refused(name, "a class is named twice")

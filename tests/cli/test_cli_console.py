@@ -40,7 +40,7 @@ def plan() -> Any:
     splits = SimpleNamespace(
         name="digits", classes=("0", "1"), parts=lambda: {"train": source, "val": source[:3]}
     )
-    from vitrail.models.configs import resolve_model
+    from vitrail.models.names import resolve_model
 
     model = resolve_model("vit_digits", num_classes=2, image_size=(8, 8), channels=1)
     return SimpleNamespace(

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitrail.errors import UsageError
-from vitrail.models.configs import VARIANTS, ViTConfig, known_names, resolve_model, slug
+from vitrail.models.configs import ViTConfig
+from vitrail.models.names import VARIANTS, known_names, resolve_model, slug
 
 # Width, depth, MLP, heads: arXiv 2010.11929 Table 1 (B, L, H); big_vision `decode_variant`, timm.
 TABLE = {

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from vitrail.models.configs import ViTConfig, resolve_model
+from vitrail.models.configs import ViTConfig
 from vitrail.models.create import create_model
+from vitrail.models.names import resolve_model
 
 SIZES: dict[str, Any] = {
     "image_size": (60, 35),

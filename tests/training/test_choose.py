@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from vitrail.config import TrainConfig
-from vitrail.models.configs import resolve_model
+from vitrail.models.names import resolve_model
 from vitrail.training.choose import largest_batch, patch_size, training_bytes
 from vitrail.training.plan import Plan, plan_run
 

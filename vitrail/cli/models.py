@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
 from vitrail.cli.output import Output, table
+
+if TYPE_CHECKING:
+    from vitrail.models.names import ModelConfig
 
 app = app_of("vitrail models")
 BATCH = 32
@@ -27,20 +30,21 @@ def models(
     Parameters
     ----------
     name
-        A size and patch: vit_b16, ViT-B/16, vit_ti4.
+        For instance vit_b16, ViT-B/16, vit_ti4, r50_vit_b16, bit_r50x1, cct_7_3x1.
     image_size
         Pixels: 224, or 192x256 (height first). Default: that of the architecture.
     classes
         Outputs of the head.
     """
-    from vitrail.models.configs import known_names
+    from vitrail.models.names import known_names
 
     if name is not None:
         record = cost_record(name, image_size, classes)
         output.result(record, detail_lines(record))
         return 0
     records = [cost_record(variant, image_size, classes) for variant in known_names()]
-    head = ("model", "image", "patch", "tokens", "layers", "width", "heads", "M params", "GMACs")
+    head = ("model", "image", "stem", "patch", "tokens", "layers", "width", "heads", "M params",
+            "GMACs")  # fmt: skip
     output.result(records, table([head, *(row_of(record) for record in records)]))
     return 0
 
@@ -49,8 +53,8 @@ def cost_record(name: str, image_size: str | None, classes: int) -> dict[str, An
     """One architecture as numbers. Raises UsageError VIT-202, VIT-214, VIT-221."""
     from vitrail.config import parse_size
     from vitrail.errors import UsageError
-    from vitrail.models.configs import resolve_model
     from vitrail.models.cost import activation_bytes, macs, parameters
+    from vitrail.models.names import resolve_model
 
     size = parse_size(image_size) if image_size else None
     if image_size and not isinstance(size, tuple):
@@ -68,14 +72,9 @@ def cost_record(name: str, image_size: str | None, classes: int) -> dict[str, An
     config = resolve_model(name, num_classes=classes, image_size=size)  # type: ignore[arg-type]
     return {
         "name": name,
+        "family": config.family,
         "image_size": list(config.image_size),
-        "patch_size": list(config.patch_size),
-        "grid": list(config.grid),
-        "tokens": config.num_tokens,
-        "depth": config.depth,
-        "width": config.width,
-        "num_heads": config.num_heads,
-        "mlp_dim": config.mlp_dim,
+        **shape_of(config),
         "num_classes": classes,
         "parameters": parameters(config),
         "macs": macs(config),
@@ -84,15 +83,63 @@ def cost_record(name: str, image_size: str | None, classes: int) -> dict[str, An
     }
 
 
-def by(pair: list[int]) -> str:
+def shape_of(config: ModelConfig) -> dict[str, Any]:
+    """Sizes inside the network; None for what a family does not have. `grid` of a ResNet is its
+    last feature map, `depth` its number of layers, `width` that of its root."""
+    from vitrail.models.bit_configs import BiTConfig
+
+    if isinstance(config, BiTConfig):
+        none = dict.fromkeys(("patch_size", "tokens", "num_heads", "mlp_dim"))
+        depth = 3 * sum(config.depths) + 2
+        sizes = {"stem": list(config.depths), "grid": list(config.map_size)}
+        return none | sizes | {"depth": depth, "width": config.stem_width}
+    stems = {"none": None, "resnet": list(config.stem_stages), "conv": [config.stem_convs]}
+    return {
+        "stem": stems[config.stem],
+        "patch_size": list(config.patch_size),
+        "grid": list(config.grid),
+        "tokens": config.num_tokens,
+        "depth": config.depth,
+        "width": config.width,
+        "num_heads": config.num_heads,
+        "mlp_dim": config.mlp_dim,
+    }
+
+
+def by(pair: list[int] | None) -> str:
     """16 for (16, 16), 16x32 for (16, 32)."""
+    if pair is None:
+        return "-"
     return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
+
+
+def stem_text(stem: list[int] | None) -> str:
+    """Units of each residual stage, or the number of convolutions."""
+    if stem is None:
+        return "-"
+    return "+".join(map(str, stem)) or "root"
+
+
+def network_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the network is, for people."""
+    grid = f"{record['grid'][0]} x {record['grid'][1]}"
+    if record["family"] == "bit":
+        stages = f"{record['depth']} layers, units of the stages {stem_text(record['stem'])}"
+        return [("network", f"{stages}, root of {record['width']} channels"), ("last map", grid)]
+    stem = [] if record["stem"] is None else [("stem", stem_text(record["stem"]))]
+    encoder = f"{record['depth']} layers, width {record['width']}, {record['num_heads']} heads"
+    return [
+        *stem,
+        ("patch", f"{by(record['patch_size'])}, grid {grid}"),
+        ("tokens", str(record["tokens"])),
+        ("encoder", f"{encoder}, mlp {record['mlp_dim']}"),
+    ]
 
 
 def row_of(record: dict[str, Any]) -> list[str]:
     """One row of the table."""
-    sizes = [by(record["image_size"]), by(record["patch_size"])]
-    counts = [str(record[name]) for name in ("tokens", "depth", "width", "num_heads")]
+    sizes = [by(record["image_size"]), stem_text(record["stem"]), by(record["patch_size"])]
+    counts = [str(record[name] or "-") for name in ("tokens", "depth", "width", "num_heads")]
     return [
         record["name"],
         *sizes,
@@ -107,13 +154,7 @@ def detail_lines(record: dict[str, Any]) -> list[str]:
     rows = [
         ("model", record["name"]),
         ("image", f"{by(record['image_size'])} pixels, {record['num_classes']} classes"),
-        ("patch", f"{by(record['patch_size'])}, grid {record['grid'][0]} x {record['grid'][1]}"),
-        ("tokens", str(record["tokens"])),
-        (
-            "encoder",
-            f"{record['depth']} layers, width {record['width']}, {record['num_heads']} heads, "
-            f"mlp {record['mlp_dim']}",
-        ),
+        *network_rows(record),
         ("parameters", f"{record['parameters']:,}"),
         ("multiply-adds", f"{record['macs'] / 1e9:,.3f} G a picture"),
         (

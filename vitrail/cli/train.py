@@ -19,6 +19,7 @@ from vitrail.config import SHORT
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
+    from vitrail.models.names import ModelConfig
     from vitrail.training.plan import Plan
 
 app = app_of(
@@ -36,7 +37,7 @@ class Settings:
     """The settings named most often. Values are text here; vitrail.config checks them."""
 
     model: str | None = None
-    """Size and patch: vit_s16, ViT-B/16, auto. All: vitrail models."""
+    """For instance vit_s16, ViT-B/16, r50_vit_b16, bit_r50x1, auto. All: vitrail models."""
     from_: Annotated[str | None, Parameter(name="--from")] = None
     """Start a new run from the weights of a model: a run, a model folder, a foreign checkpoint."""
     recipe: str | None = None
@@ -256,6 +257,21 @@ def sorted_as_toml(keys: list[str]) -> list[str]:
     ]
 
 
+def network_text(model: ModelConfig) -> str:
+    """The sizes of a network in a few words."""
+    from vitrail.models.bit_configs import BiTConfig
+
+    if isinstance(model, BiTConfig):
+        units = "+".join(map(str, model.depths))
+        return f"{units} units | root of {model.stem_width} channels | {model.style}"
+    patch = f"patch {model.patch_size[0]}x{model.patch_size[1]}"
+    stem = {"none": "", "resnet": "resnet stem | ", "conv": "conv stem | "}[model.stem]
+    return (
+        f"{stem}{model.depth} layers | width {model.width} | {model.num_heads} heads | "
+        f"{patch} | {model.num_tokens} tokens"
+    )
+
+
 def plan_lines(plan: Plan) -> list[str]:
     """What a run is: data, model, and what was chosen for it with the reason, one line each."""
     from vitrail.cli.data import counts
@@ -263,15 +279,14 @@ def plan_lines(plan: Plan) -> list[str]:
 
     splits, model = plan.splits, plan.model
     sizes = ", ".join(f"{name} {n}" for name, n in counts(splits).items())
-    by = [f"{height}x{width}" for height, width in (plan.facts.size, model.patch_size)]
+    height, width = plan.facts.size
     kind = "gray" if plan.facts.channels == 1 else "RGB"
     config = plan.config
     lines = [
         f"vitrail {version('vitrail')} | torch {version('torch')} | {config.device} | "
         f"{config.precision} | {config.threads} threads | seed {config.seed} | deterministic",
-        f"data   {splits.name}  {len(splits.classes)} classes | {sizes} | {by[0]} {kind}",
-        f"model  {config.model.name}  {model.depth} layers | width {model.width} | "
-        f"{model.num_heads} heads | patch {by[1]} | {model.num_tokens} tokens | "
+        f"data   {splits.name}  {len(splits.classes)} classes | {sizes} | {height}x{width} {kind}",
+        f"model  {config.model.name}  {network_text(model)} | "
         f"{parameters(model) / 1e6:.2f} M parameters",
     ]
     width = max((len(key) for key, _, _ in plan.choices), default=0)

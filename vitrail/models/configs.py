@@ -1,46 +1,60 @@
-"""Architecture of a Vision Transformer as a frozen record, and the published sizes. No torch here.
+"""Architecture of a Vision Transformer as a frozen record. No torch here; sizes: `names.py`.
 
-Sources: "An Image is Worth 16x16 Words" (arXiv 2010.11929) Table 1 and section 3.1; sizes outside
-the paper (mu, Ti, S, M, So400m, g, G, e) follow big_vision `models/vit.py:decode_variant` and timm.
-One record covers every published plain ViT: the differences between them are fields, never copies
-of the model. A field that would have no effect is refused, because silence is how numbers get
-reported for runs that were not made.
+Source: "An Image is Worth 16x16 Words" (arXiv 2010.11929) section 3.1. One record covers every
+published plain ViT, the hybrids (a residual stem before the patches) and the compact convolutional
+tokenizer (arXiv 2104.05704): the differences between them are fields, never copies of the model. A
+field that would have no effect is refused, because silence is how numbers get reported for runs
+that were not made.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    ModelWrapValidatorHandler,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from vitrail.config import Section, Size
-from vitrail.errors import UsageError, nearest
+from vitrail.errors import UsageError
+from vitrail.models.fields import (
+    Depths,
+    Eps,
+    OptionalScale,
+    OptionalSize,
+    Root,
+    Share,
+    StdForm,
+    is_true,
+    refuse_first,
+    refuse_size,
+    refuse_unknown,
+    validated,
+)
+from vitrail.models.stages import Pair, Unit, check_width, halved, root_sizes, units
 
-Pool = Literal["cls", "gap", "map"]
+Pool = Literal["cls", "gap", "map", "cls_gap", "seq"]
 Posemb = Literal["none", "learned", "learned_2d", "sincos_2d", "relative", "rope_2d"]
 Gelu = Literal["gelu", "gelu_tanh", "quick_gelu"]
-Share = Annotated[float, Field(ge=0, lt=1)]
-NoneText = BeforeValidator(lambda value: None if value in ("none", "") else value)
-OptionalScale = Annotated[Annotated[float, Field(gt=0, le=10)] | None, NoneText]
-OptionalSize = Annotated[Annotated[int, Field(ge=1, le=65_536)] | None, NoneText]
+WITH_CLS = ("cls", "cls_gap")  # pools that read the cls token
 
 MAX_TOKENS = 65_536  # attention is quadratic: more is a mistake or an attack
-MAX_WEIGHTS = 30_000_000_000  # ViT-22B is the largest ViT published
+RESNET_FIELDS = ("stem_stages", "stem_root", "std_eps", "std_form", "gn_eps")
+CONV_FIELDS = ("stem_convs", "stem_kernel")
+# Fields without effect, by stem.
+IDLE_FIELDS: dict[str, tuple[str, ...]] = {
+    "none": ("stem_width", *RESNET_FIELDS, *CONV_FIELDS),
+    "resnet": CONV_FIELDS,
+    "conv": RESNET_FIELDS,
+}
 
 
 class ViTConfig(Section):
     """Every choice of architecture. Sizes are (height, width) in pixels."""
 
+    family: ClassVar[Literal["vit"]] = "vit"
+
     image_size: Size
-    patch_size: Size
+    patch_size: Size  # behind a stem: positions of its feature map
     channels: Annotated[int, Field(ge=1, le=1024)] = 3
     width: Annotated[int, Field(ge=1, le=16_384)]
     depth: Annotated[int, Field(ge=1, le=256)]
@@ -50,7 +64,11 @@ class ViTConfig(Section):
     # 0: no head, the model returns features.
     num_classes: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     # gap: mean of the patch tokens after the final norm. map: attention pooling by a learned probe.
+    # cls_gap: cls token and mean side by side. seq: mean weighted by a learned score (CCT).
     pool: Pool = "cls"
+    # Where not given, true when the pool reads it; with gap or map it is present, not in the mean.
+    cls_token: bool = True
+    norm_after_pool: bool = False  # gap: the final norm follows the mean (timm's fc_norm)
     posemb: Posemb = "learned"
     # Whether the learned table has rows for cls (and dist); where not given, true when it can be.
     posemb_prefix: bool = False
@@ -69,36 +87,76 @@ class ViTConfig(Section):
     ln_eps: Annotated[float, Field(gt=0, le=1e-2)] = 1e-6
     head_bias_init: Annotated[float, Field(ge=-100, le=100)] = 0.0  # below 0 for a sigmoid loss
     pre_norm: bool = False  # CLIP: LayerNorm before the first block, patch projection without bias
+    # resnet: the hybrid of section 3.1. conv: convolutions that make the tokens themselves (CCT).
+    stem: Literal["none", "resnet", "conv"] = "none"
+    stem_stages: Depths = ()  # resnet: units per stage; none: the root only
+    # Channels of the root (64 x width factor); of conv: between two convolutions.
+    stem_width: Annotated[int, Field(ge=1, le=16_384)] = 64
+    stem_root: Root = "imagenet"
+    stem_convs: Annotated[int, Field(ge=1, le=8)] = 1  # conv: each with ReLU and a 3x3/2 pool
+    stem_kernel: Annotated[int, Field(ge=3, le=31)] = 3
+    std_eps: Eps = 1e-5  # of the stem's standardised kernels; timm: 1e-8, inside
+    std_form: StdForm = "outside"
+    gn_eps: Eps = 1e-6  # of the stem's GroupNorm; timm: 1e-5
 
     @model_validator(mode="wrap")
     @classmethod
     def _checked(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Fills in `posemb_prefix`. Raises UsageError VIT-211, VIT-214 or VIT-222."""
+        """Fills in `cls_token` and `posemb_prefix`.
+
+        Raises UsageError VIT-211, VIT-214, VIT-222 or VIT-230.
+        """
         if isinstance(values, Mapping):
-            unknown = sorted(set(values) - set(cls.model_fields))
-            if unknown:
-                close = nearest(unknown[0], cls.model_fields)
-                raise UsageError("VIT-211", f"unknown field of the model: {unknown[0]}. {close}")
+            refuse_unknown(values, cls.model_fields)
+            values = {"cls_token": values.get("pool", "cls") in WITH_CLS, **values}
             learned = values.get("posemb", "learned") == "learned"
-            values = {"posemb_prefix": learned and values.get("pool", "cls") == "cls", **values}
-        try:
-            config = handler(values)
-        except ValidationError as error:
-            lines = [
-                f"  {'.'.join(map(str, item['loc']))}: {item['msg']}, got {item['input']!r}"
-                for item in error.errors(include_url=False)
-            ]
-            message = "the model cannot be built:\n" + "\n".join(dict.fromkeys(lines))
-            raise UsageError("VIT-222", message) from error
+            values = {"posemb_prefix": learned and is_true(values["cls_token"]), **values}
+        config = validated(handler, values)
+        _check_stem(config)
         _check_patches(config)
         _check_size(config)
         _check_combination(config)
         return config
 
     @property
+    def stem_units(self) -> list[Unit]:
+        """Every bottleneck of a resnet stem in order."""
+        if self.stem != "resnet":
+            return []
+        size = root_sizes(self.image_size, self.stem_root)[1]
+        return units(self.stem_stages, self.stem_width, size)
+
+    @property
+    def conv_stride(self) -> int:
+        """Stride of each convolution of a conv stem (CCT: 1 up to 5x5, 2 at 7x7)."""
+        return max(1, self.stem_kernel // 2 - 1)
+
+    @property
+    def map_size(self) -> tuple[int, int]:
+        """What is cut into patches, (h, w): the image, or the stem's feature map."""
+        size: Pair = self.image_size
+        if self.stem == "resnet":
+            found = self.stem_units
+            return found[-1].out_size if found else root_sizes(size, self.stem_root)[1]
+        for _ in range(self.stem_convs if self.stem == "conv" else 0):
+            size = halved(halved(size, self.conv_stride))
+        return size
+
+    @property
+    def map_channels(self) -> int:
+        """Channels of what is cut into patches."""
+        if self.stem == "none":
+            return self.channels
+        if self.stem == "conv":
+            return self.width
+        stages = len(self.stem_stages)
+        return self.stem_width * (4 * 2 ** (stages - 1) if stages else 1)
+
+    @property
     def grid(self) -> tuple[int, int]:
         """Patches per column and row, (h, w)."""
-        return self.image_size[0] // self.patch_size[0], self.image_size[1] // self.patch_size[1]
+        height, width = self.map_size
+        return height // self.patch_size[0], width // self.patch_size[1]
 
     @property
     def num_patches(self) -> int:
@@ -108,7 +166,7 @@ class ViTConfig(Section):
     @property
     def num_prefix(self) -> int:
         """Tokens before the patches: cls, dist, registers, in this order."""
-        return int(self.pool == "cls") + int(self.distillation_token) + self.num_registers
+        return int(self.cls_token) + int(self.distillation_token) + self.num_registers
 
     @property
     def num_tokens(self) -> int:
@@ -128,17 +186,27 @@ class ViTConfig(Section):
         return self.width // self.num_heads
 
     @property
+    def pooled_width(self) -> int:
+        """Channels after pooling."""
+        return 2 * self.width if self.pool == "cls_gap" else self.width
+
+    @property
     def num_features(self) -> int:
         """Channels that enter the head."""
-        return self.representation_size or self.width
+        return self.representation_size or self.pooled_width
 
 
 def _check_patches(config: ViTConfig) -> None:
-    """Raises UsageError VIT-214 where patches do not fill the image."""
-    sizes = zip(("height", "width"), config.image_size, config.patch_size, strict=True)
+    """Raises UsageError VIT-214 where patches do not fill the image, or the stem's map."""
+    sizes = zip(("height", "width"), config.map_size, config.patch_size, strict=True)
     for axis, size, patch in sizes:
         if size % patch == 0:
             continue
+        if config.stem != "none":
+            found = f"{size} positions of the {config.stem} stem's feature map"
+            hint = "Choose another image size (--image-size) or patch (--model.patch_size)."
+            message = f"{found} in {axis} are not a multiple of the patch {axis} {patch}"
+            raise UsageError("VIT-214", message, hint=hint)
         below, above = size // patch * patch, (size // patch + 1) * patch
         hint = f"Nearest {axis}s: {f'{below} or {above}' if below else above} px (--image-size)."
         divisors = ", ".join(str(n) for n in range(2, min(size, 65)) if size % n == 0)
@@ -156,17 +224,39 @@ def _check_size(config: ViTConfig) -> None:
         hint = "Choose a larger patch or a smaller image."
         raise UsageError("VIT-222", f"{message}; at most {MAX_TOKENS}", hint=hint)
     weights = c.depth * c.width * (4 * c.width + (3 if c.mlp == "swiglu" else 2) * c.mlp_dim)
-    weights += c.width * (c.num_tokens + c.channels * c.patch_size[0] * c.patch_size[1])
+    weights += c.width * (c.num_tokens + c.map_channels * c.patch_size[0] * c.patch_size[1])
     weights += c.num_features * (c.num_classes + (c.width if c.representation_size else 0))
-    if weights > MAX_WEIGHTS:
-        message = f"the model has about {weights / 1e9:.0f} billion parameters"
-        hint = "Choose a smaller width, depth or mlp_dim."
-        raise UsageError("VIT-222", f"{message}; at most {MAX_WEIGHTS / 1e9:.0f}", hint=hint)
+    weights += sum(17 * unit.num_mid**2 for unit in c.stem_units)
+    if c.stem == "conv":
+        weights += c.stem_convs * c.stem_kernel**2 * max(c.width, c.stem_width) ** 2
+    refuse_size(weights, "Choose a smaller width, depth or mlp_dim.")
     if c.width % c.num_heads:
         fitting = [str(n) for n in range(1, 65) if c.width % n == 0 and c.width // n >= 8]
         hint = f"num_heads that fit width {c.width}: {', '.join(fitting) or 1}"
         message = f"width {c.width} is not a multiple of num_heads {c.num_heads}"
         raise UsageError("VIT-222", message, hint=hint)
+
+
+def _check_stem(config: ViTConfig) -> None:
+    """Raises UsageError VIT-222 for a stem's field without effect, VIT-230 for its channels."""
+    c, fields = config, type(config).model_fields
+    problems: dict[str, object] = {
+        f"{name} has no effect with stem={c.stem!r}": getattr(c, name) != fields[name].default
+        for name in IDLE_FIELDS[c.stem]
+    }
+    if c.stem == "conv":
+        problems |= {
+            f"stem='conv' makes tokens of positions: patch_size must be 1, got {c.patch_size}": (
+                c.patch_size != (1, 1)
+            ),
+            f"stem_kernel must be odd, got {c.stem_kernel}": c.stem_kernel % 2 == 0,
+            "stem_width has no effect with stem_convs=1: one convolution makes the tokens": (
+                c.stem_convs == 1 and c.stem_width != fields["stem_width"].default
+            ),
+        }
+    refuse_first(problems)
+    if c.stem == "resnet":
+        check_width(c.stem_width, f"stem_width {c.stem_width}")
 
 
 def _check_combination(config: ViTConfig) -> None:
@@ -176,14 +266,15 @@ def _check_combination(config: ViTConfig) -> None:
     axis = "width / num_heads" if c.posemb == "rope_2d" else "width"
     size = c.head_dim if c.posemb == "rope_2d" else c.width
     is_linear_drop = c.drop_path > 0 and c.drop_path_schedule == "linear"
-    problems = {
+    problems: dict[str, object] = {
         f"posemb={c.posemb!r} needs {axis} in multiples of {divisor}, got {size}": size % divisor,
         f"posemb='sincos_2d' needs width >= 8, got {c.width}": c.posemb == "sincos_2d"
         and c.width < 8,
         f"posemb_prefix has no effect with posemb={c.posemb!r}": c.posemb_prefix
         and c.posemb != "learned",
-        f"posemb_prefix has no effect with pool={c.pool!r}, which has no cls token": c.posemb_prefix
-        and c.pool != "cls",
+        "posemb_prefix has no effect: there is no cls token": c.posemb_prefix and not c.cls_token,
+        f"pool={c.pool!r} needs cls_token": c.pool in WITH_CLS and not c.cls_token,
+        f"norm_after_pool is for pool='gap', got {c.pool!r}": c.norm_after_pool and c.pool != "gap",
         f"distillation_token needs pool='cls', got {c.pool!r}": c.distillation_token
         and c.pool != "cls",
         "distillation_token and representation_size do not go together": c.distillation_token
@@ -196,115 +287,4 @@ def _check_combination(config: ViTConfig) -> None:
         "drop_path has no effect at depth 1: the linear schedule starts at 0": is_linear_drop
         and c.depth == 1,
     }
-    for message, is_wrong in problems.items():
-        if is_wrong:
-            raise UsageError("VIT-222", message)
-
-
-class Variant(NamedTuple):
-    """One published size; `patch_sizes` are those in use, the first is the default."""
-
-    width: int
-    depth: int
-    mlp_dim: int
-    num_heads: int
-    patch_sizes: tuple[int, ...]
-
-
-# Letters of the papers. B, L, H: arXiv 2010.11929 Table 1; the rest: big_vision `decode_variant`
-# and timm.
-VARIANTS: dict[str, Variant] = {
-    "mu": Variant(32, 1, 128, 2, (16,)),
-    "Ti": Variant(192, 12, 768, 3, (16,)),
-    "S": Variant(384, 12, 1536, 6, (16, 8, 32)),
-    "M": Variant(512, 12, 2048, 8, (16,)),
-    "B": Variant(768, 12, 3072, 12, (16, 8, 32)),
-    "L": Variant(1024, 24, 4096, 16, (16, 14, 32)),
-    "So400m": Variant(1152, 27, 4304, 16, (14,)),
-    "H": Variant(1280, 32, 5120, 16, (14, 16)),
-    "g": Variant(1408, 40, 6144, 16, (14,)),
-    "G": Variant(1664, 48, 8192, 16, (14,)),
-    "e": Variant(1792, 56, 15360, 16, (14,)),
-}
-# For 8 x 8 pictures of handwritten digits: a size for demonstrations and tests.
-DIGITS = {
-    "image_size": (8, 8),
-    "patch_size": (2, 2),
-    "channels": 1,
-    "width": 48,
-    "depth": 4,
-    "num_heads": 4,
-    "mlp_dim": 192,
-}
-DEFAULT_IMAGE_SIZE = (224, 224)
-
-
-def slug(letter: str, patch: int) -> str:
-    """Name for files and commands, as "vit_b16"; G is spelt out, as file systems ignore case."""
-    return f"vit_{'gigantic' if letter == 'G' else letter.lower()}{patch}"
-
-
-def known_names() -> list[str]:
-    """Slugs of the sizes with the patch sizes in use; other patch sizes resolve as well."""
-    names = [
-        slug(letter, patch) for letter, variant in VARIANTS.items() for patch in variant.patch_sizes
-    ]
-    return ["vit_digits", *names]
-
-
-def parse_name(name: str) -> tuple[str, tuple[int, int]] | None:
-    """Letter and patch size of "vit_b16", "ViT-B/16", "ViT-L/16x8" (height first), or None."""
-    found = re.fullmatch(
-        r"vit[-_]([a-z]+(?:400m)?)[/_-]?(\d{1,4})(?:x(\d{1,4}))?", name.strip(), re.IGNORECASE
-    )
-    if not found:
-        return None
-    spelt, height, width = found[1], int(found[2]), int(found[3] or found[2])
-    letters = {letter.lower(): letter for letter in VARIANTS if letter not in "gG"}
-    letters |= {"gigantic": "G", "giant": "g"}
-    letter = spelt if spelt in ("g", "G") else letters.get(spelt.lower())
-    return (letter, (height, width)) if letter and height and width else None
-
-
-def resolve_model(
-    name: str,
-    *,
-    num_classes: int,
-    image_size: tuple[int, int] | int | str | None = None,
-    channels: int = 3,
-    overrides: Mapping[str, Any] | None = None,
-) -> ViTConfig:
-    """The architecture of a named size, with any of its fields replaced.
-
-    name: "vit_b16", "ViT-B/16" (any patch size), or "vit_digits". image_size: (height, width) px,
-    224 when not given.
-    overrides: fields of ViTConfig; text is read as on the command line ("6", "64x48").
-    Raises UsageError: VIT-221 unknown name, VIT-211 unknown field, VIT-214 size and patch, VIT-222
-    value refused.
-    """
-    values: dict[str, Any]
-    parsed = parse_name(name)
-    if name.strip().lower().replace("-", "_") == "vit_digits":
-        values = dict(DIGITS) | {"num_classes": num_classes, "channels": channels}
-    elif parsed:
-        variant = VARIANTS[parsed[0]]
-        values = {
-            "image_size": DEFAULT_IMAGE_SIZE,
-            "patch_size": parsed[1],
-            "channels": channels,
-            "width": variant.width,
-            "depth": variant.depth,
-            "num_heads": variant.num_heads,
-            "mlp_dim": variant.mlp_dim,
-            "num_classes": num_classes,
-        }
-    else:
-        sizes = ", ".join(
-            f"{letter} {size.width}x{size.depth}" for letter, size in VARIANTS.items()
-        )
-        hint = f"A name is a size and a patch in pixels, e.g. vit_s16 or ViT-S/16. Sizes: {sizes}."
-        close = nearest(name.lower(), known_names())
-        raise UsageError("VIT-221", f"unknown model {name!r}. {close}", hint=hint)
-    if image_size is not None:
-        values["image_size"] = image_size
-    return ViTConfig(**(values | dict(overrides or {})))
+    refuse_first(problems)

@@ -3,30 +3,73 @@ built.
 
 D width, M mlp_dim, N tokens with prefix, P patches, L depth, K classes, R features entering the
 head. The constants of google-research/vision_transformer `models_test.py` and timm's profiler are
-the tests (spec 1.2).
+the tests (spec 1.2, 1.5, 1.6). Of BiT and of stems: `residual_cost.py`.
 """
 
 from __future__ import annotations
 
+from vitrail.models.bit_configs import BiTConfig
 from vitrail.models.configs import ViTConfig
+from vitrail.models.names import ModelConfig
+from vitrail.models.residual_cost import (
+    final_norm_macs,
+    root_activations,
+    root_macs,
+    root_parameters,
+    stage_activations,
+    unit_macs,
+    unit_parameters,
+)
+from vitrail.models.stages import halved
 
 
-def parameters(config: ViTConfig) -> int:
+def parameters(config: ModelConfig) -> int:
     """Trainable numbers of the model."""
+    if isinstance(config, BiTConfig):
+        return _bit_parameters(config)
     c, D = config, config.width
-    total = c.channels * c.patch_size[0] * c.patch_size[1] * D + (
-        0 if c.pre_norm else D
-    )  # patch embedding
+    total = _embedding_parameters(c)
     total += c.num_prefix * D + _posemb_parameters(c)
     total += c.depth * _block_parameters(c)
     total += 2 * D * (2 if c.pre_norm else 1)  # final norm, and the one before the blocks
     if c.pool == "map":
         total += D + 4 * (D * D + D) + 2 * D + _mlp_parameters(D, c.mlp_dim)
+    total += D + 1 if c.pool == "seq" else 0
     if c.representation_size:
-        total += D * c.representation_size + c.representation_size
+        total += c.pooled_width * c.representation_size + c.representation_size
     if c.num_classes:
         total += (c.num_features + 1) * c.num_classes * (2 if c.distillation_token else 1)
     return total
+
+
+def _bit_parameters(c: BiTConfig) -> int:
+    is_preact = c.style == "v2"
+    total = root_parameters(c.channels, c.stem_width, c.stem, is_preact=is_preact)
+    total += sum(unit_parameters(unit, is_preact=is_preact) for unit in c.units)
+    total += 2 * c.num_features if is_preact else 0
+    return total + ((c.num_features + 1) * c.num_classes if c.num_classes else 0)
+
+
+def _embedding_parameters(c: ViTConfig) -> int:
+    if c.stem == "conv":
+        return sum(kernel for _, kernel in _convolutions(c))
+    total = c.map_channels * c.patch_size[0] * c.patch_size[1] * c.width
+    total += 0 if c.pre_norm else c.width
+    if c.stem == "resnet":
+        total += root_parameters(c.channels, c.stem_width, c.stem_root, is_preact=False)
+        total += sum(unit_parameters(unit, is_preact=False) for unit in c.stem_units)
+    return total
+
+
+def _convolutions(c: ViTConfig) -> list[tuple[int, int]]:
+    """Of each convolution of a conv stem: positions, and numbers of its kernel."""
+    sizes = [c.channels, *[c.stem_width] * (c.stem_convs - 1), c.width]
+    found, size = [], c.image_size
+    for a, b in zip(sizes, sizes[1:], strict=False):
+        size = halved(size, c.conv_stride)
+        found.append((size[0] * size[1], a * b * c.stem_kernel**2))
+        size = halved(size)
+    return found
 
 
 def _posemb_parameters(c: ViTConfig) -> int:
@@ -51,43 +94,99 @@ def _mlp_parameters(D: int, M: int) -> int:
     return D * M + M + M * D + D
 
 
-def macs(config: ViTConfig) -> int:
-    """Multiply-adds of one image's forward pass: patch embedding, blocks, pooling, head.
+def macs(config: ModelConfig) -> int:
+    """Multiply-adds of one image's forward pass: stem, patch embedding, blocks, pooling, head.
 
-    Norms, softmax, GELU and additions are left out, as in timm's profiler and most papers, whose
-    "GFLOPs" are this number. It counts the last block in full, as they do; with pool="cls" the
-    model computes only the tokens of that block which are read.
+    LayerNorm, softmax, GELU and additions are left out, as in most papers, whose "GFLOPs" are this
+    number; of residual networks `residual_cost.py` says what counts. The last block is counted in
+    full, as there; with pool="cls" the model computes only the tokens of it which are read.
     """
+    if isinstance(config, BiTConfig):
+        return _bit_macs(config)
     c, D, N, M = config, config.width, config.num_tokens, config.mlp_dim
-    total = c.num_patches * c.channels * c.patch_size[0] * c.patch_size[1] * D
+    total = _embedding_macs(c)
     block = N * 4 * D * D + 2 * N * N * D + N * (3 if c.mlp == "swiglu" else 2) * D * M
     block += N * N * D if c.posemb == "relative" else 0
     total += c.depth * block
     if c.pool == "map":
         total += 2 * D * D + 2 * N * D * D + 2 * N * D + 2 * D * M
+    total += 2 * N * D if c.pool == "seq" else 0
     if c.representation_size:
-        total += D * c.representation_size
+        total += c.pooled_width * c.representation_size
     return total + c.num_features * c.num_classes * (2 if c.distillation_token else 1)
 
 
-def activation_bytes(config: ViTConfig, batch_size: int, *, is_checkpointed: bool = False) -> int:
+def _embedding_macs(c: ViTConfig) -> int:
+    if c.stem == "conv":
+        return sum(positions * kernel for positions, kernel in _convolutions(c))
+    total = c.num_patches * c.map_channels * c.patch_size[0] * c.patch_size[1] * c.width
+    if c.stem == "resnet":
+        total += root_macs(c.channels, c.stem_width, c.stem_root, c.image_size, is_preact=False)
+        total += sum(unit_macs(unit, is_preact=False) for unit in c.stem_units)
+    return total
+
+
+def _bit_macs(c: BiTConfig) -> int:
+    is_preact = c.style == "v2"
+    total = root_macs(c.channels, c.stem_width, c.stem, c.image_size, is_preact=is_preact)
+    total += sum(unit_macs(unit, is_preact=is_preact) for unit in c.units)
+    total += final_norm_macs(c.num_features, c.map_size) if is_preact else 0
+    return total + c.num_features * c.num_classes
+
+
+def activation_bytes(config: ModelConfig, batch_size: int, *, is_checkpointed: bool = False) -> int:
     """Memory that a float32 training step keeps from forward to backward, parameters apart.
 
     Exact for CPU kernels but for the pooling and the head of each image. is_checkpointed: with
     `checkpoint_activations` the inputs of all blocks stay, and the inside of one at a time.
     bfloat16 needs less.
     """
+    if isinstance(config, BiTConfig):
+        return 4 * batch_size * _bit_activations(config, is_checkpointed)
     c, D, N = config, config.width, config.num_tokens
     num_read = 1 + c.distillation_token if c.pool == "cls" else N  # of the last block
-    outside = c.num_patches * c.channels * c.patch_size[0] * c.patch_size[1]
+    outside = _embedding_activations(c, is_checkpointed)
     outside += N * (D + 2) if c.pre_norm else 0
     outside += N * D if c.dropout else 0
     outside += num_read * (D + 2)  # input of the final norm, its statistics
     outside += 3 * N * D if c.pool == "map" else 0
+    outside += N * (D + 2) if c.pool == "seq" else 0
     inside = [_block_activations(c, batch_size, N)] * (c.depth - 1)
     inside.append(_block_activations(c, batch_size, num_read))
     kept = c.depth * N * D + max(inside) if is_checkpointed else sum(inside)
     return 4 * batch_size * (outside + kept)
+
+
+def _bit_activations(c: BiTConfig, is_checkpointed: bool) -> int:
+    is_preact = c.style == "v2"
+    total = root_activations(c.channels, c.stem_width, c.stem, c.image_size, is_preact=is_preact)
+    total += stage_activations(c.units, is_preact=is_preact, is_checkpointed=is_checkpointed)
+    return total + 2 * c.num_features * c.map_size[0] * c.map_size[1]
+
+
+def _embedding_activations(c: ViTConfig, is_checkpointed: bool) -> int:
+    """Numbers kept in front of the tokens."""
+    if c.stem == "conv":
+        return _convolution_activations(c)
+    patches = c.num_patches * c.map_channels * c.patch_size[0] * c.patch_size[1]
+    if c.stem == "none":
+        return patches
+    total = root_activations(c.channels, c.stem_width, c.stem_root, c.image_size, is_preact=False)
+    total += stage_activations(c.stem_units, is_preact=False, is_checkpointed=is_checkpointed)
+    return total + patches
+
+
+def _convolution_activations(c: ViTConfig) -> int:
+    """Of each convolution the input and its activated output; positions of a maximum, 8 bytes."""
+    total, size, channels = 0, c.image_size, c.channels
+    for index in range(c.stem_convs):
+        total += channels * size[0] * size[1]
+        channels = c.width if index + 1 == c.stem_convs else c.stem_width
+        size = halved(size, c.conv_stride)
+        total += channels * size[0] * size[1]
+        size = halved(size)
+        total += 2 * channels * size[0] * size[1]
+    return total
 
 
 def _block_activations(c: ViTConfig, batch_size: int, num_queries: int) -> int:

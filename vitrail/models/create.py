@@ -2,40 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, overload
 
 import torch
 
 from vitrail.errors import UsageError
-from vitrail.models.configs import ViTConfig, resolve_model
+from vitrail.models.bit import BiTResNet
+from vitrail.models.bit_configs import BiTConfig
+from vitrail.models.configs import ViTConfig
 from vitrail.models.init import initial_value
+from vitrail.models.names import ModelConfig, resolve_model
 from vitrail.models.vit import ViT
+
+Model = ViT | BiTResNet
 
 
 def create_model(
-    model: str | ViTConfig,
+    model: str | ModelConfig,
     *,
     num_classes: int | None = None,
     image_size: tuple[int, int] | int | None = None,
     channels: int = 3,
     seed: int = 0,
     **overrides: Any,
-) -> ViT:
+) -> Model:
     """A plain module, on the CPU in float32 and in training mode.
 
-    model: a name as "vit_b16" or "ViT-B/16" with fields of ViTConfig to replace, or a whole
-    ViTConfig. num_classes of a named model defaults to 1000. The values depend on nothing but the
-    configuration and the seed; torch's generator is left alone.
-    Raises UsageError: VIT-211, VIT-214, VIT-221, VIT-222 as `resolve_model`; VIT-225 when a
-    configuration comes with changes.
+    model: a name as "vit_b16", "R50+ViT-B/16" or "bit_r50x1" with fields of its configuration to
+    replace, or a whole ViTConfig or BiTConfig. num_classes of a named model defaults to 1000. The
+    values depend on nothing but the configuration and the seed; torch's generator is left alone.
+    Raises UsageError: VIT-211, VIT-214, VIT-221, VIT-222, VIT-230 as `resolve_model`; VIT-225 when
+    a configuration comes with changes.
     """
-    if isinstance(model, ViTConfig):
+    if not isinstance(model, str):
         given = {"num_classes": num_classes, "image_size": image_size} | overrides
         changed = [name for name, value in given.items() if value is not None]
         changed += ["channels"] if channels != 3 else []
         if changed:
-            message = f"create_model got a whole ViTConfig and also {', '.join(changed)}"
-            hint = "Put them into the configuration: ViTConfig(**config.model_dump() | {...})."
+            message = f"create_model got a whole configuration and also {', '.join(changed)}"
+            hint = "Put them into it: type(config)(**config.model_dump() | {...})."
             raise UsageError("VIT-225", message, hint=hint)
         config = model
     else:
@@ -52,16 +57,20 @@ def create_model(
     return network
 
 
-def build(config: ViTConfig) -> ViT:
+@overload
+def build(config: ViTConfig) -> ViT: ...
+@overload
+def build(config: BiTConfig) -> BiTResNet: ...
+def build(config: ModelConfig) -> Model:
     """The module with its parameters on the meta device, which has names and shapes but no values.
 
     Fixed tables are real: after `load_state_dict(values, assign=True)` the model is complete.
     """
     with torch.device("meta"):
-        return ViT(config)
+        return BiTResNet(config) if isinstance(config, BiTConfig) else ViT(config)
 
 
-def initialise(model: ViT, seed: int) -> None:
+def initialise(model: Model, seed: int) -> None:
     """Gives every parameter its initial value (`init.py`), also on the meta device."""
     values = {
         name: initial_value(name, value.shape, model.config, seed)

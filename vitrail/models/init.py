@@ -7,13 +7,16 @@ big_vision (spec 1.4).
 | MLP kernels | Xavier-uniform; the two halves of a packed SwiGLU layer each on their own |
 | MLP biases | normal(1e-6) |
 | patch kernel, pre_logits kernel | LeCun-normal: cut at 2 deviations, then variance 1 / fan_in |
+| standardised kernels of stems and BiT | LeCun-normal; their scale counts for the step size only |
+| kernels of the convolutional tokenizer | He-normal, variance 2 / fan_in (Compact-Transformers) |
 | pos_embed, pos_embed_x, pos_embed_y, relative keys | normal(0.02) |
 | cls_token | zeros |
 | dist_token, reg_token | normal(0.02): equal zeros would stay equal for ever |
 | attention-pool probe | Xavier-uniform of a (1, D) matrix |
-| LayerNorm | scale 1, bias 0 |
+| LayerNorm, GroupNorm | scale 1, bias 0 |
+| last GroupNorm of a post-activated unit | scale 0: the unit starts as its shortcut |
 | LayerScale | config.layer_scale |
-| head, head_dist | kernel zeros, bias head_bias_init: the first softmax loss is ln(num_classes) |
+| head, head_dist, head.fc | kernel zeros, bias head_bias_init: the first loss is ln(num_classes) |
 | other biases | zeros |
 
 A Xavier over the fused (3D, D) kernel would give bounds smaller by sqrt(2). Each parameter draws
@@ -29,12 +32,13 @@ import math
 import torch
 from torch import Tensor
 
-from vitrail.models.configs import ViTConfig
+from vitrail.models.bit_configs import BiTConfig
+from vitrail.models.names import ModelConfig
 
 TRUNCATED_DEVIATION = 0.87962566103423978  # of a standard normal cut at +-2
 
 
-def initial_value(name: str, shape: torch.Size, config: ViTConfig, seed: int) -> Tensor:
+def initial_value(name: str, shape: torch.Size, config: ModelConfig, seed: int) -> Tensor:
     """The float32 value a parameter starts from; the table above. Depends on nothing but the
     arguments."""
     generator = torch.Generator().manual_seed(_key(seed, name))
@@ -42,6 +46,10 @@ def initial_value(name: str, shape: torch.Size, config: ViTConfig, seed: int) ->
     layer, kind = name.rsplit(".", 2)[-2:] if "." in name else ("", name)
     if kind in ("pos_embed", "pos_embed_x", "pos_embed_y", "keys", "dist_token", "reg_token"):
         return value.normal_(0, 0.02, generator=generator)
+    if isinstance(config, BiTConfig) or name.startswith(
+        ("patch_embed.backbone", "patch_embed.convs")
+    ):
+        return _convolutional(name, value, config, generator)
     if kind == "gamma":
         return value.fill_(config.layer_scale or 0.0)
     if kind == "latent":
@@ -60,6 +68,22 @@ def initial_value(name: str, shape: torch.Size, config: ViTConfig, seed: int) ->
             value, 2 if is_packed else {"qkv": 3, "kv": 2}.get(layer, 1), generator
         )
     return value  # cls_token and the other biases
+
+
+def _convolutional(
+    name: str, value: Tensor, config: ModelConfig, generator: torch.Generator
+) -> Tensor:
+    """Of BiT and of stems."""
+    layer, kind = name.rsplit(".", 2)[-2:]
+    if name.startswith("head."):
+        return value if kind == "weight" else value.fill_(config.head_bias_init)
+    if "norm" in layer:
+        is_preact = isinstance(config, BiTConfig) and config.style == "v2"
+        starts_at_zero = layer == "norm3" and not is_preact
+        return value.fill_(0.0 if kind == "bias" or starts_at_zero else 1.0)
+    if name.startswith("patch_embed.convs"):
+        return value.normal_(0, math.sqrt(2 / value[0].numel()), generator=generator)
+    return lecun_normal(value, generator)
 
 
 def _key(seed: int, name: str) -> int:

@@ -55,8 +55,13 @@ class PatchEmbed(nn.Module):
             bias=not config.pre_norm,
         )
 
-    def forward(self, images: Tensor) -> Tensor:
-        """images: (B, C, H, W). Returns (B, P, D), patches in row-major order."""
+    def forward(
+        self, images: Tensor, tap: Tap | None = None, *, is_checkpointed: bool = False
+    ) -> Tensor:
+        """images: (B, C, H, W). Returns (B, P, D), patches in row-major order.
+
+        The other arguments are for stems (`hybrid.py`); a product has nothing to tap or repeat.
+        """
         return linear(
             patchify(images, self.patch_size), self.proj.weight.flatten(1), self.proj.bias
         )
@@ -261,3 +266,18 @@ class MapHead(nn.Module):
         pooled = dense(self.proj, pooled.transpose(1, 2).reshape(B, 1, D))
         pooled = pooled + self.mlp(self.norm(pooled))
         return torch.select(pooled, 1, 0)  # (B, D)
+
+
+class SeqPool(nn.Module):
+    """Mean of the tokens, each weighted by the softmax of a learned score (CCT, section 3.2)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(width, 1)
+
+    def forward(self, x: Tensor, tap: Tap | None) -> Tensor:
+        """x: (B, N, D). Returns (B, D)."""
+        weights = self.score(x).softmax(dim=1).transpose(1, 2)  # (B, 1, N)
+        if tap is not None:
+            tap.write("pool/attention", weights.unsqueeze(1))
+        return torch.select(weights @ x, 1, 0)  # (B, D)

@@ -12,26 +12,46 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from vitrail.errors import UsageError, nearest
+from vitrail.models.bit_configs import BiTConfig
 from vitrail.models.configs import ViTConfig
 
 TapDict = dict[str, Tensor | None]
 
 
 def tap_names(config: ViTConfig) -> list[str]:
-    """Every intermediate of a model, in the order of computation.
+    """Every intermediate of a ViT, in the order of computation.
 
-    patches (B, P, D) before posemb; embedded (B, N, D) into the first block; per block attention
-    (B, heads, N, N) after the softmax and output (B, N, D); tokens (B, N, D) after the final norm;
-    pool/attention (B, heads, 1, N) of pool="map"; pooled (B, D); pre_logits (B, R); logits (B, K).
-    Prefix tokens come first: cls, dist, registers.
+    feature_map (B, C, h, w) behind a stem; patches (B, P, D) before posemb; embedded (B, N, D) into
+    the first block; per block attention (B, heads, N, N) after the softmax and output (B, N, D);
+    tokens (B, N, D) after the final norm, or without one where it follows the mean; pool/attention
+    (B, heads, 1, N) of pool="map", (B, 1, 1, N) of pool="seq"; pooled (B, D); pre_logits (B, R);
+    logits (B, K). Prefix tokens come first: cls, dist, registers.
     """
-    names = ["patches", "embedded"]
+    names = ["feature_map"] if config.stem != "none" else []
+    names += ["patches", "embedded"]
     for index in range(config.depth):
         names += [f"block{index:02d}/attention", f"block{index:02d}/output"]
-    names += (
-        ["tokens"] + (["pool/attention"] if config.pool == "map" else []) + ["pooled", "pre_logits"]
-    )
+    names += ["tokens"] + (["pool/attention"] if config.pool in ("map", "seq") else [])
+    names += ["pooled", "pre_logits"]
     return names + (["logits"] if config.num_classes else [])
+
+
+def bit_tap_names(config: BiTConfig) -> list[str]:
+    """Every intermediate of a BiT-ResNet: stem, stage0 ... and feature_map (after the last norm and
+    ReLU) as (B, C, h, w); pre_logits (B, C); logits (B, K)."""
+    names = ["stem", *(f"stage{number}" for number in range(len(config.depths)))]
+    return [*names, "feature_map", "pre_logits"] + (["logits"] if config.num_classes else [])
+
+
+def check_images(images: Tensor, expected: tuple[int, int, int]) -> None:
+    """Raises UsageError VIT-224 unless images are (B, C, H, W) with `expected` (C, H, W)."""
+    if images.ndim != 4 or tuple(images.shape[1:]) != expected:
+        raise UsageError(
+            "VIT-224",
+            f"images have shape {tuple(images.shape)}; this model takes (B, C, H, W) = "
+            f"(B, {', '.join(map(str, expected))})",
+            hint="Resize the images or build the model for their size.",
+        )
 
 
 class Tap:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from vitrail.config import TrainConfig, flatten
 from vitrail.device import num_cores, pick_device, pick_precision
-from vitrail.models.configs import ViTConfig
 from vitrail.models.cost import activation_bytes, parameters
+from vitrail.models.names import ModelConfig
 from vitrail.training.facts import Facts
 
 IMAGE_SIZES = (32, 48, 64, 96, 128, 160, 192, 224)
@@ -236,12 +236,12 @@ def _machine(chosen: Chosen) -> None:
             chosen.sources.pop(key, None)
 
 
-def training_bytes(model: ViTConfig, batch: int, *, is_checkpointed: bool = False) -> int:
+def training_bytes(model: ModelConfig, batch: int, *, is_checkpointed: bool = False) -> int:
     """Memory of a step: activations, and the weights with gradients, moments and averages."""
     return activation_bytes(model, batch, is_checkpointed=is_checkpointed) + 20 * parameters(model)
 
 
-def largest_batch(model: ViTConfig, available_bytes: int) -> int:
+def largest_batch(model: ModelConfig, available_bytes: int) -> int:
     """The largest batch whose step fits into `available_bytes`; 0 where none does."""
     one = activation_bytes(model, 1)
     return max(0, (available_bytes - 20 * parameters(model)) // one)

@@ -13,7 +13,7 @@ from vitrail.data.preprocess import Preprocess, short_side
 from vitrail.data.sources import Splits, open_data
 from vitrail.device import memory_bytes, num_cores, pick_device, pick_precision
 from vitrail.errors import DataError, EnvironmentFault, UsageError
-from vitrail.models.configs import ViTConfig, resolve_model
+from vitrail.models.names import ModelConfig, resolve_model
 from vitrail.recipes.catalogue import recipe
 from vitrail.training import choose
 from vitrail.training.facts import Facts, measure
@@ -32,7 +32,7 @@ class Plan:
     choices: tuple[tuple[str, Any, str], ...]
     splits: Splits
     facts: Facts
-    model: ViTConfig
+    model: ModelConfig
     preprocess: Preprocess
 
     @property

@@ -15,8 +15,8 @@ from torch.optim import Optimizer
 
 from vitrail.config import TrainConfig
 from vitrail.errors import ModelError
-from vitrail.models.configs import ViTConfig
 from vitrail.models.create import create_model
+from vitrail.models.names import ModelConfig
 from vitrail.training.checkpoint import Checkpoint
 from vitrail.training.ema import Ema
 from vitrail.training.optim import (
@@ -80,7 +80,7 @@ class TrainState:
 
 
 def start_state(
-    config: TrainConfig, model: ViTConfig, schedule: Schedule, device: torch.device
+    config: TrainConfig, model: ModelConfig, schedule: Schedule, device: torch.device
 ) -> TrainState:
     """The state before the first step."""
     network = create_model(model, seed=config.seed).to(device)

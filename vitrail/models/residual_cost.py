@@ -1,0 +1,94 @@
+"""What the residual networks of BiT and of the hybrids cost, by formula. No torch, no model built.
+
+Counts of one image. timm's profiler (fvcore) counts 5 for each number that a GroupNorm sees and 4
+for each weight that is standardised, 1 to 4 % of these networks; so do the multiply-adds here, to
+be comparable with its tables. ReLU and pools count nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vitrail.models.stages import Pair, Unit, root_sizes
+
+NORM_COST, STANDARDISE_COST = 5, 4
+
+
+def root_parameters(channels: int, width: int, root: str, *, is_preact: bool) -> int:
+    """The first convolution, and its norm in post-activated networks."""
+    return _root_kernel(root) * channels * width + (0 if is_preact else 2 * width)
+
+
+def unit_parameters(unit: Unit, *, is_preact: bool) -> int:
+    """Three kernels, three norms, and the shortcut where there is one."""
+    a, b, c = unit.num_in, unit.num_mid, unit.num_out
+    total = a * b + 9 * b * b + b * c
+    total += 2 * (a + b + b) if is_preact else 2 * (b + b + c)
+    if unit.has_projection:
+        total += a * c + (0 if is_preact else 2 * c)
+    return total
+
+
+def root_macs(channels: int, width: int, root: str, image_size: Pair, *, is_preact: bool) -> int:
+    """Multiply-adds of the first convolution, and its norm."""
+    positions = _area(root_sizes(image_size, root)[0])
+    weights = _root_kernel(root) * channels * width
+    normed = 0 if is_preact else positions * width
+    return (positions + STANDARDISE_COST) * weights + NORM_COST * normed
+
+
+def unit_macs(unit: Unit, *, is_preact: bool) -> int:
+    """Multiply-adds of the three convolutions, the shortcut's and the norms."""
+    a, b, c = unit.num_in, unit.num_mid, unit.num_out
+    before, after = _area(unit.in_size), _area(unit.out_size)
+    projection = a * c if unit.has_projection else 0
+    total = before * a * b + after * (9 * b * b + b * c + projection)
+    total += STANDARDISE_COST * (a * b + 9 * b * b + b * c + projection)
+    shortcut = c if unit.has_projection else 0
+    normed = before * (a + b) + after * b if is_preact else before * b + after * (b + c + shortcut)
+    return total + NORM_COST * normed
+
+
+def final_norm_macs(num_features: int, size: Pair) -> int:
+    """The norm in front of the mean, pre-activated networks."""
+    return NORM_COST * num_features * _area(size)
+
+
+def root_activations(
+    channels: int, width: int, root: str, image_size: Pair, *, is_preact: bool
+) -> int:
+    """Numbers that the root keeps from forward to backward; positions of a maximum are 8 bytes."""
+    convolved, pooled = root_sizes(image_size, root)
+    total = channels * _area(image_size)
+    total += 0 if is_preact else 2 * width * _area(convolved)  # in front of norm and behind ReLU
+    if root != "small":
+        total += width * _area(convolved) if is_preact else 0  # with its frame of zeros
+        total += 2 * width * _area(pooled)
+    return total
+
+
+def unit_activations(unit: Unit, *, is_preact: bool) -> int:
+    """Numbers that one unit keeps, its input included and its output not."""
+    a, b, c = unit.num_in, unit.num_mid, unit.num_out
+    before, after = _area(unit.in_size), _area(unit.out_size)
+    inner = 2 * b * before + 2 * b * after  # in front of a norm, and behind its ReLU
+    if is_preact:
+        return 2 * a * before + inner
+    inner += b * before if unit.stride > 1 else 0  # with TF's zeros
+    return a * before + inner + c * after * (2 if unit.has_projection else 1)
+
+
+def stage_activations(units: Sequence[Unit], *, is_preact: bool, is_checkpointed: bool) -> int:
+    """Numbers that all units keep; with checkpointing every input, and one unit's inside."""
+    inside = [unit_activations(unit, is_preact=is_preact) for unit in units]
+    if not is_checkpointed:
+        return sum(inside)
+    return sum(unit.num_in * _area(unit.in_size) for unit in units) + max(inside, default=0)
+
+
+def _root_kernel(root: str) -> int:
+    return 9 if root == "small" else 49
+
+
+def _area(size: Pair) -> int:
+    return size[0] * size[1]
