@@ -1,0 +1,139 @@
+"""Opens a file or folder of tensors by what is in it, whatever its name says.
+
+A folder is one of Hugging Face or timm: config.json and its like beside the weights. Nothing is
+read of the values until they are asked for, and nothing of a file is executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from vitrail.bundle import MAX_BYTES
+from vitrail.checkpoints.limits import MAX_JSON_BYTES
+from vitrail.checkpoints.npz_file import NpzFile, is_npz
+from vitrail.checkpoints.open_file import OpenFile
+from vitrail.checkpoints.rules import Header, listed
+from vitrail.checkpoints.safetensors_file import SafetensorsFile, open_shards, parse_json
+from vitrail.checkpoints.torch_file import TorchFile, is_torch_zip
+from vitrail.checkpoints.zip_directory import read_directory
+from vitrail.errors import ModelError
+
+# Of a folder, the first that is there.
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+BESIDE = ("config.json", "preprocessor_config.json")
+SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".bin", ".ckpt")
+NO_CHECKPOINTS = {  # how other files begin, and what they are
+    b"\x89HDF": "an HDF5 file (Keras); save the weights as .npz or .safetensors",
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself; fetch it: git lfs pull",
+    b"<!DOCTYPE": "a web page; the download went wrong",
+    b"<!doctype": "a web page; the download went wrong",
+    b"<html": "a web page; the download went wrong",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive; checkpoints are not packed",
+    b"\x1f\x8b": "a gzip file; unpack it first: gunzip",
+    b"\x08": "an ONNX or protocol-buffer file",
+}
+
+
+class OpenTensors(Protocol):
+    """A `TensorSource` that is closed after use."""
+
+    header: Header
+
+    def read(self, name: str) -> Tensor:
+        """The values, in the dtype of the file."""
+
+    def close(self) -> None:
+        """Closes the file."""
+
+
+def open_tensors(path: Path, *, max_bytes: int = MAX_BYTES) -> OpenTensors:
+    """The tensors of a .npz, .safetensors, .pth, .pt or .bin file, or of a folder with weights and
+    config.json. max_bytes: of all values together.
+
+    Raises ModelError: VIT-402 a pickle that asks for more than tensors, VIT-411 beyond the limits,
+    VIT-412 damaged, VIT-430 nothing there, VIT-431 no file of tensors, VIT-433 a part is missing.
+    """
+    if path.is_dir():
+        return _open_folder(path, weights_of(path), max_bytes)
+    if path.name in WEIGHTS and path.is_file():
+        return _open_folder(path.parent, path, max_bytes)
+    return _open_file(path, path.name, max_bytes)
+
+
+def weights_of(folder: Path) -> Path:
+    """The file of weights in a folder. Raises ModelError VIT-431 where there is none or several."""
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    found = sorted(item for item in _files(folder) if item.suffix.lower() in SUFFIXES)
+    if len(found) == 1:
+        return found[0]
+    what = f"{len(found)} files of weights: {listed([item.name for item in found])}" if found else (
+        "neither a model of vitrail nor weights of another library"
+    )  # fmt: skip
+    raise ModelError(
+        "VIT-431",
+        f"{folder} has {what}.",
+        hint="Name one file, or a run directory (runs/NAME) or model folder (runs/NAME/model).",
+    )
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    return (item for item in folder.iterdir() if item.is_file())
+
+
+def _open_folder(folder: Path, weights: Path, max_bytes: int) -> OpenTensors:
+    metadata: dict[str, Any] = {}
+    for name in BESIDE:
+        if (folder / name).is_file():
+            file = OpenFile(folder / name, name)
+            metadata[name] = parse_json(file.bytes_at(0, MAX_JSON_BYTES + 1), name)
+            file.close()
+    title = f"{folder.name}/{weights.name}"
+    opened: OpenTensors
+    if weights.name.endswith(".index.json"):
+        opened = open_shards(weights, title, max_bytes)
+    else:
+        opened = _open_file(weights, title, max_bytes)
+    merged = {**opened.header.metadata, **metadata}
+    opened.header = replace(opened.header, metadata=merged)
+    return opened
+
+
+def _open_file(path: Path, title: str, max_bytes: int) -> OpenTensors:
+    if not path.exists():
+        raise ModelError(
+            "VIT-430",
+            f"{path}: there is no such file or folder.",
+            hint="A model is a run directory, a model folder, or a checkpoint of another library.",
+        )
+    file = OpenFile(path, title)
+    start = file.bytes_at(0, 64)
+    if start.startswith(b"PK"):
+        members = read_directory(file)
+        if is_npz(members):
+            return NpzFile(file, members, max_bytes)
+        if is_torch_zip(members):
+            return TorchFile(file, members, max_bytes)
+        raise _no_checkpoint(title, f"a zip file of {listed(sorted(members)[:20])}")
+    if start[8:9] == b"{":
+        return SafetensorsFile(file, max_bytes)
+    if start.startswith(b"\x80"):
+        return TorchFile(file, None, max_bytes)
+    for mark, what in NO_CHECKPOINTS.items():
+        if start.lstrip().startswith(mark):
+            raise _no_checkpoint(title, what)
+    raise _no_checkpoint(title, "empty" if not start else "of an unknown kind")
+
+
+def _no_checkpoint(title: str, what: str) -> ModelError:
+    return ModelError(
+        "VIT-431",
+        f"{title} holds no tensors that can be read: it is {what}.",
+        hint="Expected .npz, .safetensors, .pth, .pt, .bin, or a folder with one of them.",
+    )
