@@ -67,12 +67,24 @@ class Weights:
 
 
 def squashed(size: int) -> Preprocess:
-    """vision_transformer and big_transfer: the whole picture to size x size (spec 2.6)."""
+    """vision_transformer: the whole picture to size x size by TensorFlow's resize (spec 2.6)."""
+    return Preprocess(height=size, width=size, resize=(size, size), interpolation="bilinear",
+                      resizer="tensorflow", antialias=False, keep_floats=True)  # fmt: skip
+
+
+def squashed_by_pillow(size: int) -> Preprocess:
+    """big_transfer."""
     return Preprocess(height=size, width=size, resize=(size, size), interpolation="bilinear")
 
 
+def small_crop(size: int) -> Preprocess:
+    """big_vision: `resize_small(256)|central_crop(224)`, and in proportion."""
+    return Preprocess(height=size, width=size, resize=size * 8 // 7, crop="center_floor",
+                      interpolation="area", resizer="tensorflow")  # fmt: skip
+
+
 def cropped(size: int, short: int, interpolation: str, *, imagenet: bool = False) -> Preprocess:
-    """The short side to `short` px, then the centre."""
+    """timm, torchvision, DeiT: the short side to `short` px, then the centre."""
     stats = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if imagenet else {}
     return Preprocess.model_validate(
         {"height": size, "width": size, "resize": short, "crop": "center"}
@@ -82,7 +94,7 @@ def cropped(size: int, short: int, interpolation: str, *, imagenet: bool = False
 
 
 # ---- vision_transformer: https://storage.googleapis.com/vit_models (VT) --------------------------
-# architecture, file, top-1 of the README's table for the fine-tuned half
+# file, lr of the fine-tuned half at 384 px, its top-1 in the README's table
 RECOMMENDED = (
     ("L_16-i21k-300ep-lr_0.001-aug_strong1-wd_0.1-do_0.0-sd_0.0", "lr_0.01", 0.8559),
     ("B_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0", "lr_0.03", 0.8549),
@@ -94,53 +106,17 @@ RECOMMENDED = (
     ("S_32-i21k-300ep-lr_0.001-aug_none-wd_0.1-do_0.0-sd_0.0", "lr_0.01", 0.7958),
     ("R_Ti_16-i21k-300ep-lr_0.001-aug_none-wd_0.03-do_0.0-sd_0.0", "lr_0.03", 0.7540),
 )
-# timm's choices at 224 px (best downstream), the files named in its cfgs; top-1 TM
-AUGREG_224 = (
-    (
-        "B_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0"
-        "--imagenet2012-steps_20k-lr_0.01-res_224",
-        0.8453,
-    ),
-    (
-        "L_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.1-sd_0.1"
-        "--imagenet2012-steps_20k-lr_0.01-res_224",
-        0.8586,
-    ),
-    (
-        "S_16-i21k-300ep-lr_0.001-aug_light1-wd_0.03-do_0.0-sd_0.0"
-        "--imagenet2012-steps_20k-lr_0.03-res_224",
-        0.8140,
-    ),
-    (
-        "Ti_16-i21k-300ep-lr_0.001-aug_none-wd_0.03-do_0.0-sd_0.0"
-        "--imagenet2012-steps_20k-lr_0.03-res_224",
-        0.7545,
-    ),
-    (
-        "B_32-i21k-300ep-lr_0.001-aug_medium1-wd_0.03-do_0.0-sd_0.0"
-        "--imagenet2012-steps_20k-lr_0.03-res_224",
-        0.8073,
-    ),
-    (
-        "R26_S_32-i21k-300ep-lr_0.001-aug_light0-wd_0.03-do_0.1-sd_0.1"
-        "--imagenet2012-steps_20k-lr_0.03-res_224",
-        0.8186,
-    ),
-    (
-        "B_16-i1k-300ep-lr_0.001-aug_strong2-wd_0.1-do_0.1-sd_0.1"
-        "--imagenet2012-steps_20k-lr_0.01-res_224",
-        0.7915,
-    ),
-    (
-        "S_16-i1k-300ep-lr_0.001-aug_medium2-wd_0.1-do_0.0-sd_0.0"
-        "--imagenet2012-steps_20k-lr_0.01-res_224",
-        0.7884,
-    ),
-    (
-        "B_8-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0"
-        "--imagenet2012-steps_20k-lr_0.01-res_224",
-        None,
-    ),
+# timm's choices at 224 px (best downstream), files of its cfgs: file, lr of the second half, top-1
+AUGREG_224: tuple[tuple[str, str, float | None], ...] = (
+    ("B_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0", "lr_0.01", 0.8453),
+    ("L_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.1-sd_0.1", "lr_0.01", 0.8586),
+    ("S_16-i21k-300ep-lr_0.001-aug_light1-wd_0.03-do_0.0-sd_0.0", "lr_0.03", 0.8140),
+    ("Ti_16-i21k-300ep-lr_0.001-aug_none-wd_0.03-do_0.0-sd_0.0", "lr_0.03", 0.7545),
+    ("B_32-i21k-300ep-lr_0.001-aug_medium1-wd_0.03-do_0.0-sd_0.0", "lr_0.03", 0.8073),
+    ("R26_S_32-i21k-300ep-lr_0.001-aug_light0-wd_0.03-do_0.1-sd_0.1", "lr_0.03", 0.8186),
+    ("B_16-i1k-300ep-lr_0.001-aug_strong2-wd_0.1-do_0.1-sd_0.1", "lr_0.01", 0.7915),
+    ("S_16-i1k-300ep-lr_0.001-aug_medium2-wd_0.1-do_0.0-sd_0.0", "lr_0.01", 0.7884),
+    ("B_8-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0", "lr_0.01", None),
 )
 # the models of the 2020 paper: file, architecture, image size, top-1, tag
 FINE_TUNED = (
@@ -167,17 +143,18 @@ def _vision_transformer() -> Iterator[Weights]:
     for file, lr, top1 in RECOMMENDED:
         yield _augreg(file, None, "")
         yield _augreg(f"{file}--imagenet2012-steps_20k-{lr}-res_384", top1, "VT")
-    for file, measured in AUGREG_224:
-        yield _augreg(file, measured, "TM" if measured else "")
+    for file, lr, measured in AUGREG_224:
+        tag = "TM" if measured else ""
+        yield _augreg(f"{file}--imagenet2012-steps_20k-{lr}-res_224", measured, tag)
     for file, model in PRETRAINED:
         address = f"{root}/imagenet21k/{file}.npz"
         yield Weights(f"{model}.i21k", model, address, "google", (224, 224), I21K, "ImageNet-21k",
                       preprocess=squashed(224))  # fmt: skip
-    for file, model, size, figure, tag in FINE_TUNED:
+    for file, model, size, figure, source in FINE_TUNED:
         address = f"{root}/imagenet21k+imagenet2012/{file}.npz"
         yield Weights(f"{model}.i21k_i1k_{size}", model, address, "google", (size, size), I1K,
                       "ImageNet-21k, ImageNet-1k", preprocess=squashed(size), top1=figure,
-                      reported_by=tag)  # fmt: skip
+                      reported_by=source)  # fmt: skip
     for file, model, sam_top1 in SAM:
         yield Weights(f"{model}.sam_i1k_224", model, f"{root}/sam/{file}.npz", "google",
                       (224, 224), I1K, "ImageNet-1k", preprocess=squashed(224), top1=sam_top1,
@@ -224,7 +201,7 @@ def _big_transfer() -> Iterator[Weights]:
                       "ImageNet-21k", preprocess=plain)  # fmt: skip
         yield Weights(f"{slug}.m_i21k_i1k_480", slug, f"{root}/BiT-M-{file}-ILSVRC2012.npz", "bit",
                       (480, 480), I1K, "ImageNet-21k, ImageNet-1k",
-                      preprocess=squashed(480))  # fmt: skip
+                      preprocess=squashed_by_pillow(480))  # fmt: skip
     for file, size, top1 in DISTILLED:
         yield Weights(f"bit_r50x1.distilled_i1k_{size}", "bit_r50x1", f"{root}/distill/{file}.npz",
                       "bit", (size, size), I1K, "ImageNet-1k, by BiT-M-R152x2",
@@ -241,7 +218,7 @@ def _big_vision() -> Iterator[Weights]:
     for epochs in (90, 150, 300):
         yield Weights(f"vit_s16.plain_i1k_{epochs}ep", "vit_s16",
                       f"{root}/vit_s16_i1k_{epochs}ep.npz", "big_vision", (224, 224), I1K,
-                      "ImageNet-1k", preprocess=cropped(224, 256, "bilinear"))  # fmt: skip
+                      "ImageNet-1k", preprocess=small_crop(224))  # fmt: skip
     for word, model in DEIT3_COPIES:
         for size in (224, 384):
             for data, chain in (("1k", "ImageNet-1k"), ("21k", "ImageNet-21k, ImageNet-1k")):
