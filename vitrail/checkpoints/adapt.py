@@ -31,14 +31,15 @@ from vitrail.errors import ModelError
 from vitrail.models.configs import ViTConfig
 from vitrail.models.names import ModelConfig
 
-# The layer that sees pixels, the first of these that there is: hybrid stems, BiT, patches.
-PIXEL_LAYERS = (
+PATCHES = "patch_embed.proj.weight"
+# The layer that sees pixels, the first of these that there is; the kernels of a residual network's
+# root are standardised.
+STANDARDISED = (
     "patch_embed.backbone.stem.conv.weight",
     "patch_embed.backbone.conv.weight",
     "stem.conv.weight",
-    "patch_embed.proj.weight",
 )
-PATCHES = "patch_embed.proj.weight"
+PIXEL_LAYERS = (*STANDARDISED, "patch_embed.convs.0.weight", PATCHES)
 # What may differ: fields that change no tensor's meaning, and those whose change is made here.
 FREE_FIELDS = {
     "image_size",
@@ -128,14 +129,14 @@ def _channels(change: Change, new: State) -> list[str]:
     name = next((name for name in PIXEL_LAYERS if name in new), None)
     if name is None or change.config.channels == change.target.channels:
         return []
-    before, after = tuple(new[name].shape), change.target.channels
+    before, after = change.config.channels, change.target.channels
     new[name] = adapt_channels(new[name], after)
-    how = (
-        "the sum over the channels"
-        if after == 1
-        else f"channels repeated in turn, times {before[1]}/{after}"
-    )
-    return [f"{name}: {before[1]} input channels become {after}: {how}."]
+    how = "the sum over the channels"
+    if after > 1:
+        how = f"channels repeated in turn, times {before}/{after}"
+    if name in STANDARDISED:
+        how += "; roughly, as this kernel is standardised"
+    return [f"{name}: {before} input channels become {after}: {how}."]
 
 
 def _patches(change: Change, new: State) -> list[str]:

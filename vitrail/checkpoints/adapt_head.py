@@ -69,11 +69,19 @@ def _adapt_one(change: Change, new: State, head: str) -> str:
     kept = _kept_rows(change)
     _start(change, new, head, kept)
     if not kept:
-        return f"{head}: reset to zero: {change.config.num_classes} classes become {count}."
+        return f"{head}: reset to zero for {count} classes: {_why(change)}."
     names = [change.target_classes[row] for row, _ in kept]
     others = [name for name in change.target_classes if name not in set(names)]
     text = f"{head}: {len(kept)} of {count} classes keep the row of their name ({listed(names)})"
     return f"{text}; {len(others)} start at zero ({listed(others)})." if others else f"{text}."
+
+
+def _why(change: Change) -> str:
+    if not change.target_classes:
+        return f"they were {change.config.num_classes}"
+    if not change.classes:
+        return "the checkpoint does not name its own"
+    return "none has the name of an old one"
 
 
 def _is_same(change: Change) -> bool:
