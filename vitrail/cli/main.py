@@ -31,6 +31,9 @@ class Verb(NamedTuple):
 VERBS = {
     "train": Verb("vitrail.cli.train", True, "train a classifier on a folder of pictures"),
     "eval": Verb("vitrail.cli.evaluate", False, "measure a classifier on labelled pictures"),
+    "probe": Verb(
+        "vitrail.cli.probe", False, "what frozen features are worth: few-shot, linear, k-NN"
+    ),
     "predict": Verb("vitrail.cli.predict", False, "classify pictures"),
     "report": Verb(
         "vitrail.cli.report", False, "one page about a run: curves, confusion, mistakes"

@@ -8,7 +8,7 @@ feature 100 in the place of a bias that is not regularised, l2 = 2^10.
 
 One eigendecomposition serves every l2: X'X = Q E Q' gives W = Q (E + l2)^-1 Q'X'Y, and where
 pictures are fewer than features, XX' = Q E Q' gives W = X'Q (E + l2)^-1 Q'Y; the two are equal.
-Differences: float64 where the source has float32, and l2 is never chosen on the judged pictures.
+Difference: float64 where the source has float32.
 """
 
 from __future__ import annotations
@@ -41,19 +41,21 @@ def draw_shots(labels: Labels, num_classes: int, shots: int, seed: int) -> Label
 
 @dataclass(frozen=True)
 class Ridge:
-    """The solutions for every l2: W(l2) = lhs (eigenvalues + l2)^-1 rhs, on standardised features
-    with the constant behind them. mean, std: (R,); lhs: (R + 1, r); eigenvalues: (r,); rhs: (r, K).
+    """The solutions for every l2, on standardised features with the constant behind them: W(l2) =
+    left (eigenvalues + l2)^-1 right.
+
+    mean, std: (R,); left: (R + 1, r); eigenvalues: (r,); right: (r, K).
     """
 
     mean: Float64s
     std: Float64s
-    lhs: Float64s
+    left: Float64s
     eigenvalues: Float64s
-    rhs: Float64s
+    right: Float64s
 
     def weights(self, l2: float) -> Float64s:
         """(R + 1, K), the last row belonging to the constant."""
-        return (self.lhs / (self.eigenvalues + l2)) @ self.rhs
+        return (self.left / (self.eigenvalues + l2)) @ self.right
 
     def scores(self, features: Features, l2: float) -> Float64s:
         """(n, K) of features (n, R)."""
@@ -78,8 +80,8 @@ def fit(features: Features, labels: Labels, num_classes: int) -> Ridge:
     y = 2.0 * np.eye(num_classes)[labels] - 1.0  # (n, K)
     if x.shape[0] >= x.shape[1]:
         eigenvalues, q = np.linalg.eigh(x.T @ x)  # (R + 1,), (R + 1, R + 1)
-        lhs, rhs = q, q.T @ (x.T @ y)
+        left, right = q, q.T @ (x.T @ y)
     else:
         eigenvalues, q = np.linalg.eigh(x @ x.T)  # (n,), (n, n)
-        lhs, rhs = x.T @ q, q.T @ y
-    return Ridge(mean, std, lhs, np.maximum(eigenvalues, 0.0), rhs)
+        left, right = x.T @ q, q.T @ y
+    return Ridge(mean, std, left, np.maximum(eigenvalues, 0.0), right)
