@@ -126,6 +126,7 @@ def test_every_rule_is_torchs_in_float64(
     torch.testing.assert_close(found, expected.flatten(2).transpose(1, 2), rtol=1e-7, atol=1e-6)
 
 
+@settings(deadline=None)
 @given(grid=GRIDS, rule=st.sampled_from(sorted(RULES)), num_prefix=st.integers(0, 2))
 def test_the_same_grid_is_the_same_table_bit_for_bit(
     grid: tuple[int, int], rule: str, num_prefix: int
@@ -136,6 +137,7 @@ def test_the_same_grid_is_the_same_table_bit_for_bit(
     assert before.data_ptr() != after.data_ptr()
 
 
+@settings(deadline=None)
 @given(
     old=GRIDS,
     new=GRIDS,
@@ -154,6 +156,7 @@ def test_resizing_is_linear_and_keeps_constants(
     torch.testing.assert_close(ones, torch.ones_like(ones), rtol=0, atol=1e-6)
 
 
+@settings(deadline=None)
 @given(old=GRIDS, new=GRIDS, rule=st.sampled_from(sorted(RULES)))
 def test_rows_and_columns_are_treated_alike(
     old: tuple[int, int], new: tuple[int, int], rule: str
@@ -180,6 +183,7 @@ def test_a_ramp_by_hand() -> None:
     assert resize_posemb(ramp, (1, 3), (1, 1), 0, "flexi").item() == 1.0
 
 
+@settings(deadline=None)
 @given(old=GRIDS, new=GRIDS, rule=st.sampled_from(sorted(RULES)))
 def test_factorised_tables_are_the_table_of_their_sums(
     old: tuple[int, int], new: tuple[int, int], rule: str
@@ -222,6 +226,7 @@ def test_relative_offsets_keep_their_length_in_the_picture(rule: str) -> None:
     np.testing.assert_allclose(middle.numpy(), np.stack(parts, -1), atol=atol)
 
 
+@settings(deadline=None)
 @given(old=GRIDS, new=GRIDS, rule=st.sampled_from(sorted(RULES)), num_prefix=st.integers(0, 2))
 def test_relative_tables_have_the_rows_of_the_new_grid(
     old: tuple[int, int], new: tuple[int, int], rule: str, num_prefix: int
