@@ -637,7 +637,8 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
 
 def test_paths_that_are_no_models(tmp_path: Path) -> None:
     refuses(tmp_path / "absent", "VIT-430")
-    refuses(Path("hf:someone/something"), "VIT-430")
+    refuses(Path("hf:someone"), "VIT-464")
+    refuses(Path("vit_b16.something"), "VIT-463")
     refuses(tmp_path, "VIT-433")
     for name in ("a.npz", "vit.safetensors", "notes.txt"):
         (tmp_path / name).write_bytes(b"\0" * 64)

@@ -23,6 +23,8 @@ from torch import Tensor, nn
 
 import vitrail
 from vitrail.bundle import MAX_BYTES, RECORD, WEIGHTS, read_bundle, write_bundle
+from vitrail.checkpoints.download import Progress
+from vitrail.checkpoints.resolve import place_of
 from vitrail.data.decode import DecodeFault
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import DataError, ModelError, UsageError
@@ -32,6 +34,7 @@ from vitrail.models.create import Model, build
 from vitrail.models.names import ModelConfig
 
 if TYPE_CHECKING:
+    from vitrail.evaluation.probe_record import Probe
     from vitrail.evaluation.record import Evaluation
 
 Picture = str | os.PathLike[str] | bytes | Image | NDArray[np.uint8]
@@ -101,10 +104,15 @@ class Classifier:
 
     @classmethod
     def load(
-        cls, path: str | Path, *, device: str | torch.device = "cpu", max_bytes: int = MAX_BYTES
+        cls,
+        path: str | Path,
+        *,
+        device: str | torch.device = "cpu",
+        max_bytes: int = MAX_BYTES,
+        progress: Progress | None = None,
     ) -> Classifier:
         """As `vitrail.load`."""
-        return load(path, device=device, max_bytes=max_bytes)
+        return load(path, device=device, max_bytes=max_bytes, progress=progress)
 
     def save(self, folder: str | Path, *, replace: bool = False) -> None:
         """Write the model folder: weights, model.json, card. It appears whole or not at all.
@@ -221,6 +229,40 @@ class Classifier:
             source_id=source.source_id,
         )
 
+    def probe(
+        self,
+        data: str | Path,
+        kind: str = "few-shot",
+        *,
+        split: str = "test",
+        k: int | Sequence[int] | None = None,
+        l2: float | Sequence[float] | None = None,
+        seeds: int | None = None,
+        temperature: float | None = None,
+        batch_size: int = 64,
+        cache: bool = True,
+    ) -> Probe:
+        """What the frozen features are worth on `data`, whatever its classes: as `vitrail probe`.
+
+        kind: few-shot (k pictures of each class, the mean of `seeds` draws), linear, or knn (k
+        neighbours). l2: of several the best on validation pictures is used. cache: keep the
+        features in the usual folder. Raises UsageError VIT-202, VIT-240, VIT-260 to VIT-264.
+        """
+        from vitrail.data.sources import open_data
+        from vitrail.evaluation.features import Frozen, Reading, cache_folder
+        from vitrail.evaluation.probe import check, probe
+        from vitrail.evaluation.probe_record import Settings
+
+        ks = (k,) if isinstance(k, int) else None if k is None else tuple(k)
+        l2s = (l2,) if isinstance(l2, int | float) else None if l2 is None else tuple(l2)
+        settings = Settings(kind, split, ks, l2s, seeds, temperature)
+        check(settings)
+        reading = Reading(device=self.device, batch_size=batch_size)
+        folder = cache_folder() if cache else None
+        return probe(
+            Frozen(self.model, self.preprocess, reading, folder), open_data(data), settings
+        )
+
 
 def _as_inputs(inputs: Picture | Iterable[Picture]) -> Iterable[Picture]:
     """One picture alone is a list of one."""
@@ -232,14 +274,20 @@ def _as_inputs(inputs: Picture | Iterable[Picture]) -> Iterable[Picture]:
 
 
 def load(
-    path: str | Path, *, device: str | torch.device = "cpu", max_bytes: int = MAX_BYTES
+    path: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    max_bytes: int = MAX_BYTES,
+    progress: Progress | None = None,
 ) -> Classifier:
-    """The classifier of a run directory, a model folder, or a zip of one.
+    """The classifier of a run directory, a model folder, or a zip of one; `hf:OWNER/NAME`,
+    `google:FILE` and names of the catalogue are downloaded first, which `progress` is told.
 
     Raises ModelError: VIT-402 a pickle, VIT-430 nothing there, VIT-431 another kind of file,
-    VIT-432 a run without a model yet, VIT-433 to VIT-441 a model that is damaged or hostile.
+    VIT-432 a run without a model yet, VIT-433 to VIT-441 a model that is damaged or hostile,
+    VIT-460 to VIT-467 a name; EnvironmentFault VIT-520, VIT-530 to VIT-535 a download.
     """
-    place = find_model(Path(path))
+    place = find_model(place_of(path, progress=progress))
     modules: list[Model] = []
 
     def shapes_of(config: ModelConfig) -> dict[str, tuple[int, ...]]:
