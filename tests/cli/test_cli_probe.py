@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import vitrail
 from tests.cli.cli_command import Done, run
+from vitrail.errors import UsageError
 
 TINY = ["--model", "vit_digits", "--model.width", "24", "--model.depth", "1", "--model.num-heads"]
 TINY += ["2", "--model.mlp-dim", "24", "--batch-size", "32", "--threads", "1"]
@@ -97,6 +99,16 @@ def test_a_sweep_is_chosen_on_validation(place: Path) -> None:
     record = good(*argv).document
     assert len(record["results"][0]["sweep"]) == 7
     assert record["chosen_on"] == "the val split (180 pictures)"
+
+
+def test_from_python(place: Path) -> None:
+    shown = json.loads((place / "few-shot.json").read_text())["results"]
+    found = vitrail.load("runs/me").probe(DIGITS, k=[1, 5])
+    assert [one.to_json() for one in found.figures] == shown[:2]
+    single = vitrail.load("runs/me").probe(DIGITS, "linear", l2=0.1, cache=False)
+    assert [one.l2 for one in single.figures] == [0.1]
+    with pytest.raises(UsageError, match="--l2"):
+        vitrail.load("runs/me").probe(DIGITS, "linear", l2=0)
 
 
 @pytest.mark.usefixtures("place")
