@@ -26,9 +26,11 @@ from vitrail.config import OptimConfig, TrainConfig
 from vitrail.device import keep_freed_memory, pick_precision
 from vitrail.models.configs import ViTConfig
 from vitrail.models.names import resolve_model
+from vitrail.training import objectives
 from vitrail.training.schedule import Plan
 from vitrail.training.state import start_state
 from vitrail.training.step import update
+from vitrail.training.task import Forward, Parts
 
 CASES = {  # batch size, steps a turn
     "vit_32px": (128, 3),  # patch 4, width 192, depth 6, 3 heads
@@ -111,8 +113,11 @@ def vitrail_step(
     state.model.train()
     targets = F.one_hot(labels, config.num_classes).float()
 
+    def loss(forward: Forward, parts: Parts) -> Tensor:
+        return objectives.loss(forward(parts[0]), parts[1], settings.loss)
+
     def step() -> None:
-        update(state.model, state, images, targets, settings, None)
+        update(state.model, state, (images, targets), loss, settings)
 
     return step
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from vitrail.config import TrainConfig
 from vitrail.errors import UsageError, nearest
-from vitrail.recipes import deit, paper, plain, small
+from vitrail.recipes import bit, deit, paper, plain, small, transfer
+from vitrail.recipes.pictures import Pictures
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "small.scratch": small.scratch,
@@ -14,11 +15,26 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "plain.vit_s16_i1k": plain.vit_s16_i1k,
     "deit": deit.deit,
     "deit3": deit.deit3,
+    "transfer.adamw": transfer.adamw,
+    "transfer.head": transfer.head,
+    "transfer.lora": transfer.lora,
 }
+# Those whose numbers follow from the pictures.
+BY_PICTURES: dict[str, Callable[[Pictures], TrainConfig]] = {
+    "paper.finetune": paper.finetune,
+    "paper.masked_patches": paper.masked_patches,
+    "bit.hyperrule": bit.hyperrule,
+}
+# What a recipe is shown for where there are no pictures yet.
+EXAMPLE = Pictures(50_000, (224, 224))
 
 
-def recipe(name: str) -> TrainConfig:
+def recipe(name: str, pictures: Pictures = EXAMPLE) -> TrainConfig:
     """The settings of the recipe called `name`. Raises UsageError VIT-217 for an unknown one."""
+    if name in BY_PICTURES:
+        return BY_PICTURES[name](pictures)
     if name not in RECIPES:
-        raise UsageError("VIT-217", f"unknown recipe {name}. {nearest(name, RECIPES)}")
+        raise UsageError(
+            "VIT-217", f"unknown recipe {name}. {nearest(name, [*RECIPES, *BY_PICTURES])}"
+        )
     return RECIPES[name]()

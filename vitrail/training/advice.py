@@ -13,12 +13,17 @@ LONG_WAIT = 0.3  # share of the time spent waiting for pictures
 
 
 def advice(
-    plan: Plan, top1: float | None, baselines: Mapping[str, float], train_loss: float, waited: float
+    plan: Plan,
+    num_outputs: int,
+    top1: float | None,
+    baselines: Mapping[str, float],
+    train_loss: float,
+    waited: float,
 ) -> Iterator[str]:
     """Sentences about a run.
 
-    top1: on the judged split, or None. train_loss: mean of the last record, nats. waited: share of
-    the time spent waiting for pictures.
+    num_outputs: answers that the task tells apart. top1: on the judged split, or None. train_loss:
+    mean of the last record, nats. waited: share of the time spent waiting for pictures.
     """
     if top1 is not None and baselines:
         name, best = max(baselines.items(), key=lambda item: item[1])
@@ -27,10 +32,10 @@ def advice(
                 f"top-1 {top1:.3f} is below the baseline {name} ({best:.3f}): train longer, or "
                 "look at the pictures (vitrail data show DATA)"
             )
-    guess = math.log(len(plan.splits.classes))  # the loss of equal probabilities
+    guess = math.log(num_outputs)  # the loss of equal probabilities
     if plan.config.loss.name == "softmax" and train_loss > 0.98 * guess:
         yield (
-            f"train/loss stayed near ln({len(plan.splits.classes)}) = "
+            f"train/loss stayed near ln({num_outputs}) = "
             f"{guess:.3f}: the learning rate is too high, or the "
             "labels are shuffled (vitrail lr-find DATA)"
         )
@@ -39,6 +44,9 @@ def advice(
             f"{waited:.0%} of the time went into waiting for pictures: raise --workers, or store "
             "smaller pictures"
         )
+    if plan.config.objective == "masked_patches":
+        yield "model/ is the encoder: the prediction head and the mask embedding are left out"
+        return
     counts = class_counts(plan.splits.train)
     few = [name for name, n in zip(plan.splits.classes, counts, strict=True) if n < FEW_PICTURES]
     if few:

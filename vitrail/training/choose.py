@@ -70,6 +70,8 @@ def recipe_name(config: TrainConfig, facts: Facts) -> tuple[str, str]:
     """The recipe for the data where none was named."""
     if config.recipe != "auto":
         return config.recipe, "asked for"
+    if config.objective == "masked_patches":
+        return "paper.masked_patches", "the objective is asked for"
     if (
         facts.num_train >= 200_000
         and min(facts.size) >= 128
@@ -81,7 +83,8 @@ def recipe_name(config: TrainConfig, facts: Facts) -> tuple[str, str]:
 
 def fill(chosen: Chosen, *, multi_label: bool) -> None:
     """Replace every "auto"."""
-    if multi_label and chosen.is_free("loss.name"):
+    learns_labels = chosen.values["objective"] == "classify"
+    if multi_label and learns_labels and chosen.is_free("loss.name"):
         chosen.set("loss.name", "sigmoid", "a picture may have several labels")
     _channels(chosen)
     _image_size(chosen)

@@ -15,11 +15,12 @@ import torch
 from vitrail.data.loader import make_loader
 from vitrail.data.sources import subset
 from vitrail.device import keep_freed_memory, set_threads
-from vitrail.training.held_out import EVAL_BATCH, judge
+from vitrail.training.held_out import EVAL_BATCH
 from vitrail.training.plan import Plan
 from vitrail.training.schedule import Plan as Schedule
 from vitrail.training.state import start_state
 from vitrail.training.step import trial
+from vitrail.training.tasks import task_of
 
 NUM_STEPS = 2
 
@@ -51,8 +52,9 @@ def dry_run(plan: Plan) -> DryRun:
         seed=config.seed,
         max_pixels=config.data.max_pixels,
     )
-    state = start_state(config, plan.model, Schedule.of(1), device)
-    one_step = trial(plan, state, loader, device, None)
+    task = task_of(plan, device)
+    state = start_state(config, plan.model, Schedule.of(1), device, plan.weights)
+    one_step = trial(state, loader, task, config)
     one_step(0)
     started = time.monotonic()
     for step in range(1, 1 + NUM_STEPS):
@@ -61,7 +63,7 @@ def dry_run(plan: Plan) -> DryRun:
     judged = 0.0
     if plan.splits.val is not None:
         few = subset(plan.splits.val, torch.arange(min(EVAL_BATCH, len(plan.splits.val))).numpy())
-        judged = judge(state.model, few, plan).images_per_s
+        judged = task.judge(state.model, few).images_per_s
     total = plan.total_steps
     seconds = None
     if total is not None:

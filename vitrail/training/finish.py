@@ -15,56 +15,41 @@ from torch import nn
 
 from vitrail.classifier import Classifier, Meta
 from vitrail.errors import VitrailError
-from vitrail.evaluation.baselines import baselines
 from vitrail.evaluation.report import write_report
 from vitrail.training.advice import advice
-from vitrail.training.held_out import judge
 from vitrail.training.manifest import step_name
+from vitrail.training.network import merged, shipped
 from vitrail.training.plan import Plan
 from vitrail.training.reporter import Reporter, RunResult
 from vitrail.training.run_dir import RunDir
+from vitrail.training.run_files import start_record
 from vitrail.training.state import TrainState
+from vitrail.training.task import Task
 from vitrail.training.time_limit import Clock
 
 
 def finish(
     run: RunDir,
     plan: Plan,
+    task: Task,
     state: TrainState,
-    model: nn.Module,
+    network: nn.Module,
     clock: Clock,
     stopped: str | None,
     reporter: Reporter,
     waited: float = 0.0,
 ) -> RunResult:
     """Write model/, eval/ and the report; returns what the run came to."""
-    model.load_state_dict(best_weights(run.path, state))
-    results: dict[str, dict[str, Any]] = {}
-    for split in ("val", "test"):
-        source = getattr(plan.splits, split)
-        if source is None:
-            continue
-        result = judge(model, source, plan)
-        result.write(run.path / "eval" / split)
-        results[split] = result.to_json()
-    judged = plan.splits.test or plan.splits.val
+    network.load_state_dict(best_weights(run.path, state))
+    network = merged(network)
+    results = _judge(run, plan, task, network)
+    judged = next((split for split in ("test", "val") if split in results), None)
     longest = 60.0 if plan.config.time_limit_secs is None else 10.0
-    simple = baselines(plan.splits.train, judged, max_secs=longest) if judged else {}
-    top1 = results.get("test", results.get("val", {})).get("top1")
-    for sentence in advice(plan, top1, simple, _last_loss(run), waited):
+    simple = task.baselines(getattr(plan.splits, judged), longest) if judged else {}
+    top1 = results[judged]["top1"] if judged else None
+    for sentence in advice(plan, task.num_outputs, top1, simple, _last_loss(run), waited):
         reporter.notice(sentence)
-    classifier = Classifier(
-        model.cpu().eval(),
-        plan.preprocess,
-        plan.splits.classes,
-        meta=Meta(
-            name=plan.config.model.name,
-            trained_on=trained_on(plan),
-            metrics=metrics_of(results),
-            scores="sigmoid" if plan.splits.multi_label else "softmax",
-        ),
-    )
-    classifier.save(run.model, replace=True)  # a killed process may have left one
+    _save_model(run, plan, shipped(network), results)
     seconds = clock.seconds()
     run.update(
         status="finished",
@@ -87,8 +72,38 @@ def finish(
         results.get("test"),
         simple,
         stopped,
-        next_commands=next_commands(run.path),
+        next_commands=next_commands(run.path, plan),
     )
+
+
+def _judge(run: RunDir, plan: Plan, task: Task, network: nn.Module) -> dict[str, dict[str, Any]]:
+    """The record of each held-out split; eval/SPLIT/ where the network classifies."""
+    results = {}
+    for split in task.splits:
+        source = getattr(plan.splits, split)
+        if source is None:
+            continue
+        result = task.judge(network, source)
+        if result.evaluation is not None:
+            result.evaluation.write(run.path / "eval" / split)
+        results[split] = result.record
+    return results
+
+
+def _save_model(
+    run: RunDir, plan: Plan, model: nn.Module, results: dict[str, dict[str, Any]]
+) -> None:
+    """Write model/: a classifier, or an encoder without a head."""
+    is_classifier = plan.config.objective == "classify"
+    meta = Meta(
+        name=plan.config.model.name,
+        trained_on=trained_on(plan),
+        metrics=metrics_of(results),
+        scores="sigmoid" if is_classifier and plan.splits.multi_label else "softmax",
+    )
+    classes = plan.splits.classes if is_classifier else ()
+    classifier = Classifier(model.cpu().eval(), plan.preprocess, classes, meta=meta)
+    classifier.save(run.model, replace=True)  # a killed process may have left one
 
 
 def _last_loss(run: RunDir) -> float:
@@ -115,17 +130,23 @@ def trained_on(plan: Plan) -> dict[str, Any]:
         "split": splits.how,
         "recipe": plan.config.recipe,
         "seed": plan.config.seed,
+        **start_record(plan),
     }
 
 
 def metrics_of(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The figures of each split that fit in a line."""
     keys = ("n", "top1", "top1_interval", "top5", "nll", "ece", "f1_macro")
-    return {split: {key: values[key] for key in keys} for split, values in results.items()}
+    return {
+        split: {key: values[key] for key in keys if key in values}
+        for split, values in results.items()
+    }
 
 
-def next_commands(run_dir: Path) -> list[str]:
+def next_commands(run_dir: Path, plan: Plan) -> list[str]:
     """What to do with a finished run."""
+    if plan.config.objective == "masked_patches":
+        return [f"vitrail report {run_dir}", f"vitrail train DATA --from {run_dir}"]
     return [
         f"vitrail report {run_dir}",
         f"vitrail eval {run_dir}",

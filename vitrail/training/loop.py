@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +25,8 @@ from vitrail.config import config_hash, flatten
 from vitrail.data.loader import ArrayLoader, Batch, FileLoader, make_loader
 from vitrail.device import keep_freed_memory, set_threads
 from vitrail.errors import ModelError, TrainingError
-from vitrail.evaluation.record import Evaluation
 from vitrail.keyed_random import mix as mix_seed
-from vitrail.training import objectives, run_files
+from vitrail.training import run_files
 from vitrail.training.checkpoint import (
     Checkpoint,
     check_disk,
@@ -38,7 +37,6 @@ from vitrail.training.checkpoint import (
 from vitrail.training.checkpoint import sweep as sweep_checkpoints
 from vitrail.training.determinism import make_deterministic
 from vitrail.training.finish import finish
-from vitrail.training.held_out import judge
 from vitrail.training.lock import RunLock
 from vitrail.training.metrics_log import MetricsLog
 from vitrail.training.optim import set_lr
@@ -48,8 +46,11 @@ from vitrail.training.run_dir import RunDir, create_run, open_run
 from vitrail.training.schedule import Plan as Schedule
 from vitrail.training.schedule import lr_on
 from vitrail.training.signals import StopRequest, stop_signals
+from vitrail.training.start import open_start, starting_weights
 from vitrail.training.state import TrainState, Window, restore, start_state
-from vitrail.training.step import inputs, trial, update
+from vitrail.training.step import trial, update
+from vitrail.training.task import Forward, Judged, Task
+from vitrail.training.tasks import task_of
 from vitrail.training.time_limit import Clock, calibrate, replan
 
 ENDLESS = sys.maxsize
@@ -76,6 +77,8 @@ def train(
         run_files.write_start(run, plan, bad, command)
         run_files.refuse_bad_files(run, plan, bad)
         reporter.plan(plan, run.path)
+        for sentence in plan.changes:
+            reporter.notice(f"from {plan.config.start.model}: {sentence}")
         return _run(run, plan, clock, stop, reporter)
 
 
@@ -96,7 +99,8 @@ def resume(run_dir: Path, *, reporter: Reporter | None = None) -> RunResult:
                 hint=f"Look at it: vitrail report {run_dir}",
             )
         settings = flatten(tomllib.loads((run.path / "config.toml").read_text(encoding="utf-8")))
-        plan, _ = run_files.without_bad_files(plan_run([("config.toml", settings)]))
+        planned = plan_run([("config.toml", settings)], recorded=run.read("run.json"))
+        plan, _ = run_files.without_bad_files(planned)
         run_files.check_data(run, plan)
         run.update(status="running")
         reporter.plan(plan, run.path)
@@ -115,9 +119,9 @@ class Live:
     state: TrainState
     metrics: MetricsLog
     loader: ArrayLoader | FileLoader
-    forward: Callable[[Tensor], Tensor]  # the model, compiled where that was asked for
+    task: Task
+    forward: Forward  # the network, compiled where that was asked for
     evaluated: nn.Module  # holds the averaged weights while they are evaluated
-    class_weights: Tensor | None
     damaged: list[str]  # checkpoints never to be pruned
     saved_at: float = 0.0  # seconds of the run
 
@@ -155,7 +159,7 @@ def _run(run: RunDir, plan: Plan, clock: Clock, stop: StopRequest, reporter: Rep
     live.metrics.sync()
     live.metrics.close()
     waited = loader.data_wait_secs / max(clock.step_secs(), 1e-9)
-    ended = finish(run, plan, state, live.evaluated, clock, stopped, reporter, waited)
+    ended = finish(run, plan, live.task, state, live.evaluated, clock, stopped, reporter, waited)
     reporter.result(ended)
     return ended
 
@@ -168,11 +172,13 @@ def _start(run: RunDir, plan: Plan, clock: Clock, reporter: Reporter) -> Live:
     set_threads(config.threads)
     make_deterministic(device)
     sweep_checkpoints(run.path)
-    state = start_state(config, plan.model, Schedule.of(plan.total_steps or 1), device)
+    checkpoint = load_latest(run.path)
+    weights = None if checkpoint else _starting_weights(plan)
+    schedule = Schedule.of(plan.total_steps or 1)
+    state = start_state(config, plan.model, schedule, device, weights)
     num_parameters = sum(value.numel() for value in state.model.parameters())
     check_disk(run.path, checkpoint_bytes(num_parameters, config.optim.name, ema=bool(config.ema)))
     metrics = MetricsLog(run.metrics)
-    checkpoint = load_latest(run.path)
     if checkpoint:
         for warning in checkpoint.warnings():
             reporter.notice(warning)
@@ -197,13 +203,13 @@ def _start(run: RunDir, plan: Plan, clock: Clock, reporter: Reporter) -> Live:
             workers=int(config.data.workers),
             max_pixels=config.data.max_pixels,
         ),
+        task=task_of(plan, device),
         forward=torch.compile(state.model) if config.compile else state.model,
         evaluated=copy.deepcopy(state.model),
-        class_weights=_class_weights(plan, device),
         damaged=[name for name, _ in checkpoint.damaged] if checkpoint else [],
     )
     if plan.total_steps is None and not checkpoint:
-        _calibrate(live)
+        _calibrate(live, weights)
     state.model.train()
     return live
 
@@ -219,11 +225,19 @@ def _warn_of_other_bits(checkpoint: Checkpoint, reporter: Reporter) -> None:
             )
 
 
-def _calibrate(live: Live) -> None:
+def _starting_weights(plan: Plan) -> Mapping[str, Tensor] | None:
+    """What `--from` gives, opened again for a run that was stopped before its first checkpoint."""
+    if plan.weights is not None or not plan.config.start.model:
+        return plan.weights
+    start = open_start(plan.config.start)
+    return starting_weights(start, plan.config, plan.model, plan.splits.classes)[0]
+
+
+def _calibrate(live: Live, weights: Mapping[str, Tensor] | None) -> None:
     """Plan the length of a run with a time limit, on weights that are thrown away."""
     plan, state = live.plan, live.state
-    throwaway = start_state(plan.config, plan.model, Schedule.of(1), live.device)
-    one_step = trial(plan, throwaway, live.loader, live.device, live.class_weights)
+    throwaway = start_state(plan.config, plan.model, Schedule.of(1), live.device, weights)
+    one_step = trial(throwaway, live.loader, live.task, plan.config)
     state.schedule = calibrate(plan, one_step, live.clock)
     live.reporter.notice(f"time limit: {state.schedule.total_steps} steps planned")
 
@@ -233,13 +247,13 @@ def _step(live: Live, batch: Batch) -> tuple[float, Tensor]:
     state, config = live.state, live.plan.config
     step = state.step + 1
     torch.manual_seed(mix_seed(config.seed, step))
-    images, targets = inputs(batch, live.plan, live.device, step)
+    parts = live.task.parts(batch, step)
     lr = lr_on(state.schedule, step, config.optim.lr, config.schedule)
     set_lr(state.optimizer, lr)
-    loss, norm = update(live.forward, state, images, targets, config, live.class_weights)
+    loss, norm = update(live.forward, state, parts, live.task.loss, config)
     if not bool(torch.isfinite(loss + norm)):
         raise _diverged(live.run, state, batch, lr, loss, norm)
-    _update_window(state.window, loss, len(images))
+    _update_window(state.window, loss, len(parts[0]))
     state.step = step
     return lr, norm
 
@@ -293,12 +307,6 @@ def _update_window(window: Window, loss: Tensor, examples: int) -> None:
     window.steps += 1
 
 
-def _class_weights(plan: Plan, device: torch.device) -> Tensor | None:
-    if plan.config.loss.class_weights == "none":
-        return None
-    return objectives.balanced_weights(run_files.class_counts(plan.splits.train)).to(device)
-
-
 def _evaluate(live: Live) -> None:
     """Judge the averaged weights, or the plain ones where none are kept, on validation pictures."""
     state, plan = live.state, live.plan
@@ -309,23 +317,17 @@ def _evaluate(live: Live) -> None:
         state.ema.copy_to(live.evaluated)
     else:
         live.evaluated.load_state_dict(state.model.state_dict())
-    result = judge(live.evaluated, plan.splits.val, plan)
+    result = live.task.judge(live.evaluated, plan.splits.val)
     live.clock.judged(result.n, live.clock.seconds() - started)
     _note_evaluation(live, result)
 
 
-def _note_evaluation(live: Live, result: Evaluation) -> None:
+def _note_evaluation(live: Live, result: Judged) -> None:
     state, plan = live.state, live.plan
     record: dict[str, Any] = {
         "step": state.step,
         "epoch": round(state.step / plan.steps_per_epoch, 4),
-        "val/loss": result.nll,
-        "val/top1": result.top1,
-        "val/top5": result.top5,
-        "val/nll": result.nll,
-        "val/ece": result.ece,
-        "val/brier": result.brier,
-        "val/f1_macro": result.f1_macro,
+        **{f"val/{name}": value for name, value in result.metrics.items()},
     }
     live.metrics.write({**record, "perf/eval_images_per_s": round(result.images_per_s, 1)})
     best = state.best

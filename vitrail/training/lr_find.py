@@ -23,7 +23,8 @@ from vitrail.training.reporter import Reporter
 from vitrail.training.run_files import without_bad_files
 from vitrail.training.schedule import Plan as Schedule
 from vitrail.training.state import start_state
-from vitrail.training.step import inputs, update
+from vitrail.training.step import update
+from vitrail.training.tasks import task_of
 
 NUM_STEPS = 100
 LOWEST, HIGHEST = 1e-6, 1.0
@@ -50,7 +51,8 @@ def lr_find(layers: Layers, reporter: Reporter, *, num_steps: int = NUM_STEPS) -
     device = torch.device(config.device)
     keep_freed_memory()
     set_threads(config.threads)
-    state = start_state(config, plan.model, Schedule.of(num_steps), device)
+    task = task_of(plan, device)
+    state = start_state(config, plan.model, Schedule.of(num_steps), device, plan.weights)
     state.model.train()
     loader = make_loader(
         plan.splits.train,
@@ -69,8 +71,8 @@ def lr_find(layers: Layers, reporter: Reporter, *, num_steps: int = NUM_STEPS) -
             torch.manual_seed(mix_seed(config.seed, step + 1))
             lr = LOWEST * (HIGHEST / LOWEST) ** (step / max(1, num_steps - 1))
             set_lr(state.optimizer, lr)
-            images, targets = inputs(batch, plan, device, step + 1)
-            loss, _ = update(state.model, state, images, targets, config, None)
+            parts = task.parts(batch, step + 1)
+            loss, _ = update(state.model, state, parts, task.loss, config)
             running = SMOOTHING * running + (1 - SMOOTHING) * float(loss)
             smoothed = running / (1 - SMOOTHING ** (step + 1))
             if not math.isfinite(smoothed) or (losses and smoothed > BLOWN_UP * min(losses)):

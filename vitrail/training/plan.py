@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from vitrail.config import TrainConfig, build, flatten, resolve
 from vitrail.data.preprocess import Preprocess, short_side
 from vitrail.data.sources import Splits, open_data
 from vitrail.device import memory_bytes, num_cores, pick_device, pick_precision
 from vitrail.errors import DataError, EnvironmentFault, UsageError
-from vitrail.models.names import ModelConfig, resolve_model
+from vitrail.models.names import ModelConfig, config_from_numbers, resolve_model
 from vitrail.recipes.catalogue import recipe
 from vitrail.training import choose
+from vitrail.training.choose_start import pictures_of, recipe_name, settle, take_over
+from vitrail.training.distill import check_teacher
 from vitrail.training.facts import Facts, measure
 from vitrail.training.schedule import check_schedule
+from vitrail.training.start import (
+    Start,
+    architecture,
+    at_size,
+    in_channels,
+    open_start,
+    starting_weights,
+)
+from vitrail.training.together import check_together
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 Layers = Sequence[tuple[str, Mapping[str, Any]]]
@@ -25,7 +37,11 @@ Layers = Sequence[tuple[str, Mapping[str, Any]]]
 
 @dataclass(frozen=True)
 class Plan:
-    """A run before its first step. choices: (setting, value, why) for all that was "auto"."""
+    """A run before its first step.
+
+    choices: (setting, value, why) for all that was "auto". weights: those to start from, of --from;
+    None for random ones, and in a resumed run. changes: what was adapted in them, a sentence each.
+    """
 
     config: TrainConfig
     sources: dict[str, str]
@@ -34,6 +50,8 @@ class Plan:
     facts: Facts
     model: ModelConfig
     preprocess: Preprocess
+    weights: Mapping[str, Tensor] | None = None
+    changes: tuple[str, ...] = ()
 
     @property
     def steps_per_epoch(self) -> float:
@@ -59,75 +77,127 @@ class Plan:
         return None
 
 
-def plan_run(layers: Layers) -> Plan:
+def plan_run(layers: Layers, recorded: Mapping[str, Any] | None = None) -> Plan:
     """Resolve `layers` against the data and the machine.
 
-    Layers go from low to high: --config, VITRAIL_*, command line.
-    Raises UsageError and DataError before any work is done.
+    Layers go from low to high: --config, VITRAIL_*, command line. recorded: run.json of the run
+    that is resumed, which then says what the model of --from brought.
+    Raises UsageError and DataError before any work is done, ModelError for --from and --teacher.
     """
     asked, _ = resolve(layers)
+    splits = _open(asked)
+    facts = measure(splits.train)
+    start = open_start(asked.start) if asked.start.model and recorded is None else None
+    name, why = recipe_name(asked, facts, start)
+    settings = recipe(name, pictures_of(facts, start))
+    config, sources = resolve([(f"recipe {name}", flatten(settings)), *layers])
+    chosen = choose.Chosen(config, sources, facts)
+    chosen.set("recipe", name, why)
+    if start is not None:
+        take_over(chosen, start)
+    choose.fill(chosen, multi_label=splits.multi_label)
+    settle(chosen)
+    config = build(chosen.values, chosen.sources)
+    if config.objective == "classify":
+        _check_splits(splits)
+    if config.distill.teacher:
+        config = check_teacher(config, splits.classes)
+    if recorded is not None and config.start.model:
+        model, preprocess = _recorded(recorded)
+    else:
+        model = _model(config, splits, start)
+        preprocess = preprocess_of(config, facts, start)
+    choices = tuple(chosen.reasons)
+    plan = Plan(config, chosen.sources, choices, splits, facts, model, preprocess)
+    _check(plan)
+    if start is None:
+        return plan
+    weights, changes = starting_weights(start, config, model, splits.classes)
+    return replace(plan, weights=weights, changes=changes)
+
+
+def _open(asked: TrainConfig) -> Splits:
     if not asked.data.path:
         raise UsageError(
             "VIT-201",
             "DATA is missing: what to train on.",
             hint="For instance: vitrail train builtin:digits",
         )
-    splits = open_data(
+    return open_data(
         asked.data.path,
         val_fraction=asked.data.val_fraction,
         test_fraction=asked.data.test_fraction,
         seed=asked.seed,
     )
-    _check_splits(splits)
-    facts = measure(splits.train)
-    name, why = choose.recipe_name(asked, facts)
-    config, sources = resolve([(f"recipe {name}", flatten(recipe(name))), *layers])
-    chosen = choose.Chosen(config, sources, facts)
-    chosen.set("recipe", name, why)
-    choose.fill(chosen, multi_label=splits.multi_label)
-    config = build(chosen.values, chosen.sources)
-    model = resolve_model(
+
+
+def _model(config: TrainConfig, splits: Splits, start: Start | None) -> ModelConfig:
+    """The architecture of a run; without a head where no labels are learnt."""
+    classes = len(splits.classes) if config.objective == "classify" else 0
+    size, channels = _pair(config.data.image_size), int(config.data.channels)
+    if start is not None:
+        return architecture(start, size, channels, classes, config.model.overrides)
+    return resolve_model(
         config.model.name,
-        num_classes=len(splits.classes),
-        image_size=_pair(config.data.image_size),
-        channels=int(config.data.channels),
+        num_classes=classes,
+        image_size=size,
+        channels=channels,
         overrides=config.model.overrides,
     )
-    plan = Plan(
-        config,
-        chosen.sources,
-        tuple(chosen.reasons),
-        splits,
-        facts,
-        model,
-        preprocess_of(config, facts),
-    )
-    _check(plan)
-    return plan
 
 
-def preprocess_of(config: TrainConfig, facts: Facts) -> Preprocess:
+def _recorded(run: Mapping[str, Any]) -> tuple[ModelConfig, Preprocess]:
+    """Architecture and preprocessing as run.json has them."""
+    numbers = {key: value for key, value in run["model"].items() if key not in ("name", "family")}
+    model = config_from_numbers(run["model"]["family"], numbers)
+    return model, Preprocess.from_json(run["preprocess"])
+
+
+def preprocess_of(config: TrainConfig, facts: Facts, start: Start | None = None) -> Preprocess:
     """The evaluation preprocessing of a run."""
     data = config.data
-    height, width = _pair(data.image_size)
-    channels = int(data.channels)
-    means, stds = (0.5,) * channels, (0.5,) * channels
-    if data.normalize == "imagenet" and channels == 3:
-        means, stds = IMAGENET
-    elif data.normalize == "dataset":
-        means, stds = facts.mean, facts.std
-        if len(means) != channels:
-            means, stds = (float(np.mean(means)),) * channels, (float(np.mean(stds)),) * channels
+    size, channels = _pair(data.image_size), int(data.channels)
+    means, stds = _statistics(config, facts, start)
+    interpolation = data.interpolation
+    if data.resize == "source":
+        assert start is not None
+        kept = at_size(start.preprocess, size, channels)
+        changes: dict[str, Any] = {"mean": means, "std": stds}
+        if interpolation != "source":
+            changes |= {"interpolation": interpolation, "resizer": "pillow", "antialias": True}
+            changes["keep_floats"] = False
+        return Preprocess(**(kept.model_dump() | changes))
     squash = data.resize == "squash"
+    if interpolation == "source":
+        assert start is not None
+        kind = start.preprocess.crop_interpolation
+    else:
+        kind = interpolation
     return Preprocess(
-        height=height,
-        width=width,
-        resize=(height, width) if squash else short_side(min(height, width), data.crop_fraction),
+        height=size[0],
+        width=size[1],
+        resize=size if squash else short_side(min(size), data.crop_fraction),
         crop="none" if squash else "center",
-        interpolation=data.interpolation,
+        interpolation=kind,
         mean=means,
         std=stds,
     )
+
+
+def _statistics(
+    config: TrainConfig, facts: Facts, start: Start | None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel."""
+    channels, kind = int(config.data.channels), config.data.normalize
+    if kind == "source" and start is not None:
+        means, stds = start.preprocess.mean, start.preprocess.std
+    elif kind == "dataset":
+        means, stds = facts.mean, facts.std
+    elif kind == "imagenet" and channels == 3:
+        means, stds = IMAGENET
+    else:
+        means, stds = (0.5,), (0.5,)
+    return in_channels(means, channels), in_channels(stds, channels)
 
 
 def _pair(size: tuple[int, int] | str) -> tuple[int, int]:
@@ -167,12 +237,7 @@ def _check(plan: Plan) -> None:
             "loss softmax: the pictures have several labels each, expected sigmoid or bce.",
             hint="Use --loss.name sigmoid",
         )
-    if config.freeze == "body":
-        raise UsageError(
-            "VIT-226",
-            "--freeze body: the body would keep its random values, since no --from was given.",
-            hint="Leave --freeze out.",
-        )
+    check_together(config, plan.model, plan.splits)
     _check_memory(plan)
     check_schedule(config.schedule, plan.total_steps)
     device = pick_device(config.device)

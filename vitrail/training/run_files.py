@@ -78,7 +78,13 @@ def write_start(run: RunDir, plan: Plan, bad: BadFiles, command: str) -> None:
             "products": products_name(),
             "machine": machine(),
             "seed": plan.config.seed,
-            "model": {"name": plan.config.model.name, **plan.model.model_dump(mode="json")},
+            "model": {
+                "name": plan.config.model.name,
+                "family": plan.model.family,
+                **plan.model.model_dump(mode="json"),
+            },
+            "preprocess": plan.preprocess.to_json(),
+            **start_record(plan),
             "config_hash": config_hash(plan.config),
             "status": "running",
             "seconds": 0.0,
@@ -88,6 +94,21 @@ def write_start(run: RunDir, plan: Plan, bad: BadFiles, command: str) -> None:
         },
     )
     run.log(f"started: {command}")
+
+
+def start_record(plan: Plan) -> dict[str, Any]:
+    """The models that a run read: "from" and "teacher", where there are any."""
+    start, teacher = plan.config.start, plan.config.distill
+    record: dict[str, Any] = {}
+    if start.model:
+        record["from"] = {
+            "model": start.model,
+            "sha256": start.sha256,
+            "changes": list(plan.changes),
+        }
+    if teacher.teacher:
+        record["teacher"] = {"model": teacher.teacher, "sha256": teacher.sha256}
+    return record
 
 
 def data_record(plan: Plan) -> dict[str, Any]:

@@ -6,6 +6,7 @@ augmentation, dropout and learning rate are functions of the step and are not st
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +16,10 @@ from torch.optim import Optimizer
 
 from vitrail.config import TrainConfig
 from vitrail.errors import ModelError
-from vitrail.models.create import create_model
 from vitrail.models.names import ModelConfig
 from vitrail.training.checkpoint import Checkpoint
 from vitrail.training.ema import Ema
+from vitrail.training.network import create_network
 from vitrail.training.optim import (
     create_optimizer,
     optimizer_tensors,
@@ -80,11 +81,14 @@ class TrainState:
 
 
 def start_state(
-    config: TrainConfig, model: ModelConfig, schedule: Schedule, device: torch.device
+    config: TrainConfig,
+    model: ModelConfig,
+    schedule: Schedule,
+    device: torch.device,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> TrainState:
-    """The state before the first step."""
-    network = create_model(model, seed=config.seed).to(device)
-    network.checkpoint_activations = config.checkpoint_activations
+    """The state before the first step. weights: those to start from, else random values."""
+    network = create_network(config, model, weights).to(device)
     groups = parameter_groups(network, config.optim)
     optimizer = create_optimizer(groups, config.optim, device)
     return TrainState(

@@ -1,4 +1,4 @@
-"""One step: a batch becomes inputs and targets, and the weights are updated once."""
+"""One step: the parts of a batch give a loss, and the weights are updated once."""
 
 from __future__ import annotations
 
@@ -9,52 +9,37 @@ import torch
 from torch import Tensor
 
 from vitrail.config import TrainConfig
-from vitrail.data.loader import ArrayLoader, Batch, FileLoader, normalise
-from vitrail.data.mix import mix, mix_numbers
-from vitrail.training import objectives
+from vitrail.data.loader import ArrayLoader, FileLoader
 from vitrail.training.optim import clip_gradients, set_lr
-from vitrail.training.plan import Plan
+from vitrail.training.precision import autocast
 from vitrail.training.state import TrainState
+from vitrail.training.task import Forward, Parts, Task
 
-
-def inputs(batch: Batch, plan: Plan, device: torch.device, step: int) -> tuple[Tensor, Tensor]:
-    """Images (B, C, H, W) float32 normalised and mixed, targets (B, K) float32."""
-    images = normalise(batch.images.to(device, non_blocking=True), plan.preprocess)
-    labels = batch.labels.to(device, non_blocking=True)
-    targets = objectives.one_hot(labels, len(plan.splits.classes))
-    augment = plan.config.augment
-    if augment.mixup or augment.cutmix:
-        images, targets = mix(images, targets, mix_numbers(plan.config.seed, step), augment)
-    return images, targets
+Loss = Callable[[Forward, Parts], Tensor]
 
 
 def update(
-    forward: Callable[[Tensor], Tensor],
-    state: TrainState,
-    images: Tensor,
-    targets: Tensor,
-    config: TrainConfig,
-    class_weights: Tensor | None,
+    forward: Forward, state: TrainState, parts: Parts, loss: Loss, config: TrainConfig
 ) -> tuple[Tensor, Tensor]:
     """One update; the loss and the gradients' norm before clipping, scalars on the device.
 
-    The batch goes through in `accumulate` equal parts whose mean gradients are averaged, which is
+    The batch goes through in `accumulate` equal chunks whose mean gradients are averaged, which is
     the gradient of the whole batch. On a CPU nothing is updated where loss or norm is not finite.
     """
-    parts = config.optim.accumulate
-    autocast = torch.autocast(
-        images.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
-    )
+    count, device = config.optim.accumulate, parts[0].device
+
+    def in_precision(*inputs: Tensor) -> Tensor:
+        with autocast(config, device):
+            return forward(*inputs)
+
     state.optimizer.zero_grad(set_to_none=True)
-    total = torch.zeros((), device=images.device)
-    for part, labels in zip(images.chunk(parts), targets.chunk(parts), strict=True):
-        with autocast:
-            logits = forward(part)
-        loss = _loss(logits, labels, config, class_weights) / parts
-        loss.backward()  # type: ignore[no-untyped-call]
-        total += loss.detach()
+    total = torch.zeros((), device=device)
+    for chunk in zip(*(part.chunk(count) for part in parts), strict=True):
+        mean = loss(in_precision, chunk) / count
+        mean.backward()  # type: ignore[no-untyped-call]
+        total += mean.detach()
     norm = clip_gradients(state.model.parameters(), config.optim.clip)
-    if images.device.type != "cpu" or bool(torch.isfinite(total + norm)):
+    if device.type != "cpu" or bool(torch.isfinite(total + norm)):
         state.optimizer.step()
         if state.ema:
             state.ema.decay = min(config.ema, (state.step + 1) / (state.step + 10))
@@ -63,11 +48,7 @@ def update(
 
 
 def trial(
-    plan: Plan,
-    state: TrainState,
-    loader: ArrayLoader | FileLoader,
-    device: torch.device,
-    class_weights: Tensor | None,
+    state: TrainState, loader: ArrayLoader | FileLoader, task: Task, config: TrainConfig
 ) -> Callable[[int], None]:
     """A function that trains the throwaway `state` on the batch of a step (from 0)."""
     state.model.train()
@@ -75,19 +56,7 @@ def trial(
 
     def one_step(step: int) -> None:
         with closing(loader.batches(step, step + 1)) as batches:
-            images, targets = inputs(next(iter(batches)), plan, device, step + 1)
-        update(state.model, state, images, targets, plan.config, class_weights)
+            parts = task.parts(next(iter(batches)), step + 1)
+        update(state.model, state, parts, task.loss, config)
 
     return one_step
-
-
-def _loss(
-    logits: Tensor, targets: Tensor, config: TrainConfig, class_weights: Tensor | None
-) -> Tensor:
-    """The loss of one head (B, K), or the mean over two (B, 2, K) with a distillation token."""
-    if logits.ndim == 2:
-        return objectives.loss(logits, targets, config.loss, class_weights)
-    heads = [
-        objectives.loss(head, targets, config.loss, class_weights) for head in logits.unbind(1)
-    ]
-    return torch.stack(heads).mean()

@@ -1,0 +1,42 @@
+"""What a recipe may depend on: how many training pictures there are, and how large they are."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+Size = tuple[int, int]
+SMALL_SIDE = 96  # px; BiT-HyperRule counts smaller pictures as small
+
+
+class Pictures(NamedTuple):
+    """The training pictures, and the model that training starts from. Sizes are (height, width) px.
+
+    size: the median picture. start_size: what the model was trained on; None without one.
+    multiple: what an image size of that model is a multiple of.
+    """
+
+    num_train: int
+    size: Size
+    start_size: Size | None = None
+    multiple: Size = (1, 1)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the pictures have fewer pixels than 96 x 96."""
+        return self.size[0] * self.size[1] < SMALL_SIDE**2
+
+    def fitting(self, height: float, width: float) -> Size:
+        """The largest image size of the model that is not above (height, width), one step at
+        least.
+        """
+        rows, cols = self.multiple
+        return max(1, int(height) // rows) * rows, max(1, int(width) // cols) * cols
+
+    def batch(self, most: int = 512) -> int:
+        """The largest power of two up to `most` of which a pass over the pictures takes at least
+        eight.
+        """
+        size = most
+        while size > 1 and size * 8 > self.num_train:
+            size //= 2
+        return size
