@@ -1,10 +1,9 @@
-"""Preprocess against Pillow, closed forms, and golden tensors of timm, transformers and others."""
+"""Preprocess against Pillow and closed forms; golden tensors: test_preprocess_golden.py."""
 
 from __future__ import annotations
 
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ from PIL import Image
 
 from vitrail.data.decode import DecodeFault
 from vitrail.data.preprocess import Preprocess, gray_pixels, short_side
+from vitrail.data.tf_resize import tf_resize
 from vitrail.errors import DataError
 
-ROOT = Path(__file__).resolve().parents[2]
 IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
@@ -145,7 +144,7 @@ def test_json_round_trip_and_refusals() -> None:
         ({"resize": [300, 100]}, "smaller"),
         ({"bogus": 1}, "bogus"),
         ({"height": 10**9}, "height"),
-        ({"interpolation": "area"}, "interpolation"),
+        ({"interpolation": "cubic"}, "interpolation"),
     ]
     for change, word in changes:
         with pytest.raises(DataError, match=word) as caught:
@@ -167,57 +166,72 @@ def test_arrays_that_are_no_8_bit_pictures_are_refused_by_name() -> None:
         rule(b"")
 
 
-def rule_of(name: str, record: dict[str, Any]) -> tuple[Preprocess, float]:
-    """Our record for one rule of the golden case, and the tolerance of its float arithmetic."""
-    if name.startswith("timm"):
-        size, squash = record["size"], record["crop_mode"] == "squash"
-        resize = size if squash else short_side(min(size), record["crop_pct"])
-        crop, interpolation = ("none" if squash else "center"), record["interpolation"]
-    elif name.startswith("hf"):
-        settings = record["settings"]
-        size = settings["crop_size"] if settings.get("do_center_crop") else settings["size"]
-        size = [size["height"], size["width"]]
-        wanted = settings["size"]
-        resize = (
-            wanted["shortest_edge"]
-            if "shortest_edge" in wanted
-            else [wanted["height"], wanted["width"]]
-        )
-        crop = "center_floor" if settings.get("do_center_crop") else "none"
-        interpolation = {2: "bilinear", 3: "bicubic"}[settings["resample"]]
-        record = {"mean": settings["image_mean"], "std": settings["image_std"]}
-    elif name == "big_transfer":
-        size = resize = [record["size"]] * 2
-        crop, interpolation = "none", "bilinear"
-        record = {"mean": [0.5] * 3, "std": [0.5] * 3}
-    else:
-        size, resize, crop = [record["crop_size"]] * 2, record["resize_size"], "center"
-        interpolation = record["interpolation"]
-    values = {
-        "height": size[0],
-        "width": size[1],
-        "resize": resize,
-        "crop": crop,
-        "interpolation": interpolation,
-    }
-    return Preprocess.from_json(
-        values | {"mean": record["mean"], "std": record["std"]}
-    ), 1e-6 if name.startswith("hf") else 0
+GOOGLE: dict[str, Any] = {
+    "height": 23,
+    "width": 37,
+    "resize": (23, 37),
+    "interpolation": "bilinear",
+    "resizer": "tensorflow",
+    "antialias": False,
+}
 
 
-def test_golden_tensors_of_five_libraries() -> None:
-    folder = (
-        Path(os.environ.get("SHARED_GOLDEN", ROOT.parent / "shared" / "golden")) / "preprocess_pil"
+def test_tensorflows_resize_is_cut_to_8_bits_or_kept() -> None:
+    pixels = picture(53, 31)
+    exact = tf_resize(pixels, 23, 37, "bilinear")
+    cut = Preprocess.model_validate(GOOGLE)
+    kept = Preprocess.model_validate(GOOGLE | {"keep_floats": True})
+    assert cut.values(pixels).dtype == np.uint8
+    assert np.array_equal(cut.pixels(pixels), np.floor(exact))
+    assert kept.values(pixels).dtype == np.float32
+    assert np.array_equal(kept.values(pixels), exact)
+    assert np.array_equal(kept.pixels(pixels), np.rint(exact))
+    expected = (exact.transpose(2, 0, 1) - 127.5) / 127.5
+    np.testing.assert_allclose(kept(pixels).numpy(), expected, atol=2e-7)
+    gray = Preprocess.model_validate(GOOGLE | {"mean": (0.5,), "std": (0.5,)})
+    assert gray(pixels).shape == (1, 23, 37)
+    assert cut(picture(53, 31, 1)).shape == (3, 23, 37)
+
+
+def test_big_vision_rounds_both_sides_to_the_nearest() -> None:
+    """73 x 101 px at a short side of 10: 101 * 10 / 73 = 13.8, where Pillow's rule gives 13."""
+    rule = Preprocess.model_validate(
+        GOOGLE | {"height": 7, "width": 7, "resize": 10, "crop": "center_floor"}
     )
-    if not folder.is_dir():
-        pytest.skip(f"golden tensors are not at hand: {folder} is absent")
-    case = json.loads((folder / "case.json").read_text(encoding="utf-8"))
-    compared = 0
-    with np.load(folder / "io.npz", allow_pickle=False) as arrays:
-        for key in arrays.files:
-            image, name = key.split("__")
-            rule, tolerance = rule_of(name, case["rules"][name])
-            error = np.abs(rule(folder / f"{image}.png").numpy() - arrays[key]).max()
-            assert error <= tolerance, (key, error)
-            compared += 1
-    assert compared == len(case["arrays"]) >= 30
+    assert rule.resized(73, 101) == (10, 14)
+    assert rule.model_copy(update={"resizer": "pillow"}).resized(73, 101) == (10, 13)
+    assert rule.pixels(picture(73, 101)).shape == (7, 7, 3)
+
+
+def test_records_of_pillow_are_written_and_read_as_ever() -> None:
+    old = {
+        "height": 4,
+        "width": 5,
+        "resize": [4, 5],
+        "crop": "none",
+        "interpolation": "bicubic",
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.5, 0.5, 0.5],
+    }
+    assert Preprocess.from_json(old).to_json() == old
+    assert Preprocess.from_json(old).crop_interpolation == "bicubic"
+    google = Preprocess.model_validate(GOOGLE | {"keep_floats": True})
+    assert Preprocess.from_json(json.loads(json.dumps(google.to_json()))) == google
+    area = Preprocess.model_validate(GOOGLE | {"interpolation": "area", "antialias": True})
+    assert area.crop_interpolation == "bilinear"
+
+
+def test_settings_without_effect_on_the_resizer_are_refused() -> None:
+    good = Preprocess(height=4, width=4, resize=(4, 4)).to_json()
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"interpolation": "area"}, "need resizer=tensorflow"),
+        ({"antialias": False}, "need resizer=tensorflow"),
+        ({"keep_floats": True}, "need resizer=tensorflow"),
+        ({"resizer": "tensorflow"}, "got bicubic with antialias=True"),
+        ({"resizer": "tensorflow", "interpolation": "area", "antialias": False}, "got area"),
+        ({"resizer": "opencv"}, "resizer"),
+    ]
+    for change, words in changes:
+        with pytest.raises(DataError, match=words) as caught:
+            Preprocess.from_json(good | change)
+        assert caught.value.code == "VIT-329"
