@@ -82,9 +82,10 @@ def evaluate(
     if out is not None and out.exists():
         raise UsageError("VIT-206", f"{out} exists; it is not overwritten.", hint="Choose another")
     from vitrail.classifier import load
+    from vitrail.cli.downloads import progress_of
     from vitrail.evaluation.on_data import split_of
 
-    classifier = load(model)
+    classifier = load(model, progress=progress_of(output))
     splits = data_of(model, data)
     source = split_of(splits, split, classifier.classes, str(model))
     found = measure(classifier, source, reading)

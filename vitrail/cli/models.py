@@ -1,4 +1,6 @@
-"""`vitrail models [NAME]`: what an architecture costs, from closed formulas; no torch is loaded."""
+"""`vitrail models [NAME]`: what an architecture costs, from closed formulas, and which published
+weights there are for it; no torch is loaded.
+"""
 
 from __future__ import annotations
 
@@ -23,24 +25,51 @@ def models(
     *,
     image_size: str | None = None,
     classes: int = 1000,
+    weights: Annotated[bool, Parameter(negative=())] = False,
+    get: str | None = None,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> int:
-    """Parameters, multiply-adds and tokens of every architecture, or of one.
+    """Parameters, multiply-adds and tokens of every architecture, or of one; published weights.
 
     Parameters
     ----------
     name
-        For instance vit_b16, ViT-B/16, vit_ti4, r50_vit_b16, bit_r50x1, cct_7_3x1.
+        For instance vit_b16, ViT-B/16, vit_ti4, r50_vit_b16, bit_r50x1, cct_7_3x1; or the name of
+        weights.
     image_size
         Pixels: 224, or 192x256 (height first). Default: that of the architecture.
     classes
         Outputs of the head.
+    weights
+        List published weights instead: of every architecture, or of one.
+    get
+        Download weights, or check those that are here: a name of the list, google:FILE,
+        hf:OWNER/NAME.
     """
+    from vitrail.checkpoints.catalogue import CATALOGUE
+    from vitrail.cli import weights as published
     from vitrail.models.names import known_names
 
+    if get is not None:
+        record = published.get(get, output)
+        output.result(record, published.get_lines(record))
+        return 0
+    if name in CATALOGUE:
+        row = CATALOGUE[name]
+        output.result(published.weights_record(row), published.weights_lines(row))
+        return 0
     if name is not None:
         record = cost_record(name, image_size, classes)
-        output.result(record, detail_lines(record))
+        rows = published.rows_of(name)
+        record["weights"] = [published.weights_record(row) for row in rows]
+        sources = published.weights_table(rows) if rows else ["no published weights are known"]
+        lines = sources if weights else [*detail_lines(record), "", *sources]
+        output.result(record["weights"] if weights else record, lines)
+        return 0
+    if weights:
+        rows = published.rows_of(None)
+        listed = [published.weights_record(row) for row in rows]
+        output.result(listed, published.weights_table(rows))
         return 0
     records = [cost_record(variant, image_size, classes) for variant in known_names()]
     head = ("model", "image", "stem", "patch", "tokens", "layers", "width", "heads", "M params",

@@ -58,8 +58,10 @@ def predict(
         check_table(out)
     pictures = find_pictures(files)
     from vitrail.classifier import Classifier
+    from vitrail.cli.downloads import progress_of
 
-    predictions = Classifier.load(model).predict(pictures, top=top, batch_size=batch_size)
+    classifier = Classifier.load(model, progress=progress_of(output))
+    predictions = classifier.predict(pictures, top=top, batch_size=batch_size)
     records = [record_of(prediction) for prediction in predictions]
     if out is not None:
         write_new(out, table_text(records, out.suffix.lower()))
