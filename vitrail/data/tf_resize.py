@@ -9,7 +9,7 @@ big_vision cuts the result to 8 bits, where the last bit decides between 254 and
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 Method = Literal["bilinear", "bilinear_antialias", "area"]
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
+T = TypeVar("T", np.uint8, np.float32)
 F = np.float32
 
 
@@ -100,7 +101,7 @@ def _area_spans(old: int, new: int) -> Spans:
     return Spans(starts, weights)
 
 
-def _gather(pixels: NDArray[np.uint8] | Floats, spans: Spans) -> Floats:
+def _gather(pixels: Pixels | Floats, spans: Spans) -> Floats:
     """Weighted sums of rows, added in order. pixels: (H, ...). Returns float32 (out, ...)."""
     last = len(pixels) - 1
     result = np.zeros((len(spans.starts), *pixels.shape[1:]), dtype=F)
@@ -110,6 +111,6 @@ def _gather(pixels: NDArray[np.uint8] | Floats, spans: Spans) -> Floats:
     return result
 
 
-def _swapped(pixels: NDArray[np.uint8] | Floats) -> Floats:
-    """Columns as rows, contiguous float32 (W, H, C)."""
-    return np.ascontiguousarray(pixels.swapaxes(0, 1), dtype=F)
+def _swapped(pixels: NDArray[T]) -> NDArray[T]:
+    """Columns as rows, contiguous (W, H, C)."""
+    return np.ascontiguousarray(pixels.swapaxes(0, 1))
