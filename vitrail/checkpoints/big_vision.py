@@ -52,7 +52,7 @@ HELD = FIXED | {
     "pre_norm": False,
     "stem": ("none",),
 }
-HELD_BIT = FIXED_STEM | {"style": "v1_gn", "stem": "imagenet"}
+HELD_BIT: dict[str, object] = {"style": "v1_gn", "stem": "imagenet"} | FIXED_STEM
 
 
 def recognise(header: Header) -> Recognised | None:

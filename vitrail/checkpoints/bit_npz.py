@@ -26,8 +26,8 @@ from vitrail.models.names import ModelConfig
 NAME = "bit"
 ROOT = "resnet/root_block/standardized_conv2d/kernel"
 HEAD = "resnet/head/conv2d"
-HELD: dict[str, object] = STYLES["v2"] | {"style": "v2", "stem": "imagenet"}
-LARGE, SMALL = (480, 480), (128, 128)  # px of fine-tuning (`bit_hyperrule.py`)
+HELD: dict[str, object] = {"style": "v2", "stem": "imagenet"} | STYLES["v2"]
+LARGE = (480, 480)  # px of fine-tuning, but for small pictures (`bit_hyperrule.py`)
 
 
 def recognise(header: Header) -> Recognised | None:

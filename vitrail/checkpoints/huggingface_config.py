@@ -108,10 +108,12 @@ def written_config(
     if model_type.startswith("dinov2"):
         values |= {"mlp_ratio": mlp_ratio(c), "use_swiglu_ffn": c.mlp == "swiglu"}
         values |= {"layerscale_value": 1.0 if c.layer_scale is None else c.layer_scale}
-        values |= {"hidden_dropout_prob": c.dropout, "qkv_bias": True, "use_mask_token": True}
+        values |= {"hidden_dropout_prob": c.dropout, "qkv_bias": True}
         if c.drop_path_schedule == "constant":
             values["drop_path_rate"] = c.drop_path
-        if model_type == "dinov2_with_registers":
+        if model_type == "dinov2":
+            values["use_mask_token"] = True
+        else:
             values["num_register_tokens"] = c.num_registers
     else:
         values["intermediate_size"] = c.mlp_dim

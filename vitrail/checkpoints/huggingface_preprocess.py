@@ -8,13 +8,21 @@ to whole pixels. The scale of the pixels is part of mean and std here: (p * f - 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+from pydantic import ValidationError
 
 from vitrail.checkpoints.origin import cannot_hold
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import ModelError
 
-FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
+Filter = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+FILTERS: dict[int, Filter] = {
+    0: "nearest",
+    1: "lanczos",
+    2: "bilinear",
+    3: "bicubic",
+}  # Pillow's numbers
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 SCALE = 1 / 255
@@ -56,24 +64,22 @@ def read_preprocess(
     kind = _kind(values, model_type)
     try:
         resize, crop = _resize(values, kind), _crop(values, kind)
+        resize, note = _fitted(resize, crop, size) if settings is not None else (size, "")
         mean, std = _stats(values, kind, channels)
-        interpolation = FILTERS[int(values.get("resample", kind.resample))]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            "VIT-418",
-            f"{name}: preprocessor_config.json cannot be read: {error!r}.",
-            hint="Correct the file, or remove it to get the defaults of the family.",
-        ) from error
-    resize, note = _fitted(resize, crop, size) if settings is not None else (size, "")
-    preprocess = Preprocess(
-        height=size[0],
-        width=size[1],
-        resize=resize,
-        crop="none" if resize == size else "center_floor",
-        interpolation=interpolation,  # type: ignore[arg-type]  # pydantic checks it
-        mean=mean,
-        std=std,
-    )
+        preprocess = Preprocess(
+            height=size[0],
+            width=size[1],
+            resize=resize,
+            crop="none" if resize == size else "center_floor",
+            interpolation=FILTERS[int(values.get("resample", kind.resample))],
+            mean=mean,
+            std=std,
+        )
+    except ValidationError as error:
+        found = [f"{item['loc'][0]}: {item['msg']}" for item in error.errors() if item["loc"]]
+        raise _unreadable(name, "; ".join(found) or str(error)) from error
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise _unreadable(name, repr(error)) from error
     return preprocess, notes + ([note] if note else [])
 
 
@@ -108,7 +114,7 @@ def write_preprocess(preprocess: Preprocess) -> tuple[dict[str, Any], list[str]]
         notes.append("transformers resizes with Pillow, not with TensorFlow's function")
     if p.channels == 1:
         notes.append("its pipelines give RGB: give the processor pictures in mode L")
-    codes = {filter_name: code for code, filter_name in FILTERS.items()} | {"area": 2}
+    codes: dict[str, int] = {"area": 2} | {text: code for code, text in FILTERS.items()}
     values |= {
         "resample": codes[p.interpolation],
         "do_rescale": True,
@@ -120,6 +126,14 @@ def write_preprocess(preprocess: Preprocess) -> tuple[dict[str, Any], list[str]]
         "image_processor_type": f"{kind}ImageProcessor",
     }
     return values, notes
+
+
+def _unreadable(name: str, what: str) -> ModelError:
+    return ModelError(
+        "VIT-418",
+        f"{name}: preprocessor_config.json cannot be read: {what}.",
+        hint="Correct the file, or remove it to get the defaults of the family.",
+    )
 
 
 def _kind(values: Mapping[str, Any], model_type: str) -> Kind:
@@ -135,10 +149,10 @@ def _resize(values: Mapping[str, Any], kind: Kind) -> int | Pair | None:
         return None
     size = values.get("size", kind.edge)
     if isinstance(size, Mapping) and "shortest_edge" in size:
-        return int(size["shortest_edge"])
+        return _px(size["shortest_edge"])
     if isinstance(size, Mapping):
-        return int(size["height"]), int(size["width"])
-    return (int(size), int(size)) if kind.is_square else int(size)
+        return _px(size["height"]), _px(size["width"])
+    return (_px(size), _px(size)) if kind.is_square else _px(size)
 
 
 def _crop(values: Mapping[str, Any], kind: Kind) -> Pair | None:
@@ -146,8 +160,15 @@ def _crop(values: Mapping[str, Any], kind: Kind) -> Pair | None:
         return None
     size = values.get("crop_size", kind.crop)
     if isinstance(size, Mapping):
-        return int(size["height"]), int(size["width"])
-    return int(size), int(size)
+        return _px(size["height"]), _px(size["width"])
+    return _px(size), _px(size)
+
+
+def _px(value: Any) -> int:
+    """A side. Raises ValueError."""
+    if int(value) < 1:
+        raise ValueError(f"a side of {value} px")
+    return int(value)
 
 
 def _stats(
