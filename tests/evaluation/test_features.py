@@ -198,7 +198,7 @@ def test_progress_names_the_pictures_and_counts_them(frozen: Frozen) -> None:
     steps: list[tuple[str, int, int]] = []
     replace(frozen, progress=lambda *step: steps.append(step)).features(pictures(23, 0))
     assert [done for _, done, _ in steps] == [7, 14, 21, 23]
-    assert {(name, total) for name, _, total in steps} == {("made:0", 23)}
+    assert {(name, total) for name, _, total in steps} == {("features of made:0", 23)}
 
 
 def test_files_count_by_name_size_and_time_of_change(frozen: Frozen, tmp_path: Path) -> None:

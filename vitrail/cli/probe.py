@@ -171,7 +171,7 @@ def progress(output: Output) -> Iterator[Callable[[str, int, int], None]]:
     bar, task = progress_line()
 
     def move(name: str, done: int, total: int) -> None:
-        text = f"features of {printable(name)}  {done}/{total}"
+        text = f"{printable(name)}  {done}/{total}"
         bar.update(task, total=total, completed=done, description=text)
         bar.refresh()
 

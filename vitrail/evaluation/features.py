@@ -68,8 +68,7 @@ def silent(*_: object) -> None:
 @dataclass(frozen=True)
 class Frozen:
     """A model whose features are wanted. cache: the folder of entries, None to keep nothing; say:
-    gets sentences for people; progress: gets (name of the pictures, how many are done, of how
-    many).
+    gets sentences for people; progress: gets (what is done, how far, of how much).
     """
 
     model: nn.Module
@@ -147,7 +146,7 @@ class Frozen:
                 part = cast(FeatureModel, model).features(images).float()  # (B, R)
                 rows.append(part.cpu().numpy())
                 done += len(images)
-                self.progress(source.name, done, len(source))
+                self.progress(f"features of {source.name}", done, len(source))
         found = np.concatenate(rows)
         _check_finite(found, source)
         return found

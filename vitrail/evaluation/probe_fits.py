@@ -119,12 +119,12 @@ def _possible_shots(counts: Labels, asked: Sequence[int]) -> tuple[list[int], li
 
 def linear(task: Task) -> Found:
     """Logistic regression on all training pictures, l2 chosen on validation."""
-    size, device = task.num_classes, task.frozen.reading.device
+    size, device, progress = task.num_classes, task.frozen.reading.device, task.frozen.progress
     l2s = task.settings.l2 or linear_probe.SWEEP
     x, y = task.frozen.features(task.splits.train), task.splits.train.labels
     choosing = _choosing(task) if len(l2s) > 1 else None
     kept = np.arange(len(y)) if choosing is None else choosing.kept
-    fits = linear_probe.fit_sweep(x[kept], y[kept], size, l2s, device=device)
+    fits = linear_probe.fit_sweep(x[kept], y[kept], size, l2s, device=device, progress=progress)
     final, sweep = fits[0], {}
     if choosing is not None:
         val = _deciding(task, choosing, (x[choosing.held], y[choosing.held]))
