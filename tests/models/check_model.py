@@ -7,20 +7,31 @@ only.
 
 from __future__ import annotations
 
+import json
+from typing import overload
+
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from vitrail.models.bit import BiTResNet
+from vitrail.models.bit_configs import BiTConfig
 from vitrail.models.configs import ViTConfig
 from vitrail.models.cost import parameters
-from vitrail.models.create import build, create_model
-from vitrail.models.tap import TapDict, tap_names
+from vitrail.models.create import Model, build, create_model
+from vitrail.models.names import ModelConfig, config_from_numbers
+from vitrail.models.tap import TapDict, bit_tap_names, tap_names
 from vitrail.models.vit import ViT
 
 EXACT = 1e-12
+Shapes = dict[str, tuple[int, ...]]
 
 
-def random_model(config: ViTConfig, seed: int = 0, dtype: torch.dtype = torch.float64) -> ViT:
+@overload
+def random_model(config: ViTConfig, seed: int = 0, dtype: torch.dtype = ...) -> ViT: ...
+@overload
+def random_model(config: BiTConfig, seed: int = 0, dtype: torch.dtype = ...) -> BiTResNet: ...
+def random_model(config: ModelConfig, seed: int = 0, dtype: torch.dtype = torch.float64) -> Model:
     """In evaluation mode, every parameter drawn from normal(0.3), norms' scales around 1."""
     generator = torch.Generator().manual_seed(seed)
     model = build(config)
@@ -34,21 +45,21 @@ def random_model(config: ViTConfig, seed: int = 0, dtype: torch.dtype = torch.fl
     return model.to(dtype).eval()
 
 
-def random_images(config: ViTConfig, count: int, seed: int = 1) -> Tensor:
+def random_images(config: ModelConfig, count: int, seed: int = 1) -> Tensor:
     """(count, C, H, W) float64."""
     generator = torch.Generator().manual_seed(seed)
     shape = (count, config.channels, *config.image_size)
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
-def tapped(model: ViT, images: Tensor, *names: str) -> tuple[Tensor, dict[str, Tensor]]:
+def tapped(model: Model, images: Tensor, *names: str) -> tuple[Tensor, dict[str, Tensor]]:
     """Logits and the named intermediates (all, where none is named)."""
     store: TapDict = dict.fromkeys(names)
     logits = model(images, tap=store)
     return logits, {name: value for name, value in store.items() if value is not None}
 
 
-def check_model(config: ViTConfig) -> None:
+def check_model(config: ModelConfig) -> None:
     """Runs every check that is cheap; `check_export` is separate because tracing takes a second."""
     model = random_model(config)
     check_parameters(model)
@@ -62,25 +73,44 @@ def check_model(config: ViTConfig) -> None:
     check_round_trip(model)
 
 
-def check_parameters(model: ViT) -> None:
+def check_parameters(model: Model) -> None:
     """The closed formula counts what is there; nothing but parameters is in the state dict."""
     assert sum(value.numel() for value in model.parameters()) == parameters(model.config)
     assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
-    assert ViTConfig.model_validate_json(model.config.model_dump_json()) == model.config
+    config = model.config
+    assert config_from_numbers(config.family, json.loads(config.model_dump_json())) == config
 
 
-def check_shapes(model: ViT) -> None:
-    """Logits, features and every tap, for one image and for three."""
-    c = model.config
+def vit_shapes(c: ViTConfig) -> Shapes:
+    """Of every tap, for one image."""
     N, D, heads = c.num_tokens, c.width, c.num_heads
-    pooled = (2, D) if c.distillation_token else (D,)
+    pooled = (2, D) if c.distillation_token else (c.pooled_width,)
     features = (2, D) if c.distillation_token else (c.num_features,)
     block: dict[str, tuple[int, ...]] = {"attention": (heads, N, N), "output": (N, D)}
-    expected: dict[str, tuple[int, ...]] = {"patches": (c.num_patches, D)}
-    expected |= {"embedded": (N, D), "tokens": (N, D)}
+    expected: Shapes = {}
+    if c.stem != "none":
+        expected["feature_map"] = (c.map_channels, *c.map_size)
+    expected |= {"patches": (c.num_patches, D), "embedded": (N, D), "tokens": (N, D)}
     expected |= {f"block{i:02d}/{key}": block[key] for i in range(c.depth) for key in block}
-    expected |= {"pool/attention": (heads, 1, N)} if c.pool == "map" else {}
-    expected |= {"pooled": pooled, "pre_logits": features, "logits": (c.num_classes,)}
+    if c.pool in ("map", "seq"):
+        expected["pool/attention"] = (heads if c.pool == "map" else 1, 1, N)
+    return expected | {"pooled": pooled, "pre_logits": features, "logits": (c.num_classes,)}
+
+
+def bit_shapes(c: BiTConfig) -> Shapes:
+    """Of every tap, for one image."""
+    expected: Shapes = {"stem": (c.stem_width, *c.units[0].in_size)}
+    for unit in c.units:
+        expected[f"stage{unit.stage}"] = (unit.num_out, *unit.out_size)
+    expected["feature_map"] = (c.num_features, *c.map_size)
+    return expected | {"pre_logits": (c.num_features,), "logits": (c.num_classes,)}
+
+
+def check_shapes(model: Model) -> None:
+    """Logits, features and every tap, for one image and for three."""
+    c = model.config
+    expected = bit_shapes(c) if isinstance(c, BiTConfig) else vit_shapes(c)
+    names = bit_tap_names(c) if isinstance(c, BiTConfig) else tap_names(c)
     for count in (1, 3):
         images = random_images(c, count)
         logits, store = tapped(model, images)
@@ -89,10 +119,10 @@ def check_shapes(model: ViT) -> None:
         assert {name: tuple(value.shape) for name, value in store.items()} == {
             name: (count, *shape) for name, shape in expected.items()
         }
-        assert list(store) == tap_names(c)
+        assert list(store) == names
 
 
-def check_gradients(model: ViT) -> None:
+def check_gradients(model: Model) -> None:
     """Every parameter gets a gradient that is finite and not zero."""
     logits = model(random_images(model.config, 3))
     weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(2)).double()
@@ -105,7 +135,7 @@ def check_gradients(model: ViT) -> None:
     model.zero_grad()
 
 
-def check_evaluation(model: ViT) -> None:
+def check_evaluation(model: Model) -> None:
     """Evaluation draws nothing at random, and an image's logits do not depend on its neighbours."""
     images = random_images(model.config, 3)
     with torch.no_grad():
@@ -120,7 +150,7 @@ def check_evaluation(model: ViT) -> None:
     assert (logits[0] - logits[1]).abs().max() > 1e-3, "the model does not look at the images"
 
 
-def check_tap(model: ViT) -> None:
+def check_tap(model: Model) -> None:
     """With a tap the result is that of the fused path; attention rows sum to 1; only what is asked
     for is kept, and what is kept can be differentiated."""
     images = random_images(model.config, 3)
@@ -131,7 +161,7 @@ def check_tap(model: ViT) -> None:
         if name.endswith("attention"):
             assert (value.sum(-1) - 1).abs().max() <= EXACT
             assert value.min() >= 0
-    last = f"block{model.config.depth - 1:02d}/attention"
+    last = [name for name in store if name.endswith(("/attention", "stage0"))][-1]
     partly, some = tapped(model, images, last)
     assert list(some) == [last]
     assert (some[last] - store[last]).abs().max() <= EXACT
@@ -144,7 +174,7 @@ def check_tap(model: ViT) -> None:
         assert (a - b).abs().max() <= EXACT * max(1.0, a.abs().max().item())
 
 
-def check_training(model: ViT) -> None:
+def check_training(model: Model) -> None:
     """Dropout and drop-path read torch's global generator, nothing else, and only in training."""
     c, images = model.config, random_images(model.config, 3)
     model.train()
@@ -153,17 +183,18 @@ def check_training(model: ViT) -> None:
         torch.manual_seed(seed)
         runs.append(model(images))
     model.eval()
-    is_random = c.dropout > 0 or c.drop_path > 0
+    is_random = isinstance(c, ViTConfig) and (c.dropout > 0 or c.drop_path > 0)
+    has_two_heads = isinstance(c, ViTConfig) and c.distillation_token
     assert torch.equal(runs[0], runs[1])
     assert any(not torch.equal(runs[0], other) for other in runs[2:]) == is_random
-    if c.distillation_token:
+    if has_two_heads:
         assert runs[0].shape == (3, 2, c.num_classes)
     if not is_random:
-        mean = runs[0].mean(1) if c.distillation_token else runs[0]
+        mean = runs[0].mean(1) if has_two_heads else runs[0]
         assert (mean - model(images)).abs().max() <= EXACT
 
 
-def check_checkpointing(model: ViT) -> None:
+def check_checkpointing(model: Model) -> None:
     """Recomputing activations changes neither loss nor gradients, by not one bit."""
     images, results = random_images(model.config, 3), []
     model.train()
@@ -179,7 +210,7 @@ def check_checkpointing(model: ViT) -> None:
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
-def check_bfloat16(config: ViTConfig) -> None:
+def check_bfloat16(config: ModelConfig) -> None:
     """Under autocast, forward and backward run and stay near float32.
 
     bfloat16 rounds to 2^-9 of a value; a few dozen roundings of random sign through the layers stay
@@ -190,9 +221,10 @@ def check_bfloat16(config: ViTConfig) -> None:
     exact = model(images)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = model(images)
-        _, store = tapped(model, images, "block00/output")
+        if isinstance(config, ViTConfig):
+            _, store = tapped(model, images, "block00/output")
+            assert store["block00/output"].dtype == torch.float32
     assert logits.dtype == torch.bfloat16
-    assert store["block00/output"].dtype == torch.float32
     assert (logits.float() - exact).abs().max() <= 0.125 * exact.abs().max()
     logits.float().square().sum().backward()
     for name, value in model.named_parameters():
@@ -200,7 +232,7 @@ def check_bfloat16(config: ViTConfig) -> None:
         assert value.grad.isfinite().all(), name
 
 
-def check_round_trip(model: ViT) -> None:
+def check_round_trip(model: Model) -> None:
     """A model saved as safetensors and read back gives the same bits."""
     images = random_images(model.config, 1)
     other = create_model(model.config, seed=5).double().eval()
@@ -209,7 +241,7 @@ def check_round_trip(model: ViT) -> None:
     assert torch.equal(other(images), model(images))
 
 
-def check_export(model: ViT) -> None:
+def check_export(model: Model) -> None:
     """torch.export gives a graph with the values of the eager model, for any batch size."""
     images = random_images(model.config, 3)
     sizes = {"images": {0: torch.export.Dim("batch", min=1, max=64)}}

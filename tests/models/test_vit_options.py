@@ -27,8 +27,9 @@ REFUSED = {
         for kind in OPTIONS["posemb"]
         if kind != "learned"
     ),
-    *((("posemb_prefix", True), ("pool", pool)) for pool in ("gap", "map")),
-    *((("distillation_token", True), ("pool", pool)) for pool in ("gap", "map")),
+    *((("distillation_token", True), ("pool", pool)) for pool in OPTIONS["pool"] if pool != "cls"),
+    *((("norm_after_pool", True), ("pool", pool)) for pool in OPTIONS["pool"] if pool != "gap"),
+    (("distillation_token", True), ("norm_after_pool", True)),
     (("distillation_token", True), ("representation_size", 13)),
 }
 

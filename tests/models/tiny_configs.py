@@ -23,9 +23,38 @@ BASE: dict[str, Any] = {
     "mlp_dim": 11,
     "num_classes": 7,
 }
+# The root of a hybrid, its stages, and convolutions; grids 3 x 2, 2 x 3 and 3 x 2.
+STEMS: dict[str, dict[str, Any]] = {
+    "root": {
+        "stem": "resnet",
+        "stem_width": 32,
+        "image_size": (10, 13),  # map 3 x 4
+        "patch_size": (1, 2),
+    },
+    "stages": {
+        "stem": "resnet",
+        "stem_width": 32,
+        "stem_stages": (1, 2),
+        "stem_root": "small",
+        "std_form": "inside",
+        "std_eps": 1e-3,
+        "gn_eps": 1e-3,
+        "image_size": (4, 5),  # map 2 x 3
+        "patch_size": (1, 1),
+    },
+    "conv": {
+        "stem": "conv",
+        "stem_convs": 2,
+        "stem_width": 5,
+        "image_size": (10, 7),  # map 3 x 2
+        "patch_size": (1, 1),
+    },
+}
 # Every option with its values; a value of several fields is a dict.
 OPTIONS: dict[str, list[Any]] = {
-    "pool": ["cls", "gap", "map"],
+    "pool": ["cls", "gap", "map", "cls_gap", "seq"],
+    "cls_token": [{}, {"cls_token": True}],
+    "norm_after_pool": [False, True],
     "posemb": ["none", "learned", "learned_2d", "sincos_2d", "relative", "rope_2d"],
     "posemb_prefix": [False, True],
     "num_registers": [0, 3],
@@ -48,6 +77,8 @@ OPTIONS: dict[str, list[Any]] = {
         {"width": 20, "num_heads": 5, "mlp_dim": 17},
         {"depth": 1, "image_size": (7, 22), "patch_size": (7, 2)},  # grid 1 x 11
     ],
+    # After the shape: behind a stem other sizes fit.
+    "stem": [{}, *STEMS.values()],
 }
 Choice = dict[str, int]  # option to the index of its value
 
@@ -89,12 +120,13 @@ def covering_choices(seed: int = 0, attempts: int = 120) -> list[Choice]:
     failures = 0
     while uncovered and failures < 20:
         best: Choice = {}
+        most = 0
         for _ in range(attempts):
             choice = {option: generator.randrange(len(OPTIONS[option])) for option in OPTIONS}
             choice |= dict(generator.choice(sorted(map(sorted, uncovered))))
             gain = len(uncovered & pairs_of(choice))
-            if gain > len(uncovered & pairs_of(best)) and is_possible(choice):
-                best = choice
+            if gain > most and is_possible(choice):
+                best, most = choice, gain
         failures = 0 if best else failures + 1
         uncovered -= pairs_of(best)
         chosen += [best] if best else []

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.reference import resnet_numpy
 from vitrail.models.configs import ViTConfig
 
 Array = NDArray[np.float64]
@@ -27,7 +28,11 @@ def forward(state: State, config: ViTConfig, images: Array) -> dict[str, Array]:
 
 def _forward_one(state: State, config: ViTConfig, image: Array) -> dict[str, Array]:
     out: dict[str, Array] = {}
-    out["patches"] = _patches(state, config, image)
+    feature_map = image
+    if config.stem != "none":
+        stem = resnet_numpy.conv_map if config.stem == "conv" else resnet_numpy.hybrid_map
+        feature_map = out["feature_map"] = stem(state, config, image)
+    out["patches"] = _patches(state, config, feature_map)
     x = _tokens(state, config, out["patches"])
     if config.pre_norm:
         x = _layer_norm(x, state, "norm_pre", config.ln_eps)
@@ -42,7 +47,8 @@ def _forward_one(state: State, config: ViTConfig, image: Array) -> dict[str, Arr
             f"{name}.ls2.gamma", np.float64(1)
         )
         out[f"block{i:02d}/attention"], out[f"block{i:02d}/output"] = weights, x
-    tokens = out["tokens"] = _layer_norm(x, state, "norm", config.ln_eps)
+    tokens = x if config.norm_after_pool else _layer_norm(x, state, "norm", config.ln_eps)
+    out["tokens"] = tokens
     pooled = _pool(tokens, state, config, out)
     out["pooled"] = pooled
     if config.representation_size:
@@ -76,6 +82,8 @@ def _softmax(x: Array) -> Array:
 
 def _patches(state: State, config: ViTConfig, image: Array) -> Array:
     """Cross-correlation at every patch: sum over channel, row and column of kernel times pixel."""
+    if config.stem == "conv":
+        return image.reshape(image.shape[0], -1).T
     kernel, (ph, pw) = state["patch_embed.proj.weight"], config.patch_size
     bias = state.get("patch_embed.proj.bias", np.zeros(config.width))
     rows = []
@@ -201,9 +209,18 @@ def _mlp(x: Array, state: State, name: str, config: ViTConfig) -> Array:
 
 
 def _pool(tokens: Array, state: State, config: ViTConfig, out: dict[str, Array]) -> Array:
+    mean: Array = tokens[config.num_prefix :].mean(axis=0)
     if config.pool == "gap":
-        mean: Array = tokens[config.num_prefix :].mean(axis=0)
+        if config.norm_after_pool:
+            return _layer_norm(mean, state, "fc_norm", config.ln_eps)
         return mean
+    if config.pool == "cls_gap":
+        return np.concatenate([tokens[0], mean])
+    if config.pool == "seq":
+        weights = _softmax(_dense(tokens, state, "seq_pool.score")[:, 0])
+        out["pool/attention"] = weights[None, None]
+        weighted: Array = weights @ tokens
+        return weighted
     if config.pool == "cls":
         return tokens[:2] if config.distillation_token else tokens[0]
     size = config.head_dim

@@ -12,6 +12,7 @@ from vitrail.models.bit_configs import BiTConfig
 from vitrail.models.configs import ViTConfig
 from vitrail.models.names import ModelConfig
 from vitrail.models.residual_cost import (
+    NORM_NUMBERS,
     final_norm_macs,
     root_activations,
     root_macs,
@@ -161,7 +162,8 @@ def _bit_activations(c: BiTConfig, is_checkpointed: bool) -> int:
     is_preact = c.style == "v2"
     total = root_activations(c.channels, c.stem_width, c.stem, c.image_size, is_preact=is_preact)
     total += stage_activations(c.units, is_preact=is_preact, is_checkpointed=is_checkpointed)
-    return total + 2 * c.num_features * c.map_size[0] * c.map_size[1]
+    last = c.num_features * c.map_size[0] * c.map_size[1]
+    return total + (2 * last + NORM_NUMBERS if is_preact else last)
 
 
 def _embedding_activations(c: ViTConfig, is_checkpointed: bool) -> int:

@@ -277,7 +277,7 @@ class SeqPool(nn.Module):
 
     def forward(self, x: Tensor, tap: Tap | None) -> Tensor:
         """x: (B, N, D). Returns (B, D)."""
-        weights = self.score(x).softmax(dim=1).transpose(1, 2)  # (B, 1, N)
+        weights = self.score(x).softmax(dim=1).transpose(1, 2).unsqueeze(1)  # (B, 1, 1, N)
         if tap is not None:
-            tap.write("pool/attention", weights.unsqueeze(1))
-        return torch.select(weights @ x, 1, 0)  # (B, D)
+            tap.write("pool/attention", weights)
+        return (weights.squeeze(1).to(x.dtype) @ x).flatten(1)  # (B, D)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vitrail.models.stages import Pair, Unit, root_sizes
+from vitrail.models.stages import GROUPS, Pair, Unit, root_sizes, same_pads
 
+NORM_NUMBERS = 2 * GROUPS  # mean and deviation of each group
 NORM_COST, STANDARDISE_COST = 5, 4
 
 
@@ -59,12 +60,14 @@ def root_activations(
 ) -> int:
     """Numbers that the root keeps from forward to backward; positions of a maximum are 8 bytes."""
     convolved, pooled = root_sizes(image_size, root)
-    total = channels * _area(image_size)
-    total += 0 if is_preact else 2 * width * _area(convolved)  # in front of norm and behind ReLU
-    if root != "small":
-        total += width * _area(convolved) if is_preact else 0  # with its frame of zeros
-        total += 2 * width * _area(pooled)
-    return total
+    before_norm = 0 if is_preact else width * _area(convolved) + NORM_NUMBERS
+    if root == "small":  # what comes behind the ReLU counts as the first unit's input
+        return channels * _area(image_size) + before_norm
+    total = 2 * width * _area(pooled) + before_norm
+    if is_preact:
+        framed = (convolved[0] + 2) * (convolved[1] + 2)  # the pool's zeros
+        return total + channels * _area(image_size) + width * framed
+    return total + channels * _padded_area(image_size, 7, 2) + width * _area(convolved)
 
 
 def unit_activations(unit: Unit, *, is_preact: bool) -> int:
@@ -72,9 +75,11 @@ def unit_activations(unit: Unit, *, is_preact: bool) -> int:
     a, b, c = unit.num_in, unit.num_mid, unit.num_out
     before, after = _area(unit.in_size), _area(unit.out_size)
     inner = 2 * b * before + 2 * b * after  # in front of a norm, and behind its ReLU
+    inner += 3 * NORM_NUMBERS
     if is_preact:
         return 2 * a * before + inner
-    inner += b * before if unit.stride > 1 else 0  # with TF's zeros
+    inner += b * _padded_area(unit.in_size, 3, unit.stride) if unit.stride > 1 else 0
+    inner += NORM_NUMBERS if unit.has_projection else 0
     return a * before + inner + c * after * (2 if unit.has_projection else 1)
 
 
@@ -88,6 +93,12 @@ def stage_activations(units: Sequence[Unit], *, is_preact: bool, is_checkpointed
 
 def _root_kernel(root: str) -> int:
     return 9 if root == "small" else 49
+
+
+def _padded_area(size: Pair, kernel: int, stride: int) -> int:
+    """With TF's zeros around it."""
+    height, width = (side + sum(same_pads(side, kernel, stride)) for side in size)
+    return height * width
 
 
 def _area(size: Pair) -> int:

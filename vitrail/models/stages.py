@@ -39,6 +39,12 @@ def halved(size: Pair, stride: int = 2) -> Pair:
     return -(-size[0] // stride), -(-size[1] // stride)
 
 
+def same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """TF's zeros before and after an axis: 7 at stride 2 on 224 is (2, 3)."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
 def root_sizes(image_size: Pair, root: str) -> tuple[Pair, Pair]:
     """The maps after the root's convolution and after its pool."""
     if root == "small":
