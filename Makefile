@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench nightly clean
+.PHONY: demo test check bench nightly parity clean
 
 # One stamp a set of extras, so that `make demo` does not install the test tools.
 $(VENV)/bin/python:
@@ -22,6 +22,10 @@ $(VENV)/.bench: $(VENV)/.core
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	touch $@
 
+$(VENV)/.parity: $(VENV)/.test
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[parity]"
+	touch $@
+
 demo: $(VENV)/.core
 	$(BIN)/python -m vitrail.demo
 
@@ -36,7 +40,10 @@ check: $(VENV)/.test
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.run
 
-nightly: $(VENV)/.test
+parity: $(VENV)/.parity
+	$(BIN)/python -m pytest -m parity
+
+nightly: $(VENV)/.parity
 	$(BIN)/python -m pytest -m "not weights and not gpu and not network"
 
 clean:

@@ -92,6 +92,7 @@ def test_flexivit_at_every_grid(side: int) -> None:
     found = recognised(BIG_VISION, case_source("bv_flexivit"))
     stored, _ = read(BIG_VISION, case_source("bv_flexivit"))
     data = outputs("bv_flexivit")
+    assert isinstance(found.config, ViTConfig)
     assert found.config.grid == (4, 4)
     patch = 48 // side
     config = ViTConfig(**(found.config.model_dump() | {"image_size": 48, "patch_size": patch}))

@@ -101,7 +101,7 @@ def with_constant(rule: Rule, name: str, values: Tensor) -> Rule:
     """For writing: the rule, and beside its tensors one of theirs that is always `values`."""
 
     def write(tensors: list[Tensor]) -> list[Tensor]:
-        return [*rule.write(tensors), values.to(tensors[0])]
+        return [*rule.write(tensors), values.to(tensors[0], copy=True)]
 
     return Rule(rule.ours, (*rule.theirs, name), lambda tensors: rule.read(tensors[:-1]), write)
 

@@ -42,7 +42,10 @@ def read_rules(config: ViTConfig, names: hf.Names) -> list[Rule]:
 
 
 def token_as_register(token: str, table: str) -> Rule:
-    """DeiT's distillation token, where no head reads it, is a register with its row added."""
+    """DeiT's distillation token, where no head reads it, is a register with its row added.
+
+    The sum is rounded to float32 here, once, as the model itself rounds it in a float32 pass.
+    """
 
     def read(tensors: list[Tensor]) -> list[Tensor]:
         dist, rows = tensors
