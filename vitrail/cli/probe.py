@@ -137,11 +137,12 @@ def measure(
 ) -> Probe:
     """Load model and pictures, and probe."""
     from vitrail.classifier import load
+    from vitrail.cli.downloads import progress_of
     from vitrail.device import pick_device, pick_precision
     from vitrail.evaluation import features
     from vitrail.evaluation.probe import probe as run
 
-    classifier = load(model)
+    classifier = load(model, progress=progress_of(output))
     splits = data_of(model, data)
     device = pick_device(reading.device)
     how = features.Reading(
