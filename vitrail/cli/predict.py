@@ -125,6 +125,7 @@ def find_pictures(files: Sequence[Path]) -> list[Path]:
             hint="For instance: vitrail predict MODEL a.jpg photos/",
         )
     from vitrail.data.folder import is_picture
+    from vitrail.data.image_header import SUFFIXES
 
     pictures = []
     for path in files:
@@ -136,7 +137,7 @@ def find_pictures(files: Sequence[Path]) -> list[Path]:
                 raise DataError(
                     "VIT-361",
                     f"{path} holds no pictures.",
-                    hint="Give files, or a folder that holds some.",
+                    hint=f"Accepted endings: {' '.join('.' + suffix for suffix in SUFFIXES)}",
                 )
             pictures += found
         elif path.exists():
