@@ -7,21 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from vitrail.checkpoints.rules import Header, Rule
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import ModelError, VitrailError
+from vitrail.models.bit_configs import BiTConfig
 from vitrail.models.configs import ViTConfig
 from vitrail.models.names import VARIANTS, ModelConfig
 
+T = TypeVar("T", ViTConfig, BiTConfig)
 GIVEN = "given"  # Header.metadata: what the user or vitrail's own note in the file states
 SIZES = {"mu": 2, "tiny": 3, "small": 6, "medium": 8, "base": 12, "large": 16, "huge": 16}
 
 
 @dataclass(frozen=True)
 class Recognised:
-    """What a file holds, told by its header. notes: sentences for the mapping report."""
+    """What a file holds, told by its header. notes: sentences for the mapping report; resample: how
+    its position embeddings are resized, where that differs within an origin.
+    """
 
     config: ModelConfig
     rules: list[Rule]
@@ -29,6 +33,7 @@ class Recognised:
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     scores: Literal["softmax", "sigmoid"] = "softmax"
+    resample: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,13 +67,44 @@ def given(header: Header, key: str, otherwise: Any) -> Any:
     return header.metadata.get(GIVEN, {}).get(key, otherwise)
 
 
+def given_size(header: Header) -> tuple[int, int] | None:
+    """The image size (height, width) px that is given. Raises ModelError VIT-418 for another kind
+    of value.
+    """
+    stated = given(header, "image_size", None)
+    if stated is None:
+        return None
+    pair = [stated, stated] if isinstance(stated, int) else stated
+    if isinstance(pair, list | tuple) and len(pair) == 2:
+        if all(type(side) is int and 0 < side < 100_000 for side in pair):
+            return pair[0], pair[1]
+    raise _no_number(header, "image_size", stated)
+
+
+def _no_number(header: Header, name: str, stated: object) -> ModelError:
+    return ModelError(
+        "VIT-418",
+        f"{header.name}: {name} is {str(stated)[:60]!r}; expected whole numbers above 0.",
+        hint="The file's config.json is damaged, or --set names something else.",
+    )
+
+
 def vit_config(header: Header, **fields: Any) -> ViTConfig:
     """The architecture, with what is given in place of what was found.
 
     Raises ModelError VIT-418 where no such model can be.
     """
+    return _config(header, ViTConfig, fields)
+
+
+def bit_config(header: Header, **fields: Any) -> BiTConfig:
+    """As `vit_config`, of a BiT-ResNet."""
+    return _config(header, BiTConfig, fields)
+
+
+def _config(header: Header, kind: type[T], fields: Mapping[str, Any]) -> T:
     try:
-        return ViTConfig(**(fields | dict(header.metadata.get(GIVEN, {}))))
+        return kind(**{**fields, **header.metadata.get(GIVEN, {})})
     except VitrailError as error:
         raise ModelError(
             "VIT-418",
@@ -85,7 +121,9 @@ def num_heads(header: Header, width: int, depth: int) -> int:
     """
     stated = given(header, "num_heads", None)
     if stated is not None:
-        return int(stated)
+        if type(stated) is not int or stated < 1:
+            raise _no_number(header, "num_heads", stated)
+        return stated
     for variant in VARIANTS.values():
         if (variant.width, variant.depth) == (width, depth):
             return int(variant.num_heads)
@@ -112,10 +150,9 @@ def square(header: Header, rows: int, prefix: int, patch: tuple[int, int]) -> tu
 
     Raises ModelError VIT-420 where the patches make no square.
     """
-    stated = given(header, "image_size", None)
+    stated = given_size(header)
     if stated is not None:
-        height, width = stated if not isinstance(stated, int) else (stated, stated)
-        return int(height), int(width)
+        return stated
     side = int(max(rows - prefix, 0) ** 0.5 + 0.5)
     if side * side != rows - prefix or side == 0:
         raise ModelError(
@@ -132,5 +169,6 @@ def cannot_hold(name: str, why: str) -> ModelError:
     return ModelError(
         "VIT-417",
         f"{name} files cannot hold this model: {why}.",
-        hint="Choose another format: vitrail convert IN OUT --to vitrail",
+        hint="--to vitrail holds everything. Or state what the format has instead, as in "
+        "--set gelu=gelu; the model then computes slightly other values.",
     )

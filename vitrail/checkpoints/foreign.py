@@ -1,0 +1,284 @@
+"""Reads checkpoints of other libraries into models of ours, and writes them.
+
+A file is opened without executing anything (`tensor_files.py`), recognised by the names and shapes
+of its tensors (`origins.py`), and read by that origin's literal rules, one rule's tensors at a
+time. Every tensor of both sides must find its place: one that is missing, or that nobody knows,
+ends the reading, because a model that is nearly right is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from vitrail.bundle import MAX_BYTES, sha256_of
+from vitrail.checkpoints.joined_file import Joined
+from vitrail.checkpoints.limits import too_much
+from vitrail.checkpoints.origin import GIVEN, Origin, Recognised, Written
+from vitrail.checkpoints.origins import ORIGINS
+from vitrail.checkpoints.resolve import weights_at
+from vitrail.checkpoints.rules import Header, MappingReport, listed, read_state, write_state
+from vitrail.checkpoints.side_note import NOTE, note_of, read_note
+from vitrail.checkpoints.tensor_files import SUFFIXES, OpenTensors, open_tensors, weights_of
+from vitrail.checkpoints.tensor_writing import write_folder, write_npz, write_safetensors
+from vitrail.data.preprocess import Preprocess
+from vitrail.errors import ModelError, UsageError, VitrailError, nearest
+from vitrail.models.create import Model, build
+from vitrail.models.names import ModelConfig, known_names, parse_name
+
+FAULTS = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
+
+
+@dataclass
+class Foreign:
+    """A checkpoint of another library, read. model: filled, in evaluation mode; name: of the size
+    ("vit_b16"), or the family; resample: the rule for its position embeddings; notes: what the file
+    does not say and was assumed.
+    """
+
+    path: Path
+    model: Model
+    config: ModelConfig
+    preprocess: Preprocess
+    classes: tuple[str, ...]
+    origin: str
+    report: MappingReport
+    name: str
+    resample: str
+    notes: tuple[str, ...] = ()
+    scores: Literal["softmax", "sigmoid"] = "softmax"
+    weights: Path = field(default=Path())
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file of weights, 64 hex digits; read again for it."""
+        return sha256_of(self.weights)
+
+
+def read_foreign(
+    path: Path,
+    *,
+    origin: str | None = None,
+    given: Mapping[str, Any] | None = None,
+    head: Path | None = None,
+    allow_unused: bool = False,
+    max_bytes: int = MAX_BYTES,
+) -> Foreign:
+    """The model in a file or folder of another library.
+
+    origin: its name in ORIGINS, where the file should be read as that and no other. given: fields
+    of the architecture that the file does not tell, as num_heads, or that should be others. head: a
+    second file with the linear head of a DINOv2 backbone. allow_unused: leave out tensors that
+    nobody knows. Raises ModelError: what `open_tensors` raises, VIT-413 and VIT-414 tensors that do
+    not fit, VIT-418 to VIT-420 an architecture that is not told, VIT-422 not recognised, VIT-424
+    tensors missing or unknown, VIT-425 values that are not finite.
+    """
+    with closing(_with_head(open_tensors(path, max_bytes=max_bytes), head, max_bytes)) as source:
+        header, note = _with_given(source.header, path, given or {})
+        found, name = _recognise(header, origin or note.get("origin"))
+        model = build(found.config)
+        shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+        _check_size(header, model, max_bytes)
+        state, report = read_state(source, found.rules, shapes)
+        _check_complete(header, name, report, allow_unused=allow_unused)
+        _check_finite(header, state)
+    model.load_state_dict(state, strict=True, assign=True)
+    told = _told(note.get("preprocess"), found.config)
+    return Foreign(
+        path=path,
+        model=model.eval(),
+        config=found.config,
+        preprocess=told or found.preprocess,
+        classes=found.classes or _fitting(note.get("classes", ()), found.config.num_classes),
+        origin=name,
+        report=report,
+        name=name_of(found.config),
+        resample=found.resample or ORIGINS[name].resample,
+        notes=() if told else found.notes,
+        scores=found.scores,
+        weights=weights_of(path) if path.is_dir() else path,
+    )
+
+
+def write_foreign(
+    model: Model, preprocess: Preprocess, classes: Sequence[str], to: str, out: Path
+) -> list[Path]:
+    """Write a model as a file or folder of another library; what was written, weights first.
+
+    Raises UsageError VIT-202 for an OUT of another kind than the format, ModelError VIT-415 to
+    VIT-417 where the format cannot hold the model, VIT-440 where OUT exists, EnvironmentFault
+    VIT-506.
+    """
+    written = plan_writing(model.config, preprocess, classes, to)
+    check_out(written, to, out)
+    tensors = write_state(model.state_dict(), written.rules)
+    if written.files:
+        write_folder(out, written.weights, tensors, written.files)
+        return [out / written.weights, *(out / name for name in written.files)]
+    if written.container == "npz":
+        write_npz(out, tensors)
+    else:
+        write_safetensors(out, tensors, {NOTE: note_of(model.config, preprocess, classes, to)})
+    return [out]
+
+
+def plan_writing(
+    config: ModelConfig, preprocess: Preprocess, classes: Sequence[str], to: str
+) -> Written:
+    """How the format `to` holds the model. Raises UsageError VIT-202, ModelError VIT-417."""
+    if to not in ORIGINS:
+        raise UsageError("VIT-202", f"unknown format {to!r}. {nearest(to, ORIGINS)}")
+    return ORIGINS[to].write(config, preprocess, classes)
+
+
+def check_out(written: Written, to: str, out: Path) -> None:
+    """Raise UsageError VIT-202 where OUT does not look like what is written."""
+    suffix = out.suffix.lower()
+    if suffix in (".pth", ".pt", ".bin", ".ckpt", ".pkl"):
+        raise UsageError(
+            "VIT-202",
+            f"{out}: pickles are not written, because opening one can run code.",
+            hint=f"torch reads it too: {out.with_suffix('.safetensors')}",
+        )
+    if written.files and suffix in SUFFIXES:
+        raise UsageError(
+            "VIT-202",
+            f"{out}: {to} is a folder with {written.weights} and {', '.join(written.files)}.",
+            hint=f"Name a folder: {out.with_suffix('')}",
+        )
+    if not written.files and suffix != f".{written.container}":
+        raise UsageError(
+            "VIT-202",
+            f"{out}: {to} is one file that ends in .{written.container}.",
+            hint=f"Name it {out}.{written.container}",
+        )
+
+
+def name_of(config: ModelConfig) -> str:
+    """The published size with these numbers, "vit_b16", or the family."""
+    sizes = config.model_dump(exclude={"image_size", "num_classes", "channels"})
+    for name in known_names():
+        named = parse_name(name)
+        if named and named.family == config.family:
+            said = {key: named.fields[key] for key in named.fields if key in sizes}
+            if all(_same(sizes[key], value) for key, value in said.items()) and (
+                sizes.get("stem", "none") == named.fields.get("stem", "none")
+                or config.family == "bit"
+            ):
+                return name
+    return config.family
+
+
+def _same(one: object, other: object) -> bool:
+    as_tuple = (list, tuple)
+    if isinstance(one, as_tuple) and isinstance(other, as_tuple):
+        return tuple(one) == tuple(other)
+    return one == other
+
+
+def _recognise(header: Header, wanted: str | None) -> tuple[Recognised, str]:
+    """What the file holds, and the origin that knows it. Raises ModelError VIT-418, VIT-422."""
+    if wanted is not None and wanted not in ORIGINS:
+        raise UsageError("VIT-202", f"unknown origin {wanted!r}. {nearest(wanted, ORIGINS)}")
+    for origin in (ORIGINS[wanted],) if wanted else ORIGINS.values():
+        found = _ask(origin, header)
+        if found is not None:
+            return found, origin.name
+    some = ", ".join(f"{name[:60]} {shape}" for name, shape in list(header.shapes.items())[:3])
+    raise ModelError(
+        "VIT-422",
+        f"{header.name} is no image model of {wanted or ', '.join(ORIGINS)}; its "
+        f"{len(header.shapes)} tensors begin with {some}.",
+        hint="Vision Transformers, hybrids and BiT-ResNets can be read.",
+    )
+
+
+def _ask(origin: Origin, header: Header) -> Recognised | None:
+    """What the origin says; a header that no library writes may trip it in any way."""
+    try:
+        return origin.recognise(header)
+    except VitrailError:
+        raise
+    except FAULTS as error:
+        raise ModelError(
+            "VIT-418",
+            f"{header.name} cannot be understood as a file of {origin.name}: {str(error)[:200]}",
+            hint="The file is damaged, or of a kind of model that is not supported.",
+        ) from error
+
+
+def _check_size(header: Header, model: Model, max_bytes: int) -> None:
+    """Raise ModelError VIT-411 before a model is filled that cannot be meant."""
+    size = 4 * sum(value.numel() for value in model.state_dict().values())
+    if size > max_bytes:
+        raise too_much(header.name, f"a model of {size} bytes", f"{max_bytes}")
+
+
+def _check_complete(
+    header: Header, origin: str, report: MappingReport, *, allow_unused: bool
+) -> None:
+    """Raise ModelError VIT-424 for tensors without a place."""
+    lines = []
+    if report.missing:
+        lines.append(f"  missing for the model: {listed(sorted(report.missing))}")
+    if report.unused and not allow_unused:
+        lines.append(f"  unknown: {listed(report.unused)}")
+    if lines:
+        raise ModelError(
+            "VIT-424",
+            f"{header.name}, read as {origin}, does not fit the model:\n" + "\n".join(lines),
+            hint="The file is not whole, or of another architecture."
+            + ("" if report.missing else " To leave the unknown ones out: --allow-unused"),
+        )
+
+
+def _check_finite(header: Header, state: Mapping[str, Tensor]) -> None:
+    """Raise ModelError VIT-425 for NaN or infinity. A sum shows both, and is quick."""
+    broken = [
+        key
+        for key, value in state.items()
+        if not value.sum().isfinite() and not value.isfinite().all()
+    ]
+    if broken:
+        raise ModelError(
+            "VIT-425",
+            f"{header.name} holds values that are not finite, in {listed(broken)}.",
+            hint="Training diverged or the file is damaged; get another one.",
+        )
+
+
+def _with_given(
+    header: Header, path: Path, given: Mapping[str, Any]
+) -> tuple[Header, dict[str, Any]]:
+    """The header with what is known beside the file: vitrail's own note in it, the catalogue's row
+    of a download, and what the user states, which comes first.
+    """
+    note = read_note(header, ORIGINS)
+    known: dict[str, Any] = dict(note.get("numbers", {}))
+    row = weights_at(path)
+    if row is not None:
+        known["image_size"] = row.image_size
+        note = {"origin": row.origin, "preprocess": row.preprocess, **note}
+    metadata = {**header.metadata, GIVEN: {**known, **given}, "origin": note.get("origin")}
+    return replace(header, metadata=metadata), note
+
+
+def _fitting(classes: tuple[str, ...], num_classes: int) -> tuple[str, ...]:
+    return classes if len(classes) == num_classes == len(set(classes)) else ()
+
+
+def _told(preprocess: Preprocess | None, config: ModelConfig) -> Preprocess | None:
+    """What was told beside the tensors, where it makes pictures of the model's size."""
+    size = (config.channels, *config.image_size)
+    made = preprocess and (preprocess.channels, preprocess.height, preprocess.width)
+    return preprocess if made == size else None
+
+
+def _with_head(source: OpenTensors, head: Path | None, max_bytes: int) -> OpenTensors:
+    return source if head is None else Joined(source, open_tensors(head, max_bytes=max_bytes))

@@ -1,0 +1,174 @@
+"""Models of timm: a folder of model.safetensors with config.json as on the hub, or a bare file.
+
+Source: huggingface/pytorch-image-models @aa4b585, `models/vision_transformer*.py`, `resnetv2.py`.
+Our tensors have timm's names, so the rules are the identity; heads, activation, image size and
+preprocessing stand in config.json (`timm_config.py`). Without it the published sizes and timm's
+usual values are assumed, and the report says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vitrail.checkpoints.equivalents import COMPUTED, position_rules, require
+from vitrail.checkpoints.origin import (
+    Origin,
+    Recognised,
+    Written,
+    bit_config,
+    cannot_hold,
+    given_size,
+    vit_config,
+)
+from vitrail.checkpoints.rules import Header, Rule
+from vitrail.checkpoints.timm_config import (
+    CLIP,
+    HYBRIDS,
+    PACKED,
+    PLAIN,
+    TWO_TOKENS,
+    classes_of,
+    read_preprocess,
+    refused,
+    table,
+    with_stated,
+    written_arguments,
+    written_config,
+)
+from vitrail.checkpoints.torch_layout import Layout, Pairs, stages, to_ours, write_rules
+from vitrail.data.preprocess import Preprocess
+from vitrail.models.bit_configs import DEPTHS, STEM_WIDTH, BiTConfig
+from vitrail.models.configs import ViTConfig
+from vitrail.models.names import ModelConfig
+
+NAME = "timm"
+# Until 2022 the tanh layer before the head had this name; timm has none now.
+OLD_PAIRS: Pairs = (
+    ("pre_logits.weight", "pre_logits.fc.weight"),
+    ("pre_logits.bias", "pre_logits.fc.bias"),
+)
+UNUSED = {"mask_token": "only for training on masked pictures"}
+VIT_MARK = ("blocks.0.attn.qkv.weight", "patch_embed.proj.weight")
+BIT_MARK = ("stem.conv.weight", "stages.0.blocks.0.conv1.weight", "norm.weight")
+ASSUMED = "there is no config.json: timm's usual activation and preprocessing are assumed"
+# What timm computes in every hybrid and BiT, whatever the weights were trained with.
+HYBRID: dict[str, object] = {"std_eps": 1e-8, "std_form": "inside", "gn_eps": 1e-5}
+HELD: dict[str, object] = {
+    "pool": ("cls", "gap", "map"),
+    "posemb": ("learned", *COMPUTED),
+    "representation_size": None,
+    "stem": ("none", "resnet"),
+}
+DISTILLED: dict[str, object] = {"num_registers": 0, "mlp": "gelu", "pre_norm": False,
+                                "stem": ("none",)}  # fmt: skip
+BIT_SIZES = ("50x1", "50x3", "101x1", "101x3", "152x2", "152x4")  # that timm has
+DEFAULT_SIZE = (224, 224)
+
+
+def recognise(header: Header) -> Recognised | None:
+    """timm's config.json, or timm's names and no other library's config.json."""
+    found = header.metadata.get("config.json")
+    values: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
+    layout = Layout(header, to_ours(OLD_PAIRS))
+    is_vit = all(name in layout.shapes for name in VIT_MARK)
+    is_bit = all(name in layout.shapes for name in BIT_MARK)
+    if "architecture" not in values and ("model_type" in values or not (is_vit or is_bit)):
+        return None
+    if not is_vit and not is_bit:
+        raise refused(header, f"architecture {str(values['architecture'])[:60]!r}")
+    layout.header = header = with_stated(header, values)
+    config: ModelConfig
+    if is_vit:
+        fields = layout.fields()
+        config = vit_config(header, **(fields | (HYBRID if fields.get("stem") else {})))
+    else:
+        config = _bit_config(layout)
+    settings = table(values, "pretrained_cfg", values)
+    preprocess, notes = read_preprocess(config, settings)
+    if not values:
+        notes.insert(0, ASSUMED)
+    rules = layout.rules(config, UNUSED)
+    return Recognised(config, rules, preprocess, classes_of(values, config), tuple(notes))
+
+
+def _bit_config(layout: Layout) -> BiTConfig:
+    """A BiT-ResNet. Raises ModelError VIT-418."""
+    width, channels, side = layout.shape("stem.conv.weight", 4)[:3]
+    head = layout.shape("head.fc.weight", 4)[0] if "head.fc.weight" in layout.shapes else 0
+    fields: dict[str, Any] = {
+        "image_size": given_size(layout.header) or DEFAULT_SIZE,
+        "channels": channels,
+        "depths": stages(layout.shapes, "stages."),
+        "width_factor": width / STEM_WIDTH,
+        "stem": "small" if side == 3 else "imagenet",
+        "num_classes": head,
+    }
+    return bit_config(layout.header, **(fields | HYBRID))
+
+
+def write(config: ModelConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
+    """A folder that timm opens as local-dir:FOLDER. Raises ModelError VIT-417."""
+    if isinstance(config, BiTConfig):
+        architecture, arguments, rules = _written_bit(config)
+    else:
+        architecture, arguments, rules = _written_vit(config)
+    notes = [] if architecture else [
+        "no entry of timm has these stages: config.json names none; build the model by hand"
+    ]  # fmt: skip
+    if preprocess.resizer != "pillow":
+        notes.append("timm resizes with Pillow: TensorFlow's resize is not kept")
+    described = written_config(config, architecture, arguments, preprocess, classes)
+    text = json.dumps(described, indent=2, ensure_ascii=False) + "\n"
+    return Written(rules, "safetensors", {"config.json": text.encode()}, notes=tuple(notes))
+
+
+def _written_vit(config: ViTConfig) -> tuple[str, dict[str, Any], list[Rule]]:
+    require(NAME, config, HELD)
+    if config.distillation_token:
+        require(NAME, config, DISTILLED)
+        if config.posemb == "learned" and not config.posemb_prefix:
+            raise cannot_hold(NAME, "its position table lacks rows for cls and dist")
+    if config.stem == "resnet":
+        require(NAME, config, HYBRID | {"stem_root": "imagenet", "ln_eps": 1e-6})
+        if config.stem_width != STEM_WIDTH:
+            raise cannot_hold(NAME, f"its hybrids' roots have 64 channels, not {config.stem_width}")
+    architecture = _architecture(config)
+    rules = write_rules(config, ())
+    if config.posemb in ("learned_2d", "sincos_2d"):
+        rules = _with_table(config, rules)
+    return architecture, written_arguments(config), rules
+
+
+def _architecture(config: ViTConfig) -> str:
+    """The entry of timm whose blocks and norms these are; sizes are arguments."""
+    if config.stem == "resnet":
+        return HYBRIDS.get(config.stem_stages, "")
+    if config.ln_eps == 1e-6:
+        if config.distillation_token:
+            return TWO_TOKENS
+        return PACKED if config.mlp == "swiglu" else PLAIN
+    require(NAME, config, {"ln_eps": 1e-5, "mlp": "gelu", "distillation_token": False})
+    return CLIP
+
+
+def _with_table(config: ViTConfig, rules: list[Rule]) -> list[Rule]:
+    """Computed positions become timm's learned table; the patches' kernel takes it along."""
+    tokens = ["cls_token", "dist_token"][: int(config.cls_token) + int(config.distillation_token)]
+    mine = {"pos_embed_x", "pos_embed_y", "patch_embed.proj.weight", *tokens}
+    kernel = next(rule for rule in rules if rule.ours == ("patch_embed.proj.weight",))
+    others = [rule for rule in rules if not mine.intersection(rule.ours)]
+    return position_rules(config, tokens, "pos_embed", kernel, has_rows=bool(tokens)) + others
+
+
+def _written_bit(config: BiTConfig) -> tuple[str, dict[str, Any], list[Rule]]:
+    require(NAME, config, {"style": "v2", **HYBRID})
+    layers = next((str(count) for count, units in DEPTHS.items() if units == config.depths), "")
+    size = f"{layers}x{config.width_factor:g}"
+    is_known = size in BIT_SIZES and config.stem == "imagenet"
+    arguments = {} if config.channels == 3 else {"in_chans": config.channels}
+    return f"resnetv2_{size}_bit" if is_known else "", arguments, write_rules(config, ())
+
+
+TIMM = Origin(NAME, recognise, write, resample="timm")

@@ -1,0 +1,254 @@
+"""timm's config.json: what it says beside the tensors, and how ours is written (`models/_hub.py`).
+
+Source: timm @aa4b585, the arguments of `VisionTransformer` and the entry functions of
+`models/vision_transformer.py`, whose activation, norm and blocks are told by their names alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from vitrail.checkpoints.evaluation_crops import HALF, centre_crop, crop_fraction, squash
+from vitrail.checkpoints.origin import GIVEN
+from vitrail.checkpoints.rules import Header
+from vitrail.data.preprocess import Preprocess, short_side
+from vitrail.errors import ModelError
+from vitrail.models.configs import ViTConfig
+from vitrail.models.names import ModelConfig
+
+TANH = "gelu_tanh"
+# What an architecture's name says that no tensor shows; the first that matches holds.
+BY_ARCHITECTURE: tuple[tuple[str, dict[str, Any]], ...] = (
+    (r"vit_.*_clip_quickgelu_.*", {"gelu": "quick_gelu", "ln_eps": 1e-5}),
+    (r"vit_.*_clip_.*", {"ln_eps": 1e-5}),
+    (r"vit_(base_patch32|so400m_patch16|giantopt_patch16)_siglip_.*", {"gelu": TANH}),
+    (r"vit_large_patch16_siglip_(gap_)?512", {"gelu": TANH}),
+)
+OTHER_BLOCKS = r".*_(rpn|dwee|dlittle|dpwee|pwee|xp)_.*|vit_intern.*|beit3.*|aimv2.*|.*_18x2_.*"
+ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": TANH, "quick_gelu": "quick_gelu"}
+POOLS = {"token": "cls", "avg": "gap", "map": "map"}
+# Arguments of timm's models that change what is computed, and the value that is supported.
+SUPPORTED: dict[str, Any] = {
+    "norm_layer": None, "embed_norm_layer": None, "block_fn": None, "mlp_layer": None,
+    "attn_layer": None, "embed_layer": None, "final_norm": True, "scale_attn_norm": False,
+    "scale_mlp_norm": False, "dynamic_img_pad": False,
+}  # fmt: skip
+INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
+PLAIN, PACKED = "vit_base_patch16_224", "vit_giant_patch14_dinov2"
+TWO_TOKENS, CLIP = "deit_base_distilled_patch16_224", "vit_base_patch16_clip_224"
+HYBRIDS = {
+    (): "vit_tiny_r_s16_p8_224", (2, 4): "vit_small_r20_s16_p2_224",
+    (2, 2, 2): "vit_base_r20_s16_224", (2, 2, 2, 2): "vit_small_r26_s32_224",
+    (3, 4, 9): "vit_base_r50_s16_224", (3, 4, 6, 3): "vit_large_r50_s32_224",
+}  # fmt: skip
+
+
+def with_stated(header: Header, values: Mapping[str, Any]) -> Header:
+    """The header with what config.json states among what is given; the user's word comes first.
+
+    Raises ModelError VIT-418 for what is not supported.
+    """
+    arguments = table(values, "model_args")
+    architecture = str(values.get("architecture", ""))
+    for name, expected in SUPPORTED.items():
+        if arguments.get(name, expected) != expected:
+            raise refused(header, f"{name} is {str(arguments[name])[:60]!r}")
+    if re.fullmatch(OTHER_BLOCKS, architecture):
+        raise refused(header, f"architecture {architecture[:60]!r} has blocks of another kind")
+    stated: dict[str, Any] = next(
+        (dict(said) for form, said in BY_ARCHITECTURE if re.fullmatch(form, architecture)), {}
+    )
+    if arguments.get("act_layer") is not None:
+        stated["gelu"] = _one_of(header, "act_layer", arguments["act_layer"], ACTIVATIONS)
+    pool = arguments.get("global_pool", values.get("global_pool"))
+    if pool is not None and "blocks.0.norm1.weight" in header.shapes:
+        stated["pool"] = _one_of(header, "global_pool", pool, POOLS)
+        _check_prefix(header, stated["pool"], arguments.get("pool_include_prefix", False))
+    stated |= {key: arguments[key] for key in ("num_heads",) if key in arguments}
+    size = arguments.get("img_size") or _input_size(table(values, "pretrained_cfg", values))
+    stated |= {"image_size": size} if size else {}
+    given = header.metadata.get(GIVEN, {})
+    return replace(header, metadata={**header.metadata, GIVEN: {**stated, **given}})
+
+
+def read_preprocess(
+    config: ModelConfig, settings: Mapping[str, Any]
+) -> tuple[Preprocess, list[str]]:
+    """timm's evaluation transform from `pretrained_cfg`, and what was assumed.
+
+    crop_mode center: the short side floor(size / crop_pct), then the centre; squash: the whole
+    picture to that size (timm `data/transforms_factory.py`).
+    """
+    size, notes = config.image_size, list[str]()
+    stats = (_numbers(settings.get("mean")), _numbers(settings.get("std")))
+    # timm's default is 0.875; where there is no config.json at all, that of its ViTs is 0.9.
+    usual = 0.875 if settings or not isinstance(config, ViTConfig) else 0.9
+    found = settings.get("crop_pct")
+    fraction = float(found) if isinstance(found, int | float) and 0 < found <= 1 else usual
+    interpolation = str(settings.get("interpolation"))
+    if interpolation not in INTERPOLATIONS:
+        interpolation = "bicubic"
+    if settings.get("crop_mode") == "squash" and fraction == 1:
+        return squash(size, interpolation, stats, config.channels), notes
+    if settings.get("crop_mode") not in (None, "center"):
+        notes.append(f"crop_mode {str(settings['crop_mode'])[:20]!r} becomes a crop of the centre")
+    short = short_side(min(size), fraction)
+    return centre_crop(size, short, interpolation, stats, config.channels), notes
+
+
+def classes_of(values: Mapping[str, Any], config: ModelConfig) -> tuple[str, ...]:
+    """`label_names`, where they are as many as the head's outputs."""
+    found = values.get("label_names")
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        return ()
+    is_whole = len(found) == config.num_classes == len(set(found))
+    return tuple(found) if is_whole else ()
+
+
+def written_config(
+    config: ModelConfig,
+    architecture: str,
+    arguments: Mapping[str, Any],
+    preprocess: Preprocess,
+    classes: Sequence[str],
+) -> dict[str, Any]:
+    """config.json as timm's hub functions write and read it."""
+    is_vit = isinstance(config, ViTConfig)
+    pools = {ours: theirs for theirs, ours in POOLS.items()}
+    described: dict[str, Any] = {
+        "architecture": architecture,
+        "num_classes": config.num_classes,
+        "num_features": config.num_features,
+    }
+    if isinstance(config, ViTConfig):
+        described["global_pool"] = pools[config.pool]
+    described |= {"model_args": dict(arguments)} if arguments else {}
+    described["pretrained_cfg"] = {
+        "tag": "vitrail",
+        "custom_load": False,
+        "input_size": [config.channels, *config.image_size],
+        "fixed_input_size": is_vit,
+        **_written_transform(preprocess),
+        "num_classes": config.num_classes,
+        "pool_size": None if is_vit else list(_map_size(config)),
+        "first_conv": _first_conv(config),
+        "classifier": _classifier(config),
+    }
+    return described | ({"label_names": list(classes)} if classes else {})
+
+
+def written_arguments(config: ViTConfig) -> dict[str, Any]:
+    """Arguments that make timm's VisionTransformer the same network, whatever its entry's own."""
+    height, width = config.patch_size
+    hidden = config.mlp_dim * (2 if config.mlp == "swiglu" else 1)
+    ratio = hidden / config.width  # timm computes int(width * ratio)
+    ratio = ratio if int(config.width * ratio) == hidden else (hidden + 0.5) / config.width
+    arguments: dict[str, Any] = {
+        "img_size": list(config.image_size),
+        "patch_size": height if height == width else [height, width],
+        "embed_dim": config.width,
+        "depth": config.depth,
+        "num_heads": config.num_heads,
+        "mlp_ratio": ratio,
+        "in_chans": config.channels,
+        "init_values": config.layer_scale,
+        "pre_norm": config.pre_norm,
+    }
+    if config.mlp == "gelu":
+        arguments["act_layer"] = config.gelu
+    if config.qk_norm:
+        arguments["qk_norm"] = True
+    if config.distillation_token:
+        return arguments
+    return arguments | {
+        "class_token": config.cls_token,
+        "global_pool": {ours: theirs for theirs, ours in POOLS.items()}[config.pool],
+        "fc_norm": config.norm_after_pool,
+        "no_embed_class": config.posemb == "learned" and not config.posemb_prefix,
+        "reg_tokens": config.num_registers,
+        "pos_embed": "none" if config.posemb == "none" else "learn",
+        "pool_include_prefix": config.pool == "map" and config.num_prefix > 0,
+    }
+
+
+def table(values: Mapping[str, Any], name: str, otherwise: Any = None) -> Mapping[str, Any]:
+    """A table inside config.json, or `otherwise`, or an empty one."""
+    found = values.get(name, otherwise)
+    return found if isinstance(found, Mapping) else {}
+
+
+def refused(header: Header, what: str) -> ModelError:
+    """VIT-418 for a kind of model that is not ours."""
+    return ModelError(
+        "VIT-418",
+        f"{header.name}: {what}, which is not supported.",
+        hint="Supported are timm's vit_, deit, deit3, hybrid and resnetv2_*_bit models.",
+    )
+
+
+def _one_of(header: Header, name: str, value: object, known: Mapping[str, str]) -> str:
+    if not isinstance(value, str) or value not in known:
+        raise refused(header, f"{name} is {str(value)[:60]!r} (known: {', '.join(known)})")
+    return known[value]
+
+
+def _check_prefix(header: Header, pool: str, includes: object) -> None:
+    """timm's mean and attention pooling see the patches alone, unless told otherwise; ours sees
+    registers and class token in attention pooling, and never in the mean.
+    """
+    has_prefix = "cls_token" in header.shapes or "reg_token" in header.shapes
+    if pool == "gap" and includes:
+        raise refused(header, "pool_include_prefix=true with global_pool 'avg'")
+    if pool == "map" and has_prefix and not includes:
+        raise refused(header, "attention pooling that leaves out class token and registers")
+
+
+def _input_size(settings: Mapping[str, Any]) -> list[int] | None:
+    """(height, width) of "input_size": [channels, height, width]."""
+    found = settings.get("input_size")
+    if isinstance(found, list) and len(found) == 3 and all(type(item) is int for item in found):
+        return found[1:]
+    return None
+
+
+def _numbers(values: object) -> Sequence[float]:
+    if isinstance(values, list) and len(values) in (1, 3):
+        if all(isinstance(item, int | float) for item in values):
+            return [float(item) for item in values]
+    return HALF
+
+
+def _written_transform(preprocess: Preprocess) -> dict[str, Any]:
+    is_squash = not isinstance(preprocess.resize, int)
+    interpolation = "bilinear" if preprocess.interpolation == "area" else preprocess.interpolation
+    fraction = 1.0
+    if isinstance(preprocess.resize, int):
+        fraction = crop_fraction(min(preprocess.height, preprocess.width), preprocess.resize)
+    return {
+        "interpolation": interpolation,
+        "crop_pct": fraction,
+        "crop_mode": "squash" if is_squash else "center",
+        "mean": list(preprocess.mean),
+        "std": list(preprocess.std),
+    }
+
+
+def _map_size(config: ModelConfig) -> tuple[int, int]:
+    return config.map_size
+
+
+def _first_conv(config: ModelConfig) -> str:
+    if not isinstance(config, ViTConfig):
+        return "stem.conv"
+    if config.stem == "none":
+        return "patch_embed.proj"
+    return f"patch_embed.backbone.{'stem.' if config.stem_stages else ''}conv"
+
+
+def _classifier(config: ModelConfig) -> str | list[str]:
+    if not isinstance(config, ViTConfig):
+        return "head.fc"
+    return ["head", "head_dist"] if config.distillation_token else "head"

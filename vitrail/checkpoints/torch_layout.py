@@ -1,0 +1,203 @@
+"""What the shapes of a PyTorch ViT say about its architecture, and rules that rename its tensors.
+
+timm, DeiT, DINOv2 and torchvision keep the same tensors in the same layout as ours; only names
+differ. So an origin is a literal list of pairs (ours, theirs), where # stands for a block's number;
+names that are in no pair are the same on both sides. Nothing is rearranged in either direction.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from typing import Any
+
+import torch
+
+from vitrail.checkpoints.change import shapes_of
+from vitrail.checkpoints.origin import given_size, num_heads, square
+from vitrail.checkpoints.rules import Header, Rule, Shape, ignored, implied, renamed
+from vitrail.errors import ModelError
+from vitrail.models.names import ModelConfig
+
+Pairs = tuple[tuple[str, str], ...]
+STEM = "patch_embed.backbone."
+BIASES = ("attn.qkv.bias", "attn.proj.bias")  # absent where a model was made without
+
+
+def translate(pairs: Pairs, name: str) -> str:
+    """`name` by the first pair whose left side it matches, or as it is."""
+    for left, right in pairs:
+        if found := _pattern(left).fullmatch(name):
+            numbers = iter(found.groups())
+            return re.sub("#", lambda _, n=numbers: str(next(n)), right)  # type: ignore[misc]
+    return name
+
+
+@cache
+def _pattern(template: str) -> re.Pattern[str]:
+    return re.compile(re.escape(template).replace(r"\#", r"(\d+)"))
+
+
+def to_ours(pairs: Pairs) -> Callable[[str], str]:
+    """Their name to ours."""
+    turned = tuple((theirs, ours) for ours, theirs in pairs)
+    return lambda name: translate(turned, name)
+
+
+class Layout:
+    """Tensors of a file under our names. theirs: their name by ours."""
+
+    def __init__(self, header: Header, ours: Callable[[str], str]) -> None:
+        self.header = header
+        self.theirs: dict[str, str] = {}
+        for name in header.shapes:
+            self.theirs.setdefault(ours(name), name)
+        self.shapes = {ours: header.shapes[theirs] for ours, theirs in self.theirs.items()}
+
+    def shape(self, name: str, rank: int) -> Shape:
+        """The shape of a tensor that must be there. Raises ModelError VIT-418."""
+        shape = self.shapes.get(name, ())
+        if len(shape) != rank or 0 in shape:
+            found = f"has shape {shape}" if name in self.shapes else "is missing"
+            raise ModelError(
+                "VIT-418",
+                f"{self.header.name}: {self.theirs.get(name, name)} {found}; expected an array of "
+                f"{rank} axes.",
+                hint="The file is not whole, or of another kind of model.",
+            )
+        return shape
+
+    def fields(self) -> dict[str, Any]:
+        """Everything of a ViTConfig that the shapes tell. Raises ModelError VIT-418 to VIT-420."""
+        width = self.shape("blocks.0.norm1.weight", 1)[0]
+        depth = num_blocks(self.shapes)
+        has_cls = "cls_token" in self.shapes
+        mlp_dim, kind = self._mlp()
+        fields: dict[str, Any] = {
+            "patch_size": self.shape("patch_embed.proj.weight", 4)[2:],
+            "channels": self.shape("patch_embed.proj.weight", 4)[1],
+            "width": width,
+            "depth": depth,
+            "num_heads": num_heads(self.header, width, depth),
+            "mlp_dim": mlp_dim,
+            "mlp": kind,
+            "num_classes": self.shape("head.weight", 2)[0] if "head.weight" in self.shapes else 0,
+            "cls_token": has_cls,
+            "pool": self._pool(),
+            "norm_after_pool": "fc_norm.weight" in self.shapes,
+            "layer_scale": 1e-5 if "blocks.0.ls1.gamma" in self.shapes else None,
+            "qk_norm": "blocks.0.attn.q_norm.weight" in self.shapes,
+            "pre_norm": "norm_pre.weight" in self.shapes,
+            "distillation_token": "dist_token" in self.shapes,
+        }
+        if "reg_token" in self.shapes:
+            fields["num_registers"] = self.shape("reg_token", 3)[1]
+        if "pre_logits.weight" in self.shapes:
+            fields["representation_size"] = self.shape("pre_logits.weight", 2)[0]
+        stem = self._stem()
+        return fields | stem | self._positions(fields, stem)
+
+    def _mlp(self) -> tuple[int, str]:
+        """Width between the two layers, and whether the first makes gate and value."""
+        first = self.shape("blocks.0.mlp.fc1.weight", 2)[0]
+        second = self.shape("blocks.0.mlp.fc2.weight", 2)[1]
+        return second, "swiglu" if first == 2 * second else "gelu"
+
+    def _pool(self) -> str:
+        if "attn_pool.latent" in self.shapes:
+            return "map"
+        has_cls = "cls_token" in self.shapes
+        return "gap" if "fc_norm.weight" in self.shapes or not has_cls else "cls"
+
+    def _stem(self) -> dict[str, Any]:
+        """A ResNet before the patches."""
+        roots = [f"{STEM}{at}conv.weight" for at in ("", "stem.")]
+        found = [name for name in roots if name in self.shapes]
+        if not found:
+            return {}
+        width, channels, side = self.shape(found[0], 4)[:3]
+        return {
+            "stem": "resnet",
+            "stem_stages": stages(self.shapes, f"{STEM}stages."),
+            "stem_width": width,
+            "stem_root": "small" if side == 3 else "imagenet",
+            "channels": channels,
+        }
+
+    def _positions(self, fields: Mapping[str, Any], stem: Mapping[str, Any]) -> dict[str, Any]:
+        """Image size and kind of positions."""
+        stride = 2 ** max(0, len(stem["stem_stages"]) - 1) if stem else 1
+        stride *= 4 if stem and stem["stem_root"] == "imagenet" else 1
+        patch = tuple(size * stride for size in fields["patch_size"])
+        if "pos_embed" not in self.shapes:
+            size = given_size(self.header)
+            if size is None:
+                raise ModelError(
+                    "VIT-420",
+                    f"{self.header.name} has no position table, and does not say the image size.",
+                    hint="Name the image size in pixels: --set image_size=HEIGHTxWIDTH",
+                )
+            return {"image_size": size, "posemb": "none"}
+        rows = self.shape("pos_embed", 3)[1]
+        num_rows = int(fields["cls_token"]) + int(fields["distillation_token"])
+        side = math.isqrt(rows)
+        stated = given_size(self.header)
+        if stated is not None:
+            height, width = stated
+            has_rows = rows != (height // patch[0]) * (width // patch[1])
+        else:
+            has_rows = num_rows > 0 and side * side != rows
+        size = square(self.header, rows, num_rows if has_rows else 0, (patch[0], patch[1]))
+        return {"image_size": size, "posemb": "learned", "posemb_prefix": has_rows and num_rows > 0}
+
+    def rules(self, config: ModelConfig, unused: Mapping[str, str]) -> list[Rule]:
+        """A rule for each of our tensors, zeros for biases that the file leaves out; and one for
+        each of theirs that is known and not needed: `unused` are patterns and the reasons.
+        """
+        shapes = shapes_of(config)
+        rules = [
+            renamed(name, self.theirs.get(name, name))
+            for name in shapes
+            if name in self.shapes or not is_optional(name)
+        ]
+        rules += [
+            implied(name, torch.zeros(shape), "zero, as the model has no such bias")
+            for name, shape in shapes.items()
+            if name not in self.shapes and is_optional(name)
+        ]
+        return rules + [
+            ignored(theirs, reason)
+            for ours, theirs in self.theirs.items()
+            if ours not in shapes
+            for reason in [_reason(unused, ours)]
+            if reason
+        ]
+
+
+def is_optional(name: str) -> bool:
+    """Whether a model may have been made without this bias."""
+    return name.endswith(BIASES)
+
+
+def num_blocks(names: Iterable[str]) -> int:
+    """How many different blocks the names have."""
+    return len({found[1] for name in names if (found := re.match(r"blocks\.(\d+)\.", name))})
+
+
+def stages(names: Iterable[str], prefix: str) -> tuple[int, ...]:
+    """Units of each stage, from names like `stages.0.blocks.1.conv1.weight`."""
+    pattern = re.compile(re.escape(prefix) + r"(\d{1,2})\.blocks\.(\d{1,3})\.")
+    units = {(int(found[1]), int(found[2])) for name in names if (found := pattern.match(name))}
+    count = len({stage for stage, _ in units})
+    return tuple(len({unit for stage, unit in units if stage == i}) for i in range(count))
+
+
+def write_rules(config: ModelConfig, pairs: Pairs) -> list[Rule]:
+    """A rule for each of our tensors under their names."""
+    return [renamed(name, translate(pairs, name)) for name in shapes_of(config)]
+
+
+def _reason(unused: Mapping[str, str], name: str) -> str:
+    return next((why for pattern, why in unused.items() if re.fullmatch(pattern, name)), "")
