@@ -14,7 +14,8 @@ def plan() -> Plan:
 
 
 def said(plan: Plan, top1: float = 0.9, loss: float = 0.5, waited: float = 0.0) -> list[str]:
-    return list(advice(plan, 10, top1, {"majority class": 0.1, "nearest neighbour": 0.8}, loss, waited))
+    simple = {"majority class": 0.1, "nearest neighbour": 0.8}
+    return list(advice(plan, 10, top1, simple, loss, waited))
 
 
 def test_a_good_run_is_left_alone(plan: Plan) -> None:

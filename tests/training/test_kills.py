@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.test_loop import TINY, records, weights
+from tests.training.running import TINY, records, weights
 from vitrail.training import loop
 from vitrail.training.checkpoint import list_steps
 

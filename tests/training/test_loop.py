@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,59 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.training.running import TINY, StopAt, records, train, weights
 from vitrail.errors import DataError, ModelError, TrainingError, UsageError
 from vitrail.training import loop, objectives
 from vitrail.training.dry_run import dry_run
 from vitrail.training.plan import Plan, plan_run
-from vitrail.training.reporter import RunResult, SilentReporter
-
-TINY = {
-    "data.path": "builtin:digits",
-    "steps": 13,
-    "model.width": 16,
-    "model.depth": 2,
-    "model.num_heads": 2,
-    "model.mlp_dim": 23,
-    "model.dropout": 0.1,
-    "batch_size": 31,
-    "precision": "float32",
-    "augment.mixup": 0.2,
-    "augment.policy": "randaugment",
-    "eval_every_epochs": 0.13,
-    "save_every_steps": 3,
-    "threads": 1,
-}
-
-
-class StopAt(SilentReporter):
-    """Interrupts the run once, after `step` steps."""
-
-    def __init__(self, step: int, number: int = signal.SIGINT) -> None:
-        self.at, self.number = step, number
-
-    def step(self, record: Mapping[str, Any]) -> None:
-        if record["step"] >= self.at:
-            self.at = 10**9
-            os.kill(os.getpid(), self.number)
-
-
-def train(folder: Path, name: str = "run", **changes: Any) -> RunResult:
-    reporter = changes.pop("reporter", None)
-    layer = {**TINY, **{key.replace("__", "."): value for key, value in changes.items()}}
-    return loop.train([("test", layer)], runs_dir=folder, name=name, reporter=reporter)
-
-
-def records(run_dir: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl without what a stopwatch measured."""
-    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
-    return [
-        {key: value for key, value in json.loads(line).items() if not key.startswith("perf/")}
-        for line in lines
-    ]
-
-
-def weights(run_dir: Path) -> str:
-    return hashlib.sha256((run_dir / "model" / "model.safetensors").read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -368,7 +316,7 @@ def test_killed_process_continues(tmp_path: Path, straight: Path) -> None:
     program = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from tests.training.test_loop import TINY\n"
+        "from tests.training.running import TINY\n"
         "from vitrail.training import loop\n"
         f"loop.train([('test', TINY)], runs_dir=Path({str(tmp_path)!r}), name='run')"
     )

@@ -14,7 +14,10 @@ from torch import Tensor, nn
 
 from vitrail.config import OptimConfig
 from vitrail.errors import ModelError, UsageError
+from vitrail.models.create import build
+from vitrail.models.names import resolve_model
 from vitrail.training.optim import (
+    blocks_of,
     clip_gradients,
     create_optimizer,
     layer_of,
@@ -236,7 +239,29 @@ def test_frozen_parameters_are_in_no_group_and_outside_the_norm() -> None:
     ],
 )
 def test_layers_by_depth(name: str, layer: int) -> None:
-    assert layer_of(name, depth=12) == layer
+    assert layer_of(name, [f"blocks.{i}" for i in range(12)]) == layer
+
+
+def test_layers_of_residual_networks() -> None:
+    """Units count through the stages; a hybrid's stem is one layer."""
+    bit = build(resolve_model("bit_r26x1", num_classes=2))
+    blocks = blocks_of(name for name, _ in bit.named_parameters())
+    assert len(blocks) == 8
+    expected = {
+        "stem.conv.weight": 0,
+        "stages.0.blocks.0.conv1.weight": 1,
+        "stages.0.blocks.1.norm3.bias": 2,
+        "stages.3.blocks.1.conv2.weight": 8,
+        "norm.weight": 9,
+        "head.fc.weight": 9,
+    }
+    assert {name: layer_of(name, blocks) for name in expected} == expected
+    groups = parameter_groups(bit, OptimConfig(layer_decay=0.5))
+    assert {group["lr_scale"] for group in groups} == {0.5**n for n in range(10)}
+    hybrid = build(resolve_model("r26_vit_s32", num_classes=2))
+    blocks = blocks_of(name for name, _ in hybrid.named_parameters())
+    assert blocks == [f"blocks.{i}" for i in range(12)]
+    assert layer_of("patch_embed.backbone.stages.3.blocks.1.conv2.weight", blocks) == 0
 
 
 def test_layer_decay_scales_rates_by_depth() -> None:

@@ -58,7 +58,7 @@ def is_picture(name: str) -> bool:
     return stem != "" and stem[0] != "." and suffix.lower() in PICTURE_SUFFIXES
 
 
-def open_folder(path: str) -> Splits:
+def open_folder(path: str, *, min_classes: int = 2) -> Splits:
     """The splits of a folder of class folders. Raises DataError VIT-302 to 309."""
     folders, pictures = _top(path)
     given = _split_folders(path, folders)
@@ -71,7 +71,7 @@ def open_folder(path: str) -> Splits:
     listing = _Listing()
     roots = given or {"train": ""}
     found = {part: _list_classes(path, folder, listing) for part, folder in roots.items()}
-    classes = _class_names(path, found, roots)
+    classes = _class_names(path, found, roots, min_classes)
     sources: dict[str, Source] = {
         part: _source(path, f"{path}:{part}", classes, listing.paths, folders_of)
         for part, folders_of in found.items()
@@ -185,7 +185,7 @@ def _walk(root: str, folder: str, listing: _Listing, depth: int) -> list[str]:
 
 
 def _class_names(
-    path: str, found: dict[str, dict[str, str]], roots: dict[str, str]
+    path: str, found: dict[str, dict[str, str]], roots: dict[str, str], min_classes: int
 ) -> tuple[str, ...]:
     classes = tuple(sorted(found["train"]))
     where = os.path.join(path, roots["train"]) if roots["train"] else path
@@ -196,7 +196,7 @@ def _class_names(
                 f"{roots[part]}/ has classes that {roots['train']}/ has not: {some(strange)}.",
                 hint="Every class needs training pictures: rename or remove these folders.",
             )
-    if len(classes) < 2:
+    if len(classes) < min_classes:
         raise DataError(
             "VIT-304",
             f"{where} has only one class folder: {some(classes)}. Expected two classes or more."

@@ -42,13 +42,15 @@ def open_data(
     val_fraction: Fraction = "auto",
     test_fraction: Fraction = "auto",
     seed: int = 0,
+    min_classes: int = 2,
 ) -> Splits:
     """The splits of DATA; `val_fraction` is of the training pictures that the test split leaves.
 
+    min_classes: of class folders; 1 where labels are not looked at.
     Raises DataError VIT-302 to VIT-321 for data that cannot be used.
     """
     name = os.fspath(path)
-    splits = _open(name)
+    splits = _open(name, min_classes)
     automatic = HELD_OUT if name == "builtin:digits" else None
     return complete(splits, val=val_fraction, test=test_fraction, seed=seed, automatic=automatic)
 
@@ -58,13 +60,13 @@ def read_bytes(source: FileSource, index: int) -> bytes:
     return source.read(index)[0]
 
 
-def _open(path: str) -> Splits:
+def _open(path: str, min_classes: int) -> Splits:
     if path.startswith("builtin:"):
         if path != "builtin:digits":
             raise DataError("VIT-303", f"unknown data {path}. {nearest(path, ['builtin:digits'])}")
         return open_digits()
     if os.path.isdir(path):
-        return _open_folder(path)
+        return _open_folder(path, min_classes)
     if os.path.isfile(path):
         return _open_file(path)
     if path.startswith(("hf:", "http:", "https:", "google:", "s3:")):
@@ -72,12 +74,12 @@ def _open(path: str) -> Splits:
     raise DataError("VIT-303", f"data {path} does not exist.", hint=ACCEPTED)
 
 
-def _open_folder(path: str) -> Splits:
+def _open_folder(path: str, min_classes: int) -> Splits:
     if cifar_kind(path):
         return open_cifar(path)
     if idx_files(path):
         return open_idx(path)
-    return open_folder(path)
+    return open_folder(path, min_classes=min_classes)
 
 
 def _open_file(path: str) -> Splits:

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 from vitrail.config import TrainConfig, flatten
 from vitrail.device import num_cores, pick_device, pick_precision
-from vitrail.models.cost import activation_bytes, parameters
-from vitrail.models.names import ModelConfig
+from vitrail.models.cost import activation_bytes, parameters, standardised_bytes
+from vitrail.models.names import CONFIGS, ModelConfig, Named, parse_name
 from vitrail.training.facts import Facts
 
 IMAGE_SIZES = (32, 48, 64, 96, 128, 160, 192, 224)
+SMALL_SIDE = 64  # px; residual networks then start with a 3x3 convolution
 SHIFT_SIDE = 24  # px; a shift moves smaller pictures too far
 FEW_PASSES, MANY_PASSES = 10, 100
 CPU_PACE, GPU_PACE = 2_500, 50_000  # pictures a second that a small model trains on, roughly
@@ -90,6 +91,7 @@ def fill(chosen: Chosen, *, multi_label: bool) -> None:
     _image_size(chosen)
     _batch_size(chosen)
     _model(chosen)
+    _family(chosen)
     _crop(chosen)
     _flip(chosen)
     _length(chosen)
@@ -145,6 +147,42 @@ def _model(chosen: Chosen) -> None:
     for key, value in shape._asdict().items():
         if f"model.{key}" not in chosen.values:
             chosen.set(f"model.{key}", value, why)
+
+
+def _family(chosen: Chosen) -> None:
+    """A recipe's fields give way where a named model has none such, or says otherwise itself; a
+    residual network looks at small pictures without strides in its root."""
+    name = str(chosen.values["model.name"])
+    named = parse_name(name)
+    if named is None or chosen.values.get("start.model"):
+        return
+    known = CONFIGS[named.family].model_fields
+    is_recipes = chosen.sources.get("model.name", "").startswith("recipe ")
+    for key in [key for key in chosen.values if key.startswith("model.") and key != "model.name"]:
+        field = key.removeprefix("model.")
+        if chosen.is_free(key) and (
+            field not in known or (field in named.fields and not is_recipes)
+        ):
+            del chosen.values[key]
+            chosen.sources.pop(key, None)
+            chosen.reasons.append((key, "left out", f"{name} has its own, or none"))
+    _root(chosen, named)
+
+
+def _root(chosen: Chosen, named: Named) -> None:
+    size, key = chosen.values["data.image_size"], "stem" if named.family == "bit" else "stem_root"
+    is_residual = named.family == "bit" or named.fields.get("stem") == "resnet"
+    is_small = named.fields.get(key) == "small"
+    if not is_residual or is_small or f"model.{key}" in chosen.values or max(size) > SMALL_SIDE:
+        return
+    chosen.set(
+        f"model.{key}", "small", f"{size[0]}x{size[1]} px are too few for a root of stride 4"
+    )
+    patch = named.fields.get("patch_size", (1, 1))[0]
+    fits = min(size) >= 4 * patch and not any(side % patch for side in size)
+    if patch > 1 and not fits and "model.patch_size" not in chosen.values:
+        why = f"{size[0]}x{size[1]} positions are too few for patches of {patch}, or no multiple"
+        chosen.set("model.patch_size", patch_size(size), why)
 
 
 def _fitting(shape: Shape, width: int) -> Shape:
@@ -241,10 +279,16 @@ def _machine(chosen: Chosen) -> None:
 
 def training_bytes(model: ModelConfig, batch: int, *, is_checkpointed: bool = False) -> int:
     """Memory of a step: activations, and the weights with gradients, moments and averages."""
-    return activation_bytes(model, batch, is_checkpointed=is_checkpointed) + 20 * parameters(model)
+    return activation_bytes(model, batch, is_checkpointed=is_checkpointed) + weight_bytes(model)
 
 
 def largest_batch(model: ModelConfig, available_bytes: int) -> int:
     """The largest batch whose step fits into `available_bytes`; 0 where none does."""
     one = activation_bytes(model, 1)
-    return max(0, (available_bytes - 20 * parameters(model)) // one)
+    return max(0, (available_bytes - weight_bytes(model)) // one)
+
+
+def weight_bytes(model: ModelConfig) -> int:
+    """Of a step, whatever the batch: a weight, its gradient, two moments, an average; kernels once
+    more where they are standardised."""
+    return 20 * parameters(model) + standardised_bytes(model)

@@ -17,8 +17,7 @@ from vitrail.models.names import ModelConfig
 from vitrail.models.vit import ViT
 from vitrail.training.lora import LoraLinear, add_adapters, merged_state
 from vitrail.training.masked_patches import MaskedPatches
-
-HEADS = ("head", "head_dist")
+from vitrail.training.start import HEADS
 
 
 def create_network(

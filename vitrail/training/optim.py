@@ -13,7 +13,7 @@ lr, so 1e-4 at lr 1e-3 is 0.1.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ from vitrail.training.update_rules import Lamb, Momentum
 NOT_KERNELS = re.compile(
     r"(pos_embed\w*|\w+_token\w*|register_tokens|latent|probe|gamma\w*|rel_pos\w*|relative\w*)"
 )
+BLOCK = re.compile(r"(stages\.\d+\.)?blocks\.\d+(?=\.)")
 STEM = ("patch_embed", "pos_embed", "cls_token", "reg_token", "dist_token", "norm_pre", "stem")
 
 
@@ -39,14 +40,21 @@ def is_kernel(model: nn.Module, name: str, parameter: Tensor) -> bool:
     return not isinstance(model.get_submodule(".".join(path)), nn.Embedding)
 
 
-def layer_of(name: str, depth: int) -> int:
-    """Depth of a parameter with a timm-style name: 0 what makes the tokens, i + 1 block i, depth +
-    1 norm and head.
+def blocks_of(names: Iterable[str]) -> list[str]:
+    """The blocks of a model in order, by the start of their parameters' names: "blocks.3" of a ViT,
+    "stages.1.blocks.0" of a BiT. A stem's stages are part of the stem."""
+    found = (BLOCK.match(name) for name in names)
+    return list(dict.fromkeys(match[0] for match in found if match))
+
+
+def layer_of(name: str, blocks: Sequence[str]) -> int:
+    """Depth of a parameter with a timm-style name: 0 what makes the tokens, i + 1 the i-th of
+    `blocks`, len(blocks) + 1 norm and head.
     """
-    parts = name.split(".")
-    if parts[0] == "blocks":
-        return int(parts[1]) + 1
-    return 0 if parts[0].startswith(STEM) else depth + 1
+    block = BLOCK.match(name)
+    if block:
+        return blocks.index(block[0]) + 1
+    return 0 if name.split(".")[0].startswith(STEM) else len(blocks) + 1
 
 
 def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
@@ -57,21 +65,17 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, An
     has the full rate. Raises UsageError VIT-244 for a layer_decay on a model without blocks.
     """
     named = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
-    blocks = {
-        int(name.split(".")[1])
-        for name, _ in model.named_parameters()
-        if name.startswith("blocks.")
-    }
+    blocks = blocks_of(name for name, _ in model.named_parameters())
     if config.layer_decay < 1 and not blocks:
         raise UsageError(
             "VIT-244",
             f"optim.layer_decay = {config.layer_decay:g} has no effect: the model has no blocks.",
             hint="Leave it out.",
         )
-    depth = max(blocks, default=-1) + 1
+    depth = len(blocks)
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, value in named:
-        layer = layer_of(name, depth) if config.layer_decay < 1 else depth + 1
+        layer = layer_of(name, blocks) if config.layer_decay < 1 else depth + 1
         kernel = is_kernel(model, name, value)
         group = groups.setdefault(
             (layer, kernel),

@@ -128,7 +128,12 @@ def _open(asked: TrainConfig) -> Splits:
         val_fraction=asked.data.val_fraction,
         test_fraction=asked.data.test_fraction,
         seed=asked.seed,
+        min_classes=1 if _learns_no_labels(asked) else 2,
     )
+
+
+def _learns_no_labels(asked: TrainConfig) -> bool:
+    return asked.objective == "masked_patches" or asked.recipe == "paper.masked_patches"
 
 
 def _model(config: TrainConfig, splits: Splits, start: Start | None) -> ModelConfig:

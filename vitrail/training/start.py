@@ -24,6 +24,7 @@ from vitrail.training.source import open_pinned
 # Fields of the architecture that belong to other settings, and those without a tensor.
 BY_DATA = {"image_size": "--image-size", "channels": "--data.channels", "num_classes": "DATA"}
 REGULARISERS = ("dropout", "drop_path", "drop_path_schedule")
+HEADS = ("head", "head_dist")  # first parts of their parameters' names
 FREE = frozenset(FREE_FIELDS - set(BY_DATA))
 Size = tuple[int, int]
 
@@ -127,16 +128,20 @@ def starting_weights(
             f"knows {_some(start.classes) or 'no names'}.",
             hint="Leave it out: the head then starts anew.",
         )
-    state, changes = adapt(
-        start.state,
-        start.config,
+    source, state = start.config, start.state
+    if not by_name:  # the old head is none of ours, whatever its size
+        source = target_config(source, num_classes=0)
+        state = {name: value for name, value in state.items() if name.split(".")[0] not in HEADS}
+    adapted, changes = adapt(
+        state,
+        source,
         target,
         resample=start.resample,
         classes=start.classes if by_name else (),
         target_classes=classes if target.num_classes else (),
         seed=config.seed,
     )
-    return state, tuple(changes)
+    return adapted, tuple(changes)
 
 
 def _some(names: Sequence[str]) -> str:
