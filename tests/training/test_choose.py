@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 
 from vitrail.config import TrainConfig
+from vitrail.models.bit_configs import BiTConfig
+from vitrail.models.configs import ViTConfig
 from vitrail.models.names import resolve_model
-from vitrail.training.choose import largest_batch, patch_size, training_bytes
+from vitrail.training.choose import largest_batch, patch_size, training_bytes, weight_bytes
 from vitrail.training.plan import Plan, plan_run
 
 
@@ -65,6 +67,7 @@ def test_longer_runs_get_wider_models_and_larger_shifts(
         settings = {"time_limit": "1s"}  # about two passes at the assumed pace
     chosen = plan(gray, **settings)
     assert chosen.config.augment.crop == crop
+    assert isinstance(chosen.model, ViTConfig)
     assert chosen.model.width == width
     if pad:
         assert chosen.config.augment.crop_pad == pad
@@ -79,6 +82,29 @@ def test_a_users_word_goes_first(gray: Path) -> None:
     assert config.augment.crop == "pad_crop"
     assert config.model.overrides["width"] == 32
     assert config.batch_size == 17
+
+
+def test_residual_networks_on_small_pictures(gray: Path) -> None:
+    """No strides in the root, patches that fit, and no field of the recipe that they lack."""
+    chosen = plan(gray, model="bit_r26x1")
+    assert isinstance(chosen.model, BiTConfig)
+    assert chosen.model.stem == "small"
+    left = {key for key, value, _ in chosen.choices if value == "left out"}
+    assert left == {"model.pool", "model.posemb"}
+    hybrid = plan(gray, model="r_vit_ti16").model
+    assert isinstance(hybrid, ViTConfig)
+    assert (hybrid.stem_root, hybrid.patch_size, hybrid.grid) == ("small", (4, 4), (7, 7))
+    assert (hybrid.pool, hybrid.posemb) == ("gap", "sincos_2d")  # of the recipe
+    cct = plan(gray, model="cct_7_3x1").model
+    assert isinstance(cct, ViTConfig)
+    assert (cct.pool, cct.posemb, cct.grid) == ("seq", "sincos_2d", (14, 14))
+
+
+def test_a_users_root_goes_first(gray: Path) -> None:
+    given = {"model": "bit_r50x1_gn", "model.stem": "imagenet", "model.depths": "1,1"}
+    model = plan(gray, **given).model
+    assert isinstance(model, BiTConfig)
+    assert (model.stem, model.depths, model.map_size) == ("imagenet", (1, 1), (4, 4))
 
 
 def test_photographs_are_cropped_and_sized_from_the_median(tmp_path: Path) -> None:
@@ -102,10 +128,11 @@ def test_every_choice_has_a_reason_and_nothing_stays_auto(gray: Path) -> None:
     assert not left
 
 
-def test_memory_grows_with_the_batch_and_bounds_it() -> None:
-    model = resolve_model("vit_ti16", num_classes=7)
+@pytest.mark.parametrize("name", ["vit_ti16", "r26_vit_s32", "bit_r26x1", "bit_r26x1_gn"])
+def test_memory_grows_with_the_batch_and_bounds_it(name: str) -> None:
+    model = resolve_model(name, num_classes=7)
     one, many = training_bytes(model, 1), training_bytes(model, 101)
-    assert many > 50 * (one - 20 * 5_500_000) > 0
+    assert many > 50 * (one - weight_bytes(model)) > 0
     fits = largest_batch(model, many)
     assert fits == 101
     assert largest_batch(model, 1000) == 0

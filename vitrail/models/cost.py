@@ -20,6 +20,7 @@ from vitrail.models.residual_cost import (
     stage_activations,
     unit_macs,
     unit_parameters,
+    unit_weights,
 )
 from vitrail.models.stages import halved
 
@@ -156,6 +157,14 @@ def activation_bytes(config: ModelConfig, batch_size: int, *, is_checkpointed: b
     inside.append(_block_activations(c, batch_size, num_read))
     kept = c.depth * N * D + max(inside) if is_checkpointed else sum(inside)
     return 4 * batch_size * (outside + kept)
+
+
+def standardised_bytes(config: ModelConfig) -> int:
+    """Memory of a step for the kernels as they are applied, whatever the batch: the values, and in
+    the form "outside" also those before they are scaled."""
+    units = config.units if isinstance(config, BiTConfig) else config.stem_units
+    weights = sum(unit_weights(unit) for unit in units)
+    return (4 if config.std_form == "inside" else 8) * weights
 
 
 def _bit_activations(c: BiTConfig, is_checkpointed: bool) -> int:

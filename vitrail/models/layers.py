@@ -280,4 +280,5 @@ class SeqPool(nn.Module):
         weights = self.score(x).softmax(dim=1).transpose(1, 2).unsqueeze(1)  # (B, 1, 1, N)
         if tap is not None:
             tap.write("pool/attention", weights)
-        return (weights.squeeze(1).to(x.dtype) @ x).flatten(1)  # (B, D)
+        pooled: Tensor = weights.squeeze(1).to(x.dtype) @ x  # (B, 1, D)
+        return pooled.flatten(1)

@@ -20,14 +20,18 @@ def root_parameters(channels: int, width: int, root: str, *, is_preact: bool) ->
     return _root_kernel(root) * channels * width + (0 if is_preact else 2 * width)
 
 
-def unit_parameters(unit: Unit, *, is_preact: bool) -> int:
-    """Three kernels, three norms, and the shortcut where there is one."""
+def unit_weights(unit: Unit) -> int:
+    """The kernels of the three convolutions and, where there is one, the shortcut's."""
     a, b, c = unit.num_in, unit.num_mid, unit.num_out
-    total = a * b + 9 * b * b + b * c
-    total += 2 * (a + b + b) if is_preact else 2 * (b + b + c)
-    if unit.has_projection:
-        total += a * c + (0 if is_preact else 2 * c)
-    return total
+    return a * b + 9 * b * b + b * c + (a * c if unit.has_projection else 0)
+
+
+def unit_parameters(unit: Unit, *, is_preact: bool) -> int:
+    """Kernels and norms."""
+    a, b, c = unit.num_in, unit.num_mid, unit.num_out
+    if is_preact:
+        return unit_weights(unit) + 2 * (a + b + b)
+    return unit_weights(unit) + 2 * (b + b + c + (c if unit.has_projection else 0))
 
 
 def root_macs(channels: int, width: int, root: str, image_size: Pair, *, is_preact: bool) -> int:
@@ -44,7 +48,7 @@ def unit_macs(unit: Unit, *, is_preact: bool) -> int:
     before, after = _area(unit.in_size), _area(unit.out_size)
     projection = a * c if unit.has_projection else 0
     total = before * a * b + after * (9 * b * b + b * c + projection)
-    total += STANDARDISE_COST * (a * b + 9 * b * b + b * c + projection)
+    total += STANDARDISE_COST * unit_weights(unit)
     shortcut = c if unit.has_projection else 0
     normed = before * (a + b) + after * b if is_preact else before * b + after * (b + c + shortcut)
     return total + NORM_COST * normed

@@ -99,7 +99,7 @@ class _OutsideForm(torch.autograd.Function):
         return x * factor
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         """dL/d(f x): (O, n). Returns dL/dw."""
         (g,) = grads
