@@ -94,6 +94,7 @@ def test_flexivit_at_every_grid(side: int) -> None:
     data = outputs("bv_flexivit")
     assert isinstance(found.config, ViTConfig)
     assert found.config.grid == (4, 4)
+    assert found.resample == "flexi"
     patch = 48 // side
     config = ViTConfig(**(found.config.model_dump() | {"image_size": 48, "patch_size": patch}))
     state = dict(stored.state_dict())

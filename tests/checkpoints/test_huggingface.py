@@ -338,6 +338,13 @@ def test_missing_tensors_are_named() -> None:
         recognised(HUGGINGFACE, flat)
 
 
+def test_rule_of_position_embeddings() -> None:
+    """transformers antialiases those of register models, and of no other."""
+    for case, rule in {"hf_dinov2_registers": "dino_registers", "hf_dinov2": ""}.items():
+        assert recognised(HUGGINGFACE, case_source(case)).resample == rule
+    assert HUGGINGFACE.resample == "huggingface"
+
+
 def test_given_values_replace_those_of_the_file() -> None:
     """A table of 4 x 4 patches may also be one of 2 x 8."""
     file = case_source("hf_vit", image_size=(16, 64))

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 from tests.checkpoints.golden_case import (
     Tensors,
+    case_source,
     fill,
+    outputs,
     pictures,
     random_model,
     read,
@@ -29,7 +31,10 @@ from tests.checkpoints.golden_case import (
     write,
 )
 from tests.checkpoints.test_huggingface import FORMS, VIT
+from vitrail.checkpoints.big_vision import BIG_VISION
+from vitrail.checkpoints.google import GOOGLE
 from vitrail.checkpoints.huggingface import HUGGINGFACE
+from vitrail.checkpoints.origin import Origin
 from vitrail.checkpoints.tensor_files import open_tensors
 from vitrail.checkpoints.tensor_writing import write_folder
 from vitrail.data.preprocess import Preprocess
@@ -219,6 +224,24 @@ def test_transformers_opens_written_folders(transformers: Any, tmp_path: Path, f
         assert (found - ours.model.to(dtype)(images.to(dtype))).abs().max() <= limit
     if has_head:
         assert tuple(model.config.id2label[i] for i in range(len(ours.classes))) == ours.classes
+
+
+@pytest.mark.parametrize(
+    ("case", "origin", "size"),
+    [("google_vit_token", GOOGLE, (32, 32)), ("bv_vit_tok_learn", BIG_VISION, (24, 40))],
+)
+def test_from_googles_file_to_transformers(
+    transformers: Any, tmp_path: Path, case: str, origin: Origin, size: tuple[int, int]
+) -> None:
+    """Flax arrays, read and written here, give Flax's logits there."""
+    ours, _ = read(origin, case_source(case, image_size=size))
+    tensors, record = write(HUGGINGFACE, ours)
+    write_folder(tmp_path / "model", record.weights, tensors.values, record.files)
+    model = transformers.AutoModelForImageClassification.from_pretrained(tmp_path / "model")
+    data = outputs(case)
+    assert (model(pixel_values=data["x"]).logits - data["logits"]).abs().max() <= 1e-5
+    double = model.double()(pixel_values=data["x"].double()).logits
+    assert (double - data["logits_f64"]).abs().max() <= 1e-9
 
 
 def photograph(height: int, width: int) -> Image.Image:

@@ -30,10 +30,9 @@ from vitrail.checkpoints.google_vit import (
     vit_fields,
     vit_rules,
 )
-from vitrail.checkpoints.origin import GIVEN, Origin, Recognised, Written, cannot_hold
+from vitrail.checkpoints.origin import Origin, Recognised, Written, bit_config, cannot_hold
 from vitrail.checkpoints.rules import Header, Rule, ignored, renamed, reshaped
 from vitrail.data.preprocess import Preprocess
-from vitrail.errors import ModelError, VitrailError
 from vitrail.models.bit_configs import STEM_WIDTH, BiTConfig
 from vitrail.models.configs import ViTConfig
 from vitrail.models.names import ModelConfig
@@ -67,8 +66,14 @@ def recognise(header: Header) -> Recognised | None:
     size = config.image_size
     # SigLIP pools by attention and squashes; the others are cropped from a larger short side.
     preprocess = squashed(size) if config.pool == "map" else cropped(size)
-    scores = scores_of(config.num_classes)
-    return Recognised(config, vit_rules(file, config), preprocess, notes=notes, scores=scores)
+    return Recognised(
+        config,
+        vit_rules(file, config),
+        preprocess,
+        notes=notes,
+        scores=scores_of(config.num_classes),
+        resample="flexi" if "flexivit" in header.name.lower() else "",
+    )
 
 
 def squashed(size: tuple[int, int]) -> Preprocess:
@@ -140,28 +145,13 @@ def _recognised_bit(header: Header, file: FlaxFile) -> Recognised:
         "style": "v1_gn",
         "num_classes": num_classes,
     }
-    config = bit_config(header, fields)
+    config = bit_config(header, **fields)
     rules = _bit_rules(config.depths, config.num_features, num_classes, file.shapes)
     rules = flax.rooted(rules, lambda name: file.root + name)
     rules += [ignored(name, "beside the model") for name in file.others]
     note = f"the file does not say an image size: {config.image_size} px"
     scores = scores_of(num_classes)
     return Recognised(config, rules, cropped(config.image_size), notes=(note,), scores=scores)
-
-
-def bit_config(header: Header, fields: dict[str, Any]) -> BiTConfig:
-    """The architecture, with what is given in place of what was found.
-
-    Raises ModelError VIT-418 where no such model can be.
-    """
-    try:
-        return BiTConfig(**(fields | dict(header.metadata.get(GIVEN, {}))))
-    except VitrailError as error:
-        raise ModelError(
-            "VIT-418",
-            f"{header.name} describes no model that can be built: {error.message}",
-            hint="The file is damaged, or of a kind of model that is not supported.",
-        ) from error
 
 
 def _bit_rules(

@@ -9,14 +9,14 @@ are the three convolutions of a unit, each behind its GroupNorm; "proj" is the s
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vitrail.checkpoints.big_vision import bit_config
 from vitrail.checkpoints.equivalents import require
 from vitrail.checkpoints.google_blocks import rooted
 from vitrail.checkpoints.google_vit import scores_of
-from vitrail.checkpoints.origin import Origin, Recognised, Written, cannot_hold
+from vitrail.checkpoints.origin import Origin, Recognised, Written, bit_config, cannot_hold
 from vitrail.checkpoints.rules import CONV, Header, Rule, ignored, renamed
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import ModelError
@@ -49,9 +49,9 @@ def recognise(header: Header) -> Recognised | None:
         "depths": depths_in(shapes),
         "width_factor": root[3] / STEM_WIDTH,
         "style": "v2",
-        "num_classes": shapes.get(f"{HEAD}/kernel", (0,))[-1],
+        "num_classes": (shapes.get(f"{HEAD}/kernel") or (0,))[-1],
     }
-    config = bit_config(header, fields)
+    config = bit_config(header, **fields)
     rules = rooted(bit_rules(config), lambda name: actual.get(name, name))
     rules += [ignored(name, "the training step") for name in header.shapes if name == "global_step"]
     note = f"the file does not say an image size: {config.image_size} px"
@@ -67,12 +67,11 @@ def plain(name: str) -> str:
 def depths_in(names: Mapping[str, object] | Sequence[str]) -> tuple[int, ...]:
     """Units of each stage."""
     found = {
-        (int(match[1]), int(match[2]))
+        (int(match[1]), match[2])
         for name in names
-        if (match := re.match(r"resnet/block(\d+)/unit(\d+)/", name))
+        if (match := re.match(r"resnet/block([0-9]{1,3})/unit([0-9]{1,3})/", name))
     }
-    stages = sorted({stage for stage, _ in found})
-    return tuple(sum(1 for stage, _ in found if stage == each) for each in stages)
+    return tuple(count for _, count in sorted(Counter(stage for stage, _ in found).items()))
 
 
 def bit_rules(config: BiTConfig) -> list[Rule]:

@@ -7,6 +7,8 @@ the order of all calls, in the other by class; the arrays are the same.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -160,11 +162,9 @@ def rooted(rules: Sequence[Rule], actual: Callable[[str], str]) -> list[Rule]:
 
 def stages_in(names: Sequence[str]) -> tuple[int, ...]:
     """Units of each stage of the ResNet, () for the root alone. names: without the file's root."""
-    counts: dict[int, int] = {}
-    for name in names:
-        stage, _, rest = name.partition("/")
-        unit, _, rest = rest.partition("/")
-        if stage.startswith("block") and unit.startswith("unit") and rest == "conv1/kernel":
-            stage_number = int(stage.removeprefix("block"))
-            counts[stage_number] = counts.get(stage_number, 0) + 1
-    return tuple(counts[number] for number in sorted(counts))
+    found = [
+        int(match[1])
+        for name in names
+        if (match := re.fullmatch(r"block([0-9]{1,3})/unit[0-9]{1,3}/conv1/kernel", name))
+    ]
+    return tuple(count for _, count in sorted(Counter(found).items()))

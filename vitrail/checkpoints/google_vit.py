@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vitrail.checkpoints import google_blocks as flax
-from vitrail.checkpoints.origin import given, square, vit_config
+from vitrail.checkpoints.origin import given_size, square, vit_config
 from vitrail.checkpoints.rules import CONV, Header, Rule, Shape, ignored, renamed
 from vitrail.errors import ModelError
 from vitrail.models.configs import ViTConfig
@@ -203,11 +203,10 @@ def _positions(
         has_row = (
             has_cls and math.isqrt(rows) ** 2 != rows and math.isqrt(rows - 1) ** 2 == rows - 1
         )
-        if (stated := given(header, "image_size", None)) is not None:
-            pair = (stated, stated) if isinstance(stated, int) else tuple(stated)
-            has_row = has_cls and rows == 1 + (pair[0] // step[0]) * (pair[1] // step[1])
+        if (stated := given_size(header)) is not None and min(step) > 0:
+            has_row = has_cls and rows == 1 + (stated[0] // step[0]) * (stated[1] // step[1])
         size = square(header, rows, int(has_row), step)
         return {"image_size": size, "posemb": "learned", "posemb_prefix": has_row}, ()
-    fields = {"image_size": given(header, "image_size", DEFAULT_SIZE), "posemb": "sincos_2d"}
+    fields = {"image_size": given_size(header) or DEFAULT_SIZE, "posemb": "sincos_2d"}
     note = f"no position table: sine and cosine positions for {fields['image_size']} px images"
     return fields, (note,)

@@ -118,6 +118,8 @@ def recognise(header: Header) -> Recognised | None:
         classes_of(values, config.num_classes),
         tuple(notes),
         "sigmoid" if is_multi else "softmax",
+        # Its register models antialias, as dinov2's own do; the others do not.
+        "dino_registers" if values["model_type"] == "dinov2_with_registers" else "",
     )
 
 

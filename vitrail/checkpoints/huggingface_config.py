@@ -6,6 +6,7 @@ say is read from them; the rest is in the file, or has the class's default.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,9 +51,9 @@ def read_config(header: Header, values: Mapping[str, Any], names: Names) -> ViTC
     kernel = "patch_embedding" if names.is_siglip else "patch_embeddings.projection"
     width, channels, *patch = _shape(header, f"{names.base}embeddings.{kernel}.weight", 4)
     hidden = _shape(header, f"{names.base}{names.layer}.0.{names.mlp[-1]}.weight", 2)[1]
-    act = found["hidden_act"]
+    act = str(found["hidden_act"])
     if act not in ACTIVATIONS:
-        raise refused(header, f"hidden_act {act!r}: {nearest(str(act), ACTIVATIONS)}")
+        raise refused(header, f"hidden_act {act!r}: {nearest(act, ACTIVATIONS)}")
     is_swiglu = "mlp." in names.mlp[0] and "fc1" not in names.mlp[0]
     fields: dict[str, Any] = {
         "image_size": found.get("image_size", 224),
@@ -85,8 +86,9 @@ def classes_of(values: Mapping[str, Any], num_classes: int) -> tuple[str, ...]:
     found = [named[str(number)] for number in range(num_classes)]
     if all(name == f"LABEL_{number}" for number, name in enumerate(found)):
         return ()
+    counts = Counter(found)
     return tuple(
-        f"{name} ({number})" if found.count(name) > 1 else name for number, name in enumerate(found)
+        f"{name} ({number})" if counts[name] > 1 else name for number, name in enumerate(found)
     )
 
 

@@ -78,7 +78,7 @@ def read_preprocess(
     except ValidationError as error:
         found = [f"{item['loc'][0]}: {item['msg']}" for item in error.errors() if item["loc"]]
         raise _unreadable(name, "; ".join(found) or str(error)) from error
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise _unreadable(name, repr(error)) from error
     return preprocess, notes + ([note] if note else [])
 
