@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 
 import vitrail
 from vitrail import bundle
+from vitrail.checkpoints.torch_file import CHILD
 from vitrail.classifier import Classifier, Meta, find_model, load
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.sources import open_data
@@ -429,8 +430,19 @@ FORBIDDEN = ("pickle.find_class", "os.system", "subprocess.Popen", "socket.conne
 @pytest.fixture(scope="session")
 def audited() -> list[str]:
     """The forbidden audit events so far; a hook cannot be removed, so it only appends."""
-    sys.addaudithook(lambda name, _: EVENTS.append(name) if name in FORBIDDEN else None)
+
+    def note(name: str, arguments: tuple[Any, ...]) -> None:
+        if name in FORBIDDEN and not (name == "subprocess.Popen" and is_our_child(arguments[1])):
+            EVENTS.append(name)
+
+    sys.addaudithook(note)
     return EVENTS
+
+
+def is_our_child(command: object) -> bool:
+    """The process that reads pickles, which has nothing to call and nowhere to go."""
+    words = list(command) if isinstance(command, list | tuple) else []
+    return words[:3] == [sys.executable, "-I", "-S"] and words[3] == str(CHILD)
 
 
 @pytest.mark.promise("M1")
@@ -462,7 +474,8 @@ def test_a_file_that_runs_code_is_never_run(
         with pytest.raises(ModelError) as caught:
             load(path)
         assert caught.value.code in ("VIT-402", "VIT-431", "VIT-433", "VIT-434", "VIT-438"), kind
-        if name.endswith((".pt", ".pth", ".ckpt", ".bin", ".pkl")):
+        is_named = name.endswith((".pt", ".pth", ".ckpt", ".bin", ".pkl"))
+        if is_named and kind.startswith(("pickle", "torch")):
             assert "can run code" in caught.value.message
     assert not canary.exists()
     assert audited[before:] == []
@@ -639,10 +652,10 @@ def test_paths_that_are_no_models(tmp_path: Path) -> None:
     refuses(tmp_path / "absent", "VIT-430")
     refuses(Path("hf:someone"), "VIT-464")
     refuses(Path("vit_b16.something"), "VIT-463")
-    refuses(tmp_path, "VIT-433")
+    refuses(tmp_path, "VIT-431", "runs/NAME")
     for name in ("a.npz", "vit.safetensors", "notes.txt"):
         (tmp_path / name).write_bytes(b"\0" * 64)
-        refuses(tmp_path / name, "VIT-431", "other libraries")
+        refuses(tmp_path / name, "VIT-431", "safetensors")
     (tmp_path / "a.zip").write_bytes(b"PK nothing")
     refuses(tmp_path / "a.zip", "VIT-438")
 

@@ -24,6 +24,8 @@ from torch import Tensor, nn
 import vitrail
 from vitrail.bundle import MAX_BYTES, RECORD, WEIGHTS, read_bundle, write_bundle
 from vitrail.checkpoints.download import Progress
+from vitrail.checkpoints.foreign import Foreign, read_foreign
+from vitrail.checkpoints.origins import ORIGINS
 from vitrail.checkpoints.resolve import place_of
 from vitrail.data.decode import DecodeFault
 from vitrail.data.preprocess import Preprocess
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from vitrail.evaluation.record import Evaluation
 
 Picture = str | os.PathLike[str] | bytes | Image | NDArray[np.uint8]
-PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".joblib")
+DESCRIPTIONS = (RECORD, "config.json")  # of which one lies beside model.safetensors
 MAX_DECODERS = 8  # threads
 
 
@@ -68,7 +70,9 @@ class Prediction:
 class Meta:
     """Where a model comes from. `name` is a size of our table ("vit_s16", "vit": of none),
     `trained_on` plain facts (data, pictures, seed ...), `metrics` objects of metrics.json by
-    split. `scores`: "sigmoid" where a picture may have several labels.
+    split. `scores`: "sigmoid" where a picture may have several labels. `origin`: the library whose
+    checkpoint it is or was, "" for vitrail; `resample`: its rule for position embeddings; `notes`:
+    what that checkpoint does not say and was assumed.
     """
 
     name: str = "vit"
@@ -76,6 +80,9 @@ class Meta:
     metrics: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     scores: Literal["softmax", "sigmoid"] = "softmax"
+    origin: str = ""
+    resample: str = "google"
+    notes: tuple[str, ...] = ()
 
 
 class Classifier:
@@ -137,6 +144,7 @@ class Classifier:
                 preprocess=self.preprocess.to_json(),
                 temperature=self.temperature,
                 scores=self.meta.scores,
+                origin=self.meta.origin,
                 trained_on=self.meta.trained_on,
                 metrics=self.meta.metrics,
                 versions={**ours, **self.meta.versions},
@@ -280,14 +288,18 @@ def load(
     max_bytes: int = MAX_BYTES,
     progress: Progress | None = None,
 ) -> Classifier:
-    """The classifier of a run directory, a model folder, or a zip of one; `hf:OWNER/NAME`,
-    `google:FILE` and names of the catalogue are downloaded first, which `progress` is told.
+    """The classifier of a run directory, a model folder, a zip of one, or a checkpoint of another
+    library; `hf:OWNER/NAME`, `google:FILE` and names of the catalogue are downloaded first, which
+    `progress` is told.
 
-    Raises ModelError: VIT-402 a pickle, VIT-430 nothing there, VIT-431 another kind of file,
-    VIT-432 a run without a model yet, VIT-433 to VIT-441 a model that is damaged or hostile,
-    VIT-460 to VIT-467 a name; EnvironmentFault VIT-520, VIT-530 to VIT-535 a download.
+    Raises ModelError: VIT-402 a pickle that asks for code, VIT-411 to VIT-425 a checkpoint that
+    cannot be read, VIT-430 nothing there, VIT-431 another kind of file, VIT-432 a run without a
+    model yet, VIT-433 to VIT-441 a model that is damaged or hostile, VIT-460 to VIT-467 a name;
+    EnvironmentFault VIT-520, VIT-530 to VIT-535 a download.
     """
     place = find_model(place_of(path, progress=progress))
+    if not is_ours(place):
+        return of_foreign(read_foreign(place, max_bytes=max_bytes), device=device)
     modules: list[Model] = []
 
     def shapes_of(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -298,38 +310,41 @@ def load(
     model = modules[0]
     model.load_state_dict(bundle.tensors, strict=True, assign=True)
     record = bundle.record
-    meta = Meta(record.architecture.name, record.trained_on, record.metrics,
-                record.versions, record.scores)  # fmt: skip
+    resample = ORIGINS[record.origin].resample if record.origin in ORIGINS else Meta.resample
+    meta = Meta(record.architecture.name, record.trained_on, record.metrics, record.versions,
+                record.scores, record.origin, resample)  # fmt: skip
     return Classifier(model.to(device), bundle.preprocess, record.classes, record.temperature, meta)
 
 
+def of_foreign(foreign: Foreign, *, device: str | torch.device = "cpu") -> Classifier:
+    """The classifier of a checkpoint of another library."""
+    meta = Meta(name=foreign.name, scores=foreign.scores, origin=foreign.origin,
+                resample=foreign.resample, notes=foreign.notes)  # fmt: skip
+    return Classifier(foreign.model.to(device), foreign.preprocess, foreign.classes, meta=meta)
+
+
+def is_ours(place: Path) -> bool:
+    """Whether `find_model` found a model folder of vitrail or a zip of one."""
+    return place.suffix.lower() == ".zip" or (place / RECORD).is_file()
+
+
 def find_model(path: Path) -> Path:
-    """The model folder or zip that `path` means. Raises ModelError VIT-402, VIT-430 to VIT-432."""
-    if path.suffix.lower() in PICKLES and not path.is_dir():
-        raise ModelError(
-            "VIT-402",
-            f"{path.name} is a pickle file (it can run code when opened); "
-            "this version does not open or convert it.",
-            hint="Models that vitrail trained are folders: give runs/NAME or runs/NAME/model",
-        )
+    """The model folder, zip or checkpoint that `path` means.
+
+    Raises ModelError VIT-430, VIT-432, VIT-433.
+    """
     if not path.exists():
         raise ModelError(
             "VIT-430",
             f"{path}: there is no such file or folder.",
-            hint="A model is a run directory (runs/NAME) or a model folder (runs/NAME/model).",
+            hint="A model is a run directory (runs/NAME), a model folder (runs/NAME/model), or a "
+            "checkpoint of another library.",
         )
     if path.is_dir():
         return _in_folder(path)
     if path.name in (WEIGHTS, RECORD) and (path.parent / RECORD).is_file():
         return path.parent
-    if path.suffix.lower() == ".zip":
-        return path
-    raise ModelError(
-        "VIT-431",
-        f"{path} is no model of vitrail; expected a run directory or a folder with "
-        f"{RECORD} and {WEIGHTS}. Checkpoints of other libraries cannot be opened by this version.",
-        hint="Train one: vitrail train DATA",
-    )
+    return path
 
 
 def _in_folder(path: Path) -> Path:
@@ -341,4 +356,11 @@ def _in_folder(path: Path) -> Path:
                 hint=f"Continue it: vitrail train --resume {path}",
             )
         return path / "model"
+    if (path / WEIGHTS).is_file() and not any((path / name).is_file() for name in DESCRIPTIONS):
+        raise ModelError(
+            "VIT-433",
+            f"{path} has {WEIGHTS}, but neither {RECORD} (vitrail) nor config.json (timm, Hugging "
+            "Face) beside it.",
+            hint=f"Get the folder again; or read the bare tensors: {path / WEIGHTS}",
+        )
     return path

@@ -45,6 +45,8 @@ class Record(_Part):
     classes: Annotated[list[Text], Field(max_length=1_000_000)]
     preprocess: Annotated[dict[Text, Plain | list[int | float]], Field(max_length=50)]
     temperature: Annotated[float, Field(ge=1e-3, le=1e3)] = 1.0
+    # The library whose checkpoint it was, by its name in checkpoints/origins.py; "" is vitrail.
+    origin: Annotated[str, Field(max_length=64)] = ""
     scores: Literal["softmax", "sigmoid"] = "softmax"
     trained_on: Annotated[dict[Text, JsonValue], Field(max_length=50)] = {}
     metrics: Annotated[dict[Text, JsonValue], Field(max_length=50)] = {}
@@ -52,8 +54,9 @@ class Record(_Part):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
     def to_text(self) -> str:
-        """The document as it is written."""
-        return self.model_dump_json(by_alias=True, indent=1) + "\n"
+        """The document as it is written; `origin` only where there is one."""
+        left_out = set() if self.origin else {"origin"}
+        return self.model_dump_json(by_alias=True, indent=1, exclude=left_out) + "\n"
 
 
 class _Version(BaseModel):

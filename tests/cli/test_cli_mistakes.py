@@ -96,7 +96,7 @@ MISTAKES = [
     ("train --resume runs/foreign", 3, "VIT-", "new run"),
     ("report photos", 4, "VIT-407", "vitrail train"),
     # models
-    (f"predict model.pth {PICTURE}", 4, "VIT-402", "runs/NAME"),
+    (f"predict model.pth {PICTURE}", 4, "VIT-402", ".safetensors"),
     (f"predict nowhere {PICTURE}", 4, "VIT-430", "run directory"),
     (f"predict photos {PICTURE}", 4, "VIT-43", "run directory"),
     (f"predict record {PICTURE}", 4, "VIT-434", "again"),

@@ -27,6 +27,7 @@ from vitrail.errors import ModelError
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 BESIDE = ("config.json", "preprocessor_config.json")
 SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".bin", ".ckpt")
+PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".joblib")
 NO_CHECKPOINTS = {  # how other files begin, and what they are
     b"\x89HDF": "an HDF5 file (Keras); save the weights as .npz or .safetensors",
     b"version https://git-lfs": "a Git LFS pointer, not the file itself; fetch it: git lfs pull",
@@ -128,7 +129,10 @@ def _open_file(path: Path, title: str, max_bytes: int) -> OpenTensors:
     for mark, what in NO_CHECKPOINTS.items():
         if start.lstrip().startswith(mark):
             raise _no_checkpoint(title, what)
-    raise _no_checkpoint(title, "empty" if not start else "of an unknown kind")
+    what = "of an unknown kind" if start else "empty"
+    if path.suffix.lower() in PICKLES:
+        what += "; a pickle of another program can run code when opened"
+    raise _no_checkpoint(title, what)
 
 
 def _no_checkpoint(title: str, what: str) -> ModelError:

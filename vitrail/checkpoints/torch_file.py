@@ -202,6 +202,7 @@ def _legacy_places(answer: dict[str, Any]) -> dict[str, tuple[int, int]]:
 def _refused(name: str, why: str) -> ModelError:
     return ModelError(
         "VIT-402",
-        f"{name} is a pickle file that is not opened: {why}. Expected tensors and nothing else.",
-        hint="Save its tensors alone, best as .safetensors: safetensors.torch.save_file(...)",
+        f"{name} is a pickle (it can run code when opened) and is refused: {why}. Expected tensors "
+        "and nothing else.",
+        hint="Save its tensors alone: torch.save(model.state_dict(), PATH), or as .safetensors.",
     )
