@@ -1,4 +1,4 @@
-"""Names, overrides, bounds, and settings that are refused."""
+"""Bounds, defaults, and settings that are refused. Names: test_names.py."""
 
 from __future__ import annotations
 
@@ -7,27 +7,12 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from vitrail.errors import UsageError
+from vitrail.models.bit_configs import BiTConfig
 from vitrail.models.configs import ViTConfig
-from vitrail.models.names import VARIANTS, known_names, resolve_model, slug
+from vitrail.models.names import resolve_model
 
-# Width, depth, MLP, heads: arXiv 2010.11929 Table 1 (B, L, H); big_vision `decode_variant`, timm.
-TABLE = {
-    "mu": (32, 1, 128, 2),
-    "Ti": (192, 12, 768, 3),
-    "S": (384, 12, 1536, 6),
-    "M": (512, 12, 2048, 8),
-    "B": (768, 12, 3072, 12),
-    "L": (1024, 24, 4096, 16),
-    "So400m": (1152, 27, 4304, 16),
-    "H": (1280, 32, 5120, 16),
-    "g": (1408, 40, 6144, 16),
-    "G": (1664, 48, 8192, 16),
-    "e": (1792, 56, 15360, 16),
-}
 TINY: dict[str, Any] = {
     "image_size": (10, 9),
     "patch_size": (5, 3),
@@ -38,67 +23,8 @@ TINY: dict[str, Any] = {
     "num_classes": 7,
 }
 
-
-@pytest.mark.parametrize("letter", TABLE)
-def test_published_sizes(letter: str) -> None:
-    config = resolve_model(f"ViT-{letter}/14", num_classes=1000)
-    assert (config.width, config.depth, config.mlp_dim, config.num_heads) == TABLE[letter]
-    assert config.image_size == (224, 224)
-    assert config.grid == (16, 16)
-    assert set(TABLE) == set(VARIANTS)
-
-
-@given(st.sampled_from(sorted(VARIANTS)), st.integers(1, 97), st.integers(1, 9))
-def test_paper_name_and_slug_mean_the_same(letter: str, patch: int, patches: int) -> None:
-    config = resolve_model(f"ViT-{letter}/{patch}", num_classes=3, image_size=patch * patches)
-    assert config == resolve_model(slug(letter, patch), num_classes=3, image_size=patch * patches)
-    assert config.grid == (patches, patches)
-
-
-def test_names_in_any_case_and_patch_shape() -> None:
-    assert resolve_model("VIT_B16", num_classes=2) == resolve_model("vit-b/16", num_classes=2)
-    config = resolve_model("ViT-S/8x14", num_classes=2)
-    assert config.patch_size == (8, 14)
-    assert config.grid == (28, 16)
-    giants = [resolve_model(name, num_classes=2).width for name in ("vit_g14", "vit_G14")]
-    assert giants == [1408, 1664]
-    assert slug("G", 14) == "vit_gigantic14"
-
-
-def test_slugs_differ_where_case_is_ignored() -> None:
-    names = known_names()
-    assert len({name.lower() for name in names}) == len(names)
-    for name in names:
-        assert resolve_model(name, num_classes=2).num_classes == 2
-
-
-def test_vit_digits() -> None:
-    config = resolve_model("vit_digits", num_classes=10, channels=1)
-    sizes = (config.width, config.depth, config.num_heads, config.mlp_dim, config.patch_size)
-    assert sizes == (48, 4, 4, 192, (2, 2))
-    assert config.image_size == (8, 8)
-    assert config == resolve_model("ViT-digits", num_classes=10, channels=1)
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [("vit_b61x", "vit_b16"), ("vitb16", "vit_b16"), ("vit_x16", "vit_"), ("resnet50", "Known:")],
-)
-def test_unknown_name_offers_the_nearest(name: str, expected: str) -> None:
-    with pytest.raises(UsageError, match=expected) as caught:
-        resolve_model(name, num_classes=2)
-    assert caught.value.code == "VIT-221"
-    assert name in caught.value.message
-
-
-def test_overrides_as_text() -> None:
-    """What a command line passes."""
-    text = {"depth": "6", "image_size": "64x48", "layer_scale": "1e-4", "qk_norm": "true"}
-    config = resolve_model("vit_ti16", num_classes=5, overrides=text)
-    assert (config.depth, config.image_size, config.grid) == (6, (64, 48), (4, 3))
-    assert config.layer_scale == 1e-4
-    assert config.qk_norm is True
-    assert resolve_model("vit_ti16", num_classes=5, overrides={"layer_scale": "none"}).depth == 12
+ROOT: dict[str, Any] = {"stem": "resnet", "patch_size": (1, 1)}  # map 3 x 3
+CONVS: dict[str, Any] = {"stem": "conv", "patch_size": (1, 1), "pool": "seq"}
 
 
 @pytest.mark.parametrize(
@@ -128,6 +54,21 @@ def test_overrides_as_text() -> None:
         ({"posemb": "sincos_2d", "width": 4, "num_heads": 1}, "VIT-222", "width >= 8"),
         ({"posemb": "learned_2d", "width": 9}, "VIT-222", "multiples of 2"),
         ({"posemb": "rope_2d", "num_heads": 4}, "VIT-222", "width / num_heads in multiples of 4"),
+        ({"cls_token": False}, "VIT-222", "pool='cls' needs cls_token"),
+        ({"pool": "cls_gap", "cls_token": False}, "VIT-222", "pool='cls_gap' needs cls_token"),
+        ({"norm_after_pool": True}, "VIT-222", "norm_after_pool is for pool='gap'"),
+        ({"stem_stages": (1,)}, "VIT-222", "stem_stages has no effect with stem='none'"),
+        ({"std_eps": 1e-8}, "VIT-222", "std_eps has no effect with stem='none'"),
+        (ROOT | {"stem_kernel": 5}, "VIT-222", "stem_kernel has no effect with stem='resnet'"),
+        (ROOT | {"stem_stages": (1, 0)}, "VIT-222", "stem_stages"),
+        (ROOT | {"stem_stages": (1, 1, 1, 1, 1)}, "VIT-222", "stem_stages"),
+        (ROOT | {"stem_width": 48}, "VIT-230", "48 channels"),
+        (ROOT | {"patch_size": (2, 1)}, "VIT-214", "3 positions of the resnet stem's feature map"),
+        (ROOT | {"stem_width": 16_384, "stem_stages": (256,) * 4}, "VIT-222", "billion"),
+        (CONVS | {"gn_eps": 1e-5}, "VIT-222", "gn_eps has no effect with stem='conv'"),
+        (CONVS | {"patch_size": (3, 1)}, "VIT-222", "patch_size must be 1"),
+        (CONVS | {"stem_kernel": 4}, "VIT-222", "stem_kernel must be odd"),
+        (CONVS | {"stem_width": 32}, "VIT-222", "stem_width has no effect with stem_convs=1"),
         ({"image_size": (10_000, 9_000)}, "VIT-222", "6000001 tokens; at most 65536"),
         ({"width": 16_383, "depth": 256, "mlp_dim": 131_072}, "VIT-222", "billion"),
         ({"width": 10**30}, "VIT-222", "width"),
@@ -158,6 +99,68 @@ def test_posemb_prefix_is_true_where_it_can_be() -> None:
     assert ViTConfig(**TINY, posemb_prefix=False).posemb_rows == 6
 
 
+def test_cls_token_may_stand_beside_other_pools() -> None:
+    """timm's `global_pool="avg"` keeps it, with its row of the table, out of the mean."""
+    config = ViTConfig(**TINY, pool="gap", cls_token=True)
+    assert (config.num_prefix, config.posemb_prefix, config.posemb_rows) == (1, True, 7)
+    assert ViTConfig(**TINY | {"pool": "gap", "cls_token": "true"}) == config
+    assert ViTConfig(**TINY, pool="gap").num_prefix == 0
+    assert ViTConfig(**TINY, pool="seq").cls_token is False
+    both = ViTConfig(**TINY, pool="cls_gap")
+    assert (both.cls_token, both.pooled_width, both.num_features) == (True, 48, 48)
+
+
+def test_sizes_behind_a_stem() -> None:
+    """Every stride-2 layer makes ceil(size / 2); the root has two, stages after the first one."""
+    sizes = TINY | ROOT | {"image_size": (50, 33)}
+    assert ViTConfig(**sizes).map_size == (13, 9)
+    assert ViTConfig(**sizes | {"stem_stages": "2,1,3"}).map_size == (4, 3)
+    assert ViTConfig(**sizes, stem_stages=(2, 1, 3)).map_channels == 1024
+    assert ViTConfig(**sizes | {"stem_stages": 2, "stem_root": "small"}).map_size == (50, 33)
+    units = ViTConfig(**sizes, stem_stages=(1, 2)).stem_units
+    shapes = [(u.num_in, u.num_mid, u.num_out, u.stride, u.has_projection) for u in units]
+    assert shapes == [
+        (64, 64, 256, 1, True),
+        (256, 128, 512, 2, True),
+        (512, 128, 512, 1, False),
+    ]
+    assert (units[1].in_size, units[1].out_size) == ((13, 9), (7, 5))
+    convs = TINY | CONVS | {"image_size": (50, 33), "stem_kernel": 7}
+    assert ViTConfig(**convs).grid == (13, 9)  # stride 2, then the pool
+
+
+def test_bit_fields() -> None:
+    """The numbers of a style are filled in; a field that is given stays."""
+    text: dict[str, Any] = {"depths": "1,2", "width_factor": "0.5"}
+    config = BiTConfig(image_size=(50, 33), **text)
+    assert (config.std_eps, config.std_form, config.gn_eps) == (1e-10, "inside", 1e-5)
+    assert (config.stem_width, config.num_features, config.map_size) == (32, 256, (7, 5))
+    other = BiTConfig(image_size=(50, 33), depths=(1, 2), style="v1_gn", gn_eps=1e-3)
+    assert (other.std_eps, other.std_form, other.gn_eps) == (1e-5, "outside", 1e-3)
+    assert BiTConfig(image_size=(50, 50), depths=(3,), stem="small").map_size == (50, 50)
+    assert BiTConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "text"),
+    [
+        ({"depth": 6}, "VIT-211", "depths"),
+        ({"pool": "gap"}, "VIT-211", "unknown field of the model: pool"),
+        ({"depths": ()}, "VIT-222", "depths"),
+        ({"depths": "3,x"}, "VIT-222", "depths"),
+        ({"width_factor": 0.6}, "VIT-230", "width_factor 0.6 gives a stem of 38 channels"),
+        ({"width_factor": 64, "depths": (256,) * 4}, "VIT-222", "billion"),
+        ({"head_bias_init": -7.0}, "VIT-222", "head_bias_init has no effect"),
+        ({"style": "v3"}, "VIT-222", "style"),
+    ],
+)
+def test_refused_bit(changes: dict[str, Any], code: str, text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        BiTConfig(**({"image_size": (50, 33), "depths": (1, 2)} | changes))
+    assert caught.value.code == code
+    assert text in f"{caught.value.message}\n{caught.value.hint}"
+
+
 def test_token_counts() -> None:
     config = ViTConfig(**TINY, distillation_token=True, num_registers=3)
     assert (config.grid, config.num_patches) == ((2, 3), 6)
@@ -182,7 +185,5 @@ def test_json_is_checked_like_arguments() -> None:
 
 def test_no_torch() -> None:
     """Checking a configuration takes milliseconds."""
-    code = (
-        "import sys, vitrail.models.configs, vitrail.models.cost; sys.exit('torch' in sys.modules)"
-    )
+    code = "import sys, vitrail.models.names, vitrail.models.cost; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

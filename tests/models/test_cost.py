@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 
+from vitrail.models.bit_configs import BiTConfig
 from vitrail.models.configs import ViTConfig
-from vitrail.models.cost import activation_bytes, macs, parameters
+from vitrail.models.cost import activation_bytes, macs, parameters, standardised_bytes
 from vitrail.models.create import build, create_model
-from vitrail.models.names import resolve_model
+from vitrail.models.names import ModelConfig, resolve_model
 
 # name: 1000 classes, these with GAP and no cls, no head, 21,843 classes, these with a tanh layer,
 # 384 px (0: not a multiple of 14), billions of multiply-adds at 224 px and at 384 px.
@@ -43,7 +44,9 @@ def six(name: str) -> list[ViTConfig | None]:
 
     def at(**values: Any) -> ViTConfig:
         classes = values.pop("num_classes", 1000)
-        return resolve_model(f"ViT-{name}", num_classes=classes, overrides=values)
+        config = resolve_model(f"ViT-{name}", num_classes=classes, overrides=values)
+        assert isinstance(config, ViTConfig)
+        return config
 
     width = at().width
     return [
@@ -133,7 +136,7 @@ TINY: dict[str, Any] = {
 }
 
 
-def numbers_kept(config: ViTConfig, batch_size: int) -> int:
+def numbers_kept(config: ModelConfig, batch_size: int) -> int:
     """Numbers that autograd keeps between forward and backward, counted storage by storage."""
     model = create_model(config)
     own = {value.untyped_storage().data_ptr() for value in (*model.parameters(), *model.buffers())}
@@ -179,6 +182,143 @@ def test_activation_memory(changes: dict[str, Any]) -> None:
     assert activation_bytes(config, 8) == pytest.approx(kept, rel=0.01)
     checkpointed = activation_bytes(config, 8, is_checkpointed=True)
     assert checkpointed < activation_bytes(config, 8) or config.depth == 1
+
+
+# Parameters with 1000 classes; billions of multiply-adds at 224 and 384 px (0: not published).
+# google-research/vision_transformer `models_test.py`; timm `results/benchmark-infer-*.csv`.
+HYBRIDS: dict[str, tuple[int, float, float]] = {
+    "R+ViT-Ti/16": (6_337_704, 0.44, 1.34),
+    "R26+ViT-S/32": (36_431_912, 3.56, 10.43),
+    "R26+ViT-B/32": (101_383_976, 6.81, 0),
+    "R50+ViT-B/16": (98_659_112, 21.66, 67.43),
+    "R50+ViT-L/32": (328_994_856, 19.58, 57.43),
+    "R50+ViT-B/32": (110_945_832, 0, 0),
+}
+# Parameters with 1000 and with 21,843 classes; multiply-adds at 224 px and at a larger size.
+BITS: dict[str, tuple[int, int, float, tuple[int, float]]] = {
+    "BiT-R50x1": (25_549_352, 68_256_659, 4.23, (448, 16.62)),
+    "BiT-R50x2": (97_988_712, 183_382_483, 0, (0, 0)),
+    "BiT-R50x3": (217_319_080, 345_399_315, 37.06, (448, 145.7)),
+    "BiT-R101x1": (44_541_480, 87_248_787, 8.04, (448, 31.65)),
+    "BiT-R101x3": (387_934_888, 516_015_123, 71.23, (448, 280.3)),
+    "BiT-R152x1": (60_185_128, 102_892_435, 0, (0, 0)),
+    "BiT-R152x2": (236_335_208, 321_728_979, 46.95, (448, 185.0)),
+    "BiT-R152x4": (936_533_224, 1_107_299_923, 186.9, (480, 844.8)),
+    "BiT-R200x3": (568_633_000, 696_713_235, 0, (0, 0)),
+}
+
+
+def counted(config: ModelConfig) -> int:
+    return sum(value.numel() for value in build(config).parameters())
+
+
+@pytest.mark.parametrize("name", HYBRIDS)
+def test_published_hybrids(name: str) -> None:
+    """Counts exactly, by formula and on the module; multiply-adds within 1 %."""
+    count, at_224, at_384 = HYBRIDS[name]
+    config = resolve_model(name, num_classes=1000)
+    assert parameters(config) == counted(config) == count
+    for size, billions in ((224, at_224), (384, at_384)):
+        if billions:
+            other = resolve_model(name, num_classes=1000, image_size=size)
+            assert macs(other) / 1e9 == pytest.approx(billions, rel=0.01)
+
+
+@pytest.mark.parametrize("name", BITS)
+def test_published_bits(name: str) -> None:
+    """Counts exactly, by formula and on the module; multiply-adds within 1 %."""
+    few, many, at_224, (larger, at_larger) = BITS[name]
+    config = resolve_model(name, num_classes=1000)
+    assert parameters(config) == counted(config) == few
+    config = resolve_model(name, num_classes=21_843)
+    assert parameters(config) == counted(config) == many
+    for size, billions in ((224, at_224), (larger, at_larger)):
+        if billions:
+            other = resolve_model(name, num_classes=1000, image_size=size)
+            assert macs(other) / 1e9 == pytest.approx(billions, rel=0.01)
+
+
+def test_the_other_style_of_residual_network() -> None:
+    """big_vision `models/bit.py`, R50 of width 1."""
+    config = resolve_model("bit_r50x1_gn", num_classes=1000)
+    assert parameters(config) == counted(config) == 25_557_032
+
+
+def test_compact_convolutional_transformer() -> None:
+    """Compact-Transformers states 3.76 M parameters and 1.19 billion multiply-adds at 32 px."""
+    config = resolve_model("CCT-7/3x1", num_classes=10)
+    assert parameters(config) == counted(config) == 3_765_515
+    assert macs(config) / 1e9 == pytest.approx(1.19, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pool": "seq"},
+        {"pool": "cls_gap", "representation_size": 5},
+        {"pool": "gap", "cls_token": True, "norm_after_pool": True},
+        {"stem": "conv", "stem_convs": 3, "stem_kernel": 7, "stem_width": 5, "patch_size": (1, 1)},
+        {"stem": "resnet", "stem_width": 32, "patch_size": (2, 3), "pre_norm": True},
+        {"stem": "resnet", "stem_root": "small", "stem_stages": (2, 1), "patch_size": (1, 1)},
+    ],
+    ids=str,
+)
+def test_counts_of_options(changes: dict[str, Any]) -> None:
+    config = ViTConfig(**(TINY | changes))
+    assert parameters(config) == counted(config)
+
+
+def test_multiply_adds_of_a_residual_network_by_hand() -> None:
+    """One unit behind a 3x3 root on 2 x 3 pixels; 5 a number in a norm, 4 a standardised weight."""
+    config = BiTConfig(
+        image_size=(2, 3), depths=(1,), width_factor=0.5, stem="small", num_classes=5
+    )
+    weights = [9 * 3 * 32, 32 * 32, 9 * 32 * 32, 32 * 128, 32 * 128]
+    normed = 6 * (32 + 32 + 32 + 128)
+    assert macs(config) == (6 + 4) * sum(weights) + 5 * normed + 128 * 5
+    other = config.model_copy(update={"style": "v1_gn"})
+    normed = 6 * (32 + 32 + 32 + 128 + 128)
+    assert macs(other) == (6 + 4) * sum(weights) + 5 * normed + 128 * 5
+
+
+SMALL: dict[str, Any] = {"depths": (1, 2), "width_factor": 0.5, "num_classes": 7}
+STEM: dict[str, Any] = TINY | {"depth": 1, "stem": "resnet", "patch_size": (1, 1)}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        BiTConfig(image_size=(64, 48), **SMALL),
+        BiTConfig(image_size=(63, 45), style="v1_gn", **SMALL),
+        BiTConfig(image_size=(64, 48), style="v1_gn", **SMALL),
+        BiTConfig(image_size=(12, 16), stem="small", **SMALL),
+        BiTConfig(image_size=(12, 16), style="v1_gn", stem="small", **SMALL),
+        ViTConfig(**(STEM | {"patch_size": (2, 2)})),
+        ViTConfig(**(STEM | {"stem_stages": (1, 2)})),
+        ViTConfig(**(STEM | {"stem_stages": (1,), "stem_root": "small", "image_size": (6, 8)})),
+        ViTConfig(**(STEM | {"stem": "conv", "stem_convs": 2, "pool": "seq"})),
+    ],
+    ids=lambda config: f"{config.family}-{config.image_size}",
+)
+def test_activation_memory_of_an_image(config: ModelConfig) -> None:
+    """What one more image adds, within 1 %; kernels as they are applied do not count for each."""
+    kept = 4 * (numbers_kept(config, 20) - numbers_kept(config, 16)) / 4
+    formula = (activation_bytes(config, 20) - activation_bytes(config, 16)) / 4
+    assert formula == pytest.approx(kept, rel=0.01)
+    checkpointed = activation_bytes(config, 16, is_checkpointed=True)
+    assert checkpointed < activation_bytes(config, 16) or "conv" in str(config)
+
+
+def test_memory_of_standardised_kernels() -> None:
+    """The rest of what is kept, apart from rounding: each kernel once or twice."""
+    for style, share in (("v2", 4), ("v1_gn", 8)):
+        config = BiTConfig(image_size=(8, 8), style=style, **SMALL)  # type: ignore[arg-type]
+        weights = sum(v.numel() for v in build(config).parameters() if v.ndim == 4 and len(v) > 7)
+        root = 49 * 3 * 32
+        assert standardised_bytes(config) == share * (weights - root)
+        one_image = 4 * (numbers_kept(config, 18) - numbers_kept(config, 17))
+        fixed = 4 * numbers_kept(config, 17) - 17 * one_image
+        assert fixed == pytest.approx(share * weights, rel=0.02)
 
 
 def test_swiglu_and_pooling_multiply_adds() -> None:

@@ -121,7 +121,7 @@ def test_seed_decides_and_global_generator_is_left_alone() -> None:
     before = torch.get_rng_state()
     models = [create_model(config, seed=seed) for seed in (0, 0, 1)]
     assert torch.equal(torch.get_rng_state(), before)
-    kernels = [model.blocks[0].get_parameter("attn.qkv.weight") for model in models]
+    kernels = [model.get_parameter("blocks.0.attn.qkv.weight") for model in models]
     assert torch.equal(kernels[0], kernels[1])
     assert not torch.equal(kernels[0], kernels[2])
 

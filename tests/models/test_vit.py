@@ -50,6 +50,7 @@ def test_patches_are_in_rows() -> None:
 def test_patch_embedding_equals_the_convolution() -> None:
     model = random_model(tiny())
     images = random_images(model.config, 3)
+    assert isinstance(model.patch_embed, layers.PatchEmbed)
     convolved = model.patch_embed.proj(images).flatten(2).transpose(1, 2)
     assert (model.patch_embed(images) - convolved).abs().max() <= 1e-12
 
@@ -147,6 +148,7 @@ def test_tap_keeps_what_is_asked_for() -> None:
 
 def test_named_model_and_overrides() -> None:
     model = create_model("ViT-Ti/16", num_classes=5, image_size=(32, 48), depth=2, pool="gap")
+    assert isinstance(model.config, ViTConfig)
     assert model.config.depth == 2
     assert model(torch.randn(1, 3, 32, 48)).shape == (1, 5)
     assert create_model("vit_mu16").config.num_classes == 1000
@@ -160,7 +162,7 @@ def test_named_model_and_overrides() -> None:
 @pytest.mark.parametrize("schedule", ["linear", "constant"])
 def test_drop_path_rates_over_depth(schedule: str) -> None:
     model = create_model(tiny(depth=5, drop_path=0.4, drop_path_schedule=schedule))
-    rates = [block.drop_path for block in model.blocks]
+    rates = [block.drop_path for block in model.get_submodule("blocks").children()]
     assert rates == pytest.approx([0, 0.1, 0.2, 0.3, 0.4] if schedule == "linear" else [0.4] * 5)
 
 

@@ -59,7 +59,7 @@ def test_equals_numpy_reference(choice: Choice) -> None:
         assert diff <= 1e-10, f"{name} differs by {diff} with {describe(choice)}"
 
 
-@pytest.mark.parametrize("index", range(0, len(CHOICES), 8))
+@pytest.mark.parametrize("index", range(0, len(CHOICES), 12))
 def test_export_equals_eager(index: int) -> None:
     check_export(random_model(build_config(CHOICES[index])))
 
