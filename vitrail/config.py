@@ -142,6 +142,9 @@ class AugmentConfig(Section):
     crop_pad: Annotated[int, Field(ge=0, le=64)] = (
         4  # px of reflection around the picture, crop="pad_crop"
     )
+    crop_enlarge: Annotated[float, Field(ge=1, le=4)] = (
+        7 / 6  # resized side / side of the window, crop="resize_crop"
+    )
     flip: Share = 0.5
     policy: Literal["none", "randaugment", "trivialaugment", "three_augment"] = "none"
     num_ops: Annotated[int, Field(ge=0, le=8)] = 2

@@ -72,8 +72,10 @@ def test_hyperrule_against_the_papers_code(num_train: int) -> None:
 def test_hyperrule_resolution(
     size: tuple[int, int], start: tuple[int, int] | None, expected: int
 ) -> None:
-    found = recipe("bit.hyperrule", Pictures(5000, size, start)).data.image_size
-    assert found == (expected, expected)
+    config = recipe("bit.hyperrule", Pictures(5000, size, start))
+    assert config.data.image_size == (expected, expected)
+    enlarged = {128: 160, 480: 512, 28: 35}[expected]
+    assert config.augment.crop_enlarge * expected == pytest.approx(enlarged)
 
 
 def test_resolutions_are_multiples() -> None:
@@ -144,7 +146,7 @@ def test_complete_and_survives_toml(name: str, num_train: int) -> None:
 
 def start(config: ModelConfig, classes: tuple[str, ...] = ("a",)) -> Start:
     kept = Preprocess(height=32, width=32, resize=(32, 32))
-    return Start("x", "", "vit_ti16", config, kept, classes, "google", {})
+    return Start("x", "", "vit_ti16", config, kept, classes, "", "google", {})
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ pixels here.
   `crop_ratio`, 10 tries, then the largest centred box whose ratio is in range. (TensorFlow's
   sample_distorted_bounding_box draws the ratio uniformly, tries 100 times and falls back to the
   whole picture.)
-- "resize_crop": a random window of the picture resized to 7/6 of the size (big_vision transfer.py:
-  448 -> 384).
+- "resize_crop": a random window of the picture resized to `crop_enlarge` of the size (big_vision
+  transfer.py: 448 -> 384; BiT: 160 -> 128, 512 -> 480).
 - "pad_crop": a random window of the picture resized to the size and mirrored by `crop_pad` px on
   each side, edge pixels not repeated (the usual CIFAR crop; DeiT-III's simple random crop when the
   aspect ratio is kept).
@@ -30,7 +30,6 @@ from vitrail.data.slots import NUM_TRIES, Uniforms
 Boxes = NDArray[np.int64]
 Size = tuple[int, int]
 
-ENLARGE: Final = 7 / 6  # resize_crop: resized side / side of the window
 ERASE_SCALE: Final = (0.02, 1 / 3)  # share of the area; random erasing as in timm and DeiT
 ERASE_SHAPE: Final = (0.3, 3.3)  # height / width, log-uniform
 
@@ -87,7 +86,7 @@ def window_frame(
 
     With `keep_aspect` the short side is fitted and the window moves along the long one.
     """
-    enlarge = ENLARGE if config.crop == "resize_crop" else 1.0
+    enlarge = config.crop_enlarge if config.crop == "resize_crop" else 1.0
     target = (round(size[0] * enlarge), round(size[1] * enlarge))
     if keep_aspect:
         scale = max(target[0] / picture[0], target[1] / picture[1])

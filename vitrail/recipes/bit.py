@@ -10,9 +10,8 @@ SGD with momentum 0.9 at 0.003, no weight decay. Pictures below 96 x 96 px are r
 cropped to 128, others 512 and 480. A batch below 512 keeps the number of pictures seen and gets a
 rate in proportion, as in big_transfer's TensorFlow notebook.
 
-Differences: the window is cut from 7/6 of the size (1.25 and 1.07 there); a model that was trained
-on pictures below 96 px keeps their size, because the rule was made for models of 224 px; counting
-steps from 1, a stair begins up to two steps earlier.
+Differences: a model that was trained on pictures below 96 px keeps their size, because the rule was
+made for models of 224 px; counting steps from 1, a stair begins up to two steps earlier.
 
 Command: vitrail train DATA --from BIT_MODEL --recipe bit.hyperrule
 Expected (BiT-M R50x1): CIFAR-10 97.4 %, CIFAR-100 86.6 %, ImageNet 80.7 %.
@@ -40,7 +39,12 @@ def hyperrule(pictures: Pictures) -> TrainConfig:
         examples=steps * BATCH,
         batch_size=batch,
         data=DataConfig(image_size=_image_size(pictures)),
-        augment=AugmentConfig(crop="resize_crop", flip=0.5, mixup=0.0 if few else 0.1),
+        augment=AugmentConfig(
+            crop="resize_crop",
+            crop_enlarge=160 / 128 if pictures.is_small else 512 / 480,
+            flip=0.5,
+            mixup=0.0 if few else 0.1,
+        ),
         optim=OptimConfig(
             name="sgd", lr=0.003 * batch / BATCH, momentum=0.9, weight_decay=0.0, clip=0.0
         ),

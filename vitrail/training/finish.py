@@ -100,6 +100,7 @@ def _save_model(
         trained_on=trained_on(plan),
         metrics=metrics_of(results),
         scores="sigmoid" if is_classifier and plan.splits.multi_label else "softmax",
+        origin=plan.origin,
     )
     classes = plan.splits.classes if is_classifier else ()
     classifier = Classifier(model.cpu().eval(), plan.preprocess, classes, meta=meta)

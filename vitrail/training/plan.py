@@ -41,6 +41,7 @@ class Plan:
 
     choices: (setting, value, why) for all that was "auto". weights: those to start from, of --from;
     None for random ones, and in a resumed run. changes: what was adapted in them, a sentence each.
+    origin: the library that they come from, "" for vitrail.
     """
 
     config: TrainConfig
@@ -52,6 +53,7 @@ class Plan:
     preprocess: Preprocess
     weights: Mapping[str, Tensor] | None = None
     changes: tuple[str, ...] = ()
+    origin: str = ""
 
     @property
     def steps_per_epoch(self) -> float:
@@ -103,12 +105,13 @@ def plan_run(layers: Layers, recorded: Mapping[str, Any] | None = None) -> Plan:
     if config.distill.teacher:
         config = check_teacher(config, splits.classes)
     if recorded is not None and config.start.model:
-        model, preprocess = _recorded(recorded)
+        model, preprocess, origin = _recorded(recorded)
     else:
         model = _model(config, splits, start)
         preprocess = preprocess_of(config, facts, start)
+        origin = start.origin if start is not None else ""
     choices = tuple(chosen.reasons)
-    plan = Plan(config, chosen.sources, choices, splits, facts, model, preprocess)
+    plan = Plan(config, chosen.sources, choices, splits, facts, model, preprocess, origin=origin)
     _check(plan)
     if start is None:
         return plan
@@ -151,11 +154,11 @@ def _model(config: TrainConfig, splits: Splits, start: Start | None) -> ModelCon
     )
 
 
-def _recorded(run: Mapping[str, Any]) -> tuple[ModelConfig, Preprocess]:
-    """Architecture and preprocessing as run.json has them."""
+def _recorded(run: Mapping[str, Any]) -> tuple[ModelConfig, Preprocess, str]:
+    """Architecture, preprocessing and origin as run.json has them."""
     numbers = {key: value for key, value in run["model"].items() if key not in ("name", "family")}
     model = config_from_numbers(run["model"]["family"], numbers)
-    return model, Preprocess.from_json(run["preprocess"])
+    return model, Preprocess.from_json(run["preprocess"]), str(run["from"]["origin"])
 
 
 def preprocess_of(config: TrainConfig, facts: Facts, start: Start | None = None) -> Preprocess:
@@ -263,7 +266,7 @@ def _check_memory(plan: Plan) -> None:
     need = choose.training_bytes(
         plan.model,
         batch // plan.config.optim.accumulate,
-        is_checkpointed=plan.config.checkpoint_activations,
+        is_checkpointed=plan.config.checkpoint_activations or plan.config.freeze == "body",
     )
     if need > available:
         fits = choose.largest_batch(plan.model, available)

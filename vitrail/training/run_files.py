@@ -104,6 +104,7 @@ def start_record(plan: Plan) -> dict[str, Any]:
         record["from"] = {
             "model": start.model,
             "sha256": start.sha256,
+            "origin": plan.origin,
             "changes": list(plan.changes),
         }
     if teacher.teacher:

@@ -31,7 +31,9 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Start:
-    """A model to start from. resample: its family's rule for position embeddings."""
+    """A model to start from. origin: the library whose checkpoint it was, "" for vitrail; resample:
+    its rule for position embeddings.
+    """
 
     path: str
     sha256: str
@@ -39,6 +41,7 @@ class Start:
     config: ModelConfig
     preprocess: Preprocess
     classes: tuple[str, ...]
+    origin: str
     resample: str
     state: Mapping[str, Tensor]
 
@@ -64,7 +67,8 @@ def open_start(config: StartConfig) -> Start:
         config=architecture_,
         preprocess=found.preprocess,
         classes=tuple(found.classes),
-        resample="google",
+        origin=found.meta.origin,
+        resample=found.meta.resample,
         state=found.model.state_dict(),
     )
 
