@@ -12,6 +12,7 @@ from typing import Any
 
 from vitrail.model_record import Record
 
+KINDS = {"vit": "Vision Transformer", "bit": "BiT-ResNet"}
 FIGURES = {  # key of metrics.json: (type on the Hub, name for people)
     "top1": ("accuracy", "Top-1 accuracy"),
     "top5": ("top-5-accuracy", "Top-5 accuracy"),
@@ -65,7 +66,8 @@ def measured(record: Record) -> dict[str, Mapping[str, Any]]:
 def front_matter(record: Record, name: str, data: str) -> str:
     """The YAML header between two lines of ---."""
     lines = ["---", "library_name: vitrail", "pipeline_tag: image-classification"]
-    lines += ["tags:", "- vision-transformer", "- image-classification"]
+    kind = KINDS[record.architecture.family].lower().replace(" ", "-")
+    lines += ["tags:", f"- {kind}", "- image-classification"]
     splits = measured(record)
     if splits:
         split, values = next(iter(splits.items()))
@@ -86,7 +88,7 @@ def summary(record: Record) -> str:
     """What it is, in a few lines."""
     size = "x".join(str(side) for side in (record.preprocess["height"], record.preprocess["width"]))
     lines = [
-        f"A Vision Transformer image classifier ({record.architecture.name}, {size} px, "
+        f"A {KINDS[record.architecture.family]} image classifier ({record.architecture.name}, {size} px, "
         f"{len(record.classes)} classes), trained with vitrail.",
         "",
         "| | |",
