@@ -21,6 +21,7 @@ ROWS = [
     {"checkpoints"},
     {"bundle", "model_card"},
     {"evaluation"},
+    {"explain"},
     {"model_record"},
     {"models", "recipes"},
     {"data"},

@@ -1,0 +1,129 @@
+"""One explanation of one picture: a map of the picture's size, the numbers behind it, and files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vitrail.data.decode import Pixels
+from vitrail.data.preprocess import Preprocess
+from vitrail.errors import UsageError
+from vitrail.explain import overlay
+from vitrail.explain.maps import Array, Layer
+from vitrail.explain.placing import to_picture
+
+SUFFIXES = (".png", ".npz")
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What `Classifier.explain` gives.
+
+    map: (H, W), the picture's own size; 0 where preprocessing crops the picture. grid: the values
+    themselves, (h, w) by patch or cell, or by pixel of the model's input. layers: grids (h, w) by
+    layer, where the method has them. target and label: the class explained, None and "" for methods
+    without one. top: (label, score) of the best classes. facts: settings as resolved, and measures.
+    matrix: (P, P), what each patch takes from each patch; see `tokens`.
+    """
+
+    source: str
+    method: str
+    picture: Pixels
+    preprocess: Preprocess
+    map: Array
+    grid: Array
+    layers: Mapping[Layer, Array] = field(default_factory=dict)
+    target: int | None = None
+    label: str = ""
+    top: tuple[tuple[str, float], ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    matrix: Array | None = None
+
+    def tokens(self, row: int, column: int) -> Array:
+        """What the token of the patch at (row, column) attends to, (h, w): its own row of the
+        attention, rollout or relevance. Raises UsageError VIT-275 where there is none.
+        """
+        if self.matrix is None:
+            raise UsageError(
+                "VIT-275",
+                f"{self.method} has no values from token to token.",
+                hint="Methods that have: attention (of a block), rollout, relevance.",
+            )
+        h, w = self.grid.shape
+        if not (0 <= row < h and 0 <= column < w):
+            raise UsageError(
+                "VIT-275",
+                f"token {row},{column}: the patches are {h} rows and {w} columns, from 0.",
+                hint=f"The last one is {h - 1},{w - 1}.",
+            )
+        values: Array = self.matrix[row * w + column].reshape(h, w)
+        return values
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether values below 0 speak against the class."""
+        return bool(self.grid.min() < 0)
+
+    def overlay(self, style: str = "heat") -> Image.Image:
+        """The picture with its map as a Pillow picture. style: "heat" (colours), or "spotlight":
+        the paper's Figure 6, black where the model does not look. Raises UsageError VIT-278.
+        """
+        overlay.check_style(style)
+        if style == "heat":
+            return overlay.heat(self.picture, self.map)
+        values = overlay.spotlight_values(
+            self.grid, (self.preprocess.height, self.preprocess.width)
+        )
+        placed = to_picture(values, self.preprocess, self.picture.shape[:2])
+        return overlay.spotlight(self.picture, placed)
+
+    def save(self, path: str | Path, *, style: str = "heat", replace: bool = False) -> Path:
+        """Write the overlay (.png) or the numbers (.npz: map, grid, layers, matrix, facts).
+
+        Raises UsageError VIT-206 where the file exists (unless `replace`), VIT-278 for another
+        ending or style.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix not in SUFFIXES:
+            raise UsageError(
+                "VIT-278",
+                f"{path}: expected a name ending in .png (overlay) or .npz (numbers).",
+                hint=f"For instance {path.with_suffix('.png')}",
+            )
+        overlay.check_style(style)
+        if path.exists() and not replace:
+            raise UsageError(
+                "VIT-206", f"{path} exists; it is not overwritten.", hint="Choose another name."
+            )
+        if suffix == ".png":
+            self.overlay(style).save(path, "PNG")
+        else:
+            np.savez_compressed(path, **self.arrays())
+        return path
+
+    def arrays(self) -> dict[str, Any]:
+        """What `.npz` holds; facts as JSON text, layers as layer_NAME."""
+        found: dict[str, Any] = {"map": self.map, "grid": self.grid}
+        found |= {f"layer_{name}": values for name, values in self.layers.items()}
+        if self.matrix is not None:
+            found["matrix"] = self.matrix
+        return found | {"facts": np.array(json.dumps(self.to_json()))}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain facts: source, method, target, label, top, grid size, settings."""
+        return {
+            "source": self.source,
+            "method": self.method,
+            "target": self.target,
+            "label": self.label,
+            "top": [{"label": label, "score": score} for label, score in self.top],
+            "grid": list(self.grid.shape),
+            "facts": dict(self.facts),
+        }

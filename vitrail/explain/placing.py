@@ -1,0 +1,40 @@
+"""From the values of a grid to the picture: enlarging, and undoing the crop of preprocessing."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from vitrail.data.preprocess import Preprocess
+from vitrail.explain.maps import Array
+
+
+def resized(values: Array, size: tuple[int, int]) -> Array:
+    """values: (h, w). Returns (H, W): bilinear between the centres where an axis grows, the mean of
+    what falls together where it shrinks. The precision stays.
+    """
+    grid = torch.from_numpy(np.ascontiguousarray(values))[None, None]
+    shrunk = (min(grid.shape[2], size[0]), min(grid.shape[3], size[1]))
+    grid = F.adaptive_avg_pool2d(grid, shrunk)
+    grid = F.interpolate(grid, size, mode="bilinear", align_corners=False)
+    return grid[0, 0].numpy()
+
+
+def to_picture(values: Array, preprocess: Preprocess, size: tuple[int, ...]) -> Array:
+    """values: (height, width) of the model's input. size: (H, W) of the picture. Returns (H, W), 0
+    where the picture is cropped away before the model sees it.
+    """
+    height, width = preprocess.resized(size[0], size[1])
+    top, left = _offset(preprocess, height, width)
+    canvas = np.zeros((height, width), values.dtype)
+    canvas[top : top + preprocess.height, left : left + preprocess.width] = values
+    return resized(canvas, (size[0], size[1]))
+
+
+def _offset(preprocess: Preprocess, height: int, width: int) -> tuple[int, int]:
+    """Rows and columns that are cut before the crop, as `Preprocess` rounds them."""
+    rooms = (height - preprocess.height, width - preprocess.width)
+    if preprocess.crop == "center_floor":
+        return rooms[0] // 2, rooms[1] // 2
+    return round(rooms[0] / 2), round(rooms[1] / 2)

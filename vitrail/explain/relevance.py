@@ -1,0 +1,84 @@
+"""Class-specific relevance: attention weighted by what it does for one logit.
+
+Source: Chefer, Gur and Wolf, "Generic Attention-model Explainability" (arXiv 2103.15679), equations
+5 and 6 for self-attention: A-bar = mean over heads of max(0, gradient * A), R = R + A-bar R from
+R = I on, first layer to last. Here the layers come in the other order, as gradients do: starting
+from I, M = M + M A-bar from the last layer to the first gives the same product. Only one layer's
+attention and its gradient are alive at a time (`walk.py`).
+
+The paper reads the cls row. For the other pools the same rule is applied to the pooling itself,
+which is attention without a residual: "map" and "seq" have attention a over the tokens, and the row
+is mean over heads of max(0, da * a); a mean over tokens is attention with fixed weights, for which
+da_j a_j = <gradient of the logit with respect to token j, token j>. So "gap" and "cls_gap" read
+max(0, <g_j, z_j>) of the tokens z that are averaged; with a distillation token half cls, half dist.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vitrail.explain.maps import Array, Layer, Maps, Request, array, best
+from vitrail.explain.reading import WITH_PROBE, fixed_row, patch_grid, patch_matrix
+from vitrail.explain.walk import (
+    Trail,
+    attention_gradient,
+    final_tokens,
+    forward,
+    input_gradient,
+    logits_of,
+    output_gradient,
+    read_tokens,
+)
+from vitrail.models.tap import Tap, TapDict
+from vitrail.models.vit import ViT
+
+
+def relevance(model: ViT, images: Tensor, request: Request) -> Maps:
+    """images: (1, C, H, W). `layers`: the relevance that comes from that layer to the last."""
+    config = model.config
+    trail = forward(model, images)
+    target = best(trail.logits, request.target)
+    row = relevance_row(model, trail, target)  # (N,)
+    gradient = output_gradient(model, trail, target)
+    gathered = torch.eye(config.num_tokens, dtype=row.dtype, device=row.device)
+    layers: dict[Layer, Array] = {}
+    for index in range(config.depth - 1, -1, -1):
+        x = trail.inputs[index]
+        gathered = gathered + gathered @ weighted_attention(
+            *attention_gradient(model, index, x, gradient)
+        )
+        layers[index] = array(patch_grid(row @ gathered, config))
+        gradient = input_gradient(model, index, x, gradient) if index else gradient
+    own = array(patch_matrix(gathered, config))
+    ordered: dict[Layer, Array] = {index: layers[index] for index in range(config.depth)}
+    return Maps(layers[0], array(trail.logits[0]), ordered, own, target, {"head": "mean"})
+
+
+def weighted_attention(attention: Tensor, slope: Tensor) -> Tensor:
+    """Mean over heads of max(0, gradient * A). Both (1, heads, N, N), reused. Returns (N, N)."""
+    total = torch.zeros_like(attention[0, 0])
+    for weights, gradient in zip(attention[0], slope[0], strict=True):  # a head at a time: no copy
+        total += (weights * gradient).clamp_(min=0)
+    return total / attention.shape[1]
+
+
+def relevance_row(model: ViT, trail: Trail, target: int) -> Tensor:
+    """What the logit takes from each token after the last block, (N,); see above."""
+    config = model.config
+    if config.pool == "cls":
+        row = fixed_row(config)
+        assert row is not None
+        return row.to(trail.output)
+    with torch.enable_grad():
+        if config.pool in WITH_PROBE:
+            store: TapDict = {"pool/attention": None}
+            tap = Tap(store, ["pool/attention"])
+            logit = logits_of(model, trail.output.detach().requires_grad_(), tap)[0, target]
+            values = store["pool/attention"]  # (1, heads, 1, N)
+            assert values is not None
+            slope = torch.autograd.grad(logit, values)[0]
+            return (values * slope).clamp(min=0).mean(dim=1)[0, 0].detach()
+        tokens = final_tokens(model, trail.output).detach().requires_grad_()
+        slope = torch.autograd.grad(read_tokens(model, tokens)[0, target], tokens)[0]
+        return (tokens * slope).sum(dim=-1).clamp(min=0)[0].detach()
