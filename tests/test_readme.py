@@ -25,7 +25,7 @@ def commands() -> list[str]:
     """Every command README.md shows: a line of a block, or between backticks with an argument."""
     prose = re.sub(r"^\|.*$", "", README, flags=re.MULTILINE)  # results
     blocks = re.findall(r"^    (vitrail [^#\n]+)", prose, re.MULTILINE)
-    return [text.strip() for text in blocks + re.findall(r"`(vitrail \S+ [^`]+)`", prose)]
+    return [text.strip() for text in blocks + re.findall(r"`(vitrail [^\s`]+ [^`]+)`", prose)]
 
 
 def photos(folder: Path) -> None:

@@ -144,7 +144,7 @@ def check_out(written: Written, to: str, out: Path) -> None:
         raise UsageError(
             "VIT-202",
             f"{out}: pickles are not written, because opening one can run code.",
-            hint=f"torch reads it too: {out.with_suffix('.safetensors')}",
+            hint=f"{out.with_suffix('.safetensors')} can be read by safetensors.torch.load_file.",
         )
     if written.files and suffix in SUFFIXES:
         raise UsageError(

@@ -156,12 +156,14 @@ def implied(ours: str, value: Tensor, reason: str) -> Rule:
 
 @dataclass
 class MappingReport:
-    """What became of every tensor. used: how many of theirs; missing: of ours, not in the file;
-    unused: of theirs, without a rule; left_out: known and not needed, with the reason; implied: of
-    ours, always the same value there; changed: what was adapted, one sentence each.
+    """What became of every tensor. used: how many of theirs; mapping: names of theirs and of ours
+    by rule; missing: of ours, not in the file; unused: of theirs, without a rule; left_out: known
+    and not needed, with the reason; implied: of ours, always the same value there; changed: what
+    was adapted, one sentence each.
     """
 
     used: int = 0
+    mapping: list[tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
@@ -204,6 +206,7 @@ def read_state(
             _check_shape(source.header, rule, name, value, shapes)
             state[name] = value.to(torch.float32).contiguous()
         report.used += len(rule.theirs)
+        report.mapping.append((rule.theirs, rule.ours))
     report.missing += [name for name in shapes if name not in state and name not in report.missing]
     report.unused = sorted(set(source.header.shapes) - known)
     return state, report

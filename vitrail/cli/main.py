@@ -35,6 +35,7 @@ VERBS = {
         "vitrail.cli.probe", False, "what frozen features are worth: few-shot, linear, k-NN"
     ),
     "predict": Verb("vitrail.cli.predict", False, "classify pictures"),
+    "convert": Verb("vitrail.cli.convert", False, "checkpoints of other libraries, both ways"),
     "report": Verb(
         "vitrail.cli.report", False, "one page about a run: curves, confusion, mistakes"
     ),
