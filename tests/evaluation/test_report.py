@@ -22,6 +22,7 @@ from vitrail.evaluation.figures import Line, plot, ticks
 from vitrail.evaluation.page import shown, text
 from vitrail.evaluation.record import Evaluation
 from vitrail.evaluation.report import write_report
+from vitrail.evaluation.report_page import shape_of
 from vitrail.evaluation.run_pictures import NoPictures, Pixels, Sample, Thumbnail
 from vitrail.evaluation.run_record import Row, read_run
 from vitrail.evaluation.verdict import duration, percent
@@ -376,3 +377,10 @@ def test_several_labels_a_picture(tmp_path: Path) -> None:
     assert 'id="confusion"' not in page
     assert ">mAP<" in page
     assert "of val pictures right" in page
+
+
+def test_a_network_in_words() -> None:
+    assert shape_of({"depth": 4, "width": 48}) == "4 layers, width 48"
+    assert shape_of({"depths": [3, 4, 6, 3], "width_factor": 2.0}) == (
+        "3+4+6+3 units, width factor 2.0"
+    )

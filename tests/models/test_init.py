@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vitrail.models.bit_configs import BiTConfig
 from vitrail.models.configs import ViTConfig
 from vitrail.models.create import create_model
 from vitrail.models.names import resolve_model
@@ -106,6 +107,44 @@ def test_constants() -> None:
         assert (start[f"{name}.bias"] == -7).all()
     zeros = [name for name in start if name.endswith("bias") and "mlp" not in name]
     assert not any(start[name].any() for name in zeros if "head" not in name)
+
+
+def test_stems_and_bit() -> None:
+    """LeCun-normal kernels; of post-activated units the last norm starts at 0."""
+    stem: dict[str, Any] = {"stem": "resnet", "stem_width": 32, "stem_stages": (1, 2)}
+    start = values(**stem, patch_size=(1, 1))
+    kernel = start["patch_embed.backbone.stages.1.blocks.0.conv2.weight"]  # (64, 64, 3, 3)
+    measured = kernel.square().mean().item()
+    assert measured == pytest.approx(1 / 576, rel=4 * math.sqrt(2 / kernel.numel()))
+    units = "patch_embed.backbone.stages.1.blocks"
+    assert not start[f"{units}.1.norm3.weight"].any()
+    for name in (
+        f"{units}.0.norm2",
+        f"{units}.0.downsample.norm",
+        "patch_embed.backbone.stem.norm",
+    ):
+        assert (start[f"{name}.weight"] == 1).all()
+        assert not start[f"{name}.bias"].any()
+    for style, scale in (("v2", 1.0), ("v1_gn", 0.0)):
+        config = BiTConfig(
+            image_size=(9, 8),
+            depths=(1,),
+            style=style,  # type: ignore[arg-type]
+            num_classes=5,
+            head_bias_init=-7.0,
+        )
+        bit = dict(create_model(config).named_parameters())
+        assert (bit["stages.0.blocks.0.norm3.weight"] == scale).all()
+        assert not bit["head.fc.weight"].any()
+        assert (bit["head.fc.bias"] == -7).all()
+
+
+def test_convolutional_tokenizer_is_he_normal() -> None:
+    convs: dict[str, Any] = {"stem": "conv", "stem_convs": 2, "stem_width": 50, "pool": "seq"}
+    start = values(**convs, patch_size=(1, 1))
+    for number, fan_in in enumerate((9 * 3, 9 * 50)):
+        assert_normal(start[f"patch_embed.convs.{number}.weight"], math.sqrt(2 / fan_in))
+    assert_uniform(start["seq_pool.score.weight"], math.sqrt(6 / (96 + 1)))
 
 
 def test_first_loss_is_ln_of_the_number_of_classes() -> None:

@@ -18,7 +18,7 @@ from vitrail.cli.output import Output, table
 from vitrail.errors import VitrailError
 
 app = app_of("vitrail doctor")
-MODELS = ("vit_digits", "vit_ti16", "vit_s16", "vit_b16", "vit_l16")
+MODELS = ("vit_digits", "vit_ti16", "vit_s16", "bit_r50x1", "vit_b16", "vit_l16")
 MATMUL = 768  # rows of the square matrices whose product is timed
 SHARE_OF_PEAK = (
     0.4  # of the matrix-product rate that training a ViT reaches on a CPU: a rule of thumb

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from vitrail import __version__
 from vitrail.evaluation import diagrams, verdict
@@ -69,6 +70,14 @@ def head(record: RunRecord, split: SplitRecord | None) -> str:
     )
 
 
+def shape_of(model: Mapping[str, Any]) -> str:
+    """Depth and width of a network, from the fields of its configuration."""
+    if "depths" in model:
+        units = "+".join(map(str, model["depths"]))
+        return f"{units} units, width factor {model.get('width_factor', 1)}"
+    return f"{model.get('depth', '?')} layers, width {model.get('width', '?')}"
+
+
 def run_section(record: RunRecord, split: SplitRecord | None) -> str:
     """Card, metrics of every split, the command."""
     run, data = record.run, record.data
@@ -76,7 +85,7 @@ def run_section(record: RunRecord, split: SplitRecord | None) -> str:
     counts = ", ".join(f"{part} {n}" for part, n in (data.get("counts") or {}).items())
     size = "x".join(str(side) for side in model.get("image_size", []))
     reached = [f"{k} {v:.4f}" for k, v in best.items() if isinstance(v, float) and "/" in k]
-    shape = f"{model.get('depth', '?')} layers, width {model.get('width', '?')}, {size} px"
+    shape = f"{shape_of(model)}, {size} px"
     chip = ", ".join(machine.get("gpus") or []) or machine.get("cpu", "")
     items = [
         ("Data", name(data.get("name", "")), f"{len(record.classes)} classes; {counts}"),
