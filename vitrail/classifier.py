@@ -166,6 +166,7 @@ class Classifier:
         self, inputs: Picture | Iterable[Picture], top: int = 5, batch_size: int = 32
     ) -> Iterator[Prediction]:
         """As `predict`, one after another: the next batch is decoded while this one is computed."""
+        self._check_head()
         if top < 1 or batch_size < 1:
             raise UsageError("VIT-202", f"top {top}, batch_size {batch_size}: expected at least 1.")
         numbered = enumerate(_as_inputs(inputs))
@@ -175,6 +176,15 @@ class Classifier:
                 following = self._submit(pool, numbered, batch_size)
                 yield from self._answers([future.result() for future in waiting], top)
                 waiting = following
+
+    def _check_head(self) -> None:
+        """Raises ModelError VIT-443 for an encoder: its outputs are features, no classes."""
+        if isinstance(self.model, Model) and not self.model.config.num_classes:
+            raise ModelError(
+                "VIT-443",
+                "the model is an encoder without a head; it knows no classes.",
+                hint="Train a head: vitrail train DATA --from MODEL",
+            )
 
     def _submit(
         self, pool: ThreadPoolExecutor, numbered: Iterator[tuple[int, Picture]], count: int
@@ -219,7 +229,9 @@ class Classifier:
     def evaluate(
         self, data: str | Path, split: str = "test", *, batch_size: int = 64, workers: int = 0
     ) -> Evaluation:
-        """Measure on a split of `data`. Raises ModelError VIT-403 where the classes differ."""
+        """Measure on a split of `data`. Raises ModelError VIT-403 where the classes differ, VIT-443
+        where the model knows none.
+        """
         from vitrail.data.loader import make_loader
         from vitrail.data.sources import open_data
         from vitrail.evaluation.evaluate import evaluate

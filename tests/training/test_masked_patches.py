@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.training.running import StopAt, records, train, weights
 from vitrail.classifier import load
-from vitrail.errors import UsageError
+from vitrail.errors import ModelError, UsageError
 from vitrail.models.configs import ViTConfig
 from vitrail.models.create import create_model
 from vitrail.training import loop
@@ -171,6 +171,16 @@ def test_run_leaves_an_encoder(straight: Path) -> None:
     assert set(run["baselines"]) == {"most frequent colour"}
     assert not (straight / "eval").exists()
     assert (straight / "report.html").is_file()
+
+
+def test_an_encoder_is_no_classifier(straight: Path) -> None:
+    encoder = load(straight)
+    with pytest.raises(ModelError) as caught:
+        encoder.predict(np.zeros((8, 8, 1), np.uint8))
+    assert caught.value.code == "VIT-443"
+    with pytest.raises(ModelError) as caught:
+        encoder.evaluate("builtin:digits")
+    assert caught.value.code == "VIT-443"
 
 
 def test_first_loss_is_ln_of_the_colours(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def measure(classifier: Classifier, source: Source, reading: Reading) -> Evaluat
         classifier.model.to(device),
         loader.eval_batches(reading.batch_size),
         classifier.preprocess,
-        classifier.classes,
+        classifier.classes or source.classes,
         temperature=classifier.temperature,
         device=device,
         precision=precision,

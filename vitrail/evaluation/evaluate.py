@@ -36,7 +36,8 @@ def evaluate(
     `temperature`.
 
     The model is put in evaluation mode and left in the mode it was in. `source_id` names a picture
-    by its index. Raises ModelError VIT-442 where an output is not finite.
+    by its index. Raises ModelError VIT-442 where an output is not finite, VIT-443 where the model
+    has another number of outputs than there are classes.
     """
     probabilities: list[NDArray[np.float32]] = []
     losses: list[NDArray[np.float64]] = []
@@ -45,6 +46,7 @@ def evaluate(
     started = time.perf_counter()
     with inference(model, torch.device(device), precision):
         for logits, targets, places in _outputs(model, batches, preprocess, torch.device(device)):
+            _check_outputs(logits, classes)
             p, loss = _score(logits / temperature, targets, first=n)
             probabilities.append(p)
             losses.append(loss)
@@ -109,6 +111,16 @@ def _chunk(
     labels = torch.cat([torch.as_tensor(batch.labels) for batch in waiting]).cpu().numpy()
     indices = np.concatenate([np.asarray(batch.indices) for batch in waiting])
     return torch.cat(logits).cpu().numpy(), labels, indices
+
+
+def _check_outputs(logits: NDArray[np.float32], classes: Sequence[str]) -> None:
+    if logits.shape[1] != len(classes):
+        raise ModelError(
+            "VIT-443",
+            f"the model has {logits.shape[1]} outputs, which are no classes of this data: it has "
+            f"{len(classes)}.",
+            hint="Train a head for them: vitrail train DATA --from MODEL",
+        )
 
 
 def _score(

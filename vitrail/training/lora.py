@@ -40,8 +40,8 @@ class LoraLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (..., in). Returns (..., out)."""
-        low = linear(x, self.lora_a)  # (..., rank)
-        return linear(x, self.weight, self.bias) + linear(low, self.lora_b) * self.scale
+        low = linear(x, self.lora_a) * self.scale  # (..., rank)
+        return linear(x, self.weight, self.bias) + linear(low, self.lora_b)
 
     def merged(self) -> Tensor:
         """The weight (out, in) of the dense layer that gives the same outputs."""
