@@ -43,6 +43,7 @@ MAX_PICKLE_BYTES = 16 * 2**20  # of the description: about 150 bytes a tensor
 MAX_ANSWER_BYTES = 64 * 2**20
 WALL_SECS = 60  # on a busy machine; the processor time is limited to 2 s
 DESCRIPTION = "data.pkl"
+MODULES = ("module.", "_orig_mod.", "model.")  # what wraps a model while it trains
 
 
 class Place(NamedTuple):
@@ -71,7 +72,10 @@ class TorchFile:
         self.places: dict[str, Place] = {}
         shapes: dict[str, Shape] = {}
         dtypes: dict[str, str] = {}
-        for name, row in answer["tensors"].items():
+        rows = answer["tensors"]
+        wrapper = next((word for word in MODULES if all(key.startswith(word) for key in rows)), "")
+        for name, row in rows.items():
+            name = name.removeprefix(wrapper)
             dtypes[name], storage, offset, shape, strides = row
             shapes[name] = tuple(shape)
             self.places[name] = Place(storage, offset, tuple(strides))
