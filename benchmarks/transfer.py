@@ -13,8 +13,8 @@ For each seed `--pictures` are drawn, equally many a class, and learnt: by ridge
 and all of them a class on frozen features (few-shot, arXiv 2010.11929 section 3.2), by fine-tuning
 with the recipe that `--from` chooses, and from scratch with the recipe that is chosen without it.
 All are judged on every test picture of the classes in question. Which classes are unseen is said
-before anything is trained. Intervals are those of the mean over seeds (Student's t). DATA: IDX files
-or .npz with uint8 pictures.
+before anything is trained. Intervals are those of the mean over seeds (Student's t). DATA: IDX
+files or .npz with uint8 pictures.
 """
 
 from __future__ import annotations
