@@ -115,7 +115,7 @@ def write(config: ModelConfig, preprocess: Preprocess, classes: Sequence[str]) -
     else:
         architecture, arguments, rules = _written_vit(config)
     notes = [] if architecture else [
-        "no entry of timm has these stages: config.json names none; build the model by hand"
+        "no entry of timm has this ResNet: config.json names none; build the model by hand"
     ]  # fmt: skip
     if preprocess.resizer != "pillow":
         notes.append("timm resizes with Pillow: TensorFlow's resize is not kept")
@@ -132,8 +132,6 @@ def _written_vit(config: ViTConfig) -> tuple[str, dict[str, Any], list[Rule]]:
             raise cannot_hold(NAME, "its position table lacks rows for cls and dist")
     if config.stem == "resnet":
         require(NAME, config, HYBRID | {"stem_root": "imagenet", "ln_eps": 1e-6})
-        if config.stem_width != STEM_WIDTH:
-            raise cannot_hold(NAME, f"its hybrids' roots have 64 channels, not {config.stem_width}")
     architecture = _architecture(config)
     rules = write_rules(config, ())
     if config.posemb in ("learned_2d", "sincos_2d"):
@@ -144,7 +142,7 @@ def _written_vit(config: ViTConfig) -> tuple[str, dict[str, Any], list[Rule]]:
 def _architecture(config: ViTConfig) -> str:
     """The entry of timm whose blocks and norms these are; sizes are arguments."""
     if config.stem == "resnet":
-        return HYBRIDS.get(config.stem_stages, "")
+        return HYBRIDS.get(config.stem_stages, "") if config.stem_width == STEM_WIDTH else ""
     if config.ln_eps == 1e-6:
         if config.distillation_token:
             return TWO_TOKENS
