@@ -108,6 +108,16 @@ def test_unknown_tap_is_refused() -> None:
     assert caught.value.code == "VIT-223"
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("style", ["v2", "v1_gn"])
+def test_every_map_has_its_channels_last(channels: int, style: str) -> None:
+    """Also of gray pictures, whose layout torch cannot tell."""
+    model = random_model(tiny(channels=channels, style=style), dtype=torch.float32)
+    _, store = tapped(model, random_images(model.config, 2).float())
+    for name, value in store.items():
+        assert value.ndim == 2 or value.is_contiguous(memory_format=torch.channels_last), name
+
+
 def test_layout_of_the_images_does_not_matter() -> None:
     model = random_model(tiny())
     images = random_images(model.config, 3)

@@ -6,7 +6,6 @@ it with `create_model`, which also sets the initial values.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -71,7 +70,7 @@ class BiTResNet(nn.Module):
 
     def _features(self, images: Tensor, tap: Tap | None) -> Tensor:
         check_images(images, (self.config.channels, *self.config.image_size))
-        x: Tensor = self.stem(images.contiguous(memory_format=torch.channels_last))
+        x: Tensor = self.stem(images)
         if tap is not None:
             tap.write("stem", x)
         is_checkpointed = self.checkpoint_activations and self.training and tap is None

@@ -8,7 +8,6 @@ followed by ReLU and a 3x3 max-pool at stride 2, and the last one's channels are
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,6 +15,7 @@ from vitrail.models.configs import ViTConfig
 from vitrail.models.layers import PatchEmbed, patchify
 from vitrail.models.products import linear
 from vitrail.models.resnet import RootBlock, Style, create_stages, run_stages
+from vitrail.models.std_conv import channels_last
 from vitrail.models.tap import Tap
 
 
@@ -51,7 +51,6 @@ class HybridEmbed(nn.Module):
         self, images: Tensor, tap: Tap | None = None, *, is_checkpointed: bool = False
     ) -> Tensor:
         """images: (B, C, H, W). Returns (B, P, D), patches in row-major order."""
-        images = images.contiguous(memory_format=torch.channels_last)
         if isinstance(self.backbone, Backbone):
             x = self.backbone(images, is_checkpointed=is_checkpointed)  # (B, C', h, w)
         else:
@@ -78,9 +77,10 @@ class ConvEmbed(nn.Module):
         self, images: Tensor, tap: Tap | None = None, *, is_checkpointed: bool = False
     ) -> Tensor:
         """images: (B, C, H, W). Returns (B, P, D); there is nothing to compute again."""
-        x = images.contiguous(memory_format=torch.channels_last)
+        x = channels_last(images)
         for conv in self.convs:
-            x = F.max_pool2d(F.relu(conv(x), inplace=True), 3, 2, 1)  # (B, C', h, w)
+            x = F.relu(channels_last(conv(x)), inplace=True)
+            x = F.max_pool2d(x, 3, 2, 1)  # (B, C', h, w)
         if tap is not None:
             tap.write("feature_map", x)
         return x.flatten(2).transpose(1, 2)  # (B, P, D)

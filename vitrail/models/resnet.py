@@ -17,7 +17,13 @@ from torch.utils.checkpoint import checkpoint
 
 from vitrail.models.fields import Root, StdForm
 from vitrail.models.stages import Unit
-from vitrail.models.std_conv import StdConv2d, group_norm, max_pool_same, max_pool_zero
+from vitrail.models.std_conv import (
+    StdConv2d,
+    channels_last,
+    group_norm,
+    max_pool_same,
+    max_pool_zero,
+)
 from vitrail.models.tap import Tap
 
 
@@ -51,7 +57,7 @@ class RootBlock(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """images: (B, C, H, W). Returns (B, width, ceil(H / 4), ceil(W / 4)); 3x3: (.., H, W)."""
-        x: Tensor = self.conv(images)
+        x: Tensor = channels_last(self.conv(channels_last(images)))
         if not self.style.is_preact:
             x = F.relu(self.norm(x), inplace=True)
         if self.style.root == "small":

@@ -110,6 +110,13 @@ class _OutsideForm(torch.autograd.Function):
         ), None
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """x: (B, C, H, W) with the channels of a position side by side in memory, 1.1 to 1.3 times as
+    fast on a CPU. With one channel the layout is ambiguous and torch takes the other one, so a
+    stem says it again behind its first convolution."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
 def same_padded(x: Tensor, kernel: int, stride: int) -> Tensor:
     """x: (B, C, H, W) with TF's zeros around it."""
     top, bottom = same_pads(x.shape[2], kernel, stride)
