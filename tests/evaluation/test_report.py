@@ -202,7 +202,7 @@ def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
     (folder / "run.json").write_text('{"status": "running"}')
     write_report(folder)
     assert "Not evaluated yet" in (folder / "report.html").read_text()
-    assert "Not evaluated yet; the run is running" in (folder / "report.md").read_text()
+    assert "**Not evaluated yet.** The run is running." in (folder / "report.md").read_text()
 
 
 def test_data_that_moved_give_a_report_without_pictures(tmp_path: Path) -> None:

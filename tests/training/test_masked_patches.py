@@ -170,7 +170,8 @@ def test_run_leaves_an_encoder(straight: Path) -> None:
     assert set(run["results"]) == {"val"}
     assert set(run["baselines"]) == {"most frequent colour"}
     assert not (straight / "eval").exists()
-    assert (straight / "report.html").is_file()
+    assert "of hidden patches" in (straight / "report.html").read_text()
+    assert "of hidden patches" in (straight / "report.md").read_text()
 
 
 def test_an_encoder_is_no_classifier(straight: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+import vitrail
 from tests.training.running import StopAt, records, train, train_from, weights
 from vitrail.classifier import load
 from vitrail.config import StartConfig, TrainConfig
@@ -63,6 +64,11 @@ def test_a_run_starts_from_the_weights_with_a_new_head(source: Path, tmp_path: P
         else:
             assert torch.equal(value, before[name]), name
     assert records(run)[0]["train/loss"] == pytest.approx(np.log(10), abs=1e-6)
+
+
+def test_the_same_from_python(source: Path, tmp_path: Path) -> None:
+    run = vitrail.train("builtin:digits", runs_dir=tmp_path, from_=source, steps=1, threads=1)
+    assert json.loads((run.run_dir / "run.json").read_text())["from"]["model"] == str(source)
 
 
 def test_rows_of_the_head_are_kept_by_name(source: Path, tmp_path: Path) -> None:

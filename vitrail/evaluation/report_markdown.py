@@ -17,7 +17,8 @@ def report_markdown(record: RunRecord) -> str:
     split = record.splits[0] if record.splits else None
     parts = [f"# {plain(record.name)}: {plain(record.data.get('name', 'data'))}"]
     if split is None:
-        parts.append(f"Not evaluated yet; the run is {plain(record.run.get('status', 'unknown'))}.")
+        headline, sentence = verdict.without_classes(record)
+        parts.append(f"**{plain(headline)}.** {plain(sentence)}")
     else:
         parts.append(
             f"**{verdict.headline(split)}.** {plain(verdict.beside_baselines(record, split))}"

@@ -53,8 +53,8 @@ def head(record: RunRecord, split: SplitRecord | None) -> str:
     """The verdict."""
     title = f"<h1>{name(record.name)} &middot; {name(record.data.get('name', 'data'))}</h1>"
     if split is None:
-        status = text(record.run.get("status", "unknown"))
-        return title + '<p class="verdict">Not evaluated yet</p>' + f"<p>The run is {status}.</p>"
+        headline, sentence = verdict.without_classes(record)
+        return f'{title}<p class="verdict">{text(headline)}</p><p>{text(sentence)}</p>'
     low, high = split.interval
     top1 = split.figure("top1") or 0.0
     notes = "".join(f"<li>{text(one)}</li>" for one in verdict.remarks(record, split))

@@ -135,6 +135,7 @@ def open_pictures(record: RunRecord) -> Pictures:
             val_fraction=config.data.val_fraction,
             test_fraction=config.data.test_fraction,
             seed=config.seed,
+            min_classes=1 if config.objective == "masked_patches" else 2,
         )
         recorded = record.data.get("fingerprints", {})
         parts = splits.parts()

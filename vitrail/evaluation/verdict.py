@@ -34,6 +34,21 @@ def headline(split: SplitRecord) -> str:
     )
 
 
+def without_classes(record: RunRecord) -> tuple[str, str]:
+    """What is said of a run that has judged no classes: how well it guesses hidden patches, or that
+    there is nothing yet. A headline and a sentence.
+    """
+    found = (record.run.get("results") or {}).get("val") or {}
+    if record.run.get("objective") != "masked_patches" or "top1" not in found:
+        return "Not evaluated yet", f"The run is {record.run.get('status', 'unknown')}."
+    beside = "".join(f"; {name} alone: {percent(best)}" for name, best in record.baselines.items())
+    return (
+        f"{percent(float(found['top1']))} of hidden patches",
+        f"So often the mean colour of a hidden patch was right, of {found.get('n', 0)} validation "
+        f"pictures{beside}. The model is an encoder without a head.",
+    )
+
+
 def beside_baselines(record: RunRecord, split: SplitRecord) -> str:
     """Whether the model beats the best baseline, as far as n pictures can tell."""
     found = record.baselines

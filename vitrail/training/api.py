@@ -21,10 +21,15 @@ def train(
     """Train a classifier on `data` into a new directory of `runs_dir`.
 
     options: the command's options with underscores (model, recipe, epochs, time_limit, batch_size,
-    lr, image_size, seed, ...). settings: any dotted setting, {"optim.weight_decay": 0.1}.
+    lr, image_size, seed, ...; --from is from_). settings: any dotted setting,
+    {"optim.weight_decay": 0.1}.
     An unknown one raises UsageError VIT-211.
     """
-    layer = {"data.path": str(data), **options, **(settings or {})}
+    named = {
+        name.rstrip("_"): str(value) if isinstance(value, Path) else value
+        for name, value in options.items()
+    }
+    layer = {"data.path": str(data), **named, **(settings or {})}
     return loop.train(
         [("arguments", layer)],
         runs_dir=Path(runs_dir),

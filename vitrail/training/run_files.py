@@ -78,6 +78,7 @@ def write_start(run: RunDir, plan: Plan, bad: BadFiles, command: str) -> None:
             "products": products_name(),
             "machine": machine(),
             "seed": plan.config.seed,
+            "objective": plan.config.objective,
             "model": {
                 "name": plan.config.model.name,
                 "family": plan.model.family,
