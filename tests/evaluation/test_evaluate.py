@@ -110,7 +110,7 @@ def test_files(pictures: Tensor, tmp_path: Path) -> None:
         "metrics.json",
         "predictions.csv",
     ]
-    assert json.loads((folder / "metrics.json").read_text()) == result.to_json()
+    assert json.loads((folder / "metrics.json").read_text()) == result.document()
     with open(folder / "predictions.csv", newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert list(rows[0]) == ["source", "label", "predicted", "p_label", "p_predicted", "loss"]

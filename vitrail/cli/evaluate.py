@@ -92,7 +92,7 @@ def evaluate(
     folder = out or (model / "eval" / split if is_run(model) and data is None else None)
     if folder is not None:
         found.write(folder)
-    output.result(found.to_json(), evaluation_lines(found, f"{splits.name} {split}", folder))
+    output.result(found.document(), evaluation_lines(found, f"{splits.name} {split}", folder))
     if min_top1 is not None and found.top1 < min_top1:
         raise GateError(
             "VIT-701",

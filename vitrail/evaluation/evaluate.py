@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,22 +40,18 @@ def evaluate(
     by its index. Raises ModelError VIT-442 where an output is not finite, VIT-443 where the model
     has another number of outputs than there are classes.
     """
-    probabilities: list[NDArray[np.float32]] = []
-    losses: list[NDArray[np.float64]] = []
-    labels, indices = [], []
-    n = 0
     started = time.perf_counter()
+    parts, labels, indices = [], [], []
+    n = 0
     with inference(model, torch.device(device), precision):
         for logits, targets, places in _outputs(model, batches, preprocess, torch.device(device)):
             _check_outputs(logits, classes)
-            p, loss = _score(logits / temperature, targets, first=n)
-            probabilities.append(p)
-            losses.append(loss)
+            parts.append(_score(logits / temperature, targets, first=n))
             labels.append(targets)
             indices.append(places)
-            n += len(loss)
+            n += len(places)
     seconds = max(time.perf_counter() - started, 1e-9)
-    if not probabilities:
+    if not parts:
         empty = np.zeros((0, len(classes)), np.float32)
         return Evaluation(
             tuple(classes), empty, np.zeros(0, np.int64), np.zeros(0), temperature=temperature
@@ -62,13 +59,53 @@ def evaluate(
     ids = tuple(source_id(int(i)) for i in np.concatenate(indices)) if source_id else ()
     return Evaluation(
         classes=tuple(classes),
-        probabilities=np.concatenate(probabilities),
+        probabilities=np.concatenate([p for p, _ in parts]),
         labels=np.concatenate(labels),
-        losses=np.concatenate(losses),
+        losses=np.concatenate([loss for _, loss in parts]),
         ids=ids,
         images_per_s=n / seconds,
         temperature=temperature,
     )
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model says of n pictures: logits (n, K) float32, labels (n,) or (n, K), names."""
+
+    classes: tuple[str, ...]
+    logits: NDArray[np.float32]
+    labels: NDArray[Any]
+    ids: tuple[str, ...]
+    images_per_s: float
+
+    def scored(self, temperature: float) -> Evaluation:
+        """The evaluation at a temperature; as `evaluate` gives it. Raises ModelError VIT-442."""
+        probabilities, losses = _score(self.logits / temperature, self.labels, first=0)
+        return Evaluation(
+            self.classes, probabilities, self.labels, losses, self.ids, self.images_per_s,
+            temperature,
+        )  # fmt: skip
+
+
+def outputs_of(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    preprocess: Preprocess,
+    classes: Sequence[str],
+    *,
+    device: str | torch.device = "cpu",
+    precision: str = "float32",
+    source_id: Callable[[int], str] | None = None,
+) -> Outputs:
+    """The logits of at least one picture, kept: for asking what another temperature would do."""
+    started = time.perf_counter()
+    with inference(model, torch.device(device), precision):
+        chunks = list(_outputs(model, batches, preprocess, torch.device(device)))
+    logits, labels, indices = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+    seconds = max(time.perf_counter() - started, 1e-9)
+    _check_outputs(logits, classes)
+    ids = tuple(source_id(int(i)) for i in indices) if source_id else ()
+    return Outputs(tuple(classes), logits, labels, ids, len(indices) / seconds)
 
 
 @contextmanager

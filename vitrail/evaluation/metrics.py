@@ -75,6 +75,13 @@ def brier(probabilities: Floats, labels: Ints) -> float:
     return float(np.mean(squares - 2 * own + 1))
 
 
+def bin_places(confidence: Floats, num_bins: int = NUM_BINS) -> Ints:
+    """The bin of each confidence, from 0. Same shape."""
+    edges = np.linspace(0.0, 1.0, num_bins + 1)
+    place = np.searchsorted(edges, confidence.astype(np.float64), side="left") - 1
+    return np.asarray(np.clip(place, 0, num_bins - 1), dtype=np.int64)
+
+
 def reliability(
     confidence: Floats, correct: NDArray[np.bool_], num_bins: int = NUM_BINS
 ) -> list[Bin]:
@@ -85,7 +92,7 @@ def reliability(
     """
     values = confidence.astype(np.float64)
     edges = np.linspace(0.0, 1.0, num_bins + 1)
-    place = np.clip(np.searchsorted(edges, values, side="left") - 1, 0, num_bins - 1)
+    place = bin_places(values, num_bins)
     counts = np.bincount(place, minlength=num_bins)
     sure = np.bincount(place, weights=values, minlength=num_bins)
     right = np.bincount(place, weights=correct.astype(np.float64), minlength=num_bins)

@@ -71,12 +71,19 @@ def hit_at_k(scores: Floats, labels: Floats, k: int) -> float:
 def balanced_accuracy(scores: Floats, labels: Floats) -> float:
     """Mean over classes that have both of (true positive rate + true negative rate) / 2."""
     given, said = labels > 0, scores > THRESHOLD
-    n: Ints = given.sum(axis=0)
-    both = (n > 0) & (n < len(labels))
+    return balanced_rates(
+        (given & said).sum(axis=0), given.sum(axis=0), said.sum(axis=0), len(labels)
+    )
+
+
+def balanced_rates(hits: Ints, given: Ints, said: Ints, n: int) -> float:
+    """As `balanced_accuracy`, from counts (C,) over `n` pictures: right calls, labels, calls."""
+    both = (given > 0) & (given < n)
     if not both.any():
         return 0.0
-    tpr = (given & said).sum(axis=0)[both] / n[both]
-    tnr = (~given & ~said).sum(axis=0)[both] / (len(labels) - n[both])
+    hits, given, said = hits[both], given[both], said[both]
+    tpr = hits / given
+    tnr = (n - given - said + hits) / (n - given)
     return float(((tpr + tnr) / 2).mean())
 
 

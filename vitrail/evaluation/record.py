@@ -1,14 +1,15 @@
 """What a model did on a split: probabilities, labels and losses, and every figure that follows from
 them.
 
-`to_json` is the object of `vitrail eval --json` and of eval/SPLIT/metrics.json
-(docs/run_directory.md). With several labels a picture, top1 and top5 ask whether a label is among
-the best 1 or 5 classes, the other figures are those of `multi_label.py`, and two more are given:
-f1_micro and mean_average_precision.
+`to_json` has the figures, `document` also their intervals and what is asked of the confidence: the
+object of `vitrail eval --json` and of eval/SPLIT/metrics.json (docs/evaluation.md). With several
+labels a picture, top1 and top5 ask whether a label is among the best 1 or 5 classes, the other
+figures are those of `multi_label.py`, and two more are given: f1_micro and mean_average_precision.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.evaluation import metrics, multi_label, tables
+from vitrail.evaluation import metrics, multi_label, selective, tables, uncertainty
 from vitrail.evaluation.intervals import wilson
 from vitrail.evaluation.metrics import Bin, ClassScores
+from vitrail.evaluation.uncertainty import Interval
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,21 @@ class Evaluation:
             raise ValueError("a confusion matrix needs one label a picture")
         return metrics.confusion(self._labels, self.predicted, len(self.classes))
 
+    @cached_property
+    def intervals(self) -> dict[str, Interval]:
+        """The 95 % interval of each figure, bootstrapped where there is no closed form."""
+        return uncertainty.intervals(self)
+
+    @cached_property
+    def ece_by_chance(self) -> Interval:
+        """The middle 95 % of `ece` if every probability were true."""
+        return uncertainty.ece_by_chance(self)
+
+    @property
+    def selective(self) -> dict[str, Any]:
+        """How often it is wrong on the pictures it is surest of: area and points of the curve."""
+        return selective.selective(self.probabilities.max(axis=1, initial=0.0), self.correct)
+
     @property
     def _labels(self) -> NDArray[np.int64]:
         return self.labels.astype(np.int64, copy=False)
@@ -150,14 +167,29 @@ class Evaluation:
     def _y(self) -> NDArray[np.float32]:
         return self.labels.astype(np.float32, copy=False)
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, more: Mapping[str, Any] | None = None) -> None:
         """Write metrics.json, predictions.csv, confusion.csv and calibration.json into `folder`
         (see tables.py).
         """
-        tables.write_evaluation(self, folder)
+        tables.write_evaluation(self, folder, self.document(more))
+
+    def document(self, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """`to_json` with everything that follows from the same predictions, and `more` keys."""
+        return {
+            **self.to_json(),
+            "temperature": self.temperature,
+            "ece_by_chance": list(self.ece_by_chance),
+            "intervals": {name: list(ends) for name, ends in self.intervals.items()},
+            "class_intervals": {
+                name: {key: list(ends) for key, ends in one.items()}
+                for name, one in uncertainty.class_intervals(self).items()
+            },
+            "selective": self.selective,
+            **(more or {}),
+        }
 
     def to_json(self) -> dict[str, Any]:
-        """The metrics as plain data, in the order of the docs."""
+        """The figures as plain data, in the order of the docs."""
         scores, (low, high) = self.class_scores, self.interval
         document: dict[str, Any] = {
             "n": self.n,

@@ -12,10 +12,10 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,12 +28,12 @@ PREDICTION_COLUMNS = ("source", "label", "predicted", "p_label", "p_predicted", 
 CONFUSION_COLUMNS = ("label", "predicted", "n")
 
 
-def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
-    """Write the files of `evaluation` into `folder`, each by a rename. Raises EnvironmentFault
-    VIT-506.
+def write_evaluation(evaluation: Evaluation, folder: Path, document: Mapping[str, Any]) -> None:
+    """Write the files of `evaluation` into `folder`, each by a rename; `document` is metrics.json.
+    Raises EnvironmentFault VIT-506.
     """
     files = {
-        "metrics.json": json.dumps(evaluation.to_json(), indent=1, allow_nan=False) + "\n",
+        "metrics.json": json.dumps(document, indent=1, allow_nan=False) + "\n",
         "predictions.csv": _csv(PREDICTION_COLUMNS, _predictions(evaluation)),
         "calibration.json": json.dumps(calibration(evaluation), indent=1) + "\n",
     }
