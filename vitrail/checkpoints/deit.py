@@ -46,7 +46,7 @@ def recognise(header: Header) -> Recognised | None:
     layout = Layout(header, to_ours(PAIRS))
     config = vit_config(header, **(layout.fields() | FIXED))
     preprocess = evaluation_of(config, is_third=is_third)
-    return Recognised(config, layout.rules(config, {}), preprocess, notes=(ASSUMED,))
+    return Recognised(config, layout.rules(config, {}), preprocess, notes=(ASSUMED, *layout.notes))
 
 
 def said_by(header: Header, origin: str) -> bool:

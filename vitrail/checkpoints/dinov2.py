@@ -64,7 +64,7 @@ def recognise(header: Header) -> Recognised | None:
         config,
         layout.rules(config, UNUSED),
         evaluation_of(config),
-        notes=(ASSUMED,),
+        notes=(ASSUMED, *layout.notes),
         resample="dino_registers" if config.num_registers else "dino",
     )
 

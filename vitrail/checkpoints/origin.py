@@ -124,11 +124,9 @@ def num_heads(header: Header, width: int, depth: int) -> int:
         if type(stated) is not int or stated < 1:
             raise _no_number(header, "num_heads", stated)
         return stated
-    for variant in VARIANTS.values():
-        if (variant.width, variant.depth) == (width, depth):
-            return int(variant.num_heads)
-    if width % 64 == 0:
-        return width // 64
+    published = published_heads(width, depth)
+    if published is not None:
+        return published
     words = header.name.lower().replace("-", "_").replace(".", "_").split("_")
     for word, heads in SIZES.items():
         if (
@@ -142,6 +140,14 @@ def num_heads(header: Header, width: int, depth: int) -> int:
         f"depth {depth} is no published size.",
         hint="Name it: --set num_heads=N",
     )
+
+
+def published_heads(width: int, depth: int) -> int | None:
+    """Heads of the published sizes, or of 64 channels each; None where that does not come out."""
+    for variant in VARIANTS.values():
+        if (variant.width, variant.depth) == (width, depth):
+            return int(variant.num_heads)
+    return width // 64 if width % 64 == 0 else None
 
 
 def square(header: Header, rows: int, prefix: int, patch: tuple[int, int]) -> tuple[int, int]:

@@ -87,8 +87,7 @@ def recognise(header: Header) -> Recognised | None:
         config = _bit_config(layout)
     settings = table(values, "pretrained_cfg", values)
     preprocess, notes = read_preprocess(config, settings)
-    if not values:
-        notes.insert(0, ASSUMED)
+    notes = [*layout.notes, *notes] if values else [ASSUMED, *layout.notes, *notes]
     rules = layout.rules(config, UNUSED)
     return Recognised(config, rules, preprocess, classes_of(values, config), tuple(notes))
 

@@ -16,14 +16,14 @@ from typing import Any
 import torch
 
 from vitrail.checkpoints.change import shapes_of
-from vitrail.checkpoints.origin import given_size, num_heads, square
+from vitrail.checkpoints.origin import given, given_size, num_heads, published_heads, square
 from vitrail.checkpoints.rules import Header, Rule, Shape, ignored, implied, renamed
 from vitrail.errors import ModelError
 from vitrail.models.names import ModelConfig
 
 Pairs = tuple[tuple[str, str], ...]
 STEM = "patch_embed.backbone."
-BIASES = ("attn.qkv.bias", "attn.proj.bias")  # absent where a model was made without
+BIASES = ("attn.qkv.bias", "attn.proj.bias")  # absent in every block where a model has none
 
 
 def translate(pairs: Pairs, name: str) -> str:
@@ -47,10 +47,13 @@ def to_ours(pairs: Pairs) -> Callable[[str], str]:
 
 
 class Layout:
-    """Tensors of a file under our names. theirs: their name by ours."""
+    """Tensors of a file under our names. theirs: their name by ours; notes: what `fields` assumed,
+    a sentence each.
+    """
 
     def __init__(self, header: Header, ours: Callable[[str], str]) -> None:
         self.header = header
+        self.notes: list[str] = []
         self.theirs: dict[str, str] = {}
         for name in header.shapes:
             self.theirs.setdefault(ours(name), name)
@@ -80,7 +83,7 @@ class Layout:
             "channels": self.shape("patch_embed.proj.weight", 4)[1],
             "width": width,
             "depth": depth,
-            "num_heads": num_heads(self.header, width, depth),
+            "num_heads": self._num_heads(width, depth),
             "mlp_dim": mlp_dim,
             "mlp": kind,
             "num_classes": self.shape("head.weight", 2)[0] if "head.weight" in self.shapes else 0,
@@ -98,6 +101,13 @@ class Layout:
             fields["representation_size"] = self.shape("pre_logits.weight", 2)[0]
         stem = self._stem()
         return fields | stem | self._positions(fields, stem)
+
+    def _num_heads(self, width: int, depth: int) -> int:
+        heads = num_heads(self.header, width, depth)
+        is_known = given(self.header, "num_heads", None) is not None
+        if not is_known and published_heads(width, depth) is None:
+            self.notes.append(f"num_heads {heads} is told by the file's name alone")
+        return heads
 
     def _mlp(self) -> tuple[int, str]:
         """Width between the two layers, and whether the first makes gate and value."""
@@ -157,15 +167,14 @@ class Layout:
         each of theirs that is known and not needed: `unused` are patterns and the reasons.
         """
         shapes = shapes_of(config)
+        absent = [bias for bias in BIASES if not any(name.endswith(bias) for name in self.shapes)]
+        left_out = [name for name in shapes if name.endswith(tuple(absent))]
         rules = [
-            renamed(name, self.theirs.get(name, name))
-            for name in shapes
-            if name in self.shapes or not is_optional(name)
+            renamed(name, self.theirs.get(name, name)) for name in shapes if name not in left_out
         ]
         rules += [
-            implied(name, torch.zeros(shape), "zero, as the model has no such bias")
-            for name, shape in shapes.items()
-            if name not in self.shapes and is_optional(name)
+            implied(name, torch.zeros(shapes[name]), "zero, as the model has no such bias")
+            for name in left_out
         ]
         return rules + [
             ignored(theirs, reason)
@@ -174,11 +183,6 @@ class Layout:
             for reason in [_reason(unused, ours)]
             if reason
         ]
-
-
-def is_optional(name: str) -> bool:
-    """Whether a model may have been made without this bias."""
-    return name.endswith(BIASES)
 
 
 def num_blocks(names: Iterable[str]) -> int:

@@ -71,7 +71,9 @@ def recognise(header: Header) -> Recognised | None:
         return None
     layout = Layout(header, to_ours(PAIRS + OLD_PAIRS))
     config = vit_config(header, **(layout.fields() | FIXED))
-    return Recognised(config, layout.rules(config, {}), evaluation_of(config), notes=(ASSUMED,))
+    return Recognised(
+        config, layout.rules(config, {}), evaluation_of(config), notes=(ASSUMED, *layout.notes)
+    )
 
 
 ASSUMED = "the file does not say how pictures are prepared: as for torchvision's own weights"
