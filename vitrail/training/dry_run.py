@@ -18,6 +18,7 @@ from vitrail.device import keep_freed_memory, set_threads
 from vitrail.training.held_out import EVAL_BATCH
 from vitrail.training.plan import Plan
 from vitrail.training.schedule import Plan as Schedule
+from vitrail.training.start import starting_weights
 from vitrail.training.state import start_state
 from vitrail.training.step import trial
 from vitrail.training.tasks import task_of
@@ -53,7 +54,8 @@ def dry_run(plan: Plan) -> DryRun:
         max_pixels=config.data.max_pixels,
     )
     task = task_of(plan, device)
-    state = start_state(config, plan.model, Schedule.of(1), device, plan.weights)
+    weights, _ = starting_weights(config, plan.model, plan.splits.classes)
+    state = start_state(config, plan.model, Schedule.of(1), device, weights)
     one_step = trial(state, loader, task, config)
     one_step(0)
     started = time.monotonic()

@@ -46,7 +46,7 @@ from vitrail.training.run_dir import RunDir, create_run, open_run
 from vitrail.training.schedule import Plan as Schedule
 from vitrail.training.schedule import lr_on
 from vitrail.training.signals import StopRequest, stop_signals
-from vitrail.training.start import open_start, starting_weights
+from vitrail.training.start import starting_weights
 from vitrail.training.state import TrainState, Window, restore, start_state
 from vitrail.training.step import trial, update
 from vitrail.training.task import Forward, Judged, Task
@@ -173,7 +173,9 @@ def _start(run: RunDir, plan: Plan, clock: Clock, reporter: Reporter) -> Live:
     make_deterministic(device)
     sweep_checkpoints(run.path)
     checkpoint = load_latest(run.path)
-    weights = None if checkpoint else _starting_weights(plan)
+    weights = None
+    if not checkpoint:
+        weights, _ = starting_weights(config, plan.model, plan.splits.classes)
     schedule = Schedule.of(plan.total_steps or 1)
     state = start_state(config, plan.model, schedule, device, weights)
     num_parameters = sum(value.numel() for value in state.model.parameters())
@@ -223,14 +225,6 @@ def _warn_of_other_bits(checkpoint: Checkpoint, reporter: Reporter) -> None:
                 f"started with {name} {checkpoint.state.get(name)}, continued with {value}: sums "
                 "are rounded in another order, so the last bits may differ"
             )
-
-
-def _starting_weights(plan: Plan) -> Mapping[str, Tensor] | None:
-    """What `--from` gives, opened again for a run that was stopped before its first checkpoint."""
-    if plan.weights is not None or not plan.config.start.model:
-        return plan.weights
-    start = open_start(plan.config.start)
-    return starting_weights(start, plan.config, plan.model, plan.splits.classes)[0]
 
 
 def _calibrate(live: Live, weights: Mapping[str, Tensor] | None) -> None:

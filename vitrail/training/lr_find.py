@@ -22,6 +22,7 @@ from vitrail.training.plan import Layers, plan_run
 from vitrail.training.reporter import Reporter
 from vitrail.training.run_files import without_bad_files
 from vitrail.training.schedule import Plan as Schedule
+from vitrail.training.start import starting_weights
 from vitrail.training.state import start_state
 from vitrail.training.step import update
 from vitrail.training.tasks import task_of
@@ -52,7 +53,8 @@ def lr_find(layers: Layers, reporter: Reporter, *, num_steps: int = NUM_STEPS) -
     keep_freed_memory()
     set_threads(config.threads)
     task = task_of(plan, device)
-    state = start_state(config, plan.model, Schedule.of(num_steps), device, plan.weights)
+    weights, _ = starting_weights(config, plan.model, plan.splits.classes)
+    state = start_state(config, plan.model, Schedule.of(num_steps), device, weights)
     state.model.train()
     loader = make_loader(
         plan.splits.train,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vitrail.config import TrainConfig, build, flatten, resolve
 from vitrail.data.preprocess import Preprocess, short_side
@@ -28,9 +28,6 @@ from vitrail.training.start import (
 )
 from vitrail.training.together import check_together
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 Layers = Sequence[tuple[str, Mapping[str, Any]]]
 
@@ -39,9 +36,8 @@ Layers = Sequence[tuple[str, Mapping[str, Any]]]
 class Plan:
     """A run before its first step.
 
-    choices: (setting, value, why) for all that was "auto". weights: those to start from, of --from;
-    None for random ones, and in a resumed run. changes: what was adapted in them, a sentence each.
-    origin: the library that they come from, "" for vitrail.
+    choices: (setting, value, why) for all that was "auto". changes: what --from adapts, a sentence
+    each. origin: the library that its weights come from, "" for vitrail.
     """
 
     config: TrainConfig
@@ -51,7 +47,6 @@ class Plan:
     facts: Facts
     model: ModelConfig
     preprocess: Preprocess
-    weights: Mapping[str, Tensor] | None = None
     changes: tuple[str, ...] = ()
     origin: str = ""
 
@@ -115,8 +110,8 @@ def plan_run(layers: Layers, recorded: Mapping[str, Any] | None = None) -> Plan:
     _check(plan)
     if start is None:
         return plan
-    weights, changes = starting_weights(start, config, model, splits.classes)
-    return replace(plan, weights=weights, changes=changes)
+    _, changes = starting_weights(config, model, splits.classes, start)
+    return replace(plan, changes=changes)
 
 
 def _open(asked: TrainConfig) -> Splits:

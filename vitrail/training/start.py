@@ -117,13 +117,18 @@ def refuse_architecture(name: str, overrides: Mapping[str, Any], start: Start) -
 
 
 def starting_weights(
-    start: Start, config: TrainConfig, target: ModelConfig, classes: Sequence[str]
-) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The weights that a run of `target` on `classes` starts with, and a sentence for each change.
+    config: TrainConfig, target: ModelConfig, classes: Sequence[str], start: Start | None = None
+) -> tuple[dict[str, Tensor] | None, tuple[str, ...]]:
+    """The weights that a run of `target` on `classes` starts with, and a sentence for each change;
+    None without --from.
 
-    Raises UsageError VIT-247 where rows are to be kept by name and no name is the same, ModelError
-    VIT-450 to VIT-454.
+    start: the model where it is open; else it is opened, and let go: nothing holds it while a run
+    trains. Raises what `open_start` raises, UsageError VIT-247 where rows are to be kept by name
+    and no name is the same, ModelError VIT-450 to VIT-454.
     """
+    if not config.start.model:
+        return None, ()
+    start = start or open_start(config.start)
     by_name = config.start.head == "by_name"
     if by_name and not set(start.classes) & set(classes):
         raise UsageError(
