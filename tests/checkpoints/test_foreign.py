@@ -84,6 +84,11 @@ def test_every_golden_checkpoint(name: str) -> None:
     assert foreign.sha256 == stated
 
 
+def test_every_case_stands_in_the_table_of_the_docs() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+    assert {name for name in CHECKPOINTS if f"| `{name}` |" not in text} == set()
+
+
 def test_load_opens_them(tmp_path: Path) -> None:
     """vitrail.load, and the model folder that its save writes."""
     classifier = vitrail.load(TIMM_FOLDER)
