@@ -10,7 +10,7 @@ import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -38,6 +38,7 @@ from vitrail.models.names import ModelConfig
 if TYPE_CHECKING:
     from vitrail.evaluation.probe_record import Probe
     from vitrail.evaluation.record import Evaluation
+    from vitrail.explain.explanation import Explanation
 
 Picture = str | os.PathLike[str] | bytes | Image | NDArray[np.uint8]
 DESCRIPTIONS = (RECORD, "config.json")  # of which one lies beside model.safetensors
@@ -217,14 +218,55 @@ class Classifier:
     def probabilities(self, images: Tensor) -> NDArray[np.float32]:
         """Class probabilities (B, K) of preprocessed images (B, C, H, W)."""
         with torch.inference_mode():
-            logits = self.model(images.to(self.device)).float() / self.temperature
-            p = logits.sigmoid() if self.meta.scores == "sigmoid" else logits.softmax(dim=1)
+            return self._probabilities_of(self.model(images.to(self.device)))
+
+    def _probabilities_of(self, logits: Tensor) -> NDArray[np.float32]:
+        """(B, K) of logits (B, K)."""
+        scaled = logits.float() / self.temperature
+        p = scaled.sigmoid() if self.meta.scores == "sigmoid" else scaled.softmax(dim=1)
         return np.asarray(p.cpu().numpy(), dtype=np.float32)
 
     def _best(self, p: NDArray[np.float32], top: int) -> list[Score]:
         """The `top` best classes, of equal ones the earlier first."""
         order = np.argsort(-p, kind="stable")[:top]
         return [Score(self.classes[i] if self.classes else str(i), float(p[i])) for i in order]
+
+    def explain(
+        self,
+        picture: Picture,
+        method: str | None = None,
+        *,
+        layer: int | str | None = None,
+        head: int | None = None,
+        target: str | int | None = None,
+        token: tuple[int, int] | None = None,
+        steps: int | None = None,
+        seed: int | None = None,
+    ) -> Explanation:
+        """Why the model answers as it does on one picture: `.map` (H, W), `.save("a.png")`.
+
+        method: attention, rollout, relevance, gradcam, integrated-gradients, occlusion or random;
+        docs/explain.md says what each means and which options it takes. target: the class to
+        explain, its name or index; the model's first choice unless given. token: (row, column) of
+        a patch, to see what it attends to. Raises UsageError VIT-270 to VIT-276 for what the model
+        cannot answer, DataError VIT-328 or VIT-330 for the picture.
+        """
+        from vitrail.explain.maps import Request
+        from vitrail.explain.picture import class_index, explain_picture
+
+        if not isinstance(self.model, Model):
+            raise TypeError(f"a vitrail model can be explained, not a {type(self.model).__name__}")
+        index = class_index(self.classes, target)
+        request = Request(
+            method or "", layer, head, index, token, steps, seed, scores=self.meta.scores
+        )
+        found, logits = explain_picture(self.model, self.preprocess, picture, request)
+        if not len(logits):
+            return found
+        p = self._probabilities_of(torch.from_numpy(logits)[None])[0]
+        top = tuple((one.label, one.score) for one in self._best(p, 5))
+        name = str(found.target) if not self.classes else self.classes[found.target or 0]
+        return replace(found, top=top, label="" if found.target is None else name)
 
     def evaluate(
         self, data: str | Path, split: str = "test", *, batch_size: int = 64, workers: int = 0

@@ -36,6 +36,9 @@ VERBS = {
     ),
     "predict": Verb("vitrail.cli.predict", False, "classify pictures"),
     "convert": Verb("vitrail.cli.convert", False, "checkpoints of other libraries, both ways"),
+    "explain": Verb(
+        "vitrail.cli.explain", False, "where a model looks and why it answers as it does"
+    ),
     "report": Verb(
         "vitrail.cli.report", False, "one page about a run: curves, confusion, mistakes"
     ),

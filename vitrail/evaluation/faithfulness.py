@@ -21,6 +21,7 @@ from vitrail.evaluation.intervals import student_t, wilson
 from vitrail.explain.faithfulness import Judged
 
 Values = NDArray[np.float64]
+Ends = tuple[float, float]
 MEASURES = {"deletion": -1, "insertion": 1, "hits": 1, "mass": 1}  # 1: large is good
 TITLES = {
     "deletion": "deletion area (small is good)",
@@ -32,17 +33,20 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A mean over n pictures, its interval, and the paired difference to random with its own."""
+    """A mean over n pictures, its interval, and the paired difference to random with its own.
+
+    One picture has no interval.
+    """
 
     mean: float
-    interval: tuple[float, float]
+    interval: Ends | None
     better_than_random: float
-    better_interval: tuple[float, float]
+    better_interval: Ends | None
 
     @property
     def is_clear(self) -> bool:
         """Whether the method is better than chance beyond doubt."""
-        return self.better_interval[0] > 0
+        return self.better_interval is not None and self.better_interval[0] > 0
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,9 @@ class Row:
         figures = {
             name: {
                 "mean": one.mean,
-                "interval": list(one.interval),
+                "interval": one.interval,
                 "better_than_random": one.better_than_random,
-                "better_interval": list(one.better_interval),
+                "better_interval": one.better_interval,
             }
             for name, one in self.figures.items()
         }
@@ -86,11 +90,11 @@ def summary(judged: Sequence[Judged]) -> list[Row]:
     return rows
 
 
-def mean_with_interval(values: Values) -> tuple[float, tuple[float, float]]:
-    """Mean of (n,) values and Student's 95 % interval; infinite for fewer than two."""
+def mean_with_interval(values: Values) -> tuple[float, Ends | None]:
+    """Mean of (n,) values and Student's 95 % interval, None for fewer than two."""
     n, mean = len(values), float(values.mean())
     if n < 2:
-        return mean, (-math.inf, math.inf)
+        return mean, None
     half = student_t(n - 1, 0.95) * float(values.std(ddof=1)) / math.sqrt(n)
     return mean, (mean - half, mean + half)
 
@@ -103,8 +107,8 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
         cells = []
         for name in names:
             one = row.figures[name]
-            mark = " *" if one.is_clear else ""
-            cells.append(f"{one.mean:.3f} ({one.interval[0]:.3f}-{one.interval[1]:.3f}){mark}")
+            ends = f" ({one.interval[0]:.3f}-{one.interval[1]:.3f})" if one.interval else ""
+            cells.append(f"{one.mean:.3f}{ends}{' *' if one.is_clear else ''}")
         lines.append([row.method, *cells])
     return lines
 
@@ -120,7 +124,7 @@ def csv_text(rows: Sequence[Row]) -> str:
     for row in rows:
         for name, one in row.figures.items():
             writer.writerow(
-                [row.method, name, row.n, one.mean, *one.interval]
-                + [one.better_than_random, *one.better_interval]
+                [row.method, name, row.n, one.mean, *(one.interval or ("", ""))]
+                + [one.better_than_random, *(one.better_interval or ("", ""))]
             )
     return text.getvalue()

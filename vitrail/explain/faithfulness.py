@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitrail.explain.maps import Array, Request, Scores, cell_edges, log_scores
-from vitrail.explain.methods import explain, methods_of
+from vitrail.explain.methods import METHODS, checked, explain, methods_of
 from vitrail.explain.pixels import BATCH, cell_boxes, cells_of
 from vitrail.explain.placing import resized
 from vitrail.explain.walk import evaluating
@@ -123,13 +123,14 @@ def mass_inside(grid: Array, mask: NDArray[np.bool_]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """What one method reaches, a value a picture: areas, and where masks are given whether it
-    points inside the object (0 or 1) and how much of its mass is there.
+    """What one method reaches, a value a picture, (n,): areas, and where masks are given whether it
+    points inside the object (0 or 1) and how much of its mass is there. curves: the mean ones.
     """
 
     method: str
     deletion: NDArray[np.float64]
     insertion: NDArray[np.float64]
+    curves: Curves
     hits: NDArray[np.float64] | None = None
     mass: NDArray[np.float64] | None = None
 
@@ -148,16 +149,17 @@ def judge(
 
     images: (n, C, H, W), preprocessed. methods: those that the model has unless given. targets:
     the classes to explain, the first choices unless given. masks: (n, H, W), the objects, at the
-    size of the images.
+    size of the images. Raises UsageError VIT-270 to VIT-276.
     """
     names = [name for name in methods or methods_of(model) if name != "random"]
     if targets is None:
         with evaluating(model):
             targets = [int(model(image[None])[0].argmax()) for image in images]
-    found = [
+    for target in set(targets):  # raises for a model without classes, and for a class beyond them
+        checked(model, Request("occlusion", target=target))
+    return [
         _judge(model, images, name, targets, masks, scores, seed) for name in [*names, "random"]
     ]
-    return found
 
 
 def _judge(
@@ -170,25 +172,32 @@ def _judge(
     seed: int,
 ) -> Judged:
     cells = cells_of(model)
-    rows: list[tuple[float, float, float, float]] = []
+    found: list[Curves] = []
+    hits, mass = list[float](), list[float]()
     for place, (image, target) in enumerate(zip(images, targets, strict=True)):
         key = seed + place  # another draw for every picture
-        maps = explain(model, image[None], request_of(method, target, scores, key))
-        one = curves(model, image[None], maps.grid, target, scores=scores, seed=key)
-        hit, mass = 0.0, 0.0
+        grid = explain(model, image[None], request_of(method, target, scores, key)).grid
+        found.append(curves(model, image[None], grid, target, scores=scores, seed=key))
         if masks is not None:
-            hit = float(points_at(by_cell(maps.grid, cells), masks[place], key))
-            mass = mass_inside(maps.grid, masks[place])
-        rows.append((one.deletion_area, one.insertion_area, hit, mass))
-    columns = np.array(rows).T  # (4, n)
-    if masks is None:
-        return Judged(method, columns[0], columns[1])
-    return Judged(method, *columns)
+            hits.append(float(points_at(by_cell(grid, cells), masks[place], key)))
+            mass.append(mass_inside(grid, masks[place]))
+    return Judged(
+        method,
+        np.array([one.deletion_area for one in found]),
+        np.array([one.insertion_area for one in found]),
+        Curves(
+            found[0].shares,
+            np.mean([one.deletion for one in found], axis=0),
+            np.mean([one.insertion for one in found], axis=0),
+        ),
+        None if masks is None else np.array(hits),
+        None if masks is None else np.array(mass),
+    )
 
 
 def request_of(method: str, target: int, scores: Scores, seed: int) -> Request:
     """The request for one class with the options that the method takes."""
     if method == "random":
         return Request(method, seed=seed)
-    takes_target = method not in ("attention", "rollout")
-    return Request(method, target=target if takes_target else None, scores=scores)
+    is_of_class = method in METHODS and METHODS[method].has_target
+    return Request(method, target=target if is_of_class else None, scores=scores)

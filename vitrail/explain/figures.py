@@ -7,7 +7,7 @@ out, and a note says why.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,13 +26,13 @@ NEAREST_SHOWN = 16  # rows and columns of the grid of position similarities that
 
 @dataclass(frozen=True, eq=False)
 class Inspected:
-    """A model, its name for people, and the pictures it is shown: batches (B, C, H, W),
-    preprocessed, to be read several times; empty without pictures.
+    """A model, its name for people, and the pictures it is shown: `batches()` gives (B, C, H, W),
+    preprocessed, and is called more than once; None without pictures.
     """
 
     name: str
     model: Model
-    batches: Sequence[Tensor] = ()
+    batches: Callable[[], Iterable[Tensor]] | None = None
 
 
 @dataclass
@@ -48,7 +48,7 @@ def write_figures(models: Sequence[Inspected], out: Path) -> Written:
     done = Written()
     _filters(models, out, done)
     _positions(models, out, done)
-    if not all(one.batches for one in models):
+    if any(one.batches is None for one in models):
         done.notes.append(
             "attention distance, entropy and CKA need pictures; none were given (--data)"
         )
@@ -118,7 +118,7 @@ def _reach(models: Sequence[Inspected], out: Path, done: Written) -> None:
         if isinstance(one.model, BiTResNet):
             done.notes.append(f"{one.name}: no attention distance: a BiT-ResNet has no attention")
         else:
-            found.append((one.name, distance.reach(one.model, one.batches)))
+            found.append((one.name, distance.reach(one.model, _batches(one))))
     if not found:
         return
     num = found[0][1].num
@@ -147,7 +147,7 @@ def _reach(models: Sequence[Inspected], out: Path, done: Written) -> None:
 
 
 def _similarity(models: Sequence[Inspected], out: Path, done: Written) -> None:
-    layers = [similarity.representations(one.model, one.batches) for one in models]
+    layers = [similarity.representations(one.model, _batches(one)) for one in models]
     num = len(next(iter(layers[0].values())))
     if num < similarity.LEAST:
         done.notes.append(f"CKA needs {similarity.LEAST} pictures, got {num}")
@@ -176,6 +176,10 @@ def _similarity(models: Sequence[Inspected], out: Path, done: Written) -> None:
 def tile_of(table: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Values from 0 to 1 as one tile."""
     return heat_tiles(table[None], 0, 1)[0]
+
+
+def _batches(one: Inspected) -> Iterable[Tensor]:
+    return () if one.batches is None else one.batches()
 
 
 def _pairs(count: int) -> Iterator[tuple[int, int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +12,28 @@ from PIL import Image
 
 from vitrail.data.decode import MAX_PIXELS, Pixels, exif_turn, read_picture, rgb_pixels
 from vitrail.data.preprocess import Preprocess
+from vitrail.errors import UsageError, nearest
 from vitrail.explain.explanation import Explanation
 from vitrail.explain.maps import Array, Request
 from vitrail.explain.methods import checked, explain
 from vitrail.explain.placing import resized, to_picture
 from vitrail.models.create import Model
 
-Picture = str | Path | bytes | Image.Image | Pixels
+Picture = str | os.PathLike[str] | bytes | Image.Image | Pixels
+
+
+def class_index(classes: Sequence[str], target: str | int | None) -> int | None:
+    """The index of a class given by name or index. Raises UsageError VIT-276 for another name."""
+    if target is None or isinstance(target, int):
+        return target
+    if target in classes:
+        return classes.index(target)
+    if target.isdecimal():
+        return int(target)
+    known = nearest(target, classes) if classes else "The model does not know its classes by name."
+    raise UsageError(
+        "VIT-276", f"unknown class {target!r}. {known}", hint="Give a name or an index."
+    )
 
 
 def pixels_of(picture: Picture, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -28,9 +45,8 @@ def pixels_of(picture: Picture, max_pixels: int = MAX_PIXELS) -> Pixels:
         return picture[:, :, None] if picture.ndim == 2 else picture
     if isinstance(picture, Image.Image):
         return exif_turn(rgb_pixels(picture), picture)
-    return read_picture(
-        Path(picture) if isinstance(picture, str) else picture, max_pixels=max_pixels
-    )
+    source = picture if isinstance(picture, bytes) else Path(picture)
+    return read_picture(source, max_pixels=max_pixels)
 
 
 def input_of(model: Model, preprocess: Preprocess, pixels: Pixels) -> torch.Tensor:
@@ -51,7 +67,7 @@ def explain_picture(
     maps = explain(model, input_of(model, preprocess, pixels), request)
     values = resized(maps.grid, (preprocess.height, preprocess.width))
     explanation = Explanation(
-        source=str(picture) if isinstance(picture, str | Path) else "",
+        source=os.fspath(picture) if isinstance(picture, str | os.PathLike) else "",
         method=request.method,
         picture=pixels,
         preprocess=preprocess,

@@ -1,0 +1,142 @@
+"""`vitrail explain --figures` and `--faithfulness`: what needs whole sets of pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from vitrail.classifier import Classifier
+from vitrail.cli.downloads import progress_of
+from vitrail.cli.evaluate import data_of, is_run
+from vitrail.cli.output import Output, plain, table
+from vitrail.data.batch import normalise
+from vitrail.data.loader import make_loader
+from vitrail.data.sources import Source, subset
+from vitrail.errors import DataError, UsageError
+from vitrail.evaluation import faithfulness
+from vitrail.explain import figures
+from vitrail.explain.faithfulness import Judged
+from vitrail.explain.faithfulness import judge as judge_methods
+from vitrail.explain.picture import class_index, input_of, pixels_of
+from vitrail.models.create import Model
+
+if TYPE_CHECKING:
+    from vitrail.cli.explain import Inspection
+
+BATCH = 8
+
+
+def load(model: Path, device: torch.device, output: Output) -> Classifier:
+    """The classifier on its device."""
+    return Classifier.load(model, device=device, progress=progress_of(output))
+
+
+def model_of(classifier: Classifier) -> Model:
+    """Its network, which is one of ours."""
+    assert isinstance(classifier.model, Model)
+    return classifier.model
+
+
+def write_figures(
+    model: Path, inspection: Inspection, folder: Path, device: torch.device, output: Output
+) -> int:
+    """Every figure that the models have, and its numbers."""
+    source = _pictures(model, inspection)
+    shown = []
+    for path in [model, *([inspection.against] if inspection.against else [])]:
+        classifier = load(path, device, output)
+        batches = None if source is None else reader(classifier, source)
+        shown.append(figures.Inspected(str(path), model_of(classifier), batches))
+    folder.mkdir(parents=True)
+    done = figures.write_figures(shown, folder)
+    record = {"files": [str(file) for file in done.files], "notes": done.notes}
+    lines = [f"wrote {file}" for file in done.files]
+    output.result(record, [*lines, *(f"note  {note}" for note in done.notes)])
+    return 0
+
+
+def _pictures(model: Path, inspection: Inspection) -> Source | None:
+    """`num` pictures, evenly from the split; None where nothing says which."""
+    if inspection.data is None and not is_run(model):
+        return None
+    splits = data_of(model, inspection.data)
+    parts = splits.parts()
+    if inspection.split not in parts:
+        raise UsageError(
+            "VIT-240",
+            f"{splits.name} has no split {inspection.split!r}; it has {', '.join(parts)}.",
+            hint="Name one of these: --split",
+        )
+    source = parts[inspection.split]
+    chosen = np.linspace(0, len(source) - 1, min(inspection.num, len(source))).round()
+    return subset(source, chosen.astype(np.int64))
+
+
+def reader(classifier: Classifier, source: Source) -> Callable[[], Iterator[torch.Tensor]]:
+    """Batches of the pictures as the classifier sees them, read anew at every call."""
+
+    def batches() -> Iterator[torch.Tensor]:
+        loader = make_loader(source, classifier.preprocess, None, batch_size=BATCH)
+        for batch in loader.eval_batches(BATCH):
+            yield normalise(batch.images.to(classifier.device), classifier.preprocess)
+
+    return batches
+
+
+def judge(
+    classifier: Classifier,
+    pictures: Sequence[Path],
+    target: str | None,
+    folder: Path,
+    output: Output,
+) -> int:
+    """Deletion and insertion of every method on these pictures, as a table and two CSV files."""
+    model, images = model_of(classifier), []
+    for path in pictures:
+        try:
+            images.append(input_of(model, classifier.preprocess, pixels_of(path))[0])
+        except DataError as fault:
+            output.note(f"{path}  {getattr(fault, 'reason', fault.message)}")
+    if not images:
+        raise DataError(
+            "VIT-362",
+            f"none of the {len(pictures)} pictures can be read.",
+            hint="Accepted: jpeg png webp bmp gif tiff",
+        )
+    index = class_index(classifier.classes, target)
+    judged = judge_methods(
+        model,
+        torch.stack(images),
+        targets=None if index is None else [index] * len(images),
+        scores=classifier.meta.scores,
+    )
+    rows = faithfulness.summary(judged)
+    folder.mkdir(parents=True)
+    files = {
+        folder / "faithfulness.csv": faithfulness.csv_text(rows),
+        folder / "curves.csv": curves_text(judged),
+    }
+    for path, text in files.items():
+        path.write_text(text, encoding="utf-8")
+    record = {"results": [row.to_json() for row in rows], "files": [str(path) for path in files]}
+    lines = [f"{len(images)} pictures, means and 95 % intervals; * is better than random for sure"]
+    lines += [*table(faithfulness.table(rows)), *(f"wrote {path}" for path in files)]
+    output.result(plain(record), lines)
+    return 0
+
+
+def curves_text(judged: Sequence[Judged]) -> str:
+    """Mean curves as CSV: a line a method and share of the cells."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["method", "share", "deletion", "insertion"])
+    for one in judged:
+        columns = (one.curves.shares, one.curves.deletion, one.curves.insertion)
+        writer.writerows([one.method, *map(float, row)] for row in zip(*columns, strict=True))
+    return text.getvalue()
