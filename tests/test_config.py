@@ -76,6 +76,12 @@ def test_sizes_are_height_first(text: object, value: object) -> None:
     assert parse_size(text) == value
 
 
+def test_channels_may_be_text() -> None:
+    assert resolve([("test", {"data.channels": "1"})])[0].data.channels == 1
+    with pytest.raises(UsageError):
+        resolve([("test", {"data.channels": "2"})])
+
+
 @pytest.mark.parametrize(
     ("text", "secs"), [("90", 90.0), ("90s", 90.0), ("10m", 600.0), ("1.5h", 5400.0)]
 )

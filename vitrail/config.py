@@ -34,6 +34,11 @@ def parse_size(value: object) -> object:
     return (value, value) if isinstance(value, int) else value
 
 
+def parse_number(value: object) -> object:
+    """An integer from "3"; anything else is passed through."""
+    return int(value) if isinstance(value, str) and value.isdigit() else value
+
+
 def parse_secs(value: object) -> object:
     """Seconds from 90, "90", "90s", "10m", "1.5h"."""
     if isinstance(value, str) and (found := re.fullmatch(r"([\d.]+)\s*([smh]?)", value)):
@@ -72,7 +77,7 @@ class DataConfig(Section):
 
     path: str = ""
     image_size: Annotated[Size | Auto, BeforeValidator(parse_size)] = "auto"
-    channels: Literal[1, 3] | Auto = "auto"
+    channels: Annotated[Literal[1, 3] | Auto, BeforeValidator(parse_number)] = "auto"
     # "source", with --from: as the model was trained, which is what "auto" would be.
     resize: Literal["squash", "short_side", "source"] = "squash"
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = (

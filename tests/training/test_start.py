@@ -153,6 +153,8 @@ def test_dropout_is_the_new_runs(source: Path) -> None:
         ({"distill.alpha": 0.1}, "VIT-246"),
         ({"lora.alpha": 3.0}, "VIT-246"),
         ({"freeze": "body", "lora.rank": 3}, "VIT-249"),
+        ({"freeze": "body", "model.representation_size": 12}, "VIT-254"),
+        ({"lora.rank": 2, "model.distillation_token": "true"}, "VIT-254"),
         ({"start.sha256": "0" * 64}, "VIT-404"),
         ({"from": "nowhere"}, "VIT-430"),
         ({"teacher": "nowhere"}, "VIT-430"),

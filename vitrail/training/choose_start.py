@@ -8,7 +8,7 @@ from vitrail.recipes.pictures import Pictures
 from vitrail.training import choose
 from vitrail.training.choose import Chosen
 from vitrail.training.facts import Facts
-from vitrail.training.start import FREE, Start, refuse_architecture
+from vitrail.training.start import FREE, Start, refuse_architecture, refuse_new_layers
 
 SEARCHED = 20_000  # training pictures; below, BiT-HyperRule's small data
 SAME = "as the model was trained"
@@ -48,9 +48,10 @@ def take_over(chosen: Chosen, start: Start) -> None:
     fields = [key for key in values if key.startswith("model.") and key != "model.name"]
     given = [key for key in fields if not chosen.is_free(key)]
     name = "" if chosen.is_free("model.name") else str(values["model.name"])
-    refuse_architecture(
-        "" if name == "auto" else name, {key[6:]: values[key] for key in given}, start
-    )
+    overrides = {key[6:]: values[key] for key in given}
+    refuse_architecture("" if name == "auto" else name, overrides, start)
+    if values["freeze"] == "body" or values["lora.rank"]:
+        refuse_new_layers(overrides, start)
     known = FREE & set(type(start.config).model_fields)
     for key in fields:  # a recipe's architecture gives way
         if key not in given and key[6:] not in known:

@@ -89,6 +89,21 @@ def architecture(
     return type(target).model_validate(target.model_dump() | plain | dict(overrides))
 
 
+def refuse_new_layers(overrides: Mapping[str, Any], start: Start) -> None:
+    """Refuse layers that the start lacks where they would not be trained. Raises UsageError VIT-254.
+
+    overrides: `--model.FIELD` of a run whose body stays as it is.
+    """
+    for key in set(overrides) & {"representation_size", "distillation_token"}:
+        if str(overrides[key]).lower() != str(start.config.model_dump()[key]).lower():
+            raise UsageError(
+                "VIT-254",
+                f"--model.{key} {overrides[key]}: a new layer would keep its random values, since "
+                "the body is not trained (--freeze body or --lora-rank).",
+                hint=f"Leave --model.{key} out, or train the whole model.",
+            )
+
+
 def refuse_architecture(name: str, overrides: Mapping[str, Any], start: Start) -> None:
     """Refuse another architecture than the start's. Raises UsageError VIT-245.
 
