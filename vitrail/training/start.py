@@ -90,9 +90,9 @@ def architecture(
 
 
 def refuse_new_layers(overrides: Mapping[str, Any], start: Start) -> None:
-    """Refuse layers that the start lacks where they would not be trained. Raises UsageError VIT-254.
+    """Refuse layers that the start lacks where they would not be trained.
 
-    overrides: `--model.FIELD` of a run whose body stays as it is.
+    overrides: `--model.FIELD` of a run whose body stays as it is. Raises UsageError VIT-254.
     """
     for key in set(overrides) & {"representation_size", "distillation_token"}:
         if str(overrides[key]).lower() != str(start.config.model_dump()[key]).lower():
