@@ -1,51 +1,46 @@
 """What is wrong or unusual in a data set: `vitrail data check`, and the look before a training.
 
-Every picture is read and decoded once. Found are files that cannot be used, with the reason; exact
-duplicates (equal bytes of files, equal pixels of arrays) within and across splits; equal pictures
-with different labels; classes with few pictures or none; and the facts that a run is planned with:
-sizes, gray pictures, channel statistics. Threads do the work: both decoders release Python's lock.
+Every picture is read and decoded once (`looks.py`). Found are files that cannot be used, with the
+reason; equal pictures (bytes of files, pixels of arrays) and copies of pictures, within and across
+splits (`duplicates.py`), some with different labels; classes with few pictures or none; and the
+facts that a run is planned with: sizes, gray pictures, channel statistics.
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
-import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.data.decode import MAX_PIXELS, DecodeFault, Pixels, decode, decode_size
+from vitrail.data.copies import RADIUS
+from vitrail.data.decode import MAX_PIXELS
+from vitrail.data.duplicates import Duplicates, Group, find_duplicates
 from vitrail.data.folder import some
+from vitrail.data.looks import Look, bad_pictures, look_at, sketches_of
 from vitrail.data.records import Source, Splits, fingerprint, printable, subset
-from vitrail.data.split import label_text
 from vitrail.errors import DataError
+
+__all__ = [
+    "DataReport",
+    "Look",
+    "bad_pictures",
+    "check",
+    "look_at",
+    "require_good",
+    "usable",
+    "write_bad_files",
+]
 
 FEW_PICTURES = 5  # fewer training pictures of a class cannot be learned or measured
 TINY_PX = 32  # short side
 HUGE_PIXELS = 12_000_000  # slower to decode than a training step
 IMBALANCE = 10.0  # largest class / smallest class
-_SAMPLE = 10_000  # pictures whose channels are measured
-_GRID = 64  # values a side of each of them
-
-
-@dataclass(frozen=True)
-class Look:
-    """What one picture is like; `reason` is "" for a good one. size: (height, width) px."""
-
-    reason: str = ""
-    size: tuple[int, int] = (0, 0)
-    gray: bool = False
-    digest: bytes = b""
-    mean: tuple[float, ...] = ()  # per channel, of values in [0, 1]
-    mean_square: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,6 +59,8 @@ class DataReport:
     duplicates: list[list[str]]  # groups of equal pictures, one label, within one split
     leakage: list[list[str]]  # groups of equal pictures in several splits, as "split/..: id"
     conflicts: list[list[str]]  # groups of equal pictures with different labels, as "id (label)"
+    groups: tuple[Group, ...]  # all of these, and groups of copies
+    leaked: dict[str, int]  # held-out split -> its pictures that are equal to or copies of train's
     imbalance: float  # largest class / smallest class, training pictures
     few: list[str]  # classes with fewer than FEW_PICTURES training pictures
     absent: dict[str, list[str]]  # split -> classes without a picture there
@@ -88,17 +85,22 @@ def check(
 ) -> DataReport:
     """Look at every picture of `splits` with `workers` threads (0: this one).
 
-    With `pixels` False only headers are read: truncated files and gray pictures are not found then.
+    With `pixels` False only headers are read: truncated files, gray pictures and copies are not
+    found then.
     """
     parts = splits.parts()
     looks = {
-        part: look_at(source, max_pixels=max_pixels, workers=workers, pixels=pixels)
+        part: look_at(source, max_pixels=max_pixels, workers=workers, pixels=pixels, sketches=True)
         for part, source in parts.items()
     }
     bad = {part: bad_pictures(parts[part], looks[part]) for part in parts}
     per_class = _per_class(splits)
     train_counts = [counts["train"] for counts in per_class.values()]
-    same, leaked, conflicting = _duplicates(parts, looks)
+    duplicates = find_duplicates(
+        parts,
+        {part: [look.digest for look in own] for part, own in looks.items()},
+        {part: sketches_of(parts[part], own) for part, own in looks.items()} if pixels else None,
+    )
     good = [look for part in looks.values() for look in part if not look.reason]
     means, stds = _statistics([look for look in looks["train"] if look.mean])
     facts: dict[str, Any] = {
@@ -111,9 +113,11 @@ def check(
         "per_class": per_class,
         "bad_files": [row for rows in bad.values() for row in rows],
         "bad_per_split": {part: len(rows) for part, rows in bad.items()},
-        "duplicates": same,
-        "leakage": leaked,
-        "conflicts": conflicting,
+        **_equal(duplicates),
+        "groups": duplicates.groups,
+        "leaked": {
+            part: n for part in parts if part != "train" and (n := len(duplicates.leaked(part)))
+        },
         "imbalance": round(max(train_counts) / max(1, min(train_counts)), 2),
         "few": [name for name, own in per_class.items() if own["train"] < FEW_PICTURES],
         "absent": {
@@ -129,7 +133,7 @@ def check(
         "mean": means,
         "std": stds,
         "fingerprints": {part: fingerprint(source) for part, source in parts.items()},
-        "notes": list(splits.notes),
+        "notes": [*splits.notes, *_looked(duplicates)],
     }
     return DataReport(**facts, problems=_problems(facts, max_pixels))
 
@@ -144,25 +148,6 @@ def usable(
     return (subset(source, kept) if bad else source), bad
 
 
-def look_at(
-    source: Source, *, max_pixels: int = MAX_PIXELS, workers: int = 0, pixels: bool = True
-) -> list[Look]:
-    """A look at every picture of `source`, in order."""
-    step = max(1, -(-len(source) // _SAMPLE))
-    one = partial(_look, source, max_pixels, pixels, step)
-    with warnings.catch_warnings():  # Pillow's, about metadata; threads may not change the filters
-        warnings.simplefilter("ignore")
-        if workers < 1:
-            return [one(index) for index in range(len(source))]
-        with ThreadPoolExecutor(workers) as pool:
-            return list(pool.map(one, range(len(source))))
-
-
-def bad_pictures(source: Source, looks: Sequence[Look]) -> list[tuple[str, str]]:
-    """(id, reason) of the pictures that cannot be used."""
-    return [(source.source_id(i), look.reason) for i, look in enumerate(looks) if look.reason]
-
-
 def write_bad_files(bad: Iterable[tuple[str, str]], out: str | Path) -> Path:
     """bad_files.csv: a line path,reason for each picture that cannot be used."""
     out = Path(out)
@@ -171,43 +156,6 @@ def write_bad_files(bad: Iterable[tuple[str, str]], out: str | Path) -> Path:
         writer.writerow(["path", "reason"])
         writer.writerows(bad)
     return out
-
-
-def _look(source: Source, max_pixels: int, pixels: bool, step: int, index: int) -> Look:
-    try:
-        data, _ = source.read(index)
-        if isinstance(data, bytes):
-            digest = hashlib.sha256(data).digest()
-            if not pixels:
-                return Look(size=decode_size(data, max_pixels=max_pixels), digest=digest)
-            array = decode(data, max_pixels=max_pixels)
-        else:
-            array = data
-            digest = hashlib.sha256(repr(array.shape).encode() + array.tobytes()).digest()
-    except DecodeFault as fault:
-        return Look(reason=fault.reason)
-    means, squares = _moments(array) if index % step == 0 else ((), ())
-    return Look("", (array.shape[0], array.shape[1]), _is_gray(array), digest, means, squares)
-
-
-def _is_gray(array: Pixels) -> bool:
-    if array.shape[2] == 1:
-        return True
-    first = array[0, 0]
-    if first[0] != first[1] or first[0] != first[2]:
-        return False
-    return bool(
-        (array[:, :, 0] == array[:, :, 1]).all() and (array[:, :, 0] == array[:, :, 2]).all()
-    )
-
-
-def _moments(array: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and mean square per channel of an even grid of at most 64 x 64 values."""
-    height, width = array.shape[:2]
-    rows = np.linspace(0, height - 1, min(height, _GRID)).astype(np.int64)
-    columns = np.linspace(0, width - 1, min(width, _GRID)).astype(np.int64)
-    values = array[rows[:, None], columns] / 255  # (h, w, C)
-    return tuple(values.mean((0, 1)).tolist()), tuple((values**2).mean((0, 1)).tolist())
 
 
 def _statistics(looks: Sequence[Look]) -> tuple[list[float], list[float]]:
@@ -250,30 +198,30 @@ def _per_class(splits: Splits) -> dict[str, dict[str, int]]:
     }
 
 
-def _duplicates(
-    parts: dict[str, Source], looks: dict[str, list[Look]]
-) -> tuple[list[list[str]], list[list[str]], list[list[str]]]:
+def _equal(duplicates: Duplicates) -> dict[str, list[list[str]]]:
     """Groups of equal pictures: harmless, in several splits, with different labels."""
-    places: defaultdict[bytes, list[tuple[str, int]]] = defaultdict(list)
-    for part, own in looks.items():
-        for index, look in enumerate(own):
-            if look.digest:
-                places[look.digest].append((part, index))
-    same, leaked, conflicting = [], [], []
-    for group in places.values():
-        if len(group) == 1:
-            continue
-        names = [parts[part].source_id(index) for part, index in group]
-        labels = [label_text(parts[part], index) for part, index in group]
-        if len({part for part, _ in group}) > 1:
-            leaked.append([f"{part}: {name}" for (part, _), name in zip(group, names, strict=True)])
-        else:
-            same.append(names)
-        if len(set(labels)) > 1:
-            conflicting.append(
-                [f"{name} ({label})" for name, label in zip(names, labels, strict=True)]
-            )
-    return same, leaked, conflicting
+    exact = [group for group in duplicates.groups if group.is_exact]
+    return {
+        "duplicates": [
+            [one.source for one in group.members] for group in exact if not group.is_leakage
+        ],
+        "leakage": [[str(one) for one in group.members] for group in exact if group.is_leakage],
+        "conflicts": [_labelled(group) for group in exact if group.is_conflict],
+    }
+
+
+def _labelled(group: Group) -> list[str]:
+    return [f"{one.source} ({one.label})" for one in group.members]
+
+
+def _looked(duplicates: Duplicates) -> list[str]:
+    """How far copies were looked for, where that was not as far as usual."""
+    if duplicates.radius in (0, RADIUS):
+        return []
+    return [
+        "So many pictures look alike that only those were taken for copies which differ by less "
+        f"than {duplicates.radius:.2g} (usually {RADIUS:g})."
+    ]
 
 
 def _problems(facts: dict[str, Any], max_pixels: int) -> list[str]:
@@ -295,6 +243,7 @@ def _file_problems(facts: dict[str, Any], max_pixels: int) -> Iterator[str]:
             f"{len(leaked)} pictures are in several splits, so results would be too good: "
             f"{_group(leaked[0])}. Keep each in one split."
         )
+    yield from _copy_problems(facts)
     if conflicts := facts["conflicts"]:
         yield (
             f"{len(conflicts)} pictures appear with different labels: {_group(conflicts[0])}. "
@@ -311,6 +260,30 @@ def _file_problems(facts: dict[str, Any], max_pixels: int) -> Iterator[str]:
         )
     if facts["num_gray"] and not facts["all_gray"]:
         yield f"{facts['num_gray']} of {total} pictures are gray, the others are in colour."
+
+
+def _copy_problems(facts: dict[str, Any]) -> Iterator[str]:
+    copied = [group for group in facts["groups"] if not group.is_exact]
+    if leaked := [group for group in copied if group.is_leakage]:
+        yield (
+            f"{len(leaked)} pictures have a copy in another split (saved again, resized, mirrored "
+            f"or in other colours): {_group([str(one) for one in leaked[0].members])}. "
+            "Keep each with its copies in one split."
+        )
+    for part, number in facts["leaked"].items():
+        total = facts["splits"][part]
+        yield (
+            f"{number} of {total} {part} pictures ({100 * number / total:.1f} %) are also in "
+            f"train: what {part} says is too good by them."
+        )
+    if conflicts := [group for group in copied if group.is_conflict]:
+        yield (
+            f"{len(conflicts)} pictures have a copy with another label: "
+            f"{_group(_labelled(conflicts[0]))}. Keep the right one."
+        )
+    if same := [group for group in copied if not group.is_leakage]:
+        names = [one.source for one in same[0].members]
+        yield f"{len(same)} pictures have a copy in the same split: {_group(names)}."
 
 
 def _class_problems(facts: dict[str, Any]) -> Iterator[str]:

@@ -1,0 +1,117 @@
+"""A look at every picture: whether it can be used, and what it is like.
+
+Each is read and decoded once, by threads: both decoders release Python's lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from vitrail.data.decode import MAX_PIXELS, DecodeFault, Pixels, decode, decode_size
+from vitrail.data.records import ArraySource, Source
+from vitrail.data.sketches import Sketches, joined, sketch, sketch_all
+
+_SAMPLE = 10_000  # pictures whose channels are measured
+_GRID = 64  # values a side of each of them
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one picture is like; `reason` is "" for a good one. size: (height, width) px."""
+
+    reason: str = ""
+    size: tuple[int, int] = (0, 0)
+    gray: bool = False
+    digest: bytes = b""
+    mean: tuple[float, ...] = ()  # per channel, of values in [0, 1]
+    mean_square: tuple[float, ...] = ()
+    sketch: Sketches | None = None  # of a file, where asked for
+
+
+def look_at(
+    source: Source,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    workers: int = 0,
+    pixels: bool = True,
+    sketches: bool = False,
+) -> list[Look]:
+    """A look at every picture of `source`, in order; without `pixels` only headers are read.
+
+    With `sketches` each picture in a file gets its sketch (those in memory: `sketches_of`).
+    """
+    step = max(1, -(-len(source) // _SAMPLE))
+    one = partial(_look, source, max_pixels, pixels, sketches, step)
+    with warnings.catch_warnings():  # Pillow's, about metadata; threads may not change the filters
+        warnings.simplefilter("ignore")
+        if workers < 1:
+            return [one(index) for index in range(len(source))]
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(one, range(len(source))))
+
+
+def sketches_of(source: Source, looks: Sequence[Look]) -> tuple[Sketches, list[int]]:
+    """The sketches of the good pictures, and which pictures of `source` these are."""
+    if isinstance(source, ArraySource):
+        return sketch_all(source.images), list(range(len(source)))
+    found = [(i, look.sketch) for i, look in enumerate(looks) if look.sketch is not None]
+    return joined([one for _, one in found]), [i for i, _ in found]
+
+
+def bad_pictures(source: Source, looks: Sequence[Look]) -> list[tuple[str, str]]:
+    """(id, reason) of the pictures that cannot be used."""
+    return [(source.source_id(i), look.reason) for i, look in enumerate(looks) if look.reason]
+
+
+def _look(
+    source: Source, max_pixels: int, pixels: bool, sketches: bool, step: int, index: int
+) -> Look:
+    drawn = None
+    try:
+        data, _ = source.read(index)
+        if isinstance(data, bytes):
+            digest = hashlib.sha256(data).digest()
+            if not pixels:
+                return Look(size=decode_size(data, max_pixels=max_pixels), digest=digest)
+            array = decode(data, max_pixels=max_pixels)
+            drawn = sketch(array) if sketches else None
+        else:
+            array = data
+            digest = pixel_digest(array)
+    except DecodeFault as fault:
+        return Look(reason=fault.reason)
+    means, squares = _moments(array) if index % step == 0 else ((), ())
+    size = (array.shape[0], array.shape[1])
+    return Look("", size, _is_gray(array), digest, means, squares, drawn)
+
+
+def pixel_digest(array: Pixels) -> bytes:
+    """sha256 of a picture in memory."""
+    return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).digest()
+
+
+def _is_gray(array: Pixels) -> bool:
+    if array.shape[2] == 1:
+        return True
+    first = array[0, 0]
+    if first[0] != first[1] or first[0] != first[2]:
+        return False
+    return bool(
+        (array[:, :, 0] == array[:, :, 1]).all() and (array[:, :, 0] == array[:, :, 2]).all()
+    )
+
+
+def _moments(array: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and mean square per channel of an even grid of at most 64 x 64 values."""
+    height, width = array.shape[:2]
+    rows = np.linspace(0, height - 1, min(height, _GRID)).astype(np.int64)
+    columns = np.linspace(0, width - 1, min(width, _GRID)).astype(np.int64)
+    values = array[rows[:, None], columns] / 255  # (h, w, C)
+    return tuple(values.mean((0, 1)).tolist()), tuple((values**2).mean((0, 1)).tolist())
