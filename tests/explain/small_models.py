@@ -1,0 +1,58 @@
+"""Small models of every kind that reads its output in its own way; every parameter is random."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tests.models.check_model import random_images, random_model
+from vitrail.models.bit import BiTResNet
+from vitrail.models.bit_configs import BiTConfig
+from vitrail.models.configs import ViTConfig
+from vitrail.models.create import Model
+from vitrail.models.vit import ViT
+
+BASE: dict[str, Any] = {
+    "image_size": (10, 21), "patch_size": (5, 7), "channels": 2, "width": 12, "depth": 2,
+    "num_heads": 3, "mlp_dim": 11, "num_classes": 5,
+}  # fmt: skip
+KINDS: dict[str, dict[str, Any]] = {
+    "cls": {},
+    "registers": {"num_registers": 2},
+    "gap": {"pool": "gap"},
+    "gap_norm_after": {"pool": "gap", "norm_after_pool": True, "cls_token": True},
+    "cls_gap": {"pool": "cls_gap", "num_registers": 1},
+    "map": {"pool": "map", "num_registers": 2},
+    "seq": {
+        "pool": "seq", "stem": "conv", "stem_convs": 2, "stem_width": 5, "image_size": (10, 7),
+        "patch_size": (1, 1),
+    },
+    "distilled": {"distillation_token": True},
+    "tanh": {"pool": "gap", "representation_size": 7},
+    "relative": {"posemb": "relative", "posemb_prefix": False},
+    "rope": {"posemb": "rope_2d", "posemb_prefix": False},
+    "hybrid": {
+        "stem": "resnet", "stem_width": 32, "stem_stages": (1, 1), "stem_root": "small",
+        "image_size": (4, 5), "patch_size": (1, 1),
+    },
+}  # fmt: skip
+BIT = BiTConfig(
+    image_size=(19, 13), channels=2, depths=(1, 1), width_factor=0.5, stem="small", num_classes=5
+)
+
+
+def vit(kind: str, dtype: torch.dtype = torch.float64, **fields: Any) -> ViT:
+    """A model of that kind."""
+    return random_model(ViTConfig(**(BASE | KINDS[kind] | fields)), dtype=dtype)
+
+
+def bit(dtype: torch.dtype = torch.float64) -> BiTResNet:
+    """A convolutional one."""
+    return random_model(BIT, dtype=dtype)
+
+
+def picture(model: Model, seed: int = 1) -> Tensor:
+    """One preprocessed picture, (1, C, H, W), in the model's precision."""
+    return random_images(model.config, 1, seed=seed).to(next(model.parameters()).dtype)
