@@ -1,0 +1,82 @@
+"""Attention of models that other libraries wrote, against the arrays those libraries gave."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.golden.case import CASES, read_case
+from vitrail.checkpoints.foreign import read_foreign
+from vitrail.explain.maps import Request
+from vitrail.explain.methods import explain
+from vitrail.explain.walk import evaluating, run_blocks
+from vitrail.models.vit import ViT
+
+GIVEN: dict[str, dict[str, Any]] = {  # what a file does not say
+    "fb_deit3": {"num_heads": 2}, "fb_dinov2_giant_swiglu": {"num_heads": 3},
+    "timm_hybrid_stages": {"num_heads": 2}, "timm_hybrid_stem": {"num_heads": 2},
+    "bv_vit_gap_rep": {"image_size": (32, 32)}, "bv_vit_tok_learn": {"image_size": (24, 40)},
+    "google_vit_gap": {"image_size": (32, 48)},
+}  # fmt: skip
+OTHER_SIZE = "fb_dinov2_resized"  # its pictures need the position table of another grid
+WITH_ATTENTION = sorted(
+    folder.name
+    for folder in CASES.iterdir()
+    if folder.name != OTHER_SIZE
+    and (folder / "io.npz").is_file()
+    and "attn" in np.load(folder / "io.npz").files
+)
+
+
+def open_case(name: str) -> tuple[ViT, dict[str, torch.Tensor]]:
+    """The model in the file, and the arrays."""
+    case = read_case(name)
+    path = case.folder if name.startswith(("hf_", "timm_")) else case.checkpoint
+    model = read_foreign(path, given=GIVEN.get(name, {})).model
+    assert isinstance(model, ViT)
+    return model, case.arrays
+
+
+def attention_of(model: ViT, images: torch.Tensor) -> list[torch.Tensor]:
+    """Layer by layer, (B, heads, N, N)."""
+    found: list[torch.Tensor] = []
+    with evaluating(model):
+        layers = range(model.config.depth)
+        run_blocks(model, model.embed(images), layers, lambda _, values: found.append(values))
+    return found
+
+
+@pytest.mark.parametrize("name", WITH_ATTENTION)
+def test_every_layer(name: str) -> None:
+    """All pictures, layers and heads within 1e-5; maps are made of the same numbers."""
+    model, data = open_case(name)
+    found = attention_of(model, data["x"])
+    assert len(found) == len(data["attn"])
+    for layer, expected in zip(found, data["attn"], strict=True):
+        assert (layer - expected).abs().max() <= 1e-5
+    config = model.config
+    maps = explain(model, data["x"][:1], Request("attention", layer=0, head=0, token=(0, 0)))
+    row = data["attn"][0, 0, 0, config.num_prefix, config.num_prefix :]
+    assert np.abs(maps.grid - row.view(config.grid).numpy()).max() <= 1e-5
+    if "attn_pool" in data:
+        pooled = explain(model, data["x"][:1], Request("attention", layer="pool", head=1)).grid
+        expected = data["attn_pool"][0, 1, 0, config.num_prefix :].view(config.grid)
+        assert np.abs(pooled - expected.numpy()).max() <= 1e-5
+
+
+def test_there_are_cases_of_every_library() -> None:
+    origins = {name.split("_")[0] for name in WITH_ATTENTION}
+    assert origins >= {"timm", "fb", "hf", "google", "bv", "torchvision"}
+
+
+def test_negative_control() -> None:
+    """With queries and keys exchanged it is another matrix."""
+    model, data = open_case("timm_vit_token")
+    width = model.config.width
+    with torch.no_grad():
+        for parameter in (model.blocks[0].attn.qkv.weight, model.blocks[0].attn.qkv.bias):  # type: ignore[union-attr]
+            parameter[: 2 * width] = parameter[: 2 * width].roll(width, 0)  # type: ignore[index,union-attr]
+    assert (attention_of(model, data["x"])[0] - data["attn"][0]).abs().max() > 1e-3
