@@ -88,10 +88,10 @@ def test_resolutions_are_multiples() -> None:
 @pytest.mark.parametrize("num_train", SIZES)
 def test_small_data_sees_as_many_pictures_in_smaller_batches(name: str, num_train: int) -> None:
     config = recipe(name, Pictures(num_train, (375, 500)))
-    large = recipe(name, Pictures(max(num_train, 4096), (375, 500)))
+    large = recipe(name, Pictures(max(num_train, 512), (375, 500)))
     batch = int(config.batch_size)
     assert config.examples == large.examples
-    assert batch == 512 or 8 * batch <= num_train < 16 * batch
+    assert batch == 512 or batch <= num_train < 2 * batch
     assert config.optim.lr / batch == pytest.approx(large.optim.lr / 512)
     assert config.schedule == large.schedule
 
@@ -125,6 +125,16 @@ def test_the_papers_fine_tuning(num_train: int, steps: int, lr: float, warmup: i
 def test_higher_resolution_as_far_as_the_pictures_go(size: Any, start: Any, expected: Any) -> None:
     pictures = Pictures(5000, size, start, (4, 4))
     assert recipe("paper.finetune", pictures).data.image_size == expected
+
+
+@pytest.mark.parametrize(
+    ("width", "depth", "lr", "decay"), [(768, 12, 1.302e-4, 0.75), (96, 4, 1.0417e-3, 1.0)]
+)
+def test_adamw_by_the_size_of_the_model(width: int, depth: int, lr: float, decay: float) -> None:
+    pictures = Pictures(500, (28, 28), (28, 28), (4, 4), width, depth)
+    config = recipe("transfer.adamw", pictures)
+    assert config.optim.lr == pytest.approx(lr, rel=1e-3)
+    assert config.optim.layer_decay == decay
 
 
 def test_masked_patches() -> None:

@@ -260,6 +260,20 @@ def test_learns_colours_from_their_neighbours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("settings", "lr"),
+    [
+        ({"model.name": "vit_b16", "image_size": 16}, 2e-4),
+        ({"model.name": "vit_s16", "image_size": 16}, 4e-4),
+        ({"model.width": 96, "model.num_heads": 3}, 1.6e-3),
+        ({"model.width": 96, "model.num_heads": 3, "lr": 3e-4}, 3e-4),
+    ],
+)
+def test_the_papers_rate_is_of_the_papers_width(settings: dict[str, Any], lr: float) -> None:
+    layer = {"data.path": "builtin:digits", "recipe": "paper.masked_patches", "batch_size": 2}
+    assert plan_run([("test", {**layer, **settings})]).config.optim.lr == pytest.approx(lr)
+
+
+@pytest.mark.parametrize(
     "setting",
     [{"augment.mixup": 0.3}, {"loss.label_smoothing": 0.1}, {"start.head": "by_name", "from": ""}],
 )

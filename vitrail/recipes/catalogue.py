@@ -15,7 +15,6 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "plain.vit_s16_i1k": plain.vit_s16_i1k,
     "deit": deit.deit,
     "deit3": deit.deit3,
-    "transfer.adamw": transfer.adamw,
     "transfer.head": transfer.head,
     "transfer.lora": transfer.lora,
 }
@@ -24,6 +23,7 @@ BY_PICTURES: dict[str, Callable[[Pictures], TrainConfig]] = {
     "paper.finetune": paper.finetune,
     "paper.masked_patches": paper.masked_patches,
     "bit.hyperrule": bit.hyperrule,
+    "transfer.adamw": transfer.adamw,
 }
 # What a recipe is shown for where there are no pictures yet.
 EXAMPLE = Pictures(50_000, (224, 224))

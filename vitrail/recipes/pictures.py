@@ -12,13 +12,15 @@ class Pictures(NamedTuple):
     """The training pictures, and the model that training starts from. Sizes are (height, width) px.
 
     size: the median picture. start_size: what the model was trained on; None without one.
-    multiple: what an image size of that model is a multiple of.
+    multiple: what an image size of that model is a multiple of. width, depth: of its blocks.
     """
 
     num_train: int
     size: Size
     start_size: Size | None = None
     multiple: Size = (1, 1)
+    width: int = 768
+    depth: int = 12
 
     @property
     def is_small(self) -> bool:
@@ -33,10 +35,8 @@ class Pictures(NamedTuple):
         return max(1, int(height) // rows) * rows, max(1, int(width) // cols) * cols
 
     def batch(self, most: int = 512) -> int:
-        """The largest power of two up to `most` of which a pass over the pictures takes at least
-        eight.
-        """
+        """The largest power of two up to `most` and the number of pictures."""
         size = most
-        while size > 1 and size * 8 > self.num_train:
+        while size > self.num_train:
             size //= 2
-        return size
+        return max(1, size)

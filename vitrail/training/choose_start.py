@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vitrail.config import TrainConfig
 from vitrail.models.configs import ViTConfig
+from vitrail.models.names import parse_name
 from vitrail.recipes.pictures import Pictures
 from vitrail.training import choose
 from vitrail.training.choose import Chosen
@@ -12,6 +13,7 @@ from vitrail.training.start import FREE, Start, refuse_architecture, refuse_new_
 
 SEARCHED = 20_000  # training pictures; below, BiT-HyperRule's small data
 SAME = "as the model was trained"
+PAPER_WIDTH = 768  # of ViT-B, with which the paper did masked patch prediction
 
 
 def pictures_of(facts: Facts, start: Start | None) -> Pictures:
@@ -19,7 +21,10 @@ def pictures_of(facts: Facts, start: Start | None) -> Pictures:
     if start is None:
         return Pictures(facts.num_train, facts.size)
     size = (start.preprocess.height, start.preprocess.width)
-    return Pictures(facts.num_train, facts.size, size, start.multiple)
+    shown = Pictures(facts.num_train, facts.size, size, start.multiple)
+    if not isinstance(start.config, ViTConfig):
+        return shown._replace(depth=0)
+    return shown._replace(width=start.config.width, depth=start.config.depth)
 
 
 def recipe_name(config: TrainConfig, facts: Facts, start: Start | None) -> tuple[str, str]:
@@ -71,8 +76,16 @@ def take_over(chosen: Chosen, start: Start) -> None:
         values["data.crop_fraction"] = 1.0
 
 
-def settle(chosen: Chosen) -> None:
-    """Take back what a recipe set and what has no effect beside a user's own settings."""
+def settle(chosen: Chosen, start: Start | None) -> None:
+    """Take back what a recipe set and what has no effect beside a user's own settings, and fit the
+    rate of masked patch prediction to the model.
+    """
+    if chosen.values["objective"] == "masked_patches" and chosen.is_free("optim.lr"):
+        width = _width(chosen, start)
+        if width not in (None, PAPER_WIDTH):
+            rate = float(f"{chosen.values['optim.lr'] * PAPER_WIDTH / width:.2g}")
+            why = f"the paper's is of width {PAPER_WIDTH}; Adam's goes with 1 / width"
+            chosen.set("optim.lr", rate, why)
     frozen = chosen.values["freeze"] == "body"
     if frozen and chosen.values["optim.layer_decay"] < 1 and chosen.is_free("optim.layer_decay"):
         chosen.set("optim.layer_decay", 1.0, "only the head is trained")
@@ -81,3 +94,12 @@ def settle(chosen: Chosen) -> None:
             chosen.set(key, value, "only the head is trained")
     if chosen.values["lora.rank"] and frozen and chosen.is_free("freeze"):
         chosen.set("freeze", "none", "adapters are trained")
+
+
+def _width(chosen: Chosen, start: Start | None) -> int | None:
+    """Of the model's blocks; None where it has none or its name is unknown."""
+    if start is not None:
+        return start.config.width if isinstance(start.config, ViTConfig) else None
+    named = parse_name(str(chosen.values["model.name"]))
+    width = chosen.values.get("model.width", named.fields.get("width") if named else None)
+    return None if width is None else int(width)

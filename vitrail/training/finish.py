@@ -15,6 +15,8 @@ from torch import nn
 
 from vitrail.classifier import Classifier, Meta
 from vitrail.errors import VitrailError
+from vitrail.evaluation.audit import Limits, audit
+from vitrail.evaluation.record import Evaluation
 from vitrail.evaluation.report import write_report
 from vitrail.training.advice import advice
 from vitrail.training.manifest import step_name
@@ -26,6 +28,8 @@ from vitrail.training.run_files import start_record
 from vitrail.training.state import TrainState
 from vitrail.training.task import Task
 from vitrail.training.time_limit import Clock
+
+AUDIT_SHARE = 0.05  # of the run's time for looking at its data again
 
 
 def finish(
@@ -42,7 +46,7 @@ def finish(
     """Write model/, eval/ and the report; returns what the run came to."""
     network.load_state_dict(best_weights(run.path, state))
     network = merged(network)
-    results = _judge(run, plan, task, network)
+    results, evaluations = _judge(run, plan, task, network)
     judged = next((split for split in ("test", "val") if split in results), None)
     longest = 60.0 if plan.config.time_limit_secs is None else 10.0
     simple = task.baselines(getattr(plan.splits, judged), longest) if judged else {}
@@ -59,6 +63,7 @@ def finish(
         stopped=stopped,
         results=metrics_of(results),
     )
+    _audit(run, plan, evaluations, reporter)
     try:
         write_report(run.path)
     except VitrailError as error:
@@ -76,9 +81,32 @@ def finish(
     )
 
 
-def _judge(run: RunDir, plan: Plan, task: Task, network: nn.Module) -> dict[str, dict[str, Any]]:
-    """The record of each held-out split; eval/SPLIT/ where the network classifies."""
-    results = {}
+def _audit(run: RunDir, plan: Plan, evaluations: dict[str, Evaluation], reporter: Reporter) -> None:
+    """Look for leakage and doubtful labels; audit.json and its tables. Says what was found."""
+    config = plan.config
+    if config.objective != "classify":
+        return
+    share = AUDIT_SHARE * float(run.read("run.json")["seconds"])
+    longest = min(max(20.0, share), 300.0) if config.time_limit_secs is None else 10.0
+    limits = Limits(longest, int(config.data.workers), config.data.max_pixels)
+    try:
+        found = audit(plan.splits, evaluations, limits)
+        run.write("audit.json", found.to_json())
+        found.write_tables(run.path)
+    except (VitrailError, OSError) as error:
+        reporter.notice(f"the data could not be looked at again: {error}")
+        return
+    for sentence in found.sentences():
+        reporter.notice(sentence)
+
+
+def _judge(
+    run: RunDir, plan: Plan, task: Task, network: nn.Module
+) -> tuple[dict[str, dict[str, Any]], dict[str, Evaluation]]:
+    """The record of each held-out split; eval/SPLIT/ and the evaluation itself where the network
+    classifies.
+    """
+    results, evaluations = {}, {}
     for split in task.splits:
         source = getattr(plan.splits, split)
         if source is None:
@@ -86,8 +114,9 @@ def _judge(run: RunDir, plan: Plan, task: Task, network: nn.Module) -> dict[str,
         result = task.judge(network, source)
         if result.evaluation is not None:
             result.evaluation.write(run.path / "eval" / split)
+            evaluations[split] = result.evaluation
         results[split] = result.record
-    return results
+    return results, evaluations
 
 
 def _save_model(

@@ -93,7 +93,7 @@ def plan_run(layers: Layers, recorded: Mapping[str, Any] | None = None) -> Plan:
     if start is not None:
         take_over(chosen, start)
     choose.fill(chosen, multi_label=splits.multi_label)
-    settle(chosen)
+    settle(chosen, start)
     config = build(chosen.values, chosen.sources)
     if config.objective == "classify":
         _check_splits(splits)
