@@ -65,9 +65,9 @@ def measured(record: Record) -> dict[str, Mapping[str, Any]]:
 
 def front_matter(record: Record, name: str, data: str) -> str:
     """The YAML header between two lines of ---."""
-    lines = ["---", "library_name: vitrail", "pipeline_tag: image-classification"]
+    lines = ["---", "library_name: vitrail", f"pipeline_tag: {task_of(record)}"]
     kind = KINDS[record.architecture.family].lower().replace(" ", "-")
-    lines += ["tags:", f"- {kind}", "- image-classification"]
+    lines += ["tags:", f"- {kind}", f"- {task_of(record)}"]
     splits = measured(record)
     if splits:
         split, values = next(iter(splits.items()))
@@ -84,12 +84,25 @@ def front_matter(record: Record, name: str, data: str) -> str:
     return "\n".join([*lines, "---"])
 
 
+def is_encoder(record: Record) -> bool:
+    """Whether the model has no head."""
+    return record.architecture.numbers.get("num_classes") == 0
+
+
+def task_of(record: Record) -> str:
+    """The hub's name of what the model does."""
+    return "image-feature-extraction" if is_encoder(record) else "image-classification"
+
+
 def summary(record: Record) -> str:
     """What it is, in a few lines."""
     size = "x".join(str(side) for side in (record.preprocess["height"], record.preprocess["width"]))
+    kind, sizes = KINDS[record.architecture.family], f"{record.architecture.name}, {size} px"
+    what = f"image classifier ({sizes}, {len(record.classes)} classes)"
+    if is_encoder(record):
+        what = f"encoder ({sizes}) without a head, to start from"
     lines = [
-        f"A {KINDS[record.architecture.family]} image classifier ({record.architecture.name}, {size} px, "
-        f"{len(record.classes)} classes), trained with vitrail.",
+        f"A {kind} {what}, trained with vitrail.",
         "",
         "| | |",
         "|---|---|",

@@ -166,6 +166,9 @@ def test_run_leaves_an_encoder(straight: Path) -> None:
     assert model.classes == []
     assert open_pinned(str(straight), "", "")[1].num_classes == 0
     assert not [name for name in model.model.state_dict() if "mask" in name or "predict" in name]
+    card = (straight / "model" / "README.md").read_text()
+    assert "without a head" in card
+    assert "accuracy" not in card
     run = json.loads((straight / "run.json").read_text())
     assert set(run["results"]) == {"val"}
     assert set(run["baselines"]) == {"most frequent colour"}

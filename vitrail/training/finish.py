@@ -127,7 +127,7 @@ def _save_model(
     meta = Meta(
         name=plan.config.model.name,
         trained_on=trained_on(plan),
-        metrics=metrics_of(results),
+        metrics=metrics_of(results) if is_classifier else {},
         scores="sigmoid" if is_classifier and plan.splits.multi_label else "softmax",
         origin=plan.origin,
     )
