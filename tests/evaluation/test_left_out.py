@@ -32,8 +32,8 @@ def test_scores_are_those_of_fits_without_the_picture(
 def test_l2_and_slope_are_those_of_least_error() -> None:
     rng = np.random.default_rng(1)
     labels = rng.integers(4, size=151)
-    features = (np.eye(4)[labels] @ rng.normal(size=(4, 29)) + 1.5 * rng.normal(size=(151, 29)))
-    features = features.astype(np.float32)  # fmt: skip
+    centres = np.eye(4)[labels] @ rng.normal(size=(4, 29))
+    features = (centres + 1.5 * rng.normal(size=(151, 29))).astype(np.float32)
     found = left_out(features, labels, 4)
     targets = 2.0 * np.eye(4)[labels] - 1
     errors = {}

@@ -22,7 +22,7 @@ from vitrail.data.copies import RADIUS
 from vitrail.data.decode import MAX_PIXELS
 from vitrail.data.duplicates import Duplicates, Group, find_duplicates
 from vitrail.data.folder import some
-from vitrail.data.looks import Look, bad_pictures, look_at, sketches_of
+from vitrail.data.looks import Look, Wanted, bad_pictures, look_at, sketches_of
 from vitrail.data.records import Source, Splits, fingerprint, printable, subset
 from vitrail.errors import DataError
 
@@ -90,7 +90,13 @@ def check(
     """
     parts = splits.parts()
     looks = {
-        part: look_at(source, max_pixels=max_pixels, workers=workers, pixels=pixels, sketches=True)
+        part: look_at(
+            source,
+            max_pixels=max_pixels,
+            workers=workers,
+            pixels=pixels,
+            wanted=Wanted(sketch=True),
+        )
         for part, source in parts.items()
     }
     bad = {part: bad_pictures(parts[part], looks[part]) for part in parts}

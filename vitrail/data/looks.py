@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from PIL import Image
 
 from vitrail.data.decode import MAX_PIXELS, DecodeFault, Pixels, decode, decode_size
 from vitrail.data.records import ArraySource, Source
@@ -33,6 +34,17 @@ class Look:
     mean: tuple[float, ...] = ()  # per channel, of values in [0, 1]
     mean_square: tuple[float, ...] = ()
     sketch: Sketches | None = None  # of a file, where asked for
+    small: Pixels | None = None  # likewise, a square one
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a look takes of a picture in a file beside the facts; of those in memory it can be had
+    later (`sketches_of`, `small_pictures`). small_px: the side of a small picture, 0 for none.
+    """
+
+    sketch: bool = False
+    small_px: int = 0
 
 
 def look_at(
@@ -41,14 +53,11 @@ def look_at(
     max_pixels: int = MAX_PIXELS,
     workers: int = 0,
     pixels: bool = True,
-    sketches: bool = False,
+    wanted: Wanted = Wanted(),
 ) -> list[Look]:
-    """A look at every picture of `source`, in order; without `pixels` only headers are read.
-
-    With `sketches` each picture in a file gets its sketch (those in memory: `sketches_of`).
-    """
+    """A look at every picture of `source`, in order; without `pixels` only headers are read."""
     step = max(1, -(-len(source) // _SAMPLE))
-    one = partial(_look, source, max_pixels, pixels, sketches, step)
+    one = partial(_look, source, max_pixels, pixels, wanted, step)
     with warnings.catch_warnings():  # Pillow's, about metadata; threads may not change the filters
         warnings.simplefilter("ignore")
         if workers < 1:
@@ -65,15 +74,37 @@ def sketches_of(source: Source, looks: Sequence[Look]) -> tuple[Sketches, list[i
     return joined([one for _, one in found]), [i for i, _ in found]
 
 
+def small_pictures(source: Source, looks: Sequence[Look], side_px: int) -> tuple[Pixels, list[int]]:
+    """Pictures uint8 (m, h, w, C) of one size, and which of `source` these are: those in memory as
+    they are where their sides are below 1.5 x `side_px`, all others as squares.
+    """
+    if isinstance(source, ArraySource):
+        images = source.images
+        if max(images.shape[1:3]) >= 1.5 * side_px:
+            images = np.stack([shrunk(one, side_px) for one in images])
+        return images, list(range(len(source)))
+    found = [(i, look.small) for i, look in enumerate(looks) if look.small is not None]
+    if not found:
+        return np.zeros((0, side_px, side_px, 3), np.uint8), []
+    return np.stack([one for _, one in found]), [i for i, _ in found]
+
+
+def shrunk(pixels: Pixels, side_px: int) -> Pixels:
+    """A picture uint8 (H, W, C) as a square (side_px, side_px, C)."""
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    square = image.resize((side_px, side_px), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return np.asarray(square).reshape(side_px, side_px, -1)
+
+
 def bad_pictures(source: Source, looks: Sequence[Look]) -> list[tuple[str, str]]:
     """(id, reason) of the pictures that cannot be used."""
     return [(source.source_id(i), look.reason) for i, look in enumerate(looks) if look.reason]
 
 
 def _look(
-    source: Source, max_pixels: int, pixels: bool, sketches: bool, step: int, index: int
+    source: Source, max_pixels: int, pixels: bool, wanted: Wanted, step: int, index: int
 ) -> Look:
-    drawn = None
+    drawn, small = None, None
     try:
         data, _ = source.read(index)
         if isinstance(data, bytes):
@@ -81,7 +112,8 @@ def _look(
             if not pixels:
                 return Look(size=decode_size(data, max_pixels=max_pixels), digest=digest)
             array = decode(data, max_pixels=max_pixels)
-            drawn = sketch(array) if sketches else None
+            drawn = sketch(array) if wanted.sketch else None
+            small = shrunk(array, wanted.small_px) if wanted.small_px else None
         else:
             array = data
             digest = pixel_digest(array)
@@ -89,7 +121,7 @@ def _look(
         return Look(reason=fault.reason)
     means, squares = _moments(array) if index % step == 0 else ((), ())
     size = (array.shape[0], array.shape[1])
-    return Look("", size, _is_gray(array), digest, means, squares, drawn)
+    return Look("", size, _is_gray(array), digest, means, squares, drawn, small)
 
 
 def pixel_digest(array: Pixels) -> bytes:
