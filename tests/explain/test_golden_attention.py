@@ -12,7 +12,7 @@ from tests.golden.case import CASES, read_case
 from vitrail.checkpoints.foreign import read_foreign
 from vitrail.explain.maps import Request
 from vitrail.explain.methods import explain
-from vitrail.explain.walk import evaluating, run_blocks
+from vitrail.explain.walk import blocks_of, evaluating, run_blocks
 from vitrail.models.vit import ViT
 
 GIVEN: dict[str, dict[str, Any]] = {  # what a file does not say
@@ -77,6 +77,7 @@ def test_negative_control() -> None:
     model, data = open_case("timm_vit_token")
     width = model.config.width
     with torch.no_grad():
-        for parameter in (model.blocks[0].attn.qkv.weight, model.blocks[0].attn.qkv.bias):  # type: ignore[union-attr]
-            parameter[: 2 * width] = parameter[: 2 * width].roll(width, 0)  # type: ignore[index,union-attr]
+        for name in ("weight", "bias"):
+            rows = blocks_of(model)[0].get_parameter(f"attn.qkv.{name}")[: 2 * width]
+            rows.copy_(rows.roll(width, 0))
     assert (attention_of(model, data["x"])[0] - data["attn"][0]).abs().max() > 1e-3

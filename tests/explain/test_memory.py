@@ -17,11 +17,16 @@ from vitrail.models.tap import TapDict
 from vitrail.models.vit import ViT
 
 
-class Counter(TorchDispatchMode):
+def is_gone(reference: StorageWeakRef) -> bool:
+    """Whether nobody holds the storage any more."""
+    return bool(reference.expired())  # type: ignore[no-untyped-call]
+
+
+class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The most bytes alive at once in storages of at least `least` bytes."""
 
     def __init__(self, least: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.least, self.most = least, 0
         self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
 
@@ -31,8 +36,9 @@ class Counter(TorchDispatchMode):
             if isinstance(value, torch.Tensor):
                 storage = value.untyped_storage()
                 if storage.nbytes() >= self.least:
-                    self.alive[storage.data_ptr()] = (StorageWeakRef(storage), storage.nbytes())
-        self.alive = {key: one for key, one in self.alive.items() if not one[0].expired()}
+                    reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+                    self.alive[storage.data_ptr()] = (reference, storage.nbytes())
+        self.alive = {key: one for key, one in self.alive.items() if not is_gone(one[0])}
         self.most = max(self.most, sum(size for _, size in self.alive.values()))
         return result
 
@@ -52,7 +58,7 @@ def most_alive(model: ViT, run: Any) -> float:
     # What counts: anything as large as the attention of one head and more.
     with Counter(least=config.num_tokens**2 * 4) as counter:
         run()
-    return counter.most / size
+    return float(counter.most / size)
 
 
 @pytest.mark.parametrize("method", ["attention", "rollout", "relevance", "gradcam"])

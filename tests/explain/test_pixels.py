@@ -12,6 +12,7 @@ from tests.explain.small_models import KINDS, bit, picture, vit
 from vitrail.explain.maps import Request, cell_edges
 from vitrail.explain.methods import explain
 from vitrail.explain.pixels import baseline_of, cells_of
+from vitrail.explain.walk import blocks_of
 from vitrail.models.bit import BiTResNet
 
 WITHOUT_GROUP_NORM = [kind for kind in KINDS if kind != "hybrid"]
@@ -50,10 +51,10 @@ def test_a_linear_model_in_closed_form() -> None:
     """Without blocks' effect and norm the logit is linear: values are weight times pixel."""
     model = vit("tanh", representation_size=None, norm_after_pool=False)
     with torch.no_grad():
-        for block in model.blocks:
-            for layer in (block.attn.proj, block.mlp.fc2):  # type: ignore[union-attr]
-                layer.weight.zero_()
-                layer.bias.zero_()
+        for block in blocks_of(model):
+            for name in ("attn.proj", "mlp.fc2"):
+                block.get_parameter(f"{name}.weight").zero_()
+                block.get_parameter(f"{name}.bias").zero_()
     model.norm = torch.nn.Identity()  # type: ignore[assignment]
     images = picture(model).requires_grad_()
     weight = torch.autograd.grad(model(images)[0, 1], images)[0]
