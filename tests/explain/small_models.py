@@ -48,9 +48,9 @@ def vit(kind: str, dtype: torch.dtype = torch.float64, **fields: Any) -> ViT:
     return random_model(ViTConfig(**(BASE | KINDS[kind] | fields)), dtype=dtype)
 
 
-def bit(dtype: torch.dtype = torch.float64) -> BiTResNet:
+def bit(dtype: torch.dtype = torch.float64, channels: int = 2) -> BiTResNet:
     """A convolutional one."""
-    return random_model(BIT, dtype=dtype)
+    return random_model(BIT.model_copy(update={"channels": channels}), dtype=dtype)
 
 
 def picture(model: Model, seed: int = 1) -> Tensor:

@@ -96,6 +96,12 @@ def explain(
     """
     options, inspection = options or Options(), inspection or Inspection()
     _check_use(pictures, options, inspection, figures=figures, faithfulness=faithfulness)
+    if not figures and not pictures:
+        raise UsageError(
+            "VIT-201",
+            "PICTURES are missing: what to explain.",
+            hint="For instance: vitrail explain MODEL a.jpg",
+        )
     found = () if figures else find_pictures(pictures)
     folder = free_folder(out)
     from vitrail.cli import explain_model
@@ -185,7 +191,6 @@ def maps(
         ]
         record = {**found.to_json(), "error": None, "files": files}
         records.append(plain(record) | {"files": [str(file) for file in files]})
-    output.result(records, [line for record in records for line in lines_of(record)])
     failed = [record for record in records if record["error"]]
     if len(failed) == len(records):
         first = f"{failed[0]['source']}: {failed[0]['error']}"
@@ -194,6 +199,7 @@ def maps(
             f"none of the {len(records)} pictures can be read; the first: {first}",
             hint="Accepted: jpeg png webp bmp gif tiff",
         )
+    output.result(records, [line for record in records for line in lines_of(record)])
     if failed:
         output.note(f"{len(failed)} of {len(records)} pictures cannot be read; their lines say why")
     return 0
