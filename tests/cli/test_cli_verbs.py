@@ -56,7 +56,7 @@ def test_eval_prints_and_writes_the_same_numbers() -> None:
     names += ["balanced_accuracy", "classes", "images_per_s"]
     assert list(record)[: len(names)] == names
     more = ["temperature", "ece_by_chance", "intervals", "class_intervals", "selective"]
-    assert list(record)[len(names) :] == more
+    assert list(record)[len(names) :] == [*more, "pictures", "tta"]
     written = json.loads(Path("runs/me/eval/test/metrics.json").read_text())
     assert {**written, "images_per_s": 0} == {**record, "images_per_s": 0}
     text = good("eval", "runs/me").out

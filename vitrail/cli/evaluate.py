@@ -7,12 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
-from vitrail.cli.output import Output, table
+from vitrail.cli.eta import eta
+from vitrail.cli.evaluation_lines import (
+    calibration_lines,
+    evaluation_lines,
+    real_lines,
+    robustness_lines,
+)
+from vitrail.cli.measuring import Reading, data_of, is_run, measure, outputs, way_of
+from vitrail.cli.output import Output
 from vitrail.cli.predict import check_numbers
 from vitrail.errors import GateError, UsageError
 
@@ -22,25 +30,24 @@ if TYPE_CHECKING:
     from vitrail.evaluation.record import Evaluation
 
 app = app_of("vitrail eval")
-WORST = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How pictures are read and computed."""
+class Asked:
+    """What is measured beside the usual figures."""
 
-    batch_size: int = 64
-    """Pictures at a time."""
-    workers: int = 0
-    """Processes that decode pictures."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
-    precision: str = "float32"
-    """auto, float32, bfloat16."""
-    on_bad_file: Literal["stop", "skip"] = "stop"
-    """Pictures that cannot be decoded."""
-    max_pixels: int = 64_000_000
-    """Larger pictures count as bad."""
+    calibrate: Annotated[bool, Parameter(negative=())] = False
+    """Fit the model's temperature on the validation pictures and write it into model.json."""
+    against: Path | None = None
+    """Another model, measured on the same pictures: is one better, or is it chance?"""
+    tta: Literal["none", "flip"] = "none"
+    """flip: a picture and its mirror image make one prediction."""
+    corruptions: str | None = None
+    """Measure on corrupted pictures too: all, or names or groups: noise,blur,weather,digital."""
+    severity: str | None = None
+    """Of the corruptions: 3, or 1,3,5, or 1-5. Default: 1-5."""
+    real_labels: Path | None = None
+    """real.json of ImageNet ReaL, for the validation pictures of ImageNet."""
 
 
 @app.default
@@ -52,6 +59,7 @@ def evaluate(
     split: str = "test",
     min_top1: float | None = None,
     out: Path | None = None,
+    asked: Annotated[Asked | None, Parameter(name="*")] = None,
     reading: Annotated[Reading | None, Parameter(name="*")] = None,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> int:
@@ -71,28 +79,26 @@ def evaluate(
         Folder for metrics.json, predictions.csv, confusion.csv, calibration.json; must not exist.
         Default for a run on its own data: RUN/eval/SPLIT.
     """
-    reading = reading or Reading()
-    check_numbers({"--batch-size": reading.batch_size, "--max-pixels": reading.max_pixels})
-    if min_top1 is not None and not 0 <= min_top1 <= 1:
-        raise UsageError(
-            "VIT-202",
-            f"--min-top1 {min_top1}: expected a share from 0 to 1.",
-            hint="For 90 %: --min-top1 0.9",
-        )
-    if out is not None and out.exists():
-        raise UsageError("VIT-206", f"{out} exists; it is not overwritten.", hint="Choose another")
+    reading, asked = reading or Reading(), asked or Asked()
+    check(split, min_top1, out, reading, asked)
     from vitrail.classifier import load
     from vitrail.cli.downloads import progress_of
-    from vitrail.evaluation.on_data import split_of
+    from vitrail.cli.temperature import model_folder
 
+    if asked.calibrate:
+        model_folder(model)
     classifier = load(model, progress=progress_of(output))
     splits = data_of(model, data)
-    source = split_of(splits, split, classifier.classes, str(model))
-    found = measure(classifier, source, reading)
-    folder = out or (model / "eval" / split if is_run(model) and data is None else None)
+    job = Job(model, classifier, splits, split, reading, asked, output)
+    is_own = is_run(model) and data is None
+    found, more, lines = measured(job, is_own)
+    folder = out or (model / "eval" / split if is_own else None)
     if folder is not None:
-        found.write(folder)
-    output.result(found.document(), evaluation_lines(found, f"{splits.name} {split}", folder))
+        found.write(folder, more)
+    skipped = more["pictures"]["skipped"]
+    first = evaluation_lines(found, f"{splits.name} {split}", skipped=skipped)
+    wrote = [f"wrote {folder}"] if folder else []
+    output.result(found.document(more), [*first, *lines, *wrote])
     if min_top1 is not None and found.top1 < min_top1:
         raise GateError(
             "VIT-701",
@@ -102,82 +108,179 @@ def evaluate(
     return 0
 
 
-def is_run(model: Path) -> bool:
-    """Whether `model` is a run directory."""
-    return (model / "run.json").is_file()
-
-
-def data_of(model: Path, data: str | None) -> Splits:
-    """The splits of `data`, made as the run made them; the run's own data where none is given.
-
-    Raises UsageError VIT-208 where neither is known.
-    """
-    from vitrail.config import read_toml
-    from vitrail.data.sources import open_data
-
-    settings = read_toml(model / "config.toml") if is_run(model) else {}
-    path = data or settings.get("data.path")
-    if not path:
+def check(
+    split: str, min_top1: float | None, out: Path | None, reading: Reading, asked: Asked
+) -> None:
+    """Raise UsageError VIT-202, VIT-206, VIT-280 to VIT-283 for what cannot be asked."""
+    check_numbers({"--batch-size": reading.batch_size, "--max-pixels": reading.max_pixels})
+    if min_top1 is not None and not 0 <= min_top1 <= 1:
         raise UsageError(
-            "VIT-208",
-            f"{model} does not say which pictures to measure on.",
-            hint=f"Name them: vitrail eval {model} DATA",
+            "VIT-202",
+            f"--min-top1 {min_top1}: expected a share from 0 to 1.",
+            hint="For 90 %: --min-top1 0.9",
         )
-    return open_data(
-        str(path),
-        val_fraction=settings.get("data.val_fraction", "auto"),
-        test_fraction=settings.get("data.test_fraction", "auto"),
-        seed=int(settings.get("seed", 0)),
-    )
+    if out is not None and out.exists():
+        raise UsageError("VIT-206", f"{out} exists; it is not overwritten.", hint="Choose another")
+    if asked.severity is not None and asked.corruptions is None:
+        raise UsageError(
+            "VIT-282",
+            f"--severity {asked.severity} has no effect without --corruptions.",
+            hint="Add --corruptions all, or leave it out.",
+        )
+    if asked.calibrate and asked.tta != "none":
+        raise UsageError(
+            "VIT-282",
+            "--calibrate and --tta: the temperature is stored for predictions of one view.",
+            hint="Use one of them at a time.",
+        )
+    if asked.calibrate and split == "val":
+        raise UsageError(
+            "VIT-283",
+            "--calibrate fits on the validation pictures, so it is not judged on them.",
+            hint="Judge it on others: --split test",
+        )
+    if asked.corruptions is not None:
+        from vitrail.evaluation.corruptions import corruptions_named, severities_of
+
+        corruptions_named(asked.corruptions)
+        severities_of(asked.severity or "1-5")
 
 
-def measure(classifier: Classifier, source: Source, reading: Reading) -> Evaluation:
-    """Run the classifier over every picture of `source`."""
-    from vitrail.data.loader import make_loader
-    from vitrail.device import pick_device, pick_precision
-    from vitrail.evaluation.evaluate import evaluate as run
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What is measured, on what, and how."""
 
-    device = pick_device(reading.device)
-    precision, _ = pick_precision(reading.precision, device)
-    loader = make_loader(
-        source,
-        classifier.preprocess,
-        None,
-        batch_size=reading.batch_size,
-        seed=0,
-        workers=reading.workers,
-        on_bad_file=reading.on_bad_file,
-        max_pixels=reading.max_pixels,
-    )
-    return run(
-        classifier.model.to(device),
-        loader.eval_batches(reading.batch_size),
-        classifier.preprocess,
-        classifier.classes or source.classes,
-        temperature=classifier.temperature,
-        device=device,
-        precision=precision,
-        source_id=source.source_id,
-    )
+    model: Path
+    classifier: Classifier
+    splits: Splits
+    split: str
+    reading: Reading
+    asked: Asked
+    output: Output
 
 
-def evaluation_lines(found: Evaluation, what: str, folder: Path | None) -> list[str]:
-    """The evaluation for people."""
-    low, high = found.interval
-    lines = [
-        f"{what}  {found.n} pictures, {found.images_per_s:,.0f} images/s",
-        f"top-1  {found.top1:.4f}  (95 % {low:.4f}-{high:.4f})    top-5  {found.top5:.4f}",
-        f"nll  {found.nll:.4f}    ece  {found.ece:.4f}    brier  {found.brier:.4f}    "
-        f"macro-F1  {found.f1_macro:.4f}    balanced accuracy  {found.balanced_accuracy:.4f}",
+def measured(job: Job, is_own: bool) -> tuple[Evaluation, dict[str, Any], list[str]]:
+    """The evaluation, further keys of metrics.json, and lines about them."""
+    from vitrail.evaluation.real_labels import read_real, real_accuracy
+
+    asked, output = job.asked, job.output
+    labels = read_real(asked.real_labels) if asked.real_labels else None
+    source, skipped = pictures(job, job.split, job.classifier, str(job.model))
+    more: dict[str, Any] = {
+        "pictures": {"seen": len(source), "skipped": skipped},
+        "tta": asked.tta,
+    }
+    lines: list[str] = []
+    if asked.calibrate:
+        found, said = calibrated(job, source, is_own, more)
+        lines += said
+    else:
+        found = measure(job.classifier, source, job.reading, asked.tta, output)
+    if labels is not None:
+        real = real_accuracy(found, labels)
+        more["real"] = real.to_json()
+        lines += real_lines(real)
+    if asked.against is not None:
+        lines += against(job, asked.against, found, more)
+    if asked.corruptions is not None:
+        lines += corrupt(job, source, found, more)
+    return found, more, lines
+
+
+def pictures(job: Job, split: str, classifier: Classifier, model: str) -> tuple[Source, int]:
+    """The pictures of a split in the classes of a model, and how many bad ones were left out."""
+    from vitrail.data.check import usable
+    from vitrail.evaluation.on_data import split_of
+
+    source = split_of(job.splits, split, classifier.classes, model)
+    if not classifier.classes:
+        job.output.note(
+            f"{model} does not name its classes: its outputs are taken in the order of the folders"
+        )
+    if job.reading.on_bad_file == "stop":
+        return source, 0
+    source, bad = usable(source, max_pixels=job.reading.max_pixels, workers=job.reading.workers)
+    for name, reason in bad:
+        job.output.note(f"left out  {name}: {reason}")
+    return source, len(bad)
+
+
+def calibrated(
+    job: Job, source: Source, is_own: bool, more: dict[str, Any]
+) -> tuple[Evaluation, list[str]]:
+    """Fit the temperature on validation, judge it on `source`, and only then store it."""
+    from vitrail.cli.temperature import model_folder, store
+    from vitrail.evaluation.calibrate import calibration_of, fit_temperature
+
+    classifier = job.classifier
+    if not is_run(job.model):
+        job.output.note(
+            f"val is what {job.splits.name} holds out now; a temperature is only right where the "
+            "model was not trained on these pictures"
+        )
+    val, _ = pictures(job, "val", classifier, str(job.model))
+    fitted = outputs(classifier, val, job.reading, job.output)
+    old, new = classifier.temperature, fit_temperature(fitted.logits, fitted.labels)
+    found = calibration_of(fitted.scored(old), fitted.scored(new), "val")
+    judged = outputs(classifier, source, job.reading, job.output)
+    before, after = judged.scored(old), judged.scored(new)
+    more["calibration"] = {
+        **found.to_json(),
+        "judged": {"nll_before": before.nll, "nll": after.nll,
+                   "ece_before": before.ece, "ece": after.ece},
+    }  # fmt: skip
+    said = store(model_folder(job.model), found, {job.split: after} if is_own else {})
+    classifier.temperature = new
+    return after, [*calibration_lines(found, before, after), *said]
+
+
+def against(job: Job, other: Path, found: Evaluation, more: dict[str, Any]) -> list[str]:
+    """Another model on the same pictures."""
+    from vitrail.classifier import load
+    from vitrail.cli.downloads import progress_of
+    from vitrail.evaluation.paired import compare, sentences
+
+    rival = load(other, progress=progress_of(job.output))
+    source, _ = pictures(job, job.split, rival, str(other))
+    theirs = measure(rival, source, job.reading, job.asked.tta, job.output)
+    comparison = compare(found, theirs)
+    more["against"] = {"model": str(other), **comparison.to_json()}
+    if len(theirs.classes) != len(found.classes):
+        job.output.note(
+            f"{other} chooses among {len(theirs.classes)} classes, "
+            f"{job.model} among {len(found.classes)}: nll does not compare like with like"
+        )
+    low, high = theirs.interval
+    return [
+        f"against {other}  top-1  {theirs.top1:.4f}  (95 % {low:.4f}-{high:.4f})    "
+        f"nll  {theirs.nll:.4f}",
+        *sentences(comparison, str(job.model), str(other)),
     ]
-    scores = found.class_scores
-    order = sorted(
-        (i for i in range(len(found.classes)) if scores.n[i]), key=lambda i: scores.f1[i]
+
+
+def corrupt(job: Job, source: Source, found: Evaluation, more: dict[str, Any]) -> list[str]:
+    """The model on corrupted pictures."""
+    from vitrail.evaluation.corruptions import corruptions_named, severities_of
+    from vitrail.evaluation.robustness import robustness
+
+    names = corruptions_named(job.asked.corruptions or "all")
+    levels = severities_of(job.asked.severity or "1-5")
+    total = len(source) * len(names) * len(levels)
+    job.output.note(
+        f"{len(names)} corruptions at {len(levels)} severities of {len(source):,} pictures: "
+        f"{total:,} predictions"
     )
-    rows = [
-        [found.classes[i], str(int(scores.n[i]))]
-        + [f"{float(column[i]):.3f}" for column in (scores.precision, scores.recall, scores.f1)]
-        for i in order[:WORST]
-    ]
-    lines += ["worst classes", *table([["class", "n", "precision", "recall", "f1"], *rows])]
-    return [*lines, f"wrote {folder}"] if folder else lines
+    way = way_of(job.classifier, source, job.reading, job.asked.tta)
+    with eta(job.output, "corrupted pictures") as tell:
+        result = robustness(
+            way.model,
+            way.batches(),
+            job.classifier.preprocess,
+            names,
+            levels,
+            device=way.device,
+            precision=way.precision,
+            progress=lambda done: tell(done, total),
+        )
+    more["corruptions"] = {"clean_top1": found.top1, **result.to_json()}
+    return robustness_lines(result, found.top1)

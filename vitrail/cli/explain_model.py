@@ -13,7 +13,7 @@ import torch
 
 from vitrail.classifier import Classifier
 from vitrail.cli.downloads import progress_of
-from vitrail.cli.evaluate import data_of, is_run
+from vitrail.cli.measuring import data_of, is_run
 from vitrail.cli.output import Output, plain, table
 from vitrail.data.batch import normalise
 from vitrail.data.loader import make_loader

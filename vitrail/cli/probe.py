@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
-from vitrail.cli.evaluate import Reading, data_of, is_run
+from vitrail.cli.measuring import Reading, data_of, is_run
 from vitrail.cli.output import Output, plain, printable, table, write_new
 from vitrail.cli.predict import check_numbers
 from vitrail.errors import UsageError

@@ -12,8 +12,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from vitrail.evaluation.bootstrap import percentile_interval, replicated
 from vitrail.evaluation.intervals import Z95, wilson
 from vitrail.evaluation.record import Evaluation
@@ -154,13 +152,3 @@ def p_text(value: float) -> str:
     if value < 1e-4:
         return "below 0.0001"
     return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
-
-
-def same_pictures(a: Evaluation, b: Evaluation) -> bool:
-    """Whether both were measured on the same pictures with the same labels by name."""
-    if a.n != b.n or a.ids != b.ids:
-        return False
-    names_a, names_b = np.array(a.classes), np.array(b.classes)
-    if a.is_multi_label or b.is_multi_label:
-        return a.is_multi_label == b.is_multi_label
-    return bool((names_a[a.labels.astype(int)] == names_b[b.labels.astype(int)]).all())

@@ -1,0 +1,115 @@
+"""`vitrail eval --calibrate`: the temperature of a model folder, written into its model.json.
+
+Only the record is written again, by a rename: weights and sha256 stay. Figures in it that hold for
+the old temperature only are replaced or removed; the card is written again unless somebody edited
+it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitrail.errors import EnvironmentFault, UsageError
+
+if TYPE_CHECKING:
+    from vitrail.evaluation.calibrate import Calibration
+    from vitrail.evaluation.record import Evaluation
+    from vitrail.model_record import Record
+
+DEPENDENT = ("nll", "ece", "brier")  # figures that a temperature changes
+KEPT = ("n", "top1", "top1_interval", "top5", "nll", "ece", "f1_macro")  # as training keeps them
+
+
+def model_folder(model: Path) -> Path:
+    """The folder whose model.json holds the temperature of `model`.
+
+    Raises UsageError VIT-285 where there is none: a zip, or a checkpoint of another library.
+    """
+    from vitrail.bundle import RECORD
+    from vitrail.checkpoints.resolve import place_of
+    from vitrail.classifier import find_model
+
+    place = find_model(place_of(model))
+    if not (place / RECORD).is_file():
+        raise UsageError(
+            "VIT-285",
+            f"--calibrate: {model} is no model folder, so it has no place for a temperature.",
+            hint=f"Make it one: vitrail convert {model} OUT --to vitrail",
+        )
+    return place
+
+
+def store(folder: Path, found: Calibration, judged: Mapping[str, Evaluation]) -> list[str]:
+    """Write the temperature into `folder`/model.json; `judged` are splits measured with it.
+
+    Returns what to tell. Raises EnvironmentFault VIT-506 where nothing can be written.
+    """
+    from vitrail.bundle import CARD, RECORD
+    from vitrail.model_card import card_of
+    from vitrail.model_record import parse_record
+
+    record, _, _ = parse_record((folder / RECORD).read_bytes(), folder / RECORD)
+    updated = with_temperature(record, found, judged)
+    text = updated.to_text()
+    parse_record(text.encode(), folder / RECORD)  # what is written can be read
+    files = {RECORD: text}
+    said = [f"wrote the temperature into {folder / RECORD}"]
+    card = folder / CARD
+    if card.is_file() and card.read_text(encoding="utf-8", errors="replace") == card_of(record):
+        files[CARD] = card_of(updated)
+    elif card.is_file():
+        said.append(f"{card} was edited and stays: its nll and ece are of the old temperature")
+    _write(folder, files)
+    return said
+
+
+def with_temperature(
+    record: Record, found: Calibration, judged: Mapping[str, Evaluation]
+) -> Record:
+    """The record with the new temperature and without figures of the old one."""
+    metrics: dict[str, Any] = {}
+    for split, figures in record.metrics.items():
+        is_split = isinstance(figures, Mapping)
+        metrics[split] = _without(figures) if is_split else figures
+    for split, evaluation in judged.items():
+        figures = evaluation.to_json()
+        metrics[split] = {key: figures[key] for key in KEPT}
+    note = (
+        f"{found.n} {found.split} pictures: nll {found.nll[0]:.4f} to {found.nll[1]:.4f}, "
+        f"ece {found.ece[0]:.4f} to {found.ece[1]:.4f}"
+    )
+    return record.model_copy(
+        update={
+            "temperature": found.temperature,
+            "metrics": metrics,
+            "trained_on": {**record.trained_on, "temperature_fitted_on": note},
+        }
+    )
+
+
+def _without(figures: Any) -> dict[str, Any]:
+    return {key: value for key, value in figures.items() if key not in DEPENDENT}
+
+
+def _write(folder: Path, files: Mapping[str, str]) -> None:
+    from vitrail.bundle import flush_to_disk
+
+    temporary = [folder / f".tmp-{name}-{os.getpid()}" for name in files]
+    try:
+        for path, text in zip(temporary, files.values(), strict=True):
+            path.write_text(text, encoding="utf-8")
+            flush_to_disk(path)
+        for path, name in zip(temporary, files, strict=True):
+            os.replace(path, folder / name)
+        flush_to_disk(folder)
+    except OSError as error:
+        for path in temporary:
+            path.unlink(missing_ok=True)
+        raise EnvironmentFault(
+            "VIT-506",
+            f"{folder} cannot be written: {error.strerror or error}",
+            hint="Calibrate a copy of the model that you may write to.",
+        ) from error
