@@ -98,7 +98,7 @@ def test_small_data_sees_as_many_pictures_in_smaller_batches(name: str, num_trai
 
 @pytest.mark.parametrize(
     ("num_train", "steps", "lr", "warmup"),
-    [(6_552, 500, 0.01, 100), (49_000, 10_000, 0.01, 500), (1_281_167, 20_000, 0.03, 500)],
+    [(6_552, 500, 0.03, 100), (49_000, 10_000, 0.03, 500), (1_281_167, 20_000, 0.03, 500)],
 )
 def test_the_papers_fine_tuning(num_train: int, steps: int, lr: float, warmup: int) -> None:
     """Table 4; vision_transformer `configs/common.py`; big_vision `configs/transfer.py`."""
