@@ -218,6 +218,11 @@ def test_against_a_model_of_other_classes() -> None:
     other.classes = ["cat", "dog", "owl"]
     other.save("owls")
     bad("VIT-403", "a", "pictures.npz", "--against", "owls")
+    shutil.copytree("a", "kept")
+    before = Path("kept/model.json").read_bytes()
+    bad("VIT-403", "kept", "pictures.npz", "--against", "owls", "--calibrate")
+    bad("VIT-430", "kept", "pictures.npz", "--against", "absent", "--calibrate")
+    assert Path("kept/model.json").read_bytes() == before
 
 
 @pytest.mark.usefixtures("place")

@@ -9,9 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vitrail.data.records import FileSource
 from vitrail.errors import DataError, UsageError
 from vitrail.evaluation.intervals import wilson
-from vitrail.evaluation.real_labels import class_numbers, read_real, real_accuracy
+from vitrail.evaluation.real_labels import (
+    check_pictures,
+    class_numbers,
+    read_real,
+    real_accuracy,
+)
 from vitrail.evaluation.record import Evaluation
 
 WNIDS = [f"n{7 * i + 1_440_764:08d}" for i in range(1000)]
@@ -64,6 +70,17 @@ def test_other_classes_and_pictures_are_refused() -> None:
         with pytest.raises(DataError, match=Path(bad).stem) as data:
             real_accuracy(predictions([0, 0], [name(1), bad]), LABELS)
         assert data.value.code == "VIT-365"
+
+
+def test_pictures_are_checked_before_anything_is_computed() -> None:
+    def source(paths: tuple[str, ...], classes: tuple[str, ...]) -> FileSource:
+        return FileSource("imagenet", classes, np.zeros(len(paths), np.int64), "", paths)
+
+    check_pictures(source((name(1), name(6)), tuple(WNIDS)), LABELS)
+    with pytest.raises(DataError, match="ILSVRC2012_val_00000007"):
+        check_pictures(source((name(1), name(7)), tuple(WNIDS)), LABELS)
+    with pytest.raises(UsageError, match="got 2"):
+        check_pictures(source((name(1),), ("cat", "dog")), LABELS)
 
 
 def test_reading_the_file(tmp_path: Path) -> None:

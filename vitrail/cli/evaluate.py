@@ -161,48 +161,55 @@ class Job:
 
 def measured(job: Job, is_own: bool) -> tuple[Evaluation, dict[str, Any], list[str]]:
     """The evaluation, further keys of metrics.json, and lines about them."""
-    from vitrail.evaluation.real_labels import read_real, real_accuracy
+    from vitrail.evaluation.real_labels import check_pictures, read_real, real_accuracy
 
     asked, output = job.asked, job.output
     labels = read_real(asked.real_labels) if asked.real_labels else None
-    source, skipped = pictures(job, job.split, job.classifier, str(job.model))
-    more: dict[str, Any] = {
-        "pictures": {"seen": len(source), "skipped": skipped},
-        "tta": asked.tta,
-    }
+    readable, skipped = pictures(job, job.split)
+    source = in_classes_of(readable, job.classifier, job.model, output)
+    if labels is not None:
+        check_pictures(source, labels)
+    rival = rival_of(job, readable) if asked.against else None
+    more: dict[str, Any] = {"pictures": {"seen": len(source), "skipped": skipped}, "tta": asked.tta}
     lines: list[str] = []
     if asked.calibrate:
-        found, said = calibrated(job, source, is_own, more)
-        lines += said
+        found, lines = calibrated(job, source, is_own, more)
     else:
         found = measure(job.classifier, source, job.reading, asked.tta, output)
     if labels is not None:
         real = real_accuracy(found, labels)
         more["real"] = real.to_json()
         lines += real_lines(real)
-    if asked.against is not None:
-        lines += against(job, asked.against, found, more)
+    if rival is not None:
+        lines += against(job, rival, found, more)
     if asked.corruptions is not None:
         lines += corrupt(job, source, found, more)
     return found, more, lines
 
 
-def pictures(job: Job, split: str, classifier: Classifier, model: str) -> tuple[Source, int]:
-    """The pictures of a split in the classes of a model, and how many bad ones were left out."""
+def pictures(job: Job, split: str) -> tuple[Source, int]:
+    """The pictures of a split that can be read, and how many cannot."""
     from vitrail.data.check import usable
     from vitrail.evaluation.on_data import split_of
 
-    source = split_of(job.splits, split, classifier.classes, model)
-    if not classifier.classes:
-        job.output.note(
-            f"{model} does not name its classes: its outputs are taken in the order of the folders"
-        )
+    source = split_of(job.splits, split, (), str(job.model))
     if job.reading.on_bad_file == "stop":
         return source, 0
     source, bad = usable(source, max_pixels=job.reading.max_pixels, workers=job.reading.workers)
     for name, reason in bad:
         job.output.note(f"left out  {name}: {reason}")
     return source, len(bad)
+
+
+def in_classes_of(source: Source, classifier: Classifier, name: Path, output: Output) -> Source:
+    """`source` labelled in the classes of a model. Raises ModelError VIT-403."""
+    from vitrail.evaluation.on_data import relabelled
+
+    if not classifier.classes:
+        output.note(
+            f"{name} does not name its classes: its outputs are taken in the order of the folders"
+        )
+    return relabelled(source, classifier.classes, str(name))
 
 
 def calibrated(
@@ -218,7 +225,7 @@ def calibrated(
             f"val is what {job.splits.name} holds out now; a temperature is only right where the "
             "model was not trained on these pictures"
         )
-    val, _ = pictures(job, "val", classifier, str(job.model))
+    val = in_classes_of(pictures(job, "val")[0], classifier, job.model, job.output)
     fitted = outputs(classifier, val, job.reading, job.output)
     old, new = classifier.temperature, fit_temperature(fitted.logits, fitted.labels)
     found = calibration_of(fitted.scored(old), fitted.scored(new), "val")
@@ -234,27 +241,42 @@ def calibrated(
     return after, [*calibration_lines(found, before, after), *said]
 
 
-def against(job: Job, other: Path, found: Evaluation, more: dict[str, Any]) -> list[str]:
-    """Another model on the same pictures."""
+@dataclasses.dataclass(frozen=True)
+class Rival:
+    """The other model of --against, and the pictures in its classes."""
+
+    model: Path
+    classifier: Classifier
+    source: Source
+
+
+def rival_of(job: Job, source: Source) -> Rival:
+    """Load the other model before anything is computed. Raises ModelError VIT-403."""
     from vitrail.classifier import load
     from vitrail.cli.downloads import progress_of
+
+    other = job.asked.against or job.model
+    rival = load(other, progress=progress_of(job.output))
+    return Rival(other, rival, in_classes_of(source, rival, other, job.output))
+
+
+def against(job: Job, rival: Rival, found: Evaluation, more: dict[str, Any]) -> list[str]:
+    """Another model on the same pictures."""
     from vitrail.evaluation.paired import compare, sentences
 
-    rival = load(other, progress=progress_of(job.output))
-    source, _ = pictures(job, job.split, rival, str(other))
-    theirs = measure(rival, source, job.reading, job.asked.tta, job.output)
-    comparison = compare(found, theirs)
-    more["against"] = {"model": str(other), **comparison.to_json()}
+    theirs = measure(rival.classifier, rival.source, job.reading, job.asked.tta, job.output)
     if len(theirs.classes) != len(found.classes):
         job.output.note(
-            f"{other} chooses among {len(theirs.classes)} classes, "
+            f"{rival.model} chooses among {len(theirs.classes)} classes, "
             f"{job.model} among {len(found.classes)}: nll does not compare like with like"
         )
+    comparison = compare(found, theirs)
+    more["against"] = {"model": str(rival.model), **comparison.to_json()}
     low, high = theirs.interval
     return [
-        f"against {other}  top-1  {theirs.top1:.4f}  (95 % {low:.4f}-{high:.4f})    "
+        f"against {rival.model}  top-1  {theirs.top1:.4f}  (95 % {low:.4f}-{high:.4f})    "
         f"nll  {theirs.nll:.4f}",
-        *sentences(comparison, str(job.model), str(other)),
+        *sentences(comparison, str(job.model), str(rival.model)),
     ]
 
 

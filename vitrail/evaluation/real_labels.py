@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vitrail.data.records import Source
 from vitrail.errors import DataError, UsageError
 from vitrail.evaluation.intervals import wilson
 from vitrail.evaluation.record import Evaluation
@@ -99,6 +100,12 @@ def real_accuracy(evaluation: Evaluation, labels: Labels) -> Real:
             n += 1
             correct += int(numbers[predicted]) in labels[place]
     return Real(n, correct, evaluation.n - n)
+
+
+def check_pictures(source: Source, labels: Labels) -> None:
+    """Raise before anything is computed what `real_accuracy` would raise."""
+    class_numbers(source.classes)
+    picture_numbers([source.source_id(i) for i in range(len(source))], len(labels))
 
 
 def class_numbers(classes: Sequence[str]) -> NDArray[np.int64]:
