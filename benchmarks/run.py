@@ -11,7 +11,14 @@ import argparse
 import subprocess
 import sys
 
-NAMES = ["start_up", "training_step", "prediction", "data_path", "randaugment"]
+NAMES = [
+    "start_up",
+    "training_step",
+    "prediction",
+    "data_path",
+    "randaugment",
+    "checkpoint_reading",
+]
 
 
 def main() -> None:

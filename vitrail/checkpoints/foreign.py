@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from torch import Tensor
 
 from vitrail.bundle import MAX_BYTES, sha256_of
@@ -239,12 +240,12 @@ def _check_complete(
 
 
 def _check_finite(header: Header, state: Mapping[str, Tensor]) -> None:
-    """Raise ModelError VIT-425 for NaN or infinity. A sum shows both, and is quick."""
-    broken = [
-        key
-        for key, value in state.items()
-        if not value.sum().isfinite() and not value.isfinite().all()
-    ]
+    """Raise ModelError VIT-425 for NaN or infinity. A sum shows both; NumPy's is quicker here than
+    torch's, whose threads meet at each of some hundred tensors.
+    """
+    with np.errstate(all="ignore"):
+        odd = [key for key, value in state.items() if not np.isfinite(value.numpy().sum())]
+    broken = [key for key in odd if not state[key].isfinite().all()]
     if broken:
         raise ModelError(
             "VIT-425",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import stat
+import threading
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from vitrail.checkpoints.limits import FLOATS, ITEM_BYTES, damaged
+from vitrail.checkpoints.scratch import Scratch
 from vitrail.errors import ModelError
 
 DTYPES = {
@@ -18,6 +21,7 @@ DTYPES = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
 }
+LARGE = 2**20  # bytes
 CHUNK = 2**30  # one read call moves at most 2 GB
 
 
@@ -28,7 +32,7 @@ class OpenFile:
         """Raises ModelError VIT-430 where `path` is no regular file, OSError where it cannot be
         opened.
         """
-        self.path, self.name = path, name
+        self.path, self.name, self.lock = path, name, threading.Lock()
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         self.handle = os.open(path, flags)  # O_NONBLOCK: a pipe must not make us wait
         found = os.fstat(self.handle)
@@ -64,8 +68,9 @@ class OpenFile:
             if hasattr(os, "preadv"):
                 count = os.preadv(self.handle, [part], offset + done)
             else:  # Windows
-                os.lseek(self.handle, offset + done, os.SEEK_SET)
-                data = os.read(self.handle, len(part))
+                with self.lock:
+                    os.lseek(self.handle, offset + done, os.SEEK_SET)
+                    data = os.read(self.handle, len(part))
                 part[: len(data)] = data
                 count = len(data)
             if count == 0:
@@ -74,9 +79,15 @@ class OpenFile:
         return done
 
 
-def empty_values(dtype: str, count: int) -> tuple[Tensor, memoryview]:
+def empty_values(dtype: str, count: int, scratch: Scratch | None) -> tuple[Tensor, memoryview]:
     """Room for `count` numbers of a floating-point type, and its bytes to be filled."""
     if dtype not in FLOATS:
         raise ValueError(f"{dtype} is no floating-point type")
-    raw = torch.empty(count * ITEM_BYTES[dtype], dtype=torch.uint8)
+    size = count * ITEM_BYTES[dtype]
+    if scratch is None and size >= LARGE and hasattr(mmap, "MAP_POPULATE"):  # Linux
+        # Pages handed out all at once, in half the time that malloc's take one by one.
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
+        pages = mmap.mmap(-1, size, flags=flags)
+        return torch.frombuffer(pages, dtype=DTYPES[dtype]), memoryview(pages)
+    raw = scratch.room(size) if scratch else torch.empty(size, dtype=torch.uint8)
     return raw.view(DTYPES[dtype]), raw.numpy().data
