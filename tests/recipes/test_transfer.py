@@ -109,6 +109,8 @@ def test_the_papers_fine_tuning(num_train: int, steps: int, lr: float, warmup: i
     assert (optim.name, optim.momentum, optim.weight_decay, optim.clip) == ("sgd", 0.9, 0.0, 1.0)
     assert (optim.lr, config.schedule.name) == (lr, "cosine")
     assert (config.augment.crop, config.augment.flip) == ("inception", 0.5)
+    assert config.augment.crop_scale == (0.05, 1.0)
+    assert recipe("paper.finetune", Pictures(500, (28, 28))).augment.crop_scale == (0.35, 1.0)
     assert config.data.image_size == (368, 368)  # 375 px are fewer than 384
 
 
