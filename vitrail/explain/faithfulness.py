@@ -1,6 +1,6 @@
 """How faithful a map is to the model: deletion, insertion, and the pointing game.
 
-Deletion and insertion (RISE, arXiv 1806.07421, section 4.2): cells of the picture are covered with
+Deletion and insertion (RISE, arXiv 1806.07421): cells of the picture are covered with
 the mean colour from the most important one on, or uncovered on a covered picture; the curve is the
 probability of the class, the figure the area under it. A faithful map has a small deletion and a
 large insertion area. Cells are the patches (`pixels.cells_of`), so that every method is judged in

@@ -1,8 +1,8 @@
 """Class-specific relevance: attention weighted by what it does for one logit.
 
-Source: Chefer, Gur and Wolf, "Generic Attention-model Explainability" (arXiv 2103.15679), equations
-5 and 6 for self-attention: A-bar = mean over heads of max(0, gradient * A), R = R + A-bar R from
-R = I on, first layer to last. Here the layers come in the other order, as gradients do: starting
+Source: Chefer, Gur and Wolf, "Generic Attention-model Explainability" (arXiv 2103.15679), the rule
+for self-attention: A-bar = mean over heads of max(0, gradient * A), and R = R + A-bar R from R = I
+on, first layer to last. Here the layers come in the other order, as gradients do: starting
 from I, M = M + M A-bar from the last layer to the first gives the same product. Only one layer's
 attention and its gradient are alive at a time (`walk.py`).
 

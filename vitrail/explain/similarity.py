@@ -1,7 +1,7 @@
 """Linear CKA: how alike the representations of two layers are, of one model or two.
 
 Source: Kornblith et al., "Similarity of Neural Network Representations Revisited" (arXiv
-1905.00414), section 3: HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)) of the Gram matrices of centred
+1905.00414): HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)) of the Gram matrices of centred
 features. 1 for the same representation up to turning and scaling. With fewer pictures than features
 that estimate is far too large; the unbiased HSIC (Song et al. 2012, as in arXiv 2010.15327) is what
 the figures show, and its values may lie a little below 0. Both are in the table.
