@@ -56,7 +56,7 @@ def test_commands_run_in_their_order(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     Image.fromarray(np.full((17, 20, 3), 210, np.uint8)).save(tmp_path / "new.jpg")
     shown = commands()
     assert [command.split()[1] for command in shown] == [
-        "train", "predict", "report", "train", "train", "data",
+        "train", "predict", "report", "train", "train", "data", "explain",
     ]  # fmt: skip
     for command in shown:
         done = run(*small(command))
