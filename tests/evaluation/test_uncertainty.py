@@ -143,3 +143,26 @@ def test_class_intervals_are_wilsons() -> None:
 def test_fewer_than_two_pictures_have_no_intervals() -> None:
     p = np.array([[0.9, 0.1]], np.float32)
     assert Evaluation(("a", "b"), p, np.array([0]), np.array([0.1])).intervals == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharpness", [1.0, 1.5])
+def test_intervals_hold_the_true_values(sharpness: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures whose true probabilities are known; docs/evaluation.md has more of these figures."""
+    monkeypatch.setattr(uncertainty, "REPLICATES", 200)
+    rng = np.random.default_rng(1)
+
+    def made(n: int) -> Evaluation:
+        z = rng.normal(size=(n, 5)) * 1.5
+        true = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+        labels = (true.cumsum(axis=1) < rng.random((n, 1))).sum(axis=1).clip(0, 4)
+        p = np.exp(sharpness * z) / np.exp(sharpness * z).sum(axis=1, keepdims=True)
+        losses = -np.log(p[np.arange(n), labels])
+        return Evaluation(tuple("abcde"), p.astype(np.float32), labels, losses)
+
+    many = made(200_000)
+    truth = uncertainty.figures_of(many)(np.ones(many.n, np.int64))
+    sets = [made(400).intervals for _ in range(60)]
+    for name, value in truth.items():
+        hits = sum(one[name][0] <= value <= one[name][1] for one in sets)
+        assert hits >= 60 * 0.85, (name, hits)
