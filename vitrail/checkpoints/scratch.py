@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+KEPT = 32 * 2**20  # bytes; more is let go between two rules
+
 
 class Scratch:
     """Room for the tensors of one rule at a time."""
@@ -21,6 +23,8 @@ class Scratch:
     def start(self) -> None:
         """What was handed out before may be written over from here on."""
         self.used = 0
+        if self.memory.numel() > KEPT:
+            self.memory = torch.empty(0, dtype=torch.uint8)
 
     def room(self, size: int) -> Tensor:
         """`size` bytes, uint8, that nobody else has until the next start."""

@@ -1,0 +1,134 @@
+"""Reading ahead: the order of the rules, memory that is used again and never shared."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from vitrail.checkpoints.read_ahead import AHEAD, read_ahead
+from vitrail.checkpoints.rules import DENSE, Header, Rule, joined, read_state, renamed, stacked
+from vitrail.checkpoints.scratch import KEPT, Scratch
+from vitrail.checkpoints.tensor_files import open_tensors
+from vitrail.checkpoints.tensor_writing import write_npz
+from vitrail.errors import ModelError
+
+NAMES = [f"t{number:02}" for number in range(23)]
+
+
+class Slow:
+    """Tensors that take different times to read, and what was in the air at once."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        self.tensors = tensors
+        self.header = Header("slow", {name: tuple(value.shape) for name, value in tensors.items()})
+        self.lock, self.now, self.most = threading.Lock(), 0, 0
+
+    def read(self, name: str, scratch: Scratch | None = None) -> Tensor:
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(0.003 if name[-1] in "02468" else 0.0)
+        value = self.tensors[name]
+        room = (
+            scratch.room(value.numel() * 4).view(torch.float32)
+            if scratch
+            else torch.empty(value.numel())
+        )
+        found = room.view(value.shape).copy_(value)
+        with self.lock:
+            self.now -= 1
+        return found
+
+
+def test_rules_come_in_their_order() -> None:
+    """Two are read at a time, none twice, each with its own values until the next is asked for."""
+    tensors = {name: torch.full((3, 5), float(number)) for number, name in enumerate(NAMES)}
+    source = Slow(tensors)
+    rules = [renamed(name, name, DENSE) for name in NAMES]
+    seen = []
+    for rule, values, _ in read_ahead(source, rules):
+        time.sleep(0.001)
+        assert torch.equal(values[0], tensors[rule.theirs[0]])
+        seen.append(rule.ours[0])
+    assert seen == NAMES
+    assert source.most == 2
+
+
+def test_nothing_that_is_kept_lies_in_memory_that_is_used_again() -> None:
+    """Views, slices and whole tensors of scratch memory are copied out."""
+    generator = torch.Generator().manual_seed(0)
+    tensors = {name: torch.randn(7, 11, generator=generator) for name in NAMES}
+    views: list[Rule] = [
+        Rule((name,), (name,), lambda t: [t[0][2:5]], lambda t: t) for name in NAMES[:8]
+    ]
+    whole = [Rule((name,), (name,), lambda t: list(t), lambda t: t) for name in NAMES[8:15]]
+    plain = [renamed(name, name) for name in NAMES[15:]]
+    shapes: dict[str, Any] = {name: (7, 11) for name in NAMES} | {
+        name: (3, 11) for name in NAMES[:8]
+    }
+    state, _ = read_state(Slow(tensors), [*views, *whole, *plain], shapes)
+    for name in NAMES:
+        assert torch.equal(state[name], tensors[name][2:5] if name in NAMES[:8] else tensors[name])
+    places = [value.untyped_storage().data_ptr() for value in state.values()]
+    assert len(set(places)) == len(places)
+
+
+def test_a_large_rule_is_read_alone() -> None:
+    side = int((AHEAD / 4) ** 0.5) + 2
+    tensors = {name: torch.zeros(side, side) for name in NAMES[:3]}
+    source = Slow(tensors)
+    assert len(list(read_ahead(source, [renamed(name, name) for name in tensors]))) == 3
+    assert source.most == 1
+    scratch = Scratch()
+    scratch.room(KEPT + 1)
+    scratch.start()
+    assert scratch.memory.numel() == 0
+
+
+def test_what_fails_ends_the_reading(tmp_path: Path) -> None:
+    """The error of the reader reaches the caller, and no thread is left behind."""
+    write_npz(tmp_path / "a.npz", {name: torch.randn(64, 64) for name in NAMES})
+    raw = bytearray((tmp_path / "a.npz").read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (tmp_path / "a.npz").write_bytes(raw)
+    before = threading.active_count()
+    file = open_tensors(tmp_path / "a.npz")
+    shapes: dict[str, Any] = dict.fromkeys(NAMES, (64, 64))
+    with pytest.raises(ModelError, match="checksum"):
+        read_state(file, [renamed(name, name, DENSE) for name in NAMES], shapes)
+    file.close()
+    assert threading.active_count() == before
+
+
+def test_scratch_gives_aligned_room_of_its_own() -> None:
+    scratch = Scratch()
+    first, second = scratch.room(10).fill_(1), scratch.room(70).fill_(2)
+    assert (first.data_ptr() - second.data_ptr()) % 64 == 0
+    third = scratch.room(10_000).fill_(3)  # more than there is: new memory, the old stays
+    assert [int(part.sum()) for part in (first, second, third)] == [10, 140, 30_000]
+    scratch.start()
+    assert scratch.room(10).data_ptr() == scratch.memory.data_ptr()
+
+
+def test_joined_and_stacked_rules() -> None:
+    """Query, key and value one below the other; layers of one tensor apart; and back."""
+    generator = torch.Generator().manual_seed(0)
+    parts = {name: torch.randn(3, 5, generator=generator) for name in "qkv"}
+    rule = joined("qkv", ("q", "k", "v"), DENSE)
+    whole = rule.read(list(parts.values()))[0]
+    assert torch.equal(whole, torch.cat([part.t() for part in parts.values()]))
+    for back, part in zip(rule.write([whole]), parts.values(), strict=True):
+        assert torch.equal(back, part)
+    with pytest.raises(ValueError, match="several shapes"):
+        joined("qk", ("q", "k")).read([torch.zeros(2, 3), torch.zeros(2, 4)])
+    layers = stacked([renamed(f"{i}.w", "w", DENSE) for i in range(4)], ["w"])
+    tensor = torch.randn(4, 3, 5, generator=generator)
+    found = layers.read([tensor])
+    assert [value.shape for value in found] == [(5, 3)] * 4
+    assert torch.equal(layers.write(found)[0], tensor)
