@@ -51,7 +51,8 @@ def merged(network: nn.Module) -> nn.Module:
     if not any(isinstance(layer, LoraLinear) for layer in network.modules()):
         return network
     assert isinstance(network, ViT)
-    return _filled(network.config, merged_state(network)).train(network.training)
+    device = next(network.parameters()).device
+    return _filled(network.config, merged_state(network)).to(device).train(network.training)
 
 
 def shipped(network: nn.Module) -> nn.Module:
