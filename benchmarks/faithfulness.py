@@ -1,6 +1,6 @@
 """Which explanations are faithful: pointing game and deletion / insertion areas of every method.
 
-    python -m benchmarks.faithfulness [--threads 2] [--steps 1500] [--pictures 200]
+    python -m benchmarks.faithfulness [--threads 2] [--steps 2000] [--pictures 200]
 
 Trains a small ViT on synthetic objects (`vitrail/explain/synthetic.py`) to at least 0.95 top-1,
 then judges every method on new pictures whose object is known: with one object, and with two
@@ -115,7 +115,7 @@ def main() -> None:
     """Train, judge, print, and write results/faithfulness.json."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--pictures", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

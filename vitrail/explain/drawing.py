@@ -109,7 +109,9 @@ def scatter(
     longest = next(values for _, values in series if len(values) == depth)
     for layer in range(0, depth, max(1, depth // 12)):
         parts.append(_text(x(layer, longest), HEIGHT - BOTTOM + 16, str(layer), anchor="middle"))
-    parts.append(_text((LEFT + WIDTH) / 2, HEIGHT - 8, "layer", anchor="middle"))
+    is_mixed = len({len(values) for _, values in series}) > 1
+    name = "layer of the deeper model; the other is stretched" if is_mixed else "layer"
+    parts.append(_text((LEFT + WIDTH) / 2, HEIGHT - 8, name, anchor="middle"))
     if level:
         parts.append(_line(LEFT, y(level[1]), WIDTH - RIGHT, y(level[1]), INK, dash=True))
         parts.append(_text(WIDTH - RIGHT, y(level[1]) - 5, level[0], anchor="end"))
