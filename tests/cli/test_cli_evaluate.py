@@ -173,6 +173,7 @@ def test_what_cannot_be_calibrated() -> None:
     shutil.make_archive("packed", "zip", ".", "a")
     done = bad("VIT-285", "packed.zip", "pictures.npz", "--calibrate")
     assert "vitrail convert packed.zip OUT --to vitrail" in done.err
+    bad("VIT-285", "hf:google/vit-base-patch16-224", "pictures.npz", "--calibrate")
     with np.load("pictures.npz") as file:
         arrays = dict(file)
     arrays["val_labels"] = (arrays["val_labels"] + 1) % 3

@@ -26,13 +26,14 @@ KEPT = ("n", "top1", "top1_interval", "top5", "nll", "ece", "f1_macro")  # as tr
 def model_folder(model: Path) -> Path:
     """The folder whose model.json holds the temperature of `model`.
 
-    Raises UsageError VIT-285 where there is none: a zip, or a checkpoint of another library.
+    Raises UsageError VIT-285 where there is none: a zip, a checkpoint of another library, or a
+    name, which is not downloaded for it.
     """
     from vitrail.bundle import RECORD
-    from vitrail.checkpoints.resolve import place_of
+    from vitrail.checkpoints.resolve import address_of
     from vitrail.classifier import find_model
 
-    place = find_model(place_of(model))
+    place = model if address_of(str(model)) else find_model(model)
     if not (place / RECORD).is_file():
         raise UsageError(
             "VIT-285",
