@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -13,6 +14,35 @@ from vitrail.data.check import check
 from vitrail.data.sources import open_data
 from vitrail.evaluation.data_page import data_page
 from vitrail.evaluation.page import shown
+from vitrail.evaluation.run_pictures import Pixels
+
+
+def group(
+    names: list[str], splits: list[str] | None = None, labels: list[str] | None = None
+) -> dict[str, Any]:
+    """A group of equal pictures as data.check's JSON has it."""
+    keys = zip(names, splits or ["train"] * len(names), labels or ["x"] * len(names), strict=False)
+    members = [
+        {"split": split, "index": 0, "source": source, "label": label, "kind": "copy"}
+        for source, split, label in keys
+    ]
+    return {"members": members, "is_exact": False}
+
+
+class Red:
+    """A red picture for every name."""
+
+    def find(self, split: str, source: str) -> Pixels | None:
+        return np.full((31, 17, 3), (255, 0, 0), np.uint8)
+
+
+def test_copies_are_shown_with_their_pictures() -> None:
+    found = [group(["a", "b"], splits=["train", "test"]), group(["c", "d", "e", "f"])]
+    page = data_page("photos", {"problems": ["x"], "groups": found}, Red())
+    Checked(page)
+    assert page.count("<img") == 2 + 3
+    assert page.index('id="leakage"') < page.index('id="duplicates"')
+    assert 'id="conflicts"' not in page
 
 
 def test_a_real_check(tmp_path: Path) -> None:
@@ -42,9 +72,21 @@ def test_hostile_names_and_every_kind_of_finding() -> None:
         "splits": {"train": 3, "val": 1},
         "per_class": {key: {"train": 2, "val": 1} for key in HOSTILE},
         "bad_files": [(one, one) for one in HOSTILE] * 200,
-        "duplicates": [HOSTILE],
-        "leakage": [HOSTILE],
-        "conflicts": [HOSTILE],
+        "groups": [
+            group(HOSTILE[:2], splits=["train", "val"]),
+            group(HOSTILE[2:], labels=HOSTILE),
+            group(HOSTILE[1:]),
+            group(["a", "b"]),
+        ],
+        "label_suspects": {
+            "n": 3,
+            "suspects": 1,
+            "top1": 0.9,
+            "origin": HOSTILE[1],
+            "why_not": "",
+            "found": [dict(split="train", source=HOSTILE[0], label=HOSTILE[2], suggested=HOSTILE[3],
+                           p_label=0.1, p_suggested=0.9)],
+        },
         "mean": [0.5],
         "std": [0.25],
         "imbalance": 2.0,
@@ -55,6 +97,8 @@ def test_hostile_names_and_every_kind_of_finding() -> None:
     words = " ".join(checked.words)
     assert "1 problem found" in words
     assert "The first 500 are shown" in words
+    assert "Conflicting labels" in words
+    assert page.count("not at hand") == 2 + 3 + 3 + 2 + 1
     for one in HOSTILE:
         assert shown(one) in words
 

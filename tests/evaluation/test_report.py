@@ -46,6 +46,10 @@ class FakePictures:
             0, 256, (211, 307, 3), dtype=np.uint8
         )
 
+    def some(self, split: str, count: int) -> list[Pixels]:
+        rng = np.random.default_rng(0)
+        return [rng.integers(0, 256, (23, 31, 3), dtype=np.uint8) for _ in range(3)]
+
     def samples(self) -> list[Sample]:
         small = np.zeros((8, 7, 1), np.uint8)
         return [Sample(HOSTILE[0], small, [small, small, small])]

@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
-from vitrail.cli.output import Output, plain, table, write_new
+from vitrail.cli.data_findings import (
+    doubted_labels,
+    report_files,
+    suspect_lines,
+    wanted,
+    write_reports,
+)
+from vitrail.cli.output import Output, plain, table
 from vitrail.cli.predict import check_numbers
-from vitrail.errors import GateError, UsageError
+from vitrail.errors import DataError, GateError, UsageError
 
 if TYPE_CHECKING:
     from vitrail.data.check import DataReport
@@ -29,52 +36,62 @@ def check(
     *,
     out: Path | None = None,
     strict: Annotated[bool, Parameter(negative=())] = False,
+    labels: Annotated[bool, Parameter(negative=())] = False,
+    features: str | None = None,
     max_pixels: int = 64_000_000,
     workers: int = 0,
     output: Out,
 ) -> int:
-    """Decode every picture; find bad files, duplicates, leakage between splits.
+    """Decode every picture; find bad files, copies, leakage between splits, doubtful labels.
 
     Parameters
     ----------
     data
         Pictures, as for vitrail train.
     out
-        Folder for data_report.html and bad_files.csv; must not hold them yet.
+        Folder for data_report.html, bad_files.csv, duplicates.csv and label_suspects.csv; must not
+        hold them yet.
     strict
-        Exit 7 where anything was found.
+        Exit 7 where anything was found; doubtful labels do not count.
+    labels
+        List labels that look wrong, each picture judged by all others.
+    features
+        Judge labels by the frozen features of this model instead of gradients; it must not have
+        been trained on these pictures.
     max_pixels
         Larger pictures count as bad.
     workers
         Threads that decode.
     """
     from vitrail.data.check import check as inspect
-    from vitrail.data.check import write_bad_files
+    from vitrail.data.looks import look_at
     from vitrail.data.sources import open_data
 
     check_numbers({"--max-pixels": max_pixels})
-    files = [out / "data_report.html", out / "bad_files.csv"] if out else []
-    for path in files:
-        if path.exists():
-            raise UsageError(
-                "VIT-206",
-                f"{path} exists; it is not overwritten.",
-                hint="Choose another folder with --out",
-            )
+    labels = labels or features is not None
+    files = report_files(out, labels=labels) if out else []
     splits = open_data(data)
-    report = inspect(splits, max_pixels=max_pixels, workers=workers)
-    record = {
-        "data": data,
-        **plain(report.to_json()),
-        "problems": list(report.problems),
-        "files": files,
+    if labels and splits.multi_label:
+        raise DataError(
+            "VIT-370",
+            f"--labels: pictures of {data} have several labels; expected one each.",
+            hint="Leave --labels and --features out",
+        )
+    looks = {
+        part: look_at(source, max_pixels=max_pixels, workers=workers, wanted=wanted(labels=labels))
+        for part, source in splits.parts().items()
     }
+    report = inspect(splits, max_pixels=max_pixels, looks=looks)
+    record = {"data": data, **plain(report.to_json()), "problems": list(report.problems)}
+    lines = [*split_lines(splits), *problem_lines(report)]
+    doubted = None
+    if labels:
+        doubted = doubted_labels(splits, looks, features, output)
+        record["label_suspects"] = plain(doubted.to_json())
+        lines += suspect_lines(doubted)
     if files:
-        from vitrail.evaluation.data_page import data_page
-
-        write_new(files[0], data_page(data, record))
-        write_bad_files(report.bad_files, files[1])
-    output.result(record, [*split_lines(splits), *problem_lines(report), *map(str, files)])
+        write_reports(files, data, record, splits, report, doubted)
+    output.result({**record, "files": files}, [*lines, *map(str, files)])
     if strict and report.problems:
         raise GateError(
             "VIT-702",

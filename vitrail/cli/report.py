@@ -15,7 +15,7 @@ app = app_of("vitrail report")
 
 @app.default
 def report(run: Path, /, *, output: Annotated[Output, Parameter(parse=False)]) -> int:
-    """Write one page about a run: curves, per-class table, confusion, calibration, worst mistakes.
+    """Write one page about a run: figures, classes, calibration, mistakes explained, doubtful data.
 
     Parameters
     ----------
@@ -25,9 +25,12 @@ def report(run: Path, /, *, output: Annotated[Output, Parameter(parse=False)]) -
     from vitrail.training.run_dir import open_run
 
     run_dir = open_run(run)
+    from vitrail.classifier import load
     from vitrail.evaluation.report import write_report
+    from vitrail.training.finish import inside_of
 
-    write_report(run_dir.path)
+    has_model = (run_dir.model / "model.json").is_file()
+    write_report(run_dir.path, inside=inside_of(load(run_dir.model)) if has_model else None)
     pages = [run / "report.html", run / "report.md"]
     output.result({"run": run, "files": pages}, [str(page) for page in pages])
     return 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -81,24 +81,28 @@ class DataReport:
 
 
 def check(
-    splits: Splits, *, max_pixels: int = MAX_PIXELS, workers: int = 0, pixels: bool = True
+    splits: Splits,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    workers: int = 0,
+    pixels: bool = True,
+    looks: Mapping[str, Sequence[Look]] | None = None,
 ) -> DataReport:
-    """Look at every picture of `splits` with `workers` threads (0: this one).
+    """Look at every picture of `splits` with `workers` threads (0: this one), unless `looks` of
+    each split, with sketches, are there already.
 
     With `pixels` False only headers are read: truncated files, gray pictures and copies are not
     found then.
     """
     parts = splits.parts()
-    looks = {
-        part: look_at(
-            source,
-            max_pixels=max_pixels,
-            workers=workers,
-            pixels=pixels,
-            wanted=Wanted(sketch=True),
-        )
-        for part, source in parts.items()
-    }
+    if looks is None:
+        wanted = Wanted(sketch=True)
+        looks = {
+            part: look_at(
+                source, max_pixels=max_pixels, workers=workers, pixels=pixels, wanted=wanted
+            )
+            for part, source in parts.items()
+        }
     bad = {part: bad_pictures(parts[part], looks[part]) for part in parts}
     per_class = _per_class(splits)
     train_counts = [counts["train"] for counts in per_class.values()]

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vitrail.data.decode import MAX_PIXELS
 from vitrail.data.duplicates import Duplicates, find_duplicates, write_duplicates
 from vitrail.data.looks import Look, Wanted, look_at, sketches_of, small_pictures
 from vitrail.data.sources import ArraySource, Source, Splits, subset
+from vitrail.evaluation.features import Frozen
 from vitrail.evaluation.label_suspects import (
     OWN_PREDICTIONS,
     Suspects,
@@ -36,7 +38,8 @@ MOST = 200  # groups, and suspects of a split, in audit.json
 # Seconds, measured on one slow core: of comparing a pair of pictures, of the gradients of a
 # picture, and of its share of the ridge regression.
 PAIR_SECS, GRADIENT_SECS, RIDGE_SECS = 2e-9, 2e-4, 4e-4
-LEFT_OUT = "ridge regression on histograms of gradients, each picture left out"
+Place = tuple[str, Source, int]  # split, index
+LEFT_OUT = "leave-one-out ridge regression on histograms of gradients"
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,9 @@ class Audit:
                 "across_splits": sum(one.is_leakage for one in groups),
                 "other_labels": sum(one.is_conflict for one in groups),
                 "shown": [asdict(one) for one in shown[:MOST]],
-            },
+            }
+            if self.duplicates
+            else None,
             "leaks": {split: asdict(one) for split, one in self.leaks.items()},
             "label_suspects": {split: one.to_json(MOST) for split, one in self.suspects.items()},
             "notes": self.notes,
@@ -194,18 +199,38 @@ def _suspects(
 
 def label_suspects(parts: Mapping[str, Source], looks: Mapping[str, Sequence[Look]]) -> Suspects:
     """Suspects among the pictures of `parts` together, each judged by all the others."""
-    places: list[tuple[str, Source, int]] = []
+    places: list[Place] = []
     pictures = []
     for part, source in parts.items():
         images, indices = small_pictures(source, looks[part], SMALL_PX)
         pictures.append(gradients(images))
         places += [(part, source, index) for index in indices]
+    return _left_out_suspects(np.concatenate(pictures), places, LEFT_OUT)
+
+
+def feature_suspects(
+    parts: Mapping[str, Source], looks: Mapping[str, Sequence[Look]], frozen: Frozen, name: str
+) -> Suspects:
+    """As `label_suspects`, by the features of the model `name`, which has not learnt from them."""
+    places: list[Place] = []
+    rows = []
+    for part, source in parts.items():
+        good = np.array([i for i, look in enumerate(looks[part]) if not look.reason], np.int64)
+        rows.append(frozen.features(subset(source, good)))
+        places += [(part, source, int(index)) for index in good]
+    origin = f"leave-one-out ridge regression on features of {name}"
+    return _left_out_suspects(np.concatenate(rows), places, origin)
+
+
+def _left_out_suspects(
+    features: NDArray[np.float32], places: Sequence[Place], origin: str
+) -> Suspects:
     labels = np.array([int(source.labels[index]) for _, source, index in places], np.int64)
-    classes = next(iter(parts.values())).classes
     if len(np.unique(labels)) < 2:
-        return Suspects((), len(places), 0.0, LEFT_OUT, "Labels are not doubted: there is one.")
-    probabilities = left_out(np.concatenate(pictures), labels, len(classes)).probabilities
-    return suspects(probabilities, places, LEFT_OUT)
+        why_not = "no labels are listed: the pictures that can be read have only one."
+        return Suspects((), len(places), 0.0, origin, why_not)
+    probabilities = left_out(features, labels, len(places[0][1].classes)).probabilities
+    return suspects(probabilities, places, origin)
 
 
 def _leaks(

@@ -2,45 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vitrail import __version__
 from vitrail.evaluation.figures import bar
 from vitrail.evaluation.page import Cell, facts, name, number, page, section, table, text
+from vitrail.evaluation.report_findings import group_lists, labels_section
+from vitrail.evaluation.run_pictures import Finder, NoPictures
 
 MAX_ROWS = 500
 
 
-def data_page(data: str, report: Mapping[str, Any]) -> str:
-    """The page about `report`, the JSON object of data.check's DataReport, of the data at `data`.
+def data_page(data: str, report: Mapping[str, Any], pictures: Finder | None = None) -> str:
+    """The page about `report`, the JSON object of data.check's DataReport, of the data at `data`;
+    "label_suspects" may stand beside its entries. Without `pictures` there are none on it.
 
     Entries that are missing are left out.
     """
+    pictures = pictures or NoPictures("")
     problems = [str(one) for one in report.get("problems", [])]
     sections = [findings_section(problems, report), pictures_section(report)]
     if report.get("per_class"):
         sections.append(classes_section(report["per_class"]))
     if report.get("bad_files"):
         sections.append(bad_section(report["bad_files"]))
-    sections += [
-        groups_section(key, title, lead, report[key])
-        for key, title, lead in GROUPS
-        if report.get(key)
-    ]
+    sections += groups_sections(report.get("groups") or [], pictures)
+    if "label_suspects" in report:
+        sections += labels_section({"all": report["label_suspects"]}, pictures)
     head = (
         f'<h1>{name(data)}</h1><p class="verdict">{verdict(problems)}</p>'
         f'<p class="say">{text(report.get("how", ""))}</p>'
     )
     foot = f"Written by vitrail {text(__version__)}. This file needs no network and sends nothing."
     return page(f"{data} - vitrail data report", head, sections, foot)
-
-
-GROUPS = (
-    ("leakage", "Leakage", "Equal pictures in several splits: their figures flatter the model."),
-    ("conflicts", "Conflicting labels", "Equal pictures with different labels: one is wrong."),
-    ("duplicates", "Duplicates", "Equal pictures within a split."),
-)
 
 
 def verdict(problems: Sequence[str]) -> str:
@@ -118,13 +113,30 @@ def bad_section(bad: Sequence[Sequence[str]]) -> str:
                    lead=text(lead) + "<code>--on-bad-file skip</code>")  # fmt: skip
 
 
-def groups_section(key: str, title: str, lead: str, groups: Sequence[Sequence[str]]) -> str:
-    """Groups of equal pictures."""
-    rows: list[list[Cell | str]] = [
-        ["<br>".join(f"<code>{name(one)}</code>" for one in group[:20]), number(len(group))]
-        for group in groups[:MAX_ROWS]
-    ]
-    more = (
-        f" {len(groups)} groups, of which {MAX_ROWS} are shown." if len(groups) > MAX_ROWS else ""
-    )
-    return section(key, title, table(["pictures", "number"], rows), lead=text(lead + more))
+def groups_sections(groups: Sequence[Mapping[str, Any]], pictures: Finder) -> list[str]:
+    """Equal pictures and copies: across splits, with different labels, and the others."""
+    left = list(groups)
+    found = []
+    for key, title, lead, is_one in GROUPS:
+        own = [one for one in left if is_one(one)]
+        left = [one for one in left if not is_one(one)]
+        if own:
+            found.append(section(key, title, *group_lists(own, pictures), lead=text(lead)))
+    return found
+
+
+def _spans(group: Mapping[str, Any]) -> bool:
+    return len({one["split"] for one in group["members"]}) > 1
+
+
+def _contradicts(group: Mapping[str, Any]) -> bool:
+    return len({one["label"] for one in group["members"]}) > 1
+
+
+GROUPS: tuple[tuple[str, str, str, Callable[[Mapping[str, Any]], bool]], ...] = (
+    ("leakage", "Leakage", "The same pictures in several splits: their figures flatter the model. "
+     "Keep each with its copies in one split.", _spans),
+    ("conflicts", "Conflicting labels", "The same pictures with different labels: one is wrong.",
+     _contradicts),
+    ("duplicates", "Duplicates", "The same pictures within a split.", lambda _: True),
+)  # fmt: skip

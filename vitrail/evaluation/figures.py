@@ -10,6 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vitrail.evaluation.page import text
 
 Points = Sequence[tuple[float, float]]
@@ -94,6 +97,34 @@ def plot(
     return svg(WIDTH, HEIGHT, title, parts)
 
 
+def dots(
+    values: NDArray[np.float64],
+    *,
+    title: str,
+    level: tuple[str, float] | None = None,
+) -> str:
+    """values: (L, heads). A dot a head over the layers, and the mean of each layer as a line."""
+    highest = max(float(values.max()), level[1] if level else 0.0)
+    x = Scale(-0.5, len(values) - 0.5, LEFT, WIDTH - RIGHT)
+    y = Scale(0, highest * 1.06 or 1.0, HEIGHT - BOTTOM, TOP)
+    parts = _levels(y, x)
+    every = max(1, -(-len(values) // 12))
+    for layer in range(0, len(values), every):
+        parts.append(f'<text class="mid" x="{x(layer)}" y="{y.start + 15}">{layer}</text>')
+    middle = (x.start + x.end) / 2
+    parts.append(f'<text class="mid" x="{middle}" y="{y.start + 28}">layer</text>')
+    if level:
+        at = y(level[1])
+        parts.append(f'<line class="axis dash" x1="{LEFT}" x2="{x.end}" y1="{at}" y2="{at}"/>')
+        parts.append(f'<text class="end halo" x="{x.end}" y="{at + 13}">{text(level[0])}</text>')
+    for layer, heads in enumerate(values):
+        parts += [f'<circle class="f1 light" cx="{x(layer)}" cy="{y(float(one))}" r="3.4"/>'
+                  for one in heads]  # fmt: skip
+    path = " ".join(f"{x(layer)},{y(float(one))}" for layer, one in enumerate(values.mean(axis=1)))
+    parts.append(f'<polyline class="line s2" points="{path}"/>')
+    return svg(WIDTH, HEIGHT, title, parts)
+
+
 def _rounded(low: float, high: float) -> tuple[float, float]:
     """The range to show: from 0 where that costs little room, else just around the values."""
     if 0 <= low <= 0.7 * high:
@@ -102,12 +133,17 @@ def _rounded(low: float, high: float) -> tuple[float, float]:
     return (low if low == 0 else low - margin), high + margin
 
 
-def _grid(x: Scale, y: Scale, x_name: str) -> list[str]:
+def _levels(y: Scale, x: Scale) -> list[str]:
     parts = []
     for value in ticks(y.low, y.high, 4):
         at = y(value)
         parts.append(f'<line class="gridline" x1="{x.start}" x2="{x.end}" y1="{at}" y2="{at}"/>')
         parts.append(f'<text class="end" x="{x.start - 6}" y="{at + 4}">{short(value)}</text>')
+    return parts
+
+
+def _grid(x: Scale, y: Scale, x_name: str) -> list[str]:
+    parts = _levels(y, x)
     for value in ticks(x.low, x.high, 6):
         at = x(value)
         end = " end" if at > x.end - 8 else " mid"

@@ -28,7 +28,7 @@ from vitrail.data.split import label_text
 
 MIN_TOP1 = 0.75  # measured: docs/report.md
 COLUMNS = ("split", "source", "label", "suggested", "p_label", "p_suggested")
-OWN_PREDICTIONS = "the run's own predictions, of pictures that it did not learn from"
+OWN_PREDICTIONS = "the model of this run"
 
 Probabilities = NDArray[np.floating[Any]]
 Labels = NDArray[np.int64]
@@ -120,8 +120,8 @@ def suspects(
     top1 = float((probabilities.argmax(axis=1) == labels).mean()) if n else 0.0
     if top1 < MIN_TOP1:
         why_not = (
-            f"No labels are doubted: {origin} agree with {100 * top1:.0f} % of the labels, and "
-            f"below {100 * MIN_TOP1:.0f} % most of what they doubt is right."
+            f"no labels are listed: {origin} agrees with {100 * top1:.0f} % of the labels, and "
+            f"below {100 * MIN_TOP1:.0f} % agreement most labels that are doubted are right."
         )
         return Suspects((), n, top1, origin, why_not)
     ranking = rank(probabilities, labels)

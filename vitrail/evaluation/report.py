@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from vitrail.errors import EnvironmentFault
+from vitrail.evaluation.inside import Inside
 from vitrail.evaluation.report_markdown import report_markdown
 from vitrail.evaluation.report_page import report_page
 from vitrail.evaluation.run_pictures import Pictures, open_pictures
@@ -14,14 +15,18 @@ from vitrail.evaluation.run_record import read_run
 FILES = ("report.html", "report.md")
 
 
-def write_report(run_dir: Path, pictures: Pictures | None = None) -> list[Path]:
+def write_report(
+    run_dir: Path, pictures: Pictures | None = None, inside: Inside | None = None
+) -> list[Path]:
     """Write the report into `run_dir`, over an older one, and return its files.
 
     `pictures` are the run's own data by default, opened again as the run opened them; a report
-    without pictures says why. Raises ModelError VIT-406, VIT-407, EnvironmentFault VIT-506.
+    without pictures says why. `inside` is the run's model, which explains its mistakes. Raises
+    ModelError VIT-406, VIT-407, EnvironmentFault VIT-506.
     """
     record = read_run(run_dir)
-    documents = (report_page(record, pictures or open_pictures(record)), report_markdown(record))
+    pictures = pictures or open_pictures(record)
+    documents = (report_page(record, pictures, inside), report_markdown(record))
     return [write_page(run_dir / name, text) for name, text in zip(FILES, documents, strict=True)]
 
 

@@ -37,12 +37,18 @@ class Sample:
     versions: list[Pixels]
 
 
-class Pictures(Protocol):
+class Finder(Protocol):
+    """Where a page finds pictures by split and name."""
+
+    def find(self, split: str, source: str) -> Pixels | None: ...
+
+
+class Pictures(Finder, Protocol):
     """Where a report finds pictures. `why_not` is a sentence where it has none."""
 
     why_not: str
 
-    def find(self, split: str, source: str) -> Pixels | None: ...
+    def some(self, split: str, count: int) -> list[Pixels]: ...
     def samples(self) -> list[Sample]: ...
 
 
@@ -56,39 +62,61 @@ class NoPictures:
         """Nothing."""
         return None
 
+    def some(self, split: str, count: int) -> list[Pixels]:
+        """None."""
+        return []
+
     def samples(self) -> list[Sample]:
         """None."""
         return []
 
 
-class DataPictures:
-    """Pictures of the splits that a run was trained and judged on."""
+class SplitPictures:
+    """Pictures of splits."""
 
-    def __init__(self, splits: Splits, config: TrainConfig, model: Path) -> None:
-        self.why_not = ""
-        self._parts = splits.parts()
-        self._config = config
-        self._model = model
+    def __init__(self, splits: Splits, max_pixels: int) -> None:
+        self.parts = splits.parts()
+        self._max_pixels = max_pixels
         self._places: dict[str, dict[str, int]] = {}
 
     def find(self, split: str, source: str) -> Pixels | None:
         """The picture named `source` in predictions.csv, or None."""
-        part = self._parts.get(split)
+        part = self.parts.get(split)
         if part is None:
             return None
         if split not in self._places:
             self._places[split] = {part.source_id(i): i for i in range(len(part))}
         place = self._places[split].get(source)
-        return None if place is None else self._read(part, place)
+        return None if place is None else self.read(part, place)
 
-    def _read(self, part: Source, index: int) -> Pixels | None:
+    def read(self, part: Source, index: int) -> Pixels | None:
+        """One picture, or None where it cannot be decoded."""
         try:
             content, _ = part.read(index)
             if isinstance(content, bytes):
-                return decode(content, max_pixels=self._config.data.max_pixels)
+                return decode(content, max_pixels=self._max_pixels)
         except VitrailError:
             return None
         return content
+
+    def some(self, split: str, count: int) -> list[Pixels]:
+        """At most `count` pictures, evenly from the whole split."""
+        part = self.parts.get(split)
+        if part is None or not len(part):
+            return []
+        chosen = np.unique(np.linspace(0, len(part) - 1, min(count, len(part))).astype(int))
+        found = [self.read(part, int(index)) for index in chosen]
+        return [one for one in found if one is not None]
+
+
+class DataPictures(SplitPictures):
+    """Pictures of the splits that a run was trained and judged on."""
+
+    def __init__(self, splits: Splits, config: TrainConfig, model: Path) -> None:
+        super().__init__(splits, config.data.max_pixels)
+        self.why_not = ""
+        self._config = config
+        self._model = model
 
     def samples(self) -> list[Sample]:
         """Some training pictures of different classes and three augmented versions of each.
@@ -97,9 +125,9 @@ class DataPictures:
         """
         if not (self._model / "model.json").is_file():
             return []
-        train = self._parts["train"]
+        train = self.parts["train"]
         chosen = np.array(_spread(train.labels, SAMPLES), dtype=np.int64)
-        originals = [self._read(train, int(i)) for i in chosen]
+        originals = [self.read(train, int(i)) for i in chosen]
         versions = self._augmented(subset(train, chosen))
         return [
             Sample(_label(train, int(i)), original, versions[place])
@@ -179,14 +207,26 @@ class Thumbnail:
     @cached_property
     def uri(self) -> str:
         """A data: URI, PNG where the picture is tiny, else JPEG of at most 144 px."""
-        array = self.pixels[:, :, 0] if self.pixels.shape[2] == 1 else self.pixels
-        image = Image.fromarray(np.ascontiguousarray(array))
-        stream = io.BytesIO()
         if self.is_tiny:
-            image.save(stream, "PNG", optimize=True)
-            kind = "png"
-        else:
-            image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BICUBIC)
-            image.save(stream, "JPEG", quality=80, optimize=True)
-            kind = "jpeg"
-        return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
+            return png_uri(self.pixels)
+        image = _image(self.pixels)
+        image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BICUBIC)
+        stream = io.BytesIO()
+        image.save(stream, "JPEG", quality=80, optimize=True)
+        return _uri("jpeg", stream.getvalue())
+
+
+def png_uri(pixels: Pixels) -> str:
+    """A data: URI of uint8 (H, W, C), C 1, 3 or 4."""
+    stream = io.BytesIO()
+    _image(pixels).save(stream, "PNG", optimize=True)
+    return _uri("png", stream.getvalue())
+
+
+def _image(pixels: Pixels) -> Image.Image:
+    array = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

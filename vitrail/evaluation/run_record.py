@@ -56,7 +56,9 @@ class SplitRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run: run.json, data.json, config.toml, the curves, and the evaluated splits, test first."""
+    """A run: run.json, data.json, config.toml, the curves, the evaluated splits, test first, and
+    audit.json, what was found in the data.
+    """
 
     path: Path
     run: Mapping[str, Any]
@@ -64,6 +66,7 @@ class RunRecord:
     config: str
     curves: list[Mapping[str, Any]]
     splits: list[SplitRecord]
+    audit: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -110,6 +113,7 @@ def read_run(path: Path) -> RunRecord:
         config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
         list(_read_lines(path / "metrics.jsonl")),
         sorted(splits, key=lambda split: (order.get(split.name, 2), split.name)),
+        _read_json(path / "audit.json"),
     )
 
 

@@ -74,6 +74,7 @@ def remarks(record: RunRecord, split: SplitRecord) -> list[str]:
         found.append(
             f"The run is {status}, not finished: the figures are those of its best moment."
         )
+    found += _data_remarks(record, split)
     last, best = record.curve("val/loss"), record.run.get("best") or {}
     if len(last) >= 5:
         lowest = min(range(len(last)), key=lambda i: last[i][1])
@@ -95,6 +96,21 @@ def remarks(record: RunRecord, split: SplitRecord) -> list[str]:
         word = "over" if gap > 0 else "under"
         found.append(f"The model is {word}confident by {100 * abs(gap):.1f} points on average.")
     return found[:5]
+
+
+def _data_remarks(record: RunRecord, split: SplitRecord) -> list[str]:
+    """Leakage and doubtful labels of the split, from audit.json."""
+    found = []
+    leak = (record.audit.get("leaks") or {}).get(split.name) or {}
+    if leak.get("pictures"):
+        found.append(
+            f"{leak['pictures']} of {leak['n']} {split.name} pictures are also among the training "
+            "pictures; the figures are too good by them."
+        )
+    doubted = (record.audit.get("label_suspects") or {}).get(split.name) or {}
+    if count := doubted.get("suspects"):
+        found.append(f"{count} of {doubted['n']} {split.name} labels look wrong.")
+    return found
 
 
 def _class_remarks(record: RunRecord, split: SplitRecord) -> list[str]:

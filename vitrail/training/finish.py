@@ -16,8 +16,10 @@ from torch import nn
 from vitrail.classifier import Classifier, Meta
 from vitrail.errors import VitrailError
 from vitrail.evaluation.audit import Limits, audit
+from vitrail.evaluation.inside import Inside
 from vitrail.evaluation.record import Evaluation
 from vitrail.evaluation.report import write_report
+from vitrail.models.create import Model
 from vitrail.training.advice import advice
 from vitrail.training.manifest import step_name
 from vitrail.training.network import merged, shipped
@@ -53,7 +55,7 @@ def finish(
     top1 = results[judged]["top1"] if judged else None
     for sentence in advice(plan, task.num_outputs, top1, simple, _last_loss(run), waited):
         reporter.notice(sentence)
-    _save_model(run, plan, shipped(network), results)
+    classifier = _save_model(run, plan, shipped(network), results)
     seconds = clock.seconds()
     run.update(
         status="finished",
@@ -65,7 +67,7 @@ def finish(
     )
     _audit(run, plan, evaluations, reporter)
     try:
-        write_report(run.path)
+        write_report(run.path, inside=inside_of(classifier, longest / 2))
     except VitrailError as error:
         reporter.notice(f"the report could not be written: {error}")
     return RunResult(
@@ -121,7 +123,7 @@ def _judge(
 
 def _save_model(
     run: RunDir, plan: Plan, model: nn.Module, results: dict[str, dict[str, Any]]
-) -> None:
+) -> Classifier:
     """Write model/: a classifier, or an encoder without a head."""
     is_classifier = plan.config.objective == "classify"
     meta = Meta(
@@ -134,6 +136,16 @@ def _save_model(
     classes = plan.splits.classes if is_classifier else ()
     classifier = Classifier(model.cpu().eval(), plan.preprocess, classes, meta=meta)
     classifier.save(run.model, replace=True)  # a killed process may have left one
+    return classifier
+
+
+def inside_of(classifier: Classifier, max_secs: float = 30.0) -> Inside | None:
+    """What explains a run's mistakes in its report; None for a model that is not one of ours."""
+    if not isinstance(classifier.model, Model):
+        return None
+    scores = classifier.meta.scores
+    return Inside(classifier.model, classifier.preprocess, classifier.classes, scores=scores,
+                  max_secs=max_secs)  # fmt: skip
 
 
 def _last_loss(run: RunDir) -> float:

@@ -1,0 +1,101 @@
+"""What `vitrail data check` finds beside broken files: its pages, tables and doubtful labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitrail.cli.output import Output, write_new
+from vitrail.errors import UsageError
+
+if TYPE_CHECKING:
+    from vitrail.data.check import DataReport
+    from vitrail.data.looks import Look, Wanted
+    from vitrail.data.sources import Splits
+    from vitrail.evaluation.label_suspects import Suspects
+
+SHOWN = 10  # suspects printed
+
+
+def wanted(*, labels: bool) -> Wanted:
+    """What a look has to take of each picture."""
+    from vitrail.data.looks import Wanted
+
+    if not labels:
+        return Wanted(sketch=True)
+    from vitrail.evaluation.audit import SMALL_PX
+
+    return Wanted(sketch=True, small_px=SMALL_PX)
+
+
+def report_files(out: Path, *, labels: bool) -> list[Path]:
+    """The files to write into `out`. Raises UsageError VIT-206 where one of them is there."""
+    names = ["data_report.html", "bad_files.csv", "duplicates.csv"]
+    files = [out / name for name in names + ["label_suspects.csv"] * labels]
+    for path in files:
+        if path.exists():
+            raise UsageError(
+                "VIT-206",
+                f"{path} exists; it is not overwritten.",
+                hint="Choose another folder with --out",
+            )
+    return files
+
+
+def write_reports(
+    files: Sequence[Path],
+    data: str,
+    record: Mapping[str, Any],
+    splits: Splits,
+    report: DataReport,
+    doubted: Suspects | None,
+) -> None:
+    """Write `files`, those of `report_files`."""
+    from vitrail.data.check import write_bad_files
+    from vitrail.data.decode import MAX_PIXELS
+    from vitrail.data.duplicates import write_duplicates
+    from vitrail.evaluation.data_page import data_page
+    from vitrail.evaluation.label_suspects import write_suspects
+    from vitrail.evaluation.run_pictures import SplitPictures
+
+    write_new(files[0], data_page(data, record, SplitPictures(splits, MAX_PIXELS)))
+    write_bad_files(report.bad_files, files[1])
+    write_duplicates(report.groups, files[2])
+    if doubted is not None:
+        write_suspects(doubted.found, files[3])
+
+
+def doubted_labels(
+    splits: Splits, looks: Mapping[str, Sequence[Look]], model: str | None, output: Output
+) -> Suspects:
+    """Labels that look wrong, by gradients or by the features of `model`."""
+    from vitrail.evaluation.audit import label_suspects
+
+    if model is None:
+        return label_suspects(splits.parts(), looks)
+    from vitrail.classifier import load
+    from vitrail.cli.downloads import progress_of
+    from vitrail.evaluation.audit import feature_suspects
+    from vitrail.evaluation.features import Frozen, cache_folder
+
+    classifier = load(model, progress=progress_of(output))
+    frozen = Frozen(classifier.model, classifier.preprocess, cache=cache_folder(), say=output.note)
+    return feature_suspects(splits.parts(), looks, frozen, model)
+
+
+def suspect_lines(doubted: Suspects) -> list[str]:
+    """The most doubtful labels, for people."""
+    if doubted.why_not:
+        return [f"labels   {doubted.why_not}"]
+    head = (
+        f"labels   {len(doubted.found)} of {doubted.n} look wrong; {doubted.origin} agrees with "
+        f"{100 * doubted.top1:.1f} % of the labels"
+    )
+    lines = [
+        f"         {one.source}  {one.label} ({one.p_label:.2f}), looks like {one.suggested} "
+        f"({one.p_suggested:.2f})"
+        for one in doubted.found[:SHOWN]
+    ]
+    more = len(doubted.found) - len(lines)
+    return [head, *lines, *([f"         ... and {more} more: --out DIR"] if more else [])]
