@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -87,12 +88,17 @@ def measure_one(kind: str, contender: str, folder: Path, threads: int) -> dict[s
     read(folder / "tiny" / KINDS[kind])
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    start = time.perf_counter()
+    start, used = time.perf_counter(), processor_secs()
     found = read(folder / "big" / KINDS[kind])
-    seconds = time.perf_counter() - start
+    seconds, used = time.perf_counter() - start, processor_secs() - used
     peak = memory("VmHWM") - before
     del found
-    return {"seconds": seconds, "peak": peak}
+    return {"seconds": seconds, "cpu": used, "peak": peak}
+
+
+def processor_secs() -> float:
+    """Of this process and of those that it has waited for."""
+    return sum(os.times()[:4])
 
 
 def memory(name: str) -> float:
@@ -132,6 +138,7 @@ def row_of(
         found = turns[kind, contender]
         row[contender] = {
             "seconds": round(statistics.median(turn["seconds"] for turn in found), 4),
+            "cpu_seconds": round(statistics.median(turn["cpu"] for turn in found), 3),
             "best": round(min(turn["seconds"] for turn in found), 4),
             "peak_of_file": round(statistics.median(turn["peak"] for turn in found) / size, 3),
         }
@@ -168,7 +175,8 @@ def main() -> None:
         print(
             f"  {kind:12}{row['bytes'] / 1e6:6.0f} MB  raw {raw['seconds'] * 1e3:4.0f} ms  "
             f"vitrail {ours['seconds'] * 1e3:4.0f} ms  x {times[0]:.2f} ({times[1]}, {times[2]}); "
-            f"best rounds x {row['times_of_best']}; peak / file: raw {raw['peak_of_file']:.2f}, "
+            f"best rounds x {row['times_of_best']}; processor {raw['cpu_seconds']:.2f} s, "
+            f"{ours['cpu_seconds']:.2f} s; peak / file: raw {raw['peak_of_file']:.2f}, "
             f"vitrail {ours['peak_of_file']:.2f}"
         )
     write_result("checkpoint_reading", {**vars(options), "files": rows})

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import vitrail
@@ -210,7 +211,7 @@ def test_a_name_is_used_as_everywhere(tmp_path: Path, monkeypatch: pytest.Monkey
     """hf:, google: and catalogue names go the way of vitrail.load."""
     asked = []
 
-    def place_of(model: Path) -> Path:
+    def place_of(model: Path, *, progress: object) -> Path:
         asked.append(str(model))
         return GOOGLE
 
@@ -219,3 +220,15 @@ def test_a_name_is_used_as_everywhere(tmp_path: Path, monkeypatch: pytest.Monkey
     assert done.code == 0, done.err
     assert asked == ["google:augreg/Ti_8"]
     assert json.loads((tmp_path / "out" / "config.json").read_text())["num_classes"] == 7
+
+
+def test_what_was_assumed_is_said_by_every_verb(tmp_path: Path) -> None:
+    """On stderr, so that what reads stdout is not disturbed."""
+    picture = tmp_path / "a.png"
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(picture)
+    done = run("predict", CASES / "fb_deit" / "deit_tiny_patch8_32.pth", picture, "--json")
+    assert done.code == 0
+    assert len(done.document) == 1
+    assert "assumed: the file does not say how pictures are prepared" in done.err
+    assert "num_heads 3 is told by the file's name alone" in done.err
+    assert run("predict", CASES / "timm_vit_token", picture).err == ""

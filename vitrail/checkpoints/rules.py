@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -205,20 +206,37 @@ def read_state(
 
     shapes: of each tensor of the model to be filled. A rule whose tensors are all absent is
     reported as missing. Raises ModelError VIT-413 for a tensor of another shape, VIT-414 where a
-    part of a rule's tensors is absent.
+    part of a rule's tensors is absent, VIT-425 for values that are not finite.
     """
     state: dict[str, Tensor] = {}
     report = MappingReport()
+    broken: list[str] = []
     wanted = _wanted(source.header, rules, report)
     for rule, tensors, scratch in read_ahead(source, wanted):
         values = _rearranged(source.header, rule, tensors)
         for name, value in zip(rule.ours, values, strict=True):
             _check_shape(source.header, rule, name, value, shapes)
             state[name] = scratch.own(value.to(torch.float32).contiguous())
+            if not is_finite(state[name]):
+                broken.append(name)
         report.used += len(rule.theirs)
         report.mapping.append((rule.theirs, rule.ours))
+    if broken:
+        raise ModelError(
+            "VIT-425",
+            f"{source.header.name} holds values that are not finite, in {listed(broken)}.",
+            hint="Training diverged or the file is damaged; get another one.",
+        )
     report.missing += [name for name in shapes if name not in state and name not in report.missing]
     return state, report
+
+
+def is_finite(value: Tensor) -> bool:
+    """No NaN, no infinity. A sum shows both; NumPy's is quicker here than torch's, whose threads
+    meet at each of some hundred tensors.
+    """
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(value.numpy().sum())) or bool(value.isfinite().all())
 
 
 def _wanted(header: Header, rules: Iterable[Rule], report: MappingReport) -> list[Rule]:

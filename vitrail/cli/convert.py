@@ -77,7 +77,11 @@ def convert(
     from vitrail.checkpoints.tensor_writing import refuse_existing
 
     refuse_existing(out)
-    classifier, report = open_source(source, origin, given, head, allow_unused=allow_unused)
+    from vitrail.checkpoints.resolve import place_of
+    from vitrail.cli.downloads import progress_of
+
+    place = place_of(source, progress=progress_of(output))
+    classifier, report = open_source(place, origin, given, head, allow_unused=allow_unused)
     files, notes = write(classifier, to, out)
     checked = check(classifier, to, out)
     notes = (*notes, *checked.notes)
@@ -122,10 +126,9 @@ def open_source(
 ) -> tuple[Classifier, MappingReport | None]:
     """The model of IN, and what became of its tensors where it is another library's."""
     from vitrail.checkpoints.foreign import read_foreign
-    from vitrail.checkpoints.resolve import place_of
     from vitrail.classifier import find_model, is_ours, load, of_foreign
 
-    place = find_model(place_of(source))
+    place = find_model(source)
     if not is_ours(place):
         foreign = read_foreign(
             place, origin=origin, given=given, head=head, allow_unused=allow_unused

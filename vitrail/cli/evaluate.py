@@ -88,6 +88,8 @@ def evaluate(
     if asked.calibrate:
         model_folder(model)
     classifier = load(model, progress=progress_of(output))
+    for note in classifier.meta.notes:
+        output.note(f"assumed: {note}")
     splits = data_of(model, data)
     job = Job(model, classifier, splits, split, reading, asked, output)
     is_own = is_run(model) and data is None

@@ -61,6 +61,8 @@ def predict(
     from vitrail.cli.downloads import progress_of
 
     classifier = Classifier.load(model, progress=progress_of(output))
+    for note in classifier.meta.notes:
+        output.note(f"assumed: {note}")
     predictions = classifier.predict(pictures, top=top, batch_size=batch_size)
     records = [record_of(prediction) for prediction in predictions]
     if out is not None:

@@ -143,6 +143,8 @@ def measure(
     from vitrail.evaluation.probe import probe as run
 
     classifier = load(model, progress=progress_of(output))
+    for note in classifier.meta.notes:
+        output.note(f"assumed: {note}")
     splits = data_of(model, data)
     device = pick_device(reading.device)
     how = features.Reading(
