@@ -8,7 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from vitrail.data.preprocess import Preprocess
+from vitrail.evaluation.inside import Inside
 from vitrail.evaluation.record import Evaluation
+from vitrail.models.configs import ViTConfig
+from vitrail.models.create import create_model
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -84,3 +88,48 @@ def curve_lines(rng: np.random.Generator, epochs: int) -> list[str]:
             record = {"step": step, "epoch": step / 10, "val/loss": val, "val/top1": top1}
             lines.append(json.dumps(record) + "\n")
     return [*lines, '{"step": 99']
+
+
+def made_audit(classes: list[str]) -> dict[str, Any]:
+    """audit.json of a run with copies across splits and doubtful labels."""
+    members = [
+        {"split": split, "index": place, "source": f"{name}/IMG_{place:04d}.jpg", "label": name}
+        for place, (split, name) in enumerate(zip(["train", "val", "test"] * 9, classes * 9,
+                                                  strict=False))
+    ]  # fmt: skip
+    kinds = ["equal", "copy", "mirrored", "recoloured"]
+    groups = [
+        {"is_exact": False, "members": [dict(one, kind=kinds[(i + j) % 4] if j else "equal")
+                                        for j, one in enumerate(members[i : i + 2 + i % 4])]}
+        for i in range(15)
+    ]  # fmt: skip
+    doubted = [
+        dict(one, suggested=classes[0], p_label=0.01 * i, p_suggested=0.9)
+        for i, one in enumerate(members[:12])
+    ]
+    own = {"n": 300, "suspects": 12, "top1": 0.9, "origin": "a model", "why_not": "",
+           "found": doubted}  # fmt: skip
+    refused = {**own, "found": [], "suspects": 0, "why_not": "no labels are listed: too few"}
+    leak = {"pictures": 5, "n": 97, "top1": 0.61, "top1_without": 0.59}
+    return {
+        "schema": 1,
+        "looked": {"train": 300, "test": 97},
+        "duplicates": {"groups": 15, "across_splits": 15, "other_labels": 15, "shown": groups},
+        "leaks": {"test": leak, "val": {**leak, "pictures": 0}},
+        "label_suspects": {"train": own, "test": refused},
+        "notes": ["only 200 of 300 train pictures were looked at"],
+    }
+
+
+def made_inside(classes: list[str], posemb: str = "learned") -> Inside:
+    """A small model with random weights."""
+    fields: dict[str, Any] = {
+        "image_size": (24, 32), "patch_size": (8, 8), "width": 12, "depth": 3, "num_heads": 3,
+        "mlp_dim": 24, "num_classes": len(classes), "posemb": posemb,
+    }  # fmt: skip
+    model = create_model(ViTConfig(**fields))
+    preprocess = Preprocess(
+        height=24, width=32, resize=(24, 32), crop="none", interpolation="bilinear",
+        mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5),
+    )  # fmt: skip
+    return Inside(model, preprocess, classes)

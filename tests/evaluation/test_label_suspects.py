@@ -103,6 +103,19 @@ def test_suspects_are_named_and_written(tmp_path: Path) -> None:
     assert found.to_json(0)["found"] == []
 
 
+def test_slight_doubts_are_not_listed() -> None:
+    made = source([0, 0, 0, 1, 1, 1, 1, 0])
+    p = np.array([[0.9, 0.1]] * 3 + [[0.2, 0.8]] * 4 + [[0.21, 0.79]])
+    places = [("test", made, i) for i in range(8)]
+    assert rank(p, made.labels).order.tolist() == []
+    p[7] = [0.15, 0.85]
+    assert rank(p, made.labels).order.tolist() == [7]
+    assert len(suspects(p, places, OWN_PREDICTIONS).found) == 1
+    p[3:7], p[7] = [0.3, 0.7], [0.25, 0.75]
+    assert rank(p, made.labels).order.tolist() == [7]
+    assert suspects(p, places, OWN_PREDICTIONS).found == ()
+
+
 def test_a_poor_model_doubts_nothing() -> None:
     made = source([0, 1, 0, 1, 0, 1, 0, 1])
     p = np.array([[0.9, 0.1]] * 8)

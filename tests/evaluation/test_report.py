@@ -15,17 +15,20 @@ import numpy as np
 import pytest
 
 from tests.evaluation.checked_page import Checked
-from tests.evaluation.made_run import HOSTILE, made_run
+from tests.evaluation.made_run import HOSTILE, made_audit, made_inside, made_run
 from vitrail.errors import EnvironmentFault, ModelError
 from vitrail.evaluation import diagrams, verdict
-from vitrail.evaluation.figures import Line, plot, ticks
+from vitrail.evaluation.figures import Line, dots, plot, ticks
+from vitrail.evaluation.inside import Inside
 from vitrail.evaluation.page import shown, text
 from vitrail.evaluation.record import Evaluation
 from vitrail.evaluation.report import write_report
+from vitrail.evaluation.report_inside import inside_section, tile_sheet
 from vitrail.evaluation.report_page import shape_of
 from vitrail.evaluation.run_pictures import NoPictures, Pixels, Sample, Thumbnail
 from vitrail.evaluation.run_record import Row, read_run
 from vitrail.evaluation.verdict import duration, percent
+from vitrail.models.create import create_model
 
 CLASSES = ["cat", "dog", "fox", "owl"]
 
@@ -388,3 +391,75 @@ def test_a_network_in_words() -> None:
     assert shape_of({"depths": [3, 4, 6, 3], "width_factor": 2.0}) == (
         "3+4+6+3 units, width factor 2.0"
     )
+
+
+def test_findings_and_the_inside_of_the_model(tmp_path: Path) -> None:
+    folder = made_run(tmp_path / "r", HOSTILE, n=97)
+    (folder / "audit.json").write_text(json.dumps(made_audit(HOSTILE)), encoding="utf-8")
+    pictures = FakePictures()
+    write_report(folder, pictures, made_inside(HOSTILE))
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert len(page.encode()) < 5_000_000
+    checked = Checked(page)
+    keys = re.findall(r'<section id="(\w+)"', page)
+    assert keys[5:10] == ["mistakes", "labels", "leakage", "inside", "samples"]
+    words = " ".join(checked.words)
+    assert "12 of 300 labels; judged by a model, which agrees with 90.0 % of the labels" in words
+    assert "test: no labels are listed: too few" in words
+    assert "5 of 97 test pictures are also among the training pictures: 59.00 % right" in words
+    assert "only 200 of 300 train pictures were looked at" in words
+    assert "what spoke for the answer given (relevance)" in words
+    assert "5 of 97 test pictures are also among" in words.split("To repeat it")[0]  # worth knowing
+    assert "First 11 components of the patch filters" in words
+    assert "Distance in the plane explains" in words
+    assert page.count("<circle") >= 2 * 3 * 3  # a dot a head, twice
+    assert page.count("not explained") == 0
+    for name in HOSTILE:
+        assert shown(name) in words
+    assert page.count("<script>") == 1
+
+
+def test_explanations_end_with_their_time() -> None:
+    inside = made_inside(CLASSES)
+    pixels = np.zeros((19, 23, 3), np.uint8)
+    drawn = inside.overlay(pixels, "dog")
+    assert drawn is not None
+    assert drawn.dtype == np.uint8
+    assert drawn.shape[2] == 3
+    assert inside.overlay(pixels, "no such class") is None
+    spent = Inside(inside.model, inside.preprocess, CLASSES, max_secs=0.0)
+    assert spent.overlay(pixels, "dog") is None
+
+
+def test_models_without_attention_or_positions(tmp_path: Path) -> None:
+    bit = create_model("bit_r50x1", width_factor=0.5, depths=(1, 1), num_classes=4,
+                       image_size=(32, 32))  # fmt: skip
+    preprocess = made_inside(CLASSES).preprocess
+    preprocess = preprocess.model_copy(update={"height": 32, "resize": (32, 32)})
+    inside = Inside(bit, preprocess, CLASSES)
+    assert inside.method == "gradcam"
+    assert inside.reach([np.zeros((9, 9, 3), np.uint8)]) is None
+    page = "".join(inside_section(inside, FakePictures(), "test"))
+    assert "components of the patch filters" in page
+    assert "attention" not in page
+    plain = "".join(inside_section(made_inside(CLASSES, posemb="none"), FakePictures(), "test"))
+    assert "Similarity of position" not in plain
+    assert "Mean attention distance" in plain
+
+
+def test_a_sheet_of_tiles() -> None:
+    tiles = [np.full((8, 9, 3), value, np.uint8) for value in (1, 2, 3)]
+    sheet = tile_sheet(tiles, 2)
+    assert sheet.shape == (17, 19, 4)
+    assert [int(sheet[y, x, 0]) for y, x in ((0, 0), (7, 18), (16, 8))] == [1, 2, 3]
+    assert sheet[8].max() == sheet[:, 9].max() == sheet[9:, 10:].max() == 0
+
+
+def test_dots_stay_inside() -> None:
+    drawing = dots(np.array([[1.0, 3.0], [2.0, 2.0]]), title="t", level=("most", 4.0))
+    places = re.findall(r'<circle class="f1 light" cx="([\d.]+)" cy="([\d.]+)"', drawing)
+    assert len(places) == 4
+    for x, y in places:
+        assert 42 <= float(x) <= 370
+        assert 10 <= float(y) <= 190
+    assert "most" in drawing

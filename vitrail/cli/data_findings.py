@@ -89,7 +89,7 @@ def suspect_lines(doubted: Suspects) -> list[str]:
     if doubted.why_not:
         return [f"labels   {doubted.why_not}"]
     head = (
-        f"labels   {len(doubted.found)} of {doubted.n} look wrong; {doubted.origin} agrees with "
+        f"labels   {len(doubted.found)} of {doubted.n} are doubted; {doubted.origin} agrees with "
         f"{100 * doubted.top1:.1f} % of the labels"
     )
     lines = [

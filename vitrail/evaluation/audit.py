@@ -120,7 +120,7 @@ class Audit:
             if own.found:
                 one = own.found[0]
                 told.append(
-                    f"{len(own.found)} of {own.n} labels of {split} look wrong, first {one.source} "
+                    f"{len(own.found)} of {own.n} labels of {split} are doubted, first {one.source} "
                     f"({one.label}; looks like {one.suggested}). All: label_suspects.csv"
                 )
         return told + self.notes

@@ -26,22 +26,23 @@ Group = Mapping[str, Any]
 def leakage_section(record: Mapping[str, Any], pictures: Finder) -> list[str]:
     """Equal pictures and copies of a run's data, from audit.json."""
     found = record.get("duplicates") or {}
-    if not record or not found:
+    notes = [str(one) for one in record.get("notes") or []]
+    if not found and not notes:
         return []
     groups: list[Group] = list(found.get("shown") or [])
     lines = [_leak(split, leak) for split, leak in (record.get("leaks") or {}).items()]
     items = "".join(f"<li{'' if bad else fine()}>{text(line)}</li>" for line, bad in lines)
     parts = [f'<ul class="findings">{items}</ul>' if items else ""]
     parts += group_lists(groups, pictures)
-    lead = (
-        f"{found.get('groups', 0)} pictures occur more than once"
-        if groups
-        else ("No picture occurs more than once")
-    )
-    lead += (
-        ": equal files or pixels, and pictures that were saved again, resized, mirrored or "
-        "recoloured. Crops are not found."
-    )
+    told = "".join(f"<li>{text(one)}</li>" for one in notes)
+    parts.append(f'<ul class="notes">{told}</ul>' if notes else "")
+    lead = ""
+    if found:
+        count = f"{found.get('groups', 0)} pictures occur" if groups else "No picture occurs"
+        lead = (
+            f"{count} more than once: equal files or pixels, and pictures that were saved again, "
+            "resized, mirrored or recoloured. Crops are not found."
+        )
     if groups:
         lead += " duplicates.csv lists all."
     return [section("leakage", "Leakage and duplicates", *parts, lead=text(lead))]

@@ -109,7 +109,7 @@ def _data_remarks(record: RunRecord, split: SplitRecord) -> list[str]:
         )
     doubted = (record.audit.get("label_suspects") or {}).get(split.name) or {}
     if count := doubted.get("suspects"):
-        found.append(f"{count} of {doubted['n']} {split.name} labels look wrong.")
+        found.append(f"{count} of {doubted['n']} {split.name} labels are doubted.")
     return found
 
 
