@@ -190,7 +190,8 @@ def test_doctor_without_torch_still_speaks(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.usefixtures("place")
 def test_data_check_writes_a_page_and_a_list() -> None:
     record = good("data", "check", "photos", "--out", "report", "--json").document
-    assert record["files"] == ["report/data_report.html", "report/bad_files.csv"]
+    names = ("data_report.html", "bad_files.csv", "duplicates.csv")
+    assert record["files"] == [f"report/{name}" for name in names]
     assert record["splits"] == {"train": 16, "val": 3, "test": 3}
     assert Path("report/bad_files.csv").read_text().splitlines()[0] == "path,reason"
     assert "<h1><bdi>photos</bdi></h1>" in Path("report/data_report.html").read_text()

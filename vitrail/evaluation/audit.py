@@ -120,8 +120,9 @@ class Audit:
             if own.found:
                 one = own.found[0]
                 told.append(
-                    f"{len(own.found)} of {own.n} labels of {split} are doubted, first {one.source} "
-                    f"({one.label}; looks like {one.suggested}). All: label_suspects.csv"
+                    f"{len(own.found)} of {own.n} labels of {split} are doubted, first "
+                    f"{one.source} ({one.label}; looks like {one.suggested}). "
+                    "All: label_suspects.csv"
                 )
         return told + self.notes
 
