@@ -7,6 +7,7 @@ message, so that nothing but Chromium itself is needed and no port is opened.
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import select
@@ -132,11 +133,10 @@ def opened(profile: Path) -> Iterator[Page]:
     ours_read, to_write = os.pipe()
 
     def as_three_and_four() -> None:
-        os.dup2(to_read, 13)
-        os.dup2(to_write, 14)
-        os.dup2(13, 3)
-        os.dup2(14, 4)
-        os.closerange(5, 64)
+        high = [fcntl.fcntl(one, fcntl.F_DUPFD, 200) for one in (to_read, to_write)]
+        os.dup2(high[0], 3)
+        os.dup2(high[1], 4)
+        os.closerange(5, 256)
 
     process = subprocess.Popen(
         [chromium(), *FLAGS, f"--user-data-dir={profile}", "about:blank"],
