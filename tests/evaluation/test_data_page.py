@@ -84,8 +84,16 @@ def test_hostile_names_and_every_kind_of_finding() -> None:
             "top1": 0.9,
             "origin": HOSTILE[1],
             "why_not": "",
-            "found": [dict(split="train", source=HOSTILE[0], label=HOSTILE[2], suggested=HOSTILE[3],
-                           p_label=0.1, p_suggested=0.9)],
+            "found": [
+                dict(
+                    split="train",
+                    source=HOSTILE[0],
+                    label=HOSTILE[2],
+                    suggested=HOSTILE[3],
+                    p_label=0.1,
+                    p_suggested=0.9,
+                )
+            ],
         },
         "mean": [0.5],
         "std": [0.25],
