@@ -20,9 +20,10 @@ def test_every_command_of_the_tour_succeeds(
     assert demo([*TINY.split(), "--steps", "4", "--threads", "1"]) == 0
     out = capsys.readouterr().out
     verbs = [line.split()[2] for line in out.splitlines() if line.startswith("$ vitrail ")]
-    assert verbs == ["train", "eval", "data", "predict", "report"]
+    assert verbs == ["train", "eval", "data", "predict", "explain", "report"]
     assert (tmp_path / "runs" / "demo-1" / "report.html").is_file()
     assert (tmp_path / "runs" / "demo-1" / "model" / "model.json").is_file()
+    assert len(list((tmp_path / "runs" / "demo-1" / "explain").glob("*.png"))) == 3
     assert "vitrail data check PHOTOS/" in out
 
 

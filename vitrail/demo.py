@@ -1,4 +1,4 @@
-"""`make demo`: train and judge a classifier of digits, in the commands a user would type."""
+"""`make demo`: train, judge and explain a classifier of digits, in the commands a user would type."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def demo(extra: Sequence[str] = ()) -> int:
         f"vitrail eval {run} --split test",
         f"vitrail data get digits {pictures}",
         "vitrail predict {run} {some} --top 3",
+        "vitrail explain {run} {some} --method relevance --out {run}/explain",
         f"vitrail report {run}",
     ]
     for command in commands:
@@ -36,6 +37,7 @@ def demo(extra: Sequence[str] = ()) -> int:
             return code
     sys.stdout.write(
         f"\nreport  {run}/report.html\n"
+        f"        {run}/explain                why three pictures got their answers\n"
         "next    vitrail train PHOTOS/            your own folder PHOTOS/CLASS/IMAGE.jpg\n"
         "        vitrail data check PHOTOS/       what is wrong with it, before training\n"
     )
