@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vitrail.checkpoints.read_ahead import AHEAD, read_ahead
 from vitrail.checkpoints.rules import DENSE, Header, Rule, joined, read_state, renamed, stacked
-from vitrail.checkpoints.scratch import KEPT, Scratch
+from vitrail.checkpoints.scratch import KEPT, Scratch, fresh_bytes
 from vitrail.checkpoints.tensor_files import open_tensors
 from vitrail.checkpoints.tensor_writing import write_npz
 from vitrail.errors import ModelError
@@ -114,6 +114,10 @@ def test_scratch_gives_aligned_room_of_its_own() -> None:
     assert [int(part.sum()) for part in (first, second, third)] == [10, 140, 30_000]
     scratch.start()
     assert scratch.room(10).data_ptr() == scratch.memory.data_ptr()
+    for size in (0, 1, 5_000_000):
+        fresh = fresh_bytes(size)
+        assert (fresh.numel(), fresh.untyped_storage().nbytes()) == (size, size)
+        assert fresh.data_ptr() % 64 == 0
 
 
 def test_joined_and_stacked_rules() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import stat
 import threading
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vitrail.checkpoints.limits import FLOATS, ITEM_BYTES, damaged
-from vitrail.checkpoints.scratch import Scratch
+from vitrail.checkpoints.scratch import Scratch, fresh_bytes
 from vitrail.errors import ModelError
 
 DTYPES = {
@@ -21,7 +20,6 @@ DTYPES = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
 }
-LARGE = 2**20  # bytes
 CHUNK = 2**30  # one read call moves at most 2 GB
 
 
@@ -84,10 +82,5 @@ def empty_values(dtype: str, count: int, scratch: Scratch | None) -> tuple[Tenso
     if dtype not in FLOATS:
         raise ValueError(f"{dtype} is no floating-point type")
     size = count * ITEM_BYTES[dtype]
-    if scratch is None and size >= LARGE and hasattr(mmap, "MAP_POPULATE"):  # Linux
-        # Pages handed out all at once, in half the time that malloc's take one by one.
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
-        pages = mmap.mmap(-1, size, flags=flags)
-        return torch.frombuffer(pages, dtype=DTYPES[dtype]), memoryview(pages)
-    raw = scratch.room(size) if scratch else torch.empty(size, dtype=torch.uint8)
+    raw = scratch.room(size) if scratch else fresh_bytes(size)
     return raw.view(DTYPES[dtype]), raw.numpy().data

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from vitrail.checkpoints.read_ahead import read_ahead
-from vitrail.checkpoints.scratch import Scratch
+from vitrail.checkpoints.scratch import Scratch, fresh_floats
 from vitrail.errors import ModelError
 
 Shape = tuple[int, ...]
@@ -122,7 +122,7 @@ def joined(ours: str, theirs: Sequence[str], transform: Transform = SAME) -> Rul
     def read(tensors: list[Tensor]) -> list[Tensor]:
         parts = [transform.read(part) for part in tensors]
         rows = [part.shape[0] for part in parts]
-        whole = parts[0].new_empty((sum(rows), *parts[0].shape[1:]))
+        whole = fresh_floats((sum(rows), *parts[0].shape[1:]))
         for place, part in zip(torch.split(whole, rows), parts, strict=True):
             if place.shape != part.shape:
                 raise ValueError("parts of several shapes")
@@ -216,7 +216,7 @@ def read_state(
         values = _rearranged(source.header, rule, tensors)
         for name, value in zip(rule.ours, values, strict=True):
             _check_shape(source.header, rule, name, value, shapes)
-            state[name] = scratch.own(value.to(torch.float32).contiguous())
+            state[name] = scratch.kept(value)
             if not is_finite(state[name]):
                 broken.append(name)
         report.used += len(rule.theirs)
