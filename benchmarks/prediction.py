@@ -12,11 +12,10 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.products import all_products
-from benchmarks.textbook import TextbookViT
+from benchmarks.textbook import TextbookViT, vit_named
 from benchmarks.timing import compete, serve, summary, table, write_result
 from benchmarks.training_step import FLOORS, transformers_model
 from vitrail.device import keep_freed_memory
-from vitrail.models.names import resolve_model
 from vitrail.models.create import create_model
 
 IMAGES = 64  # a turn
@@ -31,7 +30,7 @@ CONTENDERS = ["vitrail", "textbook", "transformers", *FLOORS]
 def turn_of(case: str, name: str) -> Callable[[], None] | str:
     """What contender `name` does in one turn, or why it cannot."""
     size, batch_size = CASES[case]
-    config = resolve_model(f"vit_{size}16", num_classes=1000)
+    config = vit_named(f"vit_{size}16", num_classes=1000)
     images = torch.randn(batch_size, 3, *config.image_size)
     if name in FLOORS:
         keep_freed_memory()

@@ -6,11 +6,21 @@ initial values: the opponent of the speed benchmarks, and of nothing else.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitrail.models.configs import ViTConfig
+from vitrail.models.names import resolve_model
+
+
+def vit_named(name: str, **choices: Any) -> ViTConfig:
+    """The architecture of a named ViT; choices as for `resolve_model`."""
+    config = resolve_model(name, **choices)
+    assert isinstance(config, ViTConfig), name
+    return config
 
 
 class Block(nn.Module):

@@ -20,12 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.products import all_products
-from benchmarks.textbook import TextbookViT
+from benchmarks.textbook import TextbookViT, vit_named
 from benchmarks.timing import compete, serve, summary, table, write_result
 from vitrail.config import OptimConfig, TrainConfig
 from vitrail.device import keep_freed_memory, pick_precision
 from vitrail.models.configs import ViTConfig
-from vitrail.models.names import resolve_model
 from vitrail.training import objectives
 from vitrail.training.schedule import Plan
 from vitrail.training.state import start_state
@@ -56,11 +55,11 @@ CONTENDERS = [
 def config_of(case: str) -> ViTConfig:
     """The architecture of a case."""
     if case == "vit_ti16_224px":
-        return resolve_model("vit_ti16", num_classes=1000)
+        return vit_named("vit_ti16", num_classes=1000)
     small = {"patch_size": (4, 4), "depth": 6}
     if case == "vit_32px":
-        return resolve_model("vit_ti16", num_classes=10, image_size=32, overrides=small)
-    return resolve_model(
+        return vit_named("vit_ti16", num_classes=10, image_size=32, overrides=small)
+    return vit_named(
         "vit_ti16",
         num_classes=10,
         image_size=28,

@@ -1,4 +1,4 @@
-"""`make demo`: train, judge and explain a classifier of digits, in the commands a user would type."""
+"""`make demo`: train, judge and explain a classifier of digits, as a user would type it."""
 
 from __future__ import annotations
 

@@ -119,8 +119,8 @@ def matmul_gflops(device: str, precision: str) -> float:
 
 def train_records(memory: int, gflops: float) -> list[dict[str, Any]]:
     """For some sizes: the largest batch that fits and a rough speed (backward is 2 forwards)."""
-    from vitrail.models.names import resolve_model
     from vitrail.models.cost import activation_bytes, macs, parameters
+    from vitrail.models.names import resolve_model
 
     records = []
     for name in MODELS:
