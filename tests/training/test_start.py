@@ -16,7 +16,7 @@ from torch import Tensor
 import vitrail
 from tests.training.running import StopAt, records, train, train_from, weights
 from vitrail.classifier import load
-from vitrail.config import StartConfig, TrainConfig
+from vitrail.config import StartConfig, TrainConfig, resolve
 from vitrail.data.preprocess import Preprocess, short_side
 from vitrail.errors import ModelError, UsageError, VitrailError
 from vitrail.models.create import create_model
@@ -37,6 +37,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(folder, "source", steps=9, augment__policy="none", augment__mixup=0).run_dir
 
 
+@pytest.fixture(scope="module")
+def still(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run from `source` whose one step moves nothing."""
+    return train_from(tmp_path_factory.mktemp("still"), source, **STILL).run_dir
+
+
 def tensors(run_dir: Path) -> dict[str, Tensor]:
     return load_file(run_dir / "model" / "model.safetensors")
 
@@ -53,9 +59,8 @@ def planned(source: Path, **settings: Any) -> Plan:
 # What is taken over
 
 
-def test_a_run_starts_from_the_weights_with_a_new_head(source: Path, tmp_path: Path) -> None:
-    run = train_from(tmp_path, source, **STILL).run_dir
-    before, after = tensors(source), tensors(run)
+def test_a_run_starts_from_the_weights_with_a_new_head(source: Path, still: Path) -> None:
+    before, after = tensors(source), tensors(still)
     assert before.keys() == after.keys()
     for name, value in after.items():
         if name.startswith("head."):
@@ -63,12 +68,15 @@ def test_a_run_starts_from_the_weights_with_a_new_head(source: Path, tmp_path: P
             assert before[name].abs().max() > 1e-4
         else:
             assert torch.equal(value, before[name]), name
-    assert records(run)[0]["train/loss"] == pytest.approx(np.log(10), abs=1e-6)
+    assert records(still)[0]["train/loss"] == pytest.approx(np.log(10), abs=1e-6)
 
 
-def test_the_same_from_python(source: Path, tmp_path: Path) -> None:
-    run = vitrail.train("builtin:digits", runs_dir=tmp_path, from_=source, steps=1, threads=1)
-    assert json.loads((run.run_dir / "run.json").read_text())["from"]["model"] == str(source)
+def test_the_same_from_python(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(loop, "train", lambda layers, **_: given.append(layers))
+    vitrail.train("builtin:digits", from_=source, steps=1)
+    config, _ = resolve(given[0])
+    assert config.start.model == str(source)
 
 
 def test_rows_of_the_head_are_kept_by_name(source: Path, tmp_path: Path) -> None:
@@ -84,8 +92,8 @@ def load_metrics(run: Path) -> dict[str, Any]:
     return metrics
 
 
-def test_the_run_says_where_it_comes_from(source: Path, tmp_path: Path) -> None:
-    run = train_from(tmp_path, source, **STILL).run_dir
+def test_the_run_says_where_it_comes_from(source: Path, still: Path) -> None:
+    run = still
     told = json.loads((run / "run.json").read_text())["from"]
     assert told["model"] == str(source)
     assert told["sha256"] == fingerprint(load(source))
@@ -125,10 +133,10 @@ def test_resizing_in_proportion(
     assert gray.mean == pytest.approx((0.5,))
 
 
-def test_another_size_adapts_the_model(source: Path, tmp_path: Path) -> None:
-    run = train_from(tmp_path, source, data__image_size="12x16", **STILL).run_dir
-    model, before = architecture(run), architecture(source)
-    assert model == before.model_copy(update={"image_size": (12, 16), "dropout": 0.0})
+def test_another_size_adapts_the_model(source: Path) -> None:
+    plan, before = planned(source, image_size="12x16"), architecture(source)
+    assert plan.model == before.model_copy(update={"image_size": (12, 16), "dropout": 0.0})
+    assert any("4x4 becomes 6x8" in sentence for sentence in plan.changes)
 
 
 def test_dropout_is_the_new_runs(source: Path) -> None:
