@@ -76,9 +76,9 @@ def _check_adapters(config: TrainConfig, model: ModelConfig) -> None:
     if config.freeze == "body":
         raise UsageError(
             "VIT-249",
-            "--freeze body and --lora-rank: with adapters the body's own weights stay anyway; "
-            "frozen, it would have none.",
-            hint="Keep one of them.",
+            "--freeze body and --lora-rank contradict each other: one trains the head alone, the "
+            "other the head and adapters in the body.",
+            hint="Keep one of them. With either the body's own weights stay as they are.",
         )
     if not isinstance(model, ViTConfig):
         raise UsageError(
