@@ -1,0 +1,53 @@
+"""A finished cell of a study as a row of its table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+Axis = float | int | str
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one cell came to.
+
+    key: 16 hex digits of everything that decides the cell. arm: its series in the figure. axes: its
+    place there, {"pictures": 1000}. values: what was measured, the same whatever computes the cell
+    (test/top1, val/top1 ..., macs, parameters, examples). cost: seconds and the like, of this
+    machine. run: its run directory, relative to the study's folder, "" where it has none. made:
+    versions, machine, date.
+    """
+
+    key: str
+    study: str
+    arm: str
+    axes: Mapping[str, Axis]
+    seed: int
+    values: Mapping[str, float]
+    cost: Mapping[str, float]
+    run: str
+    made: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """One line of rows.jsonl."""
+        return asdict(self)
+
+    def flat(self) -> dict[str, Axis]:
+        """One line of the table: axes, values and costs beside one another."""
+        return {
+            "study": self.study,
+            "arm": self.arm,
+            **self.axes,
+            "seed": self.seed,
+            **self.values,
+            **self.cost,
+            "run": self.run,
+            "key": self.key,
+        }
+
+
+def row_from(record: Mapping[str, Any]) -> Row:
+    """A Row of the object that `to_json` made. Raises TypeError where it is none."""
+    return Row(**record)
