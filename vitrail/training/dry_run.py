@@ -37,8 +37,8 @@ class DryRun:
     eval_images_per_s: float
 
 
-def dry_run(plan: Plan) -> DryRun:
-    """Train two steps on throwaway weights and evaluate one batch.
+def dry_run(plan: Plan, num_steps: int = NUM_STEPS) -> DryRun:
+    """Train `num_steps` on throwaway weights and evaluate one batch.
 
     Raises what a run would raise there.
     """
@@ -59,9 +59,9 @@ def dry_run(plan: Plan) -> DryRun:
     one_step = trial(state, loader, task, config)
     one_step(0)
     started = time.monotonic()
-    for step in range(1, 1 + NUM_STEPS):
+    for step in range(1, 1 + num_steps):
         one_step(step)
-    step_secs = (time.monotonic() - started) / NUM_STEPS
+    step_secs = (time.monotonic() - started) / num_steps
     judged = 0.0
     if plan.splits.val is not None:
         few = subset(plan.splits.val, torch.arange(min(EVAL_BATCH, len(plan.splits.val))).numpy())

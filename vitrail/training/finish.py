@@ -6,6 +6,7 @@ It is judged on every held-out split, beside baselines.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,17 @@ from vitrail.training.time_limit import Clock
 AUDIT_SHARE = 0.05  # of the run's time for looking at its data again
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How a run came to its last step. stopped: why before it was planned, or None. waited: share
+    of the time spent waiting for pictures. with_report: whether baselines, audit and report follow.
+    """
+
+    stopped: str | None = None
+    waited: float = 0.0
+    with_report: bool = True
+
+
 def finish(
     run: RunDir,
     plan: Plan,
@@ -41,9 +53,8 @@ def finish(
     state: TrainState,
     network: nn.Module,
     clock: Clock,
-    stopped: str | None,
+    ending: Ending,
     reporter: Reporter,
-    waited: float = 0.0,
 ) -> RunResult:
     """Write model/, eval/ and the report; returns what the run came to."""
     network.load_state_dict(best_weights(run.path, state))
@@ -51,10 +62,14 @@ def finish(
     results, evaluations = _judge(run, plan, task, network)
     judged = next((split for split in ("test", "val") if split in results), None)
     longest = 60.0 if plan.config.time_limit_secs is None else 10.0
-    simple = task.baselines(getattr(plan.splits, judged), longest) if judged else {}
+    simple: dict[str, float] = {}
+    if judged and ending.with_report:
+        simple = task.baselines(getattr(plan.splits, judged), longest)
     top1 = results[judged]["top1"] if judged else None
-    for sentence in advice(plan, task.num_outputs, top1, simple, _last_loss(run), waited):
-        reporter.notice(sentence)
+    if ending.with_report:
+        waited = ending.waited
+        for sentence in advice(plan, task.num_outputs, top1, simple, _last_loss(run), waited):
+            reporter.notice(sentence)
     classifier = _save_model(run, plan, shipped(network), results)
     seconds = clock.seconds()
     run.update(
@@ -62,14 +77,12 @@ def finish(
         seconds=round(seconds, 3),
         best=state.best,
         baselines=simple,
-        stopped=stopped,
+        stopped=ending.stopped,
         results=metrics_of(results),
     )
-    _audit(run, plan, evaluations, reporter)
-    try:
-        write_report(run.path, inside=inside_of(classifier, longest / 2))
-    except VitrailError as error:
-        reporter.notice(f"the report could not be written: {error}")
+    if ending.with_report:
+        _audit(run, plan, evaluations, reporter)
+        _report(run, classifier, longest / 2, reporter)
     return RunResult(
         run.path,
         seconds,
@@ -78,9 +91,16 @@ def finish(
         results.get("val"),
         results.get("test"),
         simple,
-        stopped,
+        ending.stopped,
         next_commands=next_commands(run.path, plan),
     )
+
+
+def _report(run: RunDir, classifier: Classifier, max_secs: float, reporter: Reporter) -> None:
+    try:
+        write_report(run.path, inside=inside_of(classifier, max_secs))
+    except VitrailError as error:
+        reporter.notice(f"the report could not be written: {error}")
 
 
 def _audit(run: RunDir, plan: Plan, evaluations: dict[str, Evaluation], reporter: Reporter) -> None:

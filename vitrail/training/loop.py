@@ -36,7 +36,7 @@ from vitrail.training.checkpoint import (
 )
 from vitrail.training.checkpoint import sweep as sweep_checkpoints
 from vitrail.training.determinism import make_deterministic
-from vitrail.training.finish import finish
+from vitrail.training.finish import Ending, finish
 from vitrail.training.lock import RunLock
 from vitrail.training.metrics_log import MetricsLog
 from vitrail.training.optim import set_lr
@@ -63,10 +63,12 @@ def train(
     name: str | None = None,
     command: str = "",
     reporter: Reporter | None = None,
+    with_report: bool = True,
 ) -> RunResult:
     """Train a new run in `runs_dir` and evaluate it.
 
-    `layers` are settings from low to high (`config.resolve`).
+    `layers` are settings from low to high (`config.resolve`). with_report: whether baselines, a
+    look back at the data, and the report follow.
     Raises VitrailError of every kind: UsageError and DataError before anything is written.
     """
     clock = Clock()
@@ -79,10 +81,12 @@ def train(
         reporter.plan(plan, run.path)
         for sentence in plan.changes:
             reporter.notice(f"from {plan.config.start.model}: {sentence}")
-        return _run(run, plan, clock, stop, reporter)
+        return _run(run, plan, clock, stop, reporter, with_report)
 
 
-def resume(run_dir: Path, *, reporter: Reporter | None = None) -> RunResult:
+def resume(
+    run_dir: Path, *, reporter: Reporter | None = None, with_report: bool = True
+) -> RunResult:
     """Continue a run from its newest whole checkpoint, bit for bit.
 
     Raises ModelError VIT-405 (every checkpoint damaged), 406, 407 (no run), 408 (finished),
@@ -104,7 +108,7 @@ def resume(run_dir: Path, *, reporter: Reporter | None = None) -> RunResult:
         run_files.check_data(run, plan)
         run.update(status="running")
         reporter.plan(plan, run.path)
-        return _run(run, plan, clock, stop, reporter)
+        return _run(run, plan, clock, stop, reporter, with_report)
 
 
 @dataclass
@@ -126,7 +130,14 @@ class Live:
     saved_at: float = 0.0  # seconds of the run
 
 
-def _run(run: RunDir, plan: Plan, clock: Clock, stop: StopRequest, reporter: Reporter) -> RunResult:
+def _run(
+    run: RunDir,
+    plan: Plan,
+    clock: Clock,
+    stop: StopRequest,
+    reporter: Reporter,
+    with_report: bool,
+) -> RunResult:
     live = _start(run, plan, clock, reporter)
     state, loader = live.state, live.loader
     log_every = max(1, min(50, round(plan.steps_per_epoch / 4)))
@@ -159,7 +170,8 @@ def _run(run: RunDir, plan: Plan, clock: Clock, stop: StopRequest, reporter: Rep
     live.metrics.sync()
     live.metrics.close()
     waited = loader.data_wait_secs / max(clock.step_secs(), 1e-9)
-    ended = finish(run, plan, live.task, state, live.evaluated, clock, stopped, reporter, waited)
+    ending = Ending(stopped, waited, with_report)
+    ended = finish(run, plan, live.task, state, live.evaluated, clock, ending, reporter)
     reporter.result(ended)
     return ended
 

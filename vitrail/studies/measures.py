@@ -1,0 +1,139 @@
+"""What a study asks of a finished model beside its accuracy; each is a function of the run.
+
+few-shot: the paper's ridge regression on 5 pictures of each class of the transfer data (section
+4.1; `evaluation/ridge.py`). attention: mean distance of every layer (Figure 7, right). sizes: top-1
+at other image sizes than it was trained on, position embeddings resampled (section 3.2).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from vitrail.checkpoints.adapt import adapt, target_config
+from vitrail.classifier import Classifier, load
+from vitrail.config import flatten
+from vitrail.data.loader import make_loader, normalise
+from vitrail.data.sources import Source, Splits, open_data, subset
+from vitrail.evaluation.evaluate import evaluate
+from vitrail.evaluation.features import Frozen
+from vitrail.evaluation.probe import probe
+from vitrail.evaluation.probe_record import Settings
+from vitrail.explain.distance import reach
+from vitrail.models.create import create_model
+from vitrail.models.vit import ViT
+from vitrail.training.start import at_size
+
+SHOTS, DRAWS = 5, 3
+NUM_PICTURES = 128  # whose attention is looked at (Figure 7)
+EVAL_BATCH = 128
+SIZE_FACTORS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)  # of the size that a model was trained on
+
+
+def measure(names: tuple[str, ...], run_dir: Path, transfer: str) -> dict[str, float]:
+    """Everything that `names` ask of the model of a run. transfer: other data, "" for its own."""
+    if not names:
+        return {}
+    classifier = load(run_dir)
+    splits = splits_of(run_dir)
+    other = open_data(transfer) if transfer else splits
+    return {
+        key: value
+        for name in names
+        for key, value in MEASURES[name](classifier, splits, other).items()
+    }
+
+
+def splits_of(run_dir: Path) -> Splits:
+    """The pictures of a run as it split them; its whole training split."""
+    settings = flatten(tomllib.loads((run_dir / "config.toml").read_text(encoding="utf-8")))
+    return open_data(
+        str(settings["data.path"]),
+        val_fraction=settings.get("data.val_fraction", "auto"),
+        test_fraction=settings.get("data.test_fraction", "auto"),
+        seed=int(settings.get("data.split_seed", settings["seed"])),
+    )
+
+
+def few_shot(classifier: Classifier, splits: Splits, transfer: Splits) -> dict[str, float]:
+    """Mean over draws of the training pictures."""
+    settings = Settings(
+        "few-shot", "test" if transfer.test is not None else "val", (SHOTS,), seeds=DRAWS
+    )
+    found = probe(Frozen(classifier.model, classifier.preprocess), transfer, settings)
+    return {"few-shot/top1": found.figures[0].top1, "few-shot/n": found.n}
+
+
+def attention(classifier: Classifier, splits: Splits, transfer: Splits) -> dict[str, float]:
+    """Mean distance in px of the model's input, of each layer: over heads, nearest and farthest
+    head; nothing for a network without attention.
+    """
+    if not isinstance(classifier.model, ViT):
+        return {}
+    found = reach(classifier.model, _batches(classifier, splits)).renormalised
+    values = {}
+    for layer, heads in enumerate(found):
+        values[f"attention/mean_{layer:02d}"] = float(heads.mean())
+        values[f"attention/nearest_{layer:02d}"] = float(heads.min())
+        values[f"attention/farthest_{layer:02d}"] = float(heads.max())
+    return values
+
+
+def sizes(classifier: Classifier, splits: Splits, transfer: Splits) -> dict[str, float]:
+    """Top-1 on the held-out split at multiples of the size that the model was trained on."""
+    model = classifier.model
+    assert isinstance(model, ViT)
+    values = {}
+    for factor in SIZE_FACTORS:
+        size = _at(model, factor)
+        config = target_config(model.config, image_size=size)
+        state, _ = adapt(
+            model.state_dict(), model.config, config, resample=classifier.meta.resample
+        )
+        resized = create_model(config)
+        resized.load_state_dict(state)
+        preprocess = at_size(classifier.preprocess, size, model.config.channels)
+        shown = Classifier(resized.eval(), preprocess, classifier.classes)
+        values[f"sizes/top1@{size[0]}"] = _top1(shown, _held_out(splits))
+    return values
+
+
+def _at(model: ViT, factor: float) -> tuple[int, int]:
+    config = model.config
+    (h, w), (height, width) = config.grid, config.image_size
+    return max(1, round(h * factor)) * (height // h), max(1, round(w * factor)) * (width // w)
+
+
+def _held_out(splits: Splits) -> Source:
+    source = splits.test if splits.test is not None else splits.val
+    assert source is not None
+    return source
+
+
+def _top1(classifier: Classifier, source: Source) -> float:
+    loader = make_loader(source, classifier.preprocess, None, batch_size=EVAL_BATCH, workers=0)
+    found = evaluate(
+        classifier.model,
+        loader.eval_batches(EVAL_BATCH),
+        classifier.preprocess,
+        classifier.classes,
+        device=classifier.device,
+    )
+    return found.top1
+
+
+def _batches(classifier: Classifier, splits: Splits) -> Iterator[Tensor]:
+    source = _held_out(splits)
+    step = max(1, len(source) // NUM_PICTURES)
+    few = subset(source, np.arange(0, len(source), step, dtype=np.int64)[:NUM_PICTURES])
+    loader = make_loader(few, classifier.preprocess, None, batch_size=32, workers=0)
+    for batch in loader.eval_batches(32):
+        yield normalise(batch.images, classifier.preprocess)
+
+
+Measure = Callable[[Classifier, Splits, Splits], dict[str, float]]
+MEASURES: dict[str, Measure] = {"few-shot": few_shot, "attention": attention, "sizes": sizes}

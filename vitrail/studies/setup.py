@@ -1,0 +1,158 @@
+"""What a study is run on: the data, how much of it, which seeds, which machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vitrail.data.sources import Splits, fingerprint, open_data
+from vitrail.errors import DataError, UsageError
+from vitrail.training.facts import Facts, measure
+
+PATIENT = 1e6  # passes between evaluations: only the end of a run is judged
+SAVE_SECS = 20.0
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The question that a study's cells follow from.
+
+    examples: training pictures that a cell of the reference model sees, what a budget buys. sizes:
+    numbers of training pictures, ascending; () where the study has its own. choices: the study's
+    other options, by name.
+    """
+
+    data: str
+    name: str
+    fingerprint: str
+    facts: Facts
+    num_classes: int
+    num_held_out: int
+    examples: int
+    seeds: tuple[int, ...] = (0, 1, 2)
+    sizes: tuple[int, ...] = ()
+    transfer: str = ""
+    is_full: bool = False
+    device: str = "cpu"
+    threads: int = 1
+    choices: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) px that models of this study see, unless it varies them."""
+        given = self.choices.get("image_size")
+        if given:
+            return (int(given), int(given))
+        if self.is_full:
+            return (224, 224)
+        if self.facts.kind == "arrays" and max(self.facts.size) <= 64:
+            return self.facts.size
+        return (64, 64)
+
+    @property
+    def num_train(self) -> int:
+        """Training pictures there are."""
+        return self.facts.num_train
+
+    def base(self) -> dict[str, Any]:
+        """Settings of every cell: one evaluation, at the end; rows that do not depend on how many
+        processes compute them; one held-out split for all seeds.
+        """
+        return {
+            "data.path": self.data,
+            "data.image_size": self.image_size,
+            "data.split_seed": 0,
+            "data.workers": 0,
+            "device": self.device,
+            "threads": self.threads,
+            "precision": "float32" if self.device == "cpu" else "auto",
+            "eval_every_epochs": PATIENT,
+            "save_every_secs": SAVE_SECS,
+            "batch_size": self.batch_size,
+        }
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures of a step: 64, of very few training pictures fewer."""
+        fewest = min(self.sizes, default=self.num_train)
+        return next((size for size in (64, 32, 16, 8) if fewest >= size), max(1, fewest))
+
+
+def open_setup(data: str, transfer: str = "", **options: Any) -> Setup:
+    """Look at the data once. Raises DataError, VIT-323 where nothing is held out for a test or
+    pictures carry several labels.
+    """
+    path = absolute(data)
+    splits = open_data(path, seed=0)
+    _check(splits)
+    print_ = fingerprint_of(splits)
+    if transfer:
+        other = open_data(absolute(transfer), seed=0)
+        _check(other)
+        print_ += "+" + fingerprint_of(other)
+    held = (splits.val, splits.test)
+    return Setup(
+        data=path,
+        name=splits.name,
+        fingerprint=print_,
+        facts=measure(splits.train),
+        num_classes=len(splits.classes),
+        num_held_out=sum(len(source) for source in held if source is not None),
+        transfer=absolute(transfer) if transfer else "",
+        **options,
+    )
+
+
+def absolute(data: str) -> str:
+    """A path that means the same to every worker; names like builtin:digits stay."""
+    return data if data.startswith(("builtin:", "hf:")) else os.path.abspath(data)
+
+
+def fingerprint_of(splits: Splits) -> str:
+    """Of every split, in a few digits."""
+    return "-".join(fingerprint(source)[:16] for source in splits.parts().values())
+
+
+def nested_sizes(num_train: int, num_classes: int, count: int = 4) -> tuple[int, ...]:
+    """`count` numbers of training pictures, equally far apart in ratio, up to all there are.
+
+    Down to 1/64 of them, but to no fewer than 5 of each class or 64. Raises UsageError VIT-270 for
+    data too small for that.
+    """
+    least = max(64, 5 * num_classes, num_train // 64)
+    if least * 2 > num_train:
+        raise UsageError(
+            "VIT-270",
+            f"{num_train} training pictures of {num_classes} classes are too few to compare "
+            f"numbers of pictures; at least {2 * least} are needed.",
+            hint="Train on all of them: vitrail train DATA",
+        )
+    ratio = (num_train / least) ** (1 / (count - 1))
+    sizes = [rounded(least * ratio**power) for power in range(count - 1)]
+    return tuple(dict.fromkeys([*sizes, num_train]))
+
+
+def rounded(value: float) -> int:
+    """To two digits."""
+    digits = len(str(int(value))) - 2
+    unit: int = 10 ** max(0, digits)
+    return max(1, round(value / unit) * unit)
+
+
+def _check(splits: Splits) -> None:
+    if splits.multi_label:
+        raise DataError(
+            "VIT-323",
+            f"{splits.name} has several labels a picture; studies need one.",
+            hint="Train on it: vitrail train DATA",
+        )
+    if splits.val is None or splits.test is None:
+        raise DataError(
+            "VIT-323",
+            f"{splits.name} has no {'validation' if splits.val is None else 'test'} pictures: "
+            "choices are made on the former, claims on the latter.",
+            hint="Leave the split to vitrail: put all pictures into class folders, or a train/ "
+            "and a test/ folder",
+        )

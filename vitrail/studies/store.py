@@ -1,0 +1,123 @@
+"""The folder of a study: what was asked, and every finished cell's row, append-only.
+
+    studies/NAME/
+      study.json     the question, the plan made for it, versions
+      rows.jsonl     one object a finished cell, in the order in which they ended
+      runs/KEY/      the run of a cell         log.txt   what workers printed
+      table.csv table.parquet  FIGURE.png FIGURE.svg  verdict.json  study.html
+
+A row is written and synced before anything else happens with it, so a kill loses none; half a line
+that a kill left behind is cut off. Whoever asks the same question of the same pictures again goes
+on in the same folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vitrail.errors import EnvironmentFault, ModelError
+from vitrail.studies.row import Row, row_from
+from vitrail.training.lock import RunLock
+from vitrail.training.run_dir import RunDir
+
+SCHEMA = 1
+
+
+class Store:
+    """One study's folder; `with store.lock():` while cells are computed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._files = RunDir(folder)
+
+    @property
+    def rows_file(self) -> Path:
+        """rows.jsonl."""
+        return self.folder / "rows.jsonl"
+
+    def lock(self) -> RunLock:
+        """Raises EnvironmentFault VIT-504 where another process computes this study."""
+        return RunLock(self.folder)
+
+    def record(self) -> dict[str, Any]:
+        """study.json; {} before there is one. Raises ModelError VIT-409 where it is damaged."""
+        return self._files.read("study.json") if (self.folder / "study.json").is_file() else {}
+
+    def write(self, name: str, document: Mapping[str, Any]) -> None:
+        """Write a JSON document whole or not at all."""
+        self._files.write(name, document)
+
+    def rows(self) -> dict[str, Row]:
+        """The finished cells by key. Raises ModelError VIT-409 for a line that is no row."""
+        if not self.rows_file.is_file():
+            return {}
+        lines = self.rows_file.read_bytes().split(b"\n")
+        found = {}
+        for number, line in enumerate(lines[:-1], start=1):
+            try:
+                row = row_from(json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise ModelError(
+                    "VIT-409",
+                    f"{self.rows_file}, line {number} is no row of a study: {error}",
+                    hint="Remove that line: its cell is then computed again.",
+                ) from error
+            found[row.key] = row
+        return found
+
+    def append(self, row: Row) -> None:
+        """Add a row, and have it on the disk. Raises EnvironmentFault VIT-506."""
+        line = json.dumps(row.to_json(), allow_nan=False).encode() + b"\n"
+        try:
+            with self.rows_file.open("ab") as stream:
+                stream.write(line)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise EnvironmentFault(
+                "VIT-506",
+                f"{self.rows_file} cannot be written: {error.strerror or error}",
+                hint="Make room; the same command then goes on.",
+            ) from error
+
+    def mend(self) -> None:
+        """Cut off half a line that a kill left at the end of rows.jsonl."""
+        if not self.rows_file.is_file():
+            return
+        with self.rows_file.open("r+b") as stream:
+            data = stream.read()
+            stream.truncate(data.rfind(b"\n") + 1)
+
+
+def question_of(facts: Mapping[str, Any]) -> str:
+    """16 hex digits of what a study is asked."""
+    text = json.dumps([SCHEMA, facts], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def open_store(parent: Path, name: str, question: str) -> Store:
+    """The folder under `parent` in which `question` was asked before, or a new one: NAME, NAME-2...
+
+    Raises EnvironmentFault VIT-506 where it cannot be made.
+    """
+    for number in range(1, 10_000):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        store = Store(folder)
+        if folder.is_dir() and store.record().get("question") == question:
+            return store
+        if not folder.exists():
+            break
+    try:
+        (folder / "runs").mkdir(parents=True)
+    except OSError as error:
+        raise EnvironmentFault(
+            "VIT-506",
+            f"{folder} cannot be written: {error.strerror or error}",
+            hint="Choose another folder: --out DIR",
+        ) from error
+    return Store(folder)
