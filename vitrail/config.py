@@ -87,6 +87,11 @@ class DataConfig(Section):
     normalize: Literal["half", "imagenet", "dataset", "source"] = "half"
     val_fraction: Annotated[float, Field(ge=0, lt=1)] | Auto = "auto"
     test_fraction: Annotated[float, Field(ge=0, lt=1)] | Auto = "auto"
+    # Of the pictures held out where vitrail makes the split; not given: `seed`. Runs of different
+    # seeds that name one are judged on the same pictures.
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    # Train on so many, by class, in an order of `seed` in which fewer are always among more
+    train_pictures: Annotated[int, Field(ge=1)] | None = None
     on_bad_file: Literal["stop", "skip"] = "stop"
     max_pixels: Annotated[int, Field(ge=1)] = 64_000_000
     workers: Annotated[int, Field(ge=0, le=256)] | Auto = "auto"

@@ -117,6 +117,7 @@ def test_exit_code_says_how_a_run_ended(
 
 def test_print_config_is_toml_that_gives_the_same_settings(tmp_path: Path) -> None:
     words = ["train", "builtin:digits", "--optim.lr", "3e-4", "--steps", "7", "--print-config"]
+    words += ["--data.split_seed", "3", "--data.train_pictures", "211"]
     done = run(*words)
     assert done.code == 0
     lines = {line.split(" = ")[0]: line for line in done.out.splitlines() if " = " in line}
@@ -131,6 +132,8 @@ def test_print_config_is_toml_that_gives_the_same_settings(tmp_path: Path) -> No
         key: entry["value"] for key, entry in first.items()
     }
     assert set(first) >= set(flatten(TrainConfig())) - {"time_limit_secs"}
+    assert first["data.split_seed"] == {"value": 3, "source": "command line"}
+    assert first["data.train_pictures"] == {"value": 211, "source": "command line"}
     assert first["optim.lr"] == {"value": 3e-4, "source": "command line"}
 
 

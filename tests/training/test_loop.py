@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 
 from tests.training.running import TINY, StopAt, records, train, weights
+from vitrail.cli.measuring import data_of
+from vitrail.data.sources import fingerprint
 from vitrail.errors import DataError, ModelError, TrainingError, UsageError
 from vitrail.training import loop, objectives
 from vitrail.training.dry_run import dry_run
@@ -250,6 +252,8 @@ def test_bad_file_stops_the_run_or_is_skipped(tmp_path: Path) -> None:
         ({"recipe": "small.scratsh"}, "VIT-217"),
         ({"model__name": "vit_digits", "model__depht": 3}, "VIT-211"),
         ({"data__image_size": 9}, "VIT-214"),
+        ({"data__train_pictures": 7}, "VIT-219"),
+        ({"data__train_pictures": 1438}, "VIT-219"),
         ({"schedule__warmup": 50}, "VIT-243"),
     ],
 )
@@ -328,5 +332,49 @@ def test_killed_process_continues(tmp_path: Path, straight: Path) -> None:
     process.kill()
     process.wait()
     loop.resume(run)
+    assert records(run) == records(straight)
+    assert weights(run) == weights(straight)
+
+
+FEWER: dict[str, Any] = {
+    "data__train_pictures": 211,
+    "data__split_seed": 3,
+    "seed": 5,
+    "steps": 7,
+    "augment__policy": "none",
+}
+
+
+def test_a_run_on_fewer_pictures_says_so_and_resumes(tmp_path: Path) -> None:
+    straight = train(tmp_path, "straight", **FEWER).run_dir
+    data = json.loads((straight / "data.json").read_text())
+    assert data["counts"] == {"train": 211, "val": 180, "test": 180}
+    assert data["split"] == (
+        "180 as val and 180 as test held out of 1797 training pictures by class with seed 3; "
+        "trained on 211 of 1437 pictures by class with seed 5"
+    )
+    stopped = train(tmp_path, "stopped", reporter=StopAt(4), **FEWER).run_dir
+    loop.resume(stopped)
+    assert records(stopped) == records(straight)
+    assert weights(stopped) == weights(straight)
+    own = data_of(straight, None)
+    assert {name: fingerprint(part) for name, part in own.parts().items()} == data["fingerprints"]
+    assert len(data_of(straight, "builtin:digits").train) == 211
+    (straight / "report.html").read_text().index("data:image")  # its pictures were found again
+
+
+def test_settings_of_a_run_say_nothing_on_other_data(tmp_path: Path) -> None:
+    run = train(tmp_path, **FEWER).run_dir
+    images = np.zeros((31, 8, 8, 1), np.uint8)
+    other = tmp_path / "other.npz"
+    np.savez(other, train_images=images, train_labels=np.arange(31) % 10,
+             val_images=images, val_labels=np.arange(31) % 10,
+             test_images=images, test_labels=np.arange(31) % 10)  # fmt: skip
+    assert len(data_of(run, str(other)).train) == 31
+
+
+def test_the_seed_of_the_run_is_that_of_the_split(straight: Path, tmp_path: Path) -> None:
+    """Naming it changes the settings and no bit."""
+    run = train(tmp_path, data__split_seed=0, data__train_pictures=1437).run_dir
     assert records(run) == records(straight)
     assert weights(run) == weights(straight)

@@ -47,8 +47,8 @@ def data_of(model: Path, data: str | None) -> Splits:
 
     Raises UsageError VIT-208 where neither is known.
     """
-    from vitrail.config import read_toml
-    from vitrail.data.sources import open_data
+    from vitrail.config import DataConfig, read_toml
+    from vitrail.data.sources import open_as
 
     settings = read_toml(model / "config.toml") if is_run(model) else {}
     path = data or settings.get("data.path")
@@ -58,12 +58,13 @@ def data_of(model: Path, data: str | None) -> Splits:
             f"{model} does not say which pictures to measure on.",
             hint=f"Name them: vitrail eval {model} DATA",
         )
-    return open_data(
-        str(path),
-        val_fraction=settings.get("data.val_fraction", "auto"),
-        test_fraction=settings.get("data.test_fraction", "auto"),
-        seed=int(settings.get("seed", 0)),
-    )
+    keys = ("val_fraction", "test_fraction", "split_seed", "train_pictures")
+    made = {key: settings[f"data.{key}"] for key in keys if f"data.{key}" in settings}
+    seed = int(settings.get("seed", 0))
+    if path != settings.get("data.path"):  # its training pictures are others: none are left out
+        made.pop("train_pictures", None)
+        seed = made.pop("split_seed", seed)
+    return open_as(DataConfig(path=str(path), **made), seed)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -108,6 +108,7 @@ class Splits:
     how: str  # one sentence: how the split was made
     kind: Literal["arrays", "files"]
     multi_label: bool = False
+    is_drawn: bool = False  # whether pictures were held out at random
     notes: tuple[str, ...] = ()  # what was left out or is unusual, one sentence each
 
     def parts(self) -> dict[str, Source]:

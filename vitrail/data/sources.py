@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 
+from vitrail.config import DataConfig
 from vitrail.data.arrays import idx_files, open_idx, open_npz
 from vitrail.data.cifar import cifar_kind, open_cifar
 from vitrail.data.digits import HELD_OUT, open_digits
 from vitrail.data.folder import open_folder
+from vitrail.data.nested import take
 from vitrail.data.records import ArraySource, FileSource, Source, Splits, fingerprint, subset
 from vitrail.data.split import Fraction, complete
 from vitrail.data.table import open_table
@@ -24,6 +26,7 @@ __all__ = [
     "Source",
     "Splits",
     "fingerprint",
+    "open_as",
     "open_data",
     "read_bytes",
     "subset",
@@ -53,6 +56,29 @@ def open_data(
     splits = _open(name, min_classes)
     automatic = HELD_OUT if name == "builtin:digits" else None
     return complete(splits, val=val_fraction, test=test_fraction, seed=seed, automatic=automatic)
+
+
+def open_as(data: DataConfig, seed: int, *, min_classes: int = 2) -> Splits:
+    """The splits that a run with these settings and this seed has, at any time.
+
+    Raises DataError as `open_data` does, VIT-318 for a `split_seed` without effect, UsageError
+    VIT-219 for `train_pictures` that there are not.
+    """
+    splits = open_data(
+        data.path,
+        val_fraction=data.val_fraction,
+        test_fraction=data.test_fraction,
+        seed=seed if data.split_seed is None else data.split_seed,
+        min_classes=min_classes,
+    )
+    if data.split_seed is not None and not splits.is_drawn:
+        raise DataError(
+            "VIT-318",
+            f"split seed {data.split_seed} would have no effect: no pictures of {splits.name} are "
+            "held out at random.",
+            hint="Leave out --data.split-seed.",
+        )
+    return splits if data.train_pictures is None else take(splits, data.train_pictures, seed)
 
 
 def read_bytes(source: FileSource, index: int) -> bytes:

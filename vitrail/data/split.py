@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vitrail.data.records import FileSource, Indices, Labels, Source, Splits, printable, subset
 from vitrail.errors import DataError
@@ -20,7 +21,7 @@ from vitrail.errors import DataError
 Fraction = float | Literal["auto"]
 AUTO_SHARE = 0.15
 AUTO_VAL_MOST = 5000  # pictures; more tell little and train nothing
-_PURPOSES = {"test": 1, "val": 2}
+_PURPOSES = {"test": 1, "val": 2, "train": 3}  # what is drawn, in the key of its numbers
 
 
 def hold_out(
@@ -32,14 +33,13 @@ def hold_out(
     class with two pictures or more gives at least one, and every class keeps at least one.
     """
     num = len(labels)
-    groups = _groups(labels)  # (n,)
+    groups = groups_of(labels)  # (n,)
     target = min(num, int(size) if size >= 1 else round(size * num))
     if target == 0:
         return np.arange(num, dtype=np.int64), np.zeros(0, np.int64)
     _, groups, counts = np.unique(groups, return_inverse=True, return_counts=True)
     quotas = _quotas(counts, target)
-    draw = np.random.Generator(np.random.Philox(key=[seed, _PURPOSES[purpose]])).random(num)
-    order = np.lexsort((draw, groups))  # by group, then by the draw
+    order = np.lexsort((drawn(num, seed, purpose), groups))  # by group, then by the draw
     starts = np.repeat(np.cumsum(counts) - counts, counts)
     rank = np.empty(num, np.int64)
     rank[order] = np.arange(num) - starts
@@ -47,6 +47,20 @@ def hold_out(
     if labels.ndim == 2:
         held = _give_back(labels, held)
     return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def drawn(num: int, seed: int, purpose: Literal["val", "test", "train"]) -> NDArray[np.float64]:
+    """Random numbers (num,) in [0, 1) by which pictures are ranked: a function of the arguments."""
+    return np.random.Generator(np.random.Philox(key=[seed, _PURPOSES[purpose]])).random(num)
+
+
+def groups_of(labels: Labels) -> Indices:
+    """The class that each picture counts for, (n,): its own, or the rarest of several, -1: none."""
+    if labels.ndim == 1:
+        return labels.astype(np.int64)
+    counts = labels.sum(axis=0)  # (C,)
+    rarity = np.where(labels > 0, counts, np.inf)  # (n, C)
+    return np.where(labels.any(axis=1), rarity.argmin(axis=1), -1).astype(np.int64)
 
 
 def split_indices(
@@ -91,7 +105,9 @@ def complete(
         for name, taken in made.items()
     }
     kept = splits.train if len(train) == len(labels) else subset(splits.train, rest[train])
-    return replace(splits, train=kept, val=parts["val"], test=parts["test"], how=how)
+    is_drawn = any(len(taken) for taken in made.values())
+    val_part, test_part = parts["val"], parts["test"]
+    return replace(splits, train=kept, val=val_part, test=test_part, how=how, is_drawn=is_drawn)
 
 
 def write_split(splits: Splits, out: str | Path) -> Path:
@@ -130,15 +146,6 @@ def _path(source: Source, index: int) -> str:
         path = source.paths[index]
         return path if path.isprintable() else printable(path)
     return source.source_id(index)
-
-
-def _groups(labels: Labels) -> Indices:
-    """The class that each picture counts for: its own, or the rarest of several (-1: none)."""
-    if labels.ndim == 1:
-        return labels.astype(np.int64)
-    counts = labels.sum(axis=0)  # (C,)
-    rarity = np.where(labels > 0, counts, np.inf)  # (n, C)
-    return np.where(labels.any(axis=1), rarity.argmin(axis=1), -1).astype(np.int64)
 
 
 def _quotas(counts: Indices, target: int) -> Indices:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from vitrail.config import TrainConfig, read_toml, resolve
 from vitrail.data.decode import decode
-from vitrail.data.sources import Source, Splits, fingerprint, open_data, subset
+from vitrail.data.sources import Source, Splits, fingerprint, open_as, subset
 from vitrail.errors import VitrailError
 from vitrail.evaluation.run_record import RunRecord
 
@@ -158,13 +158,8 @@ def open_pictures(record: RunRecord) -> Pictures:
     try:
         settings = read_toml(record.path / "config.toml")
         config, _ = resolve([("config.toml", settings)])
-        splits = open_data(
-            config.data.path,
-            val_fraction=config.data.val_fraction,
-            test_fraction=config.data.test_fraction,
-            seed=config.seed,
-            min_classes=1 if config.objective == "masked_patches" else 2,
-        )
+        min_classes = 1 if config.objective == "masked_patches" else 2
+        splits = open_as(config.data, config.seed, min_classes=min_classes)
         recorded = record.data.get("fingerprints", {})
         parts = splits.parts()
         judged = [name for name in parts if name in {split.name for split in record.splits}]

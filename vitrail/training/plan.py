@@ -8,7 +8,7 @@ from typing import Any
 
 from vitrail.config import TrainConfig, build, flatten, resolve
 from vitrail.data.preprocess import Preprocess, short_side
-from vitrail.data.sources import Splits, open_data
+from vitrail.data.sources import Splits, open_as
 from vitrail.device import memory_bytes, num_cores, pick_device, pick_precision
 from vitrail.errors import DataError, EnvironmentFault, UsageError
 from vitrail.models.names import ModelConfig, config_from_numbers, resolve_model
@@ -121,13 +121,7 @@ def _open(asked: TrainConfig) -> Splits:
             "DATA is missing: what to train on.",
             hint="For instance: vitrail train builtin:digits",
         )
-    return open_data(
-        asked.data.path,
-        val_fraction=asked.data.val_fraction,
-        test_fraction=asked.data.test_fraction,
-        seed=asked.seed,
-        min_classes=1 if _learns_no_labels(asked) else 2,
-    )
+    return open_as(asked.data, asked.seed, min_classes=1 if _learns_no_labels(asked) else 2)
 
 
 def _learns_no_labels(asked: TrainConfig) -> bool:
