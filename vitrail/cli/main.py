@@ -35,6 +35,7 @@ VERBS = {
         "vitrail.cli.probe", False, "what frozen features are worth: few-shot, linear, k-NN"
     ),
     "predict": Verb("vitrail.cli.predict", False, "classify pictures"),
+    "study": Verb("vitrail.cli.study", False, "the paper's experiments on your own pictures"),
     "convert": Verb("vitrail.cli.convert", False, "checkpoints of other libraries, both ways"),
     "explain": Verb(
         "vitrail.cli.explain", False, "where a model looks and why it answers as it does"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vitrail.config import TrainConfig, config_hash, flatten, resolve
@@ -61,9 +61,17 @@ class Cell:
         axes = [f"{name} {short(value)}" for name, value in self.axes.items()]
         return ", ".join([self.arm, *axes, f"seed {self.seed}"])
 
+    def pace_cell(self) -> Cell:
+        """A cell that starts from nothing, whose steps take as long as those of this one."""
+        if self.start is None:
+            return self
+        given = self.start.pace_cell()
+        model = {key: value for key, value in given.settings.items() if key.startswith("model.")}
+        return replace(self, settings={**model, **self.settings}, recipe=given.recipe, start=None)
+
     def pace_key(self) -> str:
         """Equal for cells whose steps take equally long."""
-        config = self.config()
+        config = self.pace_cell().config()
         flat = {
             key: value
             for key, value in flatten(config).items()

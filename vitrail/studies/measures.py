@@ -16,9 +16,9 @@ from torch import Tensor
 
 from vitrail.checkpoints.adapt import adapt, target_config
 from vitrail.classifier import Classifier, load
-from vitrail.config import flatten
+from vitrail.config import build, flatten
 from vitrail.data.loader import make_loader, normalise
-from vitrail.data.sources import Source, Splits, open_data, subset
+from vitrail.data.sources import Source, Splits, open_as, open_data, subset
 from vitrail.evaluation.evaluate import evaluate
 from vitrail.evaluation.features import Frozen
 from vitrail.evaluation.probe import probe
@@ -51,12 +51,9 @@ def measure(names: tuple[str, ...], run_dir: Path, transfer: str) -> dict[str, f
 def splits_of(run_dir: Path) -> Splits:
     """The pictures of a run as it split them; its whole training split."""
     settings = flatten(tomllib.loads((run_dir / "config.toml").read_text(encoding="utf-8")))
-    return open_data(
-        str(settings["data.path"]),
-        val_fraction=settings.get("data.val_fraction", "auto"),
-        test_fraction=settings.get("data.test_fraction", "auto"),
-        seed=int(settings.get("data.split_seed", settings["seed"])),
-    )
+    settings.pop("data.train_pictures", None)
+    config = build(settings, {})
+    return open_as(config.data, config.seed)
 
 
 def few_shot(classifier: Classifier, splits: Splits, transfer: Splits) -> dict[str, float]:

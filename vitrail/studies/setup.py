@@ -20,8 +20,9 @@ class Setup:
     """The question that a study's cells follow from.
 
     examples: training pictures that a cell of the reference model sees, what a budget buys. sizes:
-    numbers of training pictures, ascending; () where the study has its own. choices: the study's
-    other options, by name.
+    numbers of training pictures, ascending; () where the study has its own. is_drawn: whether
+    vitrail holds out pictures of the data, or of the transfer data. choices: the study's other
+    options, by name.
     """
 
     data: str
@@ -31,6 +32,8 @@ class Setup:
     num_classes: int
     num_held_out: int
     examples: int
+    is_drawn: bool = True
+    is_transfer_drawn: bool = True
     seeds: tuple[int, ...] = (0, 1, 2)
     sizes: tuple[int, ...] = ()
     transfer: str = ""
@@ -56,14 +59,15 @@ class Setup:
         """Training pictures there are."""
         return self.facts.num_train
 
-    def base(self) -> dict[str, Any]:
+    def base(self, *, on_transfer: bool = False) -> dict[str, Any]:
         """Settings of every cell: one evaluation, at the end; rows that do not depend on how many
         processes compute them; one held-out split for all seeds.
         """
+        drawn = self.is_transfer_drawn if on_transfer else self.is_drawn
         return {
-            "data.path": self.data,
+            "data.path": self.transfer if on_transfer else self.data,
             "data.image_size": self.image_size,
-            "data.split_seed": 0,
+            **({"data.split_seed": 0} if drawn else {}),
             "data.workers": 0,
             "device": self.device,
             "threads": self.threads,
@@ -87,19 +91,22 @@ def open_setup(data: str, transfer: str = "", **options: Any) -> Setup:
     path = absolute(data)
     splits = open_data(path, seed=0)
     _check(splits)
-    print_ = fingerprint_of(splits)
+    digits = fingerprint_of(splits)
+    other = None
     if transfer:
         other = open_data(absolute(transfer), seed=0)
         _check(other)
-        print_ += "+" + fingerprint_of(other)
+        digits += "+" + fingerprint_of(other)
     held = (splits.val, splits.test)
     return Setup(
         data=path,
         name=splits.name,
-        fingerprint=print_,
+        fingerprint=digits,
         facts=measure(splits.train),
         num_classes=len(splits.classes),
         num_held_out=sum(len(source) for source in held if source is not None),
+        is_drawn=splits.is_drawn,
+        is_transfer_drawn=other is not None and other.is_drawn,
         transfer=absolute(transfer) if transfer else "",
         **options,
     )

@@ -102,7 +102,7 @@ def measure_paces(
     cells: Sequence[Cell], study: str, setup: Setup, store: Store, engine: Engine
 ) -> dict[str, Pace]:
     """The pace of every kind of cell. Raises what a run would raise."""
-    kinds = {cell.pace_key(): cell for cell in needed(list(cells))}
+    kinds = {cell.pace_key(): cell.pace_cell() for cell in needed(list(cells))}
     waiting = [
         Job(
             key, study, cell.arm, cell.axes, 0, cell.recipe, cell.settings,

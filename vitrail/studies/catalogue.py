@@ -1,0 +1,17 @@
+"""The studies by name."""
+
+from __future__ import annotations
+
+from vitrail.errors import UsageError, nearest
+from vitrail.studies import data_size
+from vitrail.studies.study import Study
+
+STUDIES: dict[str, Study] = {one.name: one for one in (data_size.STUDY,)}
+
+
+def study_named(name: str) -> Study:
+    """Raises UsageError VIT-272 for an unknown name."""
+    if name not in STUDIES:
+        raise UsageError("VIT-272", f"unknown study {name}. {nearest(name, STUDIES)}",
+                         hint="All of them: vitrail study --list")  # fmt: skip
+    return STUDIES[name]

@@ -1,0 +1,114 @@
+"""What several studies say of their rows in the same way: a table, gaps along an axis, a trend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vitrail.studies.cell import short
+from vitrail.studies.row import Axis, Row
+from vitrail.studies.summary import Difference, Point, difference, in_words, points
+
+
+def table(rows: Sequence[Row], value: str, x: str, head: str = "") -> list[list[str]]:
+    """Arms down, the axis `x` across: means with intervals over seeds."""
+    lines = points(rows, value, x)
+    places: dict[Axis, None] = {}
+    for row in rows:
+        if x in row.axes:
+            places[row.axes[x]] = None
+    columns = sorted(
+        places, key=lambda at: (isinstance(at, str), at if not isinstance(at, str) else 0)
+    )
+    found = {arm: {point.x: point for point in line} for arm, line in lines.items()}
+    return [
+        [head, *(grouped(at) for at in columns)],
+        *([arm, *(shown(own.get(at)) for at in columns)] for arm, own in found.items()),
+    ]
+
+
+def grouped(at: Axis) -> str:
+    """A number with thousands apart, or a text."""
+    return f"{at:,}" if isinstance(at, int) else short(at)
+
+
+def shown(point: Point | None) -> str:
+    """0.712 (0.703-0.721); a dash for nothing."""
+    if point is None:
+        return "-"
+    if point.low is None or point.high is None:
+        return f"{point.mean:.3f}"
+    return f"{point.mean:.3f} ({point.low:.3f}-{point.high:.3f})"
+
+
+def gaps(
+    rows: Sequence[Row], first: str, second: str, value: str, x: str
+) -> dict[Axis, Difference]:
+    """`value` of the arm `first` less that of `second` at every place of `x` that both have."""
+    found = {}
+    for at in sorted(
+        {row.axes[x] for row in rows if value in row.values and x in row.axes}, key=str
+    ):
+        here = [row for row in rows if row.axes.get(x) == at and value in row.values]
+        if {first, second} <= {row.arm for row in here}:
+            found[at] = difference(here, first, second, value)
+    return dict(sorted(found.items(), key=lambda one: (isinstance(one[0], str), one[0])))
+
+
+def trend(
+    rows: Sequence[Row], first: str, second: str, value: str, x: str, ends: tuple[Axis, Axis]
+) -> Difference:
+    """By how much the gap between two arms grows from one end of `x` to the other, over seeds."""
+    low, high = ends
+    per_seed = {arm: _at(rows, arm, value, x) for arm in (first, second)}
+    moved = []
+    for seed in sorted({row.seed for row in rows}):
+        keys = [(low, seed), (high, seed)]
+        if all(key in per_seed[arm] for arm in (first, second) for key in keys):
+            gap = [per_seed[first][key] - per_seed[second][key] for key in keys]
+            moved.append(gap[1] - gap[0])
+    made = [
+        Row("", "", arm, {}, seed, {"gap": gap}, {}, "", {})
+        for seed, found in enumerate(moved)
+        for arm, gap in (("later", found), ("before", 0.0))
+    ]
+    return difference(made, "later", "before", "gap")
+
+
+def _at(rows: Sequence[Row], arm: str, value: str, x: str) -> dict[tuple[Axis, int], float]:
+    return {
+        (row.axes[x], row.seed): row.values[value]
+        for row in rows
+        if row.arm == arm and value in row.values and x in row.axes
+    }
+
+
+def at_ends(
+    rows: Sequence[Row], first: str, second: str, value: str, x: str, what: str
+) -> list[str]:
+    """How two arms compare at both ends of `x`, and which way the gap moves: three sentences, or
+    fewer where there are no such rows.
+    """
+    found = gaps(rows, first, second, value, x)
+    if not found:
+        return []
+    places = list(found)
+    sentences = [
+        f"With {grouped(at)} {what}, {in_words(found[at], first, second)}."
+        for at in dict.fromkeys((places[0], places[-1]))
+    ]
+    if len(places) > 1:
+        moved = trend(rows, first, second, value, x, (places[0], places[-1]))
+        sentences.append(moving(moved, first, second))
+    return sentences
+
+
+def moving(moved: Difference, first: str, second: str) -> str:
+    """Which way a gap moves."""
+    size = f"{100 * abs(moved.mean):.1f} points"
+    towards = first if moved.mean > 0 else second
+    if moved.low is None or moved.high is None:
+        return f"From one end to the other the gap moves by {size} towards {towards} (one seed)."
+    ends = f"{100 * moved.low:.1f} to {100 * moved.high:.1f}"
+    if not moved.is_clear:
+        return f"No evidence that the gap changes: {100 * moved.mean:+.1f} points ({ends})."
+    return f"From one end to the other the gap moves by {size} towards {towards} ({ends})."

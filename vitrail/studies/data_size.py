@@ -1,0 +1,131 @@
+"""How much data does a ViT need? (arXiv 2010.11929, section 4.3, Figures 3 and 4)
+
+The three families on nested subsets of the training pictures, from scratch; with --transfer also as
+pre-training, judged by few-shot ridge regression (Figure 4) and by fine-tuning (Figure 3) on other
+data. Everything but the number of pictures stays as it is, as in Figure 4: no regularisation is
+tuned to a size.
+
+Full scale: nested subsets of 9, 30, 90 and 300 million pictures, ViT-B/32, BiT-R50x1, R50+ViT-B/32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vitrail.studies.cell import Cell
+from vitrail.studies.comparison import at_ends, table
+from vitrail.studies.families import BIT, HYBRID, VIT, families, macs, plain_training
+from vitrail.studies.result import Figure, Outcome, Verdict
+from vitrail.studies.row import Row
+from vitrail.studies.setup import Setup
+from vitrail.studies.study import Study
+from vitrail.studies.summary import points, series
+
+FULL_SIZES = (9_000_000, 30_000_000, 90_000_000, 300_000_000)
+FULL_RECIPE = "paper.imagenet1k"
+CLAIM = (
+    "With little data a ResNet beats a ViT of similar cost, with much data the ViT wins: on JFT "
+    "ViT-B/32 is behind BiT-R50x1 at 9 million pictures and ahead from 90 million on."
+)
+LIMITS = (
+    "Thousands of small pictures stand for millions of large ones, and models of half a million "
+    "weights for those of a hundred million: where curves cross does not carry over.",
+    "Every cell has the same budget whatever its number of pictures; with a longer training small "
+    "subsets overfit more, and large ones gain more.",
+    "Intervals are over seeds (initial values, subset, order), not over data sets.",
+)
+
+
+def cells(setup: Setup) -> list[Cell]:
+    """Seeds x sizes x families, and what follows on the transfer data."""
+    found = []
+    models = families(setup)
+    reference = macs(models[VIT], setup)
+    for seed in setup.seeds:
+        for size in setup.sizes:
+            for arm, model in models.items():
+                ratio = reference / macs(model, setup)
+                if setup.choices["equal"] == "epochs":
+                    ratio = size / setup.num_train
+                cell = _pretraining(
+                    setup, arm, model, size, seed, max(1, int(setup.examples * ratio))
+                )
+                found.append(cell)
+                if setup.transfer:
+                    found.append(_finetuning(setup, cell))
+    return found
+
+
+def _pretraining(
+    setup: Setup, arm: str, model: dict[str, object], size: int, seed: int, examples: int
+) -> Cell:
+    settings = {
+        **setup.base(),
+        **plain_training(setup),
+        **model,
+        "data.train_pictures": size,
+        "examples": examples,
+    }
+    recipe = FULL_RECIPE if setup.is_full else "small.scratch"
+    measures = ("few-shot",) if setup.transfer else ()
+    return Cell(arm, {"pictures": size}, settings, seed, recipe, measures=measures)
+
+
+def _finetuning(setup: Setup, start: Cell) -> Cell:
+    """On the transfer data, as long as the few-shot pictures deserve."""
+    settings = {
+        **setup.base(on_transfer=True),
+        "examples": max(1, setup.examples // 4),
+    }
+    axes = {**start.axes, "then": "fine-tuned"}
+    return Cell(start.arm, axes, settings, start.seed, "transfer.adamw", start=start)
+
+
+def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:
+    """Accuracy over pictures, and where the families cross."""
+    trained = [row for row in rows if "then" not in row.axes and row.values]
+    figures = [_figure("data-size", trained, "test/top1", "from scratch, test pictures")]
+    if setup.transfer:
+        tuned = [row for row in rows if row.axes.get("then") and row.values]
+        figures.append(_figure("few-shot", trained, "few-shot/top1", "5-shot ridge regression"))
+        figures.append(_figure("fine-tuned", tuned, "test/top1", "after fine-tuning"))
+    tables = {"Test top-1": table(trained, "test/top1", "pictures")}
+    return Outcome(_verdict(trained), figures, tables, {})
+
+
+def _figure(key: str, rows: Sequence[Row], value: str, what: str) -> Figure:
+    lines = points(rows, value, "pictures")
+    return Figure(
+        key,
+        f"Top-1 {what}",
+        "training pictures",
+        "top-1",
+        [series(arm, line, colour=place) for place, (arm, line) in enumerate(lines.items())],
+        log_x=True,
+        note="Mean over seeds with its 95 % interval (Student).",
+    )
+
+
+def _verdict(rows: Sequence[Row]) -> Verdict:
+    against_bit = at_ends(rows, VIT, BIT, "test/top1", "pictures", "training pictures")
+    against_hybrid = at_ends(rows, VIT, HYBRID, "test/top1", "pictures", "training pictures")
+    return Verdict(
+        answer=" ".join(against_bit) or "Too few cells are finished to say anything.",
+        claim=CLAIM,
+        source="arXiv 2010.11929, section 4.3, Figures 3 and 4",
+        evidence=[*against_bit, *against_hybrid],
+        limits=LIMITS,
+    )
+
+
+STUDY = Study(
+    name="data-size",
+    title="How much data a ViT needs",
+    claim=CLAIM,
+    source="arXiv 2010.11929, section 4.3",
+    cells=cells,
+    outcome=outcome,
+    full="nested subsets of 9, 30, 90 and 300 million pictures; ViT-B/32, BiT-R50x1, R50+ViT-B/32",
+    choices={"equal": "compute"},
+    has_sizes=True,
+)

@@ -1,0 +1,110 @@
+"""The paper's three families at two scales: small enough for two cores, and the paper's own.
+
+Small: a ViT of width 96 in patches of about 1/8 of the side, a BiT-ResNet of three bottlenecks, and
+a hybrid with one bottleneck before three blocks: 16, 65 and 38 million multiply-adds on 28 px.
+Full: ViT-B/32, BiT-R50x1 and R50+ViT-B/32 (arXiv 2010.11929, Table 6). No torch here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vitrail.models import cost
+from vitrail.models.names import resolve_model
+from vitrail.studies.setup import Setup
+from vitrail.training.choose import NARROW, patch_size
+
+Settings = dict[str, Any]
+VIT, BIT, HYBRID = "ViT", "BiT-ResNet", "Hybrid"
+ROOT_SIDE = 40  # px; residual networks look at larger pictures with a root of stride 4
+GROUPED_WIDTH = 32  # channels; GroupNorm has 32 groups
+# The best of 5e-4, 1e-3, 2e-3 and 4e-3 by validation on 4,000 pictures of Fashion-MNIST
+# (docs/studies/README.md).
+RATES = {VIT: 2e-3, BIT: 2e-3, HYBRID: 2e-3}
+
+
+def families(setup: Setup) -> dict[str, Settings]:
+    """The settings of each family, by arm; the ViT, which is the reference, first."""
+    if setup.is_full:
+        return {
+            VIT: {"model.name": "vit_b32"},
+            BIT: {"model.name": "bit_r50x1"},
+            HYBRID: {"model.name": "r50_vit_b32"},
+        }
+    size = setup.image_size
+    root = "small" if max(size) <= ROOT_SIDE else "imagenet"
+    return {
+        VIT: small_vit(size),
+        BIT: {
+            "model.name": "bit_r26x0.5",
+            "model.depths": (1, 1, 1),
+            "model.stem": root,
+            "optim.lr": RATES[BIT],
+        },
+        HYBRID: {
+            "model.name": "r_vit_ti16",
+            "model.stem_root": root,
+            "model.stem_stages": (1,),
+            "model.stem_width": GROUPED_WIDTH,
+            "model.patch_size": _hybrid_patch(size, root),
+            **_blocks(3),
+            "optim.lr": RATES[HYBRID],
+        },
+    }
+
+
+def small_vit(size: tuple[int, int]) -> Settings:
+    """The small ViT for pictures of `size`."""
+    return {"model.name": f"vit_ti{patch_size(size)}", **_blocks(NARROW.depth),
+            "optim.lr": RATES[VIT]}  # fmt: skip
+
+
+def _blocks(depth: int) -> Settings:
+    return {
+        "model.width": NARROW.width,
+        "model.depth": depth,
+        "model.num_heads": NARROW.num_heads,
+        "model.mlp_dim": NARROW.mlp_dim,
+        "model.posemb": "sincos_2d",
+        "model.pool": "gap",
+    }
+
+
+def _hybrid_patch(size: tuple[int, int], root: str) -> tuple[int, int]:
+    """On the map that the root leaves."""
+    patch = patch_size(size)
+    stride = 1 if root == "small" else 4
+    side = max(1, patch // stride)
+    return (side, side)
+
+
+def macs(settings: Mapping[str, Any], setup: Setup) -> int:
+    """Multiply-adds of a picture's forward pass."""
+    fields = {
+        key.removeprefix("model."): value
+        for key, value in settings.items()
+        if key.startswith("model.") and key != "model.name"
+    }
+    config = resolve_model(
+        str(settings["model.name"]),
+        num_classes=setup.num_classes,
+        image_size=settings.get("data.image_size", setup.image_size),
+        channels=setup.facts.channels,
+        overrides=fields,
+    )
+    return cost.macs(config)
+
+
+def plain_training(setup: Setup) -> Settings:
+    """What makes the cells of a study comparable: the same mild augmentation at every number of
+    pictures, no average of weights (a short run would be judged by its beginning).
+    """
+    if setup.is_full:
+        return {}
+    arrays = setup.facts.kind == "arrays"
+    side = min(setup.image_size)
+    crop: Settings = {"augment.crop": "inception", "augment.crop_scale": (0.35, 1.0)}
+    if arrays:
+        crop = {"augment.crop": "pad_crop", "augment.crop_pad": max(1, side // 16)}
+    return {**crop, "ema": 0.0}

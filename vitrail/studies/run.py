@@ -1,0 +1,207 @@
+"""From a study's name to its results on the disk: plan, compute, conclude."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vitrail import __version__
+from vitrail.studies.budget import Paces, cell_secs, examples_for, makespan, paces_from
+from vitrail.studies.cell import Cell, needed
+from vitrail.studies.engine import Engine, LocalEngine
+from vitrail.studies.result import Outcome
+from vitrail.studies.setup import Setup
+from vitrail.studies.store import Store, open_store, question_of
+from vitrail.studies.study import Computed, Study, Watcher, compute, measure_paces
+
+Engines = Callable[[Store], Engine]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Beside the setup. budget_secs: None for as long as it takes with `examples`. processes: how
+    many cells at a time.
+    """
+
+    budget_secs: float | None
+    examples: int | None
+    processes: int
+    command: str
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A study about to be computed. setup: with the number of examples that was planned."""
+
+    study: Study
+    setup: Setup
+    store: Store
+    cells: list[Cell]
+    paces: Paces
+    is_new: bool
+
+    def seconds(self, processes: int) -> float:
+        """Until all cells are computed, none being there."""
+        return makespan((cell_secs(cell, self.paces) for cell in self.cells), processes)
+
+
+def plan(study: Study, setup: Setup, asked: Asked, parent: Path, engine: Engines) -> Planned:
+    """The folder, the pace, and how much training the budget buys; what was planned before stays.
+
+    Raises UsageError VIT-271 for a budget too short, and what the first step of a run would raise.
+    """
+    store = open_store(parent, study.name, question_of(_facts(study, setup, asked)))
+    record = store.record()
+    if record:
+        setup = replace(setup, examples=int(record["examples"]))
+        paces: Paces = paces_from(record["paces"])
+    else:
+        began = time.monotonic()
+        paces = measure(study, setup, store, engine)
+        setup = _with_examples(study, setup, asked, paces, time.monotonic() - began)
+    cells = needed(study.cells(setup))
+    planned = Planned(study, setup, store, cells, paces, not record)
+    if not record:
+        store.write("study.json", _record(planned, asked))
+    return planned
+
+
+def measure(study: Study, setup: Setup, store: Store, engine: Engines) -> Paces:
+    """Of every kind of cell, by workers of the kind that will compute them."""
+    workers = engine(store)
+    try:
+        return measure_paces(study.cells(replace(setup, examples=10_000)), study.name, setup, store,
+                             workers)  # fmt: skip
+    finally:
+        workers.close()
+
+
+def _with_examples(
+    study: Study, setup: Setup, asked: Asked, paces: Paces, spent_secs: float
+) -> Setup:
+    if asked.examples is not None:
+        return replace(setup, examples=asked.examples)
+    assert asked.budget_secs is not None
+    found = examples_for(
+        lambda examples: study.cells(replace(setup, examples=examples)),
+        paces,
+        asked.budget_secs - spent_secs,
+        asked.processes,
+    )
+    return replace(setup, examples=found)
+
+
+def _facts(study: Study, setup: Setup, asked: Asked) -> dict[str, Any]:
+    """What makes a question: the same is continued, another gets a folder of its own."""
+    return {
+        "study": study.name,
+        "fingerprint": setup.fingerprint,
+        "seeds": setup.seeds,
+        "sizes": setup.sizes,
+        "choices": dict(setup.choices),
+        "is_full": setup.is_full,
+        "device": setup.device,
+        "threads": setup.threads,
+        "examples": asked.examples,
+    }
+
+
+def _record(planned: Planned, asked: Asked) -> dict[str, Any]:
+    setup = planned.setup
+    facts = _facts(planned.study, setup, asked)
+    return {
+        "schema": 1,
+        "question": question_of(facts),
+        **facts,
+        "data": setup.data,
+        "transfer": setup.transfer,
+        "examples": setup.examples,
+        "budget_secs": asked.budget_secs,
+        "command": asked.command,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "versions": {"vitrail": __version__},
+        "paces": {key: asdict(one) for key, one in planned.paces.items()},
+        "cells": {cell.key(setup.fingerprint): cell.title for cell in planned.cells},
+    }
+
+
+def run(
+    planned: Planned, asked: Asked, engine: Engines, watcher: Watcher, spent_secs: float = 0.0
+) -> tuple[Computed, Outcome]:
+    """Compute what is missing and write what follows from all rows.
+
+    spent_secs: of the budget, before. Raises the first error of a cell that is no result.
+    """
+    store = planned.store
+    budget = None if asked.budget_secs is None else asked.budget_secs - spent_secs
+    with store.lock():
+        found = compute(
+            planned.cells, planned.study.name, planned.setup, store, engine(store), planned.paces,
+            budget, watcher,
+        )  # fmt: skip
+        outcome = planned.study.outcome(planned.setup, found.rows)
+        write_results(planned, found, outcome)
+    return found, outcome
+
+
+def write_results(planned: Planned, found: Computed, outcome: Outcome) -> None:
+    """Tables, figures, verdict.json and study.html."""
+    from vitrail.studies.figures import draw
+    from vitrail.studies.page import write_page
+    from vitrail.studies.tables import write_csv, write_parquet
+
+    folder, store = planned.store.folder, planned.store
+    write_csv(found.rows, folder / "table.csv")
+    write_parquet(found.rows, folder / "table.parquet")
+    for figure in outcome.figures:
+        draw(figure, folder)
+    store.write("verdict.json", {**outcome.verdict.to_json(), "facts": dict(outcome.facts)})
+    write_page(
+        folder, planned.study.title, outcome, found.rows, facts(planned, found), rerun(planned)
+    )
+
+
+def facts(planned: Planned, found: Computed) -> list[tuple[str, str]]:
+    """What a reader should know of how it was made, as (name, value)."""
+    setup = planned.setup
+    seconds = sum(row.cost.get("cell_secs", 0.0) for row in found.rows)
+    listed = [
+        ("data", f"{setup.name}, {setup.num_train:,} training pictures"),
+        ("cells", f"{len(found.rows)} of {found.num_cells}"),
+        ("seeds", ", ".join(map(str, setup.seeds))),
+        ("pictures seen by the reference", f"{setup.examples:,}"),
+        ("time of all cells", f"{seconds / 60:.0f} min on {setup.threads} thread each"),
+    ]
+    machines = dict.fromkeys(row.made.get("machine", "") for row in found.rows)
+    return [*listed, ("machine", "; ".join(machines)), ("at the paper's scale", planned.study.full)]
+
+
+def rerun(planned: Planned) -> str:
+    """The command that computes the same rows anywhere."""
+    setup = planned.setup
+    words = ["vitrail", "study", planned.study.name, "--data", _data_name(setup)]
+    if setup.transfer:
+        words += ["--transfer", setup.transfer]
+    words += ["--examples", str(setup.examples), "--seeds", str(len(setup.seeds))]
+    if planned.study.has_sizes:
+        words += ["--sizes", ",".join(map(str, setup.sizes))]
+    for key, value in _other_choices(planned.study.choices, setup.choices).items():
+        words += [f"--{key.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def _data_name(setup: Setup) -> str:
+    return setup.data if setup.data.startswith("builtin:") else setup.name
+
+
+def _other_choices(default: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in given.items() if value != default.get(key)}
+
+
+def local(processes: int) -> Engines:
+    """Workers on this machine."""
+    return lambda store: LocalEngine(processes, store.folder / "log.txt")
