@@ -111,8 +111,8 @@ def study(
     choices, machines = choices or Choices(), machines or Machines()
     check_numbers({"--examples": examples or 1, "--seeds": seeds, "--threads": machines.threads})
     if data is None:
-        raise UsageError("VIT-201", "--data is missing: the pictures to learn from.",
-                         hint=f"For instance: vitrail study {name} --data builtin:digits")  # fmt: skip
+        hint = f"For instance: vitrail study {name} --data builtin:digits"
+        raise UsageError("VIT-201", "--data is missing: the pictures to learn from.", hint=hint)
     began = time.monotonic()
     setup = setup_of(found, data, choices, machines, seeds, full)
     asked = asked_of(budget, examples, machines, setup)
@@ -242,7 +242,8 @@ def execute(
     record = {
         "folder": folder, "cells": found.num_cells, "finished": len(found.rows),
         "left_out": found.left_out, "stopped": found.stopped, "verdict": outcome.verdict,
-        "tables": outcome.tables, "facts": outcome.facts, "rows": [row.flat() for row in found.rows],
+        "tables": outcome.tables, "facts": outcome.facts,
+        "rows": [row.flat() for row in found.rows],
     }  # fmt: skip
     lines = verdict_lines(outcome.verdict, outcome.tables)
     output.result(record, [*lines, "", *ending(found, folder)])

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from vitrail.errors import UsageError, nearest
-from vitrail.studies import data_size
+from vitrail.studies import attention, data_size, head, posemb, shape
 from vitrail.studies.study import Study
 
-STUDIES: dict[str, Study] = {one.name: one for one in (data_size.STUDY,)}
+STUDIES: dict[str, Study] = {
+    one.name: one
+    for one in (
+        data_size.STUDY,
+        head.STUDY,
+        posemb.STUDY,
+        shape.STUDY,
+        attention.STUDY,
+    )
+}
 
 
 def study_named(name: str) -> Study:

@@ -23,7 +23,7 @@ from vitrail.evaluation.evaluate import evaluate
 from vitrail.evaluation.features import Frozen
 from vitrail.evaluation.probe import probe
 from vitrail.evaluation.probe_record import Settings
-from vitrail.explain.distance import reach
+from vitrail.explain.distance import distances, reach
 from vitrail.models.create import create_model
 from vitrail.models.vit import ViT
 from vitrail.training.start import at_size
@@ -72,7 +72,7 @@ def attention(classifier: Classifier, splits: Splits, transfer: Splits) -> dict[
     if not isinstance(classifier.model, ViT):
         return {}
     found = reach(classifier.model, _batches(classifier, splits)).renormalised
-    values = {}
+    values = {"attention/uniform": float(distances(classifier.model.config).mean())}
     for layer, heads in enumerate(found):
         values[f"attention/mean_{layer:02d}"] = float(heads.mean())
         values[f"attention/nearest_{layer:02d}"] = float(heads.min())
