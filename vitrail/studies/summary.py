@@ -109,7 +109,8 @@ def best(
     """The rows of each arm at its own best setting of the axis `over`.
 
     Best is the mean of `choose_by`, a figure of the validation pictures. Each value of the axes
-    named in `within` has a best of its own. A setting that came to NaN is chosen only where all did; of equal ones the first is.
+    named in `within` has a best of its own. A setting that came to NaN is chosen only where all
+    did; of equal ones the first is.
     """
     assert not choose_by.startswith("test/"), f"chosen by {choose_by}: the test must not choose"
     groups: dict[Hashable, dict[Axis, list[Row]]] = {}
