@@ -1,0 +1,103 @@
+"""Tables as CSV and as Parquet: a line a row, columns in order of appearance, empty where missing.
+
+pyarrow is part of the extra [studies] and loaded by the functions that need it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vitrail.errors import EnvironmentFault
+from vitrail.studies.row import Axis, Row
+
+Line = Mapping[str, Axis | None]
+_INT64 = 2**63
+
+
+def write_csv(rows: Sequence[Row], path: Path) -> None:
+    """Write a line a row; numbers read back as the same. Raises EnvironmentFault VIT-506."""
+    text = csv_text([row.flat() for row in rows])
+    _write(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_parquet(rows: Sequence[Row], path: Path) -> None:
+    """Write a line a row, columns typed. Raises EnvironmentFault VIT-506, VIT-520 (no pyarrow)."""
+    _write(path, parquet_bytes([row.flat() for row in rows]))
+
+
+def columns(lines: Sequence[Line]) -> list[str]:
+    """Every name that occurs in a line, in order of appearance."""
+    return list(dict.fromkeys(name for line in lines for name in line))
+
+
+def csv_text(lines: Sequence[Line]) -> str:
+    """The lines as CSV; None and what a line lacks are empty."""
+    text = io.StringIO()
+    names = columns(lines)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    for line in lines:
+        cells = [line.get(name) for name in names]
+        writer.writerow(["" if cell is None else cell for cell in cells])
+    return text.getvalue()
+
+
+def parquet_bytes(lines: Sequence[Line]) -> bytes:
+    """The lines as a Parquet file. A column is int64 or double where all its cells are whole or
+    numbers, else text. Raises EnvironmentFault VIT-520.
+    """
+    arrow, parquet = require_pyarrow()
+    arrays = {name: _array(arrow, [line.get(name) for line in lines]) for name in columns(lines)}
+    sink = arrow.BufferOutputStream()
+    parquet.write_table(arrow.table(arrays), sink)
+    return bytes(sink.getvalue())
+
+
+def require_pyarrow() -> tuple[Any, Any]:
+    """pyarrow and pyarrow.parquet. Raises EnvironmentFault VIT-520."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise EnvironmentFault(
+            "VIT-520",
+            "writing Parquet needs the package pyarrow.",
+            hint="pip install 'vitrail[studies]', or write a CSV.",
+        ) from error
+    return pyarrow, pyarrow.parquet
+
+
+def _array(arrow: Any, cells: Sequence[Axis | None]) -> Any:
+    present = [cell for cell in cells if cell is not None]
+    if present and all(isinstance(cell, int) and -_INT64 <= cell < _INT64 for cell in present):
+        return arrow.array(cells, type=arrow.int64())
+    if present and not any(isinstance(cell, str) for cell in present):
+        numbers = [None if cell is None else float(cell) for cell in cells]
+        return arrow.array(numbers, type=arrow.float64())
+    texts = [None if cell is None else _encodable(str(cell)) for cell in cells]
+    return arrow.array(texts, type=arrow.string())
+
+
+def _encodable(text: str) -> str:
+    """`text` with the undecodable bytes of a file name written out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write the whole file or none of it."""
+    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise EnvironmentFault(
+            "VIT-506",
+            f"{path} cannot be written: {error.strerror or error}",
+            hint="Free some disk space, or choose another place: --out DIR",
+        ) from error
