@@ -119,7 +119,6 @@ MISTAKES = [
     (f"predict {GOOD} {PICTURE} --top 0", 2, "VIT-202", "--top 5"),
     (f"predict {GOOD} {PICTURE} --out notes.txt", 2, "VIT-202", "notes.csv"),
     (f"predict {GOOD} {PICTURE} --out columns.csv", 2, "VIT-206", "another name"),
-    (f"predict {GOOD} {PICTURE} --out p.parquet", 5, "VIT-520", "--out p.csv"),
     (f"predict {GOOD} {PICTURE} --out notes.txt/p.csv", 5, "VIT-506", "--out"),
     (f"eval {GOOD} --split holdout", 2, "VIT-240", "test"),
     (f"eval {GOOD} more", 4, "VIT-403", "classes"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,10 +13,12 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from tests.cli.cli_command import Done, fake, run
 from tests.cli.mistakes_place import TRAIN, save_pictures
-from vitrail.cli.predict import table_text
+from vitrail.cli.predict import check_table, table_of
+from vitrail.errors import EnvironmentFault
 
 
 @pytest.fixture(scope="module")
@@ -107,12 +110,28 @@ def test_predict_for_people_json_and_tables() -> None:
     assert good(*argv).out.splitlines()[0].startswith("photos/cat/0.png  ")
     good(*argv, "--out", "p.csv")
     good(*argv, "--out", "p.jsonl")
+    good(*argv, "--out", "p.parquet")
     with Path("p.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["source", "label", "score", "error", "label_2", "score_2"]
     assert rows[0]["label"] == records[0]["label"]
     assert rows[-1]["error"] == records[-1]["error"]
     assert [json.loads(line) for line in Path("p.jsonl").read_text().splitlines()] == records
+    columns = parquet.read_table("p.parquet").to_pydict()
+    assert list(columns) == list(rows[0])
+    assert columns["score"] == [record["score"] for record in records]
+    assert columns["error"] == [record["error"] for record in records]
+
+
+def test_parquet_without_its_library_says_so_before_any_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(EnvironmentFault, match="pyarrow") as caught:
+        check_table(Path("p.parquet"))
+    assert caught.value.code == "VIT-520"
+    assert "pip install 'vitrail[studies]'" in caught.value.hint
+    assert "CSV" in caught.value.hint
 
 
 @pytest.mark.usefixtures("place")
@@ -130,7 +149,7 @@ def test_names_that_are_no_text_and_names_with_escape_codes() -> None:
 def test_csv_quotes_names() -> None:
     top = [{"label": 'a,"b"', "score": 0.5}]
     record = {"source": "x\ny.png", "label": 'a,"b"', "score": 0.5, "top": top, "error": None}
-    rows = list(csv.reader(table_text([record], ".csv").splitlines(keepends=True)))
+    rows = list(csv.reader(str(table_of([record], ".csv")).splitlines(keepends=True)))
     assert rows[1] == ["x\ny.png", 'a,"b"', "0.5", ""]
 
 

@@ -115,8 +115,10 @@ def table(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
     ]
 
 
-def write_new(path: Path, text: str) -> None:
+def write_new(path: Path, content: str | bytes) -> None:
     """Write a file that must not exist yet; folders above it are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("x", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        file.write(text)
+    if isinstance(content, str):
+        content = content.encode("utf-8", "surrogateescape")
+    with path.open("xb") as file:
+        file.write(content)

@@ -6,9 +6,7 @@ where none could be read.
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,13 +16,13 @@ from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
 from vitrail.cli.output import Output, plain, write_new
-from vitrail.errors import DataError, EnvironmentFault, UsageError
+from vitrail.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from vitrail.classifier import Prediction
 
 app = app_of("vitrail predict")
-TABLES = (".csv", ".jsonl")
+TABLES = (".csv", ".jsonl", ".parquet")
 
 
 @app.default
@@ -49,7 +47,7 @@ def predict(
     top
         How many labels a picture.
     out
-        Write a table: .csv or .jsonl. A file that exists is never overwritten.
+        Write a table: .csv, .jsonl or .parquet. A file that exists is never overwritten.
     batch_size
         Pictures classified at a time.
     """
@@ -66,7 +64,7 @@ def predict(
     predictions = classifier.predict(pictures, top=top, batch_size=batch_size)
     records = [record_of(prediction) for prediction in predictions]
     if out is not None:
-        write_new(out, table_text(records, out.suffix.lower()))
+        write_new(out, table_of(records, out.suffix.lower()))
     output.result(records, [line_of(record) for record in records])
     failed = [record for record in records if record["error"]]
     if len(failed) == len(records):
@@ -94,18 +92,17 @@ def check_numbers(numbers: dict[str, int]) -> None:
 
 def check_table(out: Path) -> None:
     """Raise UsageError VIT-206 where `out` exists, VIT-202 for an unknown kind;
-    EnvironmentFault VIT-520 for parquet.
+    EnvironmentFault VIT-520 for Parquet without its library.
     """
     if out.suffix.lower() == ".parquet":
-        raise EnvironmentFault(
-            "VIT-520",
-            f"--out {out}: writing parquet needs the extra [studies], which this version lacks.",
-            hint=f"Write a CSV now: --out {out.with_suffix('.csv')}",
-        )
+        from vitrail.studies.tables import require_pyarrow
+
+        require_pyarrow()
     if out.suffix.lower() not in TABLES:
         raise UsageError(
             "VIT-202",
-            f"--out {out}: expected a name ending in .csv or .jsonl, got {out.suffix or 'none'}.",
+            f"--out {out}: expected a name ending in {', '.join(TABLES)}, "
+            f"got {out.suffix or 'none'}.",
             hint=f"For instance --out {out.with_suffix('.csv')}",
         )
     if out.exists():
@@ -174,17 +171,16 @@ def line_of(record: dict[str, Any]) -> str:
     )
 
 
-def table_text(records: Sequence[dict[str, Any]], suffix: str) -> str:
-    """The records as JSON lines, or as CSV: source, label, score, error, label_2, score_2, ..."""
+def table_of(records: Sequence[dict[str, Any]], suffix: str) -> str | bytes:
+    """The records as JSON lines, or as CSV or Parquet: source, label, score, error, label_2, ..."""
     if suffix == ".jsonl":
         return "".join(json.dumps(record) + "\n" for record in records)
-    places = max((len(record["top"] or ()) for record in records), default=1)
-    more = [f"{name}_{place}" for place in range(2, places + 1) for name in ("label", "score")]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["source", "label", "score", "error", *more])
+    from vitrail.studies.tables import csv_text, parquet_bytes
+
+    lines = []
     for record in records:
-        rest = [item[name] for item in (record["top"] or ())[1:] for name in ("label", "score")]
-        cells = [record["source"], record["label"], record["score"], record["error"], *rest]
-        writer.writerow(["" if cell is None else cell for cell in cells])
-    return text.getvalue()
+        line = {name: record[name] for name in ("source", "label", "score", "error")}
+        for place, item in enumerate((record["top"] or ())[1:], start=2):
+            line |= {f"label_{place}": item["label"], f"score_{place}": item["score"]}
+        lines.append(line)
+    return parquet_bytes(lines) if suffix == ".parquet" else csv_text(lines)
