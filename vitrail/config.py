@@ -361,7 +361,11 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def to_toml(config: TrainConfig) -> str:
     """The settings as TOML: plain values first, then one table a section."""
-    flat = flatten(config)
+    return toml_lines(flatten(config))
+
+
+def toml_lines(flat: Mapping[str, Any]) -> str:
+    """Flat dotted settings as TOML."""
     lines = [f"{key} = {_toml_value(value)}" for key, value in flat.items() if "." not in key]
     for section in dict.fromkeys(key.split(".")[0] for key in flat if "." in key):
         lines += ["", f"[{section}]"]

@@ -35,6 +35,9 @@ VERBS = {
         "vitrail.cli.probe", False, "what frozen features are worth: few-shot, linear, k-NN"
     ),
     "predict": Verb("vitrail.cli.predict", False, "classify pictures"),
+    "compare": Verb(
+        "vitrail.cli.compare", False, "which model for your pictures, and would more of them help"
+    ),
     "study": Verb("vitrail.cli.study", False, "the paper's experiments on your own pictures"),
     "convert": Verb("vitrail.cli.convert", False, "checkpoints of other libraries, both ways"),
     "explain": Verb(

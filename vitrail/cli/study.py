@@ -222,18 +222,19 @@ def execute(
     *,
     dry_run: bool,
     output: Output,
+    shown: str = "test/top1",
 ) -> int:
-    """Plan, compute, conclude; the exit code."""
+    """Plan, compute, conclude; the exit code. shown: the value a finished cell is told with."""
     from vitrail.cli.watching import verdict_lines, watcher_for
     from vitrail.studies import run
 
     if dry_run:
         return show_plan(study, setup, asked, engines, output)
-    output.note(f"study {study.name}: {study.title}")
+    output.note(f"{study.name}: {study.title}")
     planned = run.plan(study, setup, asked, out, engines)
     for line in plan_lines(planned, asked):
         output.note(line)
-    watcher = watcher_for(output, asked.processes)
+    watcher = watcher_for(output, asked.processes, shown)
     try:
         found, outcome = run.run(planned, asked, engines, watcher, time.monotonic() - began)
     finally:
@@ -246,7 +247,8 @@ def execute(
         "rows": [row.flat() for row in found.rows],
     }  # fmt: skip
     lines = verdict_lines(outcome.verdict, outcome.tables)
-    output.result(record, [*lines, "", *ending(found, folder)])
+    commands = [f"next     {one}" for one in run.next_commands(planned, outcome)]
+    output.result(record, [*lines, "", *ending(found, folder), *commands])
     return EXIT_CODES.get(found.stopped or "", 0)
 
 

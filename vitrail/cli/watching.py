@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from vitrail.studies.row import Row
 
 REFRESH_SECS = 0.2
-SHOWN = "test/top1"
 
 
 class ConsoleWatcher:
-    """Lines for people. processes: cells at a time, for the time that is left."""
+    """Lines for people. processes: cells at a time, for the time that is left. shown: the value
+    that a finished cell is told with.
+    """
 
-    def __init__(self, output: Output, processes: int) -> None:
-        self.output, self.processes = output, processes
+    def __init__(self, output: Output, processes: int, shown: str) -> None:
+        self.output, self.processes, self.shown = output, processes, shown
         self.bar: tuple[Progress, TaskID] | None = None
         self.total, self.done, self.left_secs = 0, 0, 0.0
         self.running: dict[str, float] = {}
@@ -64,8 +65,10 @@ class ConsoleWatcher:
         """A cell's result."""
         self.running.pop(cell.title, None)
         self.done, self.left_secs, self.at = done, left_secs, time.monotonic()
-        found = row.values.get(SHOWN)
-        says = f"top-1 {found:.4f}" if found is not None else row.made.get("error", "no result")
+        found = row.values.get(self.shown)
+        says = (
+            f"{self.shown} {found:.4f}" if found is not None else row.made.get("error", "no result")
+        )
         seconds = row.cost.get("cell_secs", 0.0)
         self.line(f"{done:>4}/{self.total}  {says}  {seconds:5.0f} s  {cell.title}")
 
@@ -103,9 +106,9 @@ class JsonWatcher:
         """Nothing."""
 
 
-def watcher_for(output: Output, processes: int) -> ConsoleWatcher | JsonWatcher:
+def watcher_for(output: Output, processes: int, shown: str) -> ConsoleWatcher | JsonWatcher:
     """The one that fits the global options."""
-    return JsonWatcher() if output.json else ConsoleWatcher(output, processes)
+    return JsonWatcher() if output.json else ConsoleWatcher(output, processes, shown)
 
 
 def verdict_lines(verdict: Any, tables: Mapping[str, Any]) -> list[str]:

@@ -144,13 +144,17 @@ def _verdict(setup: Setup, layers: Sequence[Row]) -> Verdict:
     own = {size: [row for row in vit if row.axes["pictures"] == size] for size in sizes}
     grows = {size: _growth(rows) for size, rows in own.items()}
     evidence = [
-        f"ViT, {size:,} pictures: {in_words(gap, 'the last layer', 'the first', unit='px', scale=1.0)}."
+        f"ViT, {size:,} pictures: {_px_words(gap, 'the last layer', 'the first')}."
         for size, gap in grows.items()
     ]
     evidence += _first_layer(vit, sizes)
     evidence += _hybrid(layers, sizes[-1])
     return Verdict(evidence[len(sizes) - 1], CLAIM, "arXiv 2010.11929, section 4.5, Figure 7",
                    evidence, LIMITS)  # fmt: skip
+
+
+def _px_words(gap: Difference, first: str, second: str) -> str:
+    return in_words(gap, first, second, unit="px", scale=1.0)
 
 
 def _growth(rows: Sequence[Row]) -> Difference:
@@ -178,7 +182,7 @@ def _first_layer(vit: Sequence[Row], sizes: Sequence[int]) -> list[str]:
                 for row in first if row.axes["pictures"] in (sizes[0], sizes[-1])]  # fmt: skip
         for kind in ("nearest", "mean"):
             gap = difference(ends, "many", "few", kind)
-            words = in_words(gap, f"{sizes[-1]:,} pictures", f"{sizes[0]:,}", unit="px", scale=1.0)
+            words = _px_words(gap, f"{sizes[-1]:,} pictures", f"{sizes[0]:,}")
             found.append(f"First layer, {kind} head: {words}.")
     return found
 
@@ -189,9 +193,7 @@ def _hybrid(layers: Sequence[Row], size: int) -> list[str]:
     if {VIT, HYBRID} - {row.arm for row in first}:
         return []
     gap = difference(first, HYBRID, VIT, "nearest")
-    return [
-        f"Most local head of the first layer: {in_words(gap, HYBRID, VIT, unit='px', scale=1.0)}."
-    ]
+    return [f"Most local head of the first layer: {_px_words(gap, HYBRID, VIT)}."]
 
 
 STUDY = Study(

@@ -159,6 +159,7 @@ def _row(
     cost = {
         "seconds": round(float(record["seconds"]), 2),
         "cell_secs": round(time.monotonic() - began, 2),
+        **_pace_of_answers(run),
     }
     made = {
         "vitrail": __version__,
@@ -172,6 +173,13 @@ def _row(
     return Row(
         job.key, job.study, job.arm, job.axes, job.seed, values, cost, f"runs/{job.key}", made
     ).to_json()
+
+
+def _pace_of_answers(run: RunDir) -> dict[str, float]:
+    """Pictures that the model answers a second, where it was judged."""
+    if not (run.path / "eval" / "val").is_dir():
+        return {}
+    return {"answers_per_s": float(run.read("eval/val/metrics.json")["images_per_s"])}
 
 
 def pace(job: Job) -> dict[str, Any]:

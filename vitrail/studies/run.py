@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrail import __version__
+from vitrail.config import read_toml, toml_lines
 from vitrail.studies.budget import Paces, cell_secs, examples_for, makespan, paces_from
 from vitrail.studies.cell import Cell, needed
 from vitrail.studies.engine import Engine, LocalEngine
@@ -18,6 +19,7 @@ from vitrail.studies.setup import Setup
 from vitrail.studies.store import Store, open_store, question_of
 from vitrail.studies.study import Computed, Study, Watcher, compute, measure_paces
 
+OPTIONS = {"starts": "--from"}  # where an option has another name than the choice
 Engines = Callable[[Store], Engine]
 
 
@@ -31,6 +33,7 @@ class Asked:
     examples: int | None
     processes: int
     command: str
+    folder: str = ""  # name of the study's folder; "": that of the study
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def plan(study: Study, setup: Setup, asked: Asked, parent: Path, engine: Engines
 
     Raises UsageError VIT-271 for a budget too short, and what the first step of a run would raise.
     """
-    store = open_store(parent, study.name, question_of(_facts(study, setup, asked)))
+    store = open_store(parent, asked.folder or study.name, question_of(_facts(study, setup, asked)))
     record = store.record()
     if record:
         setup = replace(setup, examples=int(record["examples"]))
@@ -159,10 +162,28 @@ def write_results(planned: Planned, found: Computed, outcome: Outcome) -> None:
     write_parquet(found.rows, folder / "table.parquet")
     for figure in outcome.figures:
         draw(figure, folder)
+    _write_chosen(planned, found, outcome)
     store.write("verdict.json", {**outcome.verdict.to_json(), "facts": dict(outcome.facts)})
     write_page(
         folder, planned.study.title, outcome, found.rows, facts(planned, found), rerun(planned)
     )
+
+
+def _write_chosen(planned: Planned, found: Computed, outcome: Outcome) -> None:
+    """chosen.toml: the settings of the recommended model, for a longer run."""
+    choice = outcome.facts.get("choice")
+    if not choice:
+        return
+    folder = planned.store.folder
+    ours = ("data.path", "data.train_pictures", "data.split_seed", "data.workers")
+    settings = read_toml(folder / choice["run"] / "config.toml")
+    kept = {
+        key: value
+        for key, value in settings.items()
+        if key not in (*ours, "examples", "seed", "threads", "device", "precision")
+        and not key.endswith("_every_epochs")
+    }
+    planned.store.write_text("chosen.toml", toml_lines(kept))
 
 
 def facts(planned: Planned, found: Computed) -> list[tuple[str, str]]:
@@ -183,19 +204,28 @@ def facts(planned: Planned, found: Computed) -> list[tuple[str, str]]:
 def rerun(planned: Planned) -> str:
     """The command that computes the same rows anywhere."""
     setup = planned.setup
-    words = ["vitrail", "study", planned.study.name, "--data", _data_name(setup)]
+    words = ["vitrail", planned.study.verb, _data_name(setup)]
+    if planned.study.verb == "study":
+        words = ["vitrail", "study", planned.study.name, "--data", _data_name(setup)]
     if setup.transfer:
         words += ["--transfer", setup.transfer]
     words += ["--examples", str(setup.examples), "--seeds", str(len(setup.seeds))]
     if planned.study.has_sizes:
         words += ["--sizes", ",".join(map(str, setup.sizes))]
     for key, value in _other_choices(planned.study.choices, setup.choices).items():
-        words += [f"--{key.replace('_', '-')}", str(value)]
+        words += [OPTIONS.get(key, f"--{key.replace('_', '-')}"), _typed(value)]
     return shlex.join(words)
 
 
 def _data_name(setup: Setup) -> str:
     return setup.data if setup.data.startswith("builtin:") else setup.name
+
+
+def _typed(value: Any) -> str:
+    """As it is typed: 1,2,3 for several."""
+    if isinstance(value, tuple):
+        return ",".join(str(getattr(one, "path", one)) for one in value)
+    return str(value)
 
 
 def _other_choices(default: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,3 +235,17 @@ def _other_choices(default: Mapping[str, Any], given: Mapping[str, Any]) -> dict
 def local(processes: int) -> Engines:
     """Workers on this machine."""
     return lambda store: LocalEngine(processes, store.folder / "log.txt")
+
+
+def next_commands(planned: Planned, outcome: Outcome) -> list[str]:
+    """What to do with the results."""
+    choice = outcome.facts.get("choice")
+    if not choice:
+        return []
+    run_dir = planned.store.folder / choice["run"]
+    settings = planned.store.folder / "chosen.toml"
+    return [
+        f"vitrail predict {run_dir} IMAGE",
+        f"vitrail report {run_dir}",
+        f"vitrail train {_data_name(planned.setup)} --config {settings} --time-limit 1h",
+    ]

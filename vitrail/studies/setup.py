@@ -141,6 +141,15 @@ def nested_sizes(num_train: int, num_classes: int, count: int = 4) -> tuple[int,
     return tuple(dict.fromkeys([*sizes, num_train]))
 
 
+def share_sizes(num_train: int, num_classes: int, shares: tuple[float, ...]) -> tuple[int, ...]:
+    """Numbers of training pictures at `shares` of all, those left out that are too few: below 2 of
+    each class or 16.
+    """
+    least = max(16, 2 * num_classes)
+    found = [num_train if share == 1 else rounded(share * num_train) for share in shares]
+    return tuple(dict.fromkeys(size for size in found if size >= least or size == num_train))
+
+
 def rounded(value: float) -> int:
     """To two digits."""
     digits = len(str(int(value))) - 2

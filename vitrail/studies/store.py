@@ -52,6 +52,10 @@ class Store:
         """Write a JSON document whole or not at all."""
         self._files.write(name, document)
 
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text whole or not at all."""
+        self._files.write(name, text)
+
     def rows(self) -> dict[str, Row]:
         """The finished cells by key. Raises ModelError VIT-409 for a line that is no row."""
         if not self.rows_file.is_file():

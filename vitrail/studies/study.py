@@ -37,7 +37,7 @@ WAIT_SECS = 0.25
 class Study:
     """claim, source: what the paper says, and where. cells: of a setup, the reference model's cells
     with `setup.examples`. outcome: of the rows there are. choices: further options and their
-    defaults. full: the paper's own scale, in a sentence.
+    defaults. full: the paper's own scale, in a sentence. verb: the command that runs it.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Study:
     full: str
     choices: Mapping[str, Any] = field(default_factory=dict)
     has_sizes: bool = False
+    verb: str = "study"
 
 
 class Watcher(Protocol):
