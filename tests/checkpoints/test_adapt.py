@@ -115,6 +115,9 @@ OPTIONS: list[dict[str, Any]] = [
     {"distillation_token": True},
     {"representation_size": 13},
     {"posemb": "learned_2d"},
+    {"posemb_at": "every", "distillation_token": True},
+    {"posemb_at": "every", "posemb": "learned_2d"},
+    {"posemb_at": "shared"},
     {"posemb": "relative"},
     {"posemb": "sincos_2d"},
     {"posemb": "rope_2d"},
@@ -149,11 +152,42 @@ def test_every_kind_of_model_moves_to_a_grid_that_is_not_square(fields: dict[str
     expected = {"patch_embed.proj.weight", "head.weight", "head.bias"}
     tables = {"learned": ["pos_embed"], "learned_2d": ["pos_embed_x", "pos_embed_y"]}
     expected |= set(tables.get(kind, []))
+    if config.posemb_at == "every":
+        expected |= {f"blocks.1.{name}" for name in tables[kind]}
     if kind == "relative":
         expected |= {f"blocks.{index}.attn.relative.keys" for index in range(2)}
     if config.distillation_token:
         expected |= {"head_dist.weight", "head_dist.bias"}
     assert changed == expected
+
+
+@pytest.mark.parametrize("posemb", ["learned", "learned_2d"])
+def test_tables_of_every_layer_change_by_the_same_rule(posemb: str) -> None:
+    """Equal tables stay equal, and those of another layer are no copies of the first."""
+    config = vit(posemb=posemb, posemb_at="every", depth=3)
+    target = target_config(config, image_size=(20, 21))
+    state = values(config)
+    kinds = ["pos_embed"] if posemb == "learned" else ["pos_embed_x", "pos_embed_y"]
+    for kind in kinds:
+        state[f"blocks.2.{kind}"] = state[kind].clone()
+    adapted, sentences = adapt(state, config, target, resample="google")
+    assert len(sentences) == 1
+    assert "of 3 layers" in sentences[0]
+    for kind in kinds:
+        assert torch.equal(adapted[f"blocks.2.{kind}"], adapted[kind])
+        assert not torch.equal(adapted[f"blocks.1.{kind}"], adapted[kind])
+
+
+def test_a_distillation_token_gets_a_row_in_every_table() -> None:
+    config = vit(posemb_at="every")
+    state = values(config)
+    target = config.model_copy(update={"distillation_token": True})
+    adapted, _ = adapt(state, config, target, resample="google")
+    back, _ = adapt(adapted, target, config, resample="google")
+    for name in ("pos_embed", "blocks.1.pos_embed"):
+        assert adapted[name].shape == (1, 8, 24)
+        assert (adapted[name][:, 1] == 0).all()
+        assert torch.equal(back[name], state[name])
 
 
 def test_relative_offsets_decide_as_before_on_the_same_grid_of_larger_patches() -> None:

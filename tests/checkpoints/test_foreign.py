@@ -19,7 +19,7 @@ from tests.golden.case import CASES, read_case
 from vitrail.checkpoints.catalogue import ROWS
 from vitrail.checkpoints.change import shapes_of
 from vitrail.checkpoints.evaluation_crops import crop_fraction
-from vitrail.checkpoints.foreign import name_of, read_foreign, write_foreign
+from vitrail.checkpoints.foreign import name_of, plan_writing, read_foreign, write_foreign
 from vitrail.checkpoints.origins import ORIGINS
 from vitrail.checkpoints.rules import Header
 from vitrail.checkpoints.timm_config import read_preprocess
@@ -374,3 +374,30 @@ def test_downloads_of_the_catalogue_know_their_preprocessing(
     assert foreign.config.image_size == (32, 40)
     assert foreign.preprocess == small
     assert foreign.notes == ()
+
+
+FORMATS: dict[str, dict[str, Any]] = {
+    "google": {"gelu": "gelu_tanh"},
+    "big_vision": {"gelu": "gelu_tanh", "pool": "gap"},
+    "timm": {},
+    "huggingface": {"ln_eps": 1e-12},
+    "torchvision": {},
+    "deit": {},
+    "dinov2": {"layer_scale": 1e-5, "num_classes": 0},
+}
+
+
+@pytest.mark.parametrize("place", ["every", "shared"])
+@pytest.mark.parametrize("to", FORMATS)
+def test_no_format_holds_position_at_every_layer(to: str, place: str) -> None:
+    """Control: with position behind the stem each of them holds the model."""
+    fields: dict[str, Any] = {"image_size": (32, 32), "patch_size": (8, 8), "width": 24, "depth": 2,
+                              "num_heads": 3, "mlp_dim": 96, "num_classes": 7}  # fmt: skip
+    config = ViTConfig(**(fields | FORMATS[to]))
+    prepared = Preprocess(height=32, width=32, resize=(32, 32), crop="none")
+    classes = [f"class {index}" for index in range(config.num_classes)]
+    assert plan_writing(config, prepared, classes, to).rules
+    refused = ViTConfig(**(fields | FORMATS[to] | {"posemb_at": place}))
+    with pytest.raises(ModelError, match=f"posemb_at is '{place}'.* has 'stem' only") as caught:
+        plan_writing(refused, prepared, classes, to)
+    assert caught.value.code == "VIT-417"

@@ -31,6 +31,8 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "distilled": {"distillation_token": True},
     "tanh": {"pool": "gap", "representation_size": 7},
+    "every": {"posemb_at": "every", "num_registers": 1},
+    "shared": {"posemb": "learned_2d", "posemb_at": "shared", "posemb_prefix": False},
     "relative": {"posemb": "relative", "posemb_prefix": False},
     "rope": {"posemb": "rope_2d", "posemb_prefix": False},
     "hybrid": {

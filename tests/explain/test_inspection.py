@@ -115,6 +115,11 @@ def test_position_tables_are_those_that_are_added() -> None:
             added = (store["embedded"][:, model.config.num_prefix :] - store["patches"])[0]
             table = positions.position_table(model)
             assert np.abs(table - added.detach().numpy()).max() <= 1e-12
+    for kind in ("every", "shared"):  # the figure shows the table behind the stem
+        model = vit(kind)
+        _, store = tapped(model, picture(model), "patches", "embedded")
+        added = (store["embedded"][:, model.config.num_prefix :] - store["patches"])[0]
+        assert np.abs(positions.position_table(model) - added.detach().numpy()).max() <= 1e-12
 
 
 def test_rotary_similarity_is_the_mean_cosine_of_the_angles() -> None:

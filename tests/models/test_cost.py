@@ -100,6 +100,23 @@ def test_cifar_sizes(
 
 
 @pytest.mark.parametrize(
+    ("changes", "further"),
+    [
+        ({"posemb_at": "every"}, 11 * 197 * 768),
+        ({"posemb_at": "every", "pool": "gap"}, 11 * 196 * 768),
+        ({"posemb_at": "every", "posemb": "learned_2d"}, 11 * (14 + 14) * 384),
+        ({"posemb_at": "shared"}, 0),
+    ],
+)
+def test_tables_of_every_layer(changes: dict[str, Any], further: int) -> None:
+    """Table 8: ViT-B/16 with a table before each of 12 blocks."""
+    once = resolve_model("vit_b16", num_classes=5, overrides=changes | {"posemb_at": "stem"})
+    config = resolve_model("vit_b16", num_classes=5, overrides=changes)
+    assert parameters(config) - parameters(once) == further
+    assert sum(value.numel() for value in build(config).parameters()) == parameters(config)
+
+
+@pytest.mark.parametrize(
     ("name", "image_size", "changes", "millions"),
     [
         ("vit_ti16", 224, {"distillation_token": True}, 5.91),  # DeiT
@@ -171,6 +188,8 @@ def numbers_kept(config: ModelConfig, batch_size: int) -> int:
         {"posemb": "rope_2d"},
         {"posemb": "relative"},
         {"pre_norm": True},
+        {"posemb_at": "every"},
+        {"posemb_at": "shared", "posemb": "learned_2d"},
         {"dropout": 0.1, "mlp": "swiglu", "posemb": "sincos_2d", "num_registers": 3},
     ],
     ids=str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -11,12 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vitrail.models.layers as layers
-from tests.models.check_model import random_images, random_model, tapped
+from tests.models.check_model import check_export, random_images, random_model, tapped
 from tests.models.tiny_configs import BASE
 from vitrail.errors import UsageError
 from vitrail.models.configs import ViTConfig
 from vitrail.models.create import create_model
 from vitrail.models.layers import drop_path, patchify, unpatchify
+from vitrail.models.posemb import added_to_all
+from vitrail.models.vit import ViT
+
+PLACES = ("stem", "every", "shared")
 
 
 def tiny(**changes: Any) -> ViTConfig:
@@ -69,13 +74,90 @@ def test_without_posemb_patches_have_no_order(order: list[int], pool: str) -> No
     assert (other_logits - logits).abs().max() < 1e-11
 
 
-@pytest.mark.parametrize("posemb", ["learned", "learned_2d", "sincos_2d", "relative", "rope_2d"])
-def test_with_posemb_patches_have_an_order(posemb: str) -> None:
-    """Negative control of the law above."""
-    model = random_model(tiny(posemb=posemb))
-    images = random_images(model.config, 2)
-    shuffled = unpatchify(patchify(images, (5, 3)).flip(1), (10, 9), (5, 3))
-    assert (model(shuffled) - model(images)).abs().max() > 1e-3
+@pytest.mark.parametrize("pool", ["cls", "gap", "map"])
+@pytest.mark.parametrize(
+    ("posemb", "place"),
+    [
+        *((posemb, "stem") for posemb in ("learned", "learned_2d", "sincos_2d")),
+        *((posemb, "shared") for posemb in ("learned", "learned_2d", "sincos_2d")),
+        *((posemb, "every") for posemb in ("learned", "learned_2d")),
+        *((posemb, "stem") for posemb in ("relative", "rope_2d")),
+    ],
+)
+def test_with_posemb_patches_have_an_order(posemb: str, place: str, pool: str) -> None:
+    """Negative control of the law above: tables are random, and two patches change places."""
+    model = random_model(tiny(posemb=posemb, posemb_at=place, pool=pool))
+    images, order = random_images(model.config, 2), [0, 4, 2, 3, 1, 5]
+    shuffled = unpatchify(patchify(images, (5, 3))[:, order], (10, 9), (5, 3))
+    logits, store = tapped(model, images)
+    other_logits, other = tapped(model, shuffled)
+    prefix = model.config.num_prefix
+    moved = store["tokens"][:, prefix:][:, order]
+    assert (other["tokens"][:, prefix:] - moved).abs().max() > 1e-2
+    assert (other_logits - logits).abs().max() > 1e-3
+
+
+def further_tables(model: ViT) -> dict[str, torch.nn.Parameter]:
+    """Of the blocks behind the first, by name."""
+    named = model.named_parameters()
+    return {name: value for name, value in named if re.match(r"blocks\.\d+\.pos_embed", name)}
+
+
+@pytest.mark.parametrize("posemb", ["learned", "learned_2d"])
+@pytest.mark.parametrize("fields", [{}, {"pool": "gap"}, {"num_registers": 2, "pre_norm": True}])
+def test_a_table_for_every_layer(posemb: str, fields: dict[str, Any]) -> None:
+    """Further tables of zeros: as once behind the stem. All alike: as the shared one."""
+    sizes = {"posemb": posemb, "depth": 3, **fields}
+    every = random_model(tiny(posemb_at="every", **sizes))
+    kinds = ["pos_embed"] if posemb == "learned" else ["pos_embed_x", "pos_embed_y"]
+    tables = further_tables(every)
+    assert sorted(tables) == sorted(f"blocks.{i}.{kind}" for i in (1, 2) for kind in kinds)
+    images = random_images(every.config, 2)
+    found = every(images)
+    for place in ("stem", "shared"):
+        model = random_model(tiny(posemb_at=place, **sizes))
+        assert not further_tables(model)
+        state = every.state_dict()
+        model.load_state_dict({name: state[name] for name in model.state_dict()})
+        assert (model(images) - found).abs().max() > 1e-3
+        with torch.no_grad():
+            for name, table in tables.items():
+                own = every.get_parameter(name.split(".")[-1])
+                table.copy_(own if place == "shared" else torch.zeros_like(own))
+        assert (model(images) - every(images)).abs().max() <= 1e-12
+
+
+@pytest.mark.parametrize(
+    ("posemb", "place"), [("learned", "every"), ("learned_2d", "shared"), ("sincos_2d", "shared")]
+)
+def test_position_at_every_layer_is_exported(posemb: str, place: str) -> None:
+    check_export(random_model(tiny(posemb=posemb, posemb_at=place, num_registers=1)))
+
+
+def test_registers_get_no_position_at_any_layer() -> None:
+    """Nor do cls and dist where their tables have no rows for them."""
+    for fields, num_rows in (({"distillation_token": True}, 2), ({"posemb_prefix": False}, 0)):
+        model = random_model(tiny(posemb_at="every", num_registers=3, **fields))
+        added = added_to_all(model.config, model.blocks[1])
+        prefix = model.config.num_prefix
+        assert added.shape == (1, model.config.num_tokens, 24)
+        assert (added[:, num_rows:prefix] == 0).all()
+        table = model.blocks[1].get_parameter("pos_embed")
+        assert torch.equal(added[:, :num_rows], table[:, :num_rows])
+        assert torch.equal(added[:, prefix:], table[:, num_rows:])
+
+
+def test_where_posemb_is_added_changes_no_other_value() -> None:
+    """The same draws for all that was there before; further tables are normal(0.02)."""
+    models = {place: create_model(tiny(posemb_at=place), seed=5) for place in PLACES}
+    stem = models["stem"].state_dict()
+    assert list(models["shared"].state_dict()) == list(stem)
+    for place in ("every", "shared"):
+        state = models[place].state_dict()
+        assert all(torch.equal(state[name], value) for name, value in stem.items())
+    table = models["every"].get_parameter("blocks.1.pos_embed")
+    assert table.std().item() == pytest.approx(0.02, rel=4 / math.sqrt(2 * table.numel()))
+    assert not torch.equal(table, stem["pos_embed"])
 
 
 def test_registers_are_not_in_the_mean() -> None:

@@ -57,6 +57,7 @@ OPTIONS: dict[str, list[Any]] = {
     "norm_after_pool": [False, True],
     "posemb": ["none", "learned", "learned_2d", "sincos_2d", "relative", "rope_2d"],
     "posemb_prefix": [False, True],
+    "posemb_at": ["stem", "every", "shared"],
     "num_registers": [0, 3],
     "layer_scale": [None, 0.1],
     "qk_norm": [False, True],

@@ -39,6 +39,8 @@ def _forward_one(state: State, config: ViTConfig, image: Array) -> dict[str, Arr
     out["embedded"] = x
     for i in range(config.depth):
         name = f"blocks.{i}"
+        if i and config.posemb_at != "stem":
+            x = x + _added(state, config, f"{name}." if config.posemb_at == "every" else "")
         normed = _layer_norm(x, state, f"{name}.norm1", config.ln_eps)
         branch, weights = _attention(normed, state, f"{name}.attn", config)
         x = x + branch * state.get(f"{name}.ls1.gamma", np.float64(1))
@@ -114,6 +116,27 @@ def _tokens(state: State, config: ViTConfig, patches: Array) -> Array:
         patches = patches + _sincos(h, w, config.width).astype(np.float32)
     prefix += list(state["reg_token"][0]) if config.num_registers else []
     return np.stack([*prefix, *patches])
+
+
+def _added(state: State, config: ViTConfig, owner: str) -> Array:
+    """(N, D): the table of `owner` row by row; zeros for registers, and cls or dist without row."""
+    (h, w), total = config.grid, np.zeros((config.num_tokens, config.width))
+    for patch in range(h * w):
+        place = config.num_prefix + patch
+        if config.posemb == "learned":
+            table = state[f"{owner}pos_embed"][0]
+            total[place] = table[len(table) - h * w + patch]
+        elif config.posemb == "learned_2d":
+            half = config.width // 2
+            total[place, :half] = state[f"{owner}pos_embed_x"][0, patch % w]
+            total[place, half:] = state[f"{owner}pos_embed_y"][0, patch // w]
+        else:
+            total[place] = _sincos(h, w, config.width)[patch].astype(np.float32)
+    if config.posemb_prefix:
+        total[0] = state[f"{owner}pos_embed"][0, 0]
+        if config.distillation_token:
+            total[1] = state[f"{owner}pos_embed"][0, 1]
+    return total
 
 
 def _sincos(h: int, w: int, width: int) -> Array:

@@ -280,6 +280,17 @@ def test_layer_decay_scales_rates_by_depth() -> None:
     assert {name for name, value in decay.items() if value} == KERNELS
 
 
+def test_position_tables_of_every_layer() -> None:
+    """They belong to the block that they come before, and do not decay."""
+    fields = {"depth": 2, "width": 24, "num_heads": 3, "mlp_dim": 11, "posemb_at": "every"}
+    model = build(resolve_model("vit_ti8", image_size=16, num_classes=2, overrides=fields))
+    groups = parameter_groups(model, OptimConfig(layer_decay=0.5))
+    found = {name: group for group in groups for name in group["names"]}
+    assert found["pos_embed"]["lr_scale"] == 0.5**3
+    assert found["blocks.1.pos_embed"]["lr_scale"] == found["blocks.1.norm1.bias"]["lr_scale"]
+    assert found["blocks.1.pos_embed"]["weight_decay"] == 0
+
+
 def test_layer_decay_needs_blocks() -> None:
     with pytest.raises(UsageError, match="no blocks") as error:
         parameter_groups(nn.Linear(2, 3), OptimConfig(layer_decay=0.7))

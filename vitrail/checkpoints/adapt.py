@@ -165,10 +165,11 @@ def _distillation(change: Change, new: State) -> list[str]:
     else:
         del new["dist_token"]
         text = "dist_token: left out"
-    if config.posemb_prefix and "pos_embed" in new:
-        table = new["pos_embed"]
-        row = [torch.zeros_like(table[:, :1])] if wants else []
-        new["pos_embed"] = torch.cat([table[:, :1], *row, table[:, 1 if wants else 2 :]], dim=1)
+    if config.posemb_prefix:
+        for name in _tables(new, "pos_embed"):
+            table = new[name]
+            row = [torch.zeros_like(table[:, :1])] if wants else []
+            new[name] = torch.cat([table[:, :1], *row, table[:, 1 if wants else 2 :]], dim=1)
         text += "; its position row starts at zero" if wants else " with its position row"
     return [f"{text}."]
 
@@ -182,17 +183,19 @@ def _posemb(change: Change, new: State) -> list[str]:
     if kind == "none" or config.grid == target.grid:
         return []
     how = f"grid {_by(config.grid)} becomes {_by(target.grid)}"
+    of_layers = f" of {config.depth} layers" if config.posemb_at == "every" else ""
     by_rule = f"{RULES[rule].text} (rule {rule!r})"
     if kind == "learned":
         num_prefix = target.posemb_rows - target.num_patches
-        table = resize_posemb(new["pos_embed"], config.grid, target.grid, num_prefix, rule)
-        new["pos_embed"] = table
+        for name in _tables(new, "pos_embed"):
+            new[name] = resize_posemb(new[name], config.grid, target.grid, num_prefix, rule)
         kept = f"; {num_prefix} prefix row(s) kept" if num_prefix else ""
-        return [f"pos_embed: {how}: {by_rule}{kept}."]
+        return [f"pos_embed{of_layers}: {how}: {by_rule}{kept}."]
     if kind == "learned_2d":
-        for axis, name in enumerate(("pos_embed_y", "pos_embed_x")):
-            new[name] = resize_axis(new[name], target.grid[axis], rule)
-        return [f"pos_embed_y, pos_embed_x: {how}: {by_rule}, each along its axis."]
+        for axis, kind_of_axis in enumerate(("pos_embed_y", "pos_embed_x")):
+            for name in _tables(new, kind_of_axis):
+                new[name] = resize_axis(new[name], target.grid[axis], rule)
+        return [f"pos_embed_y, pos_embed_x{of_layers}: {how}: {by_rule}, each along its axis."]
     if kind == "relative":
         names = [name for name in new if name.endswith(".attn.relative.keys")]
         for name in names:
@@ -201,6 +204,11 @@ def _posemb(change: Change, new: State) -> list[str]:
             )
         return [f"{len(names)} tables of relative offsets: {how}: {by_rule}, offset by offset."]
     return [f"posemb {kind}: {how}: the fixed table is computed anew."]
+
+
+def _tables(new: State, kind: str) -> list[str]:
+    """The names of the position table `kind`: the model's, and of blocks that have one."""
+    return [name for name in new if name.split(".")[-1] == kind]
 
 
 def _check_fields(config: ModelConfig, target: ModelConfig) -> None:

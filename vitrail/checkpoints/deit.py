@@ -25,6 +25,7 @@ PAIRS: Pairs = (
 FIXED: dict[str, object] = {"ln_eps": 1e-6, "gelu": "gelu"}
 HELD: dict[str, object] = FIXED | {
     "pool": "cls",
+    "posemb_at": "stem",
     "num_registers": 0,
     "qk_norm": False,
     "mlp": "gelu",

@@ -35,6 +35,7 @@ UNUSED = {"mask_token": "only for training on masked pictures"}
 FIXED: dict[str, object] = {"ln_eps": 1e-6, "gelu": "gelu"}
 HELD: dict[str, object] = FIXED | {
     "posemb": ("learned", *COMPUTED),
+    "posemb_at": "stem",
     "cls_token": True,
     "qk_norm": False,
     "pre_norm": False,

@@ -37,6 +37,7 @@ HELD = FIXED | {
     "pool": ("cls", "gap"),
     "norm_after_pool": False,
     "posemb": ("learned", *COMPUTED),
+    "posemb_at": "stem",
     "num_registers": 0,
     "layer_scale": None,
     "qk_norm": False,

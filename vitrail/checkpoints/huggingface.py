@@ -45,6 +45,7 @@ NAME = "huggingface"
 HELD: dict[str, object] = {
     "norm_after_pool": False,
     "posemb": ("learned", *COMPUTED),
+    "posemb_at": "stem",
     "qk_norm": False,
     "pre_norm": False,
     "stem": ("none",),

@@ -58,6 +58,7 @@ HYBRID: dict[str, object] = {"std_eps": 1e-8, "std_form": "inside", "gn_eps": 1e
 HELD: dict[str, object] = {
     "pool": ("cls", "gap", "map"),
     "posemb": ("learned", *COMPUTED),
+    "posemb_at": "stem",
     "representation_size": None,
     "stem": ("none", "resnet"),
 }

@@ -53,6 +53,7 @@ FIXED: dict[str, object] = {"ln_eps": 1e-6, "gelu": "gelu"}
 HELD: dict[str, object] = FIXED | {
     "pool": "cls",
     "posemb": ("learned", *COMPUTED),
+    "posemb_at": "stem",
     "num_registers": 0,
     "layer_scale": None,
     "qk_norm": False,

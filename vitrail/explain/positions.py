@@ -18,7 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from vitrail.models.bit import BiTResNet
+from vitrail.models.configs import ADDED
 from vitrail.models.create import Model
+from vitrail.models.posemb import added
 from vitrail.models.vit import ViT
 
 Floats = NDArray[np.float64]
@@ -35,18 +37,10 @@ def why_none(model: Model) -> str | None:
 
 
 def position_table(model: ViT) -> Floats:
-    """One row a patch, (P, D), in reading order."""
-    config = model.config
-    h, w = config.grid
+    """One row a patch, (P, D), in reading order; of several tables the one behind the stem."""
     with torch.no_grad():
-        if config.posemb == "learned":
-            table = model.pos_embed[0, config.posemb_rows - config.num_patches :]
-        elif config.posemb == "learned_2d":
-            x = model.pos_embed_x.unsqueeze(1).expand(-1, h, -1, -1)
-            y = model.pos_embed_y.unsqueeze(2).expand(-1, -1, w, -1)
-            table = torch.cat([x, y], dim=-1).flatten(1, 2)[0]
-        elif config.posemb == "sincos_2d":
-            table = model.pos_embed_fixed[0]
+        if model.config.posemb in ADDED:
+            table = added(model.config, model)[1][0]
         else:
             table = torch.cat([model.rope[0], model.rope[1]], dim=-1)  # cosines and sines
         found: Floats = table.double().cpu().numpy()

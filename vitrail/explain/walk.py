@@ -44,11 +44,6 @@ def blocks_of(model: ViT) -> list[Block]:
     return [block for block in model.blocks if isinstance(block, Block)]
 
 
-def rope_of(model: ViT) -> Tensor | None:
-    """The table of rotations that every block gets, if any."""
-    return model.rope if model.config.posemb == "rope_2d" else None
-
-
 def run_blocks(
     model: ViT,
     x: Tensor,
@@ -61,27 +56,24 @@ def run_blocks(
     on_attention(index, (B, heads, N, N)) is called for the blocks in `layers`, which alone do
     without the fused kernel; on_output(index, (B, N, D)) for every block.
     """
-    rope = rope_of(model)
-    for index, block in enumerate(blocks_of(model)):
+    for index in range(model.config.depth):
         if index in layers and on_attention is not None:
-            x = _tapped(block, x, rope, lambda attention, i=index: on_attention(i, attention))  # type: ignore[misc]
+            x = _tapped(model, index, x, on_attention)
         else:
-            x = block(x, rope)
+            x = model.run_block(index, x)
         if on_output is not None:
             on_output(index, x)
     return x
 
 
-def _tapped(
-    block: Block, x: Tensor, rope: Tensor | None, visit: Callable[[Tensor], None]
-) -> Tensor:
+def _tapped(model: ViT, index: int, x: Tensor, visit: Visit) -> Tensor:
     """One block, its probabilities handed to `visit` and then forgotten."""
-    name = f"{block.name}/attention"
+    name = f"{blocks_of(model)[index].name}/attention"
     store: TapDict = {name: None}
-    x = block(x, rope, Tap(store, [name]))
+    x = model.run_block(index, x, Tap(store, [name]))
     attention = store.pop(name)
     assert attention is not None
-    visit(attention)
+    visit(index, attention)
     return x
 
 
@@ -115,7 +107,8 @@ def read_tokens(model: ViT, tokens: Tensor, tap: Tap | None = None) -> Tensor:
 
 @dataclass(frozen=True)
 class Trail:
-    """One forward pass: what entered each block, the last output, (B, N, D) each, logits (B, K).
+    """One forward pass: what `run_block` was given for each block, the last output, (B, N, D) each,
+    logits (B, K).
 
     Nothing else of it is kept.
     """
@@ -145,7 +138,7 @@ def input_gradient(model: ViT, index: int, x: Tensor, gradient: Tensor) -> Tenso
     """From the gradient of a block's output to that of its input x, (B, N, D); fused attention."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        return torch.autograd.grad(blocks_of(model)[index](x, rope_of(model)), x, gradient)[0]
+        return torch.autograd.grad(model.run_block(index, x), x, gradient)[0]
 
 
 def attention_gradient(
@@ -156,12 +149,11 @@ def attention_gradient(
     x: its input, gradient: that of its output, (B, N, D). The softmax is not differentiated here:
     that would take a third layer's worth of memory.
     """
-    block = blocks_of(model)[index]
-    name = f"{block.name}/attention"
+    name = f"{blocks_of(model)[index].name}/attention"
     store: TapDict = {name: None}
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        output = block(x, rope_of(model), Tap(store, [name]))
+        output = model.run_block(index, x, Tap(store, [name]))
         attention = store.pop(name)
         assert attention is not None
         slope = torch.autograd.grad(output, attention, gradient)[0]

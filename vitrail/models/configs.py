@@ -35,6 +35,7 @@ from vitrail.models.stages import Pair, Unit, check_width, halved, root_sizes, u
 Pool = Literal["cls", "gap", "map", "cls_gap", "seq"]
 Posemb = Literal["none", "learned", "learned_2d", "sincos_2d", "relative", "rope_2d"]
 Gelu = Literal["gelu", "gelu_tanh", "quick_gelu"]
+ADDED = ("learned", "learned_2d", "sincos_2d")  # posemb that is added to tokens
 WITH_CLS = ("cls", "cls_gap")  # pools that read the cls token
 
 MAX_TOKENS = 65_536  # attention is quadratic: more is a mistake or an attack
@@ -72,6 +73,9 @@ class ViTConfig(Section):
     posemb: Posemb = "learned"
     # Whether the learned table has rows for cls (and dist); where not given, true when it can be.
     posemb_prefix: bool = False
+    # Table 8. stem: added once; every: also to the input of every later block, from a table of its
+    # own each; shared: from the same table each time.
+    posemb_at: Literal["stem", "every", "shared"] = "stem"
     # Extra tokens between cls and patches, without posemb and not in the mean.
     num_registers: Annotated[int, Field(ge=0, le=1024)] = 0
     layer_scale: OptionalScale = None  # initial value: 1e-4 in DeiT III, 1e-5 in DINOv2
@@ -224,7 +228,9 @@ def _check_size(config: ViTConfig) -> None:
         hint = "Choose a larger patch or a smaller image."
         raise UsageError("VIT-222", f"{message}; at most {MAX_TOKENS}", hint=hint)
     weights = c.depth * c.width * (4 * c.width + (3 if c.mlp == "swiglu" else 2) * c.mlp_dim)
-    weights += c.width * (c.num_tokens + c.map_channels * c.patch_size[0] * c.patch_size[1])
+    num_tables = c.depth if c.posemb_at == "every" else 1
+    weights += c.width * num_tables * c.num_tokens
+    weights += c.width * c.map_channels * c.patch_size[0] * c.patch_size[1]
     weights += c.num_features * (c.num_classes + (c.width if c.representation_size else 0))
     weights += sum(17 * unit.num_mid**2 for unit in c.stem_units)
     if c.stem == "conv":
@@ -265,6 +271,7 @@ def _check_combination(config: ViTConfig) -> None:
     divisor = {"learned_2d": 2, "sincos_2d": 4, "rope_2d": 4}.get(c.posemb, 1)
     axis = "width / num_heads" if c.posemb == "rope_2d" else "width"
     size = c.head_dim if c.posemb == "rope_2d" else c.width
+    is_repeated = c.posemb_at != "stem"
     is_linear_drop = c.drop_path > 0 and c.drop_path_schedule == "linear"
     problems: dict[str, object] = {
         f"posemb={c.posemb!r} needs {axis} in multiples of {divisor}, got {size}": size % divisor,
@@ -272,6 +279,12 @@ def _check_combination(config: ViTConfig) -> None:
         and c.width < 8,
         f"posemb_prefix has no effect with posemb={c.posemb!r}": c.posemb_prefix
         and c.posemb != "learned",
+        f"posemb_at={c.posemb_at!r} has no effect with posemb={c.posemb!r}": is_repeated
+        and c.posemb not in ADDED,
+        "posemb_at='every' with a fixed table is 'shared': posemb='sincos_2d'": c.posemb
+        == "sincos_2d"
+        and c.posemb_at == "every",
+        f"posemb_at={c.posemb_at!r} has no effect at depth 1": is_repeated and c.depth == 1,
         "posemb_prefix has no effect: there is no cls token": c.posemb_prefix and not c.cls_token,
         f"pool={c.pool!r} needs cls_token": c.pool in WITH_CLS and not c.cls_token,
         f"norm_after_pool is for pool='gap', got {c.pool!r}": c.norm_after_pool and c.pool != "gap",

@@ -75,9 +75,10 @@ def _convolutions(c: ViTConfig) -> list[tuple[int, int]]:
 
 
 def _posemb_parameters(c: ViTConfig) -> int:
+    count = c.depth if c.posemb_at == "every" else 1
     if c.posemb == "learned":
-        return c.posemb_rows * c.width
-    return sum(c.grid) * (c.width // 2) if c.posemb == "learned_2d" else 0
+        return count * c.posemb_rows * c.width
+    return count * sum(c.grid) * (c.width // 2) if c.posemb == "learned_2d" else 0
 
 
 def _block_parameters(c: ViTConfig) -> int:

@@ -9,7 +9,7 @@ big_vision (spec 1.4).
 | patch kernel, pre_logits kernel | LeCun-normal: cut at 2 deviations, then variance 1 / fan_in |
 | standardised kernels of stems and BiT | LeCun-normal; their scale counts for the step size only |
 | kernels of the convolutional tokenizer | He-normal, variance 2 / fan_in (Compact-Transformers) |
-| pos_embed, pos_embed_x, pos_embed_y, relative keys | normal(0.02) |
+| pos_embed, pos_embed_x, pos_embed_y, also of blocks; relative keys | normal(0.02) |
 | cls_token | zeros |
 | dist_token, reg_token | normal(0.02): equal zeros would stay equal for ever |
 | attention-pool probe | Xavier-uniform of a (1, D) matrix |

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitrail.models.configs import ViTConfig
-from vitrail.models.posemb import RelativeBias, rotate
+from vitrail.models.posemb import RelativeBias, learned_tables, rotate
 from vitrail.models.products import attention, dense, linear
 from vitrail.models.tap import Tap
 
@@ -196,10 +196,17 @@ class LayerScale(nn.Module):
 
 
 class Block(nn.Module):
-    """Equations 2 and 3: x + MSA(LN(x)), then x + MLP(LN(x)). `index` counts from 0."""
+    """Equations 2 and 3: x + MSA(LN(x)), then x + MLP(LN(x)). `index` counts from 0.
+
+    With posemb_at="every" each but the first holds the position table of its input, which the model
+    adds (`ViT.run_block`); that of the first is the model's.
+    """
 
     def __init__(self, config: ViTConfig, index: int) -> None:
         super().__init__()
+        if config.posemb_at == "every" and index > 0:
+            for name, table in learned_tables(config).items():
+                self.register_parameter(name, table)
         self.norm1 = nn.LayerNorm(config.width, eps=config.ln_eps)
         self.attn = Attention(config)
         self.norm2 = nn.LayerNorm(config.width, eps=config.ln_eps)

@@ -1,8 +1,8 @@
-"""Position: fixed tables, the relative index, and rotation.
+"""Position: tables that are added, the relative index, and rotation.
 
-Learned tables are parameters of the model (`vit.py`); here is what is computed. Tables are computed
-in float64 by NumPy, which is independent of torch's default device and dtype, and stored in float32
-outside the state dict.
+Learned tables are parameters of the model or of its blocks. Fixed tables are computed in float64 by
+NumPy, which is independent of torch's default device and dtype, and stored in float32 outside the
+state dict.
 """
 
 from __future__ import annotations
@@ -14,7 +14,47 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vitrail.models.configs import ViTConfig
+
 ROPE_BASE = 100.0  # DINOv3
+
+
+def learned_tables(config: ViTConfig) -> dict[str, nn.Parameter]:
+    """Zeros for the learned tables that are added at one place, by name; often none."""
+    (h, w), width = config.grid, config.width
+    shapes: dict[str, tuple[int, ...]] = {}
+    if config.posemb == "learned":
+        shapes = {"pos_embed": (1, config.posemb_rows, width)}
+    elif config.posemb == "learned_2d":
+        shapes = {"pos_embed_x": (1, w, width // 2), "pos_embed_y": (1, h, width // 2)}
+    return {name: nn.Parameter(torch.zeros(shape)) for name, shape in shapes.items()}
+
+
+def added(config: ViTConfig, owner: nn.Module) -> tuple[Tensor, Tensor]:
+    """What the tables of `owner` add, for a posemb of `configs.ADDED`.
+
+    Returns the rows of cls and dist, (1, rows, D), rows 0 without `posemb_prefix`, and those of the
+    patches, (1, P, D).
+    """
+    if config.posemb == "learned":
+        table = owner.get_parameter("pos_embed")
+        num_rows = config.posemb_rows - config.num_patches
+        return table[:, :num_rows], table[:, num_rows:]
+    if config.posemb == "sincos_2d":
+        patches = owner.get_buffer("pos_embed_fixed")
+    else:
+        h, w = config.grid
+        x = owner.get_parameter("pos_embed_x").unsqueeze(1).expand(-1, h, -1, -1)
+        y = owner.get_parameter("pos_embed_y").unsqueeze(2).expand(-1, -1, w, -1)
+        patches = torch.cat([x, y], dim=-1).flatten(1, 2)
+    return patches[:, :0], patches
+
+
+def added_to_all(config: ViTConfig, owner: nn.Module) -> Tensor:
+    """The same for the whole sequence, (1, N, D): zeros for tokens that have no row."""
+    rows, patches = added(config, owner)
+    zeros = patches.new_zeros(1, config.num_prefix - rows.shape[1], config.width)
+    return torch.cat([rows, zeros, patches], dim=1)
 
 
 def sincos_2d(grid: tuple[int, int], width: int) -> NDArray[np.float64]:

@@ -22,7 +22,8 @@ def tap_names(config: ViTConfig) -> list[str]:
     """Every intermediate of a ViT, in the order of computation.
 
     feature_map (B, C, h, w) behind a stem; patches (B, P, D) before posemb; embedded (B, N, D) into
-    the first block; per block attention (B, heads, N, N) after the softmax and output (B, N, D);
+    the first block; per block attention (B, heads, N, N) after the softmax and output (B, N, D),
+    without the position that a `posemb_at` adds to the next block's input;
     tokens (B, N, D) after the final norm, or without one where it follows the mean; pool/attention
     (B, heads, 1, N) of pool="map", (B, 1, 1, N) of pool="seq"; pooled (B, D); pre_logits (B, R);
     logits (B, K). Prefix tokens come first: cls, dist, registers.

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vitrail.models.configs import ViTConfig
+from vitrail.models.configs import ADDED, ViTConfig
 from vitrail.models.hybrid import create_embedding
 from vitrail.models.layers import Block, MapHead, SeqPool
-from vitrail.models.posemb import rope_2d, sincos_2d
+from vitrail.models.posemb import added, added_to_all, learned_tables, rope_2d, sincos_2d
 from vitrail.models.tap import Tap, TapDict, check_images, tap_names
 
 
@@ -61,13 +61,10 @@ class ViT(nn.Module):
                 self.head_dist = nn.Linear(width, config.num_classes)
 
     def _create_posemb(self) -> None:
-        config, (h, w) = self.config, self.config.grid
-        if config.posemb == "learned":
-            self.pos_embed = nn.Parameter(torch.zeros(1, config.posemb_rows, config.width))
-        elif config.posemb == "learned_2d":
-            self.pos_embed_x = nn.Parameter(torch.zeros(1, w, config.width // 2))
-            self.pos_embed_y = nn.Parameter(torch.zeros(1, h, config.width // 2))
-        elif config.posemb == "sincos_2d":
+        config = self.config
+        for name, learned in learned_tables(config).items():
+            self.register_parameter(name, learned)
+        if config.posemb == "sincos_2d":
             table = (
                 torch.from_numpy(sincos_2d(config.grid, config.width)).float().unsqueeze(0)
             )  # (1, P, D)
@@ -152,20 +149,11 @@ class ViT(nn.Module):
         config = self.config
         prefix: list[Tensor] = [self.cls_token] if config.cls_token else []
         prefix += [self.dist_token] if config.distillation_token else []
-        if config.posemb == "learned":
-            num_rows = len(prefix) if config.posemb_prefix else 0
-            prefix = [
-                token + self.pos_embed[:, i : i + 1] if num_rows else token
-                for i, token in enumerate(prefix)
-            ]
-            patches = patches + self.pos_embed[:, num_rows:]
-        elif config.posemb == "learned_2d":
-            h, w = config.grid
-            x = self.pos_embed_x.unsqueeze(1).expand(-1, h, -1, -1)
-            y = self.pos_embed_y.unsqueeze(2).expand(-1, -1, w, -1)
-            patches = patches + torch.cat([x, y], dim=-1).flatten(1, 2)  # (1, P, D)
-        elif config.posemb == "sincos_2d":
-            patches = patches + self.pos_embed_fixed
+        if config.posemb in ADDED:
+            rows, table = added(config, self)
+            if config.posemb_prefix:
+                prefix = [token + rows[:, i : i + 1] for i, token in enumerate(prefix)]
+            patches = patches + table
         prefix += [self.reg_token] if config.num_registers else []
         if not prefix:
             return patches
@@ -177,17 +165,31 @@ class ViT(nn.Module):
 
         With num_outputs, (B, num_outputs, D): the last block computes no other token.
         """
-        rope = self.rope if self.config.posemb == "rope_2d" else None
-        for index, block in enumerate(self.blocks):
+        for index in range(self.config.depth):
             count = num_outputs if index + 1 == self.config.depth else None
             if self.checkpoint_activations and self.training and tap is None:
-                x = checkpoint(block, x, rope, tap, count, use_reentrant=False)
+                x = checkpoint(self.run_block, index, x, tap, count, use_reentrant=False)
             else:
-                x = block(x, rope, tap, count)
+                x = self.run_block(index, x, tap, count)
         x = x if self.config.norm_after_pool else self.norm(x)
         if tap is not None:
             tap.write("tokens", x)
         return x
+
+    def run_block(
+        self, index: int, x: Tensor, tap: Tap | None = None, num_outputs: int | None = None
+    ) -> Tensor:
+        """One block. x: (B, N, D), `embed`'s tokens or what the block before it gave.
+
+        Behind the first one, position is added to x where `posemb_at` says so (Table 8).
+        Returns (B, N, D), or (B, num_outputs, D).
+        """
+        config, block = self.config, self.blocks[index]
+        if index and config.posemb_at != "stem":
+            x = x + added_to_all(config, block if config.posemb_at == "every" else self)
+        rope = self.rope if config.posemb == "rope_2d" else None
+        output: Tensor = block(x, rope, tap, num_outputs)
+        return output
 
     def pool(self, tokens: Tensor, tap: Tap | None = None) -> Tensor:
         """tokens: (B, N, D). Returns (B, D); with a distillation token (B, 2, D).
