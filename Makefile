@@ -15,7 +15,7 @@ $(VENV)/.core: constraints.txt pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.test: $(VENV)/.core
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,check]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,check,studies]"
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.core
