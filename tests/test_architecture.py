@@ -16,6 +16,7 @@ PACKAGE = ROOT / "vitrail"
 ROWS = [
     {"demo", "__main__"},
     {"cli"},
+    {"studies"},
     {"training"},
     {"classifier"},
     {"checkpoints"},
@@ -34,6 +35,9 @@ FENCES = {  # a library and the only places that may name it
     "rich": {"cli"},
     "cyclopts": {"cli"},
     "simplejpeg": {"data"},
+    "matplotlib": {"studies"},
+    "pyarrow": {"studies"},
+    "ray": {"studies"},
 }
 FORBIDDEN = {"torchvision", "timm", "yaml", "requests", "urllib", "socket", "http"}
 CONNECTIONS = {"urllib", "http"}  # allowed in the one file that downloads
