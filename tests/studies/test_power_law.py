@@ -204,3 +204,5 @@ def test_curves_that_do_not_cross_or_hardly() -> None:
     same = law_of(9, 0.42, 0.0, variance=1e-4)
     unsure = crossing(same, law_of(9.05, 0.42, 0.0, variance=1e-4), 500, 8000)
     assert 0.05 < unsure.share < 0.95
+    parallel = law_of(3, 0.35, 0.05), law_of(3, 0.35, 0.1)  # gaps that are equal everywhere
+    assert crossing(*parallel, 500, 8000).share == 0

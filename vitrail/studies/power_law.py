@@ -284,12 +284,12 @@ def _last_crossing(grid: Values, gaps: Values, wins: bool) -> Values:
     turns = (signed[:, :-1] >= 0) & (signed[:, 1:] < 0)  # (R, N - 1)
     last = turns.shape[1] - 1 - turns[:, ::-1].argmax(axis=1)
     every = np.arange(len(gaps))
-    before, after = signed[every, last], signed[every, last + 1]
-    ends = np.log(grid)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = before / (before - after)
+    crosses = turns.any(axis=1)
+    before = np.where(crosses, signed[every, last], 0.0)
+    after = np.where(crosses, signed[every, last + 1], -1.0)
+    ends, share = np.log(grid), before / (before - after)
     place = np.exp(ends[last] + share * (ends[last + 1] - ends[last]))
-    return np.where(turns.any(axis=1), place, np.nan)
+    return np.where(crosses, place, np.nan)
 
 
 def _rounded(n: float, digits: int) -> str:
