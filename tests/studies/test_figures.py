@@ -111,7 +111,7 @@ def test_title_legend_and_plot_do_not_overlap(num: int) -> None:
 
 
 def test_hostile_names_are_shown_as_they_are(tmp_path: Path) -> None:
-    names = ["<script>alert(1)</script>", "$\\frac{1}{$", "\u732b_x", "a&b"]
+    names = ["<script>alert(1)</script>", "$\\frac{1}{$", "\u732b_x", "a&b\x1b\x00"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         svg = draw(made_figure(names=names), tmp_path)[1].read_text(encoding="utf-8")
@@ -156,6 +156,7 @@ def test_short_numbers(value: float, text: str) -> None:
 
 def test_ticks_of_a_logarithmic_axis() -> None:
     assert log_ticks(400, 5000, [500, 1000, 4000]) == [500, 1000, 4000]
+    assert log_ticks(400, 17000, [500, 1000, 2000]) == [500, 1000, 2000, 4000, 8000, 16000]
     assert log_ticks(0.9, 2e6, [1, 1.01, 1e6]) == [1, 10, 100, 1e3, 1e4, 1e5, 1e6]
     assert log_ticks(0.04, 0.3, []) == [0.05, 0.1, 0.2] or len(log_ticks(0.04, 0.3, [])) >= 3
     assert all(0.31 <= tick <= 0.36 for tick in log_ticks(0.31, 0.36, []))

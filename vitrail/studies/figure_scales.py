@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from vitrail.evaluation.page import shown
 from vitrail.studies.result import Figure
 
 
@@ -66,8 +67,8 @@ def _are_apart(seen: Sequence[float], span: float) -> bool:
 
 def _labels(names: Sequence[str]) -> list[str]:
     """Names of categories, wrapped to the room that each has."""
-    room = max(8, 66 // max(len(names), 1))
-    return [textwrap.fill(name, room, break_long_words=False) for name in names]
+    room = max(8, 58 // max(len(names), 1))
+    return [textwrap.fill(shown(name), room, break_long_words=False) for name in names]
 
 
 def log_ticks(low: float, high: float, seen: Sequence[float]) -> list[float]:
@@ -76,7 +77,10 @@ def log_ticks(low: float, high: float, seen: Sequence[float]) -> list[float]:
     """
     span = math.log10(high / low)
     if _are_apart([math.log10(one) for one in seen], span):
-        return list(seen)
+        ticks, ratio = list(seen), seen[-1] / seen[-2]
+        while ticks[-1] * ratio <= high:  # a fit that goes on
+            ticks.append(ticks[-1] * ratio)
+        return ticks
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps: tuple[float, ...] = ()
     for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):

@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.errors import EnvironmentFault
+from vitrail.evaluation.page import shown
 from vitrail.studies.figure_scales import set_scales, short
 from vitrail.studies.result import Figure, Series
 
 PALETTE = ("#0a62a9", "#b8430b", "#00755b", "#8e4585", "#9a6f00", "#2f87bd", "#4a4f57")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
-MARKER_PT = (5.4, 5.2, 6.6, 5.0, 6.6, 7.0, 6.6, 6.6)  # as large to the eye
+MARKER_PT = (5.4, 5.2, 6.6, 5.0, 6.6, 7.6, 7.0, 6.6)  # as large to the eye
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (9, 2)))
-WIDTH, PLOT = 5.8, 3.2  # inches; PLOT: height from the name of y to the bottom
+WIDTH, PLOT = 5.2, 2.95  # inches; PLOT: height from the name of y to the bottom
 EDGE, _GAP = 0.12, 0.1  # inches: around all, and between the lines at the top
 DPI = 150
 INK, MUTED, GRID = "#1c1e22", "#5e646e", "#e6e4df"
@@ -56,7 +57,7 @@ def draw(figure: Figure, folder: Path) -> tuple[Path, Path]:
     """
     matplotlib = require_matplotlib()
     png, svg = folder / f"{figure.key}.png", folder / f"{figure.key}.svg"
-    told = {"Title": figure.title, "Description": alt_text(figure)}
+    told = {"Title": shown(figure.title), "Description": alt_text(figure)}
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()  # whatever the user's own settings are
         matplotlib.rcParams.update(STYLE)
@@ -101,7 +102,7 @@ def alt_text(figure: Figure) -> str:
             f"{one.y[i]:.3g} at {_x_text(figure, one.x[i])}" for i in (0, len(one.x) - 1)
         )
         said.append(f"{one.name}: {first}" + (f", {last}." if len(one.x) > 1 else "."))
-    return " ".join(said)
+    return shown(" ".join(said))
 
 
 def balanced(text: str, room: int) -> str:
@@ -157,7 +158,7 @@ def _marker(one: Series) -> dict[str, Any]:
         "marker": MARKERS[one.colour % len(MARKERS)],
         "markersize": MARKER_PT[one.colour % len(MARKERS)],
         "markeredgecolor": "white",
-        "markeredgewidth": 0.7,
+        "markeredgewidth": 0.5,
     }
 
 
@@ -196,7 +197,7 @@ def _look(axes: Any, figure: Figure) -> None:
     axes.set_axisbelow(True)
     axes.tick_params(length=3, width=0.7)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(figure.x_name, labelpad=4)
+    axes.set_xlabel(shown(figure.x_name), labelpad=4)
 
 
 def _handles(series: Sequence[Series]) -> list[tuple[Any, str]]:
@@ -213,14 +214,14 @@ def _handles(series: Sequence[Series]) -> list[tuple[Any, str]]:
         if one.kind == "marks" and one.colour not in fits:
             style["linestyle"] = "none"
         marker = {} if one.kind == "fit" else _marker(one)
-        entries.append((Line2D([], [], **style, **marker), textwrap.fill(one.name, 34)))
+        entries.append((Line2D([], [], **style, **marker), textwrap.fill(shown(one.name), 34)))
     return entries
 
 
 def _arrange(drawing: Any, axes: Any, figure: Figure, handles: Sequence[tuple[Any, str]]) -> None:
     """Title, legend and name of y from the top, all to the left; the plot takes what is left."""
     inch, renderer = drawing.dpi, drawing.canvas.get_renderer()
-    title = balanced(figure.title, 66)
+    title = balanced(shown(figure.title), 58)
     heading = drawing.text(0, 0, title, fontsize=10.5, fontweight="bold", va="top")
     legend_at = EDGE + heading.get_window_extent(renderer).height / inch + _GAP  # from the top
     name_at = legend_at
@@ -234,7 +235,7 @@ def _arrange(drawing: Any, axes: Any, figure: Figure, handles: Sequence[tuple[An
     heading.set_position((left, 1 - EDGE / height))
     if legend is not None:
         legend.set_bbox_to_anchor((left, 1 - legend_at / height), transform=drawing.transFigure)
-    drawing.text(left, 1 - name_at / height, figure.y_name, color=MUTED, va="top")
+    drawing.text(left, 1 - name_at / height, shown(figure.y_name), color=MUTED, va="top")
     axes.set_position((0.1, 0.1, 0.8, 0.5))
     drawing.draw_without_rendering()  # now the tick labels have their sizes
     box, tight = axes.get_window_extent(renderer), axes.get_tightbbox(renderer)
