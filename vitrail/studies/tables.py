@@ -22,12 +22,12 @@ _INT64 = 2**63
 def write_csv(rows: Sequence[Row], path: Path) -> None:
     """Write a line a row; numbers read back as the same. Raises EnvironmentFault VIT-506."""
     text = csv_text([row.flat() for row in rows])
-    _write(path, text.encode("utf-8", "backslashreplace"))
+    write_whole(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_parquet(rows: Sequence[Row], path: Path) -> None:
     """Write a line a row, columns typed. Raises EnvironmentFault VIT-506, VIT-520 (no pyarrow)."""
-    _write(path, parquet_bytes([row.flat() for row in rows]))
+    write_whole(path, parquet_bytes([row.flat() for row in rows]))
 
 
 def columns(lines: Sequence[Line]) -> list[str]:
@@ -88,8 +88,8 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Write the whole file or none of it."""
+def write_whole(path: Path, content: bytes) -> None:
+    """Write the whole file or none of it. Raises EnvironmentFault VIT-506."""
     temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
