@@ -38,7 +38,8 @@ def made_run(
     run: dict[str, Any] = {
         "schema": 1, "versions": {"vitrail": "0.1.0", "torch": "2.13.0"}, "git": "0123456789ab",
         "command": "vitrail train 'photos <b>' --epochs 12", "started": "2026-11-23T02:00:00",
-        "device": "cpu", "threads": 2, "machine": {"cpu": "some <i>CPU</i>", "gpus": []}, "seed": 0,
+        "device": "cpu", "threads": 2, "seed": 0,
+        "machine": {"cpu": "some <i>CPU</i>", "gpus": [], "memory_bytes": 3 << 30, "mps": False},
         "model": {"name": "vit_s16", "depth": 12, "width": 384, "image_size": [224, 192]},
         "config_hash": "0123456789abcdef", "status": "finished", "seconds": 754.2,
         "best": {"step": 90, "epoch": 9.0, "val/loss": 1.2345, "val/top1": 0.61},

@@ -70,8 +70,10 @@ def test_no_time_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     splits, test = planted()
     found = audit(splits, {"test": evaluation(test, [])}, Limits(max_secs=0.0))
     assert found.duplicates is None
-    assert "train" not in found.suspects
-    assert "vitrail data check" in " ".join(found.sentences())
+    assert found.suspects["train"].why_not == module.NO_TIME
+    assert found.suspects["train"].n == len(splits.train)
+    assert f"labels of train were {module.NO_TIME}" in found.sentences()
+    assert any("copies were not looked for" in one for one in found.sentences())
     assert json.loads(json.dumps(found.to_json()))["duplicates"] is None
     monkeypatch.setattr(module, "AT_ONCE", 4)
     monkeypatch.setattr(module, "PAIR_SECS", 0.0)

@@ -117,6 +117,14 @@ def test_every_section_is_there_and_linked(report: tuple[Path, str, str]) -> Non
     assert re.findall(r'<a href="#(\w+)"', page) == keys
 
 
+def test_the_machine_is_described_for_people(report: tuple[Path, str, str]) -> None:
+    """Bytes in GiB, yes and no in words."""
+    _, page, _ = report
+    machine = page[page.index('<section id="environment"') :]
+    assert "<td>memory</td><td>3.0 GiB</td>" in machine
+    assert "<td>mps</td><td>no</td>" in machine
+
+
 def test_the_figures_are_those_of_metrics_json(report: tuple[Path, str, str]) -> None:
     folder, page, markdown = report
     metrics = json.loads((folder / "eval/test/metrics.json").read_text())

@@ -183,6 +183,9 @@ def test_heat_is_strongest_where_the_map_is() -> None:
     image = np.asarray(overlay.heat(picture, values)).astype(int)
     assert np.abs(image[60, 100] - 128).max() > 60  # three quarters of the strongest colour
     assert np.abs(image[170, 100] - 128).max() == 0
+    high = overlay.heat(picture, values + np.float32(7), 7.0)  # only differences have colour
+    assert np.array_equal(np.asarray(high), image)
+    assert np.array_equal(np.asarray(overlay.heat(picture, values * 0, 7.0)), picture)
     signed = np.asarray(overlay.heat(picture, values - 0.5))
     assert signed[60, 100, 0] > signed[60, 100, 2]  # red speaks for the class
     assert signed[170, 100, 2] > signed[170, 100, 0]  # blue against it

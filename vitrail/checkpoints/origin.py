@@ -138,7 +138,7 @@ def num_heads(header: Header, width: int, depth: int) -> int:
         "VIT-419",
         f"{header.name}: the number of attention heads is not in the file, and width {width} with "
         f"depth {depth} is no published size.",
-        hint="Name it: --set num_heads=N",
+        hint="Name it: vitrail convert IN OUT --to vitrail --set num_heads=N",
     )
 
 
@@ -165,7 +165,8 @@ def square(header: Header, rows: int, prefix: int, patch: tuple[int, int]) -> tu
             "VIT-420",
             f"{header.name}: {rows - prefix} positions make no square, and the file does not say "
             "how many rows and columns of patches there are.",
-            hint="Name the image size in pixels: --set image_size=HEIGHTxWIDTH",
+            hint="Name it in pixels: vitrail convert IN OUT --to vitrail "
+            "--set image_size=HEIGHTxWIDTH",
         )
     return side * patch[0], side * patch[1]
 

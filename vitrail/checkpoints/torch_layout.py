@@ -147,7 +147,8 @@ class Layout:
                 raise ModelError(
                     "VIT-420",
                     f"{self.header.name} has no position table, and does not say the image size.",
-                    hint="Name the image size in pixels: --set image_size=HEIGHTxWIDTH",
+                    hint="Name it in pixels: vitrail convert IN OUT --to vitrail "
+                    "--set image_size=HEIGHTxWIDTH",
                 )
             return {"image_size": size, "posemb": "none"}
         rows = self.shape("pos_embed", 3)[1]

@@ -59,7 +59,7 @@ def confusion_section(record: RunRecord, split: SplitRecord) -> str:
         caption += f"; the {len(chosen)} most confused of {len(classes)} classes"
     left = figure(caption, matrix)
     right = f"<div><h3>Most frequent errors</h3>{errors}</div>"
-    lead = text("Blue is right, orange is wrong; the darker, the larger the share of the row.")
+    lead = text("Blue is right, orange is wrong; the stronger, the larger the share of the row.")
     beside = ' class="two"' if len(chosen) <= 12 else ""
     return section("confusion", "Confusion", f"<div{beside}>{left}{right}</div>", lead=lead)
 

@@ -143,7 +143,7 @@ def environment_section(record: RunRecord) -> str:
         ("git commit", run.get("git") or "none"),
         ("started", run.get("started", "")),
     ]
-    rows += [(key.replace("_", " "), value) for key, value in (run.get("machine") or {}).items()]
+    rows += [_machine_row(key, value) for key, value in (run.get("machine") or {}).items()]
     rows += [
         ("data fingerprint", run.get("data_fingerprint", "")),
         ("bad files", run.get("bad_files", 0)),
@@ -154,6 +154,15 @@ def environment_section(record: RunRecord) -> str:
     return section(
         "environment", "Environment", table(["", ""], cells), settings if record.config else ""
     )
+
+
+def _machine_row(key: str, value: Any) -> tuple[str, Any]:
+    """A line about the machine; bytes for people."""
+    if key.endswith("_bytes") and isinstance(value, int):
+        return key.removesuffix("_bytes").replace("_", " "), f"{value / 2**30:.1f} GiB"
+    if isinstance(value, bool):
+        value = "yes" if value else "no"
+    return key.replace("_", " "), value
 
 
 def text_lines(content: str) -> str:

@@ -23,7 +23,7 @@ def mistakes_section(split: SplitRecord, pictures: Pictures, inside: Inside | No
     parts = []
     if pictures.why_not:
         parts.append(f'<p class="lead">{text(pictures.why_not)}</p>')
-    for title, rows in (("Wrong, and most sure of it", wrong),
+    for title, rows in (("Worst mistakes, by loss", wrong),
                         ("Least sure, right or wrong", doubtful)):  # fmt: skip
         if rows:
             cards = "".join(_card(row, split.name, pictures, inside) for row in rows)

@@ -17,7 +17,9 @@ Floats = NDArray[np.float64]
 GAP_PX, MARGIN_PX, TEXT_PX = 3, 10, 13
 INK, LIGHT = "#222222", "#d9d9d9"
 SERIES = ("#1f5fa8", "#d1601f")  # told apart by any colour vision; the second has squares
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 520, 340, 56, 14, 34, 44  # px of a plot
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 520, 356, 56, 14, 50, 44  # px of a plot
+LEGEND_PX = 36  # its baseline, below the title and above the plot
+NAME_LENGTH = 30  # characters of a model's name in a legend; the end of a path says most
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +116,7 @@ def scatter(
     parts.append(_text((LEFT + WIDTH) / 2, HEIGHT - 8, name, anchor="middle"))
     if level:
         parts.append(_line(LEFT, y(level[1]), WIDTH - RIGHT, y(level[1]), INK, dash=True))
-        parts.append(_text(WIDTH - RIGHT, y(level[1]) - 5, level[0], anchor="end"))
+        parts.append(_text(WIDTH - RIGHT, y(level[1]) + 14, level[0], anchor="end"))
     for number, (name, values) in enumerate(series):
         colour = SERIES[number % len(SERIES)]
         for layer, heads in enumerate(values):
@@ -124,13 +126,19 @@ def scatter(
             f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
         )
         if len(series) > 1:
-            parts.append(_mark(LEFT + 14 + 220 * number, TOP - 6, number, colour))
-            parts.append(_text(LEFT + 22 + 220 * number, TOP - 2, name))
+            left = LEFT + 4 + 230 * number
+            parts.append(_mark(left, LEGEND_PX - 4, number, colour))
+            parts.append(_text(left + 8, LEGEND_PX, shortened(name)))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
         f'height="{HEIGHT}" font-family="sans-serif" font-size="12" fill="{INK}">'
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>{"".join(parts)}</svg>\n'
     )
+
+
+def shortened(name: str) -> str:
+    """A name of at most 30 characters: its end."""
+    return name if len(name) <= NAME_LENGTH else "..." + name[3 - NAME_LENGTH :]
 
 
 def _rounded_up(value: float) -> float:

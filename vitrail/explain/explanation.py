@@ -76,7 +76,7 @@ class Explanation:
         """
         overlay.check_style(style)
         if style == "heat":
-            return overlay.heat(self.picture, self.map)
+            return overlay.heat(self.picture, self.map, float(self.grid.min()))
         values = overlay.spotlight_values(
             self.grid, (self.preprocess.height, self.preprocess.width)
         )

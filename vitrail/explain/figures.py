@@ -167,7 +167,7 @@ def _similarity(models: Sequence[Inspected], out: Path, done: Written) -> None:
             for i, x in enumerate(a)
             for j, y in enumerate(b)
         ]
-    note = f"Linear CKA of layers, 0 (dark) to 1, {num} pictures"
+    note = f"Linear CKA of layers, first to last, 0 (dark) to 1, {num} pictures"
     _save(out, "cka", done, sheet(panels, note=note, tile_px=280))
     head = ["model", "layer", "other_model", "other_layer", "cka", "cka_biased", "pictures"]
     _table(out, "cka", done, head, rows)

@@ -39,8 +39,10 @@ def colours(values: Array) -> NDArray[np.float64]:
     return np.stack([np.interp(values, places, PLASMA[:, i]) for i in range(3)], axis=-1)
 
 
-def heat(picture: Pixels, values: Array) -> Image.Image:
-    """picture: uint8 (H, W, 1 or 3); values: (H, W)."""
+def heat(picture: Pixels, values: Array, low: float = 0.0) -> Image.Image:
+    """picture: uint8 (H, W, 1 or 3); values: (H, W). low: what has no colour, the least value that
+    the model's input has; outside of it values are 0.
+    """
     rgb = np.asarray(enlarged(picture), np.float64)  # (H', W', 3)
     values = np.asarray(
         Image.fromarray(values.astype(np.float32)).resize(
@@ -53,8 +55,8 @@ def heat(picture: Pixels, values: Array) -> Image.Image:
         colour = np.where(shares[..., None] > 0, RED, BLUE)
         opacity = np.abs(shares)
     else:
-        low, high = float(values.min()), float(values.max())
-        opacity = (values - low) / (high - low or 1.0)
+        span = float(values.max()) - low
+        opacity = np.clip((values - low) / (span if span > 0 else 1.0), 0, 1)
         colour = colours(opacity)
     opacity = STRENGTH * opacity[..., None]
     mixed = rgb * (1 - opacity) + colour * opacity
