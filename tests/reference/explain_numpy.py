@@ -152,19 +152,15 @@ class TinyViT:
         return found
 
     def row(self, x: Array, num_prefix: int, target: int) -> Array:
-        """What the logit takes from each final token: the token scaled, or its weight changed."""
+        """Which final tokens the output is read from; of a probe, what changes with its weights."""
         tokens, _ = self.blocks(x.astype(complex), {})
         row = np.zeros(len(x))
-        if self.pool == "cls":
-            row[0] = 1
+        if self.pool != "map":
+            shares = {"cls": (1.0, 0.0), "gap": (0.0, 1.0), "cls_gap": (0.5, 0.5)}[self.pool]
+            row[num_prefix:] = shares[1] / (len(x) - num_prefix)
+            row[0] += shares[0]
             return row
         for token in range(len(x)):
-            if self.pool != "map":
-                scaled = tokens.copy()
-                scaled[token] *= complex(1, STEP)
-                slope = self.logits(scaled, num_prefix)[target].imag / STEP
-                row[token] = max(0.0, slope)
-                continue
             for head in range(self.heads):
                 change = np.zeros((self.heads, 1, len(x)), complex)
                 change[head, 0, token] = complex(0, STEP)

@@ -6,11 +6,12 @@ on, first layer to last. Here the layers come in the other order, as gradients d
 from I, M = M + M A-bar from the last layer to the first gives the same product. Only one layer's
 attention and its gradient are alive at a time (`walk.py`).
 
-The paper reads the cls row. For the other pools the same rule is applied to the pooling itself,
-which is attention without a residual: "map" and "seq" have attention a over the tokens, and the row
-is mean over heads of max(0, da * a); a mean over tokens is attention with fixed weights, for which
-da_j a_j = <gradient of the logit with respect to token j, token j>. So "gap" and "cls_gap" read
-max(0, <g_j, z_j>) of the tokens z that are averaged; with a distillation token half cls, half dist.
+The paper reads the cls row. A mean over tokens ("gap", "cls_gap", a distillation token) is read
+with its own fixed weights (`reading.fixed_row`): which class is explained is in the gradients of
+all layers. Weighting its rows by max(0, <gradient of the logit, token>) was tried and is no better
+than random by insertion (docs/explain.md): such a weight says what the last layer's tokens hold,
+not where they have it from, and it drowns all layers below. "map" and "seq" pool by attention a
+without a residual, and the rule applies to it: the row is mean over heads of max(0, da * a).
 """
 
 from __future__ import annotations
@@ -19,16 +20,14 @@ import torch
 from torch import Tensor
 
 from vitrail.explain.maps import Array, Layer, Maps, Request, array, best
-from vitrail.explain.reading import WITH_PROBE, fixed_row, patch_grid, patch_matrix
+from vitrail.explain.reading import fixed_row, patch_grid, patch_matrix
 from vitrail.explain.walk import (
     Trail,
     attention_gradient,
-    final_tokens,
     forward,
     input_gradient,
     logits_of,
     output_gradient,
-    read_tokens,
 )
 from vitrail.models.tap import Tap, TapDict
 from vitrail.models.vit import ViT
@@ -65,20 +64,14 @@ def weighted_attention(attention: Tensor, slope: Tensor) -> Tensor:
 
 def relevance_row(model: ViT, trail: Trail, target: int) -> Tensor:
     """What the logit takes from each token after the last block, (N,); see above."""
-    config = model.config
-    if config.pool == "cls":
-        row = fixed_row(config)
-        assert row is not None
+    row = fixed_row(model.config)
+    if row is not None:
         return row.to(trail.output)
     with torch.enable_grad():
-        if config.pool in WITH_PROBE:
-            store: TapDict = {"pool/attention": None}
-            tap = Tap(store, ["pool/attention"])
-            logit = logits_of(model, trail.output.detach().requires_grad_(), tap)[0, target]
-            values = store["pool/attention"]  # (1, heads, 1, N)
-            assert values is not None
-            slope = torch.autograd.grad(logit, values)[0]
-            return (values * slope).clamp(min=0).mean(dim=1)[0, 0].detach()
-        tokens = final_tokens(model, trail.output).detach().requires_grad_()
-        slope = torch.autograd.grad(read_tokens(model, tokens)[0, target], tokens)[0]
-        return (tokens * slope).sum(dim=-1).clamp(min=0)[0].detach()
+        store: TapDict = {"pool/attention": None}
+        tap = Tap(store, ["pool/attention"])
+        logit = logits_of(model, trail.output.detach().requires_grad_(), tap)[0, target]
+        values = store["pool/attention"]  # (1, heads, 1, N)
+        assert values is not None
+        slope = torch.autograd.grad(logit, values)[0]
+    return (values * slope).clamp(min=0).mean(dim=1)[0, 0].detach()
