@@ -20,7 +20,7 @@ from vitrail.checkpoints.rules import (
     read_state,
     write_state,
 )
-from vitrail.checkpoints.scratch import Scratch
+from vitrail.checkpoints.scratch import Memory
 from vitrail.checkpoints.tensor_files import open_tensors
 from vitrail.data.preprocess import Preprocess
 from vitrail.models.create import build
@@ -41,7 +41,7 @@ class Tensors:
     header: Header
     values: State
 
-    def read(self, name: str, scratch: Scratch | None = None) -> Tensor:
+    def read(self, name: str, memory: Memory | None = None) -> Tensor:
         return self.values[name]
 
 

@@ -9,11 +9,20 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
-from vitrail.checkpoints.read_ahead import AHEAD, read_ahead
+from vitrail.checkpoints.read_ahead import AHEAD, is_finite, read_ahead
 from vitrail.checkpoints.rules import DENSE, Header, Rule, joined, read_state, renamed, stacked
-from vitrail.checkpoints.scratch import KEPT, Scratch, fresh_bytes
+from vitrail.checkpoints.scratch import (
+    BLOCK,
+    KEPT,
+    LARGE_PAGE,
+    Blocks,
+    Memory,
+    Scratch,
+    fresh_bytes,
+)
 from vitrail.checkpoints.tensor_files import open_tensors
 from vitrail.checkpoints.tensor_writing import write_npz
 from vitrail.errors import ModelError
@@ -29,15 +38,15 @@ class Slow:
         self.header = Header("slow", {name: tuple(value.shape) for name, value in tensors.items()})
         self.lock, self.now, self.most = threading.Lock(), 0, 0
 
-    def read(self, name: str, scratch: Scratch | None = None) -> Tensor:
+    def read(self, name: str, memory: Memory | None = None) -> Tensor:
         with self.lock:
             self.now += 1
             self.most = max(self.most, self.now)
         time.sleep(0.003 if name[-1] in "02468" else 0.0)
         value = self.tensors[name]
         room = (
-            scratch.room(value.numel() * 4).view(torch.float32)
-            if scratch
+            memory.room(value.numel() * 4).view(torch.float32)
+            if memory
             else torch.empty(value.numel())
         )
         found = room.view(value.shape).copy_(value)
@@ -52,7 +61,7 @@ def test_rules_come_in_their_order() -> None:
     source = Slow(tensors)
     rules = [renamed(name, name, DENSE) for name in NAMES]
     seen = []
-    for rule, values, _ in read_ahead(source, rules):
+    for rule, values, _, _ in read_ahead(source, rules):
         time.sleep(0.001)
         assert torch.equal(values[0], tensors[rule.theirs[0]])
         seen.append(rule.ours[0])
@@ -136,3 +145,57 @@ def test_joined_and_stacked_rules() -> None:
     found = layers.read([tensor])
     assert [value.shape for value in found] == [(5, 3)] * 4
     assert torch.equal(layers.write(found)[0], tensor)
+
+
+def test_blocks_give_room_that_nobody_else_gets() -> None:
+    """Small pieces side by side, large ones alone; each looks like a tensor of its own."""
+    blocks = Blocks()
+    sizes = [0, 10, 70, LARGE_PAGE, BLOCK - LARGE_PAGE, BLOCK + 1, 3]
+    pieces = [blocks.room(size).fill_(number) for number, size in enumerate(sizes)]
+    for number, (piece, size) in enumerate(zip(pieces, sizes, strict=True)):
+        assert piece.untyped_storage().nbytes() == size
+        assert piece.data_ptr() % 64 == 0
+        assert bool((piece == number).all())
+    assert pieces[1].data_ptr() + 64 == pieces[2].data_ptr()
+    assert pieces[5].data_ptr() % LARGE_PAGE == 0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("place", [0, 77_776, 154_000])
+def test_one_value_that_is_not_finite_is_found(value: float, place: int) -> None:
+    """In a tensor as it lies in the file and in a view of other strides; large sums are no sign."""
+    tensor = torch.full((275, 561), 3e38)
+    assert is_finite(tensor)
+    tensor.view(-1)[place] = value
+    assert not is_finite(tensor)
+    assert not is_finite(tensor.t())
+    assert is_finite(torch.tensor(3e38))
+    assert is_finite(torch.zeros(0, 3))
+
+
+def _sum(name: str) -> Rule:
+    return Rule((name,), (name,), lambda t: [t[0] + t[0]], lambda t: t, adds=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "rule"),
+    [
+        (float("nan"), torch.float32, renamed("t07", "t07")),
+        (float("nan"), torch.float32, renamed("t07", "t07", DENSE)),
+        (float("inf"), torch.bfloat16, renamed("t07", "t07")),
+        (1e300, torch.float64, renamed("t07", "t07")),  # infinite as float32
+        (3e38, torch.float32, _sum("t07")),
+    ],
+)
+def test_values_that_are_not_finite_are_named(
+    tmp_path: Path, value: float, dtype: torch.dtype, rule: Rule
+) -> None:
+    tensors = {name: torch.zeros(64, 64, dtype=dtype) for name in NAMES}
+    tensors["t07"][63, 62] = value
+    save_file(tensors, tmp_path / "a.safetensors")
+    file = open_tensors(tmp_path / "a.safetensors")
+    rules = [rule if name == "t07" else renamed(name, name) for name in NAMES]
+    with pytest.raises(ModelError, match="not finite, in t07") as error:
+        read_state(file, rules, dict.fromkeys(NAMES, (64, 64)))
+    assert error.value.code == "VIT-425"
+    file.close()

@@ -55,7 +55,7 @@ def token_as_register(token: str, table: str) -> Rule:
         register, rows = tensors
         return [register, _with_second_row(rows)]
 
-    return Rule(("reg_token", "pos_embed"), (token, table), read, write)
+    return Rule(("reg_token", "pos_embed"), (token, table), read, write, adds=True)
 
 
 def written_vit(config: ViTConfig, base: str, *, has_token: bool) -> list[Rule]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from vitrail.checkpoints.scratch import Scratch
+from vitrail.checkpoints.scratch import Memory
 from vitrail.checkpoints.tensor_files import OpenTensors
 
 
@@ -21,10 +21,10 @@ class Joined:
         dtypes = {key: part.header.dtypes[name] for key, (part, name) in self.places.items()}
         self.header = replace(body.header, shapes=shapes, dtypes=dtypes)
 
-    def read(self, name: str, scratch: Scratch | None = None) -> Tensor:
+    def read(self, name: str, memory: Memory | None = None) -> Tensor:
         """The values, in the dtype of the file."""
         part, own = self.places[name]
-        return part.read(own, scratch)
+        return part.read(own, memory)
 
     def close(self) -> None:
         """Closes both."""

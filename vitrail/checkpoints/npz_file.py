@@ -24,7 +24,7 @@ from vitrail.checkpoints.limits import (
 )
 from vitrail.checkpoints.open_file import OpenFile, empty_values
 from vitrail.checkpoints.rules import Header, Shape
-from vitrail.checkpoints.scratch import Scratch
+from vitrail.checkpoints.scratch import Memory
 from vitrail.checkpoints.zip_directory import Member, fill_from, member_bytes
 from vitrail.errors import ModelError
 
@@ -65,13 +65,13 @@ class NpzFile:
         check_header(file.name, shapes, dtypes, max_bytes)
         self.header = Header(file.name, shapes, dtypes)
 
-    def read(self, name: str, scratch: Scratch | None = None) -> Tensor:
+    def read(self, name: str, memory: Memory | None = None) -> Tensor:
         """The values, in the dtype of the file. Raises ModelError VIT-412."""
         check_float(self.header, name)
         shape = self.header.shapes[name]
         member, head = self.members[name], self.heads[name]
         values, room = empty_values(
-            self.header.dtypes[name], (member.size - head) // _width(self.header, name), scratch
+            self.header.dtypes[name], (member.size - head) // _width(self.header, name), memory
         )
         fill_from(self.file, member, head, room)
         if name in self.by_column:

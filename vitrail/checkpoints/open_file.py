@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vitrail.checkpoints.limits import FLOATS, ITEM_BYTES, damaged
-from vitrail.checkpoints.scratch import Scratch, fresh_bytes
+from vitrail.checkpoints.scratch import Memory, fresh_bytes
 from vitrail.errors import ModelError
 
 DTYPES = {
@@ -77,10 +77,10 @@ class OpenFile:
         return done
 
 
-def empty_values(dtype: str, count: int, scratch: Scratch | None) -> tuple[Tensor, memoryview]:
+def empty_values(dtype: str, count: int, memory: Memory | None) -> tuple[Tensor, memoryview]:
     """Room for `count` numbers of a floating-point type, and its bytes to be filled."""
     if dtype not in FLOATS:
         raise ValueError(f"{dtype} is no floating-point type")
     size = count * ITEM_BYTES[dtype]
-    raw = scratch.room(size) if scratch else fresh_bytes(size)
+    raw = memory.room(size) if memory else fresh_bytes(size)
     return raw.view(DTYPES[dtype]), raw.numpy().data

@@ -133,7 +133,9 @@ def weights_at(place: Path) -> Weights | None:
         (
             row
             for row in ROWS
-            if not row.address.startswith(HUB) and cached_path(row.address) == place
+            if row.address.endswith(f"/{place.name}")
+            and not row.address.startswith(HUB)
+            and cached_path(row.address) == place
         ),
         None,
     )

@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from vitrail.checkpoints.read_ahead import read_ahead
-from vitrail.checkpoints.scratch import Scratch, fresh_floats
+from vitrail.checkpoints.read_ahead import is_finite, read_ahead
+from vitrail.checkpoints.scratch import Memory, fresh_floats
 from vitrail.errors import ModelError
 
 Shape = tuple[int, ...]
@@ -44,8 +43,8 @@ class TensorSource(Protocol):
 
     header: Header
 
-    def read(self, name: str, scratch: Scratch | None = None) -> Tensor:
-        """The values, in the dtype of the file, in memory of their own or in `scratch`.
+    def read(self, name: str, memory: Memory | None = None) -> Tensor:
+        """The values, in the dtype of the file, in fresh memory or in `memory`.
 
         Raises ModelError where they cannot be read.
         """
@@ -93,7 +92,8 @@ class Rule:
 
     No `ours`: known and left out, with the reason in `note`. No `theirs`: the file has no such
     tensor, `read` makes the value it stands for, and `write` refuses any other. keeps: `read`
-    gives the tensors as they are, which then are not read into memory that is used again.
+    gives the tensors as they are, which then are not read into memory that is used again. adds:
+    `read` makes sums, so that finite tensors may become others.
     """
 
     ours: tuple[str, ...]
@@ -102,6 +102,7 @@ class Rule:
     write: Callable[[list[Tensor]], list[Tensor]]
     note: str = ""
     keeps: bool = False
+    adds: bool = False
 
 
 def renamed(ours: str, theirs: str, transform: Transform = SAME) -> Rule:
@@ -212,12 +213,12 @@ def read_state(
     report = MappingReport()
     broken: list[str] = []
     wanted = _wanted(source.header, rules, report)
-    for rule, tensors, scratch in read_ahead(source, wanted):
+    for rule, tensors, scratch, known_finite in read_ahead(source, wanted):
         values = _rearranged(source.header, rule, tensors)
         for name, value in zip(rule.ours, values, strict=True):
             _check_shape(source.header, rule, name, value, shapes)
             state[name] = scratch.kept(value)
-            if not is_finite(state[name]):
+            if not (known_finite or is_finite(state[name])):
                 broken.append(name)
         report.used += len(rule.theirs)
         report.mapping.append((rule.theirs, rule.ours))
@@ -229,14 +230,6 @@ def read_state(
         )
     report.missing += [name for name in shapes if name not in state and name not in report.missing]
     return state, report
-
-
-def is_finite(value: Tensor) -> bool:
-    """No NaN, no infinity. A sum shows both; NumPy's is quicker here than torch's, whose threads
-    meet at each of some hundred tensors.
-    """
-    with np.errstate(all="ignore"):
-        return bool(np.isfinite(value.numpy().sum())) or bool(value.isfinite().all())
 
 
 def _wanted(header: Header, rules: Iterable[Rule], report: MappingReport) -> list[Rule]:

@@ -29,7 +29,7 @@ from vitrail.checkpoints.limits import (
 )
 from vitrail.checkpoints.open_file import OpenFile, empty_values
 from vitrail.checkpoints.rules import Header, Shape
-from vitrail.checkpoints.scratch import Scratch
+from vitrail.checkpoints.scratch import Memory
 from vitrail.errors import ModelError
 
 MAX_SHARDS = 1_000
@@ -80,12 +80,12 @@ class SafetensorsFile:
                 self.file.name, f"it has {self.file.size} bytes; expected {self.start + end}"
             )
 
-    def read(self, name: str, scratch: Scratch | None = None) -> Tensor:
+    def read(self, name: str, memory: Memory | None = None) -> Tensor:
         """The values, in the dtype of the file. Raises ModelError VIT-412."""
         check_float(self.header, name)
         first, last = self.places[name]
         dtype = self.header.dtypes[name]
-        values, room = empty_values(dtype, (last - first) // ITEM_BYTES[dtype], scratch)
+        values, room = empty_values(dtype, (last - first) // ITEM_BYTES[dtype], memory)
         self.file.fill(self.start + first, room)
         return values.reshape(self.header.shapes[name])
 
@@ -104,9 +104,9 @@ class Shards:
         check_header(name, shapes, dtypes, max_bytes)
         self.header = Header(name, shapes, dtypes)
 
-    def read(self, name: str, scratch: Scratch | None = None) -> Tensor:
+    def read(self, name: str, memory: Memory | None = None) -> Tensor:
         """The values, in the dtype of the file. Raises ModelError VIT-412."""
-        return self.parts[name].read(name, scratch)
+        return self.parts[name].read(name, memory)
 
     def close(self) -> None:
         """Closes the files."""

@@ -19,7 +19,7 @@ from vitrail.checkpoints.npz_file import NpzFile, is_npz
 from vitrail.checkpoints.open_file import OpenFile
 from vitrail.checkpoints.rules import Header, listed
 from vitrail.checkpoints.safetensors_file import SafetensorsFile, open_shards, parse_json
-from vitrail.checkpoints.scratch import Scratch
+from vitrail.checkpoints.scratch import Memory
 from vitrail.checkpoints.torch_file import TorchFile, is_torch_zip
 from vitrail.checkpoints.zip_directory import read_directory
 from vitrail.errors import ModelError
@@ -46,7 +46,7 @@ class OpenTensors(Protocol):
 
     header: Header
 
-    def read(self, name: str, scratch: Scratch | None = None) -> Tensor:
+    def read(self, name: str, memory: Memory | None = None) -> Tensor:
         """The values, in the dtype of the file."""
 
     def close(self) -> None:

@@ -29,7 +29,7 @@ from vitrail.checkpoints.limits import (
 )
 from vitrail.checkpoints.open_file import OpenFile, empty_values
 from vitrail.checkpoints.rules import Header, Shape
-from vitrail.checkpoints.scratch import Scratch
+from vitrail.checkpoints.scratch import Memory
 from vitrail.checkpoints.zip_directory import (
     STORED,
     Member,
@@ -112,7 +112,7 @@ class TorchFile:
             raise damaged(self.file.name, f"{shown(name)} has no values")
         return member.size // ITEM_BYTES[dtype]
 
-    def read(self, name: str, scratch: Scratch | None = None) -> Tensor:
+    def read(self, name: str, memory: Memory | None = None) -> Tensor:
         """The values, in the dtype of the file. Raises ModelError VIT-412."""
         check_float(self.header, name)
         place, shape = self.places[name], self.header.shapes[name]
@@ -120,7 +120,7 @@ class TorchFile:
         if prod(shape) == 0:
             return empty_values(dtype, 0, None)[0].reshape(shape)
         span = 1 + sum((n - 1) * stride for n, stride in zip(shape, place.strides, strict=True))
-        values, room = empty_values(dtype, span, scratch)
+        values, room = empty_values(dtype, span, memory)
         self._fill(place, self._count(place.storage, dtype, name), ITEM_BYTES[dtype], room)
         return values.as_strided(shape, place.strides)
 
