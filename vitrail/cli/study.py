@@ -138,7 +138,7 @@ def list_studies(name: str | None, is_asked: bool, output: Output) -> int:
 def setup_of(
     study: Study, data: str, choices: Choices, machines: Machines, seeds: int, is_full: bool
 ) -> Setup:
-    """What the cells follow from. Raises UsageError VIT-273 for an option the study lacks."""
+    """What the cells follow from. Raises UsageError VIT-293 for an option the study lacks."""
     from dataclasses import replace
 
     from vitrail.device import pick_device
@@ -151,7 +151,7 @@ def setup_of(
         if key not in known:
             option = "--" + key.replace("_", "-")
             raise UsageError(
-                "VIT-273",
+                "VIT-293",
                 f"{option} has no effect on the study {study.name}.",
                 hint="Leave it out.",
             )

@@ -64,7 +64,7 @@ def examples_for(
 ) -> int:
     """The most examples whose cells end within `budget_secs`.
 
-    Raises UsageError VIT-271 where that is not enough for LEAST_STEPS of every cell.
+    Raises UsageError VIT-291 where that is not enough for LEAST_STEPS of every cell.
     """
     allowed = budget_secs * (1 - KEPT_BACK)
 
@@ -82,7 +82,7 @@ def examples_for(
     if low < least:
         needs = lasts(least) / (1 - KEPT_BACK)
         raise UsageError(
-            "VIT-271",
+            "VIT-291",
             f"a budget of {budget_secs / 60:.1f} min is too short for "
             f"{len(needed(cells_at(least)))} cells; they need {needs / 60:.1f} min at least.",
             hint=f"Use --budget {needs / 60 + 1:.0f}m, fewer --seeds, or fewer --sizes",

@@ -19,8 +19,8 @@ STUDIES: dict[str, Study] = {
 
 
 def study_named(name: str) -> Study:
-    """Raises UsageError VIT-272 for an unknown name."""
+    """Raises UsageError VIT-292 for an unknown name."""
     if name not in STUDIES:
-        raise UsageError("VIT-272", f"unknown study {name}. {nearest(name, STUDIES)}",
+        raise UsageError("VIT-292", f"unknown study {name}. {nearest(name, STUDIES)}",
                          hint="All of them: vitrail study --list")  # fmt: skip
     return STUDIES[name]

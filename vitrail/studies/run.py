@@ -55,7 +55,7 @@ class Planned:
 def plan(study: Study, setup: Setup, asked: Asked, parent: Path, engine: Engines) -> Planned:
     """The folder, the pace, and how much training the budget buys; what was planned before stays.
 
-    Raises UsageError VIT-271 for a budget too short, and what the first step of a run would raise.
+    Raises UsageError VIT-291 for a budget too short, and what the first step of a run would raise.
     """
     store = open_store(parent, asked.folder or study.name, question_of(_facts(study, setup, asked)))
     record = store.record()

@@ -125,13 +125,13 @@ def fingerprint_of(splits: Splits) -> str:
 def nested_sizes(num_train: int, num_classes: int, count: int = 4) -> tuple[int, ...]:
     """`count` numbers of training pictures, equally far apart in ratio, up to all there are.
 
-    Down to 1/64 of them, but to no fewer than 5 of each class or 64. Raises UsageError VIT-270 for
+    Down to 1/64 of them, but to no fewer than 5 of each class or 64. Raises UsageError VIT-290 for
     data too small for that.
     """
     least = max(64, 5 * num_classes, num_train // 64)
     if least * 2 > num_train:
         raise UsageError(
-            "VIT-270",
+            "VIT-290",
             f"{num_train} training pictures of {num_classes} classes are too few to compare "
             f"numbers of pictures; at least {2 * least} are needed.",
             hint="Train on all of them: vitrail train DATA",
