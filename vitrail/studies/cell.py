@@ -22,9 +22,9 @@ SCHEMA = 1  # of a key; a change makes every kept row a stranger
 class Cell:
     """One run: a recipe, what differs from it, a seed.
 
-    arm and axes place its row in the figure (`row.py`). settings: flat dotted keys, the data's path
-    apart. start: the cell whose weights it begins with. measures: what is asked of the finished
-    model beside its accuracy (`measures.py`).
+    arm and axes place its row in the figure (`row.py`). settings: flat dotted keys. start: the cell
+    whose weights it begins with. measures: what is asked of the finished model beside its accuracy
+    (`measures.py`). on_transfer: trained on the other data of the study.
     """
 
     arm: str
@@ -34,6 +34,7 @@ class Cell:
     recipe: str = "small.scratch"
     start: Cell | None = None
     measures: tuple[str, ...] = ()
+    on_transfer: bool = False
 
     def config(self) -> TrainConfig:
         """Every setting, as far as it is known without the data. Raises UsageError."""
@@ -44,12 +45,17 @@ class Cell:
         return resolve(layers)[0]
 
     def key(self, fingerprint: str) -> str:
-        """16 hex digits that change with any setting, the pictures, or the cell it starts from."""
+        """16 hex digits that change with any setting, the pictures, or the cell it starts from; not
+        with the place of the pictures.
+        """
+        config = self.config()
+        nowhere = config.model_copy(update={"data": config.data.model_copy(update={"path": ""})})
         facts = [
             SCHEMA,
             self.recipe,
-            config_hash(self.config()),
+            config_hash(nowhere),
             fingerprint,
+            self.on_transfer,
             self.start.key(fingerprint) if self.start is not None else "",
             list(self.measures),
         ]

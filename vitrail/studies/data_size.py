@@ -78,7 +78,9 @@ def _finetuning(setup: Setup, start: Cell) -> Cell:
         "examples": max(1, setup.examples // 4),
     }
     axes = {**start.axes, "then": "fine-tuned"}
-    return Cell(start.arm, axes, settings, start.seed, "transfer.adamw", start=start)
+    return Cell(
+        start.arm, axes, settings, start.seed, "transfer.adamw", start=start, on_transfer=True
+    )
 
 
 def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:
