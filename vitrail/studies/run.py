@@ -55,21 +55,22 @@ class Planned:
 def plan(study: Study, setup: Setup, asked: Asked, parent: Path, engine: Engines) -> Planned:
     """The folder, the pace, and how much training the budget buys; what was planned before stays.
 
-    Raises UsageError VIT-291 for a budget too short, and what the first step of a run would raise.
+    Raises UsageError VIT-291 for a budget too short, EnvironmentFault VIT-504, and what the first
+    step of a run would raise.
     """
     store = open_store(parent, asked.folder or study.name, question_of(_facts(study, setup, asked)))
-    record = store.record()
-    if record:
-        setup = replace(setup, examples=int(record["examples"]))
-        paces: Paces = paces_from(record["paces"])
-    else:
-        began = time.monotonic()
-        paces = measure(study, setup, store, engine)
-        setup = _with_examples(study, setup, asked, paces, time.monotonic() - began)
-    cells = needed(study.cells(setup))
-    planned = Planned(study, setup, store, cells, paces, not record)
-    if not record:
-        store.write("study.json", _record(planned, asked))
+    with store.lock():
+        record = store.record()
+        if is_new := "paces" not in record:
+            began = time.monotonic()
+            paces: Paces = measure(study, setup, store, engine)
+            setup = _with_examples(study, setup, asked, paces, time.monotonic() - began)
+        else:
+            paces = paces_from(record["paces"])
+            setup = replace(setup, examples=int(record["examples"]))
+        planned = Planned(study, setup, store, needed(study.cells(setup)), paces, is_new)
+        if is_new:
+            store.write("study.json", _record(planned, asked))
     return planned
 
 
@@ -92,8 +93,9 @@ def _with_examples(
     found = examples_for(
         lambda examples: study.cells(replace(setup, examples=examples)),
         paces,
-        asked.budget_secs - spent_secs,
+        asked.budget_secs,
         asked.processes,
+        spent_secs,
     )
     return replace(setup, examples=found)
 

@@ -1,7 +1,7 @@
 """The folder of a study: what was asked, and every finished cell's row, append-only.
 
     studies/NAME/
-      study.json     the question, the plan made for it, versions
+      study.json     the question, then the plan made for it, versions
       rows.jsonl     one object a finished cell, in the order in which they ended
       runs/KEY/      the run of a cell         log.txt   what workers printed
       table.csv table.parquet  FIGURE.png FIGURE.svg  verdict.json  study.html
@@ -42,11 +42,20 @@ class Store:
 
     def lock(self) -> RunLock:
         """Raises EnvironmentFault VIT-504 where another process computes this study."""
-        return RunLock(self.folder)
+        return RunLock(
+            self.folder, "is computing this study", "to compute beside it: another --out DIR"
+        )
 
     def record(self) -> dict[str, Any]:
         """study.json; {} before there is one. Raises ModelError VIT-409 where it is damaged."""
-        return self._files.read("study.json") if (self.folder / "study.json").is_file() else {}
+        if not (self.folder / "study.json").is_file():
+            return {}
+        try:
+            return self._files.read("study.json")
+        except ModelError as error:
+            raise ModelError(
+                error.code, error.message, hint="Begin anew in another folder: --out DIR"
+            ) from error
 
     def write(self, name: str, document: Mapping[str, Any]) -> None:
         """Write a JSON document whole or not at all."""
@@ -107,21 +116,30 @@ def question_of(facts: Mapping[str, Any]) -> str:
 def open_store(parent: Path, name: str, question: str) -> Store:
     """The folder under `parent` in which `question` was asked before, or a new one: NAME, NAME-2...
 
-    Raises EnvironmentFault VIT-506 where it cannot be made.
+    The question is written down at once: whoever is stopped before there is a plan, or plans at the
+    same time, finds the right folder. Raises EnvironmentFault VIT-506 where it cannot be made.
     """
     for number in range(1, 10_000):
         folder = parent / (name if number == 1 else f"{name}-{number}")
         store = Store(folder)
-        if folder.is_dir() and store.record().get("question") == question:
+        asked = store.record().get("question")
+        if asked == question:
             return store
-        if not folder.exists():
-            break
+        if asked is None and _make(folder):
+            store.write("study.json", {"schema": SCHEMA, "question": question})
+            return store
+    raise EnvironmentFault("VIT-506", f"{parent} holds too many studies of the name {name}.",
+                           hint="Choose another folder: --out DIR")  # fmt: skip
+
+
+def _make(folder: Path) -> bool:
+    """Make a study's folder, or take an empty one."""
     try:
-        (folder / "runs").mkdir(parents=True)
+        (folder / "runs").mkdir(parents=True, exist_ok=True)
+        return not (folder / "study.json").exists()
     except OSError as error:
         raise EnvironmentFault(
             "VIT-506",
             f"{folder} cannot be written: {error.strerror or error}",
             hint="Choose another folder: --out DIR",
         ) from error
-    return Store(folder)

@@ -26,11 +26,17 @@ _held: set[Path] = set()
 
 class RunLock:
     """`with RunLock(run_dir): ...`; raises EnvironmentFault VIT-504 where another process trains
-    there.
+    there. holder, way_out: for the message, what the other process does, and what helps.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        holder: str = "is training in this run directory",
+        way_out: str = "to train beside it choose another --name.",
+    ) -> None:
         self.path = run_dir.resolve() / NAME
+        self._holder, self._way_out = holder, way_out
         self._fd: int | None = None
 
     def __enter__(self) -> RunLock:
@@ -92,8 +98,8 @@ class RunLock:
         who = f"process {pid}" if pid else "another process"
         return EnvironmentFault(
             "VIT-504",
-            f"{self.path.parent}: {who} is training in this run directory.",
-            hint="Wait until it has ended, or stop it; to train beside it choose another --name.",
+            f"{self.path.parent}: {who} {self._holder}.",
+            hint=f"Wait until it has ended, or stop it; {self._way_out}",
         )
 
 
