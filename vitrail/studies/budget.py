@@ -7,6 +7,7 @@ have, and kept in study.json: whoever goes on with a study follows the plan that
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -60,34 +61,44 @@ def makespan(seconds: Iterable[float], processes: int) -> float:
 
 
 def examples_for(
-    cells_at: Callable[[int], list[Cell]], paces: Paces, budget_secs: float, processes: int
+    cells_at: Callable[[int], list[Cell]],
+    paces: Paces,
+    budget_secs: float,
+    processes: int,
+    spent_secs: float = 0.0,
 ) -> int:
-    """The most examples whose cells end within `budget_secs`.
+    """The most examples whose cells end within `budget_secs`, of which some are spent.
 
     Raises UsageError VIT-291 where that is not enough for LEAST_STEPS of every cell.
     """
-    allowed = budget_secs * (1 - KEPT_BACK)
+    allowed = (budget_secs - spent_secs) * (1 - KEPT_BACK)
 
     def lasts(examples: int) -> float:
         cells = needed(cells_at(examples))
         return makespan((cell_secs(cell, paces) for cell in cells), processes)
 
+    least = _least(cells_at)
+    if lasts(least) > allowed:
+        raise _too_short(
+            budget_secs, lasts(least) / (1 - KEPT_BACK) + spent_secs, len(needed(cells_at(least)))
+        )
     low, high = 0, REFERENCE
     while lasts(high) <= allowed:
         low, high = high, 2 * high
     while high - low > max(64, low // 200):
         middle = (low + high) // 2
         low, high = (middle, high) if lasts(middle) <= allowed else (low, middle)
-    least = _least(cells_at)
-    if low < least:
-        needs = lasts(least) / (1 - KEPT_BACK)
-        raise UsageError(
-            "VIT-291",
-            f"a budget of {budget_secs / 60:.1f} min is too short for "
-            f"{len(needed(cells_at(least)))} cells; they need {needs / 60:.1f} min at least.",
-            hint=f"Use --budget {needs / 60 + 1:.0f}m, fewer --seeds, or fewer --sizes",
-        )
-    return rounded_down(low)
+    return max(least, rounded_down(low))
+
+
+def _too_short(budget_secs: float, needs_secs: float, num_cells: int) -> UsageError:
+    minutes = math.ceil(1.1 * needs_secs / 60 + 0.5)  # the pace of a busy machine varies
+    return UsageError(
+        "VIT-291",
+        f"a budget of {budget_secs:.0f} s is too short for {num_cells} cells; they need "
+        f"{needs_secs:.0f} s at least.",
+        hint=f"Use --budget {minutes}m, or fewer --seeds",
+    )
 
 
 def _least(cells_at: Callable[[int], list[Cell]]) -> int:
