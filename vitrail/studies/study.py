@@ -138,9 +138,9 @@ def compute(
 
     Raises the first error of a cell that is no result, after the others have ended.
     """
-    work = _Work(needed(list(cells)), study, setup, store, paces, watcher)
-    work.announce(budget_secs)
     try:
+        work = _Work(needed(list(cells)), study, setup, store, paces, watcher)
+        work.announce()
         with _signals():
             work.run(engine, budget_secs)
     except Stop as stop:
@@ -194,7 +194,7 @@ class _Work:
         self.stopped: str | None = None
         self.began = time.monotonic()
 
-    def announce(self, budget_secs: float | None) -> None:
+    def announce(self) -> None:
         seconds = sum(cell_secs(self.cells[key], self.paces) for key in self.waiting)
         self.watcher.cells(len(self.cells), len(self.rows), seconds)
 
