@@ -66,9 +66,8 @@ class ConsoleWatcher:
         self.running.pop(cell.title, None)
         self.done, self.left_secs, self.at = done, left_secs, time.monotonic()
         found = row.values.get(self.shown)
-        says = (
-            f"{self.shown} {found:.4f}" if found is not None else row.made.get("error", "no result")
-        )
+        words = row.made.get("error", "done")
+        says = words if found is None else f"{self.shown} {found:.4f}"
         seconds = row.cost.get("cell_secs", 0.0)
         self.line(f"{done:>4}/{self.total}  {says}  {seconds:5.0f} s  {cell.title}")
 

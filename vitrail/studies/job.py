@@ -148,7 +148,11 @@ def _values(run: RunDir) -> dict[str, float]:
     values: dict[str, float] = {"macs": macs(config), "parameters": parameters(config)}
     values["train/pictures"] = run.read("data.json")["counts"]["train"]
     for split, found in record["results"].items():
-        values |= {f"{split}/{name}": found[name] for name in ("n", "top1", "nll") if name in found}
+        # Of masked patch prediction these are no figures of classes, and are not called so.
+        kind = "patches/" if "patches" in found else ""
+        values |= {
+            f"{split}/{kind}{name}": found[name] for name in ("n", "top1", "nll") if name in found
+        }
     return values
 
 
