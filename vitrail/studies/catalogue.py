@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vitrail.errors import UsageError, nearest
-from vitrail.studies import attention, data_size, head, posemb, shape
+from vitrail.studies import attention, data_size, head, optimizer, posemb, shape
 from vitrail.studies.study import Study
 
 STUDIES: dict[str, Study] = {
@@ -13,6 +13,7 @@ STUDIES: dict[str, Study] = {
         head.STUDY,
         posemb.STUDY,
         shape.STUDY,
+        optimizer.STUDY,
         attention.STUDY,
     )
 }
@@ -21,6 +22,6 @@ STUDIES: dict[str, Study] = {
 def study_named(name: str) -> Study:
     """Raises UsageError VIT-292 for an unknown name."""
     if name not in STUDIES:
-        raise UsageError("VIT-292", f"unknown study {name}. {nearest(name, STUDIES)}",
-                         hint="All of them: vitrail study --list")  # fmt: skip
+        hint = "All of them: vitrail study --list"
+        raise UsageError("VIT-292", f"unknown study {name}. {nearest(name, STUDIES)}", hint=hint)
     return STUDIES[name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from vitrail.studies.cell import short
 from vitrail.studies.row import Axis, Row
@@ -112,3 +112,23 @@ def moving(moved: Difference, first: str, second: str) -> str:
     if not moved.is_clear:
         return f"No evidence that the gap changes: {100 * moved.mean:+.1f} points ({ends})."
     return f"From one end to the other the gap moves by {size} towards {towards} ({ends})."
+
+
+def whole(rows: Sequence[Row], over: str, within: Sequence[str] = ()) -> list[Row]:
+    """Rows of the settings of `over` that have as many seeds as the fullest one of their arm has,
+    so that no setting is chosen for the seeds it lacks. within: as in `summary.best`.
+    """
+    seeds: dict[Hashable, dict[Axis, set[int]]] = {}
+    for row in rows:
+        found = seeds.setdefault(_group(row, within), {})
+        found.setdefault(row.axes[over], set()).add(row.seed)
+    return [
+        row
+        for row in rows
+        if len(seeds[_group(row, within)][row.axes[over]])
+        == max(map(len, seeds[_group(row, within)].values()))
+    ]
+
+
+def _group(row: Row, within: Sequence[str]) -> Hashable:
+    return (row.arm, *(row.axes.get(name) for name in within))
