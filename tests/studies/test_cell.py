@@ -51,7 +51,7 @@ def test_a_grandparent_counts() -> None:
 
 
 def test_a_key_is_the_same_for_the_same_run() -> None:
-    reversed_ = replace(PLAIN, settings=dict(reversed(PLAIN.settings.items())))
+    reversed_ = replace(PLAIN, settings=dict(reversed(list(PLAIN.settings.items()))))
     moved = changed(data__path="/somewhere/else")
     renamed = replace(PLAIN, arm="another name", axes={"width": 16})
     keys = {one.key(PICTURES) for one in (PLAIN, reversed_, moved, renamed)}

@@ -9,24 +9,26 @@ Learning curves are fitted by error(n) = a n^-b + c (`power_law.py`).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from vitrail.evaluation.intervals import Z95, wilson
 from vitrail.studies.cell import Cell
-from vitrail.studies.comparison import table
+from vitrail.studies.comparison import apart, table
 from vitrail.studies.families import families, macs, plain_training
 from vitrail.studies.power_law import PowerLaw, crossing, crossing_in_words, fit_points
 from vitrail.studies.result import Figure, Outcome, Series, Verdict
 from vitrail.studies.row import Row
 from vitrail.studies.setup import Setup
 from vitrail.studies.study import Study
-from vitrail.studies.summary import Point, difference, in_words, points, series
+from vitrail.studies.summary import Point, in_words, points, series
 
 CHOSEN_BY = "val/top1"
 FRACTIONS = (0.125, 0.25, 0.5, 1.0)
 AHEAD = 8  # times the pictures there are: how far curves are followed
+SUPPORT = 0.5  # share of resampled curves that must cross for a crossing to be told
 CURVE_POINTS = 60
 CLAIM = (
     "Which family is best depends on the amount of data: a ResNet with little, a ViT with much, a "
@@ -114,6 +116,7 @@ def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:
         {
             "Validation top-1 by number of training pictures": table(done, CHOSEN_BY, "pictures"),
             "What a model costs": _costs(done),
+            "Learning curves: error(n) = a n^-b + c, on validation": _curves(setup, laws),
         },
         _facts(choice, laws, setup),
     )
@@ -133,9 +136,7 @@ def choose(setup: Setup, rows: Sequence[Row]) -> Choice | None:
     arm = max(means, key=lambda name: means[name])
     row = max(full[arm], key=lambda one: one.values[CHOSEN_BY])
     rivals = [
-        other
-        for other in full
-        if other != arm and not difference(whole, arm, other, CHOSEN_BY).is_clear
+        other for other in full if other != arm and not apart(whole, arm, other, CHOSEN_BY).is_clear
     ]
     num = int(row.values["test/n"])
     right = round(row.values["test/top1"] * num)
@@ -179,6 +180,24 @@ def _costs(rows: Sequence[Row]) -> list[list[str]]:
                 f"{values['macs'] / 1e6:,.0f} M",
                 f"{seconds:.0f} s",
                 f"{pace:,.0f}",
+            ]
+        )
+    return [head, *body]
+
+
+def _curves(setup: Setup, laws: Mapping[str, PowerLaw]) -> list[list[str]]:
+    """How each curve falls, what doubling the pictures brings, and what is not known of it."""
+    head = ["", "exponent b", "floor c", f"gain of {2 * setup.num_train:,} pictures", "settled"]
+    body = []
+    for arm, law in laws.items():
+        gain, low, high = law.gain(setup.num_train)
+        body.append(
+            [
+                arm,
+                f"{law.b:.2f}",
+                f"{law.c:.3f}",
+                f"{100 * gain:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})",
+                "yes" if not law.notes else "no: " + " ".join(law.notes),
             ]
         )
     return [head, *body]
@@ -232,7 +251,6 @@ def _verdict(
         return Verdict(nothing, CLAIM, "arXiv 2010.11929, section 4.3", [], limits)
     evidence = [*_against(setup, rows, choice), *_more(setup, laws, choice)]
     evidence += _crossings(setup, laws)
-    limits += [f"{arm}: {note}" for arm, law in laws.items() for note in law.notes]
     return Verdict(_advice(rows, choice), CLAIM, "arXiv 2010.11929, section 4.3", evidence, limits)
 
 
@@ -258,7 +276,7 @@ def _against(setup: Setup, rows: Sequence[Row], choice: Choice) -> list[str]:
     others = [arm for arm in dict.fromkeys(row.arm for row in whole) if arm != choice.arm]
     return [
         f"With all {setup.num_train:,} pictures, "
-        f"{in_words(difference(whole, choice.arm, other, CHOSEN_BY), choice.arm, other)}."
+        f"{in_words(apart(whole, choice.arm, other, CHOSEN_BY), choice.arm, other)}."
         for other in others
     ]
 
@@ -277,14 +295,18 @@ def _more(setup: Setup, laws: dict[str, PowerLaw], choice: Choice) -> list[str]:
 
 def _crossings(setup: Setup, laws: dict[str, PowerLaw]) -> list[str]:
     """Where one model overtakes another, up to AHEAD times the pictures there are."""
-    names = list(laws)
     low, high = setup.sizes[0], AHEAD * setup.num_train
-    return [
-        f"Between {low:,} and {high:,} pictures: "
-        f"{crossing_in_words(crossing(laws[one], laws[other], low, high), one, other)}."
-        for place, one in enumerate(names)
-        for other in names[place + 1 :]
+    pairs = list(combinations(laws, 2))
+    found = {pair: crossing(laws[pair[0]], laws[pair[1]], low, high) for pair in pairs}
+    said = [
+        f"{crossing_in_words(one, *pair)}."
+        for pair, one in found.items()
+        if one.n is not None and one.share >= SUPPORT
     ]
+    if len(said) < len(pairs):
+        which = "any two" if not said else "any other two"
+        said.append(f"No well supported crossing of {which} up to {high:,} pictures.")
+    return said
 
 
 def _facts(choice: Choice | None, laws: dict[str, PowerLaw], setup: Setup) -> dict[str, Any]:

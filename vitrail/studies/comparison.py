@@ -6,7 +6,14 @@ from collections.abc import Hashable, Sequence
 
 from vitrail.studies.cell import short
 from vitrail.studies.row import Axis, Row
-from vitrail.studies.summary import Difference, Point, difference, in_words, points
+from vitrail.studies.summary import (
+    CONFIDENCE,
+    Difference,
+    Point,
+    difference,
+    in_words,
+    points,
+)
 
 
 def table(rows: Sequence[Row], value: str, x: str, head: str = "") -> list[list[str]]:
@@ -52,6 +59,24 @@ def gaps(
         if {first, second} <= {row.arm for row in here}:
             found[at] = difference(here, first, second, value)
     return dict(sorted(found.items(), key=lambda one: (isinstance(one[0], str), one[0])))
+
+
+def apart(rows: Sequence[Row], first: str, second: str, value: str) -> Difference:
+    """`first` less `second` at one place, with the scatter of seeds taken from all arms in `rows`:
+    a few seeds of two arms tell their own scatter badly. Student's interval, degrees of freedom of
+    the pooled variance.
+    """
+    own = {arm: [row.values[value] for row in rows if row.arm == arm and value in row.values]
+           for arm in dict.fromkeys(row.arm for row in rows)}  # fmt: skip
+    means = {arm: math.fsum(one) / len(one) for arm, one in own.items() if one}
+    degrees = sum(len(one) - 1 for one in own.values() if one)
+    squares = math.fsum((x - means[arm]) ** 2 for arm, one in own.items() for x in one)
+    a, b = len(own[first]), len(own[second])
+    gap = means[first] - means[second]
+    if degrees < 1:
+        return Difference(gap, None, None, min(a, b), False, min(a, b))
+    half = student_t(degrees, CONFIDENCE) * math.sqrt(squares / degrees * (1 / a + 1 / b))
+    return Difference(gap, gap - half, gap + half, min(a, b), False, min(a, b))
 
 
 def trend(
