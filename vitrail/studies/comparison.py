@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 
+from vitrail.evaluation.intervals import student_t
 from vitrail.studies.cell import short
 from vitrail.studies.row import Axis, Row
 from vitrail.studies.summary import (
