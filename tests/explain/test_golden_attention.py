@@ -12,7 +12,7 @@ from tests.golden.case import CASES, read_case
 from vitrail.checkpoints.foreign import read_foreign
 from vitrail.explain.maps import Request
 from vitrail.explain.methods import explain
-from vitrail.explain.walk import blocks_of, evaluating, run_blocks
+from vitrail.explain.walk import blocks_of, evaluating, logits_of, run_blocks
 from vitrail.models.vit import ViT
 
 GIVEN: dict[str, dict[str, Any]] = {  # what a file does not say
@@ -65,6 +65,25 @@ def test_every_layer(name: str) -> None:
         pooled = explain(model, data["x"][:1], Request("attention", layer="pool", head=1)).grid
         expected = data["attn_pool"][0, 1, 0, config.num_prefix :].view(config.grid)
         assert np.abs(pooled - expected.numpy()).max() <= 1e-5
+
+
+@pytest.mark.parametrize("name", WITH_ATTENTION)
+def test_logits_of_the_fused_path(name: str) -> None:
+    """float32: within 1e-6 of the largest logit, and every row of attention sums to 1."""
+    model, data = open_case(name)
+    sums: list[torch.Tensor] = []
+    with evaluating(model):
+        fused = model(data["x"])
+        x = run_blocks(
+            model,
+            model.embed(data["x"]),
+            range(model.config.depth),
+            lambda _, attention: sums.append(attention.sum(-1)),
+        )
+        tapped = logits_of(model, x)
+    assert (tapped - fused).abs().max() <= 1e-6 * max(1, fused.abs().max().item())
+    assert len(sums) == model.config.depth
+    assert all((one - 1).abs().max() <= 1e-6 for one in sums)
 
 
 def test_there_are_cases_of_every_library() -> None:
