@@ -17,23 +17,26 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from vitrail.config import AugmentConfig
 from vitrail.data import slots
 from vitrail.data.augment import augment_picture, write_planes
 from vitrail.data.batch import Batch
+from vitrail.data.crashes import Deaths, Watched, is_death
 from vitrail.data.decode import MAX_PIXELS, DecodeFault, Pixels, decode
 from vitrail.data.order import batch_indices
 from vitrail.data.preprocess import Preprocess, gray_pixels
@@ -273,6 +276,8 @@ class InBlocks(Dataset["Indices | Fault"]):
 
     def __getitem__(self, number: int) -> Indices | Fault:
         batch = self.steps.item(number, out=self.block(number))
+        if isinstance(self.steps.source, Watched):
+            self.steps.source.leave()
         return batch if isinstance(batch, Fault) else batch.indices.numpy()
 
 
@@ -287,18 +292,42 @@ def _in_workers(
     num_workers = min(workers, max(1, len(numbers)))
     blocks = steps.block(num_workers * PREFETCH + 1, batch_size)
     blocks.share_memory_()  # type: ignore[no-untyped-call]
-    dataset = InBlocks(steps, blocks, numbers.start)
-    for number, item in zip(numbers, _start(dataset, numbers, num_workers), strict=True):
+    items = _items(InBlocks(steps, blocks, numbers.start), numbers, num_workers)
+    for number, item in zip(numbers, items, strict=True):
         if isinstance(item, Fault):
             yield item
         else:
-            images = dataset.block(number)[: len(item)].clone()
+            images = blocks[(number - numbers.start) % len(blocks)][: len(item)].clone()
             labels = torch.from_numpy(steps.source.labels[item])
             yield Batch(images, labels, torch.from_numpy(item))
 
 
-def _start(dataset: InBlocks, numbers: range, num_workers: int) -> Iterator[Indices | Fault]:
-    """An iterator over items `numbers`, in order."""
+def _items(
+    dataset: InBlocks, numbers: range, num_workers: int
+) -> Generator[Indices | Fault, None, None]:
+    """Items `numbers`, in order, by new workers from the item that is due where one dies."""
+    deaths, due = Deaths(num_workers), numbers.start
+    while due < numbers.stop:
+        watched = Watched(dataset.steps.source, deaths.places(), deaths.crashed())
+        steps = replace(dataset.steps, source=watched)
+        iterator = _start(
+            replace(dataset, steps=steps), numbers[due - numbers.start :], num_workers
+        )
+        try:
+            for item in iterator:
+                due += 1
+                yield item
+                deaths.restarts = 0
+        except RuntimeError as error:
+            if not is_death(error):
+                raise
+            deaths.note(watched.places, [worker.exitcode for worker in iterator._workers])
+        finally:
+            del iterator  # ends the workers
+
+
+def _start(dataset: InBlocks, numbers: range, num_workers: int) -> _MultiProcessingDataLoaderIter:
+    """An iterator over items `numbers`, in order. Raises RuntimeError where a worker dies."""
     with warnings.catch_warnings():
         # More workers than cores is the user's choice. Python 3.12 warns of fork beside threads:
         # workers start none and use none.
@@ -317,8 +346,24 @@ def _start(dataset: InBlocks, numbers: range, num_workers: int) -> Iterator[Indi
             multiprocessing_context="fork" if sys.platform == "linux" else None,
             generator=torch.Generator(),  # else the global generator would be advanced
         )
-        with _interrupts_held():
-            return iter(loader)
+        with _interrupts_held(), _deaths_unsignalled():
+            found = iter(loader)
+    assert isinstance(found, _MultiProcessingDataLoaderIter)
+    return found
+
+
+@contextmanager
+def _deaths_unsignalled() -> Iterator[None]:
+    """Take back torch's handler of SIGCHLD: it raises in whatever line the parent is at, in the
+    middle of a training step; asking for the next item tells it as well.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
+    try:
+        yield
+    finally:
+        if is_main and before is not None:
+            signal.signal(signal.SIGCHLD, before)
 
 
 @contextmanager
