@@ -12,9 +12,10 @@ import selectors
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -60,7 +61,13 @@ class _Worker:
     process: subprocess.Popen[bytes]
     job: Job | None = None
     rest: bytes = b""
-    is_ready: bool = field(default=False)
+
+    def close_pipes(self) -> None:
+        """Of a process that has ended."""
+        for stream in (self.process.stdin, self.process.stdout):
+            assert stream is not None
+            with suppress(OSError):  # a job that it never read
+                stream.close()
 
 
 class LocalEngine:
@@ -118,6 +125,7 @@ class LocalEngine:
         self._selector.unregister(worker.process.stdout)
         self._workers.remove(worker)
         code = worker.process.wait()
+        worker.close_pipes()
         if worker.job is None:
             return
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
@@ -137,23 +145,21 @@ class LocalEngine:
             elif worker.process.stdin is not None:
                 with suppress(OSError):
                     worker.process.stdin.close()
+        deadline = time.monotonic() + STOP_SECS
         while any(worker.job for worker in self._workers):
-            if not list(self.events(STOP_SECS)):
+            if (left := deadline - time.monotonic()) <= 0:
                 break
+            list(self.events(left))
         for worker in self._workers:
             worker.process.kill()
             worker.process.wait()
-            for stream in (worker.process.stdin, worker.process.stdout):
-                with suppress(OSError):
-                    assert stream is not None
-                    stream.close()
+            worker.close_pipes()
         self._selector.close()
         self._log.close()
 
 
 def _event(worker: _Worker, record: dict[str, Any]) -> Iterator[Event]:
     if record["kind"] == "ready":
-        worker.is_ready = True
         return
     if record["kind"] == "progress":
         yield Event("progress", record["key"], share=record["share"])

@@ -6,11 +6,13 @@ import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from vitrail import __version__
 from vitrail.config import read_toml, toml_lines
+from vitrail.errors import EnvironmentFault
 from vitrail.studies.budget import Paces, cell_secs, examples_for, makespan, paces_from
 from vitrail.studies.cell import Cell, needed
 from vitrail.studies.engine import Engine, LocalEngine
@@ -55,8 +57,8 @@ class Planned:
 def plan(study: Study, setup: Setup, asked: Asked, parent: Path, engine: Engines) -> Planned:
     """The folder, the pace, and how much training the budget buys; what was planned before stays.
 
-    Raises UsageError VIT-291 for a budget too short, EnvironmentFault VIT-504, and what the first
-    step of a run would raise.
+    Raises UsageError VIT-291 for a budget too short, EnvironmentFault VIT-504 where another process
+    computes this study, and what the first step of a run would raise.
     """
     store = open_store(parent, asked.folder or study.name, question_of(_facts(study, setup, asked)))
     with store.lock():
@@ -151,6 +153,17 @@ def run(
         outcome = planned.study.outcome(planned.setup, found.rows)
         write_results(planned, found, outcome)
     return found, outcome
+
+
+def check_extras() -> None:
+    """Raises EnvironmentFault VIT-520 where the results could not be written in the end."""
+    for package in ("matplotlib", "pyarrow"):
+        if find_spec(package) is None:
+            raise EnvironmentFault(
+                "VIT-520",
+                f"the results of a study need the package {package}.",
+                hint="Install it: pip install 'vitrail[studies]'",
+            )
 
 
 def write_results(planned: Planned, found: Computed, outcome: Outcome) -> None:
