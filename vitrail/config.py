@@ -41,7 +41,7 @@ def parse_number(value: object) -> object:
 
 def parse_secs(value: object) -> object:
     """Seconds from 90, "90", "90s", "10m", "1.5h"."""
-    if isinstance(value, str) and (found := re.fullmatch(r"([\d.]+)\s*([smh]?)", value)):
+    if isinstance(value, str) and (found := re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([smh]?)", value)):
         return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
     return value
 

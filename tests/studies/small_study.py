@@ -17,7 +17,7 @@ from vitrail.studies.row import Row
 from vitrail.studies.setup import Setup, open_setup
 from vitrail.studies.store import Store
 
-TINY = {
+TINY: dict[str, Any] = {
     "model.name": "vit_digits",
     "model.width": 16,
     "model.depth": 2,

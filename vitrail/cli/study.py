@@ -109,10 +109,17 @@ def study(
         return list_studies(name, list_, output)
     found = study_named(name)
     choices, machines = choices or Choices(), machines or Machines()
-    check_numbers({"--examples": examples or 1, "--seeds": seeds, "--threads": machines.threads})
+    counts = {
+        "--examples": examples, "--seeds": seeds, "--threads": machines.threads,
+        "--processes": machines.processes, "--image-size": choices.image_size,
+    }  # fmt: skip
+    check_numbers({option: value for option, value in counts.items() if value is not None})
     if data is None:
-        hint = f"For instance: vitrail study {name} --data builtin:digits"
-        raise UsageError("VIT-201", "--data is missing: the pictures to learn from.", hint=hint)
+        raise UsageError(
+            "VIT-201",
+            "--data is missing: the pictures to learn from.",
+            hint=f"For instance: vitrail study {name} --data builtin:digits",
+        )
     began = time.monotonic()
     setup = setup_of(found, data, choices, machines, seeds, full)
     asked = asked_of(budget, examples, machines, setup)
@@ -165,9 +172,16 @@ def setup_of(
     )  # fmt: skip
     if not study.has_sizes:
         return setup
-    found = nested_sizes(setup.num_train, setup.num_classes)
-    if sizes is not None:
-        found = tuple(sorted(set(numbers("--sizes", sizes, int))))
+    if sizes is None:
+        return replace(setup, sizes=nested_sizes(setup.num_train, setup.num_classes))
+    found = tuple(sorted(set(numbers("--sizes", sizes, int))))
+    if found[0] < setup.num_classes or found[-1] > setup.num_train:
+        raise UsageError(
+            "VIT-202",
+            f"--sizes {sizes}: {setup.name} has {setup.num_train} training pictures of "
+            f"{setup.num_classes} classes.",
+            hint=f"Use numbers from {setup.num_classes} to {setup.num_train}, or leave it out.",
+        )
     return replace(setup, sizes=found)
 
 
@@ -196,7 +210,6 @@ def asked_of(budget: str | None, examples: int | None, machines: Machines, setup
         seconds = None
     on_gpu = setup.device != "cpu"
     processes = machines.processes or (1 if on_gpu else max(1, num_cores() // machines.threads))
-    check_numbers({"--processes": processes})
     return Asked(seconds, examples, processes, shlex.join(["vitrail", *sys.argv[1:]]))
 
 
@@ -230,6 +243,7 @@ def execute(
 
     if dry_run:
         return show_plan(study, setup, asked, engines, output)
+    run.check_extras()
     output.note(f"{study.name}: {study.title}")
     planned = run.plan(study, setup, asked, out, engines)
     for line in plan_lines(planned, asked):
@@ -306,7 +320,9 @@ def show_full(study: Study, setup: Setup, output: Output) -> int:
     from vitrail.studies.families import macs
 
     cells = study.cells(replace(setup, examples=FULL_EXAMPLES))
-    flops = sum(6 * macs(cell.settings, setup) * cell.settings["examples"] for cell in cells)
+    flops = sum(
+        6 * macs(cell.pace_cell().settings, setup) * cell.settings["examples"] for cell in cells
+    )
     record = {"cells": len(cells), "exaflops": flops / 1e18, "scale": study.full}
     lines = [f"{study.name} at the paper's scale: {study.full}",
              *(f"  {cell.title}" for cell in cells),

@@ -128,6 +128,6 @@ STUDY = Study(
     cells=cells,
     outcome=outcome,
     full="nested subsets of 9, 30, 90 and 300 million pictures; ViT-B/32, BiT-R50x1, R50+ViT-B/32",
-    choices={"equal": "compute"},
+    choices={"equal": "compute", "transfer": ""},
     has_sizes=True,
 )

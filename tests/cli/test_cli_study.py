@@ -1,0 +1,214 @@
+"""`vitrail study`: mistakes with their ways out, what it prints, and how it ends on a signal."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.cli_command import run
+from tests.cli.mistakes_place import save_pictures
+from tests.cli.test_cli_mistakes import OPTIONS, suggested_options, suggested_verbs
+from tests.studies.small_study import ONE_SECOND
+from vitrail.cli.main import VERBS
+from vitrail.studies import run as studies
+from vitrail.studies.catalogue import STUDIES
+from vitrail.studies.result import Outcome, Verdict
+
+DIGITS = "--data builtin:digits"
+
+# (what people type after `vitrail study`, exit code, VIT code, words that say the way out)
+MISTAKES = [
+    ("", 2, "VIT-201", "vitrail study --list"),
+    ("data-sise", 2, "VIT-292", "Did you mean data-size?"),
+    ("data-size", 2, "VIT-201", "vitrail study data-size --data builtin:digits"),
+    ("data-size photos", 2, "VIT-201", "vitrail study --help"),
+    (f"data-size {DIGITS} --buget 3m", 2, "VIT-211", "Did you mean --budget?"),
+    (f"data-size {DIGITS} --rates 0.1", 2, "VIT-293", "Leave it out"),
+    (f"data-size {DIGITS} --equal money", 2, "VIT-202", "compute"),
+    (f"data-size {DIGITS} --sizes abc", 2, "VIT-202", "--sizes 1,5"),
+    (f"data-size {DIGITS} --sizes 100,", 2, "VIT-202", "--sizes 1,5"),
+    (f"data-size {DIGITS} --sizes 0", 2, "VIT-202", "above 0"),
+    (f"data-size {DIGITS} --sizes 3,100", 2, "VIT-202", "from 10 to 1437"),
+    (f"data-size {DIGITS} --sizes 100,5000", 2, "VIT-202", "from 10 to 1437"),
+    (f"data-size {DIGITS} --budget soon", 2, "VIT-202", "20m"),
+    (f"data-size {DIGITS} --budget 1.2.3m", 2, "VIT-202", "20m"),
+    (f"data-size {DIGITS} --budget 0m", 2, "VIT-202", "20m"),
+    (f"data-size {DIGITS} --budget -5m", 2, "VIT-201", "vitrail study --help"),
+    (f"data-size {DIGITS} --examples 0", 2, "VIT-202", "--examples 5"),
+    (f"data-size {DIGITS} --seeds 0", 2, "VIT-202", "--seeds 5"),
+    (f"data-size {DIGITS} --seeds three", 2, "VIT-202", "vitrail study --help"),
+    (f"data-size {DIGITS} --processes 0", 2, "VIT-202", "--processes 5"),
+    (f"data-size {DIGITS} --threads 0", 2, "VIT-202", "--threads 5"),
+    (f"data-size {DIGITS} --image-size 0", 2, "VIT-202", "--image-size"),
+    (f"data-size {DIGITS} --device tpu", 2, "VIT-241", "cpu"),
+    (f"data-size {DIGITS} --device cuda:97", 5, "VIT-501", "--device"),
+    (f"data-size {DIGITS} --engine spark", 2, "VIT-202", "ray"),
+    (f"data-size {DIGITS} --out notes.txt", 5, "VIT-506", "--out"),
+    ("data-size --data nowhere", 3, "VIT-303", "CLASS/IMAGE"),
+    ("data-size --data alone", 3, "VIT-304", "two classes"),
+    ("data-size --data several.csv", 3, "VIT-323", "vitrail train DATA"),
+    ("data-size --data no_test.csv", 3, "VIT-323", "test"),
+    ("data-size --data photos", 2, "VIT-290", "vitrail train DATA"),
+    (f"data-size {DIGITS} --transfer nowhere", 3, "VIT-303", "CLASS/IMAGE"),
+    (f"data-size {DIGITS} --transfer several.csv", 3, "VIT-323", "vitrail train DATA"),
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with pictures that a study cannot use, as the working directory."""
+    folder = tmp_path_factory.mktemp("study")
+    names = [f"{number}.png" for number in range(12)]
+    for seed, label in enumerate(("cat", "dog")):
+        save_pictures(folder / "photos" / label, names, seed)
+    save_pictures(folder / "alone" / "cat", names)
+    (folder / "notes.txt").write_text("nothing")
+    paths = [f"photos/{label}/{name}" for label in ("cat", "dog") for name in names]
+    labels = ["cat", "dog", "cat|dog"]
+    rows = [f"{path},{labels[number % 3]}" for number, path in enumerate(paths)]
+    (folder / "several.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+    rows = [f"{path},{labels[n % 2]},{'val' if n % 5 == 0 else 'train'}"
+            for n, path in enumerate(paths)]  # fmt: skip
+    (folder / "no_test.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
+    before = Path.cwd()
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "vit", "way_out"), MISTAKES, ids=lambda value: str(value)
+)
+def test_mistake(place: Path, typed: str, code: int, vit: str, way_out: str) -> None:
+    before = sorted(place.rglob("*"))
+    done = run("study", *typed.split())
+    found = re.search(r"^error (VIT-(\d)\d\d): \S", done.err, flags=re.MULTILINE)
+    assert found is not None
+    assert (found[1], done.code, int(found[2])) == (vit, code, code), done.err
+    assert way_out in done.err
+    assert "Traceback" not in done.err
+    assert suggested_verbs(done.err) <= set(VERBS)
+    assert suggested_options(done.err) - set(typed.split()) <= OPTIONS
+    assert sorted(place.rglob("*")) == before
+    assert done.out == ""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("place")
+def test_a_budget_too_short(tmp_path: Path) -> None:
+    typed = f"data-size {DIGITS} --sizes 100 --seeds 1 --out {tmp_path}"
+    done = run("study", *typed.split(), "--budget", "1s")
+    assert (done.code, done.err.splitlines()[1][:14]) == (2, "error VIT-291:")
+    assert re.search(r"Use --budget \d+m", done.err)
+    assert [path.name for path in tmp_path.iterdir()] == ["data-size"]
+
+
+@pytest.mark.parametrize("package", ["matplotlib", "pyarrow"])
+def test_a_missing_extra_is_told_before_anything_is_computed(
+    place: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setattr(studies, "find_spec", lambda name: None if name == package else "there")
+    done = run("study", "data-size", *DIGITS.split())
+    assert (done.code, done.err[:14]) == (5, "error VIT-520:")
+    assert package in done.err
+    assert "pip install 'vitrail[studies]'" in done.err
+    assert not (place / "studies").exists()
+
+
+def test_ray_is_an_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    monkeypatch.setattr(studies, "find_spec", lambda name: "there")
+    done = run("study", "data-size", *DIGITS.split(), "--engine", "ray", "--out", tmp_path)
+    assert (done.code, "VIT-520" in done.err) == (5, True)
+    assert "pip install 'vitrail[ray]'" in done.err
+
+
+def test_all_studies_are_listed() -> None:
+    done = run("study", "--list")
+    assert (done.code, done.err) == (0, "")
+    assert [line.split()[0] for line in done.out.splitlines()] == list(STUDIES)
+    document = run("study", "--list", "--json").document
+    assert {name: one["title"] for name, one in document.items()} == {
+        name: one.title for name, one in STUDIES.items()
+    }
+
+
+def test_the_paper_scale_is_shown_and_not_run(tmp_path: Path) -> None:
+    typed = f"data-size {DIGITS} --full --transfer builtin:digits --seeds 1 --out {tmp_path / 's'}"
+    done = run("study", *typed.split())
+    assert (done.code, done.err) == (0, "")
+    assert "device-days" in done.out
+    assert run("study", *typed.split(), "--json").document["cells"] == 24
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.fixture
+def _no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pace is given, nothing is computed and no figure drawn."""
+
+    def measure(study: Any, setup: Any, store: Any, engine: Any) -> Any:
+        from vitrail.studies.cell import needed
+
+        return {one.pace_key(): ONE_SECOND for one in needed(study.cells(setup))}
+
+    def finish(planned: Any, *_: Any) -> Any:
+        from vitrail.studies.study import Computed
+
+        verdict = Verdict("Nothing.", "claim", "source", ["evidence"], ["limit"])
+        tables = {"Top-1": [["arm", "10"], ["ViT", "0.5"]]}
+        return Computed([], len(planned.cells), 3), Outcome(verdict, [], tables, {"n": 1})
+
+    monkeypatch.setattr(studies, "measure", measure)
+    monkeypatch.setattr(studies, "run", finish)
+    monkeypatch.setattr(studies, "find_spec", lambda name: "there")
+
+
+@pytest.mark.usefixtures("_no_workers")
+def test_a_dry_run_counts_and_keeps_nothing(tmp_path: Path) -> None:
+    typed = f"data-size {DIGITS} --sizes 100,500 --seeds 2 --examples 6400 --processes 3 --dry-run"
+    done = run("study", *typed.split(), "--out", tmp_path / "s")
+    assert done.code == 0
+    assert "12 cells" in done.out
+    assert "0:04 with 3 processes" in done.out
+    assert not (tmp_path / "s").exists()
+    document = run("study", *typed.split(), "--json").document
+    assert document == {"cells": 12, "seconds": 4.0, "examples": 6400, "processes": 3}
+    assert "ViT, pictures 100, seed 0" in run("study", *typed.split(), "-v").out
+    assert run("study", *typed.split(), "-q").err == ""
+
+
+@pytest.mark.usefixtures("_no_workers")
+def test_one_document_and_nothing_else(tmp_path: Path) -> None:
+    typed = f"data-size {DIGITS} --examples 6400 --seeds 1 --out {tmp_path / 's'}"
+    done = run("study", *typed.split(), "--json")
+    assert done.code == 0
+    document = done.document
+    assert {key: document[key] for key in ("cells", "finished", "left_out", "stopped")} == {
+        "cells": 12, "finished": 0, "left_out": 3, "stopped": None,
+    }  # fmt: skip
+    assert document["verdict"]["answer"] == "Nothing."
+    assert (document["tables"]["Top-1"][1], document["facts"]) == (["ViT", "0.5"], {"n": 1})
+    assert Path(document["folder"]) == tmp_path / "s" / "data-size"
+    record = json.loads((tmp_path / "s" / "data-size" / "study.json").read_text())
+    assert (record["examples"], len(record["cells"]), record["seeds"]) == (6400, 12, [0])
+
+
+@pytest.mark.usefixtures("_no_workers")
+def test_the_same_question_goes_on_and_quiet_says_only_the_result(tmp_path: Path) -> None:
+    typed = f"data-size {DIGITS} --examples 6400 --seeds 1 --out {tmp_path}"
+    assert "(new)" in run("study", *typed.split()).err
+    done = run("study", *typed.split())
+    assert "(continued)" in done.err
+    assert "verdict  Nothing." in done.out
+    assert "12 cells are missing" in done.out
+    other = run("study", *typed.split(), "--equal", "epochs")
+    assert "data-size-2 (new)" in other.err
+    quiet = run("study", *typed.split(), "-q")
+    assert (quiet.err, quiet.code) == ("", 0)
+    assert quiet.out == done.out
