@@ -147,9 +147,9 @@ def _values(run: RunDir) -> dict[str, float]:
     config = config_from_numbers(record["model"]["family"], model)
     values: dict[str, float] = {"macs": macs(config), "parameters": parameters(config)}
     values["train/pictures"] = run.read("data.json")["counts"]["train"]
+    # Of masked patch prediction these are no figures of classes, and are not called so.
+    kind = "patches/" if record["objective"] == "masked_patches" else ""
     for split, found in record["results"].items():
-        # Of masked patch prediction these are no figures of classes, and are not called so.
-        kind = "patches/" if "patches" in found else ""
         values |= {
             f"{split}/{kind}{name}": found[name] for name in ("n", "top1", "nll") if name in found
         }
