@@ -2,7 +2,8 @@
 
 few-shot: the paper's ridge regression on 5 pictures of each class of the transfer data (section
 4.1; `evaluation/ridge.py`). attention: mean distance of every layer (Figure 7, right). sizes: top-1
-at other image sizes than it was trained on, position embeddings resampled (section 3.2).
+at other image sizes than it was trained on, position embeddings resampled (section 3.2), on a part
+of the test pictures, the same at every size.
 """
 
 from __future__ import annotations
@@ -24,14 +25,16 @@ from vitrail.evaluation.features import Frozen
 from vitrail.evaluation.probe import probe
 from vitrail.evaluation.probe_record import Settings
 from vitrail.explain.distance import distances, reach
+from vitrail.models.configs import ViTConfig
 from vitrail.models.create import create_model
 from vitrail.models.vit import ViT
+from vitrail.studies.grids import sides_around
 from vitrail.training.start import at_size
 
 SHOTS, DRAWS = 5, 3
 NUM_PICTURES = 128  # whose attention is looked at (Figure 7)
 EVAL_BATCH = 128
-SIZE_FACTORS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)  # of the size that a model was trained on
+NUM_SIZED = 4000  # pictures, at most, that are looked at in every size
 
 
 def measure(names: tuple[str, ...], run_dir: Path, transfer: str) -> dict[str, float]:
@@ -81,28 +84,35 @@ def attention(classifier: Classifier, splits: Splits, transfer: Splits) -> dict[
 
 
 def sizes(classifier: Classifier, splits: Splits, transfer: Splits) -> dict[str, float]:
-    """Top-1 on the held-out split at multiples of the size that the model was trained on."""
+    """Top-1 at other grids of patches (`grids.py`), by the height in px."""
     model = classifier.model
     assert isinstance(model, ViT)
-    values = {}
-    for factor in SIZE_FACTORS:
-        size = _at(model, factor)
+    source = _spread(_held_out(splits), NUM_SIZED)
+    values: dict[str, float] = {"sizes/n": len(source)}
+    for side in sides_around(model.config.grid[0]):
+        size = _size_of(model.config, side)
         config = target_config(model.config, image_size=size)
         state, _ = adapt(
             model.state_dict(), model.config, config, resample=classifier.meta.resample
         )
         resized = create_model(config)
         resized.load_state_dict(state)
-        preprocess = at_size(classifier.preprocess, size, model.config.channels)
+        preprocess = at_size(classifier.preprocess, size, config.channels)
         shown = Classifier(resized.eval(), preprocess, classifier.classes)
-        values[f"sizes/top1@{size[0]}"] = _top1(shown, _held_out(splits))
+        values[f"sizes/top1@{size[0]}"] = _top1(shown, source)
     return values
 
 
-def _at(model: ViT, factor: float) -> tuple[int, int]:
-    config = model.config
+def _size_of(config: ViTConfig, side: int) -> tuple[int, int]:
+    """(height, width) px of a grid of `side` rows, columns in proportion."""
     (h, w), (height, width) = config.grid, config.image_size
-    return max(1, round(h * factor)) * (height // h), max(1, round(w * factor)) * (width // w)
+    return side * (height // h), max(1, round(w * side / h)) * (width // w)
+
+
+def _spread(source: Source, most: int) -> Source:
+    """At most so many pictures, spread evenly."""
+    step = max(1, -(-len(source) // most))
+    return subset(source, np.arange(0, len(source), step, dtype=np.int64))
 
 
 def _held_out(splits: Splits) -> Source:
