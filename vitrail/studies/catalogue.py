@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from vitrail.errors import UsageError, nearest
-from vitrail.studies import attention, data_size, head, optimizer, posemb, shape
+from vitrail.studies import (
+    attention,
+    compute,
+    data_size,
+    head,
+    optimizer,
+    posemb,
+    resolution,
+    self_supervised,
+    shape,
+)
 from vitrail.studies.study import Study
 
 STUDIES: dict[str, Study] = {
     one.name: one
     for one in (
         data_size.STUDY,
+        compute.STUDY,
         head.STUDY,
         posemb.STUDY,
         shape.STUDY,
         optimizer.STUDY,
+        resolution.STUDY,
+        self_supervised.STUDY,
         attention.STUDY,
     )
 }
