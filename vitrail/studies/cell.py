@@ -73,7 +73,8 @@ class Cell:
             return self
         given = self.start.pace_cell()
         model = {key: value for key, value in given.settings.items() if key.startswith("model.")}
-        return replace(self, settings={**model, **self.settings}, recipe=given.recipe, start=None)
+        own = {key: value for key, value in self.settings.items() if not key.startswith("start.")}
+        return replace(self, settings={**model, **own}, recipe=given.recipe, start=None)
 
     def pace_key(self) -> str:
         """Equal for cells whose steps take equally long."""
