@@ -35,7 +35,7 @@ class Machines:
     """Who computes the cells."""
 
     processes: int | None = None
-    """Cells at a time on this machine. Default: its cores, or 1 with a GPU."""
+    """Cells at a time on this machine. Default: its cores, or 1 with a GPU and for speed."""
     engine: Literal["local", "ray"] = "local"
     """Processes of this machine, or a Ray cluster (extra "ray")."""
     ray_address: str = "auto"
@@ -122,7 +122,7 @@ def study(
         )
     began = time.monotonic()
     setup = setup_of(found, data, choices, machines, seeds, full)
-    asked = asked_of(budget, examples, machines, setup)
+    asked = asked_of(budget, examples, machines, setup, is_alone=found.is_alone)
     if full:
         return show_full(found, setup, output)
     return execute(found, setup, asked, engines_of(machines, asked, setup), out, began,
@@ -197,7 +197,14 @@ def numbers(option: str, text: str, kind: type) -> tuple[Any, ...]:
     return found
 
 
-def asked_of(budget: str | None, examples: int | None, machines: Machines, setup: Setup) -> Asked:
+def asked_of(
+    budget: str | None,
+    examples: int | None,
+    machines: Machines,
+    setup: Setup,
+    *,
+    is_alone: bool = False,
+) -> Asked:
     """Budget and processes. Raises UsageError VIT-202."""
     from vitrail.config import parse_secs
     from vitrail.device import num_cores
@@ -208,8 +215,10 @@ def asked_of(budget: str | None, examples: int | None, machines: Machines, setup
         raise UsageError("VIT-202", f"--budget {budget}: expected a time.", hint="Use 20m or 2h")
     if examples is not None and budget is None:
         seconds = None
-    on_gpu = setup.device != "cpu"
-    processes = machines.processes or (1 if on_gpu else max(1, num_cores() // machines.threads))
+    one_at_a_time = is_alone or setup.device != "cpu"
+    processes = machines.processes or (
+        1 if one_at_a_time else max(1, num_cores() // machines.threads)
+    )
     return Asked(seconds, examples, processes, shlex.join(["vitrail", *sys.argv[1:]]))
 
 

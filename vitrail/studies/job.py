@@ -1,4 +1,5 @@
-"""What a worker is asked to do, and doing it: train a cell's run, or measure its pace.
+"""What a worker is asked to do, and doing it: train a cell's run, time its model, or measure its
+pace.
 
 A job is plain data, because it travels: to a process on this machine as a line of JSON, to a
 cluster by Ray. The run directory is the cell's key, so that a job that was killed is continued
@@ -19,10 +20,11 @@ import torch
 from vitrail import __version__
 from vitrail.device import machine
 from vitrail.errors import EnvironmentFault, TrainingError
-from vitrail.models.cost import macs, parameters
+from vitrail.models.cost import activation_bytes, macs, parameters
 from vitrail.models.names import config_from_numbers
 from vitrail.studies.measures import measure
 from vitrail.studies.row import Axis, Row
+from vitrail.studies.timing import architecture_of, measure_apart, settled
 from vitrail.training.dry_run import dry_run
 from vitrail.training.loop import resume, train
 from vitrail.training.plan import plan_run
@@ -31,6 +33,7 @@ from vitrail.training.run_dir import RunDir
 
 LOCK_SECS = 20.0  # how long a killed worker of the same cell may take to disappear
 PACE_STEPS = 6
+SPEED = "speed"  # the measure of a model that is timed and not trained (`timing.py`)
 Say = Callable[[float], None]  # told the share of the run that is done
 
 
@@ -63,6 +66,11 @@ class Job:
         return cls(**{**record, "measures": tuple(record.get("measures", ()))})
 
     @property
+    def is_timed(self) -> bool:
+        """Whether the model is timed instead of trained."""
+        return SPEED in self.measures
+
+    @property
     def layers(self) -> list[tuple[str, dict[str, Any]]]:
         """Settings of the run."""
         given = {**self.settings, "seed": self.seed, "recipe": self.recipe}
@@ -87,6 +95,8 @@ def run_job(job: Job, say: Say) -> dict[str, Any] | None:
 
     Raises VitrailError; a run whose loss is not finite is a row without values.
     """
+    if job.is_timed:
+        return pace_of_timing(job) if job.is_pace else time_cell(job)
     return pace(job) if job.is_pace else run_cell(job, say)
 
 
@@ -159,19 +169,13 @@ def _values(run: RunDir) -> dict[str, float]:
 def _row(
     job: Job, run: RunDir, values: Mapping[str, float], began: float, error: str = ""
 ) -> dict[str, Any]:
-    record, here = run.read("run.json"), machine()
+    record = run.read("run.json")
     cost = {
         "seconds": round(float(record["seconds"]), 2),
         "cell_secs": round(time.monotonic() - began, 2),
         **_pace_of_answers(run),
     }
-    made = {
-        "vitrail": __version__,
-        "torch": torch.__version__,
-        "git": str(record.get("git") or ""),
-        "machine": f"{here['cpu']}, {here['cores']} cores",
-        "ended": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
+    made = _made(str(record.get("git") or ""))
     if error:
         made["error"] = error
     return Row(
@@ -184,6 +188,49 @@ def _pace_of_answers(run: RunDir) -> dict[str, float]:
     if not (run.path / "eval" / "val").is_dir():
         return {}
     return {"answers_per_s": float(run.read("eval/val/metrics.json")["images_per_s"])}
+
+
+def _made(git: str) -> dict[str, str]:
+    here = machine()
+    return {
+        "vitrail": __version__,
+        "torch": torch.__version__,
+        "git": git,
+        "machine": f"{here['cpu']}, {here['cores']} cores",
+        "ended": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def time_cell(job: Job) -> dict[str, Any]:
+    """The row of a timed model: what this machine has to do with is a cost, not a value."""
+    began = time.monotonic()
+    config = architecture_of(settled(job.settings))
+    figures = measure_apart({**job.settings, "seed": job.seed})
+    values = {
+        "macs": macs(config),
+        "parameters": parameters(config),
+        "activation_bytes": activation_bytes(config, 1),
+    }
+    cost = {**figures, "cell_secs": round(time.monotonic() - began, 2)}
+    return Row(
+        job.key, job.study, job.arm, job.axes, job.seed, values, cost, "", _made("")
+    ).to_json()
+
+
+def pace_of_timing(job: Job) -> dict[str, Any]:
+    """As `pace`, of a timed model."""
+    began = time.monotonic()
+    batch = int(job.settings["batch_size"])
+    found = measure_apart({**job.settings, "seed": 0, "examples": PACE_STEPS // 2 * batch})
+    each = 1 / found["predict/images_per_sec"] + 1 / found["train/images_per_sec"]
+    spent = time.monotonic() - began
+    return {
+        "open_secs": max(0.0, spent - found["steps"] * batch * each),
+        "secs_per_example": each,
+        "secs_per_judged": 0.0,
+        "judged": 0,
+        "peak_bytes": found["train/bytes"],
+    }
 
 
 def pace(job: Job) -> dict[str, Any]:

@@ -37,7 +37,9 @@ WAIT_SECS = 0.25
 class Study:
     """claim, source: what the paper says, and where. cells: of a setup, the reference model's cells
     with `setup.examples`. outcome: of the rows there are. choices: further options and their
-    defaults. full: the paper's own scale, in a sentence. verb: the command that runs it.
+    defaults. full: the paper's own scale, in a sentence. is_alone: cells would disturb one another,
+    as what is timed does, so that one at a time is computed unless more are asked for. verb: the
+    command that runs it.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Study:
     choices: Mapping[str, Any] = field(default_factory=dict)
     has_sizes: bool = False
     verb: str = "study"
+    is_alone: bool = False
 
 
 class Watcher(Protocol):
@@ -107,7 +110,7 @@ def measure_paces(
     waiting = [
         Job(
             key, study, cell.arm, cell.axes, 0, cell.recipe, cell.settings,
-            str(store.folder.absolute()), is_pace=True,
+            str(store.folder.absolute()), measures=cell.measures, is_pace=True,
         )
         for key, cell in kinds.items()
     ]  # fmt: skip
