@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vitrail.errors import UsageError, nearest
+<<<<<<< HEAD
 from vitrail.studies import (
     attention,
     compute,
@@ -14,6 +15,9 @@ from vitrail.studies import (
     self_supervised,
     shape,
 )
+=======
+from vitrail.studies import compute, data_size, optimizer, resolution, self_supervised, speed
+>>>>>>> 2092fb3 (studies: speed; the head stays when only the resolution changes)
 from vitrail.studies.study import Study
 
 STUDIES: dict[str, Study] = {
@@ -27,7 +31,11 @@ STUDIES: dict[str, Study] = {
         optimizer.STUDY,
         resolution.STUDY,
         self_supervised.STUDY,
+<<<<<<< HEAD
         attention.STUDY,
+=======
+        speed.STUDY,
+>>>>>>> 2092fb3 (studies: speed; the head stays when only the resolution changes)
     )
 }
 

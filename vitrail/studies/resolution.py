@@ -121,6 +121,7 @@ def _cell(
         "examples": max(1, int(examples)),
     }
     if start is not None:
+        settings["start.head"] = "by_name"  # the same task goes on
         recipe = "paper.finetune" if setup.is_full else "transfer.adamw"
     else:
         recipe = "paper.imagenet1k" if setup.is_full else "small.scratch"

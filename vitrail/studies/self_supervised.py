@@ -1,9 +1,10 @@
 """What is self-supervision worth? (arXiv 2010.11929, section 4.6 and appendix B.1.2)
 
 A ViT learns to predict masked patches on all training pictures, without looking at a label; then
-it is fine-tuned on few labelled ones. Beside it, with the same fine-tuning on the same pictures:
-the same model from random values, and one that was pre-trained with the labels of all pictures for
-as many pictures.
+it is fine-tuned on few labelled ones. Beside it, for as long on the same labelled pictures: the
+same model from random values, and one that was pre-trained with the labels of all pictures, as long
+as the first. Heads are new in fine-tuning, as they are in the paper, whose two data sets have other
+classes.
 
 Full scale: ViT-B/16, a million steps of 4096 pictures of JFT-300M, then ImageNet: 79.9 %, 2 points
 above training from scratch and 4 below supervised pre-training.
