@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from vitrail.errors import UsageError, nearest
-<<<<<<< HEAD
 from vitrail.studies import (
     attention,
     compute,
@@ -14,10 +13,8 @@ from vitrail.studies import (
     resolution,
     self_supervised,
     shape,
+    speed,
 )
-=======
-from vitrail.studies import compute, data_size, optimizer, resolution, self_supervised, speed
->>>>>>> 2092fb3 (studies: speed; the head stays when only the resolution changes)
 from vitrail.studies.study import Study
 
 STUDIES: dict[str, Study] = {
@@ -31,11 +28,8 @@ STUDIES: dict[str, Study] = {
         optimizer.STUDY,
         resolution.STUDY,
         self_supervised.STUDY,
-<<<<<<< HEAD
         attention.STUDY,
-=======
         speed.STUDY,
->>>>>>> 2092fb3 (studies: speed; the head stays when only the resolution changes)
     )
 }
 
