@@ -31,7 +31,7 @@ ROWS = [
 ]
 FENCES = {  # a library and the only places that may name it
     "pickle": {"restricted_pickle", "checkpoints"},  # there in pickle_child.py only, see below
-    "subprocess": {"checkpoints", "training"},
+    "subprocess": {"checkpoints", "studies", "training"},
     "rich": {"cli"},
     "cyclopts": {"cli"},
     "simplejpeg": {"data"},
