@@ -35,7 +35,7 @@ from vitrail.training.state import TrainState, start_state
 from vitrail.training.step import update
 from vitrail.training.task import Forward, Parts
 
-WARM_UP = 2  # steps that do not count
+WARM_UP = 1  # steps that do not count
 
 
 def measure_apart(settings: Mapping[str, Any]) -> dict[str, float]:
