@@ -71,9 +71,13 @@ def test_the_papers_scale() -> None:
 def test_speed_is_compared_per_multiply_add() -> None:
     outcome = STUDY.outcome(SETUP, made_rows(STUDY.cells(SETUP), values, cost))
     assert outcome.verdict.answer.startswith(
-        "Per multiply-add vit_s16 predicts 2 times (2 to 2, 3 repeats) and trains 2 times"
+        "vit_s16 against bit_r50x1, per multiply-add: prediction is 2 times (2 to 2, 3 repeats) as "
+        "fast, a training step 2 times"
     )
-    assert "keeps 0." in outcome.verdict.answer
+    assert "takes 1 times (1 to 1, 3 repeats: no evidence of a difference) the memory" in (
+        outcome.verdict.answer
+    )
+    assert "grows with the batch is 0." in outcome.verdict.answer
     speed, training = outcome.figures
     assert (speed.log_x, speed.log_y, training.key) == (True, True, "training-speed")
     line = next(one for one in speed.series if one.name == VIT)

@@ -49,8 +49,8 @@ LIMITS = (
     "favour other shapes.",
     "Intervals are over repeats on one machine with one version of torch, not over machines; what "
     "else runs on the machine is in them.",
-    "Memory is of float32 training with AdamW, weights and moments included; memory a picture is "
-    "by formula what a step keeps until its gradients are there.",
+    "Memory is of float32 training with AdamW, weights and moments included; the part "
+    "that grows with the batch is by formula what a step keeps until its gradients are there.",
 )
 
 
@@ -186,22 +186,25 @@ def _compared(rows: Sequence[Row], one: str, other: str) -> list[str]:
     found = {row.arm: row.values for row in both}
     predicts = _times(both, one, other, lambda row: row.cost[PREDICT] * row.values["macs"])
     trains = _times(both, one, other, lambda row: row.cost[TRAIN] * row.values["macs"])
-    memory = found[one]["activation_bytes"] / found[other]["activation_bytes"]
+    each = found[one]["activation_bytes"] / found[other]["activation_bytes"]
     peak = _times(both, one, other, lambda row: row.cost[MEMORY])
+    batch = next(row.cost["batch_size"] for row in rows if row.axes.get("model") == one)
     return [
-        f"Per multiply-add {one} predicts {predicts} and trains {trains} as fast as {other}.",
-        f"In training {one} keeps {memory:.2g} times the memory a picture that {other} does; with "
-        f"weights and moments its process takes {peak}.",
+        f"{one} against {other}, per multiply-add: prediction is {predicts} as fast, a training "
+        f"step {trains}.",
+        f"Its training takes {peak} the memory in batches of {batch:.0f}; the part that grows with "
+        f"the batch is {each:.2g} times that of {other}.",
     ]
 
 
 def _times(rows: Sequence[Row], one: str, other: str, value: Callable[[Row], float]) -> str:
-    """The ratio of two models with its interval over repeats: 1.4 times (1.2 to 1.6)."""
+    """The ratio of two models with its interval over repeats: 1.4 times (1.2 to 1.6, 3 repeats)."""
     gap = difference(_with(rows, "log", lambda row: math.log(value(row))), one, other, "log")
-    times = f"{math.exp(gap.mean):.2g} times"
+    ratio = f"{math.exp(gap.mean):.2g}"
     if gap.low is None or gap.high is None:
-        return f"{times} (one repeat)"
-    return f"{times} ({math.exp(gap.low):.2g} to {math.exp(gap.high):.2g}, {gap.num} repeats)"
+        return f"{ratio} times (one repeat: no interval)"
+    ends = f"{math.exp(gap.low):.2g} to {math.exp(gap.high):.2g}, {gap.num} repeats"
+    return f"{ratio} times ({ends}{'' if gap.is_clear else ': no evidence of a difference'})"
 
 
 STUDY = Study(
