@@ -15,7 +15,7 @@ from vitrail.data.augment import FILTERS, apply_color, augment_picture, picture
 from vitrail.data.batch_augment import apply_plan, augment_batch, sample_affine, to_channels
 from vitrail.data.batch_colors import COLOR_OPS
 from vitrail.data.batch_resample import blur_weights, filter_weights, resize_boxes
-from vitrail.data.policies import OP_ID, Plan
+from vitrail.data.policies import OP_ID, OPS, Plan, affine_maps, draw_plan
 from vitrail.data.preprocess import gray_pixels
 
 # Levels of 255, on smooth pictures. Geometry: one, for the cut of fractions. Blur: three, Pillow
@@ -209,6 +209,38 @@ def test_operations_return_to_their_own_pictures() -> None:
         alone = slice(place, place + 1)
         one = augment_batch(tensor(pictures[alone]), u[alone], config, (13, 17))
         assert torch.equal(one[0], whole[place])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_plan_is_one_sampling_then_the_colours_in_order(channels: int) -> None:
+    """Sorting and putting colours last changes no bit: one picture, one step at a time."""
+    config = AugmentConfig(policy="randaugment", num_ops=4, color_jitter=0.4)
+    plan = draw_plan(drawn(97), config)
+    pictures = tensor(smooth(97, 13, 17, channels))
+    whole = apply_plan(pictures, plan)
+    maps, moved = affine_maps(plan, (13, 17))
+    for place in range(97):
+        one = pictures[place : place + 1]
+        if moved[place]:
+            one = sample_affine(one, maps[place : place + 1])
+        for op, value in zip(plan.ops[place], plan.values[place], strict=True):
+            if OPS[op] in COLOR_OPS:
+                one = COLOR_OPS[OPS[op]](one, torch.tensor([value], dtype=torch.float32))
+        assert torch.equal(one[0], whole[place]), (plan.ops[place], plan.values[place])
+
+
+@pytest.mark.parametrize("op", ["brightness", "color", "contrast", "sharpness"])
+def test_strong_blends_are_clipped_not_wrapped(op: str) -> None:
+    """The strongest factor of a policy, 1 + 0.9 * 3: what is beyond a byte stops at its ends."""
+    pictures = rough(3, 13, 17, 3)
+    batched = array(COLOR_OPS[op](tensor(pictures), torch.tensor([3.7, 0.1, 2.35])))
+    for pixels, value, result in zip(pictures, [3.7, 0.1, 2.35], batched, strict=True):
+        np.testing.assert_array_equal(np.asarray(apply_color(picture(pixels), op, value)), result)
+
+
+def test_a_plan_without_operations_changes_nothing() -> None:
+    images = tensor(rough(3, 13, 11, 3))
+    assert torch.equal(apply_plan(images, Plan(np.zeros((3, 0), int), np.zeros((3, 0)))), images)
 
 
 def test_the_input_is_not_changed() -> None:

@@ -34,6 +34,7 @@ from vitrail.data.policies import OPS, Plan, affine_maps, draw_plan, fill_value
 from vitrail.data.slots import Uniforms
 
 Places = NDArray[np.int64]
+_IS_COLOR = np.array([op in COLOR_OPS for op in OPS])
 _ROUNDING = (
     1 / 512
 )  # float32 sampling of a flat area must not fall below its value before it is cut
@@ -52,10 +53,7 @@ def augment_batch(
     NUM_SLOTS).
     """
     images, rows, cols = _place(images, u, config, size, interpolation, keep_aspect)
-    if config.policy == "none" and config.color_jitter == 0:
-        images = move_pixels(images, rows, cols)
-    else:
-        images = _apply_plan(images, draw_plan(u, config), rows, cols)
+    images = _apply_plan(images, draw_plan(u, config), rows, cols)
     return _erase(images, u, config) if config.erasing > 0 else images
 
 
@@ -80,13 +78,16 @@ def _apply_plan(images: Tensor, plan: Plan, rows: Places, cols: Places) -> Tenso
 
     Shifts by whole pixels are done with the crop, in one move. For each place in the plan the
     pictures are sorted by operation, so that every operation works on one run of memory; at the
-    end they return to their places.
+    end they return to their places. A picture with geometry has no colour at the first place
+    (`_colors_last`), so that one order serves the geometry and the first colours.
     """
-    size = (rows.shape[1], cols.shape[1])
-    maps, moved = affine_maps(plan, size)
+    if plan.ops.shape[1] == 0:
+        return move_pixels(images, rows, cols)
+    ops, values = _colors_last(plan)
+    maps, moved = affine_maps(plan, (rows.shape[1], cols.shape[1]))
     shifted = moved & (maps[:, :, :2] == np.eye(2)).all(axis=(1, 2))  # by whole pixels only
-    kinds = np.where(moved & ~shifted, 0, np.where(shifted, 1, 2))
-    num_sampled, num_shifted, _ = np.bincount(kinds, minlength=3).tolist()
+    kinds = np.where(moved, np.where(shifted, -1, -2), ops[:, 0])
+    num_sampled, num_shifted = int((kinds == -2).sum()), int((kinds == -1).sum())
     standing = np.argsort(kinds, kind="stable")  # the picture in each row of `images`
     images = images.index_select(0, _on(standing, images))
     shifts = np.where(shifted[:, None], maps[:, :, 2], 0).astype(np.int64)[standing]  # (B, 2)
@@ -95,20 +96,31 @@ def _apply_plan(images: Tensor, plan: Plan, rows: Places, cols: Places) -> Tenso
     if num_sampled:
         seen = images[:num_sampled]
         seen.copy_(sample_affine(seen, maps[standing[:num_sampled]]))
-    for k in range(plan.ops.shape[1]):
-        images, standing = _sorted(images, standing, plan.ops[:, k])
-        _apply_colors(images, plan.ops[standing, k], plan.values[standing, k])
+    for k in range(ops.shape[1]):
+        if k > 0:
+            images, standing = _sorted(images, standing, ops[:, k])
+        _apply_colors(images, ops[standing, k], values[standing, k])
     return _sorted(images, standing, np.arange(len(images)))[0]
+
+
+def _colors_last(plan: Plan) -> tuple[Places, Uniforms]:
+    """The operations and values of a plan, (B, K): a picture's colours, in their order, after what
+    is none, 0.
+    """
+    is_color = _IS_COLOR[plan.ops]
+    order = np.argsort(is_color, axis=1, kind="stable")
+    ops = np.take_along_axis(plan.ops * is_color, order, axis=1)
+    return ops, np.take_along_axis(plan.values, order, axis=1)
 
 
 def _apply_colors(images: Tensor, ops: Places, values: Uniforms) -> None:
     """One operation a picture, in place; `ops` (B,) in rising order."""
     arguments = _on(values.astype(np.float32), images)
-    kinds, starts = np.unique(ops, return_index=True)
-    for op, first, last in zip(kinds, starts, [*starts[1:], len(images)], strict=True):
-        if OPS[op] in COLOR_OPS:
-            run = slice(int(first), int(last))
-            images[run] = COLOR_OPS[OPS[op]](images[run], arguments[run])
+    edges = np.searchsorted(ops, np.arange(len(OPS) + 1)).tolist()
+    for op, first, last in zip(OPS, edges, edges[1:], strict=False):
+        if op in COLOR_OPS and first < last:
+            run = slice(first, last)
+            images[run] = COLOR_OPS[op](images[run], arguments[run])
 
 
 def _on(values: NDArray[Any], images: Tensor) -> Tensor:
@@ -142,8 +154,9 @@ def sample_affine(images: Tensor, maps: Uniforms) -> Tensor:
         padding_mode="border",
         align_corners=False,
     )
-    inside = (grid.abs_().amax(dim=1, keepdim=True) < 1).view(torch.uint8)  # (G, 1, h, w)
-    return _filled(to_bytes(seen.add_(_ROUNDING)), inside)
+    outermost = grid.abs_().amax(dim=1, keepdim=True)  # (G, 1, h, w)
+    outside = outermost.to(torch.int16).clamp_(max=1).to(torch.uint8)  # 1.0 and on
+    return _filled(to_bytes(seen.add_(_ROUNDING)), outside - 1)
 
 
 def shift_pixels(images: Tensor, rows: Places, cols: Places, shifts: Places, run: slice) -> Tensor:
@@ -157,17 +170,17 @@ def shift_pixels(images: Tensor, rows: Places, cols: Places, shifts: Places, run
     cols[run] = np.take_along_axis(cols[run], across.clip(0, width - 1), axis=1)
     seen = move_pixels(images, rows, cols)
     inside_rows, inside_cols = (
-        _on((places >= 0) & (places < num), images).view(torch.uint8)
+        _on(((places >= 0) & (places < num)) * np.uint8(255), images)
         for places, num in ((down, height), (across, width))
     )
-    _filled(seen[run], inside_rows[:, None, :, None] * inside_cols[:, None, None, :])
+    _filled(seen[run], inside_rows[:, None, :, None] & inside_cols[:, None, None, :])
     return seen
 
 
 def _filled(levels: Tensor, inside: Tensor) -> Tensor:
-    """`levels` uint8 where `inside` (uint8, 0 or 1) holds, the fill elsewhere; in place."""
+    """`levels` uint8 where `inside` (uint8, 0 or 255) is set, the fill elsewhere; in place."""
     fill = fill_value(levels.shape[1])
-    return levels.bitwise_xor_(fill).mul_(inside).bitwise_xor_(fill)
+    return levels.bitwise_xor_(fill).bitwise_and_(inside).bitwise_xor_(fill)
 
 
 def _place(
@@ -205,8 +218,8 @@ def move_pixels(images: Tensor, rows: Places, cols: Places) -> Tensor:
     w).
     """
     B, C, H, W = images.shape
-    starts, steps = (_on(places, images) for places in (rows * W, cols))
-    index = starts[:, :, None] + steps[:, None, :]  # (B, h, w)
+    starts, steps = (_on(places.astype(np.int32), images) for places in (rows * W, cols))
+    index = (starts[:, :, None] + steps[:, None, :]).to(torch.int64)  # (B, h, w); 32 bits add fast
     flat = index.view(B, 1, -1).expand(-1, C, -1)
     return images.reshape(B, C, H * W).gather(2, flat).view(B, C, rows.shape[1], cols.shape[1])
 
