@@ -20,10 +20,8 @@ _ROUNDING = 1 / 512  # a product that is an integer must not fall below it in fl
 
 
 def to_bytes(values: Tensor) -> Tensor:
-    """uint8 of floats, fractions cut, clipped to 0..255; by way of int16, a third of the time on a
-    CPU.
-    """
-    return values.to(torch.int16).clamp_(0, 255).to(torch.uint8)
+    """uint8 of floats in 0..255, fractions cut; by way of int16, a third of the time on a CPU."""
+    return values.to(torch.int16).to(torch.uint8)
 
 
 def gray(images: Tensor) -> Tensor:
@@ -39,7 +37,7 @@ def _luma(values: Tensor) -> Tensor:
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
     """A blend with black."""
-    return to_bytes(images.to(torch.float32).mul_(_column(factor)))
+    return _cut(images.to(torch.float32).mul_(_column(factor)))
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
@@ -167,4 +165,8 @@ def _column(values: Tensor) -> Tensor:
 
 def _blend(start: Tensor, values: Tensor, factor: Tensor) -> Tensor:
     """start + factor * (values - start), all float32, as Image.blend; `values` are overwritten."""
-    return to_bytes(values.sub_(start).mul_(_column(factor)).add_(start))
+    return _cut(values.sub_(start).mul_(_column(factor)).add_(start))
+
+
+def _cut(values: Tensor) -> Tensor:
+    return values.to(torch.int16).clamp_(0, 255).to(torch.uint8)
