@@ -8,6 +8,7 @@ import html
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +292,14 @@ def test_a_rise_of_validation_loss_is_remarked(tmp_path: Path) -> None:
     ]
     changed = type(record)(**{**vars(record), "curves": curves, "run": {}})
     assert "rose from 0.900 (epoch 2) to 1.300" in verdict.remarks(changed, record.splits[0])[0]
+
+
+def test_mirrored_views_are_remarked(tmp_path: Path) -> None:
+    record = read_run(made_run(tmp_path / "r", CLASSES))
+    split = record.splits[0]
+    assert not any("mirror" in one for one in verdict.remarks(record, split))
+    flipped = replace(split, metrics={**split.metrics, "tta": "flip"})
+    assert "--tta flip" in verdict.remarks(record, flipped)[0]
 
 
 def test_accuracy_by_coverage() -> None:

@@ -74,6 +74,8 @@ def remarks(record: RunRecord, split: SplitRecord) -> list[str]:
         found.append(
             f"The run is {status}, not finished: the figures are those of its best moment."
         )
+    if split.metrics.get("tta") == "flip":
+        found.append("Each answer is the mean of picture and mirror image (--tta flip).")
     found += _data_remarks(record, split)
     last, best = record.curve("val/loss"), record.run.get("best") or {}
     if len(last) >= 5:
