@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vitrail.errors import EnvironmentFault, VitrailError
-from vitrail.studies.engine import Event, revived
+from vitrail.studies.engine import STOP_SECS, Event, revived
 from vitrail.studies.job import Job
 
 
@@ -32,22 +32,36 @@ class RayEngine:
         self._ray = _import_ray()
         try:
             self._ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except ConnectionError as error:
+        except (ConnectionError, ValueError) as error:  # ValueError: no address at all
             raise EnvironmentFault(
                 "VIT-511",
                 f"no Ray cluster at {address!r}: {error}",
                 hint="Start one: ray start --head, and on the other machines "
-                "ray start --address HOST:6379",
+                "ray start --address HOST:6379; or use --engine local",
             ) from error
+        self._needs = {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
         self._remote = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(on_ray)
-        self._cpus = cpus
         self._running: dict[Any, Job] = {}
+        if self._room() == 0:
+            self._ray.shutdown()
+            raise EnvironmentFault(
+                "VIT-511",
+                f"no machine of the Ray cluster at {address!r} has {cpus} cores and {gpus} GPUs.",
+                hint="Use fewer --threads, or --device cpu",
+            )
+
+    def _room(self) -> int:
+        """Jobs that fit into the machines of the cluster, each into one."""
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        return sum(
+            min(int(node.get(name, 0) // number) for name, number in self._needs.items())
+            for node in nodes
+        )
 
     @property
     def free(self) -> int:
-        """Jobs that the cluster's cores still have room for."""
-        total = int(self._ray.cluster_resources().get("CPU", 0)) // self._cpus
-        return max(1, total) - len(self._running)
+        """Jobs that the cluster still has room for; 1 at least, which waits for a machine."""
+        return max(1, self._room()) - len(self._running)
 
     def start(self, job: Job) -> None:
         """Hand `job` to the cluster."""
@@ -69,8 +83,13 @@ class RayEngine:
                 yield Event("done", job.key, row=answer["row"])
 
     def close(self) -> None:
-        """Cancel what is running; it goes on from its last checkpoint next time."""
-        for reference in self._running:
+        """Ask running jobs to write a checkpoint, wait for it, let go of the cluster."""
+        running = list(self._running)
+        for reference in running:
+            self._ray.cancel(reference)  # a KeyboardInterrupt there: `training.signals` catches it
+        if running:
+            self._ray.wait(running, num_returns=len(running), timeout=STOP_SECS)
+        for reference in running:
             self._ray.cancel(reference, force=True)
         self._ray.shutdown()
 
