@@ -46,9 +46,19 @@ def test_sizes_are_those_of_the_ladder_and_its_own_is_untouched() -> None:
 
 def test_few_pictures_are_looked_at_in_many_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     splits = open_data("builtin:digits", seed=0)
-    monkeypatch.setattr(measures, "NUM_SIZED", 20)
+    monkeypatch.setattr("vitrail.studies.grids.NUM_PICTURES", 20)
     found = measures.sizes(classifier_of((8, 8), (4, 4), list(splits.classes)), splits, splits)
     assert 10 < found["sizes/n"] <= 20
+
+
+def test_the_pace_knows_what_judging_in_many_sizes_costs() -> None:
+    splits = open_data("builtin:digits", seed=0)
+    assert splits.test is not None
+    model = classifier_of((8, 8), (4, 4), list(splits.classes)).model.config
+    # Grids of 2, 3 and 4 patches a side, of a model with 2.
+    expected = round(len(splits.test) * (1 + 9 / 4 + 4))
+    assert measures.num_judged(("sizes",), model, splits) == expected  # type: ignore[arg-type]
+    assert measures.num_judged(("few-shot",), model, splits) == 0  # type: ignore[arg-type]
 
 
 def test_columns_go_with_rows() -> None:

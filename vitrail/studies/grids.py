@@ -7,6 +7,7 @@ from __future__ import annotations
 
 SIDES = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48)  # patches
 LEAST, MOST = 0.5, 2.0  # of the grid that a model was trained on
+NUM_PICTURES = 2000  # at most, that are looked at in every size
 
 
 def nearest_side(wanted: float) -> int:
@@ -17,3 +18,8 @@ def nearest_side(wanted: float) -> int:
 def sides_around(side: int) -> list[int]:
     """Of SIDES from half of `side` to twice as many, and `side` itself."""
     return sorted({side, *(one for one in SIDES if LEAST * side <= one <= MOST * side)})
+
+
+def effort(side: int) -> float:
+    """What judging a picture at all these sizes costs, in pictures at the model's own."""
+    return sum((one / side) ** 2 for one in sides_around(side))

@@ -22,7 +22,7 @@ from vitrail.device import machine
 from vitrail.errors import EnvironmentFault, TrainingError
 from vitrail.models.cost import activation_bytes, macs, parameters
 from vitrail.models.names import config_from_numbers
-from vitrail.studies.measures import measure
+from vitrail.studies.measures import measure, num_judged
 from vitrail.studies.row import Axis, Row
 from vitrail.studies.timing import architecture_of, measure_apart, settled
 from vitrail.training.dry_run import dry_run
@@ -239,10 +239,11 @@ def pace(job: Job) -> dict[str, Any]:
     plan = plan_run(job.layers)
     opened = time.monotonic() - began
     found = dry_run(plan, PACE_STEPS)
+    held = sum(len(one) for one in (plan.splits.val, plan.splits.test) if one is not None)
     return {
         "open_secs": opened,
         "secs_per_example": found.step_secs / int(plan.config.batch_size),
         "secs_per_judged": 1 / found.eval_images_per_s if found.eval_images_per_s else 0.0,
-        "judged": sum(len(one) for one in (plan.splits.val, plan.splits.test) if one is not None),
+        "judged": held + num_judged(job.measures, plan.model, plan.splits),
         "peak_bytes": found.peak_bytes,
     }

@@ -27,14 +27,14 @@ from vitrail.evaluation.probe_record import Settings
 from vitrail.explain.distance import distances, reach
 from vitrail.models.configs import ViTConfig
 from vitrail.models.create import create_model
+from vitrail.models.names import ModelConfig
 from vitrail.models.vit import ViT
-from vitrail.studies.grids import sides_around
+from vitrail.studies import grids
 from vitrail.training.start import at_size
 
 SHOTS, DRAWS = 5, 3
 NUM_PICTURES = 128  # whose attention is looked at (Figure 7)
 EVAL_BATCH = 128
-NUM_SIZED = 4000  # pictures, at most, that are looked at in every size
 
 
 def measure(names: tuple[str, ...], run_dir: Path, transfer: str) -> dict[str, float]:
@@ -49,6 +49,16 @@ def measure(names: tuple[str, ...], run_dir: Path, transfer: str) -> dict[str, f
         for name in names
         for key, value in MEASURES[name](classifier, splits, other).items()
     }
+
+
+def num_judged(names: tuple[str, ...], model: ModelConfig, splits: Splits) -> int:
+    """Pictures that `names` will look at, roughly, in pictures of the model's own size; those of
+    which no study has many count as none.
+    """
+    if "sizes" not in names or not isinstance(model, ViTConfig):
+        return 0
+    looked_at = min(grids.NUM_PICTURES, len(_held_out(splits)))
+    return round(looked_at * grids.effort(model.grid[0]))
 
 
 def splits_of(run_dir: Path) -> Splits:
@@ -87,9 +97,9 @@ def sizes(classifier: Classifier, splits: Splits, transfer: Splits) -> dict[str,
     """Top-1 at other grids of patches (`grids.py`), by the height in px."""
     model = classifier.model
     assert isinstance(model, ViT)
-    source = _spread(_held_out(splits), NUM_SIZED)
+    source = _spread(_held_out(splits), grids.NUM_PICTURES)
     values: dict[str, float] = {"sizes/n": len(source)}
-    for side in sides_around(model.config.grid[0]):
+    for side in grids.sides_around(model.config.grid[0]):
         size = _size_of(model.config, side)
         config = target_config(model.config, image_size=size)
         state, _ = adapt(
