@@ -34,6 +34,7 @@ ARMS: dict[str, dict[str, Any]] = {
 # A factor of about 3 apart, on either side of what is usual; the best should lie inside.
 RATES = {ADAM: (3e-4, 1e-3, 3e-3, 1e-2), SGD: (0.03, 0.1, 0.3, 1.0)}
 FULL_RATES = {ADAM: (3e-4, 6e-4, 1e-3, 2e-3), SGD: (0.12, 0.24, 0.48, 0.96)}
+FULL_DECAY = 0.1  # of Adam (Table 3)
 FULL_MODELS = ("bit_r50x1", "bit_r152x2")
 FULL_RECIPE = "paper.imagenet1k"
 CLAIM = (
@@ -85,6 +86,7 @@ def _cell(setup: Setup, model: dict[str, Any], arm: str, rate: float, seed: int)
     axes: dict[str, Axis] = {"rate": rate}
     if setup.is_full:
         axes["model"] = str(model["model.name"])
+        settings |= {"optim.weight_decay": FULL_DECAY} if arm == ADAM else {}
     return Cell(arm, axes, settings, seed, FULL_RECIPE if setup.is_full else "small.scratch")
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from vitrail.studies.cell import Cell
 from vitrail.studies.comparison import gaps, table
 from vitrail.studies.families import VIT, macs, plain_training, small_vit
-from vitrail.studies.grids import nearest_side
+from vitrail.studies.grids import NUM_PICTURES, nearest_side
 from vitrail.studies.result import Figure, Outcome, Verdict
 from vitrail.studies.row import Row
 from vitrail.studies.setup import Setup
@@ -43,8 +43,8 @@ LIMITS = (
     "CIFAR-10), more pixels bring more tokens and no more detail.",
     "One rate and one length of fine-tuning for both ways of going on, on the same pictures as "
     "before; the paper fine-tunes on other data.",
-    "Sizes are compared on at most 4,000 test pictures, the same for all; the figures after "
-    "fine-tuning are of all test pictures, each model at its own size.",
+    f"Sizes are compared on at most {NUM_PICTURES:,} test pictures, the same for all; the figures "
+    "after fine-tuning are of all test pictures, each model at its own size.",
 )
 
 

@@ -26,7 +26,7 @@ from vitrail.studies.summary import in_words, points, series
 
 MASKED, SUPERVISED = "masked pre-training", "supervised pre-training"
 SCRATCH = "no pre-training"
-PRETRAINED = "pre-trained on"  # the axis of a parent
+PRETRAINED = "pictures"  # the axis of a parent
 TUNED = 1 / 8  # pictures seen in fine-tuning, of those seen before
 FULL_LABELS = 1_281_167  # ImageNet
 RECIPES = {MASKED: "paper.masked_patches", SUPERVISED: "small.scratch"}
