@@ -13,7 +13,7 @@ import copy
 import sys
 import tomllib
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from vitrail.training.checkpoint import (
     save_checkpoint,
 )
 from vitrail.training.checkpoint import sweep as sweep_checkpoints
+from vitrail.training.compiled import compile_faults, compiled
 from vitrail.training.determinism import make_deterministic
 from vitrail.training.finish import Ending, finish
 from vitrail.training.lock import RunLock
@@ -218,7 +219,7 @@ def _start(run: RunDir, plan: Plan, clock: Clock, reporter: Reporter) -> Live:
             max_pixels=config.data.max_pixels,
         ),
         task=task_of(plan, device),
-        forward=torch.compile(state.model) if config.compile else state.model,
+        forward=compiled(state.model) if config.compile else state.model,
         evaluated=copy.deepcopy(state.model),
         damaged=[name for name, _ in checkpoint.damaged] if checkpoint else [],
     )
@@ -256,7 +257,8 @@ def _step(live: Live, batch: Batch) -> tuple[float, Tensor]:
     parts = live.task.parts(batch, step)
     lr = lr_on(state.schedule, step, config.optim.lr, config.schedule)
     set_lr(state.optimizer, lr)
-    loss, norm = update(live.forward, state, parts, live.task.loss, config)
+    with compile_faults() if config.compile else nullcontext():
+        loss, norm = update(live.forward, state, parts, live.task.loss, config)
     if not bool(torch.isfinite(loss + norm)):
         raise _diverged(live.run, state, batch, lr, loss, norm)
     _update_window(state.window, loss, len(parts[0]))
