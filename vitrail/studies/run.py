@@ -167,21 +167,19 @@ def check_extras() -> None:
 
 
 def write_results(planned: Planned, found: Computed, outcome: Outcome) -> None:
-    """Tables, figures, verdict.json and study.html."""
-    from vitrail.studies.figures import draw
+    """Tables, figures, verdict.json, study.html and study.md."""
+    from vitrail.studies.markdown import write_markdown
     from vitrail.studies.page import write_page
     from vitrail.studies.tables import write_csv, write_parquet
 
     folder, store = planned.store.folder, planned.store
     write_csv(found.rows, folder / "table.csv")
     write_parquet(found.rows, folder / "table.parquet")
-    for figure in outcome.figures:
-        draw(figure, folder)
     _write_chosen(planned, found, outcome)
     store.write("verdict.json", {**outcome.verdict.to_json(), "facts": dict(outcome.facts)})
-    write_page(
-        folder, planned.study.title, outcome, found.rows, facts(planned, found), rerun(planned)
-    )
+    told, command = facts(planned, found), rerun(planned)
+    write_page(folder, planned.study.title, outcome, found.rows, told, command)
+    write_markdown(folder, planned.study.title, outcome, told, command)
 
 
 def _write_chosen(planned: Planned, found: Computed, outcome: Outcome) -> None:
