@@ -1,4 +1,4 @@
-"""study.md: what study.html says, as text with links to the figures, for a repository or a paper."""
+"""study.md: what study.html says, as text with links to its figures, for a repository or paper."""
 
 from __future__ import annotations
 
