@@ -1,8 +1,8 @@
 """Reads the tensors of the next rules while those of one are rearranged.
 
-Two threads read and look for NaN while the values are in the processor's cache (both leave Python's
-lock alone), the caller's rearranges. At most three rules' tensors are in memory beside what is
-kept, and at most `AHEAD` bytes or one rule.
+One thread reads and looks for NaN while the values are in the processor's cache (both leave
+Python's lock alone), the caller's rearranges. At most two rules' tensors are in memory beside what
+is kept, and at most `AHEAD` bytes or one rule.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vitrail.checkpoints.scratch import Blocks, Scratch
 if TYPE_CHECKING:
     from vitrail.checkpoints.rules import Rule, TensorSource
 
-READERS = 2
+READERS = 1  # two wait for each other in the system, where fresh pages are made: 320 ms, not 88
 AHEAD = 32 * 2**20  # bytes; a rule of more is read alone, as of blocks that are stacked in one
 
 
