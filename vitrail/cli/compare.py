@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
+from vitrail.cli.computing import Machines, asked_of, engines_of, execute, numbers
 from vitrail.cli.output import Output
 from vitrail.cli.predict import check_numbers
-from vitrail.cli.study import Machines, asked_of, engines_of, execute, numbers
 
 if TYPE_CHECKING:
     from vitrail.studies.compare import Start

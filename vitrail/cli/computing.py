@@ -1,0 +1,176 @@
+"""What `vitrail study` and `vitrail compare` share: who computes, the plan, the results."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cyclopts import Parameter
+
+from vitrail.cli.output import Output
+from vitrail.errors import UsageError
+
+if TYPE_CHECKING:
+    from vitrail.studies.run import Asked, Engines, Planned
+    from vitrail.studies.setup import Setup
+    from vitrail.studies.study import Computed, Study
+
+EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Machines:
+    """Who computes the cells."""
+
+    processes: int | None = None
+    """Cells at a time on this machine. Default: its cores, or 1 with a GPU and for speed."""
+    engine: Literal["local", "ray"] = "local"
+    """Processes of this machine, or a Ray cluster (extra "ray")."""
+    ray_address: str = "auto"
+    """The cluster: HOST:PORT, or auto for the one this machine belongs to."""
+    device: str = "auto"
+    """auto, cpu, cuda."""
+    threads: int = 1
+    """Threads of each cell; a row can depend on it in the last bits."""
+
+
+def numbers(option: str, text: str, kind: type) -> tuple[Any, ...]:
+    """Numbers from "1,5,10". Raises UsageError VIT-202."""
+    try:
+        found = tuple(kind(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError("VIT-202", f"{option} {text}: expected numbers with commas between.",
+                         hint=f"For instance {option} 1,5") from error  # fmt: skip
+    if min(found) <= 0:
+        raise UsageError("VIT-202", f"{option} {text}: expected numbers above 0.")
+    return found
+
+
+def asked_of(
+    budget: str | None,
+    examples: int | None,
+    machines: Machines,
+    setup: Setup,
+    *,
+    is_alone: bool = False,
+) -> Asked:
+    """Budget and processes. Raises UsageError VIT-202."""
+    from vitrail.config import parse_secs
+    from vitrail.device import num_cores
+    from vitrail.studies.run import Asked
+
+    seconds = parse_secs(budget if budget is not None else "20m")
+    if not isinstance(seconds, float) or not seconds > 0:
+        raise UsageError("VIT-202", f"--budget {budget}: expected a time.", hint="Use 20m or 2h")
+    if examples is not None and budget is None:
+        seconds = None
+    one_at_a_time = is_alone or setup.device != "cpu"
+    processes = machines.processes or (
+        1 if one_at_a_time else max(1, num_cores() // machines.threads)
+    )
+    return Asked(seconds, examples, processes, shlex.join(["vitrail", *sys.argv[1:]]))
+
+
+def engines_of(machines: Machines, asked: Asked, setup: Setup) -> Engines:
+    """Who computes."""
+    from vitrail.studies.run import local
+
+    if machines.engine == "local":
+        return local(asked.processes)
+    from vitrail.studies.ray_engine import RayEngine
+
+    gpus = 0 if setup.device == "cpu" else 1
+    return lambda store: RayEngine(machines.ray_address, machines.threads, gpus)
+
+
+def execute(
+    study: Study,
+    setup: Setup,
+    asked: Asked,
+    engines: Engines,
+    out: Path,
+    began: float,
+    *,
+    dry_run: bool,
+    output: Output,
+    shown: str = "test/top1",
+) -> int:
+    """Plan, compute, conclude; the exit code. shown: the value a finished cell is told with."""
+    from vitrail.cli.watching import verdict_lines, watcher_for
+    from vitrail.studies import run
+
+    if dry_run:
+        return show_plan(study, setup, asked, engines, output)
+    run.check_extras()
+    output.note(f"{study.name}: {study.title}")
+    planned = run.plan(study, setup, asked, out, engines)
+    for line in plan_lines(planned, asked):
+        output.note(line)
+    watcher = watcher_for(output, asked.processes, shown)
+    try:
+        found, outcome = run.run(planned, asked, engines, watcher, time.monotonic() - began)
+    finally:
+        watcher.close()
+    folder = planned.store.folder
+    record = {
+        "folder": folder, "cells": found.num_cells, "finished": len(found.rows),
+        "left_out": found.left_out, "stopped": found.stopped, "verdict": outcome.verdict,
+        "tables": outcome.tables, "facts": outcome.facts,
+        "rows": [row.flat() for row in found.rows],
+    }  # fmt: skip
+    lines = verdict_lines(outcome.verdict, outcome.tables)
+    commands = [f"next     {one}" for one in run.next_commands(planned, outcome)]
+    output.result(record, [*lines, "", *ending(found, folder), *commands])
+    return EXIT_CODES.get(found.stopped or "", 0)
+
+
+def plan_lines(planned: Planned, asked: Asked) -> list[str]:
+    """What is about to be done."""
+    setup = planned.setup
+    words = "new" if planned.is_new else "continued"
+    return [
+        f"data   {setup.name}: {setup.num_train:,} training pictures, "
+        f"{setup.num_classes} classes; models see {setup.image_size[0]}x{setup.image_size[1]} px",
+        f"plan   {len(planned.cells)} cells, {len(setup.seeds)} seeds; the reference model sees "
+        f"{setup.examples:,} pictures a cell; {asked.processes} at a time",
+        f"folder {planned.store.folder} ({words})",
+    ]
+
+
+def ending(found: Computed, folder: Path) -> list[str]:
+    """Where the results are, and how to go on."""
+    lines = [f"written  {folder}/study.html  table.csv  table.parquet  figures as PNG and SVG"]
+    missing = found.num_cells - len(found.rows)
+    if found.stopped:
+        lines.append(f"stopped ({found.stopped}); the same command goes on")
+    elif missing:
+        lines.append(f"{missing} cells are missing for lack of time; the same command goes on")
+    return lines
+
+
+def show_plan(study: Study, setup: Setup, asked: Asked, engines: Engines, output: Output) -> int:
+    """The number of cells and the time they take, without computing any."""
+    import tempfile
+
+    from vitrail.cli.console import clock
+    from vitrail.studies import run
+
+    with tempfile.TemporaryDirectory() as folder:
+        planned = run.plan(study, setup, asked, Path(folder), engines)
+    seconds = planned.seconds(asked.processes)
+    record = {"cells": len(planned.cells), "seconds": seconds,
+              "examples": planned.setup.examples, "processes": asked.processes}  # fmt: skip
+    titles = [f"  {cell.title}" for cell in planned.cells] if output.verbose else []
+    lines = [
+        *plan_lines(planned, asked)[:2],
+        *titles,
+        f"takes  about {clock(seconds)} with {asked.processes} processes",
+    ]
+    output.result(record, lines)
+    output.note("dry run: nothing was kept or written")
+    return 0
