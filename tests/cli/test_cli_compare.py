@@ -1,0 +1,65 @@
+"""`vitrail compare`: from pictures to a recommendation that can be followed, and its mistakes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vitrail.cli.main import main
+
+TINY = [
+    "--models", "vit_digits,bit_r26x0.5", "--sizes", "100,300,1437", "--seeds", "1",
+    "--examples", "640",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_comparison_ends_in_a_recommendation(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "builtin:digits", *TINY, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    folder = Path(record["folder"])
+    assert folder == Path("compare/digits")
+    assert record["finished"] == record["cells"] == 6
+    assert record["verdict"]["answer"].startswith("Take ")
+    for name in ("study.html", "study.md", "table.csv", "table.parquet", "verdict.json",
+                 "learning-curves.png", "learning-curves.svg", "chosen.toml"):  # fmt: skip
+        assert (folder / name).stat().st_size > 0, name
+    choice = record["facts"]["choice"]
+    low, high = choice["expected"]
+    assert 0 <= low < choice["val/top1"] < high <= 1
+    assert (folder / choice["run"] / "model" / "model.safetensors").is_file()
+    assert main(["train", "builtin:digits", "--config", f"{folder}/chosen.toml", "--time-limit",
+                 "1h", "--print-config"]) == 0  # fmt: skip
+    assert f'name = "{choice["model"]}"' in capsys.readouterr().out
+
+    assert main(["compare", "builtin:digits", *TINY]) == 0  # nothing is computed again
+    said = capsys.readouterr().out
+    assert "6, 6 of them finished before" in said
+    assert f"vitrail report {folder / choice['run']}" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "exit_code"),
+    [
+        (["--models", "vit_x"], "VIT-221", 2),
+        (["--from", "nowhere"], "VIT-430", 4),
+        (["--sizes", "1,b"], "VIT-202", 2),
+        (["--sizes", "100,99999"], "VIT-219", 2),
+        (["--seeds", "0"], "VIT-202", 2),
+        (["--budget", "soon"], "VIT-202", 2),
+        (["--rates", "1"], "VIT-211", 2),
+    ],
+)
+def test_mistakes(
+    words: list[str], code: str, exit_code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", "builtin:digits", *words]) == exit_code
+    said = capsys.readouterr().err
+    assert f"error {code}" in said
+    assert "Traceback" not in said
