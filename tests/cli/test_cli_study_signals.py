@@ -22,8 +22,10 @@ from tests.studies.small_study import lasting
 from vitrail.training.checkpoint import list_steps
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-# 12 cells of some seconds: four sizes and three families, one seed.
-WORDS = "study data-size --data builtin:digits --seeds 1 --processes 2 --examples 12800"
+# 6 cells of some seconds: two sizes, three families, one seed.
+WORDS = (
+    "study data-size --data builtin:digits --seeds 1 --sizes 100,1000 --processes 2 --examples 6400"
+)
 DEADLINE_SECS = 300
 
 
@@ -61,10 +63,10 @@ def running(folder: Path) -> dict[Path, int]:
 
 
 def wait_until_busy(process: subprocess.Popen[str], folder: Path, finished: int) -> None:
-    """Until so many cells are finished and two more have seen twenty steps."""
+    """Until so many cells are finished and two more have seen five steps."""
     deadline = time.monotonic() + DEADLINE_SECS
     while time.monotonic() < deadline and process.poll() is None:
-        busy = [run for run in running(folder) if last_step(run) >= 20]
+        busy = [run for run in running(folder) if last_step(run) >= 5]
         if len(rows(folder)) >= finished and len(busy) >= 2:
             return
         time.sleep(0.05)
@@ -101,7 +103,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Rows of a study that nobody disturbed, by key."""
     folder = tmp_path_factory.mktemp("straight")
     document, err = finish(folder)
-    assert (document["cells"], document["finished"], document["left_out"]) == (12, 12, 0)
+    assert (document["cells"], document["finished"], document["left_out"]) == (6, 6, 0)
     assert "(new)" in err
     return by_key(folder)
 
@@ -145,14 +147,14 @@ def killed(folder: Path, process: subprocess.Popen[str]) -> None:
 
 def test_killed_half_way(tmp_path: Path, straight: list[dict[str, Any]]) -> None:
     process = command(tmp_path)
-    wait_until_busy(process, tmp_path, finished=5)
+    wait_until_busy(process, tmp_path, finished=2)
     killed(tmp_path, process)
     before = rows(tmp_path)
-    assert len(before) >= 5
+    assert len(before) >= 2
     document, err = finish(tmp_path)
     assert "(continued)" in err
     assert rows(tmp_path)[: len(before)] == before  # nothing finished is computed again
-    assert len(rows(tmp_path)) == document["finished"] == 12
+    assert len(rows(tmp_path)) == document["finished"] == 6
     assert by_key(tmp_path) == straight
 
 
