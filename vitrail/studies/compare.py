@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from statistics import median
 from typing import Any
 
 from vitrail.evaluation.intervals import Z95, wilson
@@ -165,13 +166,17 @@ def expected(rows: Sequence[Row], num_new: int) -> tuple[float, float]:
     return max(0.0, mean - half), min(1.0, mean + half)
 
 
+def answers_per_sec(rows: Sequence[Row], arm: str) -> float:
+    """Pictures that a model answers a second where its cells were computed, the median of them."""
+    return median(row.cost.get("answers_per_s", 0.0) for row in rows if row.arm == arm)
+
+
 def _costs(rows: Sequence[Row]) -> list[list[str]]:
     head = ["", "parameters", "multiply-adds", "training of a cell", "answers a second"]
     body = []
     for arm in dict.fromkeys(row.arm for row in rows):
         own = [row for row in rows if row.arm == arm]
         seconds = sorted(row.cost["seconds"] for row in own)[len(own) // 2]
-        pace = sorted(row.cost.get("answers_per_s", 0.0) for row in own)[len(own) // 2]
         values = own[0].values
         body.append(
             [
@@ -179,7 +184,7 @@ def _costs(rows: Sequence[Row]) -> list[list[str]]:
                 f"{values['parameters'] / 1e6:.2f} M",
                 f"{values['macs'] / 1e6:,.0f} M",
                 f"{seconds:.0f} s",
-                f"{pace:,.0f}",
+                f"{answers_per_sec(rows, arm):,.0f}",
             ]
         )
     return [head, *body]
@@ -267,7 +272,11 @@ def _advice(rows: Sequence[Row], choice: Choice) -> str:
     ]
     if choice.rivals:
         names = " and ".join(choice.rivals)
-        parts.append(f"With these seeds it cannot be told apart from {names}: the cheaper will do.")
+        fastest = max((choice.arm, *choice.rivals), key=lambda arm: answers_per_sec(rows, arm))
+        parts.append(
+            f"With these seeds it cannot be told apart from {names}; of these {fastest} answers "
+            f"fastest ({answers_per_sec(rows, fastest):,.0f} pictures a second)."
+        )
     return " ".join(parts)
 
 

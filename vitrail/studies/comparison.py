@@ -35,6 +35,11 @@ def table(rows: Sequence[Row], value: str, x: str, head: str = "") -> list[list[
     ]
 
 
+def sentence(words: str) -> str:
+    """`words` with a capital at the beginning and a full stop at the end."""
+    return f"{words[:1].upper()}{words[1:]}."
+
+
 def grouped(at: Axis) -> str:
     """A number with thousands apart, or a text."""
     return f"{at:,}" if isinstance(at, int) else short(at)

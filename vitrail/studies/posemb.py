@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vitrail.studies.cell import Cell
-from vitrail.studies.comparison import shown
+from vitrail.studies.comparison import sentence, shown
 from vitrail.studies.families import plain_training, small_vit
 from vitrail.studies.result import Figure, Outcome, Verdict
 from vitrail.studies.row import Row
@@ -126,9 +126,9 @@ def _verdict(rows: Sequence[Row]) -> Verdict:
     else:
         over = {arm: difference(at_stem, arm, NONE, "test/top1") for arm in arms}
         answer = _answer(over)
-        evidence = [f"{in_words(gap, arm, NONE)}." for arm, gap in over.items()]
+        evidence = [sentence(in_words(gap, arm, NONE)) for arm, gap in over.items()]
         evidence += [
-            f"{in_words(difference(at_stem, arm, '1-D', 'test/top1'), arm, '1-D')}."
+            sentence(in_words(difference(at_stem, arm, "1-D", "test/top1"), arm, "1-D"))
             for arm in arms
             if arm != "1-D" and "1-D" in arms
         ]

@@ -1,0 +1,80 @@
+"""vitrail/studies/setup.py and families.py: what a study is run on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.studies.made_setup import PHOTOGRAPHS, made_setup
+from vitrail.errors import DataError, UsageError
+from vitrail.models.names import resolve_model
+from vitrail.studies.data_size import STUDY
+from vitrail.studies.families import families, macs
+from vitrail.studies.setup import nested_sizes, open_setup, rounded, share_sizes
+
+
+def test_sizes_are_equally_far_apart_in_ratio_and_end_with_all() -> None:
+    sizes = nested_sizes(55_000, 10)
+    assert sizes == (860, 3_400, 14_000, 55_000)
+    assert nested_sizes(1_437, 10) == (64, 180, 510, 1_437)
+
+
+def test_too_few_pictures_are_refused() -> None:
+    with pytest.raises(UsageError, match="too few") as caught:
+        nested_sizes(90, 10)
+    assert caught.value.code == "VIT-290"
+
+
+def test_shares_leave_out_what_is_too_few() -> None:
+    assert share_sizes(2_890, 10, (0.125, 0.25, 0.5, 1.0)) == (360, 720, 1_400, 2_890)
+    assert share_sizes(100, 20, (0.125, 0.25, 0.5, 1.0)) == (50, 100)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(859.4, 860), (99, 99), (7.2, 7), (13_750, 14_000)]
+)
+def test_rounded_to_two_digits(value: float, expected: int) -> None:
+    assert rounded(value) == expected
+
+
+@pytest.mark.parametrize("kind", ["arrays", "photographs"])
+def test_the_families_can_be_built_for_pictures_of_every_kind(kind: str) -> None:
+    setup = made_setup(STUDY)
+    if kind == "photographs":
+        setup = made_setup(STUDY, facts=PHOTOGRAPHS)
+        assert setup.image_size == (64, 64)
+    costs = {arm: macs(model, setup) for arm, model in families(setup).items()}
+    assert len(costs) == 3
+    assert max(costs.values()) < 8 * min(costs.values())
+
+
+def test_the_papers_scale_is_the_papers_models() -> None:
+    setup = made_setup(STUDY, is_full=True)
+    names = [model["model.name"] for model in families(setup).values()]
+    assert names == ["vit_b32", "bit_r50x1", "r50_vit_b32"]
+    for name in names:
+        resolve_model(name, num_classes=1000)
+    assert setup.image_size == (224, 224)
+
+
+def test_pictures_without_a_held_out_test_are_refused(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for label in ("a", "b"):
+            folder = tmp_path / "photos" / split / label
+            folder.mkdir(parents=True)
+            for number in range(3):
+                pixels = np.full((9, 7, 3), 40 * number, np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    with pytest.raises(DataError) as caught:
+        open_setup(str(tmp_path / "photos"), examples=0)
+    assert caught.value.code == "VIT-323"
+
+
+def test_the_fingerprint_follows_the_pictures_not_the_path() -> None:
+    one, again = (open_setup("builtin:digits", examples=0) for _ in range(2))
+    assert one.fingerprint == again.fingerprint
+    assert one.num_train == 1_437
+    assert one.is_drawn
