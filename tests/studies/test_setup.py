@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,20 @@ def test_shares_leave_out_what_is_too_few() -> None:
 )
 def test_rounded_to_two_digits(value: float, expected: int) -> None:
     assert rounded(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "seen"),
+    [
+        ("arrays", (28, 28), (28, 28)), ("arrays", (8, 11), (8, 11)), ("files", (32, 32), (32, 32)),
+        ("files", (45, 300), (40, 40)), ("files", (240, 300), (64, 64)), ("files", (5, 9), (8, 8)),
+    ],
+)  # fmt: skip
+def test_models_see_the_pictures_own_size_up_to_64(
+    kind: str, size: tuple[int, int], seen: tuple[int, int]
+) -> None:
+    facts = replace(PHOTOGRAPHS, kind=kind, size=size)
+    assert made_setup(STUDY, facts=facts).image_size == seen
 
 
 @pytest.mark.parametrize("kind", ["arrays", "photographs"])

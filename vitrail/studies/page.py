@@ -122,14 +122,22 @@ def _tables(outcome: Outcome) -> list[str]:
     parts = []
     for title, lines in outcome.tables.items():
         head, *body = lines
-        cells = [[_said(cell) for cell in line] for line in body]
+        right = [
+            _is_of_numbers(column, place) for place, column in enumerate(zip(*body, strict=True))
+        ]
+        cells = [
+            [Cell(text(cell), is_number=kind) for cell, kind in zip(line, right, strict=True)]
+            for line in body
+        ]
         parts.append(f"<h3>{text(title)}</h3>{table(list(head), cells)}")
     return parts
 
 
-def _said(cell: str) -> Cell:
-    """A cell that is text already; one that begins as a number stands to the right."""
-    return Cell(text(cell), is_number=bool(_NUMBER.match(cell.strip())))
+def _is_of_numbers(column: Sequence[str], place: int) -> bool:
+    """Whether a column stands to the right: all of it begins as a number, or is a dash. The first
+    one never does: it has names, and one may be "1-D".
+    """
+    return place > 0 and all(cell in ("-", "") or _NUMBER.match(cell.strip()) for cell in column)
 
 
 def _cells(rows: Sequence[Row], folder: Path) -> str:

@@ -13,6 +13,7 @@ from vitrail.training.facts import Facts, measure
 
 PATIENT = 1e6  # passes between evaluations: only the end of a run is judged
 SAVE_SECS = 20.0
+MOST_PX, STEP_PX = 64, 8  # the side of what models see; files are resized to a multiple of STEP_PX
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,10 @@ class Setup:
             return (int(given), int(given))
         if self.is_full:
             return (224, 224)
-        if self.facts.kind == "arrays" and max(self.facts.size) <= 64:
+        if self.facts.kind == "arrays" and max(self.facts.size) <= MOST_PX:
             return self.facts.size
-        return (64, 64)
+        side = max(STEP_PX, min(MOST_PX, *self.facts.size) // STEP_PX * STEP_PX)
+        return (side, side)
 
     @property
     def num_train(self) -> int:
