@@ -23,7 +23,7 @@ $(VENV)/.bench: $(VENV)/.core
 	touch $@
 
 $(VENV)/.parity: $(VENV)/.test
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[parity]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[parity,ray]"
 	touch $@
 
 demo: $(VENV)/.core

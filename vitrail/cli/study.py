@@ -77,7 +77,7 @@ def study(
     out
         Folder of studies.
     full
-        The paper's own scale, for --dry-run or a cluster.
+        Show the cells of the paper's own scale and what they cost, and stop.
     dry_run
         Say how many cells there are and how long they take, and stop.
     list_
