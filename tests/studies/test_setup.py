@@ -19,7 +19,7 @@ from vitrail.studies.setup import nested_sizes, open_setup, rounded, share_sizes
 
 def test_sizes_are_equally_far_apart_in_ratio_and_end_with_all() -> None:
     sizes = nested_sizes(55_000, 10)
-    assert sizes == (860, 3_400, 14_000, 55_000)
+    assert sizes == (64, 610, 5_800, 55_000)
     assert nested_sizes(1_437, 10) == (64, 180, 510, 1_437)
 
 

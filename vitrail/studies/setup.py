@@ -125,12 +125,12 @@ def fingerprint_of(splits: Splits) -> str:
 
 
 def nested_sizes(num_train: int, num_classes: int, count: int = 4) -> tuple[int, ...]:
-    """`count` numbers of training pictures, equally far apart in ratio, up to all there are.
+    """`count` numbers of training pictures, equally far apart in ratio, up to all of them.
 
-    Down to 1/64 of them, but to no fewer than 5 of each class or 64. Raises UsageError VIT-290 for
+    From 5 of each class or 64 on: what few pictures do shows first. Raises UsageError VIT-290 for
     data too small for that.
     """
-    least = max(64, 5 * num_classes, num_train // 64)
+    least = max(64, 5 * num_classes)
     if least * 2 > num_train:
         raise UsageError(
             "VIT-290",
