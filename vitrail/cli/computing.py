@@ -102,7 +102,7 @@ def execute(
 ) -> int:
     """Plan, compute, conclude; the exit code. shown: the value a finished cell is told with."""
     from vitrail.cli.watching import verdict_lines, watcher_for
-    from vitrail.studies import run
+    from vitrail.studies import publish, run
 
     if dry_run:
         return show_plan(study, setup, asked, engines, output)
@@ -124,7 +124,7 @@ def execute(
         "rows": [row.flat() for row in found.rows],
     }  # fmt: skip
     lines = verdict_lines(outcome.verdict, outcome.tables)
-    commands = [f"next     {one}" for one in run.next_commands(planned, outcome)]
+    commands = [f"next     {one}" for one in publish.next_commands(planned, outcome)]
     output.result(record, [*lines, "", *ending(found, folder), *commands])
     return EXIT_CODES.get(found.stopped or "", 0)
 

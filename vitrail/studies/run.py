@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from vitrail import __version__
-from vitrail.config import read_toml, toml_lines
 from vitrail.errors import EnvironmentFault
 from vitrail.studies.budget import Paces, cell_secs, examples_for, makespan, paces_from
 from vitrail.studies.cell import Cell, needed
 from vitrail.studies.engine import Engine, LocalEngine
+from vitrail.studies.publish import write_results
 from vitrail.studies.result import Outcome
 from vitrail.studies.setup import Setup
 from vitrail.studies.store import Store, open_store, question_of
 from vitrail.studies.study import Computed, Study, Watcher, compute, measure_paces
 
-OPTIONS = {"starts": "--from"}  # where an option has another name than the choice
 Engines = Callable[[Store], Engine]
 
 
@@ -166,99 +164,6 @@ def check_extras() -> None:
             )
 
 
-def write_results(planned: Planned, found: Computed, outcome: Outcome) -> None:
-    """Tables, figures, verdict.json, study.html and study.md."""
-    from vitrail.studies.markdown import write_markdown
-    from vitrail.studies.page import write_page
-    from vitrail.studies.tables import write_csv, write_parquet
-
-    folder, store = planned.store.folder, planned.store
-    write_csv(found.rows, folder / "table.csv")
-    write_parquet(found.rows, folder / "table.parquet")
-    _write_chosen(planned, found, outcome)
-    store.write("verdict.json", {**outcome.verdict.to_json(), "facts": dict(outcome.facts)})
-    told, command = facts(planned, found), rerun(planned)
-    write_page(folder, planned.study.title, outcome, found.rows, told, command)
-    write_markdown(folder, planned.study.title, outcome, told, command)
-
-
-def _write_chosen(planned: Planned, found: Computed, outcome: Outcome) -> None:
-    """chosen.toml: the settings of the recommended model, for a longer run."""
-    choice = outcome.facts.get("choice")
-    if not choice:
-        return
-    folder = planned.store.folder
-    ours = ("data.path", "data.train_pictures", "data.split_seed", "data.workers")
-    settings = read_toml(folder / choice["run"] / "config.toml")
-    kept = {
-        key: value
-        for key, value in settings.items()
-        if key not in (*ours, "examples", "seed", "threads", "device", "precision")
-        and not key.endswith("_every_epochs")
-    }
-    planned.store.write_text("chosen.toml", toml_lines(kept))
-
-
-def facts(planned: Planned, found: Computed) -> list[tuple[str, str]]:
-    """What a reader should know of how it was made, as (name, value)."""
-    setup = planned.setup
-    seconds = sum(row.cost.get("cell_secs", 0.0) for row in found.rows)
-    listed = [
-        ("data", f"{setup.name}, {setup.num_train:,} training pictures"),
-        ("cells", f"{len(found.rows)} of {found.num_cells}"),
-        ("seeds", ", ".join(map(str, setup.seeds))),
-        ("pictures seen by the reference", f"{setup.examples:,}"),
-        ("time of all cells", f"{seconds / 60:.0f} min on {setup.threads} thread each"),
-    ]
-    machines = dict.fromkeys(row.made.get("machine", "") for row in found.rows)
-    return [*listed, ("machine", "; ".join(machines)), ("at the paper's scale", planned.study.full)]
-
-
-def rerun(planned: Planned) -> str:
-    """The command that computes the same rows anywhere."""
-    setup = planned.setup
-    words = ["vitrail", planned.study.verb, _data_name(setup)]
-    if planned.study.verb == "study":
-        words = ["vitrail", "study", planned.study.name, "--data", _data_name(setup)]
-    if setup.transfer:
-        words += ["--transfer", setup.transfer]
-    words += ["--examples", str(setup.examples), "--seeds", str(len(setup.seeds))]
-    if planned.study.has_sizes:
-        words += ["--sizes", ",".join(map(str, setup.sizes))]
-    for key, value in _other_choices(planned.study.choices, setup.choices).items():
-        words += [OPTIONS.get(key, f"--{key.replace('_', '-')}"), _typed(value)]
-    return shlex.join(words)
-
-
-def _data_name(setup: Setup) -> str:
-    return setup.data if setup.data.startswith("builtin:") else setup.name
-
-
-def _typed(value: Any) -> str:
-    """As it is typed: 1,2,3 for several."""
-    if isinstance(value, tuple):
-        return ",".join(str(getattr(one, "path", one)) for one in value)
-    return str(value)
-
-
-def _other_choices(default: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in given.items() if value != default.get(key)}
-
-
 def local(processes: int) -> Engines:
     """Workers on this machine."""
     return lambda store: LocalEngine(processes, store.folder / "log.txt")
-
-
-def next_commands(planned: Planned, outcome: Outcome) -> list[str]:
-    """What to do with the results."""
-    choice = outcome.facts.get("choice")
-    if not choice:
-        return []
-    run_dir = planned.store.folder / choice["run"]
-    settings = planned.store.folder / "chosen.toml"
-    return [
-        f"vitrail predict {run_dir} IMAGE",
-        f"vitrail report {run_dir}",
-        f"vitrail train {_data_name(planned.setup)} --config {settings} --time-limit 1h",
-    ]
