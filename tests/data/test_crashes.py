@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from vitrail.config import AugmentConfig
-from vitrail.data import file_loader
+from vitrail.data import file_batches
 from vitrail.data.batch import Batch
 from vitrail.data.crashes import MAX_RESTARTS, NOWHERE, Deaths
 from vitrail.data.decode import Pixels, decode
@@ -60,7 +60,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, crash: Any) -> None:
         crash(name)
         return decode(data, name=name, **settings)
 
-    monkeypatch.setattr(file_loader, "decode", planted)
+    monkeypatch.setattr(file_batches, "decode", planted)
 
 
 @pytest.mark.promise("D3")

@@ -254,7 +254,7 @@ def test_threads_without_workers_change_no_bit_and_end(
     files: FileSource, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
     expected = digest(file_loader(files, 1).batches(0, 7))
-    monkeypatch.setattr("vitrail.data.file_loader.num_cores", lambda: threads)
+    monkeypatch.setattr("vitrail.data.file_batches.num_cores", lambda: threads)
 
     def running() -> int:
         return sum(thread.name.startswith("pictures") for thread in threading.enumerate())
@@ -271,18 +271,18 @@ def test_threads_without_workers_change_no_bit_and_end(
 def test_workers_die_with_a_killed_parent_and_ignore_interrupts(files: FileSource) -> None:
     code = textwrap.dedent(f"""
         import numpy as np, psutil, time
-        from vitrail.data import file_loader
+        from vitrail.data import loader_workers
         from vitrail.data.file_loader import FileLoader
         from vitrail.data.records import FileSource
         from vitrail.data.preprocess import Preprocess
         source = FileSource(
             "t", ("a",), np.zeros({NUM}, np.int64), root={files.root!r}, paths={files.paths!r}
         )
-        start = file_loader._start_worker
+        start = loader_workers._start_worker
         def start_late(worker):  # the second is interrupted before it ignores interrupts
             time.sleep(0.5 * worker)
             start(worker)
-        file_loader._start_worker = start_late
+        loader_workers._start_worker = start_late
         preprocess = Preprocess(height=17, width=13, resize=(17, 13))
         loader = FileLoader(source, preprocess, None, batch_size=4, workers=2)
         batches = loader.batches(0, 10**9)
