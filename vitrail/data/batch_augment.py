@@ -30,7 +30,6 @@ from vitrail.data.crops import (
     window_frame,
     window_offsets,
 )
-from vitrail.data.in_parts import in_parts
 from vitrail.data.policies import OPS, Plan, affine_maps, draw_plan, fill_value
 from vitrail.data.slots import Uniforms
 
@@ -53,14 +52,9 @@ def augment_batch(
     """Training views uint8 (B, C, h, w) of `images` uint8 (B, C, H, W), drawn with uniforms `u` (B,
     NUM_SLOTS).
     """
-
-    def views(part: slice) -> Tensor:
-        drawn = u[part]
-        moved, rows, cols = _place(images[part], drawn, config, size, interpolation, keep_aspect)
-        seen = _apply_plan(moved, draw_plan(drawn, config), rows, cols)
-        return _erase(seen, drawn, config) if config.erasing > 0 else seen
-
-    return in_parts(views, len(images), images.device)
+    images, rows, cols = _place(images, u, config, size, interpolation, keep_aspect)
+    images = _apply_plan(images, draw_plan(u, config), rows, cols)
+    return _erase(images, u, config) if config.erasing > 0 else images
 
 
 def to_channels(images: Tensor, channels: int) -> Tensor:
