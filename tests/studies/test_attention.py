@@ -35,11 +35,22 @@ def test_the_verdict_tells_growth_by_depth_and_heads_of_the_first_layer() -> Non
         "ViT, 1,437 pictures: the last layer is 5.0 px above the first (5.0 to 5.0, 3 seeds)."
     )
     said = " ".join(outcome.verdict.evidence)
+    local = "First layer, 1,437 pictures: the most local head is 8.9 px below uniform attention"
+    assert local in said
     assert "First layer, nearest head: 1,437 pictures is 0.9 px below 100" in said
     assert "Most local head of the first layer: Hybrid is 1.0 px above ViT" in said
     assert outcome.facts["uniform_px"][VIT] == 12.0
     first = outcome.figures[0].series[0]
     assert list(first.x) == list(range(DEPTH))
+
+
+def test_a_training_too_short_for_attention_is_told() -> None:
+    def uniform(cell: Cell) -> dict[str, float]:
+        wobble = (0.5, -0.4, 0.1)[cell.seed]
+        return {key: 12.0 + (wobble if "uniform" not in key else 0) for key in figures(cell)}
+
+    answer = STUDY.outcome(SETUP, made_rows(STUDY.cells(SETUP), uniform)).verdict.answer
+    assert "too short for attention to have a shape" in answer
 
 
 def test_no_rows_no_claim() -> None:

@@ -88,7 +88,7 @@ def _by_layer(rows: Sequence[Row]) -> list[Row]:
             values = {
                 kind: row.values[f"attention/{kind}_{end}"]
                 for kind in ("mean", "nearest", "farthest")
-            }
+            } | {"uniform": row.values["attention/uniform"]}
             arm = f"{row.arm}, {row.axes['pictures']:,} pictures"
             axes = {"layer": layer, "pictures": row.axes["pictures"], "family": row.arm}
             found.append(Row(row.key, row.study, arm, axes, row.seed, values, {}, "", {}))
@@ -147,9 +147,20 @@ def _verdict(setup: Setup, layers: Sequence[Row]) -> Verdict:
         f"ViT, {size:,} pictures: {_px_words(gap, 'the last layer', 'the first')}."
         for size, gap in grows.items()
     ]
+    local = _local(own[sizes[-1]])
+    evidence.append(
+        f"First layer, {sizes[-1]:,} pictures: "
+        f"{_px_words(local, 'the most local head', 'uniform attention')}."
+    )
     evidence += _first_layer(vit, sizes)
     evidence += _hybrid(layers, sizes[-1])
-    return Verdict(evidence[len(sizes) - 1], CLAIM, "arXiv 2010.11929, section 4.5, Figure 7",
+    answer = evidence[len(sizes) - 1]
+    if not (local.is_clear and local.mean < 0):
+        answer += (
+            " But no head of the first layer reaches clearly less far than uniform attention: this "
+            "training is too short for attention to have a shape. Use a longer --budget."
+        )
+    return Verdict(answer, CLAIM, "arXiv 2010.11929, section 4.5, Figure 7",
                    evidence, LIMITS)  # fmt: skip
 
 
@@ -163,6 +174,17 @@ def _growth(rows: Sequence[Row]) -> Difference:
     ends = [_named(row, "last" if row.axes["layer"] == last else "first")
             for row in rows if row.axes["layer"] in (0, last)]  # fmt: skip
     return difference(ends, "last", "first", "mean")
+
+
+def _local(rows: Sequence[Row]) -> Difference:
+    """The nearest head of the first layer less uniform attention."""
+    first = [row for row in rows if row.axes["layer"] == 0]
+    ends = [
+        Row(row.key, row.study, arm, {}, row.seed, {"px": row.values[kind]}, {}, "", {})
+        for row in first
+        for arm, kind in (("head", "nearest"), ("uniform", "uniform"))
+    ]
+    return difference(ends, "head", "uniform", "px")
 
 
 def _named(row: Row, arm: str) -> Row:
