@@ -44,6 +44,25 @@ def test_a_comparison_ends_in_a_recommendation(capsys: pytest.CaptureFixture[str
     assert f"vitrail report {folder / choice['run']}" in said
 
 
+def test_given_weights_stand_beside_models_from_scratch(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    short = ["--model", "vit_digits", "--steps", "20", "--threads", "1"]
+    assert main(["train", "builtin:digits", "--name", "given", "-q", *short]) == 0
+    words = ["--models", "vit_digits", "--from", "runs/given", "--sizes", "100,1437"]
+    words += ["--seeds", "1", "--examples", "640"]
+    capsys.readouterr()
+    assert main(["compare", "builtin:digits", *words, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert {row["arm"] for row in record["rows"]} == {"vit_digits", "from given"}
+    assert record["finished"] == record["cells"] == 4
+    for row in record["rows"]:
+        settings = (Path(record["folder"]) / row["run"] / "config.toml").read_text()
+        assert ('model = "runs/given"' in settings) == (row["arm"] == "from given")
+    again = (Path(record["folder"]) / "study.md").read_text()
+    assert "--models vit_digits --from runs/given" in again
+
+
 @pytest.mark.parametrize(
     ("words", "code", "exit_code"),
     [

@@ -124,14 +124,17 @@ class ConsoleReporter:
 
     def line(self, text: str) -> None:
         """A line of progress; silent with -q."""
-        if self.output.quiet:
-            return
-        if self.bar:
-            self.bar[0].console.print(
-                printable(text), markup=False, highlight=False, soft_wrap=True
-            )
-        else:
-            self.output.line(text)
+        line_above(self.bar, self.output, text)
+
+
+def line_above(bar: tuple[Progress, TaskID] | None, output: Output, text: str) -> None:
+    """A line on stdout, above the progress line where there is one; silent with -q."""
+    if output.quiet:
+        return
+    if bar:
+        bar[0].console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+    else:
+        output.line(text)
 
 
 def progress_line() -> tuple[Progress, TaskID]:

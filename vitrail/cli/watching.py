@@ -73,14 +73,9 @@ class ConsoleWatcher:
 
     def line(self, text: str) -> None:
         """A line above the bar; silent with -q."""
-        if self.output.quiet:
-            return
-        if self.bar:
-            self.bar[0].console.print(
-                printable(text), markup=False, highlight=False, soft_wrap=True
-            )
-        else:
-            self.output.line(text)
+        from vitrail.cli.console import line_above
+
+        line_above(self.bar, self.output, text)
 
     def close(self) -> None:
         """Take the bar away."""

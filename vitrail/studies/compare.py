@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from vitrail.evaluation.intervals import Z95, wilson
 from vitrail.studies.cell import Cell
@@ -37,10 +37,9 @@ CLAIM = (
 )
 
 
-@dataclass(frozen=True)
-class Start:
+class Start(NamedTuple):
     """Given weights: a name for people, what `vitrail.load` opens, the sha256 of weights and
-    classes, multiply-adds of a picture.
+    classes, multiply-adds of a picture. A tuple, because study.json keeps it.
     """
 
     name: str
