@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vitrail.checkpoints.rules import Shape
-from vitrail.models.create import build
+from vitrail.models.create import Model, build
 from vitrail.models.init import initial_value
 from vitrail.models.names import ModelConfig
 
@@ -36,5 +36,10 @@ class Change:
 
 
 def shapes_of(config: ModelConfig) -> dict[str, Shape]:
-    """Of every tensor in the model's state dict; no model is built."""
-    return {name: tuple(value.shape) for name, value in build(config).state_dict().items()}
+    """Of every tensor in the state dict of a model of this configuration."""
+    return tensor_shapes(build(config))
+
+
+def tensor_shapes(model: Model) -> dict[str, Shape]:
+    """Of every tensor in the model's state dict."""
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}

@@ -47,7 +47,8 @@ def recognise(header: Header) -> Recognised | None:
     layout = Layout(header, to_ours(PAIRS))
     config = vit_config(header, **(layout.fields() | FIXED))
     preprocess = evaluation_of(config, is_third=is_third)
-    return Recognised(config, layout.rules(config, {}), preprocess, notes=(ASSUMED, *layout.notes))
+    model, rules = layout.model_and_rules(config, {})
+    return Recognised(config, rules, preprocess, notes=(ASSUMED, *layout.notes), model=model)
 
 
 def said_by(header: Header, origin: str) -> bool:

@@ -61,12 +61,14 @@ def recognise(header: Header) -> Recognised | None:
         fields["pool"] = "cls_gap"
         _check_head(header, layout.shape("head.weight", 2)[1], int(str(fields["width"])))
     config = vit_config(header, **fields)
+    model, rules = layout.model_and_rules(config, UNUSED)
     return Recognised(
         config,
-        layout.rules(config, UNUSED),
+        rules,
         evaluation_of(config),
         notes=(ASSUMED, *layout.notes),
         resample="dino_registers" if config.num_registers else "dino",
+        model=model,
     )
 
 

@@ -12,16 +12,25 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
 from vitrail.bundle import MAX_BYTES, sha256_of
+from vitrail.checkpoints.change import tensor_shapes
 from vitrail.checkpoints.joined_file import Joined
 from vitrail.checkpoints.limits import too_much
 from vitrail.checkpoints.origin import GIVEN, Origin, Recognised, Written
 from vitrail.checkpoints.origins import ORIGINS
 from vitrail.checkpoints.resolve import weights_at
-from vitrail.checkpoints.rules import Header, MappingReport, listed, read_state, write_state
+from vitrail.checkpoints.rules import (
+    Header,
+    MappingReport,
+    Shape,
+    listed,
+    read_state,
+    write_state,
+)
 from vitrail.checkpoints.side_note import NOTE, note_of, read_note
 from vitrail.checkpoints.tensor_files import SUFFIXES, OpenTensors, open_tensors, weights_of
 from vitrail.checkpoints.tensor_writing import write_folder, write_npz, write_safetensors
@@ -80,9 +89,9 @@ def read_foreign(
     with closing(_with_head(open_tensors(path, max_bytes=max_bytes), head, max_bytes)) as source:
         header, note = _with_given(source.header, path, given or {})
         found, name = _recognise(header, origin or note.get("origin"))
-        model = build(found.config)
-        shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-        _check_size(header, model, max_bytes)
+        model = found.model or build(found.config)
+        shapes = tensor_shapes(model)
+        _check_size(header, shapes, max_bytes)
         state, report = read_state(source, found.rules, shapes)
         _check_complete(header, name, report, allow_unused=allow_unused)
     model.load_state_dict(state, strict=True, assign=True)
@@ -210,9 +219,9 @@ def _ask(origin: Origin, header: Header) -> Recognised | None:
         ) from error
 
 
-def _check_size(header: Header, model: Model, max_bytes: int) -> None:
+def _check_size(header: Header, shapes: Mapping[str, Shape], max_bytes: int) -> None:
     """Raise ModelError VIT-411 before a model is filled that cannot be meant."""
-    size = 4 * sum(value.numel() for value in model.state_dict().values())
+    size = 4 * sum(prod(shape) for shape in shapes.values())
     if size > max_bytes:
         raise too_much(header.name, f"a model of {size} bytes", f"{max_bytes}")
 

@@ -14,6 +14,7 @@ from vitrail.data.preprocess import Preprocess
 from vitrail.errors import ModelError, VitrailError
 from vitrail.models.bit_configs import BiTConfig
 from vitrail.models.configs import ViTConfig
+from vitrail.models.create import Model
 from vitrail.models.names import VARIANTS, ModelConfig
 
 T = TypeVar("T", ViTConfig, BiTConfig)
@@ -24,7 +25,8 @@ SIZES = {"mu": 2, "tiny": 3, "small": 6, "medium": 8, "base": 12, "large": 16, "
 @dataclass(frozen=True)
 class Recognised:
     """What a file holds, told by its header. notes: sentences for the mapping report; resample: how
-    its position embeddings are resized, where that differs within an origin.
+    its position embeddings are resized, where that differs within an origin; model: without values,
+    where it was built to know its tensors.
     """
 
     config: ModelConfig
@@ -34,6 +36,7 @@ class Recognised:
     notes: tuple[str, ...] = ()
     scores: Literal["softmax", "sigmoid"] = "softmax"
     resample: str = ""
+    model: Model | None = None
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from vitrail.checkpoints.read_ahead import is_finite, read_ahead
-from vitrail.checkpoints.scratch import Memory, fresh_floats
+from vitrail.checkpoints.fill_ahead import fill_ahead, is_finite
+from vitrail.checkpoints.scratch import Memory, Scratch, fresh_floats
 from vitrail.errors import ModelError
 
 Shape = tuple[int, ...]
@@ -212,24 +213,55 @@ def read_state(
     state: dict[str, Tensor] = {}
     report = MappingReport()
     broken: list[str] = []
-    wanted = _wanted(source.header, rules, report)
-    for rule, tensors, scratch, known_finite in read_ahead(source, wanted):
-        values = _rearranged(source.header, rule, tensors)
-        for name, value in zip(rule.ours, values, strict=True):
-            _check_shape(source.header, rule, name, value, shapes)
-            state[name] = scratch.kept(value)
-            if not (known_finite or is_finite(state[name])):
-                broken.append(name)
+    header = source.header
+
+    def fill(rule: Rule, scratch: Scratch) -> list[Filled]:
+        return _filled(source, rule, shapes, scratch)
+
+    def size_of(rule: Rule) -> int:
+        return sum(4 * prod(header.shapes[name]) for name in rule.theirs)
+
+    for rule, found in fill_ahead(_wanted(header, rules, report), fill, size_of):
+        state.update((name, value) for name, value, _ in found)
+        broken += [name for name, _, finite in found if not finite]
         report.used += len(rule.theirs)
         report.mapping.append((rule.theirs, rule.ours))
     if broken:
         raise ModelError(
             "VIT-425",
-            f"{source.header.name} holds values that are not finite, in {listed(broken)}.",
+            f"{header.name} holds values that are not finite, in {listed(broken)}.",
             hint="Training diverged or the file is damaged; get another one.",
         )
     report.missing += [name for name in shapes if name not in state and name not in report.missing]
     return state, report
+
+
+class Filled(NamedTuple):
+    """A tensor of ours, float32 and contiguous, and whether all its values are finite."""
+
+    name: str
+    value: Tensor
+    is_finite: bool
+
+
+def _filled(
+    source: TensorSource, rule: Rule, shapes: Mapping[str, Shape], scratch: Scratch
+) -> list[Filled]:
+    """What one rule makes. Values are checked as they were read, while the processor's cache has
+    them, unless they change: sums, and float64 or bfloat16 that become float32.
+    """
+    tensors = []
+    finite = not rule.adds
+    for name in rule.theirs:
+        stays = rule.keeps and source.header.dtypes.get(name) == "F32"
+        tensors.append(source.read(name, None if stays else scratch))
+        finite = finite and tensors[-1].dtype == torch.float32 and is_finite(tensors[-1])
+    filled = []
+    for name, made in zip(rule.ours, _rearranged(source.header, rule, tensors), strict=True):
+        _check_shape(source.header, rule, name, made, shapes)
+        value = scratch.kept(made)
+        filled.append(Filled(name, value, finite or is_finite(value)))
+    return filled
 
 
 def _wanted(header: Header, rules: Iterable[Rule], report: MappingReport) -> list[Rule]:

@@ -1,26 +1,20 @@
 """Memory for tensors that are read: fresh for what stays, used again for what is rearranged.
 
 Fresh memory costs five times the reading itself, because the system hands out zeroed pages one by
-one. NumPy asks for large pages, which takes a third of the time of torch's; what stays is cut from
-large blocks, so that nearly all of it lies in such pages (ViT-B/16: 180 page faults, not 27,000).
-Pieces that come and go between pieces that stay leave holes; so what is only rearranged lies in
-memory of its own.
+one; two threads that fill it halve the time. Pages of 2 MB, which NumPy asks for, cost a tenth of
+that or three times as much: in a virtual machine it depends on whether its host still has them.
 """
 
 from __future__ import annotations
 
-import threading
 from math import prod
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 KEPT = 32 * 2**20  # bytes of scratch memory; more is let go between two rules
 ALIGNED = 64  # bytes, as torch's own tensors are
-BLOCK = 32 * 2**20  # bytes; lives as long as one of the tensors in it
-LARGE_PAGE = 2 * 2**20
 
 
 class Memory(Protocol):
@@ -30,11 +24,9 @@ class Memory(Protocol):
         """`size` bytes, uint8, without values."""
 
 
-def fresh_bytes(size: int, aligned: int = ALIGNED) -> Tensor:
-    """`size` bytes, uint8, with a storage of their own that begins at a multiple of `aligned`."""
-    memory = np.empty(size + aligned, np.uint8)
-    start = -memory.ctypes.data % aligned
-    return torch.from_numpy(memory[start : start + size])
+def fresh_bytes(size: int) -> Tensor:
+    """`size` bytes, uint8, with a storage of their own."""
+    return torch.empty(size, dtype=torch.uint8)
 
 
 def fresh_floats(shape: tuple[int, ...]) -> Tensor:
@@ -42,28 +34,10 @@ def fresh_floats(shape: tuple[int, ...]) -> Tensor:
     return fresh_bytes(4 * prod(shape)).view(torch.float32).view(shape)
 
 
-class Blocks:
-    """Room for what stays; two threads may ask at once."""
+class Scratch:
+    """Room for the tensors of one rule at a time, of one thread."""
 
     def __init__(self) -> None:
-        self.free = fresh_bytes(0).numpy()
-        self.lock = threading.Lock()
-
-    def room(self, size: int) -> Tensor:
-        """`size` bytes, uint8, that nobody else gets, with a storage of their own."""
-        with self.lock:
-            if size > len(self.free):
-                self.free = fresh_bytes(max(size, BLOCK), LARGE_PAGE).numpy()
-            found = self.free[:size]
-            self.free = self.free[-(-size // ALIGNED) * ALIGNED :]
-        return torch.from_numpy(found)
-
-
-class Scratch:
-    """Room for the tensors of one rule at a time; `blocks` for what is kept of them."""
-
-    def __init__(self, blocks: Blocks | None = None) -> None:
-        self.blocks = blocks or Blocks()
         self.memory = fresh_bytes(0)
         self.used = 0
 
@@ -87,5 +61,4 @@ class Scratch:
         is_scratch = value.untyped_storage().data_ptr() == self.memory.untyped_storage().data_ptr()
         if value.dtype == torch.float32 and value.is_contiguous() and not is_scratch:
             return value
-        room = self.blocks.room(4 * value.numel()).view(torch.float32)
-        return room.view(value.shape).copy_(value)
+        return fresh_floats(tuple(value.shape)).copy_(value)

@@ -89,8 +89,9 @@ def recognise(header: Header) -> Recognised | None:
     settings = table(values, "pretrained_cfg", values)
     preprocess, notes = read_preprocess(config, settings)
     notes = [*layout.notes, *notes] if values else [ASSUMED, *layout.notes, *notes]
-    rules = layout.rules(config, UNUSED)
-    return Recognised(config, rules, preprocess, classes_of(values, config), tuple(notes))
+    model, rules = layout.model_and_rules(config, UNUSED)
+    classes = classes_of(values, config)
+    return Recognised(config, rules, preprocess, classes, tuple(notes), model=model)
 
 
 def _bit_config(layout: Layout) -> BiTConfig:

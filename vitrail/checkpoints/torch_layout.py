@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 
-from vitrail.checkpoints.change import shapes_of
+from vitrail.checkpoints.change import shapes_of, tensor_shapes
 from vitrail.checkpoints.origin import given, given_size, num_heads, published_heads, square
 from vitrail.checkpoints.rules import Header, Rule, Shape, ignored, implied, renamed
 from vitrail.errors import ModelError
+from vitrail.models.create import Model, build
 from vitrail.models.names import ModelConfig
 
 Pairs = tuple[tuple[str, str], ...]
@@ -163,11 +164,15 @@ class Layout:
         size = square(self.header, rows, num_rows if has_rows else 0, (patch[0], patch[1]))
         return {"image_size": size, "posemb": "learned", "posemb_prefix": has_rows and num_rows > 0}
 
-    def rules(self, config: ModelConfig, unused: Mapping[str, str]) -> list[Rule]:
-        """A rule for each of our tensors, zeros for biases that the file leaves out; and one for
-        each of theirs that is known and not needed: `unused` are patterns and the reasons.
+    def model_and_rules(
+        self, config: ModelConfig, unused: Mapping[str, str]
+    ) -> tuple[Model, list[Rule]]:
+        """The model without values; a rule for each of its tensors, zeros for biases that the file
+        leaves out; and one for each of theirs that is known and not needed: `unused` are patterns
+        and the reasons.
         """
-        shapes = shapes_of(config)
+        model = build(config)
+        shapes = tensor_shapes(model)
         absent = [bias for bias in BIASES if not any(name.endswith(bias) for name in self.shapes)]
         left_out = [name for name in shapes if name.endswith(tuple(absent))]
         rules = [
@@ -177,7 +182,7 @@ class Layout:
             implied(name, torch.zeros(shapes[name]), "zero, as the model has no such bias")
             for name in left_out
         ]
-        return rules + [
+        return model, rules + [
             ignored(theirs, reason)
             for ours, theirs in self.theirs.items()
             if ours not in shapes

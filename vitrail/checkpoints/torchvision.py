@@ -72,9 +72,9 @@ def recognise(header: Header) -> Recognised | None:
         return None
     layout = Layout(header, to_ours(PAIRS + OLD_PAIRS))
     config = vit_config(header, **(layout.fields() | FIXED))
-    return Recognised(
-        config, layout.rules(config, {}), evaluation_of(config), notes=(ASSUMED, *layout.notes)
-    )
+    model, rules = layout.model_and_rules(config, {})
+    notes = (ASSUMED, *layout.notes)
+    return Recognised(config, rules, evaluation_of(config), notes=notes, model=model)
 
 
 ASSUMED = "the file does not say how pictures are prepared: as for torchvision's own weights"

@@ -1,4 +1,4 @@
-"""Reading ahead: the order of the rules, memory that is used again and never shared."""
+"""Filling ahead: the order of the tasks, memory that is used again and never shared."""
 
 from __future__ import annotations
 
@@ -12,17 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vitrail.checkpoints.read_ahead import AHEAD, is_finite, read_ahead
+from vitrail.checkpoints.fill_ahead import LARGE, READERS, fill_ahead, is_finite
 from vitrail.checkpoints.rules import DENSE, Header, Rule, joined, read_state, renamed, stacked
-from vitrail.checkpoints.scratch import (
-    BLOCK,
-    KEPT,
-    LARGE_PAGE,
-    Blocks,
-    Memory,
-    Scratch,
-    fresh_bytes,
-)
+from vitrail.checkpoints.scratch import KEPT, Memory, Scratch, fresh_bytes
 from vitrail.checkpoints.tensor_files import open_tensors
 from vitrail.checkpoints.tensor_writing import write_npz
 from vitrail.errors import ModelError
@@ -55,18 +47,23 @@ class Slow:
         return found
 
 
-def test_rules_come_in_their_order() -> None:
-    """One is read at a time, none twice, each with its own values until the next is asked for."""
-    tensors = {name: torch.full((3, 5), float(number)) for number, name in enumerate(NAMES)}
-    source = Slow(tensors)
-    rules = [renamed(name, name, DENSE) for name in NAMES]
+def test_tasks_come_in_their_order() -> None:
+    """Two are filled at a time, none twice, each with scratch memory that no other has."""
+    source = Slow({name: torch.full((3, 5), float(i)) for i, name in enumerate(NAMES)})
+
+    def fill(name: str, scratch: Scratch) -> tuple[Tensor, Tensor]:
+        value = source.read(name, scratch)
+        before = value.clone()
+        time.sleep(0.002)
+        return before, value.clone()
+
     seen = []
-    for rule, values, _, _ in read_ahead(source, rules):
-        time.sleep(0.001)
-        assert torch.equal(values[0], tensors[rule.theirs[0]])
-        seen.append(rule.ours[0])
+    for name, (before, after) in fill_ahead(NAMES, fill, lambda _: 60):
+        assert torch.equal(before, source.tensors[name])
+        assert torch.equal(after, before)
+        seen.append(name)
     assert seen == NAMES
-    assert source.most == 1
+    assert source.most == READERS
 
 
 def test_nothing_that_is_kept_lies_in_memory_that_is_used_again() -> None:
@@ -88,11 +85,14 @@ def test_nothing_that_is_kept_lies_in_memory_that_is_used_again() -> None:
     assert len(set(places)) == len(places)
 
 
-def test_a_large_rule_is_read_alone() -> None:
-    side = int((AHEAD / 4) ** 0.5) + 2
-    tensors = {name: torch.zeros(side, side) for name in NAMES[:3]}
-    source = Slow(tensors)
-    assert len(list(read_ahead(source, [renamed(name, name) for name in tensors]))) == 3
+def test_one_large_task_at_a_time() -> None:
+    """So that two stacks of blocks are never in memory at once; small ones go on beside it."""
+    source = Slow({name: torch.zeros(3, 5) for name in NAMES})
+
+    def fill(name: str, scratch: Scratch) -> None:
+        source.read(name, scratch)
+
+    assert len(list(fill_ahead(NAMES[::2], fill, lambda _: LARGE + 1))) == 12
     assert source.most == 1
     scratch = Scratch()
     scratch.room(KEPT + 1)
@@ -145,19 +145,6 @@ def test_joined_and_stacked_rules() -> None:
     found = layers.read([tensor])
     assert [value.shape for value in found] == [(5, 3)] * 4
     assert torch.equal(layers.write(found)[0], tensor)
-
-
-def test_blocks_give_room_that_nobody_else_gets() -> None:
-    """Small pieces side by side, large ones alone; each looks like a tensor of its own."""
-    blocks = Blocks()
-    sizes = [0, 10, 70, LARGE_PAGE, BLOCK - LARGE_PAGE, BLOCK + 1, 3]
-    pieces = [blocks.room(size).fill_(number) for number, size in enumerate(sizes)]
-    for number, (piece, size) in enumerate(zip(pieces, sizes, strict=True)):
-        assert piece.untyped_storage().nbytes() == size
-        assert piece.data_ptr() % 64 == 0
-        assert bool((piece == number).all())
-    assert pieces[1].data_ptr() + 64 == pieces[2].data_ptr()
-    assert pieces[5].data_ptr() % LARGE_PAGE == 0
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
