@@ -68,20 +68,25 @@ def test_every_layer(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WITH_ATTENTION)
-def test_logits_of_the_fused_path(name: str) -> None:
-    """float32: within 1e-6 of the largest logit, and every row of attention sums to 1."""
+@pytest.mark.parametrize("by_probabilities", [False, True], ids=["seen", "used"])
+def test_logits_of_the_fused_path(name: str, by_probabilities: bool) -> None:
+    """float32. Attention that is only looked at: logits within 1e-6. Where gradients are wanted,
+    the probabilities make the tokens: within 1e-6 of the largest logit. Every row sums to 1.
+    """
     model, data = open_case(name)
     sums: list[torch.Tensor] = []
     with evaluating(model):
         fused = model(data["x"])
-        x = run_blocks(
-            model,
-            model.embed(data["x"]),
-            range(model.config.depth),
-            lambda _, attention: sums.append(attention.sum(-1)),
-        )
-        tapped = logits_of(model, x)
-    assert (tapped - fused).abs().max() <= 1e-6 * max(1, fused.abs().max().item())
+        with torch.set_grad_enabled(by_probabilities):
+            x = run_blocks(
+                model,
+                model.embed(data["x"]),
+                range(model.config.depth),
+                lambda _, attention: sums.append(attention.detach().sum(-1)),
+            )
+            tapped = logits_of(model, x).detach()
+    largest = max(1, fused.abs().max().item()) if by_probabilities else 1
+    assert (tapped - fused).abs().max() <= 1e-6 * largest
     assert len(sums) == model.config.depth
     assert all((one - 1).abs().max() <= 1e-6 for one in sums)
 

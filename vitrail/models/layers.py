@@ -139,7 +139,8 @@ class Attention(nn.Module):
 def attend(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tap: Tap | None, name: str
 ) -> Tensor:
-    """softmax(q k^T / sqrt(head_dim) + bias) v, in one kernel unless the softmax is tapped.
+    """softmax(q k^T / sqrt(head_dim) + bias) v, in one kernel unless gradients of a tapped softmax
+    are wanted: looking on changes no bit of the answer.
 
     q, k, v: (B, heads, N, head_dim); bias: (B, heads, N, N). Returns (B, heads, N, head_dim).
     """
@@ -148,7 +149,7 @@ def attend(
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     weights = (logits if bias is None else logits + bias).softmax(dim=-1)  # (B, heads, N, N)
     tap.write(name, weights)
-    mixed: Tensor = weights @ v
+    mixed: Tensor = weights @ v if weights.requires_grad else attention(q, k, v, bias)
     return mixed
 
 
