@@ -15,10 +15,12 @@ from tests.cli.cli_command import run
 from tests.cli.mistakes_place import save_pictures
 from tests.cli.test_cli_mistakes import OPTIONS, suggested_options, suggested_verbs
 from tests.studies.small_study import ONE_SECOND
+from vitrail.cli.computing import ending
 from vitrail.cli.main import VERBS
 from vitrail.studies import run as studies
 from vitrail.studies.catalogue import STUDIES
 from vitrail.studies.result import Outcome, Verdict
+from vitrail.studies.study import Computed
 
 DIGITS = "--data builtin:digits"
 
@@ -158,8 +160,6 @@ def _no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
         return {one.pace_key(): ONE_SECOND for one in needed(study.cells(setup))}
 
     def finish(planned: Any, *_: Any) -> Any:
-        from vitrail.studies.study import Computed
-
         verdict = Verdict("Nothing.", "claim", "source", ["evidence"], ["limit"])
         tables = {"Top-1": [["arm", "10"], ["ViT", "0.5"]]}
         return Computed([], len(planned.cells), 3), Outcome(verdict, [], tables, {"n": 1})
@@ -206,9 +206,24 @@ def test_the_same_question_goes_on_and_quiet_says_only_the_result(tmp_path: Path
     done = run("study", *typed.split())
     assert "(continued)" in done.err
     assert "verdict  Nothing." in done.out
-    assert "12 cells are missing" in done.out
+    assert "3 cells are missing for lack of time" in done.out
     other = run("study", *typed.split(), "--equal", "epochs")
     assert "data-size-2 (new)" in other.err
     quiet = run("study", *typed.split(), "-q")
     assert (quiet.err, quiet.code) == ("", 0)
     assert quiet.out == done.out
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (Computed([], 0), []),
+        (Computed([], 5, left_out=2), ["2 cells are missing for lack of time"]),
+        (Computed([], 5, orphans=1), ["what they start from diverged: 1"]),
+        (Computed([], 5, left_out=2, stopped="SIGINT"), ["stopped (SIGINT)"]),
+    ],
+)
+def test_the_last_lines_say_what_is_missing_and_why(found: Computed, words: list[str]) -> None:
+    lines = ending(found, Path("folder"))[1:]
+    assert len(lines) == len(words)
+    assert all(word in line for word, line in zip(words, lines, strict=True))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vitrail.checkpoints.limits import FLOATS, ITEM_BYTES, damaged
-from vitrail.checkpoints.scratch import Memory, fresh_bytes
+from vitrail.checkpoints.scratch import Memory, touched_bytes
 from vitrail.errors import ModelError
 
 DTYPES = {
@@ -82,5 +82,5 @@ def empty_values(dtype: str, count: int, memory: Memory | None) -> tuple[Tensor,
     if dtype not in FLOATS:
         raise ValueError(f"{dtype} is no floating-point type")
     size = count * ITEM_BYTES[dtype]
-    raw = memory.room(size) if memory else fresh_bytes(size)
+    raw = memory.room(size) if memory else touched_bytes(size)
     return raw.view(DTYPES[dtype]), raw.numpy().data

@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+PAGE = 4096  # bytes, the smallest there are
 KEPT = 32 * 2**20  # bytes of scratch memory; more is let go between two rules
 ALIGNED = 64  # bytes, as torch's own tensors are
 
@@ -27,6 +28,15 @@ class Memory(Protocol):
 def fresh_bytes(size: int) -> Tensor:
     """`size` bytes, uint8, with a storage of their own."""
     return torch.empty(size, dtype=torch.uint8)
+
+
+def touched_bytes(size: int) -> Tensor:
+    """`fresh_bytes` to read a file into. A read call that meets fresh pages takes a lock that all
+    threads share; so each page is written to before.
+    """
+    memory = fresh_bytes(size)
+    memory.numpy()[::PAGE] = 0
+    return memory
 
 
 def fresh_floats(shape: tuple[int, ...]) -> Tensor:

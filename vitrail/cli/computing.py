@@ -119,8 +119,8 @@ def execute(
     folder = planned.store.folder
     record = {
         "folder": folder, "cells": found.num_cells, "finished": len(found.rows),
-        "left_out": found.left_out, "stopped": found.stopped, "verdict": outcome.verdict,
-        "tables": outcome.tables, "facts": outcome.facts,
+        "left_out": found.left_out, "orphans": found.orphans, "stopped": found.stopped,
+        "verdict": outcome.verdict, "tables": outcome.tables, "facts": outcome.facts,
         "rows": [row.flat() for row in found.rows],
     }  # fmt: skip
     lines = verdict_lines(outcome.verdict, outcome.tables)
@@ -145,11 +145,14 @@ def plan_lines(planned: Planned, asked: Asked) -> list[str]:
 def ending(found: Computed, folder: Path) -> list[str]:
     """Where the results are, and how to go on."""
     lines = [f"written  {folder}/study.html  table.csv  table.parquet  figures as PNG and SVG"]
-    missing = found.num_cells - len(found.rows)
+    if found.orphans:
+        lines.append(f"cells missing because what they start from diverged: {found.orphans}")
     if found.stopped:
         lines.append(f"stopped ({found.stopped}); the same command goes on")
-    elif missing:
-        lines.append(f"{missing} cells are missing for lack of time; the same command goes on")
+    elif found.left_out:
+        lines.append(
+            f"{found.left_out} cells are missing for lack of time; the same command goes on"
+        )
     return lines
 
 

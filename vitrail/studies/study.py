@@ -71,12 +71,14 @@ class Watcher(Protocol):
 @dataclass
 class Computed:
     """What came of it. rows: of all finished cells of this study, in the order of the cells.
-    left_out: cells that the budget had no time for. stopped: the signal that ended it, or None.
+    left_out: cells that the budget had no time for; orphans: cells whose start diverged. stopped:
+    the signal that ended it, or None.
     """
 
     rows: list[Row]
     num_cells: int
     left_out: int = 0
+    orphans: int = 0
     stopped: str | None = None
 
 
@@ -193,6 +195,7 @@ class _Work:
         self.waiting.sort(key=lambda key: self.cells[key].seed)
         self.running: dict[str, float] = {}  # key -> when it will have ended, as planned
         self.left_out: list[str] = []
+        self.orphans: list[str] = []
         self.error: VitrailError | None = None
         self.stopped: str | None = None
         self.began = time.monotonic()
@@ -221,17 +224,14 @@ class _Work:
             if parent is not None and (parent in self.waiting or parent in self.running):
                 continue
             ends = self._elapsed() + cell_secs(cell, self.paces)
-            is_late = budget_secs is not None and ends > budget_secs
-            is_orphan = parent is not None and not self._has_values(parent)
             self.waiting.remove(key)
-            if is_late or is_orphan:
+            if parent in self.orphans or (parent in self.rows and not self.rows[parent].values):
+                self.orphans.append(key)
+            elif parent in self.left_out or (budget_secs is not None and ends > budget_secs):
                 self.left_out.append(key)
-                continue
-            return key
+            else:
+                return key
         return None
-
-    def _has_values(self, key: str) -> bool:
-        return key in self.rows and bool(self.rows[key].values)
 
     def _note(self, event: Event) -> None:
         if event.key not in self.running:
@@ -258,4 +258,5 @@ class _Work:
 
     def computed(self) -> Computed:
         rows = [self.rows[key] for key in self.cells if key in self.rows]
-        return Computed(rows, len(self.cells), len(self.left_out), self.stopped)
+        late, orphans = len(self.left_out), len(self.orphans)
+        return Computed(rows, len(self.cells), late, orphans, self.stopped)
