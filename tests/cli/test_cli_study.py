@@ -227,3 +227,13 @@ def test_the_last_lines_say_what_is_missing_and_why(found: Computed, words: list
     lines = ending(found, Path("folder"))[1:]
     assert len(lines) == len(words)
     assert all(word in line for word, line in zip(words, lines, strict=True))
+
+
+@pytest.mark.usefixtures("_no_workers")
+def test_a_budget_that_hardly_trains_is_told(tmp_path: Path) -> None:
+    """A cell takes a second in which nothing is trained."""
+    typed = [*DIGITS.split(), "--examples", "640", "--out", str(tmp_path)]
+    done = run("study", "data-size", *typed)
+    assert "note   only 0% of the time goes into training" in done.err
+    alone = run("study", "speed", *typed)
+    assert "goes into training" not in alone.err

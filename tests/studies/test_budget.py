@@ -22,6 +22,7 @@ from vitrail.studies.budget import (
     makespan,
     paces_from,
     rounded_down,
+    training_share,
 )
 from vitrail.studies.cell import Cell, needed
 
@@ -115,3 +116,10 @@ def test_three_digits(value: int) -> None:
     found = rounded_down(value)
     assert value * 0.99 <= found <= value
     assert len(str(found).rstrip("0")) <= 3
+
+
+def test_the_share_of_training() -> None:
+    """A second of 2.77 for the parents, half a second of 2.27 for the children."""
+    share = training_share(needed(cells_at(1000)), PACES)
+    assert share == pytest.approx((1 + 0.5) / (2.77 + 2.27))
+    assert training_share(needed(cells_at(1_000_000)), PACES) > 0.99

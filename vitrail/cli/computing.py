@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vitrail.studies.study import Computed, Study
 
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+LITTLE = 0.5  # share of the time that goes into training
 
 
 @Parameter(name="*")
@@ -109,7 +110,8 @@ def execute(
     run.check_extras()
     output.note(f"{study.name}: {study.title}")
     planned = run.plan(study, setup, asked, out, engines)
-    for line in plan_lines(planned, asked):
+    words = "new" if planned.is_new else "continued"
+    for line in [*plan_lines(planned, asked), f"folder {planned.store.folder} ({words})"]:
         output.note(line)
     watcher = watcher_for(output, asked.processes, shown)
     try:
@@ -131,15 +133,19 @@ def execute(
 
 def plan_lines(planned: Planned, asked: Asked) -> list[str]:
     """What is about to be done."""
-    setup = planned.setup
-    words = "new" if planned.is_new else "continued"
-    return [
+    setup, share = planned.setup, planned.training_share
+    lines = [
         f"data   {setup.name}: {setup.num_train:,} training pictures, "
         f"{setup.num_classes} classes; models see {setup.image_size[0]}x{setup.image_size[1]} px",
         f"plan   {len(planned.cells)} cells, {len(setup.seeds)} seeds; the reference model sees "
         f"{setup.examples:,} pictures a cell; {asked.processes} at a time",
-        f"folder {planned.store.folder} ({words})",
     ]
+    if share < LITTLE and not planned.study.is_alone:
+        lines.append(
+            f"note   only {share:.0%} of the time goes into training, the rest into opening data "
+            "and judging: twice the --budget trains far more than twice as long"
+        )
+    return lines
 
 
 def ending(found: Computed, folder: Path) -> list[str]:
@@ -170,7 +176,7 @@ def show_plan(study: Study, setup: Setup, asked: Asked, engines: Engines, output
               "examples": planned.setup.examples, "processes": asked.processes}  # fmt: skip
     titles = [f"  {cell.title}" for cell in planned.cells] if output.verbose else []
     lines = [
-        *plan_lines(planned, asked)[:2],
+        *plan_lines(planned, asked),
         *titles,
         f"takes  about {clock(seconds)} with {asked.processes} processes",
     ]

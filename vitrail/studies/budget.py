@@ -36,7 +36,11 @@ class Pace:
     def seconds(self, examples: int) -> float:
         """Of a whole cell."""
         judging = self.judged * self.secs_per_judged
-        return self.open_secs + examples * self.secs_per_example + judging + FINISH_SECS
+        return self.open_secs + self.training_secs(examples) + judging + FINISH_SECS
+
+    def training_secs(self, examples: int) -> float:
+        """Of a cell's time, what goes into training pictures."""
+        return examples * self.secs_per_example
 
 
 Paces = Mapping[str, Pace]
@@ -50,6 +54,16 @@ def paces_from(record: Mapping[str, Mapping[str, Any]]) -> dict[str, Pace]:
 def cell_secs(cell: Cell, paces: Paces) -> float:
     """What a cell will take."""
     return paces[cell.pace_key()].seconds(int(cell.settings["examples"]))
+
+
+def training_share(cells: Iterable[Cell], paces: Paces) -> float:
+    """Of the time of all cells, what goes into training pictures, 0 to 1."""
+    whole = training = 0.0
+    for cell in cells:
+        pace, examples = paces[cell.pace_key()], int(cell.settings["examples"])
+        whole += pace.seconds(examples)
+        training += pace.training_secs(examples)
+    return training / whole
 
 
 def makespan(seconds: Iterable[float], processes: int) -> float:

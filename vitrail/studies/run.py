@@ -11,7 +11,14 @@ from typing import Any
 
 from vitrail import __version__
 from vitrail.errors import EnvironmentFault
-from vitrail.studies.budget import Paces, cell_secs, examples_for, makespan, paces_from
+from vitrail.studies.budget import (
+    Paces,
+    cell_secs,
+    examples_for,
+    makespan,
+    paces_from,
+    training_share,
+)
 from vitrail.studies.cell import Cell, needed
 from vitrail.studies.engine import Engine, LocalEngine
 from vitrail.studies.publish import write_results
@@ -50,6 +57,11 @@ class Planned:
     def seconds(self, processes: int) -> float:
         """Until all cells are computed, none being there."""
         return makespan((cell_secs(cell, self.paces) for cell in self.cells), processes)
+
+    @property
+    def training_share(self) -> float:
+        """Of that time, what goes into training; the rest opens data and judges models."""
+        return training_share(self.cells, self.paces)
 
 
 def plan(study: Study, setup: Setup, asked: Asked, parent: Path, engine: Engines) -> Planned:
