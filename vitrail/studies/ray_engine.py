@@ -4,15 +4,12 @@ the data at the same paths.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from typing import Any
 
 from vitrail.errors import EnvironmentFault, VitrailError
 from vitrail.studies.engine import STOP_SECS, Event, revived
 from vitrail.studies.job import Job
-
-REACH_SECS = 10  # for a machine to answer
 
 
 def on_ray(record: dict[str, Any]) -> dict[str, Any]:
@@ -33,11 +30,15 @@ class RayEngine:
 
     def __init__(self, address: str = "auto", cpus: int = 1, gpus: int = 0) -> None:
         self._ray = _import_ray()
-        check_reachable(address)
         try:
             self._ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError) as error:  # ValueError: no address at all
-            raise _no_cluster(address, error) from error
+            raise EnvironmentFault(
+                "VIT-511",
+                f"no Ray cluster at {address!r}: {error}",
+                hint="Start one: ray start --head, and on the other machines "
+                "ray start --address HOST:6379; or use --engine local",
+            ) from error
         self._needs = {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
         self._remote = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(on_ray)
         self._running: dict[Any, Job] = {}
@@ -91,26 +92,6 @@ class RayEngine:
         for reference in running:
             self._ray.cancel(reference, force=True)
         self._ray.shutdown()
-
-
-def check_reachable(address: str) -> None:
-    """Raise EnvironmentFault VIT-511 where nobody listens; Ray would try for two minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():  # "auto", "local"
-        return
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), REACH_SECS).close()
-    except (OSError, OverflowError) as error:  # OverflowError: no such port
-        raise _no_cluster(address, error) from error
-
-
-def _no_cluster(address: str, error: Exception) -> EnvironmentFault:
-    return EnvironmentFault(
-        "VIT-511",
-        f"no Ray cluster at {address!r}: {error}",
-        hint="Start one: ray start --head, and on the other machines "
-        "ray start --address HOST:6379; or use --engine local",
-    )
 
 
 def _lost(job: Job, error: Exception) -> VitrailError:
