@@ -8,9 +8,9 @@ objects of different classes, of which one is the class asked for. The tables ar
 explain --faithfulness` with the pointing game beside them: means over pictures with 95 % intervals,
 * where the paired difference to the random map leaves 0 out. An interval is about other pictures of
 the same model; for other models there are more seeds: each trains on pictures of that seed, is
-tested on those of the next and judged on those of the one after; at the end the pictures of all
-models together. About three minutes a model on two
-cores. --steps 20 --pictures 4 --seeds 0 is a smoke run.
+tested on those of the next and judged on those of the one after; at the end stands the mean of all
+models. About three minutes a model on two cores. --steps 20 --pictures 4 --seeds 0 1 is a smoke
+run.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,8 +42,6 @@ TRAIN, TEST = 8000, 1200  # pictures
 GOAL = 0.95
 BEST, PLAIN = ("relevance", "integrated-gradients"), "attention"
 KINDS = {"one object": False, "two objects": True}  # of pictures; whether they come in pairs
-
-Gains = dict[tuple[str, str], NDArray[np.float64]]  # by method and measure, a number a picture
 
 
 def as_images(found: Objects) -> Tensor:
@@ -92,43 +91,52 @@ def accuracy(model: ViT, seed: int) -> tuple[float, tuple[float, float]]:
     return float(right) / TEST, wilson(int(right), TEST)
 
 
-def gains(judged: list[Judged]) -> Gains:
-    """Of the methods that should be good over the raw attention of the last layer, a picture."""
+def compared(judged: list[Judged]) -> list[dict[str, object]]:
+    """The methods that should be good against the raw attention of the last layer, paired: mean
+    gain over the pictures, its interval, and whether that leaves 0 out.
+    """
     by_name = {one.method: one for one in judged}
-    theirs = by_name[PLAIN]
-    found: Gains = {}
+    found: list[dict[str, object]] = []
     for name in BEST:
-        mine = by_name[name]
+        mine, theirs = by_name[name], by_name[PLAIN]
         assert mine.hits is not None
         assert theirs.hits is not None
-        found[name, "points at the object"] = mine.hits - theirs.hits
-        found[name, "deletion area"] = theirs.deletion - mine.deletion
+        for measure, gains in (
+            ("points at the object", mine.hits - theirs.hits),
+            ("deletion area", theirs.deletion - mine.deletion),
+        ):
+            mean, ends = mean_with_interval(gains)
+            found.append(verdict(name, measure, mean, ends))
     return found
 
 
-def verdicts(found: Gains) -> list[dict[str, object]]:
-    """Mean gain over the pictures, its interval, and whether that leaves 0 out; printed."""
-    records: list[dict[str, object]] = []
-    for (name, measure), values in found.items():
-        mean, ends = mean_with_interval(values)
-        is_clear = ends is not None and ends[0] > 0
-        record = {"method": name, "measure": measure, "gain": mean, "interval": ends}
-        records.append(record | {"is_clear": is_clear})
-        shown = f"({ends[0]:+.3f} to {ends[1]:+.3f})" if ends else ""
-        verdict = "clearly better" if is_clear else "not clearly better"
-        print(f"  {name} against {PLAIN}, {measure}: {mean:+.3f} {shown} {verdict}")
-    return records
-
-
-def of_all(models: list[dict[str, Gains]]) -> dict[str, object]:
-    """The verdicts on the pictures of all models together; every model has equally many."""
+def of_all(models: list[dict[str, Any]]) -> dict[str, object]:
+    """The same gains as means of the models, with Student's interval over them."""
     result: dict[str, object] = {}
-    for name in KINDS:
-        print(f"\n{name}, the pictures of {len(models)} models")
-        parts = [model[name] for model in models]
-        joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-        result[name] = verdicts(joined)
+    for kind in KINDS:
+        print(f"\n{kind}, mean of {len(models)} models")
+        rows = zip(*(model[kind][f"against {PLAIN}"] for model in models), strict=True)
+        result[kind] = [
+            verdict(of[0]["method"], of[0]["measure"], *mean_with_interval(_gains(of)))
+            for of in rows
+        ]
     return result
+
+
+def _gains(records: tuple[dict[str, Any], ...]) -> NDArray[np.float64]:
+    return np.array([record["gain"] for record in records])
+
+
+def verdict(
+    name: str, measure: str, mean: float, ends: tuple[float, float] | None
+) -> dict[str, object]:
+    """A gain over raw attention as a record; printed."""
+    is_clear = ends is not None and ends[0] > 0
+    shown = f"({ends[0]:+.3f} to {ends[1]:+.3f})" if ends else ""
+    word = "clearly better" if is_clear else "not clearly better"
+    print(f"  {name} against {PLAIN}, {measure}: {mean:+.3f} {shown} {word}")
+    record = {"method": name, "measure": measure, "gain": mean, "interval": ends}
+    return record | {"is_clear": is_clear}
 
 
 def markdown(rows: list[Row]) -> str:
@@ -138,16 +146,13 @@ def markdown(rows: list[Row]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in cells)
 
 
-def judged_model(
-    seed: int, steps: int, pictures: int
-) -> tuple[dict[str, object], dict[str, Gains]]:
-    """Train and judge one model: what is to be recorded of it, and its gains on each picture."""
+def judged_model(seed: int, steps: int, pictures: int) -> dict[str, Any]:
+    """Train and judge one model; what is to be recorded of it."""
     model = train(steps, seed)
     top1, ends = accuracy(model, seed + 1)
-    verdict = "reached" if top1 >= GOAL else "missed"
-    print(f"top-1 {top1:.4f} (95 % {ends[0]:.4f}-{ends[1]:.4f}), goal {GOAL} {verdict}")
-    result: dict[str, object] = {"seed": seed, "steps": steps, "top1": top1, "top1_interval": ends}
-    found: dict[str, Gains] = {}
+    word = "reached" if top1 >= GOAL else "missed"
+    print(f"top-1 {top1:.4f} (95 % {ends[0]:.4f}-{ends[1]:.4f}), goal {GOAL} {word}")
+    result: dict[str, Any] = {"seed": seed, "steps": steps, "top1": top1, "top1_interval": ends}
     for name, pairs in KINDS.items():
         made = objects(pictures, (SIZE_PX, SIZE_PX), seed=seed + 2, pairs=pairs)
         targets = [int(label) for label in made.labels]
@@ -155,12 +160,11 @@ def judged_model(
         rows = summary(judged)
         print(f"\n{name}, {pictures} pictures, objects {made.masks.mean():.1%} of them\n")
         print(markdown(rows), flush=True)
-        found[name] = gains(judged)
         result[name] = {
             "methods": [row.to_json() for row in rows],
-            f"against {PLAIN}": verdicts(found[name]),
+            f"against {PLAIN}": compared(judged),
         }
-    return result, found
+    return result
 
 
 def main() -> None:
@@ -172,15 +176,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 100, 200, 300])
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    models, found = [], []
+    record: dict[str, Any] = {**vars(options), "models": []}
     for seed in options.seeds:
         print(f"\nmodel of seed {seed}")
-        record, of_pictures = judged_model(seed, options.steps, options.pictures)
-        models.append(record)
-        found.append(of_pictures)
-    together = of_all(found)
-    if options.steps > 100:  # a smoke run leaves no record
-        write_result("faithfulness", {**vars(options), "models": models, "all": together})
+        record["models"].append(judged_model(seed, options.steps, options.pictures))
+        if options.steps > 100:  # a smoke run leaves no record
+            write_result("faithfulness", record)
+    if len(options.seeds) > 1:
+        record["all"] = of_all(record["models"])
+        if options.steps > 100:
+            write_result("faithfulness", record)
 
 
 if __name__ == "__main__":
