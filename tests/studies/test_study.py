@@ -156,6 +156,18 @@ def test_no_cell_is_begun_that_would_end_too_late(tmp_path: Path) -> None:
     assert "long" not in [job.arm for job in engine.started]
 
 
+def test_a_child_whose_start_has_no_time_is_not_begun(tmp_path: Path) -> None:
+    """It would end in time itself: 1.64 s after a start of 7.4 s."""
+    long = cell("long", examples=6400)
+    child = cell("tuned", start=long)
+    pace = Pace(0.0, secs_per_example=0.001, secs_per_judged=0.0, judged=0)
+    engine = ScriptedEngine()
+    store, paces = new_store(tmp_path / "s"), paces_of([child], pace)
+    found = compute([child], "tiny", digits(), store, engine, paces, 5.0, Listener())
+    assert (found.rows, found.left_out, found.orphans) == ([], 2, 0)
+    assert engine.started == []
+
+
 def test_a_budget_that_is_spent_begins_nothing(tmp_path: Path) -> None:
     engine = ScriptedEngine()
     found = computed(CHILDREN, new_store(tmp_path / "s"), engine, budget_secs=-3.0)
