@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import errno
+import os
 
 import pytest
 
@@ -14,6 +16,7 @@ from vitrail.errors import (
     TrainingError,
     UsageError,
     VitrailError,
+    environment_fault,
     nearest,
 )
 
@@ -50,3 +53,23 @@ def test_nearest_names_the_likeliest_or_all() -> None:
     assert nearest("epoch", ["epochs", "steps"]) == "Did you mean epochs?"
     assert nearest("zzz", ["b", "a"]) == "Known: a, b."
     assert "(25 in all)" in nearest("zzz", [f"{number:02}" for number in range(25)])
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EROFS])
+def test_a_disk_that_refuses_is_an_environment_fault(number: int) -> None:
+    fault = environment_fault(OSError(number, os.strerror(number), "runs/a"))
+    assert fault is not None
+    assert fault.code == "VIT-506"
+    assert "runs/a" in fault.message
+    assert "--out" in fault.hint
+
+
+def test_other_os_errors_stay_internal() -> None:
+    assert environment_fault(OSError(errno.EINVAL, "Invalid argument")) is None
+    assert environment_fault(RuntimeError("shape")) is None
+
+
+def test_torch_without_memory_is_an_environment_fault() -> None:
+    fault = environment_fault(RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"))
+    assert fault is not None
+    assert fault.code == "VIT-503"

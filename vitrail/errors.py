@@ -15,7 +15,13 @@ Every code is listed in docs/errors.md; a test compares the two.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+REFUSED = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR,
+    errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
+)  # fmt: skip
 
 
 class VitrailError(Exception):
@@ -74,6 +80,34 @@ class GateError(VitrailError):
     """A gate that was asked for (--min-top1, --strict) was not met."""
 
     exit_code = 7
+
+
+def environment_fault(error: Exception) -> EnvironmentFault | None:
+    """What the machine lacks, where that is what an error of Python or torch says; else None."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    no_memory = type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
+    if isinstance(error, MemoryError) or no_memory:
+        hint = (
+            "Try a smaller --batch-size, --image-size or model, or of a study --accumulate; "
+            "vitrail doctor shows what fits."
+        )
+        return EnvironmentFault("VIT-503", f"memory is used up: {text}", hint=hint)
+    if not isinstance(error, OSError):
+        return None
+    where = str(error.filename) if error.filename else "a file"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return EnvironmentFault(
+            "VIT-506",
+            f"{where} cannot be written: {error.strerror}.",
+            hint="Make room, or write to another disk with --out",
+        )
+    if error.errno in REFUSED:
+        return EnvironmentFault(
+            "VIT-506",
+            f"{where} cannot be used: {error.strerror}.",
+            hint="Check who owns it and whether it may be written, or choose another place: --out",
+        )
+    return None
 
 
 def _rebuild(kind: type[VitrailError], code: str, message: str, hint: str) -> VitrailError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ from cyclopts import App
 
 from tests.cli.cli_command import fake, run
 from vitrail import errors
-from vitrail.cli.main import GLOBAL, SWITCHES, VERBS, environment_fault
+from vitrail.cli.main import GLOBAL, SWITCHES, VERBS
 from vitrail.cli.output import Output, plain, printable, table
 
 PYTHON = [sys.executable, "-m", "vitrail"]
@@ -127,26 +126,6 @@ def test_errors_with_json_are_a_document_too(monkeypatch: pytest.MonkeyPatch) ->
     expected = {"code": "VIT-302", "message": "no folders", "hint": "make some", "exit_code": 3}
     assert done.document == expected
     assert done.err == "error VIT-302: no folders\nmake some\n"
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EROFS])
-def test_a_disk_that_refuses_is_an_environment_fault(number: int) -> None:
-    fault = environment_fault(OSError(number, os.strerror(number), "runs/a"))
-    assert fault is not None
-    assert fault.code == "VIT-506"
-    assert "runs/a" in fault.message
-    assert "--out" in fault.hint
-
-
-def test_other_os_errors_stay_internal() -> None:
-    assert environment_fault(OSError(errno.EINVAL, "Invalid argument")) is None
-    assert environment_fault(RuntimeError("shape")) is None
-
-
-def test_torch_without_memory_is_an_environment_fault() -> None:
-    fault = environment_fault(RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"))
-    assert fault is not None
-    assert fault.code == "VIT-503"
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

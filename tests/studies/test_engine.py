@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from tests.studies.small_study import (
     Listener,
@@ -24,11 +26,12 @@ from tests.studies.small_study import (
 from tests.training.running import records, weights
 from vitrail.errors import DataError, EnvironmentFault
 from vitrail.studies.cell import Cell
-from vitrail.studies.engine import Event, LocalEngine
+from vitrail.studies.engine import Event, LocalEngine, revived
 from vitrail.studies.job import Job
 from vitrail.studies.row import row_from
 from vitrail.studies.store import Store
 from vitrail.studies.study import Computed, compute, job_of, measure_paces
+from vitrail.studies.worker import described
 from vitrail.training.checkpoint import list_steps
 
 LONG: dict[str, Any] = {"examples": 64 * 600, "save_every_steps": 5}
@@ -234,3 +237,23 @@ def test_a_worker_ends_when_whoever_asked_has_gone(tmp_path: Path) -> None:
     assert event.error is not None
     assert event.error.code == "VIT-510"
     engine.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "code"),
+    [
+        (MemoryError(), "EnvironmentFault", "VIT-503"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "EnvironmentFault", "VIT-503"),
+        (OSError(errno.ENOSPC, "No space left on device", "runs/a"), "EnvironmentFault", "VIT-506"),
+        (DataError("VIT-303", "nowhere"), "DataError", "VIT-303"),
+        (KeyError("lr"), "VitrailError", "VIT-100"),
+    ],
+)
+def test_a_worker_tells_what_the_machine_lacks_from_a_fault_of_ours(
+    error: Exception, kind: str, code: str
+) -> None:
+    record = described(error)
+    assert (record["type"], record["code"]) == (kind, code)
+    back = revived(record)
+    assert (type(back).__name__, back.code) == (kind, code)
+    assert record["hint"] or code == "VIT-303"

@@ -7,7 +7,6 @@ Exit codes: 0 done, 1 internal, 2 usage, 3 data, 4 model, 5 environment, 6 train
 
 from __future__ import annotations
 
-import errno
 import importlib
 import io
 import os
@@ -17,7 +16,7 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 from vitrail.cli.output import Output
-from vitrail.errors import EnvironmentFault, UsageError, VitrailError, nearest
+from vitrail.errors import UsageError, VitrailError, environment_fault, nearest
 
 
 class Verb(NamedTuple):
@@ -61,10 +60,6 @@ GLOBAL = {
     "--version": "the version of vitrail",
     "-h, --help": "this text, or that of a verb",
 }
-REFUSED = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR,
-    errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
-)  # fmt: skip
 SWITCHES = {
     "--json": "json", "-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose",
     "--no-color": "no_color",
@@ -151,31 +146,6 @@ def help_lines() -> list[str]:
         "",
         "Start: vitrail train builtin:digits      One verb: vitrail train --help",
     ]
-
-
-def environment_fault(error: Exception) -> EnvironmentFault | None:
-    """What the machine lacks, where that is what `error` says."""
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    no_memory = type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
-    if isinstance(error, MemoryError) or no_memory:
-        hint = "Try a smaller --batch-size, --image-size or model; vitrail doctor shows what fits."
-        return EnvironmentFault("VIT-503", f"memory is used up: {text}", hint=hint)
-    if not isinstance(error, OSError):
-        return None
-    where = str(error.filename) if error.filename else "a file"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return EnvironmentFault(
-            "VIT-506",
-            f"{where} cannot be written: {error.strerror}.",
-            hint="Make room, or write to another disk with --out",
-        )
-    if error.errno in REFUSED:
-        return EnvironmentFault(
-            "VIT-506",
-            f"{where} cannot be used: {error.strerror}.",
-            hint="Check who owns it and whether it may be written, or choose another place: --out",
-        )
-    return None
 
 
 def internal(error: Exception) -> VitrailError:

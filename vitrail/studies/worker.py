@@ -17,7 +17,7 @@ import time
 import traceback
 from typing import Any, TextIO
 
-from vitrail.errors import VitrailError
+from vitrail.errors import VitrailError, environment_fault
 
 SAY_SECS = 0.5  # between two words on the progress of a run
 
@@ -44,9 +44,10 @@ def main() -> None:
 
 def described(error: Exception) -> dict[str, Any]:
     """An error as plain data: class, code, message and hint; of a fault of ours also where."""
-    if isinstance(error, VitrailError):
+    known = error if isinstance(error, VitrailError) else environment_fault(error)
+    if known is not None:
         names = ("code", "message", "hint")
-        return {"type": type(error).__name__} | {name: getattr(error, name) for name in names}
+        return {"type": type(known).__name__} | {name: getattr(known, name) for name in names}
     text = "".join(traceback.format_exception(error))
     return {"type": "VitrailError", "code": "VIT-100", "message": repr(error), "hint": text}
 
