@@ -12,6 +12,8 @@ from vitrail.recipes.pictures import Pictures
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "small.scratch": small.scratch,
     "paper.imagenet1k": paper.imagenet1k,
+    "paper.imagenet21k": paper.imagenet21k,
+    "paper.jft": paper.jft,
     "plain.vit_s16_i1k": plain.vit_s16_i1k,
     "deit": deit.deit,
     "deit3": deit.deit3,
