@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from vitrail.cli.computing import ending
 from vitrail.cli.main import VERBS
 from vitrail.studies import run as studies
 from vitrail.studies.catalogue import STUDIES
+from vitrail.studies.publish import rerun
 from vitrail.studies.result import Outcome, Verdict
+from vitrail.studies.run import Planned
 from vitrail.studies.study import Computed
 
 DIGITS = "--data builtin:digits"
@@ -47,6 +50,7 @@ MISTAKES = [
     (f"data-size {DIGITS} --seeds three", 2, "VIT-202", "vitrail study --help"),
     (f"data-size {DIGITS} --processes 0", 2, "VIT-202", "--processes 5"),
     (f"data-size {DIGITS} --threads 0", 2, "VIT-202", "--threads 5"),
+    (f"data-size {DIGITS} --accumulate 0", 2, "VIT-202", "--accumulate 5"),
     (f"data-size {DIGITS} --image-size 0", 2, "VIT-202", "--image-size"),
     (f"data-size {DIGITS} --device tpu", 2, "VIT-241", "cpu"),
     (f"data-size {DIGITS} --device cuda:97", 5, "VIT-501", "--device"),
@@ -184,6 +188,18 @@ def test_a_dry_run_counts_and_keeps_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_no_workers")
+def test_the_paper_scale_is_run_when_its_length_is_given(tmp_path: Path) -> None:
+    typed = f"head {DIGITS} --full --examples 409600 --seeds 1 --accumulate 64 --out {tmp_path}"
+    done = run("study", *typed.split())
+    assert "plan   6 cells" in done.err
+    assert "models see 224x224 px" in done.err
+    record = json.loads((tmp_path / "head" / "study.json").read_text())
+    assert (record["is_full"], record["accumulate"], record["examples"]) == (True, 64, 409_600)
+    plain = run("study", *typed.replace("--accumulate 64", "").split())
+    assert "head-2 (new)" in plain.err  # other last bits, another question
+
+
+@pytest.mark.usefixtures("_no_workers")
 def test_one_document_and_nothing_else(tmp_path: Path) -> None:
     typed = f"data-size {DIGITS} --examples 6400 --seeds 1 --out {tmp_path / 's'}"
     done = run("study", *typed.split(), "--json")
@@ -212,6 +228,32 @@ def test_the_same_question_goes_on_and_quiet_says_only_the_result(tmp_path: Path
     quiet = run("study", *typed.split(), "-q")
     assert (quiet.err, quiet.code) == ("", 0)
     assert quiet.out == done.out
+
+
+@pytest.mark.usefixtures("_no_workers")
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "data-size --sizes 100,500 --equal epochs --threads 2 --seeds 2",
+        "data-size --transfer builtin:digits --image-size 16",
+        "head --rates 0.001,0.002 --accumulate 4",
+        "posemb --full --accumulate 64",
+    ],
+)
+def test_the_command_in_the_results_asks_the_same_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    planned: list[Planned] = []
+    finish = studies.run
+    monkeypatch.setattr(
+        studies, "run", lambda one, *more: (planned.append(one), finish(one, *more))[1]
+    )
+    common = ("--out", str(tmp_path))
+    assert (
+        "(new)" in run("study", *typed.split(), *DIGITS.split(), "--examples", "6400", *common).err
+    )
+    verb, *words = shlex.split(rerun(planned[0]))[1:]
+    assert "(continued)" in run(verb, *words, *common).err, rerun(planned[0])
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,8 @@ def compare(
     from vitrail.studies.compare import STUDY
 
     machines, began = machines or Machines(), time.monotonic()
-    check_numbers({"--examples": examples or 1, "--seeds": seeds, "--threads": machines.threads})
+    check_numbers({"--examples": examples or 1, "--seeds": seeds, "--threads": machines.threads,
+                   "--accumulate": machines.accumulate})  # fmt: skip
     setup = setup_of(data, models, from_, sizes, image_size, seeds, machines)
     asked = asked_of(budget, examples, machines, setup)
     name = re.sub(r"[^\w.-]+", "-", setup.name).strip("-.") or "data"
@@ -104,7 +105,7 @@ def setup_of(
         choices["image_size"] = image_size
     setup = open_setup(
         data, examples=0, seeds=tuple(range(seeds)), device=str(pick_device(machines.device)),
-        threads=machines.threads, choices=choices,
+        threads=machines.threads, accumulate=machines.accumulate, choices=choices,
     )  # fmt: skip
     found = share_sizes(setup.num_train, setup.num_classes, FRACTIONS)
     if sizes is not None:

@@ -38,6 +38,8 @@ class Machines:
     """auto, cpu, cuda."""
     threads: int = 1
     """Threads of each cell; a row can depend on it in the last bits."""
+    accumulate: int = 1
+    """Parts that every batch is computed in, one after the other, for less memory; as --threads."""
 
 
 def numbers(option: str, text: str, kind: type) -> tuple[Any, ...]:

@@ -40,7 +40,7 @@ class Choices:
     rates: str | None = None
     """head, optimizer: learning rates, 0.0005,0.001,0.002."""
     image_size: int | None = None
-    """Pixels of a side. Default: the pictures' own up to 64, else 64."""
+    """Pixels of a side. Default: the pictures' own up to 64, else 64; with --full 224."""
 
 
 @app.default
@@ -77,7 +77,8 @@ def study(
     out
         Folder of studies.
     full
-        Show the cells of the paper's own scale and what they cost, and stop.
+        The paper's own models and recipes. Without --budget or --examples: show the cells and what
+        they cost, and stop.
     dry_run
         Say how many cells there are and how long they take, and stop.
     list_
@@ -92,6 +93,7 @@ def study(
     counts = {
         "--examples": examples, "--seeds": seeds, "--threads": machines.threads,
         "--processes": machines.processes, "--image-size": choices.image_size,
+        "--accumulate": machines.accumulate,
     }  # fmt: skip
     check_numbers({option: value for option, value in counts.items() if value is not None})
     if data is None:
@@ -103,7 +105,7 @@ def study(
     began = time.monotonic()
     setup = setup_of(found, data, choices, machines, seeds, full)
     asked = asked_of(budget, examples, machines, setup, is_alone=found.is_alone)
-    if full:
+    if full and budget is None and examples is None:
         return show_full(found, setup, output)
     return execute(found, setup, asked, engines_of(machines, asked, setup), out, began,
                    dry_run=dry_run, output=output)  # fmt: skip
@@ -129,7 +131,7 @@ def setup_of(
     from dataclasses import replace
 
     from vitrail.device import pick_device
-    from vitrail.studies.setup import nested_sizes, open_setup
+    from vitrail.studies.setup import FULL_SHARES, nested_sizes, open_setup, share_sizes
 
     given = {item.name: getattr(choices, item.name) for item in fields(choices)}
     given = {key: value for key, value in given.items() if value is not None}
@@ -148,12 +150,15 @@ def setup_of(
     setup = open_setup(
         data, transfer, examples=0, seeds=tuple(range(seeds)), is_full=is_full,
         device=str(pick_device(machines.device)), threads=machines.threads,
+        accumulate=machines.accumulate,
         choices={key: value for key, value in study.choices.items() if key != "transfer"} | given,
     )  # fmt: skip
     if not study.has_sizes:
         return setup
     if sizes is None:
-        return replace(setup, sizes=nested_sizes(setup.num_train, setup.num_classes))
+        counts = (setup.num_train, setup.num_classes)
+        chosen = share_sizes(*counts, FULL_SHARES) if is_full else nested_sizes(*counts)
+        return replace(setup, sizes=chosen)
     found = tuple(sorted(set(numbers("--sizes", sizes, int))))
     if found[0] < setup.num_classes or found[-1] > setup.num_train:
         raise UsageError(
@@ -179,7 +184,8 @@ def show_full(study: Study, setup: Setup, output: Output) -> int:
     lines = [f"{study.name} at the paper's scale: {study.full}",
              *(f"  {cell.title}" for cell in cells),
              f"{len(cells)} cells, {flops / 1e18:,.0f} exaFLOPs; at 150 TFLOP/s a device "
-             f"{flops / 150e12 / 86400:,.0f} device-days"]  # fmt: skip
+             f"{flops / 150e12 / 86400:,.0f} device-days",
+             "to run them: the same with --budget, or with --examples of your own"]  # fmt: skip
     output.result(record, lines)
     return 0
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vitrail.studies.cell import Cell
-from vitrail.studies.families import HYBRID, VIT, families, macs, plain_training
+from vitrail.studies.families import HYBRID, VIT, families, macs
 from vitrail.studies.result import Figure, Outcome, Series, Verdict
 from vitrail.studies.row import Row
 from vitrail.studies.setup import Setup
 from vitrail.studies.study import Study
 from vitrail.studies.summary import Difference, Point, difference, in_words, points, series
+from vitrail.studies.trainings import from_scratch
 
 DEPTH = 6
 CLAIM = (
@@ -48,15 +49,10 @@ def cells(setup: Setup) -> list[Cell]:
 def _cell(
     setup: Setup, arm: str, model: dict[str, object], size: int, seed: int, examples: int
 ) -> Cell:
-    settings = {
-        **setup.base(),
-        **plain_training(setup),
-        **model,
-        "data.train_pictures": size,
-        "examples": examples,
-    }
-    recipe = "paper.imagenet1k" if setup.is_full else "small.scratch"
-    return Cell(arm, {"pictures": size}, settings, seed, recipe, measures=("attention",))
+    own = {**model, "data.train_pictures": size}
+    return from_scratch(
+        setup, arm, {"pictures": size}, own, examples, seed, measures=("attention",)
+    )
 
 
 def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:

@@ -18,13 +18,14 @@ from typing import Any, NamedTuple
 from vitrail.evaluation.intervals import Z95, wilson
 from vitrail.studies.cell import Cell
 from vitrail.studies.comparison import apart, table
-from vitrail.studies.families import families, macs, plain_training
+from vitrail.studies.families import families, macs
 from vitrail.studies.power_law import PowerLaw, crossing, crossing_in_words, fit_points
 from vitrail.studies.result import Figure, Outcome, Series, Verdict
-from vitrail.studies.row import Row
+from vitrail.studies.row import Axis, Row
 from vitrail.studies.setup import Setup
 from vitrail.studies.study import Study
 from vitrail.studies.summary import Point, in_words, points, series
+from vitrail.studies.trainings import SMALL_TUNED, from_scratch
 
 CHOSEN_BY = "val/top1"
 FRACTIONS = (0.125, 0.25, 0.5, 1.0)
@@ -91,16 +92,13 @@ def cells(setup: Setup) -> list[Cell]:
 def _cell(
     setup: Setup, arm: str, model: dict[str, Any], size: int, seed: int, ratio: float
 ) -> Cell:
-    is_tuned = "start.model" in model
-    settings = {
-        **setup.base(),
-        **({} if is_tuned else plain_training(setup)),
-        **model,
-        "data.train_pictures": size,
-        "examples": max(1, int(setup.examples * ratio)),
-    }
-    recipe = "transfer.adamw" if is_tuned else "small.scratch"
-    return Cell(arm, {"pictures": size}, settings, seed, recipe)
+    own = {**model, "data.train_pictures": size}
+    axes: dict[str, Axis] = {"pictures": size}
+    examples = setup.examples * ratio
+    if "start.model" not in model:
+        return from_scratch(setup, arm, axes, own, examples, seed)
+    settings = {**setup.base(), **own, "examples": max(1, int(examples))}
+    return Cell(arm, axes, settings, seed, SMALL_TUNED)
 
 
 def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:

@@ -19,12 +19,13 @@ from typing import Any
 
 from vitrail.studies.cell import Cell
 from vitrail.studies.comparison import at_ends, gaps, grouped, table, whole
-from vitrail.studies.families import BIT, HYBRID, VIT, families, macs, plain_training
+from vitrail.studies.families import BIT, HYBRID, VIT, families, macs
 from vitrail.studies.result import Figure, Outcome, Verdict
 from vitrail.studies.row import Axis, Row
 from vitrail.studies.setup import Setup
 from vitrail.studies.study import Study
 from vitrail.studies.summary import best, in_words, points, series
+from vitrail.studies.trainings import from_scratch
 from vitrail.training.choose import WIDER
 
 X = "gigaflops"
@@ -44,7 +45,6 @@ FULL: dict[str, tuple[tuple[str, int], ...]] = {
     HYBRID: (("r50_vit_b32", 7), ("r50_vit_b16", 7), ("r50_vit_l32", 7), ("r50_vit_l16", 7),
              ("r50_vit_l16", 14)),
 }  # fmt: skip
-FULL_RECIPE = "paper.imagenet1k"
 CLAIM = (
     "For one accuracy after transfer ViTs take 2 to 4 times less compute than ResNets; hybrids "
     "are a little ahead of ViTs at small budgets, and for larger models no longer."
@@ -71,9 +71,9 @@ def cells(setup: Setup) -> list[Cell]:
             for arm, small in models.items():
                 for size, model in ((SMALL, small), (LARGE, small | LARGER[arm])):
                     ratio = share * reference / macs(model, setup)
-                    settings = {**model, "examples": max(1, int(setup.examples * ratio))}
                     axes: dict[str, Axis] = {X: at, "size": size}
-                    found.append(_cell(setup, arm, axes, settings, seed, "small.scratch"))
+                    examples = setup.examples * ratio
+                    found.append(from_scratch(setup, arm, axes, model, examples, seed))
     return found
 
 
@@ -84,17 +84,11 @@ def _full_cells(setup: Setup) -> list[Cell]:
         for arm, trainings in FULL.items():
             for name, epochs in trainings:
                 examples = setup.examples * epochs // 7
-                settings = {"model.name": name, "examples": examples}
-                at = _digits(6 * macs(settings, setup) * examples / 1e9)
+                model = {"model.name": name}
+                at = _digits(6 * macs(model, setup) * examples / 1e9)
                 axes: dict[str, Axis] = {X: at, "size": name}
-                found.append(_cell(setup, arm, axes, settings, seed, FULL_RECIPE))
+                found.append(from_scratch(setup, arm, axes, model, examples, seed))
     return found
-
-
-def _cell(
-    setup: Setup, arm: str, axes: dict[str, Axis], own: dict[str, Any], seed: int, recipe: str
-) -> Cell:
-    return Cell(arm, axes, {**setup.base(), **plain_training(setup), **own}, seed, recipe)
 
 
 def _digits(value: float) -> float:

@@ -15,15 +15,15 @@ from dataclasses import replace
 
 from vitrail.studies.cell import Cell
 from vitrail.studies.comparison import at_ends, sentence, table
-from vitrail.studies.families import BIT, HYBRID, VIT, families, macs, plain_training
+from vitrail.studies.families import BIT, HYBRID, VIT, families, macs
 from vitrail.studies.result import Figure, Outcome, Verdict
 from vitrail.studies.row import Row
 from vitrail.studies.setup import Setup
 from vitrail.studies.study import Study
 from vitrail.studies.summary import Difference, difference, in_words, points, series
+from vitrail.studies.trainings import from_scratch, from_weights, tuned_share
 
-FULL_SIZES = (9_000_000, 30_000_000, 90_000_000, 300_000_000)
-FULL_RECIPE = "paper.imagenet1k"
+TUNED = 1 / 4  # pictures seen in fine-tuning, of those the reference model saw before
 CLAIM = (
     "With little data a ResNet beats a ViT of similar cost, with much data the ViT wins: on JFT "
     "ViT-B/32 is behind BiT-R50x1 at 9 million pictures and ahead from 90 million on."
@@ -60,28 +60,16 @@ def cells(setup: Setup) -> list[Cell]:
 def _pretraining(
     setup: Setup, arm: str, model: dict[str, object], size: int, seed: int, examples: int
 ) -> Cell:
-    settings = {
-        **setup.base(),
-        **plain_training(setup),
-        **model,
-        "data.train_pictures": size,
-        "examples": examples,
-    }
-    recipe = FULL_RECIPE if setup.is_full else "small.scratch"
+    own = {**model, "data.train_pictures": size}
     measures = ("few-shot",) if setup.transfer else ()
-    return Cell(arm, {"pictures": size}, settings, seed, recipe, measures=measures)
+    return from_scratch(setup, arm, {"pictures": size}, own, examples, seed, measures=measures)
 
 
 def _finetuning(setup: Setup, start: Cell) -> Cell:
     """On the transfer data, as long as the few-shot pictures deserve."""
-    settings = {
-        **setup.base(on_transfer=True),
-        "examples": max(1, setup.examples // 4),
-    }
     axes = {**start.axes, "then": "fine-tuned"}
-    return Cell(
-        start.arm, axes, settings, start.seed, "transfer.adamw", start=start, on_transfer=True
-    )
+    examples = setup.examples * tuned_share(setup, TUNED)
+    return from_weights(setup, start.arm, axes, {}, examples, start, on_transfer=True)
 
 
 def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:

@@ -60,6 +60,11 @@ def small_vit(size: tuple[int, int]) -> Settings:
             "optim.lr": RATES[VIT]}  # fmt: skip
 
 
+def one_vit(setup: Setup) -> Settings:
+    """The ViT of the studies that have no other model: small, or the paper's ViT-B/16."""
+    return {"model.name": "vit_b16"} if setup.is_full else small_vit(setup.image_size)
+
+
 def _blocks(depth: int) -> Settings:
     return {
         "model.width": NARROW.width,
@@ -94,17 +99,3 @@ def macs(settings: Mapping[str, Any], setup: Setup) -> int:
         overrides=fields,
     )
     return cost.macs(config)
-
-
-def plain_training(setup: Setup) -> Settings:
-    """What makes the cells of a study comparable: the same mild augmentation at every number of
-    pictures, no average of weights (a short run would be judged by its beginning).
-    """
-    if setup.is_full:
-        return {}
-    arrays = setup.facts.kind == "arrays"
-    side = min(setup.image_size)
-    crop: Settings = {"augment.crop": "inception", "augment.crop_scale": (0.35, 1.0)}
-    if arrays:
-        crop = {"augment.crop": "pad_crop", "augment.crop_pad": max(1, side // 16)}
-    return {**crop, "ema": 0.0}

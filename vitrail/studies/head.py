@@ -14,12 +14,13 @@ from itertools import combinations
 
 from vitrail.studies.cell import Cell, short
 from vitrail.studies.comparison import table
-from vitrail.studies.families import plain_training, small_vit
+from vitrail.studies.families import one_vit
 from vitrail.studies.result import Figure, Outcome, Verdict
 from vitrail.studies.row import Axis, Row
 from vitrail.studies.setup import Setup
 from vitrail.studies.study import Study
 from vitrail.studies.summary import best, difference, in_words, points, series
+from vitrail.studies.trainings import from_scratch
 
 ARMS = {"CLS": "cls", "GAP": "gap", "MAP": "map"}
 RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
@@ -39,19 +40,13 @@ LIMITS = (
 def cells(setup: Setup) -> list[Cell]:
     """Seeds x rates x heads."""
     return [
-        Cell(
+        from_scratch(
+            setup,
             arm,
             {"lr": rate},
-            {
-                **setup.base(),
-                **plain_training(setup),
-                **_model(setup),
-                "model.pool": pool,
-                "optim.lr": rate,
-                "examples": setup.examples,
-            },
+            {**one_vit(setup), "model.pool": pool, "optim.lr": rate},
+            setup.examples,
             seed,
-            "paper.imagenet1k" if setup.is_full else "small.scratch",
         )
         for seed in setup.seeds
         for rate in rates(setup)
@@ -62,10 +57,6 @@ def cells(setup: Setup) -> list[Cell]:
 def rates(setup: Setup) -> tuple[float, ...]:
     """The sweep."""
     return tuple(setup.choices["rates"]) or (FULL_RATES if setup.is_full else RATES)
-
-
-def _model(setup: Setup) -> dict[str, object]:
-    return {"model.name": "vit_b16"} if setup.is_full else small_vit(setup.image_size)
 
 
 def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:

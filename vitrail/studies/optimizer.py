@@ -19,12 +19,13 @@ from typing import Any
 
 from vitrail.studies.cell import Cell, short
 from vitrail.studies.comparison import table, whole
-from vitrail.studies.families import BIT, families, plain_training
+from vitrail.studies.families import BIT, families
 from vitrail.studies.result import Figure, Outcome, Verdict
 from vitrail.studies.row import Axis, Row
 from vitrail.studies.setup import Setup
 from vitrail.studies.study import Study
 from vitrail.studies.summary import best, difference, in_words, points, series
+from vitrail.studies.trainings import from_scratch
 
 ADAM, SGD = "Adam", "SGD"
 ARMS: dict[str, dict[str, Any]] = {
@@ -36,7 +37,6 @@ RATES = {ADAM: (3e-4, 1e-3, 3e-3, 1e-2), SGD: (0.03, 0.1, 0.3, 1.0)}
 FULL_RATES = {ADAM: (3e-4, 6e-4, 1e-3, 2e-3), SGD: (0.12, 0.24, 0.48, 0.96)}
 FULL_DECAY = 0.1  # of Adam (Table 3)
 FULL_MODELS = ("bit_r50x1", "bit_r152x2")
-FULL_RECIPE = "paper.imagenet1k"
 CLAIM = (
     "ResNets pre-trained with Adam mostly transfer a little better than with SGD: on average over "
     "five data sets 89.33 against 88.79 % for R50x1, 94.01 against 93.72 % for R152x2."
@@ -75,19 +75,12 @@ def _models(setup: Setup) -> list[dict[str, Any]]:
 
 
 def _cell(setup: Setup, model: dict[str, Any], arm: str, rate: float, seed: int) -> Cell:
-    settings = {
-        **setup.base(),
-        **plain_training(setup),
-        **model,
-        **ARMS[arm],
-        "optim.lr": rate,
-        "examples": setup.examples,
-    }
+    own = {**model, **ARMS[arm], "optim.lr": rate}
     axes: dict[str, Axis] = {"rate": rate}
     if setup.is_full:
         axes["model"] = str(model["model.name"])
-        settings |= {"optim.weight_decay": FULL_DECAY} if arm == ADAM else {}
-    return Cell(arm, axes, settings, seed, FULL_RECIPE if setup.is_full else "small.scratch")
+        own |= {"optim.weight_decay": FULL_DECAY} if arm == ADAM else {}
+    return from_scratch(setup, arm, axes, own, setup.examples, seed)
 
 
 def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:

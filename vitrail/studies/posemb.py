@@ -13,12 +13,13 @@ from collections.abc import Sequence
 
 from vitrail.studies.cell import Cell
 from vitrail.studies.comparison import sentence, shown
-from vitrail.studies.families import plain_training, small_vit
+from vitrail.studies.families import one_vit
 from vitrail.studies.result import Figure, Outcome, Verdict
 from vitrail.studies.row import Row
 from vitrail.studies.setup import Setup
 from vitrail.studies.study import Study
 from vitrail.studies.summary import Difference, difference, in_words, points, series
+from vitrail.studies.trainings import from_scratch
 
 NONE = "none"
 KINDS = {"1-D": "learned", "2-D": "learned_2d", "relative": "relative", "fixed 2-D": "sincos_2d"}
@@ -38,18 +39,8 @@ LIMITS = (
 def cells(setup: Setup) -> list[Cell]:
     """Seeds x (none, kinds x places)."""
     return [
-        Cell(
-            arm,
-            {"where": where},
-            {
-                **setup.base(),
-                **plain_training(setup),
-                **_model(setup),
-                **fields,
-                "examples": setup.examples,
-            },
-            seed,
-            "paper.imagenet1k" if setup.is_full else "small.scratch",
+        from_scratch(
+            setup, arm, {"where": where}, {**one_vit(setup), **fields}, setup.examples, seed
         )
         for seed in setup.seeds
         for arm, where, fields in _arms()
@@ -65,10 +56,6 @@ def _arms() -> list[tuple[str, str, dict[str, str]]]:
             elif arm in WHERE_MATTERS:
                 found.append((arm, where, {"model.posemb": kind, "model.posemb_at": name}))
     return found
-
-
-def _model(setup: Setup) -> dict[str, object]:
-    return {"model.name": "vit_b16"} if setup.is_full else small_vit(setup.image_size)
 
 
 def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:

@@ -76,6 +76,10 @@ def rerun(planned: Planned) -> str:
     words += ["--examples", str(setup.examples), "--seeds", str(len(setup.seeds))]
     if planned.study.has_sizes:
         words += ["--sizes", ",".join(map(str, setup.sizes))]
+    if setup.is_full:
+        words.append("--full")
+    for option, number in (("--threads", setup.threads), ("--accumulate", setup.accumulate)):
+        words += [option, str(number)] if number > 1 else []
     for key, value in _other_choices(planned.study.choices, setup.choices).items():
         words += [OPTIONS.get(key, f"--{key.replace('_', '-')}"), _typed(value)]
     return shlex.join(words)

@@ -21,13 +21,14 @@ from typing import Any
 
 from vitrail.studies.cell import Cell
 from vitrail.studies.comparison import gaps, table
-from vitrail.studies.families import VIT, macs, plain_training, small_vit
+from vitrail.studies.families import VIT, macs, small_vit
 from vitrail.studies.grids import NUM_PICTURES, nearest_side
 from vitrail.studies.result import Figure, Outcome, Verdict
-from vitrail.studies.row import Row
+from vitrail.studies.row import Axis, Row
 from vitrail.studies.setup import Setup
 from vitrail.studies.study import Study
 from vitrail.studies.summary import Difference, difference, in_words, points, series
+from vitrail.studies.trainings import from_scratch, from_weights, tuned_share
 from vitrail.training.choose import patch_size
 
 MEASURED = "sizes/top1@"
@@ -89,10 +90,13 @@ def cells(setup: Setup) -> list[Cell]:
     model = _model(setup, at)
     low, high = (macs({**model, "data.image_size": size}, setup) for size in (at.low, at.high))
     for seed in setup.seeds:
-        first = _cell(setup, names[0], at.low, setup.examples, seed, model)
-        going_on = setup.examples * TUNED
-        longer = _cell(setup, names[2], at.low, going_on, seed, {}, first)
-        higher = _cell(setup, names[1], at.high, going_on * low / high, seed, {}, first)
+        first = from_scratch(
+            setup, names[0], _axes(at.low), {**model, "data.image_size": at.low}, setup.examples,
+            seed, measures=("sizes",),
+        )  # fmt: skip
+        going_on = setup.examples * tuned_share(setup, TUNED)
+        longer = _going_on(setup, names[2], at.low, going_on, first)
+        higher = _going_on(setup, names[1], at.high, going_on * low / high, first)
         found += [first, higher, longer]
     return found
 
@@ -104,28 +108,13 @@ def _model(setup: Setup, at: Sides) -> dict[str, Any]:
     return {**small_vit(at.low), "model.name": f"vit_ti{at.patch}", "model.posemb": "learned"}
 
 
-def _cell(
-    setup: Setup,
-    arm: str,
-    size: tuple[int, int],
-    examples: float,
-    seed: int,
-    model: dict[str, Any],
-    start: Cell | None = None,
-) -> Cell:
-    settings = {
-        **setup.base(),
-        **plain_training(setup),
-        **model,
-        "data.image_size": size,
-        "examples": max(1, int(examples)),
-    }
-    if start is not None:
-        settings["start.head"] = "by_name"  # the same task goes on
-        recipe = "paper.finetune" if setup.is_full else "transfer.adamw"
-    else:
-        recipe = "paper.imagenet1k" if setup.is_full else "small.scratch"
-    return Cell(arm, {"trained_px": size[0]}, settings, seed, recipe, start, ("sizes",))
+def _going_on(setup: Setup, arm: str, size: tuple[int, int], examples: float, start: Cell) -> Cell:
+    own = {"data.image_size": size, "start.head": "by_name"}  # the same task
+    return from_weights(setup, arm, _axes(size), own, examples, start, measures=("sizes",))
+
+
+def _axes(size: tuple[int, int]) -> dict[str, Axis]:
+    return {"trained_px": size[0]}
 
 
 def by_size(rows: Sequence[Row]) -> list[Row]:

@@ -124,6 +124,7 @@ def _facts(study: Study, setup: Setup, asked: Asked) -> dict[str, Any]:
         "device": setup.device,
         "threads": setup.threads,
         "examples": asked.examples,
+        **({"accumulate": setup.accumulate} if setup.accumulate > 1 else {}),
     }
 
 

@@ -13,23 +13,22 @@ above training from scratch and 4 below supervised pre-training.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from vitrail.studies.cell import Cell
 from vitrail.studies.comparison import at_ends, gaps, grouped, table
-from vitrail.studies.families import plain_training, small_vit
+from vitrail.studies.families import one_vit
 from vitrail.studies.result import Figure, Outcome, Verdict
 from vitrail.studies.row import Axis, Row
 from vitrail.studies.setup import Setup
 from vitrail.studies.study import Study
 from vitrail.studies.summary import in_words, points, series
+from vitrail.studies.trainings import from_scratch, from_weights, full_recipe, tuned_share
 
 MASKED, SUPERVISED = "masked pre-training", "supervised pre-training"
 SCRATCH = "no pre-training"
 PRETRAINED = "pictures"  # the axis of a parent
 TUNED = 1 / 8  # pictures seen in fine-tuning, of those seen before
 FULL_LABELS = 1_281_167  # ImageNet
-RECIPES = {MASKED: "paper.masked_patches", SUPERVISED: "small.scratch"}
 CLAIM = (
     "ViT-B/16 pre-trained by masked patch prediction reaches 79.9 % on ImageNet: 2 points above "
     "training from scratch, 4 points behind supervised pre-training."
@@ -68,45 +67,29 @@ def cells(setup: Setup) -> list[Cell]:
 def few(setup: Setup) -> tuple[int, ...]:
     """Numbers of labels: those asked for that leave pictures without one."""
     if setup.is_full:
-        return (FULL_LABELS,)
+        return (min(FULL_LABELS, setup.num_train),)
     return tuple(size for size in setup.sizes if size < setup.num_train) or setup.sizes
 
 
-def _model(setup: Setup) -> dict[str, Any]:
-    return {"model.name": "vit_b16"} if setup.is_full else small_vit(setup.image_size)
-
-
 def _pretraining(setup: Setup, arm: str, seed: int) -> Cell:
-    settings = {
-        **setup.base(),
-        **plain_training(setup),
-        **_model(setup),
-        "examples": setup.examples,
-    }
+    own = one_vit(setup)
     if not setup.is_full:
-        settings["data.normalize"] = "dataset"
+        own["data.normalize"] = "dataset"
     if arm == MASKED:  # at the paper's rate, which goes with the width of the model
-        settings.pop("optim.lr", None)
-    full = {MASKED: RECIPES[MASKED], SUPERVISED: "paper.imagenet1k"}
-    recipe = (full if setup.is_full else RECIPES)[arm]
-    return Cell(arm, {PRETRAINED: setup.num_train}, settings, seed, recipe)
+        own.pop("optim.lr", None)
+    recipe = "paper.masked_patches" if arm == MASKED else ""
+    axes: dict[str, Axis] = {PRETRAINED: setup.num_train}
+    return from_scratch(setup, arm, axes, own, setup.examples, seed, recipe=recipe)
 
 
 def _finetuning(setup: Setup, arm: str, start: Cell | None, labels: int, seed: int) -> Cell:
-    settings = {
-        **setup.base(),
-        **plain_training(setup),
-        **(_model(setup) if start is None else {}),
-        "objective": "classify",
-        "data.train_pictures": labels,
-        "examples": max(1, int(setup.examples * TUNED)),
-    }
+    own = {"objective": "classify", "data.train_pictures": labels}
     axes: dict[str, Axis] = {"labels": labels}
-    if start is None:
-        recipe = "paper.imagenet1k" if setup.is_full else "small.scratch"
-    else:
-        recipe = "paper.finetune" if setup.is_full else "transfer.adamw"
-    return Cell(arm, axes, settings, seed, recipe, start)
+    examples = setup.examples * tuned_share(setup, TUNED)
+    if start is not None:
+        return from_weights(setup, arm, axes, own, examples, start)
+    recipe = full_recipe(labels) if setup.is_full else ""
+    return from_scratch(setup, arm, axes, {**one_vit(setup), **own}, examples, seed, recipe=recipe)
 
 
 def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:

@@ -9,10 +9,12 @@ from typing import Any
 
 from vitrail.data.sources import Splits, fingerprint, open_data
 from vitrail.errors import DataError, UsageError
+from vitrail.recipes.paper import BATCH
 from vitrail.training.facts import Facts, measure
 
 PATIENT = 1e6  # passes between evaluations: only the end of a run is judged
 SAVE_SECS = 20.0
+FULL_SHARES = (0.03, 0.1, 0.3, 1.0)  # of the training pictures: Figure 4's of JFT
 MOST_PX, STEP_PX = 64, 8  # the side of what models see; files are resized to a multiple of STEP_PX
 
 
@@ -22,8 +24,8 @@ class Setup:
 
     examples: training pictures that a cell of the reference model sees, what a budget buys. sizes:
     numbers of training pictures, ascending; () where the study has its own. is_drawn: whether
-    vitrail holds out pictures of the data, or of the transfer data. choices: the study's other
-    options, by name.
+    vitrail holds out pictures of the data, or of the transfer data. is_full: at the paper's scale.
+    accumulate: parts of a batch, one after the other. choices: the study's other options, by name.
     """
 
     data: str
@@ -41,6 +43,7 @@ class Setup:
     is_full: bool = False
     device: str = "cpu"
     threads: int = 1
+    accumulate: int = 1
     choices: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -57,6 +60,12 @@ class Setup:
         return (side, side)
 
     @property
+    def tuned_size(self) -> tuple[int, int]:
+        """(height, width) px of fine-tuning: the same, and 384 after the paper's 224."""
+        is_papers = self.is_full and not self.choices.get("image_size")
+        return (384, 384) if is_papers else self.image_size
+
+    @property
     def num_train(self) -> int:
         """Training pictures there are."""
         return self.facts.num_train
@@ -70,18 +79,20 @@ class Setup:
             "data.path": self.transfer if on_transfer else self.data,
             "data.image_size": self.image_size,
             **({"data.split_seed": 0} if drawn else {}),
-            "data.workers": 0,
+            **({} if self.is_full else {"data.workers": 0, "save_every_secs": SAVE_SECS}),
             "device": self.device,
             "threads": self.threads,
             "precision": "float32" if self.device == "cpu" else "auto",
             "eval_every_epochs": PATIENT,
-            "save_every_secs": SAVE_SECS,
             "batch_size": self.batch_size,
+            **({"optim.accumulate": self.accumulate} if self.accumulate > 1 else {}),
         }
 
     @property
     def batch_size(self) -> int:
-        """Pictures of a step: 64, of very few training pictures fewer."""
+        """Pictures of a step: 64, of very few training pictures fewer; the paper's at its scale."""
+        if self.is_full:
+            return BATCH
         fewest = min(self.sizes, default=self.num_train)
         return next((size for size in (64, 32, 16, 8) if fewest >= size), max(1, fewest))
 

@@ -4,7 +4,8 @@ One dimension of a base model at a time, and all together, trained equally long;
 training compute. Depth and width, the MLP, and the patch (smaller patches: more tokens, hardly any
 more weights).
 
-Full scale: 8 layers, width 1024, MLP 2048, patch 32 on JFT, each scaled by 0.5 to 8.
+Full scale: 8 layers, width 1024, MLP 2048, patch 32 on JFT, each halved and doubled, depth up to 64
+layers.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ from typing import Any
 
 from vitrail.studies.cell import Cell, short
 from vitrail.studies.comparison import shown
-from vitrail.studies.families import macs, plain_training, small_vit
+from vitrail.studies.families import macs, small_vit
 from vitrail.studies.result import Figure, Outcome, Series, Verdict
 from vitrail.studies.row import Row
 from vitrail.studies.setup import Setup
 from vitrail.studies.study import Study
 from vitrail.studies.summary import Difference, difference, in_words, points
+from vitrail.studies.trainings import from_scratch
 
 BASE = "base"
 DIMENSIONS = ("depth", "width", "mlp", "patch", "all")
-FACTORS = (0.5, 2.0)
-HEAD_DIM = 32
+DOUBLE = 2.0
+FACTORS = (0.5, DOUBLE)
+FULL_FACTORS = {"depth": (*FACTORS, 4.0, 8.0)}
+HEAD_DIM, FULL_HEAD_DIM = 32, 64
 CLAIM = (
     "Depth brings the largest improvements (diminishing beyond 16 layers), width the smallest; "
     "smaller patches help without more weights; scaling everything together is robust."
@@ -39,18 +43,7 @@ LIMITS = (
 def cells(setup: Setup) -> list[Cell]:
     """Seeds x (the base, every dimension halved and doubled)."""
     return [
-        Cell(
-            arm,
-            {"factor": factor},
-            {
-                **setup.base(),
-                **plain_training(setup),
-                **model,
-                "examples": setup.examples,
-            },
-            seed,
-            "paper.imagenet1k" if setup.is_full else "small.scratch",
-        )
+        from_scratch(setup, arm, {"factor": factor}, model, setup.examples, seed)
         for seed in setup.seeds
         for arm, factor, model in shapes(setup)
     ]
@@ -61,7 +54,7 @@ def shapes(setup: Setup) -> list[tuple[str, float, dict[str, Any]]]:
     base = _base(setup)
     found: list[tuple[str, float, dict[str, Any]]] = [(BASE, 1.0, _model(base, setup))]
     for name in DIMENSIONS:
-        for factor in FACTORS:
+        for factor in FULL_FACTORS.get(name, FACTORS) if setup.is_full else FACTORS:
             scaled = _scaled(base, name, factor, setup)
             if scaled is not None:
                 found.append((name, factor, _model(scaled, setup)))
@@ -97,7 +90,7 @@ def _scaled(
     names = ("depth", "width", "mlp") if name == "all" else (name,)
     power = factor**0.5 if name == "all" else factor
     for one in names:
-        step = 1 if one == "depth" else HEAD_DIM
+        step = 1 if one == "depth" else _head_dim(setup)
         found[one] = max(step, round(base[one] * power / step) * step)
     return found if found != dict(base) else None
 
@@ -118,8 +111,13 @@ def _model(shape: Mapping[str, int], setup: Setup) -> dict[str, Any]:
         "model.depth": shape["depth"],
         "model.width": shape["width"],
         "model.mlp_dim": shape["mlp"],
-        "model.num_heads": max(1, shape["width"] // (64 if setup.is_full else HEAD_DIM)),
+        "model.num_heads": max(1, shape["width"] // _head_dim(setup)),
     }
+
+
+def _head_dim(setup: Setup) -> int:
+    """Width of a head; other widths are multiples of it."""
+    return FULL_HEAD_DIM if setup.is_full else HEAD_DIM
 
 
 def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:
@@ -182,7 +180,7 @@ def _verdict(rows: Sequence[Row]) -> Verdict:
     gains = {
         name: _gain(rows, name)
         for name in DIMENSIONS
-        if any(row.arm == name and row.axes["factor"] == max(FACTORS) for row in rows)
+        if any(row.arm == name and row.axes["factor"] == DOUBLE for row in rows)
         and any(row.arm == BASE for row in rows)
     }
     ordered = sorted(gains.items(), key=lambda one: -one[1].mean)
@@ -200,7 +198,7 @@ def _verdict(rows: Sequence[Row]) -> Verdict:
 def _gain(rows: Sequence[Row], name: str) -> Difference:
     chosen = [
         row for row in rows
-        if row.arm == BASE or (row.arm == name and row.axes["factor"] == max(FACTORS))
+        if row.arm == BASE or (row.arm == name and row.axes["factor"] == DOUBLE)
     ]  # fmt: skip
     return difference(chosen, name, BASE, "test/top1", besides=("factor",))
 
@@ -212,5 +210,5 @@ STUDY = Study(
     source="arXiv 2010.11929, appendix D.2",
     cells=cells,
     outcome=outcome,
-    full="8 layers, width 1024, MLP 2048, patch 32 on JFT; each dimension halved and doubled",
+    full="8 layers, width 1024, MLP 2048, patch 32 on JFT; each halved and doubled, 64 layers",
 )
