@@ -45,6 +45,7 @@ MISTAKES = [
     (f"data-size {DIGITS} --budget 1.2.3m", 2, "VIT-202", "20m"),
     (f"data-size {DIGITS} --budget 0m", 2, "VIT-202", "20m"),
     (f"data-size {DIGITS} --budget -5m", 2, "VIT-201", "vitrail study --help"),
+    (f"data-size {DIGITS} --full --budget 1h", 2, "VIT-290", "--sizes"),
     (f"data-size {DIGITS} --examples 0", 2, "VIT-202", "--examples 5"),
     (f"data-size {DIGITS} --seeds 0", 2, "VIT-202", "--seeds 5"),
     (f"data-size {DIGITS} --seeds three", 2, "VIT-202", "vitrail study --help"),
@@ -188,7 +189,10 @@ def test_a_dry_run_counts_and_keeps_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_no_workers")
-def test_the_paper_scale_is_run_when_its_length_is_given(tmp_path: Path) -> None:
+def test_the_paper_scale_is_run_when_its_length_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vitrail.studies.setup.BATCH", 1024)
     typed = f"head {DIGITS} --full --examples 409600 --seeds 1 --accumulate 64 --out {tmp_path}"
     done = run("study", *typed.split())
     assert "plan   6 cells" in done.err
@@ -243,6 +247,7 @@ def test_the_same_question_goes_on_and_quiet_says_only_the_result(tmp_path: Path
 def test_the_command_in_the_results_asks_the_same_question(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str
 ) -> None:
+    monkeypatch.setattr("vitrail.studies.setup.BATCH", 1024)
     planned: list[Planned] = []
     finish = studies.run
     monkeypatch.setattr(

@@ -107,6 +107,7 @@ def study(
     asked = asked_of(budget, examples, machines, setup, is_alone=found.is_alone)
     if full and budget is None and examples is None:
         return show_full(found, setup, output)
+    setup.check_enough()
     return execute(found, setup, asked, engines_of(machines, asked, setup), out, began,
                    dry_run=dry_run, output=output)  # fmt: skip
 

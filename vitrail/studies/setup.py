@@ -93,8 +93,22 @@ class Setup:
         """Pictures of a step: 64, of very few training pictures fewer; the paper's at its scale."""
         if self.is_full:
             return BATCH
-        fewest = min(self.sizes, default=self.num_train)
-        return next((size for size in (64, 32, 16, 8) if fewest >= size), max(1, fewest))
+        return next((size for size in (64, 32, 16, 8) if self.fewest >= size), max(1, self.fewest))
+
+    @property
+    def fewest(self) -> int:
+        """Training pictures of the cell that has the fewest."""
+        return min(self.sizes, default=self.num_train)
+
+    def check_enough(self) -> None:
+        """Raises UsageError VIT-290 where the paper's batch is more than a cell's pictures."""
+        if self.fewest < self.batch_size:
+            raise UsageError(
+                "VIT-290",
+                f"--full has batches of {self.batch_size:,}, and cells of {self.name} as few as "
+                f"{self.fewest:,} training pictures.",
+                hint="Leave --full out; where more pictures are there, begin with more: --sizes",
+            )
 
 
 def open_setup(data: str, transfer: str = "", **options: Any) -> Setup:
