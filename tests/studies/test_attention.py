@@ -29,6 +29,11 @@ def test_cells_are_the_vit_at_every_size_and_the_hybrid_at_the_largest() -> None
     assert all(cell.measures == ("attention",) for cell in cells)
 
 
+def test_the_papers_scale_is_its_large_models() -> None:
+    cells = check_cells(STUDY, made_setup(STUDY, is_full=True))
+    assert {cell.settings["model.name"] for cell in cells} == {"vit_l16", "r50_vit_l16"}
+
+
 def test_the_verdict_tells_growth_by_depth_and_heads_of_the_first_layer() -> None:
     outcome = STUDY.outcome(SETUP, made_rows(STUDY.cells(SETUP), figures))
     assert outcome.verdict.answer == (

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vitrail.studies.cell import Cell
-from vitrail.studies.families import HYBRID, VIT, families, macs
+from vitrail.studies.families import HYBRID, VIT, Settings, families, macs
 from vitrail.studies.result import Figure, Outcome, Series, Verdict
 from vitrail.studies.row import Row
 from vitrail.studies.setup import Setup
@@ -33,10 +33,7 @@ LIMITS = (
 def cells(setup: Setup) -> list[Cell]:
     """Seeds x (the ViT at every size, the hybrid at the largest)."""
     found = []
-    models = families(setup)
-    vit, hybrid = models[VIT], models[HYBRID]
-    if not setup.is_full:
-        vit, hybrid = vit | {"model.depth": DEPTH}, hybrid | {"model.depth": DEPTH}
+    vit, hybrid = _models(setup)
     ratio = macs(vit, setup) / macs(hybrid, setup)
     for seed in setup.seeds:
         for size in setup.sizes:
@@ -46,9 +43,14 @@ def cells(setup: Setup) -> list[Cell]:
     return found
 
 
-def _cell(
-    setup: Setup, arm: str, model: dict[str, object], size: int, seed: int, examples: int
-) -> Cell:
+def _models(setup: Setup) -> tuple[Settings, Settings]:
+    if setup.is_full:
+        return {"model.name": "vit_l16"}, {"model.name": "r50_vit_l16"}
+    models = families(setup)
+    return models[VIT] | {"model.depth": DEPTH}, models[HYBRID] | {"model.depth": DEPTH}
+
+
+def _cell(setup: Setup, arm: str, model: Settings, size: int, seed: int, examples: int) -> Cell:
     own = {**model, "data.train_pictures": size}
     return from_scratch(
         setup, arm, {"pictures": size}, own, examples, seed, measures=("attention",)
