@@ -145,7 +145,8 @@ def main() -> None:
         pretrained = float(base.test["top1"])
     ways = list(rows[0])
     result = {
-        "setting": vars(options) | {"unseen names": [names[label] for label in unseen]},
+        "setting": vars(options)
+        | {"data": Path(options.data).name, "unseen names": [names[label] for label in unseen]},
         "pre-trained on": len(pool[1]),
         "test top-1 of the pre-trained model": round(pretrained, 4),
         "test pictures": len(judged[1]),
