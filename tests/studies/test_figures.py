@@ -156,7 +156,9 @@ def test_short_numbers(value: float, text: str) -> None:
 
 def test_ticks_of_a_logarithmic_axis() -> None:
     assert log_ticks(400, 5000, [500, 1000, 4000]) == [500, 1000, 4000]
-    assert log_ticks(400, 17000, [500, 1000, 2000]) == [500, 1000, 2000, 4000, 8000, 16000]
+    assert log_ticks(400, 17000, [500, 1000, 2000], 16000) == [500, 1000, 2000, 4000, 8000, 16000]
+    assert log_ticks(340, 6100, [360, 1400, 2890], 5780) == [360, 1400, 2890, 5780]  # its own end
+    assert log_ticks(340, 3100, [360, 1400, 2890], 2890) == [360, 1400, 2890]
     assert log_ticks(0.9, 2e6, [1, 1.01, 1e6]) == [1, 10, 100, 1e3, 1e4, 1e5, 1e6]
     assert log_ticks(0.04, 0.3, []) == [0.05, 0.1, 0.2] or len(log_ticks(0.04, 0.3, [])) >= 3
     assert all(0.31 <= tick <= 0.36 for tick in log_ticks(0.31, 0.36, []))

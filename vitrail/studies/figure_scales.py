@@ -33,18 +33,20 @@ def set_scales(axes: Any, figure: Figure) -> None:
     x_ends, y_ends = _spread(xs, figure.log_x, 0.04), _y_limits(figure)
     axes.set_xlim(*x_ends)
     axes.set_ylim(*y_ends)
-    _ticks(axes.xaxis, figure.log_x, x_ends, marks)
-    _ticks(axes.yaxis, figure.log_y, y_ends, ())
+    _ticks(axes.xaxis, figure.log_x, x_ends, marks, max(xs, default=0.0))
+    _ticks(axes.yaxis, figure.log_y, y_ends, (), 0.0)
     if figure.x_labels:
         axes.set_xlim(-0.5, len(figure.x_labels) - 0.5)
         axes.set_xticks(range(len(figure.x_labels)), _labels(figure.x_labels))
 
 
-def _ticks(axis: Any, is_log: bool, ends: tuple[float, float], seen: Sequence[float]) -> None:
+def _ticks(
+    axis: Any, is_log: bool, ends: tuple[float, float], seen: Sequence[float], last: float
+) -> None:
     from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
     if is_log:
-        places = log_ticks(*ends, seen)
+        places = log_ticks(*ends, seen, last)
     elif _are_apart(seen, ends[1] - ends[0]):
         places = list(seen)
     else:
@@ -71,16 +73,17 @@ def _labels(names: Sequence[str]) -> list[str]:
     return [textwrap.fill(shown(name), room, break_long_words=False) for name in names]
 
 
-def log_ticks(low: float, high: float, seen: Sequence[float]) -> list[float]:
-    """Ticks of a logarithmic axis: where the points are, if they are few and apart; else powers of
-    ten, with 2 and 5 (or all whole steps) between them on a short axis.
+def log_ticks(low: float, high: float, seen: Sequence[float], last: float = 0.0) -> list[float]:
+    """Ticks of a logarithmic axis: where the points are, if they are few and apart, and on to
+    `last`, where a fit ends; else powers of ten, with 2 and 5 (or all whole steps) between them on
+    a short axis.
     """
     span = math.log10(high / low)
     if _are_apart([math.log10(one) for one in seen], span):
         ticks, ratio = list(seen), seen[-1] / seen[-2]
-        while ticks[-1] * ratio <= high:  # a fit that goes on
+        while ticks[-1] * ratio**1.5 <= last:
             ticks.append(ticks[-1] * ratio)
-        return ticks
+        return [*ticks, last] if last > ticks[-1] * ratio**0.5 else ticks
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps: tuple[float, ...] = ()
     for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
