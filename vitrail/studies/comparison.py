@@ -140,9 +140,11 @@ def moving(moved: Difference, first: str, second: str) -> str:
     towards = first if moved.mean > 0 else second
     if moved.low is None or moved.high is None:
         return f"From one end to the other the gap moves by {size} towards {towards} (one seed)."
-    ends = f"{100 * moved.low:.1f} to {100 * moved.high:.1f}"
+    low, high = 100 * moved.low, 100 * moved.high
     if not moved.is_clear:
-        return f"No evidence that the gap changes: {100 * moved.mean:+.1f} points ({ends})."
+        said = f"{100 * moved.mean:+.1f} points ({low:.1f} to {high:.1f})"
+        return f"No evidence that the gap changes: {said}."
+    ends = f"{low:.1f} to {high:.1f}" if moved.mean > 0 else f"{-high:.1f} to {-low:.1f}"
     return f"From one end to the other the gap moves by {size} towards {towards} ({ends})."
 
 
