@@ -33,7 +33,7 @@ ARMS: dict[str, dict[str, Any]] = {
     SGD: {"optim.name": "sgd", "optim.weight_decay": 1e-3},
 }
 # A factor of about 3 apart, on either side of what is usual; the best should lie inside.
-RATES = {ADAM: (3e-4, 1e-3, 3e-3, 1e-2), SGD: (0.03, 0.1, 0.3, 1.0)}
+RATES = {ADAM: (1e-3, 3e-3, 1e-2, 3e-2), SGD: (0.03, 0.1, 0.3, 1.0)}
 FULL_RATES = {ADAM: (3e-4, 6e-4, 1e-3, 2e-3), SGD: (0.12, 0.24, 0.48, 0.96)}
 FULL_DECAY = 0.1  # of Adam (Table 3)
 FULL_MODELS = ("bit_r50x1", "bit_r152x2")
