@@ -250,9 +250,12 @@ def test_the_command_in_the_results_asks_the_same_question(
     monkeypatch.setattr("vitrail.studies.setup.BATCH", 1024)
     planned: list[Planned] = []
     finish = studies.run
-    monkeypatch.setattr(
-        studies, "run", lambda one, *more: (planned.append(one), finish(one, *more))[1]
-    )
+
+    def remembered(one: Planned, *more: Any) -> Any:
+        planned.append(one)
+        return finish(one, *more)
+
+    monkeypatch.setattr(studies, "run", remembered)
     common = ("--out", str(tmp_path))
     assert (
         "(new)" in run("study", *typed.split(), *DIGITS.split(), "--examples", "6400", *common).err
