@@ -21,11 +21,11 @@ ROOT_SIDE = 40  # px; residual networks look at larger pictures with a root of s
 GROUPED_WIDTH = 32  # channels; GroupNorm has 32 groups
 # Optimiser and rate by validation on Fashion-MNIST, at the compute of 40,000 pictures through the
 # small ViT (docs/studies/README.md).
-SGD = {"optim.name": "sgd", "optim.weight_decay": 1e-3}
+SGD_SETTINGS = {"optim.name": "sgd", "optim.weight_decay": 1e-3}
 OPTIMISERS: dict[str, Settings] = {
     VIT: {"optim.lr": 2e-3},
-    BIT: {**SGD, "optim.lr": 0.3},
-    HYBRID: {**SGD, "optim.lr": 0.3},
+    BIT: {**SGD_SETTINGS, "optim.lr": 0.3},
+    HYBRID: {**SGD_SETTINGS, "optim.lr": 0.3},
 }
 
 

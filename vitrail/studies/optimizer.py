@@ -19,7 +19,7 @@ from typing import Any
 
 from vitrail.studies.cell import Cell, short
 from vitrail.studies.comparison import table, whole
-from vitrail.studies.families import BIT, families
+from vitrail.studies.families import BIT, SGD_SETTINGS, families
 from vitrail.studies.result import Figure, Outcome, Verdict
 from vitrail.studies.row import Axis, Row
 from vitrail.studies.setup import Setup
@@ -30,7 +30,7 @@ from vitrail.studies.trainings import from_scratch
 ADAM, SGD = "Adam", "SGD"
 ARMS: dict[str, dict[str, Any]] = {
     ADAM: {"optim.name": "adamw", "optim.weight_decay": 0.05},
-    SGD: {"optim.name": "sgd", "optim.weight_decay": 1e-3},
+    SGD: SGD_SETTINGS,
 }
 # A factor of about 3 apart, on either side of what is usual; the best should lie inside.
 RATES = {ADAM: (1e-3, 3e-3, 1e-2, 3e-2), SGD: (0.03, 0.1, 0.3, 1.0)}
