@@ -50,7 +50,7 @@ def test_given_weights_stand_beside_models_from_scratch(
     short = ["--model", "vit_digits", "--steps", "20", "--threads", "1"]
     assert main(["train", "builtin:digits", "--name", "given", "-q", *short]) == 0
     words = ["--models", "vit_digits", "--from", "runs/given", "--sizes", "100,1437"]
-    words += ["--seeds", "1", "--examples", "640"]
+    words += ["--seeds", "1", "--examples", "640", "--accumulate", "2"]
     capsys.readouterr()
     assert main(["compare", "builtin:digits", *words, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
@@ -59,8 +59,9 @@ def test_given_weights_stand_beside_models_from_scratch(
     for row in record["rows"]:
         settings = (Path(record["folder"]) / row["run"] / "config.toml").read_text()
         assert ('model = "runs/given"' in settings) == (row["arm"] == "from given")
+        assert "accumulate = 2" in settings
     again = (Path(record["folder"]) / "study.md").read_text()
-    assert "--models vit_digits --from runs/given" in again
+    assert "--accumulate 2 --models vit_digits --from runs/given" in again
 
 
 @pytest.mark.parametrize(
@@ -71,6 +72,10 @@ def test_given_weights_stand_beside_models_from_scratch(
         (["--sizes", "1,b"], "VIT-202", 2),
         (["--sizes", "100,99999"], "VIT-219", 2),
         (["--seeds", "0"], "VIT-202", 2),
+        (["--examples", "0"], "VIT-202", 2),
+        (["--processes", "0"], "VIT-202", 2),
+        (["--image-size", "0"], "VIT-202", 2),
+        (["--accumulate", "0"], "VIT-202", 2),
         (["--budget", "soon"], "VIT-202", 2),
         (["--rates", "1"], "VIT-211", 2),
     ],

@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
-from vitrail.cli.computing import Machines, asked_of, engines_of, execute, numbers
+from vitrail.cli.computing import (
+    Machines,
+    asked_of,
+    check_counts,
+    engines_of,
+    execute,
+    numbers,
+)
 from vitrail.cli.output import Output
-from vitrail.cli.predict import check_numbers
 
 if TYPE_CHECKING:
     from vitrail.studies.compare import Start
@@ -69,8 +75,7 @@ def compare(
     from vitrail.studies.compare import STUDY
 
     machines, began = machines or Machines(), time.monotonic()
-    check_numbers({"--examples": examples or 1, "--seeds": seeds, "--threads": machines.threads,
-                   "--accumulate": machines.accumulate})  # fmt: skip
+    check_counts(examples, seeds, image_size, machines)
     setup = setup_of(data, models, from_, sizes, image_size, seeds, machines)
     asked = asked_of(budget, examples, machines, setup)
     name = re.sub(r"[^\w.-]+", "-", setup.name).strip("-.") or "data"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cyclopts import Parameter
 
 from vitrail.cli.output import Output
+from vitrail.cli.predict import check_numbers
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +53,18 @@ def numbers(option: str, text: str, kind: type) -> tuple[Any, ...]:
     if min(found) <= 0:
         raise UsageError("VIT-202", f"{option} {text}: expected numbers above 0.")
     return found
+
+
+def check_counts(
+    examples: int | None, seeds: int, image_size: int | None, machines: Machines
+) -> None:
+    """Raises UsageError VIT-202 for a number that is not above 0."""
+    counts = {
+        "--examples": examples, "--seeds": seeds, "--image-size": image_size,
+        "--processes": machines.processes, "--threads": machines.threads,
+        "--accumulate": machines.accumulate,
+    }  # fmt: skip
+    check_numbers({option: value for option, value in counts.items() if value is not None})
 
 
 def asked_of(

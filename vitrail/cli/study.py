@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
-from vitrail.cli.computing import Machines, asked_of, engines_of, execute, numbers
+from vitrail.cli.computing import Machines, asked_of, check_counts, engines_of, execute, numbers
 from vitrail.cli.output import Output
-from vitrail.cli.predict import check_numbers
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
@@ -90,12 +89,7 @@ def study(
         return list_studies(name, list_, output)
     found = study_named(name)
     choices, machines = choices or Choices(), machines or Machines()
-    counts = {
-        "--examples": examples, "--seeds": seeds, "--threads": machines.threads,
-        "--processes": machines.processes, "--image-size": choices.image_size,
-        "--accumulate": machines.accumulate,
-    }  # fmt: skip
-    check_numbers({option: value for option, value in counts.items() if value is not None})
+    check_counts(examples, seeds, choices.image_size, machines)
     if data is None:
         raise UsageError(
             "VIT-201",
