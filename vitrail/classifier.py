@@ -26,6 +26,7 @@ from vitrail.bundle import MAX_BYTES, RECORD, WEIGHTS, read_bundle, write_bundle
 from vitrail.checkpoints.download import Progress
 from vitrail.checkpoints.foreign import Foreign, read_foreign
 from vitrail.checkpoints.origins import ORIGINS
+from vitrail.checkpoints.provenance import Fact
 from vitrail.checkpoints.resolve import place_of
 from vitrail.data.decode import DecodeFault
 from vitrail.data.preprocess import Preprocess
@@ -73,7 +74,7 @@ class Meta:
     `trained_on` plain facts (data, pictures, seed ...), `metrics` objects of metrics.json by
     split. `scores`: "sigmoid" where a picture may have several labels. `origin`: the library whose
     checkpoint it is or was, "" for vitrail; `resample`: its rule for position embeddings; `notes`:
-    what that checkpoint does not say and was assumed.
+    what was changed in reading it; `facts`: where its numbers came from.
     """
 
     name: str = "vit"
@@ -84,6 +85,7 @@ class Meta:
     origin: str = ""
     resample: str = "google"
     notes: tuple[str, ...] = ()
+    facts: tuple[Fact, ...] = ()
 
 
 class Classifier:
@@ -373,7 +375,7 @@ def load(
 def of_foreign(foreign: Foreign, *, device: str | torch.device = "cpu") -> Classifier:
     """The classifier of a checkpoint of another library."""
     meta = Meta(name=foreign.name, scores=foreign.scores, origin=foreign.origin,
-                resample=foreign.resample, notes=foreign.notes)  # fmt: skip
+                resample=foreign.resample, notes=foreign.notes, facts=foreign.facts)  # fmt: skip
     return Classifier(foreign.model.to(device), foreign.preprocess, foreign.classes, meta=meta)
 
 

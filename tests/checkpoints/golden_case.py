@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vitrail.checkpoints.origin import GIVEN, Origin, Recognised, Written
+from vitrail.checkpoints.origin import Origin, Recognised, Written
+from vitrail.checkpoints.provenance import GIVEN
 from vitrail.checkpoints.rules import (
     Header,
     MappingReport,

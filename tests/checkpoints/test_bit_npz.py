@@ -91,7 +91,7 @@ def test_image_size_and_preprocessing() -> None:
     assert found.config.image_size == (480, 480)
     assert (found.preprocess.resize, found.preprocess.interpolation) == ((480, 480), "bilinear")
     assert found.preprocess.resizer == "pillow"
-    assert "480" in found.notes[0]
+    assert found.said["image_size"].source == "assumed"
 
 
 @pytest.mark.parametrize("origin", [GOOGLE, BIG_VISION])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from vitrail.checkpoints.change import shapes_of
 from vitrail.checkpoints.evaluation_crops import crop_fraction
 from vitrail.checkpoints.foreign import name_of, plan_writing, read_foreign, write_foreign
 from vitrail.checkpoints.origins import ORIGINS
+from vitrail.checkpoints.provenance import Fact
 from vitrail.checkpoints.rules import Header
 from vitrail.checkpoints.timm_config import read_preprocess
 from vitrail.checkpoints.torch_layout import translate
@@ -67,6 +68,11 @@ def copied(folder: Path, changes: dict[str, Tensor | None], **config: Any) -> Pa
     return folder
 
 
+def sources(facts: Sequence[Fact]) -> dict[str, str]:
+    """Who says each field."""
+    return {fact.field: fact.source for fact in facts}
+
+
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_every_golden_checkpoint(name: str) -> None:
     """The file alone, with what it does not say: its origin and the reference's logits."""
@@ -99,7 +105,7 @@ def test_load_opens_them(tmp_path: Path) -> None:
     assert (again.meta.origin, again.meta.resample) == ("timm", "timm")
     images = read_case("timm_vit_token").arrays["x"]
     assert torch.equal(classifier.model(images), again.model(images))
-    assert vitrail.load(TORCHVISION_FILE).meta.notes
+    assert sources(vitrail.load(TORCHVISION_FILE).meta.facts)["gelu"] == "assumed"
     assert "origin" not in json.loads(
         (save_plain(tmp_path / "plain") / "model.json").read_text(encoding="utf-8")
     )
@@ -130,7 +136,9 @@ def test_a_single_file_comes_back_whole(tmp_path: Path, to: str) -> None:
     assert foreign.origin == to
     assert foreign.preprocess == preprocess
     assert foreign.classes == ("x", "y", "z")
-    assert foreign.notes == ()
+    assert {"preprocess", "num_heads", "image_size"} <= {
+        fact.field for fact in foreign.facts if fact.where == "vitrail's note"
+    }
     images = pictures(model.config)
     assert torch.equal(model(images), foreign.model(images))
     bare = tmp_path / f"{to}_bare.safetensors"
@@ -141,10 +149,10 @@ def test_a_single_file_comes_back_whole(tmp_path: Path, to: str) -> None:
     foreign = read_foreign(bare, origin=to, given={"num_heads": 3})
     assert torch.equal(model(images), foreign.model(images))
     assert foreign.classes == ()
-    assert not any("num_heads" in note for note in foreign.notes)
+    assert sources(foreign.facts)["num_heads"] == "stated"
     bare.rename(tmp_path / f"{to}_tiny.safetensors")
     foreign = read_foreign(tmp_path / f"{to}_tiny.safetensors", origin=to)
-    assert "num_heads 3 is told by the file's name alone" in foreign.notes
+    assert sources(foreign.facts)["num_heads"] == "assumed"
 
 
 @pytest.mark.parametrize(
@@ -373,7 +381,8 @@ def test_downloads_of_the_catalogue_know_their_preprocessing(
     foreign = read_foreign(CASES / "timm_bit" / "model.safetensors")
     assert foreign.config.image_size == (32, 40)
     assert foreign.preprocess == small
-    assert foreign.notes == ()
+    said = sources(foreign.facts)
+    assert (said["image_size"], said["preprocess"]) == ("row", "row")
 
 
 FORMATS: dict[str, dict[str, Any]] = {

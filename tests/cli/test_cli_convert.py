@@ -70,7 +70,7 @@ def test_the_report_for_people(tmp_path: Path) -> None:
         "28 x 28 px, 7 classes",
         "dinov2: 36 tensors",
         "backbone.mask_token: only for training on masked pictures",
-        "num_heads 2 is told by the file's name alone",
+        "num_heads 2: told by the file's name alone",
         "tensors identical, logits differ by at most 0",
         "linear_head.weight",
     ):
@@ -229,6 +229,6 @@ def test_what_was_assumed_is_said_by_every_verb(tmp_path: Path) -> None:
     done = run("predict", CASES / "fb_deit" / "deit_tiny_patch8_32.pth", picture, "--json")
     assert done.code == 0
     assert len(done.document) == 1
-    assert "assumed: the file does not say how pictures are prepared" in done.err
-    assert "num_heads 3 is told by the file's name alone" in done.err
+    assert "assumed  preprocess resize 36 bicubic, center crop 32 x 32, mean 0.485" in done.err
+    assert "num_heads 3: told by the file's name alone" in done.err
     assert run("predict", CASES / "timm_vit_token", picture).err == ""

@@ -31,6 +31,7 @@ from vitrail.checkpoints.google_vit import (
     vit_rules,
 )
 from vitrail.checkpoints.origin import Origin, Recognised, Written, bit_config, cannot_hold
+from vitrail.checkpoints.provenance import Said, assumed
 from vitrail.checkpoints.rules import Header, Rule, ignored, renamed, reshaped
 from vitrail.data.preprocess import Preprocess
 from vitrail.models.bit_configs import STEM_WIDTH, BiTConfig
@@ -52,6 +53,7 @@ HELD = FIXED | {
     "pre_norm": False,
     "stem": ("none",),
 }
+PREPARED = Said("assumed", "as big_vision evaluates")
 HELD_BIT: dict[str, object] = {"style": "v1_gn", "stem": "imagenet"} | FIXED_STEM
 
 
@@ -63,7 +65,7 @@ def recognise(header: Header) -> Recognised | None:
         return _recognised_bit(header, found) if found else None
     if file.is_old:
         return None
-    config, notes = vit_fields(header, file)
+    config, said = vit_fields(header, file)
     size = config.image_size
     # SigLIP pools by attention and squashes; the others are cropped from a larger short side.
     preprocess = squashed(size) if config.pool == "map" else cropped(size)
@@ -71,8 +73,9 @@ def recognise(header: Header) -> Recognised | None:
         config,
         vit_rules(file, config),
         preprocess,
-        notes=notes,
         scores=scores_of(config.num_classes),
+        said=said,
+        prepared=PREPARED,
         resample="flexi" if "flexivit" in header.name.lower() else "",
     )
 
@@ -150,9 +153,14 @@ def _recognised_bit(header: Header, file: FlaxFile) -> Recognised:
     rules = _bit_rules(config.depths, config.num_features, num_classes, file.shapes)
     rules = flax.rooted(rules, lambda name: file.root + name)
     rules += [ignored(name, "beside the model") for name in file.others]
-    note = f"the file does not say an image size: {config.image_size} px"
-    scores = scores_of(num_classes)
-    return Recognised(config, rules, cropped(config.image_size), notes=(note,), scores=scores)
+    return Recognised(
+        config,
+        rules,
+        cropped(config.image_size),
+        scores=scores_of(num_classes),
+        said=assumed("the file does not say it", "image_size"),
+        prepared=PREPARED,
+    )
 
 
 def _bit_rules(

@@ -17,6 +17,7 @@ from vitrail.checkpoints.equivalents import require
 from vitrail.checkpoints.google_blocks import rooted
 from vitrail.checkpoints.google_vit import scores_of
 from vitrail.checkpoints.origin import Origin, Recognised, Written, bit_config, cannot_hold
+from vitrail.checkpoints.provenance import Said, assumed
 from vitrail.checkpoints.rules import CONV, Header, Rule, ignored, renamed
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import ModelError
@@ -54,9 +55,14 @@ def recognise(header: Header) -> Recognised | None:
     config = bit_config(header, **fields)
     rules = rooted(bit_rules(config), lambda name: actual.get(name, name))
     rules += [ignored(name, "the training step") for name in header.shapes if name == "global_step"]
-    note = f"the file does not say an image size: {config.image_size} px"
-    scores = scores_of(config.num_classes)
-    return Recognised(config, rules, squashed(config.image_size), notes=(note,), scores=scores)
+    return Recognised(
+        config,
+        rules,
+        squashed(config.image_size),
+        scores=scores_of(config.num_classes),
+        said=assumed("the file does not say it", "image_size"),
+        prepared=Said("assumed", "as big_transfer evaluates"),
+    )
 
 
 def plain(name: str) -> str:

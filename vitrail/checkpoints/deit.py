@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from vitrail.checkpoints.equivalents import COMPUTED, position_rules, require
 from vitrail.checkpoints.evaluation_crops import IMAGENET, centre_crop
 from vitrail.checkpoints.origin import Origin, Recognised, Written, cannot_hold, vit_config
+from vitrail.checkpoints.provenance import Said, assumed
 from vitrail.checkpoints.rules import Header, Rule
 from vitrail.checkpoints.torch_layout import Layout, Pairs, to_ours, write_rules
 from vitrail.data.preprocess import Preprocess
@@ -33,7 +34,8 @@ HELD: dict[str, object] = FIXED | {
     "representation_size": None,
     "stem": ("none",),
 }
-ASSUMED = "the file does not say how pictures are prepared: as DeiT evaluates at this size"
+SAID = assumed("as in DeiT's code", "gelu", "ln_eps", "pool")
+PREPARED = Said("assumed", "as DeiT evaluates at this size")
 
 
 def recognise(header: Header) -> Recognised | None:
@@ -48,7 +50,9 @@ def recognise(header: Header) -> Recognised | None:
     config = vit_config(header, **(layout.fields() | FIXED))
     preprocess = evaluation_of(config, is_third=is_third)
     model, rules = layout.model_and_rules(config, {})
-    return Recognised(config, rules, preprocess, notes=(ASSUMED, *layout.notes), model=model)
+    return Recognised(
+        config, rules, preprocess, model=model, said=layout.said | SAID, prepared=PREPARED
+    )
 
 
 def said_by(header: Header, origin: str) -> bool:

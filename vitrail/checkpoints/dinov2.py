@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from vitrail.checkpoints.equivalents import COMPUTED, position_rules, require
 from vitrail.checkpoints.evaluation_crops import IMAGENET, centre_crop
 from vitrail.checkpoints.origin import Origin, Recognised, Written, cannot_hold, vit_config
+from vitrail.checkpoints.provenance import Said, assumed
 from vitrail.checkpoints.rules import Header, Rule
 from vitrail.checkpoints.torch_layout import Layout, Pairs, to_ours, write_rules
 from vitrail.data.preprocess import Preprocess
@@ -43,7 +44,6 @@ HELD: dict[str, object] = FIXED | {
     "distillation_token": False,
     "stem": ("none",),
 }
-ASSUMED = "the file does not say how pictures are prepared: as DINOv2 evaluates, at this size"
 
 
 def recognise(header: Header) -> Recognised | None:
@@ -66,9 +66,10 @@ def recognise(header: Header) -> Recognised | None:
         config,
         rules,
         evaluation_of(config),
-        notes=(ASSUMED, *layout.notes),
         resample="dino_registers" if config.num_registers else "dino",
         model=model,
+        said=layout.said | assumed("as in DINOv2's code", "gelu", "ln_eps", "pool"),
+        prepared=Said("assumed", "as DINOv2 evaluates, at this size"),
     )
 
 

@@ -20,8 +20,9 @@ from vitrail.bundle import MAX_BYTES, sha256_of
 from vitrail.checkpoints.change import tensor_shapes
 from vitrail.checkpoints.joined_file import Joined
 from vitrail.checkpoints.limits import too_much
-from vitrail.checkpoints.origin import GIVEN, Origin, Recognised, Written
+from vitrail.checkpoints.origin import Origin, Recognised, Written
 from vitrail.checkpoints.origins import ORIGINS
+from vitrail.checkpoints.provenance import Fact, Said, facts_of, prepared, with_given
 from vitrail.checkpoints.resolve import weights_at
 from vitrail.checkpoints.rules import (
     Header,
@@ -46,7 +47,7 @@ FAULTS = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, R
 class Foreign:
     """A checkpoint of another library, read. model: filled, in evaluation mode; name: of the size
     ("vit_b16"), or the family; resample: the rule for its position embeddings; notes: what the file
-    does not say and was assumed.
+    does not say and was assumed; facts: every number with its source.
     """
 
     path: Path
@@ -59,6 +60,7 @@ class Foreign:
     name: str
     resample: str
     notes: tuple[str, ...] = ()
+    facts: tuple[Fact, ...] = ()
     scores: Literal["softmax", "sigmoid"] = "softmax"
     weights: Path = field(default=Path())
 
@@ -96,17 +98,20 @@ def read_foreign(
         _check_complete(header, name, report, allow_unused=allow_unused)
     model.load_state_dict(state, strict=True, assign=True)
     told = _told(note.get("preprocess"), found.config)
+    preprocess = told or found.preprocess
+    facts = facts_of(header, found.config, found.said) + found.more
     return Foreign(
         path=path,
         model=model.eval(),
         config=found.config,
-        preprocess=told or found.preprocess,
+        preprocess=preprocess,
         classes=found.classes or _fitting(note.get("classes", ()), found.config.num_classes),
         origin=name,
         report=report,
         name=name_of(found.config),
         resample=found.resample or ORIGINS[name].resample,
-        notes=() if told else found.notes,
+        notes=found.notes,
+        facts=(*facts, prepared(preprocess, note["said"] if told else found.prepared)),
         scores=found.scores,
         weights=weights_of(path) if path.is_dir() else path,
     )
@@ -250,14 +255,17 @@ def _with_given(
     """The header with what is known beside the file: vitrail's own note in it, the catalogue's row
     of a download, and what the user states, which comes first.
     """
+    header = with_given(header, given, Said("stated"))
     note = read_note(header, ORIGINS)
-    known: dict[str, Any] = dict(note.get("numbers", {}))
+    source = Said("file", "vitrail's note")
+    header = with_given(header, note.get("numbers", {}), source)
     row = weights_at(path)
     if row is not None:
-        known["image_size"] = row.image_size
+        source = Said("row", f"row of {row.name}")
+        header = with_given(header, {"image_size": row.image_size}, source)
         note = {"origin": row.origin, "preprocess": row.preprocess, **note}
-    metadata = {**header.metadata, GIVEN: {**known, **given}, "origin": note.get("origin")}
-    return replace(header, metadata=metadata), note
+    metadata = {**header.metadata, "origin": note.get("origin")}
+    return replace(header, metadata=metadata), {"said": source, **note}
 
 
 def _fitting(classes: tuple[str, ...], num_classes: int) -> tuple[str, ...]:

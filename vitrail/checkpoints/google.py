@@ -26,6 +26,7 @@ from vitrail.checkpoints.google_vit import (
     vit_rules,
 )
 from vitrail.checkpoints.origin import Origin, Recognised, Written, cannot_hold
+from vitrail.checkpoints.provenance import Said
 from vitrail.checkpoints.rules import Header
 from vitrail.data.preprocess import Preprocess
 from vitrail.models.configs import ViTConfig
@@ -53,13 +54,14 @@ def recognise(header: Header) -> Recognised | None:
     file = flax_file(header, "embedding/kernel", rank=4)
     if file is None or not file.is_old:
         return None
-    config, notes = vit_fields(header, file)
+    config, said = vit_fields(header, file)
     return Recognised(
         config,
         vit_rules(file, config),
         squashed(config.image_size),
-        notes=notes,
         scores=scores_of(config.num_classes),
+        said=said,
+        prepared=Said("assumed", "as vision_transformer evaluates"),
     )
 
 

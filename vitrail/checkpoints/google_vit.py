@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from vitrail.checkpoints import google_blocks as flax
 from vitrail.checkpoints.origin import given_size, square, vit_config
+from vitrail.checkpoints.provenance import Said, assumed
 from vitrail.checkpoints.rules import CONV, Header, Rule, Shape, ignored, renamed
 from vitrail.errors import ModelError
 from vitrail.models.configs import ViTConfig
@@ -26,6 +27,8 @@ NUM_I21K = 21_843  # classes of ImageNet-21k, whose heads were trained with a si
 DEFAULT_SIZE = (224, 224)
 # What the files do not store because it is the same in every one.
 FIXED: dict[str, object] = {"ln_eps": 1e-6, "gelu": "gelu_tanh"}
+# These libraries have one activation and one eps, whatever the file.
+SAID = {field: Said("row", "as in the library's code") for field in FIXED}
 FIXED_STEM: dict[str, object] = {"std_eps": 1e-5, "std_form": "outside", "gn_eps": 1e-6}
 
 
@@ -85,8 +88,8 @@ def flax_file(header: Header, key: str, rank: int) -> FlaxFile | None:
     return FlaxFile(header.name, root, shapes, others)
 
 
-def vit_fields(header: Header, file: FlaxFile) -> tuple[ViTConfig, tuple[str, ...]]:
-    """The architecture, and a sentence for each thing that the file does not say.
+def vit_fields(header: Header, file: FlaxFile) -> tuple[ViTConfig, dict[str, Said]]:
+    """The architecture, and who says what the file's shapes do not.
 
     Raises ModelError VIT-418 or VIT-420.
     """
@@ -114,8 +117,8 @@ def vit_fields(header: Header, file: FlaxFile) -> tuple[ViTConfig, tuple[str, ..
         stem = _stem_fields(file)
         stride = 4 * 2 ** max(0, len(stem["stem_stages"]) - 1)
         fields |= stem
-    size, notes = _positions(header, file, (patch[0] * stride, patch[1] * stride))
-    return vit_config(header, **(fields | size)), notes
+    size, said = _positions(header, file, (patch[0] * stride, patch[1] * stride))
+    return vit_config(header, **(fields | size)), SAID | said
 
 
 def vit_rules(file: FlaxFile, config: ViTConfig) -> list[Rule]:
@@ -190,13 +193,13 @@ def _stem_fields(file: FlaxFile) -> dict[str, Any]:
 
 def _positions(
     header: Header, file: FlaxFile, step: tuple[int, int]
-) -> tuple[dict[str, Any], tuple[str, ...]]:
+) -> tuple[dict[str, Any], dict[str, Said]]:
     """Image size and kind of positions. step: px from one patch to the next."""
     has_cls = "cls" in file.shapes
     if OLD_TABLE in file.shapes:
         rows = file.shape(OLD_TABLE, 3)[1]
         size = square(header, rows, int(has_cls), step)
-        return {"image_size": size, "posemb": "learned", "posemb_prefix": has_cls}, ()
+        return {"image_size": size, "posemb": "learned", "posemb_prefix": has_cls}, {}
     if NEW_TABLE in file.shapes:
         rows = file.shape(NEW_TABLE, 3)[1]
         # Early files have a row for cls here too; a square number of rows has none.
@@ -206,7 +209,6 @@ def _positions(
         if (stated := given_size(header)) is not None and min(step) > 0:
             has_row = has_cls and rows == 1 + (stated[0] // step[0]) * (stated[1] // step[1])
         size = square(header, rows, int(has_row), step)
-        return {"image_size": size, "posemb": "learned", "posemb_prefix": has_row}, ()
+        return {"image_size": size, "posemb": "learned", "posemb_prefix": has_row}, {}
     fields = {"image_size": given_size(header) or DEFAULT_SIZE, "posemb": "sincos_2d"}
-    note = f"no position table: sine and cosine positions for {fields['image_size']} px images"
-    return fields, (note,)
+    return fields, assumed("the file has no position table", *fields)

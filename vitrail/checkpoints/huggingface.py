@@ -26,6 +26,7 @@ from vitrail.checkpoints.huggingface_config import (
     mlp_ratio,
     read_config,
     refused,
+    said_by,
     written_config,
 )
 from vitrail.checkpoints.huggingface_preprocess import read_preprocess, write_preprocess
@@ -36,6 +37,7 @@ from vitrail.checkpoints.huggingface_rules import (
     written_vit,
 )
 from vitrail.checkpoints.origin import Origin, Recognised, Written, cannot_hold
+from vitrail.checkpoints.provenance import Said
 from vitrail.checkpoints.rules import Header, Rule
 from vitrail.data.preprocess import Preprocess
 from vitrail.models.configs import ViTConfig
@@ -121,7 +123,15 @@ def recognise(header: Header) -> Recognised | None:
         "sigmoid" if is_multi else "softmax",
         # Its register models antialias, as dinov2's own do; the others do not.
         "dino_registers" if values["model_type"] == "dinov2_with_registers" else "",
+        said=said_by(values),
+        prepared=_prepared(settings),
     )
+
+
+def _prepared(settings: object) -> Said:
+    if isinstance(settings, Mapping):
+        return Said("file", "preprocessor_config.json")
+    return Said("assumed", "no preprocessor_config.json: as most of the family's models")
 
 
 def write(config: ModelConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:

@@ -12,6 +12,7 @@ from typing import Any
 
 from vitrail.checkpoints.huggingface_names import Names, numbered
 from vitrail.checkpoints.origin import cannot_hold, vit_config
+from vitrail.checkpoints.provenance import Said
 from vitrail.checkpoints.rules import Header, Shape
 from vitrail.errors import ModelError, nearest
 from vitrail.models.configs import ViTConfig
@@ -38,6 +39,9 @@ ACTIVATIONS = {
 }
 WRITTEN_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu"}
 MAX_RATIO = 64
+# Our fields and the keys that hold them.
+KEYS = {"image_size": "image_size", "num_heads": "num_attention_heads", "gelu": "hidden_act",
+        "ln_eps": "layer_norm_eps"}  # fmt: skip
 
 
 def read_config(header: Header, values: Mapping[str, Any], names: Names) -> ViTConfig:
@@ -73,6 +77,14 @@ def read_config(header: Header, values: Mapping[str, Any], names: Names) -> ViTC
     if f"{names.base}{names.layer}.0.layer_scale1.lambda1" in shapes:
         fields["layer_scale"] = found["layerscale_value"]
     return vit_config(header, **(fields | _tokens(header, names, found, model_type)))
+
+
+def said_by(values: Mapping[str, Any]) -> dict[str, Said]:
+    """Who says each field that is not in the shapes: the file, or transformers' own default."""
+    inner = values.get("vision_config")
+    found = inner if isinstance(inner, Mapping) else values
+    told, default = Said("file", "config.json"), Said("assumed", "default of the class")
+    return {field: told if key in found else default for field, key in KEYS.items()}
 
 
 def classes_of(values: Mapping[str, Any], num_classes: int) -> tuple[str, ...]:

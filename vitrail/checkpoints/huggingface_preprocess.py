@@ -59,7 +59,6 @@ def read_preprocess(
     settings: of preprocessor_config.json, None where there is none; size: (height, width) px of the
     model. Raises ModelError VIT-418 for settings that cannot be read.
     """
-    notes = [] if settings is not None else ["no preprocessor_config.json: the family's defaults"]
     values = settings or {}
     kind = _kind(values, model_type)
     try:
@@ -80,7 +79,7 @@ def read_preprocess(
         raise _unreadable(name, "; ".join(found) or str(error)) from error
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise _unreadable(name, repr(error)) from error
-    return preprocess, notes + ([note] if note else [])
+    return preprocess, [note] if note else []
 
 
 def write_preprocess(preprocess: Preprocess) -> tuple[dict[str, Any], list[str]]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from vitrail.checkpoints.provenance import GIVEN, Fact, Said
 from vitrail.checkpoints.rules import Header, Rule
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import ModelError, VitrailError
@@ -18,7 +19,6 @@ from vitrail.models.create import Model
 from vitrail.models.names import VARIANTS, ModelConfig
 
 T = TypeVar("T", ViTConfig, BiTConfig)
-GIVEN = "given"  # Header.metadata: what the user or vitrail's own note in the file states
 SIZES = {"mu": 2, "tiny": 3, "small": 6, "medium": 8, "base": 12, "large": 16, "huge": 16}
 
 
@@ -26,7 +26,8 @@ SIZES = {"mu": 2, "tiny": 3, "small": 6, "medium": 8, "base": 12, "large": 16, "
 class Recognised:
     """What a file holds, told by its header. notes: sentences for the mapping report; resample: how
     its position embeddings are resized, where that differs within an origin; model: without values,
-    where it was built to know its tensors.
+    where it was built to know its tensors; said: who says a field of config that is not in the
+    shapes; prepared: who says the preprocessing; more: facts that are no field of config.
     """
 
     config: ModelConfig
@@ -37,6 +38,9 @@ class Recognised:
     scores: Literal["softmax", "sigmoid"] = "softmax"
     resample: str = ""
     model: Model | None = None
+    said: Mapping[str, Said] = field(default_factory=dict)
+    prepared: Said = Said("file")
+    more: tuple[Fact, ...] = ()
 
 
 @dataclass(frozen=True)

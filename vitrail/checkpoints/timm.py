@@ -22,6 +22,7 @@ from vitrail.checkpoints.origin import (
     given_size,
     vit_config,
 )
+from vitrail.checkpoints.provenance import Said, assumed
 from vitrail.checkpoints.rules import Header, Rule
 from vitrail.checkpoints.timm_config import (
     CLIP,
@@ -52,7 +53,8 @@ OLD_PAIRS: Pairs = (
 UNUSED = {"mask_token": "only for training on masked pictures"}
 VIT_MARK = ("blocks.0.attn.qkv.weight", "patch_embed.proj.weight")
 BIT_MARK = ("stem.conv.weight", "stages.0.blocks.0.conv1.weight", "norm.weight")
-ASSUMED = "there is no config.json: timm's usual activation and preprocessing are assumed"
+USUAL = "as most of timm's models, without config.json"
+IN_FOLDER = {field: Said("file", "architecture") for field in ("gelu", "ln_eps")}
 # What timm computes in every hybrid and BiT, whatever the weights were trained with.
 HYBRID: dict[str, object] = {"std_eps": 1e-8, "std_form": "inside", "gn_eps": 1e-5}
 HELD: dict[str, object] = {
@@ -88,10 +90,14 @@ def recognise(header: Header) -> Recognised | None:
         config = _bit_config(layout)
     settings = table(values, "pretrained_cfg", values)
     preprocess, notes = read_preprocess(config, settings)
-    notes = [*layout.notes, *notes] if values else [ASSUMED, *layout.notes, *notes]
     model, rules = layout.model_and_rules(config, UNUSED)
     classes = classes_of(values, config)
-    return Recognised(config, rules, preprocess, classes, tuple(notes), model=model)
+    if values:
+        return Recognised(config, rules, preprocess, classes, tuple(notes), model=model,
+                          said=layout.said | IN_FOLDER)  # fmt: skip
+    said = layout.said | assumed(USUAL, "gelu", "ln_eps", "pool")
+    return Recognised(config, rules, preprocess, classes, tuple(notes), model=model, said=said,
+                      prepared=Said("assumed", USUAL))  # fmt: skip
 
 
 def _bit_config(layout: Layout) -> BiTConfig:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from vitrail.checkpoints.evaluation_crops import HALF, centre_crop, crop_fraction, squash
-from vitrail.checkpoints.origin import GIVEN
+from vitrail.checkpoints.provenance import Said, with_given
 from vitrail.checkpoints.rules import Header
 from vitrail.data.preprocess import Preprocess, short_side
 from vitrail.errors import ModelError
@@ -70,8 +69,7 @@ def with_stated(header: Header, values: Mapping[str, Any]) -> Header:
     stated |= {key: arguments[key] for key in ("num_heads",) if key in arguments}
     size = arguments.get("img_size") or _input_size(table(values, "pretrained_cfg", values))
     stated |= {"image_size": size} if size else {}
-    given = header.metadata.get(GIVEN, {})
-    return replace(header, metadata={**header.metadata, GIVEN: {**stated, **given}})
+    return with_given(header, stated, Said("file", "config.json"))
 
 
 def read_preprocess(

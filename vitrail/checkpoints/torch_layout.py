@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from vitrail.checkpoints.change import shapes_of, tensor_shapes
-from vitrail.checkpoints.origin import given, given_size, num_heads, published_heads, square
+from vitrail.checkpoints.origin import given_size, num_heads, published_heads, square
+from vitrail.checkpoints.provenance import Said, assumed
 from vitrail.checkpoints.rules import Header, Rule, Shape, ignored, implied, renamed
 from vitrail.errors import ModelError
 from vitrail.models.create import Model, build
@@ -48,13 +49,13 @@ def to_ours(pairs: Pairs) -> Callable[[str], str]:
 
 
 class Layout:
-    """Tensors of a file under our names. theirs: their name by ours; notes: what `fields` assumed,
-    a sentence each.
+    """Tensors of a file under our names. theirs: their name by ours; said: who says what the
+    shapes do not, by field.
     """
 
     def __init__(self, header: Header, ours: Callable[[str], str]) -> None:
         self.header = header
-        self.notes: list[str] = []
+        self.said: dict[str, Said] = {}
         self.theirs: dict[str, str] = {}
         for name in header.shapes:
             self.theirs.setdefault(ours(name), name)
@@ -105,9 +106,9 @@ class Layout:
 
     def _num_heads(self, width: int, depth: int) -> int:
         heads = num_heads(self.header, width, depth)
-        is_known = given(self.header, "num_heads", None) is not None
-        if not is_known and published_heads(width, depth) is None:
-            self.notes.append(f"num_heads {heads} is told by the file's name alone")
+        is_known = published_heads(width, depth) is not None
+        why = "64 channels a head" if is_known else "told by the file's name alone"
+        self.said |= assumed(why, "num_heads")
         return heads
 
     def _mlp(self) -> tuple[int, str]:

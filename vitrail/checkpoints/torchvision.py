@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from vitrail.checkpoints.equivalents import COMPUTED, position_rules, require
 from vitrail.checkpoints.evaluation_crops import IMAGENET, centre_crop
 from vitrail.checkpoints.origin import Origin, Recognised, Written, cannot_hold, vit_config
+from vitrail.checkpoints.provenance import Said, assumed
 from vitrail.checkpoints.rules import Header, renamed
 from vitrail.checkpoints.torch_layout import Layout, Pairs, to_ours, write_rules
 from vitrail.data.preprocess import Preprocess
@@ -64,6 +65,7 @@ HELD: dict[str, object] = FIXED | {
 }
 # Bigger pictures are shown whole (SWAG, end to end); at 224 px the side is 256 first, 242 for L/16.
 WHOLE_PX = 384
+PREPARED = Said("assumed", "as torchvision's own weights are evaluated")
 
 
 def recognise(header: Header) -> Recognised | None:
@@ -73,11 +75,10 @@ def recognise(header: Header) -> Recognised | None:
     layout = Layout(header, to_ours(PAIRS + OLD_PAIRS))
     config = vit_config(header, **(layout.fields() | FIXED))
     model, rules = layout.model_and_rules(config, {})
-    notes = (ASSUMED, *layout.notes)
-    return Recognised(config, rules, evaluation_of(config), notes=notes, model=model)
-
-
-ASSUMED = "the file does not say how pictures are prepared: as for torchvision's own weights"
+    said = layout.said | assumed("as torchvision's own models", "gelu", "ln_eps", "pool")
+    return Recognised(
+        config, rules, evaluation_of(config), model=model, said=said, prepared=PREPARED
+    )
 
 
 def evaluation_of(config: ViTConfig) -> Preprocess:

@@ -16,6 +16,7 @@ from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
 from vitrail.cli.output import Output, table
+from vitrail.cli.told import rows_of
 from vitrail.errors import ModelError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -269,7 +270,9 @@ def record_of(
         "unused": report.unused if report else [],
         "left_out": dict(report.left_out) if report else {},
         "implied": dict(report.implied) if report else {},
-        "assumed": list(classifier.meta.notes),
+        "facts": [fact.to_json() for fact in classifier.meta.facts],
+        "assumed": [fact.text() for fact in classifier.meta.facts if fact.source == "assumed"],
+        "notes": list(classifier.meta.notes),
         "not_kept": list(notes),
         "files": [str(path) for path in files],
         "bytes": sum(path.stat().st_size for path in files),
@@ -295,7 +298,7 @@ def lines_of(
         rows += [("left out", f"{name}: {why}") for name, why in report.left_out[:10]]
         rows += [("left out", f"{name}: unknown") for name in report.unused[:10]]
         rows += [("implied", f"{name}: {why}") for name, why in report.implied[:10]]
-    rows += [("assumed", note) for note in classifier.meta.notes]
+    rows += rows_of(classifier)
     rows += [("wrote", path) for path in record["files"]]
     rows += [("not kept", note) for note in notes]
     same = "tensors identical" if record["tensors_identical"] else "positions in another form"

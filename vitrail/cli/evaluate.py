@@ -22,6 +22,7 @@ from vitrail.cli.evaluation_lines import (
 from vitrail.cli.measuring import Reading, data_of, is_run, measure, outputs, way_of
 from vitrail.cli.output import Output
 from vitrail.cli.predict import check_numbers
+from vitrail.cli.told import tell
 from vitrail.errors import GateError, UsageError
 
 if TYPE_CHECKING:
@@ -88,8 +89,7 @@ def evaluate(
     if asked.calibrate:
         model_folder(model)
     classifier = load(model, progress=progress_of(output))
-    for note in classifier.meta.notes:
-        output.note(f"assumed: {note}")
+    tell(classifier, output)
     splits = data_of(model, data)
     job = Job(model, classifier, splits, split, reading, asked, output)
     is_own = is_run(model) and data is None

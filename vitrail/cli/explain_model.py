@@ -15,6 +15,7 @@ from vitrail.classifier import Classifier
 from vitrail.cli.downloads import progress_of
 from vitrail.cli.measuring import data_of, is_run
 from vitrail.cli.output import Output, plain, table
+from vitrail.cli.told import tell
 from vitrail.data.batch import normalise
 from vitrail.data.loader import make_loader
 from vitrail.data.sources import Source, subset
@@ -34,7 +35,9 @@ BATCH = 8
 
 def load(model: Path, device: torch.device, output: Output) -> Classifier:
     """The classifier on its device."""
-    return Classifier.load(model, device=device, progress=progress_of(output))
+    classifier = Classifier.load(model, device=device, progress=progress_of(output))
+    tell(classifier, output)
+    return classifier
 
 
 def model_of(classifier: Classifier) -> Model:

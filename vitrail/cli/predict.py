@@ -16,6 +16,7 @@ from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
 from vitrail.cli.output import Output, plain, write_new
+from vitrail.cli.told import tell
 from vitrail.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -59,8 +60,7 @@ def predict(
     from vitrail.cli.downloads import progress_of
 
     classifier = Classifier.load(model, progress=progress_of(output))
-    for note in classifier.meta.notes:
-        output.note(f"assumed: {note}")
+    tell(classifier, output)
     predictions = classifier.predict(pictures, top=top, batch_size=batch_size)
     records = [record_of(prediction) for prediction in predictions]
     if out is not None:

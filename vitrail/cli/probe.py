@@ -17,6 +17,7 @@ from vitrail.cli.arguments import app_of
 from vitrail.cli.measuring import Reading, data_of, is_run
 from vitrail.cli.output import Output, plain, printable, table, write_new
 from vitrail.cli.predict import check_numbers
+from vitrail.cli.told import tell
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
@@ -143,8 +144,7 @@ def measure(
     from vitrail.evaluation.probe import probe as run
 
     classifier = load(model, progress=progress_of(output))
-    for note in classifier.meta.notes:
-        output.note(f"assumed: {note}")
+    tell(classifier, output)
     splits = data_of(model, data)
     device = pick_device(reading.device)
     how = features.Reading(
