@@ -27,6 +27,7 @@ ROWS = [
     {"models", "recipes"},
     {"data"},
     {"keyed_random", "device", "config", "restricted_pickle"},
+    {"containers"},
     {"errors"},
 ]
 FENCES = {  # a library and the only places that may name it

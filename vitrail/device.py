@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitrail import containers
 from vitrail.errors import EnvironmentFault, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 # torch emulates: 75 to 130 x slower.
 NATIVE_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc malloc.h
+MOST_THREADS = 4  # a core; more only wait for each other
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -131,17 +133,46 @@ def num_cores() -> int:
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    quota, _, period = _read("/sys/fs/cgroup/cpu.max").partition(" ")
-    if quota.isdigit() and period.strip().isdigit():
-        cores = min(cores, max(1, round(int(quota) / int(period))))
-    return cores
+    share = containers.cpu_share(_read)
+    return cores if share is None else min(cores, max(1, round(share)))
+
+
+def num_threads() -> tuple[int, str]:
+    """Threads to compute with, and why: the cores, or fewer where OMP_NUM_THREADS says so."""
+    cores = num_cores()
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if asked.isdigit() and 0 < int(asked) < cores:
+        return int(asked), "OMP_NUM_THREADS"
+    return cores, "the cores of this machine"
+
+
+def resumed_threads(threads: int) -> tuple[int, str]:
+    """Threads with which a run that began with `threads` goes on, and a sentence where there are
+    fewer cores now.
+
+    As many as before where that is possible, because sums then keep their order and the run its
+    bits; one a core where more than MOST_THREADS of them would wait for each core.
+    """
+    cores = num_cores()
+    if threads <= cores:
+        return threads, ""
+    if threads <= MOST_THREADS * cores:
+        return threads, (
+            f"{threads} threads share {_count_cores(cores)}: slower, but as the run began, which "
+            "keeps its bits"
+        )
+    return cores, f"{_count_cores(cores)} here: too few for the {threads} threads of this run"
+
+
+def _count_cores(cores: int) -> str:
+    return "1 core" if cores == 1 else f"{cores} cores"
 
 
 def set_threads(threads: int | str = "auto") -> int:
-    """Let torch compute with this many threads ("auto": one for each core); returns the number."""
+    """Let torch compute with this many threads ("auto": `num_threads`); returns the number."""
     import torch
 
-    number = num_cores() if threads == "auto" else int(threads)
+    number = num_threads()[0] if threads == "auto" else int(threads)
     torch.set_num_threads(number)
     return number
 
@@ -171,16 +202,8 @@ def memory_bytes() -> int:
         available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     else:
         return 4 * 2**30  # unknown: plan for a small computer
-    limit, used = (
-        _read("/sys/fs/cgroup/memory.max").strip(),
-        _read("/sys/fs/cgroup/memory.current").strip(),
-    )
-    if limit.isdigit() and used.isdigit():
-        cache = re.search(
-            r"^inactive_file (\d+)", _read("/sys/fs/cgroup/memory.stat"), re.MULTILINE
-        )
-        available = min(available, max(0, int(limit) - int(used) + (int(cache[1]) if cache else 0)))
-    return available
+    rest = containers.memory_rest(_read)
+    return available if rest is None else min(available, rest)
 
 
 def free_disk(path: Path) -> int:

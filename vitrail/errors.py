@@ -88,8 +88,8 @@ def environment_fault(error: Exception) -> EnvironmentFault | None:
     no_memory = type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
     if isinstance(error, MemoryError) or no_memory:
         hint = (
-            "Try a smaller --batch-size, --image-size or model, or of a study --accumulate; "
-            "vitrail doctor shows what fits."
+            "Compute the batch in parts (--optim.accumulate 4, of a study --accumulate 4), or "
+            "take a smaller --batch-size, --image-size or model; vitrail doctor shows what fits."
         )
         return EnvironmentFault("VIT-503", f"memory is used up: {text}", hint=hint)
     if not isinstance(error, OSError):

@@ -13,6 +13,7 @@ from vitrail.config import TrainConfig
 from vitrail.models.bit_configs import BiTConfig
 from vitrail.models.configs import ViTConfig
 from vitrail.models.names import resolve_model
+from vitrail.training import choose
 from vitrail.training.choose import largest_batch, patch_size, training_bytes, weight_bytes
 from vitrail.training.plan import Plan, plan_run
 
@@ -136,6 +137,21 @@ def test_memory_grows_with_the_batch_and_bounds_it(name: str) -> None:
     fits = largest_batch(model, many)
     assert fits == 101
     assert largest_batch(model, 1000) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "cores", "free", "workers"),
+    [("arrays", 8, 1e12, 0), ("files", 4, 1e12, 4), ("files", 64, 1e12, 8),
+     ("files", 8, 1.0e9, 3), ("files", 8, 1e8, 0)],
+)  # fmt: skip
+def test_workers_fit_into_cores_and_memory(
+    monkeypatch: pytest.MonkeyPatch, kind: str, cores: int, free: float, workers: int
+) -> None:
+    monkeypatch.setattr("vitrail.training.choose.num_cores", lambda: cores)
+    monkeypatch.setattr("vitrail.training.choose.memory_bytes", lambda: int(free))
+    found, why = choose._workers(kind)
+    assert found == workers
+    assert ("memory" in why) == (workers == 0 or free < 1e10)
 
 
 def test_defaults_are_all_auto_or_plain() -> None:

@@ -16,10 +16,11 @@ from PIL import Image
 from tests.training.running import TINY, StopAt, records, train, weights
 from vitrail.cli.measuring import data_of
 from vitrail.data.sources import fingerprint
-from vitrail.errors import DataError, ModelError, TrainingError, UsageError
+from vitrail.errors import DataError, EnvironmentFault, ModelError, TrainingError, UsageError
 from vitrail.training import loop, objectives
 from vitrail.training.dry_run import dry_run
 from vitrail.training.plan import Plan, plan_run
+from vitrail.training.reporter import SilentReporter
 
 
 @pytest.fixture(scope="module")
@@ -264,6 +265,43 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_written(
         train(tmp_path, **changes)
     assert caught.value.code == code
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("gigabytes", "parts"), [(0.011, 2), (0.004, 8), (0.0001, None)])
+def test_a_batch_that_does_not_fit_is_refused_with_the_parts_that_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gigabytes: float, parts: int | None
+) -> None:
+    settings: dict[str, Any] = {"batch_size": 128, "model__width": 64, "model__mlp_dim": 128}
+    monkeypatch.setattr("vitrail.training.plan.memory_bytes", lambda: int(gigabytes * 1e9))
+    with pytest.raises(EnvironmentFault) as caught:
+        train(tmp_path, **settings)
+    assert caught.value.code == "VIT-503"
+    if parts is None:
+        assert "accumulate" not in caught.value.hint
+        return
+    assert f"--optim.accumulate {parts}:" in caught.value.hint
+    assert train(tmp_path, optim__accumulate=parts, steps=1, **settings).steps == 1
+
+
+def test_a_run_of_many_threads_goes_on_where_there_is_one_core(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vitrail.device.num_cores", lambda: 2)
+    monkeypatch.setattr("vitrail.training.plan.num_cores", lambda: 2)
+    before = torch.get_num_threads()
+    told: list[str] = []
+    reporter = SilentReporter()
+    monkeypatch.setattr(reporter, "notice", told.append)
+    try:
+        run = train(tmp_path, threads=8, reporter=StopAt(4)).run_dir
+        monkeypatch.setattr("vitrail.device.num_cores", lambda: 1)
+        monkeypatch.setattr("vitrail.training.plan.num_cores", lambda: 1)
+        assert loop.resume(run, reporter=reporter).steps == 13
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    assert any("too few for the 8 threads" in text for text in told)
+    assert any("started with threads 8, continued with 1" in text for text in told)
 
 
 def test_plan_explains_its_choices() -> None:

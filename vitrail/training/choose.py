@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from vitrail.config import TrainConfig, flatten
-from vitrail.device import num_cores, pick_device, pick_precision
+from vitrail.device import memory_bytes, num_cores, num_threads, pick_device, pick_precision
 from vitrail.models.cost import activation_bytes, parameters, standardised_bytes
 from vitrail.models.names import CONFIGS, ModelConfig, Named, parse_name
 from vitrail.training.facts import Facts
@@ -20,6 +20,7 @@ SMALL_SIDE = 64  # px; residual networks then start with a 3x3 convolution
 SHIFT_SIDE = 24  # px; a shift moves smaller pictures too far
 FEW_PASSES, MANY_PASSES = 10, 100
 CPU_PACE, GPU_PACE = 2_500, 50_000  # pictures a second that a small model trains on, roughly
+MOST_WORKERS, WORKER_BYTES = 8, 300_000_000  # of memory that a process may need for itself
 MIRROR_LOSS = 0.1  # share of nearest-neighbour accuracy that a flip may cost
 
 
@@ -266,15 +267,23 @@ def _machine(chosen: Chosen) -> None:
     if chosen.is_auto("precision"):
         chosen.set("precision", *pick_precision("auto", device))
     if chosen.is_auto("threads"):
-        chosen.set("threads", num_cores(), "the cores of this machine")
+        chosen.set("threads", *num_threads())
     if chosen.is_auto("data.workers"):
-        files = chosen.facts.kind == "files"
-        chosen.set("data.workers", min(8, num_cores()) if files else 0,
-                   "one a core" if files else "pictures are in memory")  # fmt: skip
+        chosen.set("data.workers", *_workers(chosen.facts.kind))
     for key in ("data.val_fraction", "data.test_fraction"):
         if chosen.is_auto(key):
             chosen.values.pop(key)
             chosen.sources.pop(key, None)
+
+
+def _workers(kind: str) -> tuple[int, str]:
+    """How many processes decode pictures, and why."""
+    if kind == "arrays":
+        return 0, "pictures are in memory"
+    cores, fitting = min(MOST_WORKERS, num_cores()), memory_bytes() // WORKER_BYTES
+    if fitting < cores:
+        return fitting, f"more than {fitting} would not fit into memory"
+    return cores, "one a core"
 
 
 def training_bytes(model: ModelConfig, batch: int, *, is_checkpointed: bool = False) -> int:
@@ -282,9 +291,11 @@ def training_bytes(model: ModelConfig, batch: int, *, is_checkpointed: bool = Fa
     return activation_bytes(model, batch, is_checkpointed=is_checkpointed) + weight_bytes(model)
 
 
-def largest_batch(model: ModelConfig, available_bytes: int) -> int:
+def largest_batch(
+    model: ModelConfig, available_bytes: int, *, is_checkpointed: bool = False
+) -> int:
     """The largest batch whose step fits into `available_bytes`; 0 where none does."""
-    one = activation_bytes(model, 1)
+    one = activation_bytes(model, 1, is_checkpointed=is_checkpointed)
     return max(0, (available_bytes - weight_bytes(model)) // one)
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from vitrail.config import config_hash, flatten
 from vitrail.data.loader import ArrayLoader, Batch, FileLoader, make_loader
-from vitrail.device import keep_freed_memory, set_threads
+from vitrail.device import keep_freed_memory, resumed_threads, set_threads
 from vitrail.errors import ModelError, TrainingError
 from vitrail.keyed_random import mix as mix_seed
 from vitrail.training import run_files
@@ -109,6 +109,8 @@ def resume(
         run_files.check_data(run, plan)
         run.update(status="running")
         reporter.plan(plan, run.path)
+        if sentence := resumed_threads(int(plan.config.threads))[1]:
+            reporter.notice(sentence)
         return _run(run, plan, clock, stop, reporter, with_report)
 
 
@@ -182,7 +184,7 @@ def _start(run: RunDir, plan: Plan, clock: Clock, reporter: Reporter) -> Live:
     config = plan.config
     device = torch.device(config.device)
     keep_freed_memory()
-    set_threads(config.threads)
+    set_threads(resumed_threads(int(config.threads))[0])
     make_deterministic(device)
     sweep_checkpoints(run.path)
     checkpoint = load_latest(run.path)

@@ -9,7 +9,7 @@ from typing import Any
 from vitrail.config import TrainConfig, build, flatten, resolve
 from vitrail.data.preprocess import Preprocess, short_side
 from vitrail.data.sources import Splits, open_as
-from vitrail.device import memory_bytes, num_cores, pick_device, pick_precision
+from vitrail.device import MOST_THREADS, memory_bytes, num_cores, pick_device, pick_precision
 from vitrail.errors import DataError, EnvironmentFault, UsageError
 from vitrail.models.names import ModelConfig, config_from_numbers, resolve_model
 from vitrail.recipes.catalogue import recipe
@@ -108,6 +108,8 @@ def plan_run(layers: Layers, recorded: Mapping[str, Any] | None = None) -> Plan:
     choices = tuple(chosen.reasons)
     plan = Plan(config, chosen.sources, choices, splits, facts, model, preprocess, origin=origin)
     _check(plan)
+    if recorded is None:  # a run goes on with the cores that there are
+        _check_threads(config)
     if start is None:
         return plan
     _, changes = starting_weights(config, model, splits.classes, start)
@@ -239,7 +241,11 @@ def _check(plan: Plan) -> None:
     check_schedule(config.schedule, plan.total_steps)
     device = pick_device(config.device)
     pick_precision(config.precision, device)
-    if isinstance(config.threads, int) and config.threads > 4 * num_cores():
+
+
+def _check_threads(config: TrainConfig) -> None:
+    """Raise UsageError VIT-219 for more threads than can run."""
+    if isinstance(config.threads, int) and config.threads > MOST_THREADS * num_cores():
         raise UsageError(
             "VIT-219",
             f"threads {config.threads}: this machine has {num_cores()} cores.",
@@ -252,16 +258,26 @@ def _check_memory(plan: Plan) -> None:
     batch, available = int(plan.config.batch_size), memory_bytes()
     if pick_device(plan.config.device).type != "cpu":
         return
-    need = choose.training_bytes(
-        plan.model,
-        batch // plan.config.optim.accumulate,
-        is_checkpointed=plan.config.checkpoint_activations or plan.config.freeze == "body",
-    )
+    accumulate = plan.config.optim.accumulate
+    is_checkpointed = plan.config.checkpoint_activations or plan.config.freeze == "body"
+    need = choose.training_bytes(plan.model, batch // accumulate, is_checkpointed=is_checkpointed)
     if need > available:
-        fits = choose.largest_batch(plan.model, available)
+        fits = choose.largest_batch(plan.model, available, is_checkpointed=is_checkpointed)
+        parts = f" in {accumulate} parts" if accumulate > 1 else ""
         raise EnvironmentFault(
             "VIT-503",
-            f"batch {batch} needs about {need / 1e9:.1f} GB, {available / 1e9:.1f} GB free. "
-            f"Largest that fits: {fits}.",
-            hint=f"Use --batch-size {max(1, fits)}, or a smaller model or image size.",
+            f"batch {batch}{parts} needs about {need / 1e9:.1f} GB, {available / 1e9:.1f} GB free. "
+            f"Largest that fits at a time: {fits}.",
+            hint=_less_memory(batch, fits),
         )
+
+
+def _less_memory(batch: int, fits: int) -> str:
+    """What to do where `batch` pictures at a time are too many and `fits` are not."""
+    if not fits:
+        return "Use a smaller model (--model) or a smaller --image-size."
+    parts = next(n for n in range(2, batch + 1) if batch % n == 0 and batch // n <= fits)
+    return (
+        f"Use --optim.accumulate {parts}: the same batch in {parts} parts, one after the other. "
+        f"Or --batch-size {min(fits, batch)}, a smaller model or a smaller --image-size."
+    )
