@@ -104,14 +104,18 @@ def facts_of(
     """Every number of the architecture with its source: first what was given, then as `said` has
     it by field; all others are in the file's shapes.
     """
-    given: Mapping[str, Any] = header.metadata.get(GIVEN, {})
-    who: Mapping[str, Said] = header.metadata.get(SAID, {})
-    sources = {**(said or {}), **{field: who.get(field, Said("stated")) for field in given}}
+    sources = {**(said or {}), **sources_of(header)}
     names = [name for name in dict.fromkeys((*FIELDS, *sources)) if hasattr(config, name)]
     return tuple(
         fact(name, getattr(config, name), sources.get(name, Said("file", "shapes")))
         for name in names
     )
+
+
+def sources_of(header: Header) -> dict[str, Said]:
+    """Who says the fields that come from elsewhere than the shapes."""
+    who: Mapping[str, Said] = header.metadata.get(SAID, {})
+    return {field: who.get(field, Said("stated")) for field in header.metadata.get(GIVEN, {})}
 
 
 def assumed(why: str, *fields: str) -> dict[str, Said]:

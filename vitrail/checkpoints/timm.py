@@ -22,7 +22,7 @@ from vitrail.checkpoints.origin import (
     given_size,
     vit_config,
 )
-from vitrail.checkpoints.provenance import Said, assumed
+from vitrail.checkpoints.provenance import Said, assumed, sources_of
 from vitrail.checkpoints.rules import Header, Rule
 from vitrail.checkpoints.timm_config import (
     CLIP,
@@ -94,7 +94,7 @@ def recognise(header: Header) -> Recognised | None:
     classes = classes_of(values, config)
     if values:
         return Recognised(config, rules, preprocess, classes, tuple(notes), model=model,
-                          said=layout.said | IN_FOLDER)  # fmt: skip
+                          said=layout.said | IN_FOLDER | sources_of(header))  # fmt: skip
     said = layout.said | assumed(USUAL, "gelu", "ln_eps", "pool")
     return Recognised(config, rules, preprocess, classes, tuple(notes), model=model, said=said,
                       prepared=Said("assumed", USUAL))  # fmt: skip
