@@ -128,17 +128,41 @@ def test_of_two_tables_that_called_model_is_read(tmp_path: Path) -> None:
         open_tensors(path)
 
 
-def test_a_module_and_its_wrapper(tmp_path: Path) -> None:
-    """Parameters and buffers of a module, under DistributedDataParallel's prefix."""
+def test_buffers_of_a_module(tmp_path: Path) -> None:
     module = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5))
     path = tmp_path / "a.pth"
-    torch.save({f"module.{k}": v for k, v in module.state_dict().items()}, path)
+    torch.save(module.state_dict(), path)
     file = open_tensors(path)
     assert set(file.header.shapes) == set(module.state_dict())
-    assert torch.equal(file.read("0.weight"), module.state_dict()["0.weight"])
     with pytest.raises(ModelError, match="I64"):
         file.read("1.num_batches_tracked")
     file.close()
+
+
+@pytest.mark.parametrize(
+    "beside", [{"best_acc1": torch.tensor(73.2)}, {"loss": torch.tensor([2.0]), "epoch": 3}]
+)
+def test_a_tensor_beside_the_table(tmp_path: Path, beside: dict[str, Any]) -> None:
+    """A figure above a table of weights does not make the top the table; figures are named."""
+    path = tmp_path / "a.pth"
+    torch.save({**beside, "state_dict": some(), "optimizer": {"state": {"x": some()}}}, path)
+    file = open_tensors(path)
+    assert set(file.header.shapes) == set(some())
+    assert file.header.metadata["torch"]["beside"] == [*beside, "optimizer"]
+    file.close()
+
+
+def test_a_table_within_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"checkpoint": {"model": some(), "epoch": 3}, "version": 1}, path)
+    assert_same(values_of(path), some())
+
+
+def test_weights_above_and_a_small_table(tmp_path: Path) -> None:
+    """Most tensors lie above: the top is the table."""
+    path = tmp_path / "a.pth"
+    torch.save({**some(), "extra": {"x": torch.ones(2)}}, path)
+    assert_same(values_of(path), some())
 
 
 def test_torch_file_packed_again(tmp_path: Path) -> None:

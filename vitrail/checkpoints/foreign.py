@@ -20,9 +20,10 @@ from vitrail.bundle import MAX_BYTES, sha256_of
 from vitrail.checkpoints.change import tensor_shapes
 from vitrail.checkpoints.joined_file import Joined
 from vitrail.checkpoints.limits import too_much
-from vitrail.checkpoints.origin import Origin, Recognised, Written
+from vitrail.checkpoints.origin import Written
 from vitrail.checkpoints.origins import ORIGINS
 from vitrail.checkpoints.provenance import Fact, Said, facts_of, prepared, with_given
+from vitrail.checkpoints.recognise import Match, recognise
 from vitrail.checkpoints.resolve import weights_at
 from vitrail.checkpoints.rules import (
     Header,
@@ -35,12 +36,11 @@ from vitrail.checkpoints.rules import (
 from vitrail.checkpoints.side_note import NOTE, note_of, read_note
 from vitrail.checkpoints.tensor_files import SUFFIXES, OpenTensors, open_tensors, weights_of
 from vitrail.checkpoints.tensor_writing import write_folder, write_npz, write_safetensors
+from vitrail.checkpoints.wrappers import Unwrapped
 from vitrail.data.preprocess import Preprocess
-from vitrail.errors import ModelError, UsageError, VitrailError, nearest
+from vitrail.errors import ModelError, UsageError, nearest
 from vitrail.models.create import Model, build
 from vitrail.models.names import ModelConfig, known_names, parse_name
-
-FAULTS = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
 
 
 @dataclass
@@ -90,11 +90,13 @@ def read_foreign(
     """
     with closing(_with_head(open_tensors(path, max_bytes=max_bytes), head, max_bytes)) as source:
         header, note = _with_given(source.header, path, given or {})
-        found, name = _recognise(header, origin or note.get("origin"))
+        match = recognise(header, origin or note.get("origin"))
+        found, name = match.found, match.origin
         model = found.model or build(found.config)
         shapes = tensor_shapes(model)
         _check_size(header, shapes, max_bytes)
-        state, report = read_state(source, found.rules, shapes)
+        state, report = read_state(Unwrapped(source, match.view), found.rules, shapes)
+        _with_beside(report, match)
         _check_complete(header, name, report, allow_unused=allow_unused)
     model.load_state_dict(state, strict=True, assign=True)
     told = _told(note.get("preprocess"), found.config)
@@ -110,7 +112,7 @@ def read_foreign(
         report=report,
         name=name_of(found.config),
         resample=found.resample or ORIGINS[name].resample,
-        notes=found.notes,
+        notes=(*match.notes, *found.notes),
         facts=(*facts, prepared(preprocess, note["said"] if told else found.prepared)),
         scores=found.scores,
         weights=weights_of(path) if path.is_dir() else path,
@@ -193,42 +195,20 @@ def _same(one: object, other: object) -> bool:
     return one == other
 
 
-def _recognise(header: Header, wanted: str | None) -> tuple[Recognised, str]:
-    """What the file holds, and the origin that knows it. Raises ModelError VIT-418, VIT-422."""
-    if wanted is not None and wanted not in ORIGINS:
-        raise UsageError("VIT-202", f"unknown origin {wanted!r}. {nearest(wanted, ORIGINS)}")
-    for origin in (ORIGINS[wanted],) if wanted else ORIGINS.values():
-        found = _ask(origin, header)
-        if found is not None:
-            return found, origin.name
-    some = ", ".join(f"{name[:60]} {shape}" for name, shape in list(header.shapes.items())[:3])
-    raise ModelError(
-        "VIT-422",
-        f"{header.name} is no image model of {wanted or ', '.join(ORIGINS)}; its "
-        f"{len(header.shapes)} tensors begin with {some}.",
-        hint="Vision Transformers, hybrids and BiT-ResNets can be read.",
-    )
-
-
-def _ask(origin: Origin, header: Header) -> Recognised | None:
-    """What the origin says; a header that no library writes may trip it in any way."""
-    try:
-        return origin.recognise(header)
-    except VitrailError:
-        raise
-    except FAULTS as error:
-        raise ModelError(
-            "VIT-418",
-            f"{header.name} cannot be understood as a file of {origin.name}: {str(error)[:200]}",
-            hint="The file is damaged, or of a kind of model that is not supported.",
-        ) from error
-
-
 def _check_size(header: Header, shapes: Mapping[str, Shape], max_bytes: int) -> None:
     """Raise ModelError VIT-411 before a model is filled that cannot be meant."""
     size = 4 * sum(prod(shape) for shape in shapes.values())
     if size > max_bytes:
         raise too_much(header.name, f"a model of {size} bytes", f"{max_bytes}")
+
+
+def _with_beside(report: MappingReport, match: Match) -> None:
+    """What lies outside of the model is accounted for too."""
+    report.prefix = match.view.prefix
+    report.unused = sorted({*report.unused, *match.unknown})
+    report.left_out += match.left_out.items()
+    said = match.view.header.metadata.get("torch", {})
+    report.left_out += [(name, "lies beside the weights") for name in said.get("beside", ())]
 
 
 def _check_complete(

@@ -5,8 +5,9 @@ standard library is imported, and no name of the file is ever looked up anywhere
     python -I -S pickle_child.py legacy < file.pth       the format before PyTorch 1.6
 
 Prints one JSON object: {"tensors": {name: [type, storage, offset, shape, strides]}, "storages":
-{storage: [byte offset, count]} (legacy), "wrapped": key of the table or null, "more": keys of other
-tables of tensors, "others": names of what are no tensors}, or {"refused": reason}. Offsets and
+{storage: [byte offset, count]} (legacy), "wrapped": path of the table or null, "more": paths of
+other tables of tensors, "beside": keys that lie beside the tables, "others": names within the table
+of what are no tensors}, or {"refused": reason}. Offsets and
 strides count numbers, not bytes.
 
 The format is a program for a small machine that can call whatever it names. Here the names that
@@ -23,6 +24,7 @@ import io
 import json
 import os
 import pickle
+import re
 import sys
 from typing import Any
 
@@ -51,6 +53,10 @@ HARMLESS = {
 }  # fmt: skip
 WRAPPERS = ("model", "state_dict", "model_state_dict", "state_dict_ema", "model_ema", "module",
             "net", "teacher", "student", "encoder")  # fmt: skip
+
+
+MAX_NESTED = 4
+OPTIMIZER = re.compile("optim|schedul|scaler", re.IGNORECASE)
 
 
 class Refused(Exception):
@@ -157,27 +163,51 @@ class Reader(pickle.Unpickler):
 
 
 def described(found: Any) -> dict[str, Any]:
-    """The state dict in what was read, bare or wrapped."""
+    """The state dict in what was read, bare or wrapped, and the names of what lies beside it.
+
+    Where tables of tensors lie inside, a tensor above them is a figure of training (best_acc1,
+    loss), unless most tensors lie above.
+    """
     if not isinstance(found, dict):
         raise Refused(f"it holds no table of tensors ({type(found).__name__})")
-    wrapped, inside = None, []
-    if not any(isinstance(item, Described) for item in found.values()):
-        inside = [key for key, item in found.items() if has_tensors(item)]
-        known = [key for key in WRAPPERS if key in inside]
-        if not known and len(inside) != 1:
-            raise Refused(f"it has {len(inside)} tables of tensors and none that is called model")
-        wrapped = (known or inside)[0]
-        found = found[wrapped]
-    names = [key for key in found if isinstance(key, str) and len(key) <= MAX_NAME]
-    tensors = {key: found[key].row for key in names if isinstance(found[key], Described)}
-    others = [key for key in names if key not in tensors][:20]
-    more = [str(key)[:100] for key in inside if key != wrapped][:20]
-    return {"tensors": tensors, "wrapped": wrapped, "others": others, "more": more}
+    tables = dict(tables_in(found))
+    own, beside = len(tensors_of(found)), []
+    wrapped: str | None = None
+    if tables and own <= max(len(tensors_of(table)) for table in tables.values()):
+        beside = [str(key)[:100] for key in found if str(key) not in tables][:20]
+        known = [path for word in WRAPPERS for path in tables if path.split("/")[-1] == word]
+        if not known and len(tables) != 1:
+            raise Refused(f"it has {len(tables)} tables of tensors and none that is called model")
+        wrapped = (known or list(tables))[0]
+        found = tables[wrapped]
+    tensors = {key: item.row for key, item in tensors_of(found).items()}
+    others = [key for key in found if isinstance(key, str) and key not in tensors][:20]
+    more = [path[:100] for path in tables if path != wrapped][:20] if wrapped else []
+    return {"tensors": tensors, "wrapped": wrapped, "others": others, "more": more,
+            "beside": beside}  # fmt: skip
 
 
-def has_tensors(item: object) -> bool:
-    """Whether it is a table of tensors."""
-    return isinstance(item, dict) and any(isinstance(part, Described) for part in item.values())
+def tensors_of(table: dict[Any, Any]) -> dict[str, Described]:
+    """The tensors that lie in a table itself."""
+    return {
+        key: item
+        for key, item in table.items()
+        if isinstance(key, str) and len(key) <= MAX_NAME and isinstance(item, Described)
+    }
+
+
+def tables_in(found: dict[Any, Any], path: str = "", depth: int = 0) -> Any:
+    """(path, table) of every table of tensors inside, as "model/state_dict"; outer ones first. What
+    lies inside a table of tensors is no other model, and an optimizer's moments are none.
+    """
+    for key, item in found.items():
+        if not isinstance(item, dict) or not isinstance(key, str) or OPTIMIZER.search(key):
+            continue
+        place = f"{path}/{key[:100]}" if path else key[:100]
+        if tensors_of(item):
+            yield place, item
+        elif depth < MAX_NESTED:
+            yield from tables_in(item, place, depth + 1)
 
 
 def read_legacy(file: Any) -> dict[str, Any]:

@@ -184,7 +184,7 @@ class MappingReport:
     """What became of every tensor. used: how many of theirs; mapping: names of theirs and of ours
     by rule; missing: of ours, not in the file; unused: of theirs, without a rule; left_out: known
     and not needed, with the reason; implied: of ours, always the same value there; changed: what
-    was adapted, one sentence each.
+    was adapted, one sentence each; prefix: taken off all of their names.
     """
 
     used: int = 0
@@ -194,6 +194,7 @@ class MappingReport:
     left_out: list[tuple[str, str]] = field(default_factory=list)
     implied: list[tuple[str, str]] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
+    prefix: str = ""
 
     @property
     def is_complete(self) -> bool:

@@ -44,7 +44,6 @@ MAX_PICKLE_BYTES = 16 * 2**20  # of the description: about 150 bytes a tensor
 MAX_ANSWER_BYTES = 64 * 2**20
 WALL_SECS = 60  # on a busy machine; the processor time is limited to 2 s
 DESCRIPTION = "data.pkl"
-MODULES = ("module.", "_orig_mod.", "model.")  # what wraps a model while it trains
 
 
 class Place(NamedTuple):
@@ -74,16 +73,14 @@ class TorchFile:
         shapes: dict[str, Shape] = {}
         dtypes: dict[str, str] = {}
         rows = answer["tensors"]
-        wrapper = next((word for word in MODULES if all(key.startswith(word) for key in rows)), "")
         for name, row in rows.items():
-            name = name.removeprefix(wrapper)
             dtypes[name], storage, offset, shape, strides = row
             shapes[name] = tuple(shape)
             self.places[name] = Place(storage, offset, tuple(strides))
         check_header(file.name, shapes, dtypes, max_bytes)
         for name, shape in shapes.items():
             self._check(name, dtypes[name], shape)
-        said = {key: answer[key] for key in ("wrapped", "others", "more")}
+        said = {key: answer[key] for key in ("wrapped", "others", "more", "beside")}
         self.header = Header(file.name, shapes, dtypes, {"torch": said})
 
     def _check(self, name: str, dtype: str, shape: Shape) -> None:
