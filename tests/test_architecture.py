@@ -26,13 +26,13 @@ ROWS = [
     {"model_record"},
     {"models", "recipes"},
     {"data"},
-    {"keyed_random", "device", "config", "restricted_pickle"},
+    {"keyed_random", "device", "config", "restricted_pickle", "child_process", "folder"},
     {"containers"},
     {"errors"},
 ]
 FENCES = {  # a library and the only places that may name it
     "pickle": {"restricted_pickle", "checkpoints"},  # there in pickle_child.py only, see below
-    "subprocess": {"checkpoints", "studies", "training"},
+    "subprocess": {"checkpoints", "studies"},
     "rich": {"cli"},
     "cyclopts": {"cli"},
     "simplejpeg": {"data"},

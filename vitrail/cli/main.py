@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import NamedTuple
 
+from vitrail.child_process import SAFE_PATH
 from vitrail.cli.output import Output
 from vitrail.errors import UsageError, VitrailError, environment_fault, nearest
 
@@ -74,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # GNU OpenMP's threads spin while they wait: on a busy machine a training step takes several
     # times as long (docs/decisions.md). Read when torch is loaded, which nothing before this did.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    os.environ.setdefault(SAFE_PATH, "1")  # for every process that a library starts
     output, tokens = take_global(sys.argv[1:] if argv is None else argv)
     try:
         return dispatch(tokens, output)

@@ -21,6 +21,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from vitrail.child_process import safe_children
 from vitrail.data.batch import Batch
 from vitrail.data.crashes import Deaths, Watched, is_death
 from vitrail.data.file_batches import EvalParts, Fault, Indices, TrainSteps
@@ -115,7 +116,7 @@ def _start(dataset: InBlocks, numbers: range, num_workers: int) -> _MultiProcess
             multiprocessing_context="fork" if sys.platform == "linux" else None,
             generator=torch.Generator(),  # else the global generator would be advanced
         )
-        with _interrupts_held(), _deaths_unsignalled():
+        with _interrupts_held(), _deaths_unsignalled(), safe_children():
             found = iter(loader)
     assert isinstance(found, _MultiProcessingDataLoaderIter)
     return found

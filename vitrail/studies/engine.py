@@ -11,7 +11,6 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vitrail import errors
+from vitrail.child_process import python_command
 from vitrail.errors import EnvironmentFault, VitrailError
 from vitrail.studies.job import Job
 
@@ -94,8 +94,8 @@ class LocalEngine:
             worker.process.stdin.flush()
 
     def _hire(self) -> _Worker:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "vitrail.studies.worker"],
+        process = subprocess.Popen(  # noqa: S603  # our own module
+            python_command("vitrail.studies.worker"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

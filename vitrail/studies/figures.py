@@ -11,9 +11,11 @@ matplotlib is part of the extra [studies] and loaded by `draw`. Nothing here tou
 from __future__ import annotations
 
 import math
+import os
 import textwrap
 import warnings
 from collections.abc import Sequence
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +79,17 @@ def draw(figure: Figure, folder: Path) -> tuple[Path, Path]:
 
 
 def require_matplotlib() -> Any:
-    """matplotlib, with what draws to files. Raises EnvironmentFault VIT-520."""
+    """matplotlib, with what draws to files. Raises EnvironmentFault VIT-520.
+
+    It reads settings from a file `matplotlibrc` of the working directory when it is loaded, so it
+    is loaded in another one.
+    """
     try:
-        import matplotlib
-        import matplotlib.backends.backend_agg
-        import matplotlib.backends.backend_svg
-        import matplotlib.figure
+        with chdir(os.sep):
+            import matplotlib
+            import matplotlib.backends.backend_agg
+            import matplotlib.backends.backend_svg
+            import matplotlib.figure
     except ImportError as error:
         raise EnvironmentFault(
             "VIT-520",

@@ -4,7 +4,9 @@ the data at the same paths.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import chdir
 from typing import Any
 
 from vitrail.errors import EnvironmentFault, VitrailError
@@ -31,7 +33,8 @@ class RayEngine:
     def __init__(self, address: str = "auto", cpus: int = 1, gpus: int = 0) -> None:
         self._ray = _import_ray()
         try:
-            self._ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            with chdir(os.sep):  # its workers would import from the working directory first
+                self._ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError) as error:  # ValueError: no address at all
             raise EnvironmentFault(
                 "VIT-511",

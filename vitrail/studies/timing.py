@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitrail.child_process import python_command
 from vitrail.config import TrainConfig, resolve
 from vitrail.device import keep_freed_memory, pick_precision, set_threads
 from vitrail.errors import EnvironmentFault
@@ -43,8 +44,8 @@ def measure_apart(settings: Mapping[str, Any]) -> dict[str, float]:
 
     Raises EnvironmentFault VIT-510 where it ended otherwise than it should.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "vitrail.studies.timing"],
+    done = subprocess.run(  # noqa: S603  # our own module
+        python_command("vitrail.studies.timing"),
         input=json.dumps(dict(settings)),
         capture_output=True,
         text=True,

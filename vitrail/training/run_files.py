@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from dataclasses import replace
 from typing import Any
@@ -17,6 +16,7 @@ from vitrail.data.sources import Source, fingerprint
 from vitrail.device import machine
 from vitrail.errors import DataError
 from vitrail.models.products import products_name
+from vitrail.training.git_commit import git_commit
 from vitrail.training.plan import Plan
 from vitrail.training.run_dir import SCHEMA, RunDir
 
@@ -158,13 +158,3 @@ def class_counts(source: Source) -> list[int]:
     if source.labels.ndim == 2:
         return [int(count) for count in source.labels.sum(axis=0)]
     return [int(count) for count in np.bincount(source.labels, minlength=len(source.classes))]
-
-
-def git_commit() -> str | None:
-    """Commit of the folder a run is started in, "+" where files differ; None without one."""
-    try:
-        ask = ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
-        answer = subprocess.run(ask, capture_output=True, text=True, timeout=5, check=True)  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip()

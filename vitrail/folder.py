@@ -1,0 +1,150 @@
+"""A folder that somebody else may have made: its files are opened by name, and only if they are
+plain files.
+
+No link below the folder is followed, not to read, to write, to append or to list: what a run or a
+model says and what is written for it lies in its folder and nowhere else. A pipe, socket or device
+in the place of a file is refused at once (O_NONBLOCK, then fstat), so that nothing waits for it. A
+refusal is an OSError whose text says what lies there. The folder itself may be named by a link.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+PLAIN = NO_LINK | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | os.O_CLOEXEC
+KINDS = (
+    (stat.S_ISLNK, "a link, which is not followed"), (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISBLK, "a device"), (stat.S_ISCHR, "a device"),
+)  # fmt: skip
+
+
+class NotPlain(OSError):
+    """Something else than a plain file (or, where one is needed, folder) lies at `filename`."""
+
+    def __init__(self, path: Path, mode: int, expected: str = "file") -> None:
+        kind = next((name for test, name in KINDS if test(mode)), "no plain file")
+        super().__init__(errno.ELOOP, f"it is {kind}; expected a plain {expected}", str(path))
+
+
+class TooLarge(OSError):
+    """A file has more bytes than anything of its kind."""
+
+    def __init__(self, path: Path, size: int, limit: int) -> None:
+        super().__init__(errno.EFBIG, f"it has {size} bytes; at most {limit} expected", str(path))
+
+
+def open_plain(path: Path, flags: int = os.O_RDONLY) -> int:
+    """A descriptor of the plain file at `path`. Raises NotPlain, OSError."""
+    try:
+        handle = os.open(path, flags | PLAIN, 0o666)
+    except OSError as error:
+        # a link (ELOOP), a folder (EISDIR), a pipe without reader or a socket (ENXIO)
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EOPNOTSUPP):
+            mode = os.lstat(path).st_mode
+            if not stat.S_ISREG(mode):
+                raise NotPlain(path, mode) from None
+        raise
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        raise NotPlain(path, mode)
+    return handle
+
+
+def require_folder(path: Path) -> None:
+    """Raises NotPlain where `path` is a link or no folder, FileNotFoundError where it is absent."""
+    mode = os.lstat(path).st_mode
+    if not stat.S_ISDIR(mode):
+        raise NotPlain(path, mode, "folder")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """`path` and what lies below it. Names are relative, with "/" between parts."""
+
+    path: Path
+
+    def at(self, name: str) -> Path:
+        """The path of `name`. Raises NotPlain where a folder on the way is none or a link."""
+        place = self.path
+        *folders, last = name.split("/")
+        for part in folders:
+            place = place / part
+            if os.path.lexists(place):
+                require_folder(place)
+        return place / last
+
+    def open(self, name: str) -> BinaryIO:
+        """`name` for reading. Raises NotPlain, OSError."""
+        return os.fdopen(open_plain(self.at(name)), "rb")
+
+    def read(self, name: str, limit: int) -> bytes:
+        """The content of `name`. Raises NotPlain, TooLarge, OSError."""
+        with self.open(name) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size > limit:
+                raise TooLarge(self.path / name, size, limit)
+            return stream.read(limit)
+
+    def has(self, name: str) -> bool:
+        """Whether `name` is a plain file."""
+        try:
+            return stat.S_ISREG(os.lstat(self.at(name)).st_mode)
+        except OSError:
+            return False
+
+    def lies(self, name: str) -> bool:
+        """Whether anything lies at `name`, be it a link to nothing."""
+        return os.path.lexists(self.path / name)
+
+    def names(self, name: str = "") -> list[str]:
+        """The names in the folder `name`, sorted; none where it is absent. Raises NotPlain."""
+        place = self.at(name) if name else self.path
+        try:
+            if name:
+                require_folder(place)
+            return sorted(os.listdir(place))
+        except FileNotFoundError:
+            return []
+
+    def make(self, name: str) -> Path:
+        """The folder `name`, made with those above it. Raises NotPlain, OSError."""
+        place = self.path
+        place.mkdir(parents=True, exist_ok=True)
+        for part in name.split("/"):
+            place = place / part
+            if not os.path.lexists(place):
+                place.mkdir(exist_ok=True)
+            require_folder(place)
+        return place
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write `name` beside its place, make it durable and rename it: a reader never meets half
+        of it, and what lay there, be it a link, gives way. Raises NotPlain, OSError.
+        """
+        target = self.at(name)
+        temporary = target.with_name(f".tmp-{target.name[:200]}-{secrets.token_hex(8)}")
+        handle = open_plain(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def append(self, name: str, text: str) -> None:
+        """Add `text` to the end of `name`, which is made where it is absent. Raises NotPlain."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        with os.fdopen(open_plain(self.at(name), flags), "a", encoding="utf-8") as stream:
+            stream.write(text)
