@@ -1,0 +1,75 @@
+"""A long run holds on to nothing: memory, open files, threads and processes (R14)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from tests.data.odd_pictures import noise
+
+EPOCHS = 100
+PROGRAM = """
+from vitrail.cli.main import main
+import sys
+sys.exit(main(sys.argv[1:]))
+"""
+SETTINGS = (
+    "--model vit_ti4 --model.width 32 --model.depth 2 --model.num_heads 2 --model.mlp_dim 64 "
+    "--precision float32 --batch-size 16 --device cpu --threads 1 --save-every-steps 50"
+).split()
+
+
+def sampled(process: subprocess.Popen[bytes]) -> list[tuple[int, int, int, int]]:
+    """(bytes of memory, open files, threads, processes) of a process and its children, often."""
+    root, found = psutil.Process(process.pid), []
+    while process.poll() is None:
+        try:
+            family = [root, *root.children(recursive=True)]
+            found.append(
+                (
+                    sum(one.memory_full_info().uss for one in family),
+                    sum(one.num_fds() for one in family),
+                    sum(one.num_threads() for one in family),
+                    len(family),
+                )
+            )
+        except psutil.Error:  # one of them ended while it was looked at
+            continue
+        time.sleep(0.1)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.promise("R14")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_hundred_epochs_hold_on_to_nothing(tmp_path: Path, workers: int) -> None:
+    """Files, an evaluation and a log line an epoch: from the first third of the run to the last,
+    less than 1 MB a thousand steps of growth, and no more files, threads or processes.
+    """
+    for label in ("a", "b"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for index in range(60):
+            Image.fromarray(noise(23, 17, seed=index)).save(
+                tmp_path / "photos" / label / f"{index}.png"
+            )
+    command = [sys.executable, "-c", PROGRAM, "train", "photos", *SETTINGS,
+               "--epochs", str(EPOCHS), "--workers", str(workers), "-q"]  # fmt: skip
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    found = np.array(sampled(process), dtype=float)
+    assert process.wait() == 0
+    assert len(found) > 60, "too short to say anything"
+    third = len(found) // 3
+    before, after = found[third : 2 * third], found[2 * third : -5]
+    steps = EPOCHS * 84 // 16 / 3  # of one third
+    grown = np.median(after[:, 0]) - np.median(before[:, 0])
+    assert grown <= 1e6 * max(1.0, steps / 1000), f"{grown / 1e6:.1f} MB in {steps:.0f} steps"
+    for column in (1, 2, 3):
+        assert np.median(after[:, column]) <= np.median(before[:, column])
