@@ -228,9 +228,6 @@ def write_bundle(
         os.chmod(temporary / WEIGHTS, (temporary / CARD).stat().st_mode)  # save_file makes it 0600
         record = record_of(sha256_of(temporary / WEIGHTS))
         (temporary / RECORD).write_text(record.to_text(), encoding="utf-8")
-        parse_record(
-            (temporary / RECORD).read_bytes(), folder / RECORD
-        )  # what is written can be read
         for name in (WEIGHTS, RECORD, CARD, "."):
             flush_to_disk(temporary / name)
         _put(temporary, folder, replace=replace)

@@ -32,7 +32,7 @@ from vitrail.data.decode import DecodeFault
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import DataError, ModelError, UsageError
 from vitrail.model_card import card_of
-from vitrail.model_record import Architecture, Record
+from vitrail.model_record import Architecture, Record, made_record
 from vitrail.models.create import Model, build
 from vitrail.models.names import ModelConfig
 
@@ -133,26 +133,12 @@ class Classifier:
         if not isinstance(self.model, Model):
             raise TypeError(f"only a vitrail model can be saved, not a {type(self.model).__name__}")
         config = self.model.config
-        ours = {"vitrail": vitrail.__version__, "torch": torch.__version__}
-        ours["python"] = platform.python_version()
 
         def record_of(sha256: str) -> Record:
-            return Record(
-                architecture=Architecture(
-                    family=config.family,
-                    name=config.family if self.meta.name == "vit" else self.meta.name,
-                    numbers=config.model_dump(mode="json"),
-                ),
-                classes=self.classes,
-                preprocess=self.preprocess.to_json(),
-                temperature=self.temperature,
-                scores=self.meta.scores,
-                origin=self.meta.origin,
-                trained_on=self.meta.trained_on,
-                metrics=self.meta.metrics,
-                versions={**ours, **self.meta.versions},
-                sha256=sha256,
-            )
+            return record_for(
+                config, self.preprocess, self.classes, self.meta, self.temperature,
+                name=Path(folder) / RECORD, sha256=sha256,
+            )  # fmt: skip
 
         card = card_of(record_of("0" * 64))
         write_bundle(Path(folder), self.model.state_dict(), record_of, card, replace=replace)
@@ -326,6 +312,38 @@ class Classifier:
         return probe(
             Frozen(self.model, self.preprocess, reading, folder), open_data(data), settings
         )
+
+
+def record_for(
+    config: ModelConfig,
+    preprocess: Preprocess,
+    classes: Sequence[str],
+    meta: Meta,
+    temperature: float = 1.0,
+    *,
+    name: Path,
+    sha256: str = "0" * 64,
+) -> Record:
+    """model.json of a classifier. Raises ModelError VIT-434 where there can be none."""
+    ours = {"vitrail": vitrail.__version__, "torch": torch.__version__}
+    ours["python"] = platform.python_version()
+    return made_record(
+        name,
+        architecture=Architecture(
+            family=config.family,
+            name=config.family if meta.name == "vit" else meta.name,
+            numbers=config.model_dump(mode="json"),
+        ),
+        classes=list(classes),
+        preprocess=preprocess.to_json(),
+        temperature=temperature,
+        scores=meta.scores,
+        origin=meta.origin,
+        trained_on=meta.trained_on,
+        metrics=meta.metrics,
+        versions={**ours, **meta.versions},
+        sha256=sha256,
+    )
 
 
 def _as_inputs(inputs: Picture | Iterable[Picture]) -> Iterable[Picture]:

@@ -1,23 +1,26 @@
 """model.json: what a model folder says about its weights (docs/run_directory.md). No torch here.
 
-Plain data with a fixed schema, at most 1 MB: an architecture of our own table by name, bounded
+Plain data with a fixed schema, at most 16 MB: an architecture of our own table by name, bounded
 numbers, nothing importable. Files of other people are hostile until this has accepted them.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic_core import PydanticSerializationError
 
+from vitrail.data.class_names import MAX_BYTES, MAX_CLASSES, MAX_LETTERS, fault_of
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import ModelError, VitrailError
 from vitrail.models.names import ModelConfig, config_from_numbers, parse_name
 
 SCHEMA = 1
-MAX_RECORD_BYTES = 1_000_000
+MAX_RECORD_BYTES = MAX_BYTES + 4_000_000  # names of classes, and all the rest
 Text = Annotated[str, Field(max_length=1000)]
+Name = Annotated[str, Field(max_length=MAX_LETTERS)]
 Plain = str | int | float | bool | None
 
 
@@ -42,7 +45,7 @@ class Record(_Part):
 
     version: Annotated[int, Field(alias="schema", ge=1)] = SCHEMA
     architecture: Architecture
-    classes: Annotated[list[Text], Field(max_length=1_000_000)]
+    classes: Annotated[list[Name], Field(max_length=MAX_CLASSES)]
     preprocess: Annotated[dict[Text, Plain | list[int | float]], Field(max_length=50)]
     temperature: Annotated[float, Field(ge=1e-3, le=1e3)] = 1.0
     # The library whose checkpoint it was, by its name in checkpoints/origins.py; "" is vitrail.
@@ -57,6 +60,18 @@ class Record(_Part):
         """The document as it is written; `origin` only where there is one."""
         left_out = set() if self.origin else {"origin"}
         return self.model_dump_json(by_alias=True, indent=1, exclude=left_out) + "\n"
+
+
+def made_record(name: Path, **fields: Any) -> Record:
+    """The record of these fields. Raises ModelError VIT-434 where no model.json can hold them."""
+    try:
+        record = Record(**fields)
+        parse_record(record.to_text().encode("utf-8"), name)
+    except ValidationError as error:
+        raise refused(name, _lines(error)) from error
+    except PydanticSerializationError as error:
+        raise refused(name, f"a text in it is not valid UTF-8 ({error})") from error
+    return record
 
 
 class _Version(BaseModel):
@@ -74,11 +89,7 @@ def parse_record(data: bytes, name: Path) -> tuple[Record, ModelConfig, Preproce
         record = Record.model_validate_json(data)
     except ValidationError as error:
         _refuse_newer(data, name)
-        lines = [
-            f"  {'.'.join(map(str, item['loc'][:4])) or 'document'}: {item['msg'][:200]}"
-            for item in error.errors(include_url=False, include_input=False)[:10]
-        ]
-        raise refused(name, "\n".join(lines)) from error
+        raise refused(name, _lines(error)) from error
     if record.version > SCHEMA:
         raise _newer(name, record.version)
     try:
@@ -88,6 +99,13 @@ def parse_record(data: bytes, name: Path) -> tuple[Record, ModelConfig, Preproce
         raise refused(name, error.message) from error
     _check_agreement(record, config, preprocess, name)
     return record, config, preprocess
+
+
+def _lines(error: ValidationError) -> str:
+    return "\n".join(
+        f"  {'.'.join(map(str, item['loc'][:4])) or 'document'}: {item['msg'][:200]}"
+        for item in error.errors(include_url=False, include_input=False)[:10]
+    )
 
 
 def refused(name: Path, why: str) -> ModelError:
@@ -106,8 +124,8 @@ def _check_agreement(
     named = parse_name(architecture)
     if architecture != config.family and (named is None or named.family != config.family):
         raise refused(name, f"unknown architecture {architecture!r}")
-    if len(set(classes)) != len(classes):
-        raise refused(name, "a class is named twice")
+    if why := fault_of(classes):
+        raise refused(name, why)
     if classes and len(classes) != config.num_classes:
         raise refused(name, f"{len(classes)} classes for {config.num_classes} outputs")
     made = (preprocess.channels, preprocess.height, preprocess.width)

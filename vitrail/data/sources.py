@@ -11,6 +11,7 @@ import os
 from vitrail.config import DataConfig
 from vitrail.data.arrays import idx_files, open_idx, open_npz
 from vitrail.data.cifar import cifar_kind, open_cifar
+from vitrail.data.class_names import check_names
 from vitrail.data.digits import HELD_OUT, open_digits
 from vitrail.data.folder import open_folder
 from vitrail.data.nested import take
@@ -28,6 +29,7 @@ __all__ = [
     "fingerprint",
     "open_as",
     "open_data",
+    "open_whole",
     "read_bytes",
     "subset",
 ]
@@ -53,9 +55,20 @@ def open_data(
     Raises DataError VIT-302 to VIT-321 for data that cannot be used.
     """
     name = os.fspath(path)
-    splits = _open(name, min_classes)
+    splits = open_whole(name, min_classes=min_classes)
     automatic = HELD_OUT if name == "builtin:digits" else None
     return complete(splits, val=val_fraction, test=test_fraction, seed=seed, automatic=automatic)
+
+
+def open_whole(path: str | os.PathLike[str], *, min_classes: int = 2) -> Splits:
+    """DATA as it lies there: nothing is held out of it.
+
+    Every kind of data is opened here, so here it is asked whether a model of its classes could be
+    saved. Raises what `open_data` raises, VIT-308 where it could not.
+    """
+    splits = _open(os.fspath(path), min_classes)
+    check_names(splits.classes, os.fspath(path))
+    return splits
 
 
 def open_as(data: DataConfig, seed: int, *, min_classes: int = 2) -> Splits:

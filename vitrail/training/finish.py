@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from vitrail.classifier import Classifier, Meta
-from vitrail.errors import VitrailError
+from vitrail.classifier import Classifier, Meta, record_for
+from vitrail.errors import DataError, ModelError, VitrailError
 from vitrail.evaluation.audit import Limits, audit
 from vitrail.evaluation.inside import Inside
 from vitrail.evaluation.record import Evaluation
@@ -145,6 +145,14 @@ def _save_model(
     run: RunDir, plan: Plan, model: nn.Module, results: dict[str, dict[str, Any]]
 ) -> Classifier:
     """Write model/: a classifier, or an encoder without a head."""
+    classes, meta = described(plan, results)
+    classifier = Classifier(model.cpu().eval(), plan.preprocess, classes, meta=meta)
+    classifier.save(run.model, replace=True)  # a killed process may have left one
+    return classifier
+
+
+def described(plan: Plan, results: dict[str, dict[str, Any]]) -> tuple[tuple[str, ...], Meta]:
+    """The classes of the model that `plan` makes, none for an encoder, and what is said of it."""
     is_classifier = plan.config.objective == "classify"
     meta = Meta(
         name=plan.config.model.name,
@@ -153,10 +161,20 @@ def _save_model(
         scores="sigmoid" if is_classifier and plan.splits.multi_label else "softmax",
         origin=plan.origin,
     )
-    classes = plan.splits.classes if is_classifier else ()
-    classifier = Classifier(model.cpu().eval(), plan.preprocess, classes, meta=meta)
-    classifier.save(run.model, replace=True)  # a killed process may have left one
-    return classifier
+    return plan.splits.classes if is_classifier else (), meta
+
+
+def check_saveable(plan: Plan) -> None:
+    """Raise DataError VIT-325 where the model that `plan` makes could not be saved."""
+    classes, meta = described(plan, {})
+    try:
+        record_for(plan.model, plan.preprocess, classes, meta, name=Path("model.json"))
+    except ModelError as error:
+        raise DataError(
+            "VIT-325",
+            f"a model trained on {plan.splits.name} could not be saved: {error.message}",
+            hint="Rename what the message names; nothing was trained.",
+        ) from error
 
 
 def inside_of(classifier: Classifier, max_secs: float = 30.0) -> Inside | None:

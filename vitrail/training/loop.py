@@ -37,7 +37,7 @@ from vitrail.training.checkpoint import (
 from vitrail.training.checkpoint import sweep as sweep_checkpoints
 from vitrail.training.compiled import compile_faults, compiled
 from vitrail.training.determinism import make_deterministic
-from vitrail.training.finish import Ending, finish
+from vitrail.training.finish import Ending, check_saveable, finish
 from vitrail.training.lock import RunLock
 from vitrail.training.metrics_log import MetricsLog
 from vitrail.training.optim import set_lr
@@ -74,7 +74,9 @@ def train(
     """
     clock = Clock()
     reporter = reporter or SilentReporter()
-    plan, bad = run_files.without_bad_files(plan_run(layers))
+    planned = plan_run(layers)
+    check_saveable(planned)
+    plan, bad = run_files.without_bad_files(planned)
     run = create_run(runs_dir, name, plan.splits.name)
     with RunLock(run.path), stop_signals() as stop:
         run_files.write_start(run, plan, bad, command)
