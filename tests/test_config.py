@@ -89,6 +89,20 @@ def test_times_have_units(text: str, secs: float) -> None:
     assert parse_secs(text) == secs
 
 
+@pytest.mark.parametrize("value", ["60", "1.5", ".5", 60, 90.0, " 60 "])
+@pytest.mark.parametrize("key", ["time_limit", "time-limit", "save_every"])
+def test_a_time_without_a_unit_is_refused(key: str, value: object) -> None:
+    with pytest.raises(UsageError, match="needs a unit") as caught:
+        resolve([("a file, Python or the command line", {key: value})])
+    assert caught.value.code == "VIT-212"
+    assert f"--{key.replace('_', '-')} {str(value).strip()}s" in caught.value.hint
+
+
+@pytest.mark.parametrize("value", ["60", 60, "60s", "1m", 60.0])
+def test_a_name_that_says_the_unit_takes_a_number(value: object) -> None:
+    assert resolve([("test", {"time_limit_secs": value})])[0].time_limit_secs == 60
+
+
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_recipes_are_complete_and_survive_toml(name: str) -> None:
     config = recipe(name)

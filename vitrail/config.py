@@ -46,6 +46,21 @@ def parse_secs(value: object) -> object:
     return value
 
 
+def check_unit(name: str, value: object, *, key: str = "") -> None:
+    """Refuse a time without a unit. name: of the option, which does not say the unit; key: under
+    which a number counts seconds. Raises UsageError VIT-212.
+    """
+    text = str(value).strip()
+    if isinstance(value, bool) or not re.fullmatch(r"\d+\.?\d*|\.\d+", text):
+        return
+    seconds = f", or {key} = {text} in a file or --{key.replace('_', '-')} {text}" if key else ""
+    raise UsageError(
+        "VIT-212",
+        f"{name} {text}: a time needs a unit: s, m or h.",
+        hint=f"For instance {name} {text}s or {name} {text}m{seconds}",
+    )
+
+
 def parse_list(value: object) -> object:
     """A tuple of any length from "0.3,0.6", "0.3" or ""; anything else is passed through."""
     return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
@@ -290,6 +305,9 @@ def resolve(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[TrainConfi
     values: dict[str, Any] = flatten(TrainConfig())
     sources = dict.fromkeys(values, "built-in")
     for source, layer in layers:
+        for short in ("time_limit", "save_every"):
+            for key in (short, short.replace("_", "-")):
+                check_unit(f"--{short.replace('_', '-')}", layer.get(key), key=SHORT[short])
         layer = {
             SHORT.get(key.replace("-", "_"), key.replace("-", "_")): value
             for key, value in layer.items()

@@ -77,6 +77,7 @@ def test_given_weights_stand_beside_models_from_scratch(
         (["--image-size", "0"], "VIT-202", 2),
         (["--accumulate", "0"], "VIT-202", 2),
         (["--budget", "soon"], "VIT-202", 2),
+        (["--budget", "60"], "VIT-212", 2),
         (["--rates", "1"], "VIT-211", 2),
     ],
 )

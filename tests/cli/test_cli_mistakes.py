@@ -70,6 +70,7 @@ MISTAKES = [
     ("train photos --recipe paper.masked_patches --augment.mixup 0.5", 2, "VIT-251", "--recipe"),
     ("train --resume runs/good --from runs/good", 2, "VIT-203", "--resume runs/good"),
     ("train photos --device gpu", 2, "VIT-241", "cpu"),
+    ("train photos --time-limit 60", 2, "VIT-212", "--time-limit 60s or --time-limit 60m"),
     ("train photos --device cuda:97", 5, "VIT-501", "--device"),
     # data
     ("train phtos", 3, "VIT-303", "photos/CLASS/IMAGE"),

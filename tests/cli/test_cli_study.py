@@ -43,6 +43,7 @@ MISTAKES = [
     (f"data-size {DIGITS} --sizes 100,5000", 2, "VIT-202", "from 10 to 1437"),
     (f"data-size {DIGITS} --budget soon", 2, "VIT-202", "20m"),
     (f"data-size {DIGITS} --budget 1.2.3m", 2, "VIT-202", "20m"),
+    (f"data-size {DIGITS} --budget 60", 2, "VIT-212", "--budget 60s or --budget 60m"),
     (f"data-size {DIGITS} --budget 0m", 2, "VIT-202", "20m"),
     (f"data-size {DIGITS} --budget -5m", 2, "VIT-201", "vitrail study --help"),
     (f"data-size {DIGITS} --full --budget 1h", 2, "VIT-290", "--sizes"),

@@ -75,11 +75,12 @@ def asked_of(
     *,
     is_alone: bool = False,
 ) -> Asked:
-    """Budget and processes. Raises UsageError VIT-202."""
-    from vitrail.config import parse_secs
+    """Budget and processes. Raises UsageError VIT-202, VIT-212."""
+    from vitrail.config import check_unit, parse_secs
     from vitrail.device import num_cores
     from vitrail.studies.run import Asked
 
+    check_unit("--budget", budget)
     seconds = parse_secs(budget if budget is not None else "20m")
     if not isinstance(seconds, float) or not seconds > 0:
         raise UsageError("VIT-202", f"--budget {budget}: expected a time.", hint="Use 20m or 2h")
