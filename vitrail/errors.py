@@ -16,12 +16,16 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
+import re
 from collections.abc import Iterable
 
 REFUSED = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR,
     errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
 )  # fmt: skip
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+OURS = (errno.EINVAL, errno.EBADF, errno.EFAULT)  # what a wrong call of ours gives
 
 
 class VitrailError(Exception):
@@ -92,22 +96,56 @@ def environment_fault(error: Exception) -> EnvironmentFault | None:
             "take a smaller --batch-size, --image-size or model; vitrail doctor shows what fits."
         )
         return EnvironmentFault("VIT-503", f"memory is used up: {text}", hint=hint)
-    if not isinstance(error, OSError):
+    refused = os_error_of(error)
+    if refused is None or refused.errno in OURS:
         return None
-    where = str(error.filename) if error.filename else "a file"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return EnvironmentFault(
-            "VIT-506",
-            f"{where} cannot be written: {error.strerror}.",
-            hint="Make room, or write to another disk with --out",
-        )
-    if error.errno in REFUSED:
-        return EnvironmentFault(
-            "VIT-506",
-            f"{where} cannot be used: {error.strerror}.",
-            hint="Check who owns it and whether it may be written, or choose another place: --out",
-        )
+    where = str(refused.filename) if refused.filename else "a file"
+    if refused.errno == errno.ENOENT and not refused.filename and not _has_working_directory():
+        where, reason = "the working directory", "it was removed"
+        hint = "Go to a folder that exists and start the command again"
+        return EnvironmentFault("VIT-506", f"{where} cannot be used: {reason}.", hint=hint)
+    return _refused(where, refused)
+
+
+def cannot_write(path: object, error: OSError) -> EnvironmentFault:
+    """VIT-506 for a file or folder that the machine refuses to write."""
+    return _refused(str(path), error, what="written")
+
+
+def os_error_of(error: Exception) -> OSError | None:
+    """The error of the operating system that `error` is, or that a library in another language
+    says in its text: "(os error 28)" of Rust, "No space left on device (28)" of torch.
+    """
+    if isinstance(error, OSError):
+        return error if error.errno is not None else None
+    text = str(error)
+    if text == "can't start new thread":
+        return OSError(errno.EAGAIN, "it starts no more threads (ulimit -u)", "this machine")
+    for found in re.finditer(r"\((?:os error )?(\d{1,3})\)", text):
+        number = int(found[1])
+        if os.strerror(number) in text:
+            return OSError(number, os.strerror(number))
     return None
+
+
+def _refused(where: str, error: OSError, what: str = "used") -> EnvironmentFault:
+    reason = error.strerror or str(error)
+    hint = "Check the disk and who owns it, or choose another place: --out"
+    if error.errno in FULL:
+        what, hint = "written", "Make room, or write to another disk with --out"
+    elif error.errno in (errno.EMFILE, errno.ENFILE):
+        hint = "Raise the limit of open files (ulimit -n 4096), or use fewer --workers"
+    elif error.errno in REFUSED:
+        hint = "Check who owns it and whether it may be written, or choose another place: --out"
+    return EnvironmentFault("VIT-506", f"{where} cannot be {what}: {reason}.", hint=hint)
+
+
+def _has_working_directory() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 def _rebuild(kind: type[VitrailError], code: str, message: str, hint: str) -> VitrailError:

@@ -136,16 +136,32 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert done.returncode in (0, 141)  # 0 where everything was written before head ended
 
 
-def test_a_broken_pipe_is_quiet() -> None:
+def in_a_verb(*lines: str) -> subprocess.CompletedProcess[str]:
+    """A command whose verb runs these lines."""
+    body = "".join(f"    {line}\n" for line in lines)
     code = (
-        "import sys; from types import ModuleType; from cyclopts import App\n"
-        "m = ModuleType('x'); m.app = App()\n"
-        "def doctor():\n    raise BrokenPipeError\n"
+        "import os, sys; from types import ModuleType; from cyclopts import App\n"
+        f"m = ModuleType('x'); m.app = App()\ndef doctor():\n{body}"
         "m.app.default(doctor); sys.modules['vitrail.cli.doctor'] = m\n"
         "from vitrail.cli.main import main; sys.exit(main(['doctor']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_a_broken_pipe_is_quiet() -> None:
+    done = in_a_verb(
+        "ours, theirs = os.pipe()", "os.dup2(theirs, 1); os.close(ours)",
+        "sys.stdout.write('by a library'); sys.stdout.flush()",
+    )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (141, "", "")
+
+
+def test_a_broken_pipe_to_another_process_is_no_quiet_end() -> None:
+    done = in_a_verb(
+        "ours, theirs = os.pipe(); os.close(ours)", "os.write(theirs, b'to a worker that died')"
+    )
+    assert done.returncode == 5
+    assert done.stderr.startswith("error VIT-506: a file cannot be used: Broken pipe.")
 
 
 def test_printable_writes_control_characters_out() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from vitrail.cli.output import Output, printable
@@ -34,8 +35,9 @@ def progress_of(output: Output) -> Progress | None:
         if is_end or time.monotonic() - last >= REFRESH_SECS:
             last = time.monotonic()
             line = printable(line_of(what, done, total))[:WIDTH]
-            sys.stderr.write(f"\r{line:<{WIDTH}}" + ("\n" if is_end else ""))
-            sys.stderr.flush()
+            with suppress(OSError, ValueError):  # a terminal that has gone
+                sys.stderr.write(f"\r{line:<{WIDTH}}" + ("\n" if is_end else ""))
+                sys.stderr.flush()
 
     return tell
 

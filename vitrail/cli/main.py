@@ -8,7 +8,6 @@ Exit codes: 0 done, 1 internal, 2 usage, 3 data, 4 model, 5 environment, 6 train
 from __future__ import annotations
 
 import importlib
-import io
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import NamedTuple
 
 from vitrail.child_process import SAFE_PATH
 from vitrail.cli.output import Output
+from vitrail.cli.streams import ReaderGoneError, close_streams, has_reader, open_streams
 from vitrail.errors import UsageError, VitrailError, environment_fault, nearest
 
 
@@ -69,14 +69,22 @@ SWITCHES = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    for stream in (sys.stdout, sys.stderr):  # a name that is no text must not end a command
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    open_streams()
     # GNU OpenMP's threads spin while they wait: on a busy machine a training step takes several
     # times as long (docs/decisions.md). Read when torch is loaded, which nothing before this did.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     os.environ.setdefault(SAFE_PATH, "1")  # for every process that a library starts
     output, tokens = take_global(sys.argv[1:] if argv is None else argv)
+    try:
+        return settled(tokens, output)
+    except ReaderGoneError:  # nobody is left to tell
+        return 141
+    finally:
+        close_streams()
+
+
+def settled(tokens: Sequence[str], output: Output) -> int:
+    """`dispatch`, with what goes wrong said and turned into an exit code."""
     try:
         return dispatch(tokens, output)
     except VitrailError as fault:
@@ -84,10 +92,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         output.note("interrupted")
         return 130
-    except BrokenPipeError:  # whoever read our output has gone: nobody is left to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except ReaderGoneError:
+        raise
     except Exception as error:  # the last boundary: everything a user sees has a code
+        if isinstance(error, BrokenPipeError) and not has_reader():
+            raise ReaderGoneError from error  # written by a library
         ours = environment_fault(error) or internal(error)
         ours.__cause__ = error
         return output.error(ours)
@@ -122,6 +131,7 @@ def call(verb: Verb, tokens: Sequence[str], output: Output) -> int:
     """Parse and run one verb; its exit code."""
     from vitrail.cli.arguments import bind, option_names
 
+    os.getcwd()  # a folder that was removed ends libraries without a word
     app = importlib.import_module(verb.module).app
     settings: dict[str, str] = {}
     if verb.takes_settings:

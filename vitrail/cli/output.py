@@ -12,11 +12,13 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitrail.errors import VitrailError
+from vitrail.cli.streams import say_aside, say_result
+from vitrail.errors import EnvironmentFault, VitrailError
 
 RED, YELLOW, DIM, RESET = "\x1b[1;31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
 
@@ -39,17 +41,17 @@ class Output:
     def line(self, text: str = "") -> None:
         """A line of the result on stdout; nothing with --json, where `document` speaks."""
         if not self.json:
-            print(printable(text), flush=True)  # noqa: T201
+            say_result(printable(text))
 
     def note(self, text: str) -> None:
         """A message on stderr; silent with -q."""
         if not self.quiet:
-            print(self.paint(YELLOW, printable(text)), file=sys.stderr, flush=True)  # noqa: T201
+            say_aside(self.paint(YELLOW, printable(text)))
 
     def document(self, value: object) -> None:
         """One JSON document, on one line of stdout."""
         text = json.dumps(plain(value), allow_nan=False)
-        print(text, flush=True)  # noqa: T201
+        say_result(text)
 
     def result(self, record: object, lines: Sequence[str]) -> None:
         """What a verb found: `record` with --json, else `lines`."""
@@ -62,13 +64,13 @@ class Output:
         """Say what was wrong, on stderr (and as JSON on stdout with --json); its exit code."""
         text = f"{fault.message}" + (f"\n{fault.hint}" if fault.hint else "")
         label = self.paint(RED, f"error {fault.code}:")
-        print(f"{label} {printable(text)}", file=sys.stderr, flush=True)  # noqa: T201
+        say_aside(f"{label} {printable(text)}")
+        if self.verbose:
+            say_aside(printable("".join(traceback.format_exception(fault))))
         if self.json:
             names = ("code", "message", "hint", "exit_code")
-            self.document({name: getattr(fault, name) for name in names})
-        if self.verbose:
-            trace = "".join(traceback.format_exception(fault))
-            print(printable(trace), file=sys.stderr, flush=True)  # noqa: T201
+            with suppress(EnvironmentFault):  # stdout is full: the code of `fault` still counts
+                self.document({name: getattr(fault, name) for name in names})
         return fault.exit_code
 
     def paint(self, style: str, text: str) -> str:
@@ -113,12 +115,3 @@ def table(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-
-
-def write_new(path: Path, content: str | bytes) -> None:
-    """Write a file that must not exist yet; folders above it are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(content, str):
-        content = content.encode("utf-8", "surrogateescape")
-    with path.open("xb") as file:
-        file.write(content)
