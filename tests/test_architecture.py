@@ -27,7 +27,7 @@ ROWS = [
     {"models", "recipes"},
     {"data"},
     {"keyed_random", "device", "config", "restricted_pickle", "child_process", "folder"},
-    {"containers"},
+    {"containers", "files"},
     {"errors"},
 ]
 FENCES = {  # a library and the only places that may name it
@@ -119,6 +119,46 @@ def test_dangerous_words_occur_in_one_file_only() -> None:
         path.name for path in modules() if any(n.startswith("pickle") for n, _ in imports(path))
     }
     assert users <= {"restricted_pickle.py", "pickle_child.py"}
+
+
+WRITERS = {  # the only places that write files, and why they do not use files.py
+    "files.py": "whole files",
+    "training/filesystem.py": "checkpoints and metrics, with a protocol of their own",
+    "training/lock.py": "the lock",
+    "training/run_dir.py": "run.json and its like, and log.txt, which grows",
+    "folder.py": "folders that somebody else may have made",
+    "studies/store.py": "rows.jsonl, which grows",
+    "studies/engine.py": "log.txt, which grows",
+    "checkpoints/download.py": "downloads, which go on where they were cut",
+    "cli/streams.py": "the null device",
+}
+IN_THEIR_BLOCKS = {  # write to what a block of files.py, or a temporary folder, lends them
+    "bundle.py",
+    "checkpoints/tensor_writing.py",
+    "cli/data.py",
+    "cli/data_findings.py",
+    "explain/explanation.py",
+    "explain/figures.py",
+}
+
+
+@pytest.mark.promise("R3")
+def test_files_are_written_in_one_place() -> None:
+    """So that a full disk leaves nothing half-written under a name, wherever it happens."""
+    words = re.compile(
+        r"""open\([^)]*["'][rb]*[wxa+][b+]*["']|os\.open\(.*O_(?:WRONLY|RDWR|CREAT)"""
+        r"|(?<!store\.)write_text\(|write_bytes\(|os\.replace|os\.rename\(|csv\.writer|DictWriter|to_csv\("
+        r"|savefig\((?!place)|np\.save|NamedTemporaryFile|copyfile|shutil\.(?:copy|move)"
+    )
+    found: dict[str, list[str]] = {}
+    for path in modules():
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines()
+                 if words.search(line)]  # fmt: skip
+        if lines:
+            found[path.relative_to(PACKAGE).as_posix()] = lines
+    assert set(found) <= set(WRITERS) | IN_THEIR_BLOCKS, found
+    for name in IN_THEIR_BLOCKS:
+        assert re.search(r"with whole_\w+\(", (PACKAGE / name).read_text(encoding="utf-8")), name
 
 
 @pytest.mark.promise("M1")

@@ -342,7 +342,7 @@ def test_a_failed_save_leaves_what_was_there(
     def full(_: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bundle, "flush_to_disk", full)
+    monkeypatch.setattr("vitrail.files.flush_to_disk", full)
     for target, replace in ((folder, True), (folder.parent / "new", False)):
         with pytest.raises(EnvironmentFault, match="No space left") as caught:
             classifier.save(target, replace=replace)

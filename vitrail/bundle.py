@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +24,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vitrail.data.preprocess import Preprocess
-from vitrail.errors import EnvironmentFault, ModelError
+from vitrail.errors import ModelError
+from vitrail.files import whole_folder, writing
 from vitrail.model_record import MAX_RECORD_BYTES, Record, parse_record
 from vitrail.models.cost import parameters
 from vitrail.models.names import ModelConfig
@@ -212,50 +212,18 @@ def write_bundle(
     With `replace` a folder that is there gives way, in two renames. Raises ModelError VIT-440 where
     one is there and may not, EnvironmentFault VIT-506 where nothing can be written.
     """
-    if (folder.exists() or folder.is_symlink()) and not replace:
-        raise ModelError(
-            "VIT-440",
-            f"{folder} exists; a model is never overwritten.",
-            hint="Choose another name.",
-        )
-    temporary = folder.with_name(f".tmp-{folder.name}-{os.getpid()}-{os.urandom(4).hex()}")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir()
-        values = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    values = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    with whole_folder(folder, replace=replace, refuse=refuse_existing) as temporary:
         (temporary / CARD).write_text(card, encoding="utf-8")
-        save_file(values, temporary / WEIGHTS, metadata={"format": "pt"})
-        os.chmod(temporary / WEIGHTS, (temporary / CARD).stat().st_mode)  # save_file makes it 0600
+        with writing(folder / WEIGHTS):
+            save_file(values, temporary / WEIGHTS, metadata={"format": "pt"})
         record = record_of(sha256_of(temporary / WEIGHTS))
         (temporary / RECORD).write_text(record.to_text(), encoding="utf-8")
-        for name in (WEIGHTS, RECORD, CARD, "."):
-            flush_to_disk(temporary / name)
-        _put(temporary, folder, replace=replace)
-        flush_to_disk(folder.parent)
-    except OSError as error:
-        raise EnvironmentFault(
-            "VIT-506",
-            f"{folder} cannot be written: {error.strerror or error}",
-            hint="Free some disk space, or choose another place: --out DIR",
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _put(temporary: Path, folder: Path, *, replace: bool) -> None:
-    old = folder.with_name(temporary.name.replace(".tmp-", ".trash-", 1))
-    if replace and folder.exists():
-        os.rename(folder, old)
-    os.rename(temporary, folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def flush_to_disk(path: Path) -> None:
-    """fsync a file or a folder (folders where the system allows)."""
-    if os.name == "nt" and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def refuse_existing(path: Path) -> None:
+    """Raise ModelError VIT-440 where `path` is there, also as a broken link."""
+    if os.path.lexists(path):
+        raise ModelError(
+            "VIT-440", f"{path} exists; a model is never overwritten.", hint="Choose another name."
+        )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 SAFE_PATH = "PYTHONSAFEPATH"
 
@@ -37,5 +37,6 @@ def safe_children() -> Iterator[None]:
 
 def forget_working_directory() -> None:
     """Take the working directory off the path of modules, where `python -m` put it."""
-    if not sys.flags.safe_path and sys.path and sys.path[0] in ("", os.getcwd()):
-        del sys.path[0]
+    with suppress(FileNotFoundError):  # it was removed: nothing is imported from it
+        if not sys.flags.safe_path and sys.path and sys.path[0] in ("", os.getcwd()):
+            del sys.path[0]

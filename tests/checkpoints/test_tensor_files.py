@@ -255,7 +255,7 @@ def test_a_writing_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: Any) -
     def fails(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("vitrail.checkpoints.tensor_writing.flush_to_disk", fails)
+    monkeypatch.setattr("vitrail.files.flush_to_disk", fails)
     with pytest.raises(EnvironmentFault, match="No space left"):
         write_npz(tmp_path / "a.npz", some())
     with pytest.raises(EnvironmentFault, match="No space left"):

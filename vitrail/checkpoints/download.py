@@ -28,6 +28,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from vitrail.errors import EnvironmentFault, ModelError, VitrailError
+from vitrail.files import cache_root, write_whole
 
 HOSTS = ("storage.googleapis.com", "dl.fbaipublicfiles.com", "download.pytorch.org")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -62,9 +63,10 @@ class _CutError(Exception):
 
 
 def cache_dir() -> Path:
-    """`$XDG_CACHE_HOME/vitrail/weights`, by default below ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "vitrail" / "weights"
+    """`$XDG_CACHE_HOME/vitrail/weights`, by default below ~/.cache. Raises EnvironmentFault
+    VIT-506 where there is neither.
+    """
+    return cache_root() / "weights"
 
 
 def cached_path(address: str) -> Path:
@@ -132,9 +134,7 @@ def _bring(wanted: Wanted, target: Path, say: Progress) -> None:
     except ModelError:
         _forget(part)
         raise
-    note = _beside(target, ".sha256.tmp")
-    note.write_text(f"{digest}  {target.name}\n", encoding="ascii")
-    os.replace(note, _beside(target, ".sha256"))
+    write_whole(_beside(target, ".sha256"), f"{digest}  {target.name}\n", replace=True)
     os.replace(part, target)
     _beside(target, ".etag").unlink(missing_ok=True)
 
@@ -157,7 +157,7 @@ def _attempt(wanted: Wanted, target: Path, say: Progress) -> str:
             _forget(part)
         tag = answer.headers.get("ETag", "")
         if re.fullmatch(r'"[!#-~]*"', tag):  # a weak one ("W/...") cannot continue a file
-            etag_file.write_text(tag, encoding="ascii")
+            write_whole(etag_file, tag, replace=True)
         digest = _store(answer, part, start, total, wanted, say, f"downloading {target.name}")
     return digest
 

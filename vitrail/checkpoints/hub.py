@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 
 from vitrail.checkpoints.download import MAX_BYTES, Progress, cache_dir
 from vitrail.errors import EnvironmentFault, ModelError, VitrailError
+from vitrail.files import write_whole
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 NAME = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@([\w][\w./-]{0,95}))?")
@@ -179,11 +179,7 @@ def _read_note(repository: Repository) -> dict[str, Any]:
 def _write_note(repository: Repository, note: dict[str, Any]) -> None:
     if repository.revision and not COMMIT.fullmatch(repository.revision):
         return
-    path = _note_path(repository)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(note), encoding="utf-8")
-    os.replace(temporary, path)
+    write_whole(_note_path(repository), json.dumps(note), replace=True)
 
 
 def _library() -> Any:

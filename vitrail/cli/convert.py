@@ -75,7 +75,7 @@ def convert(
         Leave out tensors that nobody knows.
     """
     given = read_settings(settings)
-    from vitrail.checkpoints.tensor_writing import refuse_existing
+    from vitrail.bundle import refuse_existing
 
     refuse_existing(out)
     from vitrail.checkpoints.resolve import place_of

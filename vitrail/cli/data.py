@@ -18,6 +18,7 @@ from vitrail.cli.data_findings import (
 from vitrail.cli.output import Output, plain, table
 from vitrail.cli.predict import check_numbers
 from vitrail.errors import DataError, GateError, UsageError
+from vitrail.files import whole_file, whole_folder
 
 if TYPE_CHECKING:
     from vitrail.data.check import DataReport
@@ -210,9 +211,8 @@ def show(
         plan = plan_run([("command line", layer)])
         source = named_split(plan.splits, split)
         picture, shown = augmented_sheet(source, plan, min(count, 12))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("xb") as file:
-        picture.save(file, format="PNG")
+    with whole_file(out) as temporary, temporary.open("wb") as stream:
+        picture.save(stream, format="PNG")
     output.result(
         {"data": data, "split": split, "file": out, "pictures": shown},
         [f"{len(shown)} pictures of {split}: {out}"],
@@ -243,12 +243,13 @@ def get(name: Literal["digits"], out: Path = Path("digits"), /, *, output: Out) 
             hint=f"Choose another folder: vitrail data get {name} OUT",
         )
     splits = open_data(f"builtin:{name}")
-    for part, source in splits.parts().items():
-        for index in range(len(source)):
-            pixels, label = source.read(index)
-            folder = out / part / source.classes[int(label)]
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.squeeze(np.asarray(pixels))).save(folder / f"{index:04d}.png")
+    with whole_folder(out) as temporary:
+        for part, source in splits.parts().items():
+            for index in range(len(source)):
+                pixels, label = source.read(index)
+                folder = temporary / part / source.classes[int(label)]
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(np.squeeze(np.asarray(pixels))).save(folder / f"{index:04d}.png")
     record = {"name": name, "folder": out, "counts": counts(splits)}
     output.result(record, [*split_lines(splits), f"wrote {out}", f"next  vitrail train {out}"])
     return 0

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrail.cli.output import Output, write_new
+from vitrail.cli.output import Output
 from vitrail.errors import UsageError
+from vitrail.files import encoded, whole_files
 
 if TYPE_CHECKING:
     from vitrail.data.check import DataReport
@@ -59,11 +60,13 @@ def write_reports(
     from vitrail.evaluation.label_suspects import write_suspects
     from vitrail.evaluation.run_pictures import SplitPictures
 
-    write_new(files[0], data_page(data, record, SplitPictures(splits, MAX_PIXELS)))
-    write_bad_files(report.bad_files, files[1])
-    write_duplicates(report.groups, files[2])
-    if doubted is not None:
-        write_suspects(doubted.found, files[3])
+    page = data_page(data, record, SplitPictures(splits, MAX_PIXELS))
+    with whole_files(files[0].parent, [file.name for file in files]) as places:
+        places[files[0].name].write_bytes(encoded(page))
+        write_bad_files(report.bad_files, places[files[1].name])
+        write_duplicates(report.groups, places[files[2].name])
+        if doubted is not None:
+            write_suspects(doubted.found, places[files[3].name])
 
 
 def doubted_labels(
@@ -80,7 +83,9 @@ def doubted_labels(
     from vitrail.evaluation.features import Frozen, cache_folder
 
     classifier = load(model, progress=progress_of(output))
-    frozen = Frozen(classifier.model, classifier.preprocess, cache=cache_folder(), say=output.note)
+    frozen = Frozen(
+        classifier.model, classifier.preprocess, cache=cache_folder(output.note), say=output.note
+    )
     return feature_suspects(splits.parts(), looks, frozen, model)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +23,7 @@ from vitrail.explain import figures
 from vitrail.explain.faithfulness import Judged
 from vitrail.explain.faithfulness import judge as judge_methods
 from vitrail.explain.picture import class_index, input_of, pixels_of
+from vitrail.files import csv_text, whole_folder, write_together
 from vitrail.models.create import Model
 
 if TYPE_CHECKING:
@@ -56,10 +55,11 @@ def write_figures(
         classifier = load(path, device, output)
         batches = None if source is None else reader(classifier, source)
         shown.append(figures.Inspected(str(path), model_of(classifier), batches))
-    folder.mkdir(parents=True)
-    done = figures.write_figures(shown, folder)
-    record = {"files": [str(file) for file in done.files], "notes": done.notes}
-    lines = [f"wrote {file}" for file in done.files]
+    with whole_folder(folder) as temporary:
+        done = figures.write_figures(shown, temporary)
+    files = [str(folder / file.name) for file in done.files]
+    record = {"files": files, "notes": done.notes}
+    lines = [f"wrote {file}" for file in files]
     output.result(record, [*lines, *(f"note  {note}" for note in done.notes)])
     return 0
 
@@ -120,13 +120,11 @@ def judge(
         scores=classifier.meta.scores,
     )
     rows = faithfulness.summary(judged)
-    folder.mkdir(parents=True)
-    files = {
-        folder / "faithfulness.csv": faithfulness.csv_text(rows),
-        folder / "curves.csv": curves_text(judged),
+    tables = {
+        "faithfulness.csv": faithfulness.csv_text(rows),
+        "curves.csv": curves_text(judged),
     }
-    for path, text in files.items():
-        path.write_text(text, encoding="utf-8")
+    files = write_together(folder, tables)
     record = {"results": [row.to_json() for row in rows], "files": [str(path) for path in files]}
     lines = [f"{len(images)} pictures, means and 95 % intervals; * is better than random for sure"]
     lines += [*table(faithfulness.table(rows)), *(f"wrote {path}" for path in files)]
@@ -136,10 +134,9 @@ def judge(
 
 def curves_text(judged: Sequence[Judged]) -> str:
     """Mean curves as CSV: a line a method and share of the cells."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["method", "share", "deletion", "insertion"])
-    for one in judged:
-        columns = (one.curves.shares, one.curves.deletion, one.curves.insertion)
-        writer.writerows([one.method, *map(float, row)] for row in zip(*columns, strict=True))
-    return text.getvalue()
+    rows = (
+        [one.method, *map(float, row)]
+        for one in judged
+        for row in zip(one.curves.shares, one.curves.deletion, one.curves.insertion, strict=True)
+    )
+    return csv_text(["method", "share", "deletion", "insertion"], rows)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
-from vitrail.cli.output import Output, plain, write_new
+from vitrail.cli.output import Output, plain
 from vitrail.cli.settings import layers_of
 from vitrail.config import DURATIONS, SHORT
 from vitrail.errors import UsageError
+from vitrail.files import write_together
 
 if TYPE_CHECKING:
     from vitrail.training.lr_find import LrFind
@@ -61,8 +62,9 @@ def lr_find(
 
     found = search(layers_of(data, config, settings), reporter=SilentReporter())
     record = {"suggestion": found.suggestion, "lrs": list(found.lrs), "losses": list(found.losses)}
-    write_new(files[0], json.dumps(plain(record)) + "\n")
-    write_new(files[1], plot(found))
+    write_together(
+        out, {files[0].name: json.dumps(plain(record)) + "\n", files[1].name: plot(found)}
+    )
     lines = [
         f"suggestion  --lr {found.suggestion:.1e}",
         f"plot  {files[1]}",

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
-from vitrail.cli.output import Output, plain, write_new
+from vitrail.cli.output import Output, plain
 from vitrail.cli.told import tell
 from vitrail.errors import DataError, UsageError
+from vitrail.files import write_whole
 
 if TYPE_CHECKING:
     from vitrail.classifier import Prediction
@@ -64,7 +65,7 @@ def predict(
     predictions = classifier.predict(pictures, top=top, batch_size=batch_size)
     records = [record_of(prediction) for prediction in predictions]
     if out is not None:
-        write_new(out, table_of(records, out.suffix.lower()))
+        write_whole(out, table_of(records, out.suffix.lower()))
     output.result(records, [line_of(record) for record in records])
     failed = [record for record in records if record["error"]]
     if len(failed) == len(records):

@@ -15,10 +15,11 @@ from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
 from vitrail.cli.measuring import Reading, data_of, is_run
-from vitrail.cli.output import Output, plain, printable, table, write_new
+from vitrail.cli.output import Output, plain, printable, table
 from vitrail.cli.predict import check_numbers
 from vitrail.cli.told import tell
 from vitrail.errors import UsageError
+from vitrail.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,7 +94,7 @@ def probe(
         )
     found = measure(model, data, settings, reading, no_cache, output)
     record = {"model": str(model), **found.to_json(), "file": path}
-    write_new(path, json.dumps(plain(record), indent=1, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(plain(record), indent=1, allow_nan=False) + "\n")
     output.result(record, [*probe_lines(found), f"wrote {path}"])
     return 0
 
@@ -155,7 +156,7 @@ def measure(
         max_pixels=reading.max_pixels,
         on_bad_file=reading.on_bad_file,
     )
-    cache = None if no_cache else features.cache_folder()
+    cache = None if no_cache else features.cache_folder(output.note)
     with progress(output) as bar:
         frozen = features.Frozen(
             classifier.model, classifier.preprocess, how, cache, output.note, bar

@@ -7,12 +7,12 @@ it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrail.errors import EnvironmentFault, UsageError
+from vitrail.errors import UsageError
+from vitrail.files import write_together
 
 if TYPE_CHECKING:
     from vitrail.evaluation.calibrate import Calibration
@@ -63,7 +63,7 @@ def store(folder: Path, found: Calibration, judged: Mapping[str, Evaluation]) ->
         files[CARD] = card_of(updated)
     elif card.is_file():
         said.append(f"{card} was edited and stays: its nll and ece are of the old temperature")
-    _write(folder, files)
+    write_together(folder, files, replace=True)
     return said
 
 
@@ -93,24 +93,3 @@ def with_temperature(
 
 def _without(figures: Any) -> dict[str, Any]:
     return {key: value for key, value in figures.items() if key not in DEPENDENT}
-
-
-def _write(folder: Path, files: Mapping[str, str]) -> None:
-    from vitrail.bundle import flush_to_disk
-
-    temporary = [folder / f".tmp-{name}-{os.getpid()}" for name in files]
-    try:
-        for path, text in zip(temporary, files.values(), strict=True):
-            path.write_text(text, encoding="utf-8")
-            flush_to_disk(path)
-        for path, name in zip(temporary, files, strict=True):
-            os.replace(path, folder / name)
-        flush_to_disk(folder)
-    except OSError as error:
-        for path in temporary:
-            path.unlink(missing_ok=True)
-        raise EnvironmentFault(
-            "VIT-506",
-            f"{folder} cannot be written: {error.strerror or error}",
-            hint="Calibrate a copy of the model that you may write to.",
-        ) from error

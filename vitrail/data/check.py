@@ -8,7 +8,6 @@ facts that a run is planned with: sizes, gray pictures, channel statistics.
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ from vitrail.data.folder import some
 from vitrail.data.looks import Look, Wanted, bad_pictures, look_at, sketches_of
 from vitrail.data.records import Source, Splits, fingerprint, printable, subset
 from vitrail.errors import DataError
+from vitrail.files import write_csv
 
 __all__ = [
     "DataReport",
@@ -160,12 +160,7 @@ def usable(
 
 def write_bad_files(bad: Iterable[tuple[str, str]], out: str | Path) -> Path:
     """bad_files.csv: a line path,reason for each picture that cannot be used."""
-    out = Path(out)
-    with open(out, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", "reason"])
-        writer.writerows(bad)
-    return out
+    return write_csv(Path(out), ["path", "reason"], bad, replace=True)
 
 
 def _statistics(looks: Sequence[Look]) -> tuple[list[float], list[float]]:

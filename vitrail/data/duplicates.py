@@ -7,7 +7,6 @@ has a wrong one.
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from vitrail.data.copies import RADIUS, Copy, copies
 from vitrail.data.records import Source
 from vitrail.data.sketches import Sketches, joined
 from vitrail.data.split import label_text
+from vitrail.files import write_csv
 
 COLUMNS = ("group", "kind", "split", "source", "label")
 Place = tuple[str, int]  # split, index
@@ -177,11 +177,9 @@ def _group(
 
 def write_duplicates(groups: Sequence[Group], out: str | Path) -> Path:
     """duplicates.csv: a line for each picture of each group."""
-    out = Path(out)
-    with open(out, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for number, group in enumerate(groups, 1):
-            for one in group.members:
-                writer.writerow([number, one.kind, one.split, one.source, one.label])
-    return out
+    rows = (
+        (number, one.kind, one.split, one.source, one.label)
+        for number, group in enumerate(groups, 1)
+        for one in group.members
+    )
+    return write_csv(Path(out), COLUMNS, rows, replace=True)

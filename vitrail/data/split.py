@@ -6,7 +6,7 @@ file system. A picture with several labels counts for the rarest of them.
 
 from __future__ import annotations
 
-import csv
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from vitrail.data.records import FileSource, Indices, Labels, Source, Splits, printable, subset
 from vitrail.errors import DataError
+from vitrail.files import write_csv
 
 Fraction = float | Literal["auto"]
 AUTO_SHARE = 0.15
@@ -116,21 +117,21 @@ def write_split(splits: Splits, out: str | Path) -> Path:
     Paths are relative to the folder of the data; put the table there, and it is a data set itself.
     Raises DataError VIT-321 where `out` exists.
     """
-    out = Path(out)
-    try:
-        with open(out, "x", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["path", "label", "split"])
-            for part, source in splits.parts().items():
-                for index in range(len(source)):
-                    writer.writerow([_path(source, index), label_text(source, index), part])
-    except FileExistsError as error:
+    rows = (
+        (_path(source, index), label_text(source, index), part)
+        for part, source in splits.parts().items()
+        for index in range(len(source))
+    )
+    return write_csv(Path(out), ["path", "label", "split"], rows, refuse=_refuse_existing)
+
+
+def _refuse_existing(out: Path) -> None:
+    if os.path.lexists(out):
         raise DataError(
             "VIT-321",
             f"{out} exists; a table of a split is never overwritten.",
             hint="Name another file.",
-        ) from error
-    return out
+        )
 
 
 def label_text(source: Source, index: int) -> str:

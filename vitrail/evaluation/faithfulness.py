@@ -7,8 +7,6 @@ where its interval leaves 0 out.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vitrail import files
 from vitrail.evaluation.intervals import student_t, wilson
 from vitrail.explain.faithfulness import Judged
 
@@ -115,16 +114,12 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
 
 def csv_text(rows: Sequence[Row]) -> str:
     """A line a method and measure."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["method", "measure", "pictures", "mean", "low", "high"]
-        + ["better_than_random", "better_low", "better_high"]
-    )
-    for row in rows:
-        for name, one in row.figures.items():
-            writer.writerow(
-                [row.method, name, row.n, one.mean, *(one.interval or ("", ""))]
-                + [one.better_than_random, *(one.better_interval or ("", ""))]
-            )
-    return text.getvalue()
+    columns = ["method", "measure", "pictures", "mean", "low", "high"]
+    columns += ["better_than_random", "better_low", "better_high"]
+    return files.csv_text(columns, (_cells(row, name) for row in rows for name in row.figures))
+
+
+def _cells(row: Row, name: str) -> list[object]:
+    one = row.figures[name]
+    ends, better = one.interval or ("", ""), one.better_interval or ("", "")
+    return [row.method, name, row.n, one.mean, *ends, one.better_than_random, *better]

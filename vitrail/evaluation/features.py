@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -34,8 +33,9 @@ from vitrail.data.decode import MAX_PIXELS
 from vitrail.data.loader import make_loader
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.sources import FileSource, Source, fingerprint, subset
-from vitrail.errors import ModelError
+from vitrail.errors import EnvironmentFault, ModelError
 from vitrail.evaluation.evaluate import inference
+from vitrail.files import cache_root, whole_file
 
 Features = NDArray[np.float32]
 SCHEMA = 1  # of an entry
@@ -155,25 +155,23 @@ class Frozen:
         """Write an entry: it is there whole or not at all. Where it cannot be written, say so."""
         if path is None:
             return
-        temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
         metadata = {"sha256": _digest(found), "schema": str(SCHEMA)}
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({"features": found}, temporary, metadata)
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except (OSError, SafetensorError) as error:
-            with suppress(OSError):
-                temporary.unlink()
-            self.say(f"features are not kept: {path.parent} cannot be written ({error})")
+            with whole_file(path, replace=True) as temporary:
+                save_file({"features": found}, temporary, metadata)
+        except EnvironmentFault as fault:
+            self.say(f"features are not kept: {fault.message}")
 
 
-def cache_folder() -> Path:
-    """The usual place: $XDG_CACHE_HOME/vitrail/features, or ~/.cache/vitrail/features."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
-    return root / "vitrail" / "features"
+def cache_folder(say: Callable[[str], None] = silent) -> Path | None:
+    """The usual place: $XDG_CACHE_HOME/vitrail/features, or ~/.cache/vitrail/features; None, which
+    is said, where there is neither.
+    """
+    try:
+        return cache_root() / "features"
+    except EnvironmentFault as fault:
+        say(f"features are not kept: {fault.message}")
+        return None
 
 
 def identity(model: nn.Module) -> str:
@@ -192,7 +190,8 @@ def _times(source: Source) -> str:
     if isinstance(source, FileSource):
         for index in range(len(source)):
             try:
-                digest.update(os.stat(source.path(index)).st_mtime_ns.to_bytes(16, "little"))
+                changed = os.stat(source.path(index)).st_mtime_ns  # negative before 1970
+                digest.update(changed.to_bytes(16, "little", signed=True))
             except (OSError, ValueError):
                 digest.update(b"absent")  # reading it will say what is wrong
     return digest.hexdigest()

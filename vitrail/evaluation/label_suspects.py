@@ -17,7 +17,6 @@ about the labels; then nothing is listed.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 
 from vitrail.data.sources import Source
 from vitrail.data.split import label_text
+from vitrail.files import write_csv
 
 MIN_TOP1 = 0.8  # measured, like the next: docs/report.md
 MIN_DOUBT = 0.6  # p(suggested) - p(label)
@@ -144,11 +144,9 @@ def suspects(
 
 def write_suspects(found: Sequence[Suspect], out: str | Path) -> Path:
     """label_suspects.csv: a line for each suspect, most doubtful first."""
-    out = Path(out)
-    with open(out, "w", encoding="utf-8", newline="", errors="backslashreplace") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for one in found:
-            writer.writerow([one.split, one.source, one.label, one.suggested,
-                             f"{one.p_label:.6g}", f"{one.p_suggested:.6g}"])  # fmt: skip
-    return out
+    rows = (
+        (one.split, one.source, one.label, one.suggested, f"{one.p_label:.6g}",
+         f"{one.p_suggested:.6g}")
+        for one in found
+    )  # fmt: skip
+    return write_csv(Path(out), COLUMNS, rows, replace=True)

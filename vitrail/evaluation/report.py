@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from vitrail.errors import EnvironmentFault
 from vitrail.evaluation.inside import Inside
 from vitrail.evaluation.report_markdown import report_markdown
 from vitrail.evaluation.report_page import report_page
 from vitrail.evaluation.run_pictures import Pictures, open_pictures
 from vitrail.evaluation.run_record import read_run
+from vitrail.files import write_together
 
 FILES = ("report.html", "report.md")
 
@@ -27,20 +26,4 @@ def write_report(
     record = read_run(run_dir)
     pictures = pictures or open_pictures(record)
     documents = (report_page(record, pictures, inside), report_markdown(record))
-    return [write_page(run_dir / name, text) for name, text in zip(FILES, documents, strict=True)]
-
-
-def write_page(path: Path, document: str) -> Path:
-    """Write a page by a rename. Raises EnvironmentFault VIT-506."""
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    try:
-        temporary.write_text(document, encoding="utf-8", errors="backslashreplace")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise EnvironmentFault(
-            "VIT-506",
-            f"{path} cannot be written: {error.strerror or error}",
-            hint="Free some disk space, or choose another place: --out DIR",
-        ) from error
-    return path
+    return write_together(run_dir, dict(zip(FILES, documents, strict=True)), replace=True)

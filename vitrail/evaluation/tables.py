@@ -8,10 +8,7 @@ is no confusion.csv.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vitrail.errors import EnvironmentFault
+from vitrail.files import csv_text, write_together
 
 if TYPE_CHECKING:
     from vitrail.evaluation.record import Evaluation
@@ -29,28 +26,17 @@ CONFUSION_COLUMNS = ("label", "predicted", "n")
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path, document: Mapping[str, Any]) -> None:
-    """Write the files of `evaluation` into `folder`, each by a rename; `document` is metrics.json.
+    """Write the files of `evaluation` into `folder`, each whole; `document` is metrics.json.
     Raises EnvironmentFault VIT-506.
     """
     files = {
         "metrics.json": json.dumps(document, indent=1, allow_nan=False) + "\n",
-        "predictions.csv": _csv(PREDICTION_COLUMNS, _predictions(evaluation)),
+        "predictions.csv": csv_text(PREDICTION_COLUMNS, _predictions(evaluation)),
         "calibration.json": json.dumps(calibration(evaluation), indent=1) + "\n",
     }
     if not evaluation.is_multi_label:
-        files["confusion.csv"] = _csv(CONFUSION_COLUMNS, _confusion(evaluation))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            temporary = folder / f".tmp-{name}-{os.getpid()}"
-            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-            os.replace(temporary, folder / name)
-    except OSError as error:
-        raise EnvironmentFault(
-            "VIT-506",
-            f"{folder} cannot be written: {error.strerror or error}",
-            hint="Free some disk space, or choose another place: --out DIR",
-        ) from error
+        files["confusion.csv"] = csv_text(CONFUSION_COLUMNS, _confusion(evaluation))
+    write_together(folder, files, replace=True)
 
 
 def calibration(evaluation: Evaluation) -> dict[str, object]:
@@ -91,11 +77,3 @@ def _confusion(evaluation: Evaluation) -> Iterable[Sequence[object]]:
     pairs, numbers = np.unique(evaluation.labels * count + evaluation.predicted, return_counts=True)
     for pair, n in zip(pairs, numbers, strict=True):
         yield evaluation.classes[int(pair) // count], evaluation.classes[int(pair) % count], int(n)
-
-
-def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return stream.getvalue()

@@ -17,6 +17,7 @@ from vitrail.errors import UsageError
 from vitrail.explain import overlay
 from vitrail.explain.maps import Array, Layer
 from vitrail.explain.placing import to_picture
+from vitrail.files import whole_file
 
 SUFFIXES = (".png", ".npz")
 
@@ -98,14 +99,11 @@ class Explanation:
                 hint=f"For instance {path.with_suffix('.png')}",
             )
         overlay.check_style(style)
-        if path.exists() and not replace:
-            raise UsageError(
-                "VIT-206", f"{path} exists; it is not overwritten.", hint="Choose another name."
-            )
-        if suffix == ".png":
-            self.overlay(style).save(path, "PNG")
-        else:
-            np.savez_compressed(path, **self.arrays())
+        with whole_file(path, replace=replace) as temporary, temporary.open("wb") as stream:
+            if suffix == ".png":
+                self.overlay(style).save(stream, "PNG")
+            else:
+                np.savez_compressed(stream, **self.arrays())
         return path
 
     def arrays(self) -> dict[str, Any]:

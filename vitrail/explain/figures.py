@@ -6,7 +6,6 @@ out, and a note says why.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from vitrail.explain import distance, filters, positions, similarity
 from vitrail.explain.drawing import Panel, colour_tiles, heat_tiles, scatter, sheet
+from vitrail.files import whole_file, write_csv, write_whole
 from vitrail.models.bit import BiTResNet
 from vitrail.models.create import Model
 
@@ -190,21 +190,17 @@ def _pairs(count: int) -> Iterator[tuple[int, int]]:
 
 
 def _save(out: Path, name: str, done: Written, image: Image) -> None:
-    image.save(out / f"{name}.png", "PNG")
-    done.files.append(out / f"{name}.png")
+    path = out / f"{name}.png"
+    with whole_file(path, replace=True) as temporary, temporary.open("wb") as stream:
+        image.save(stream, "PNG")
+    done.files.append(path)
 
 
 def _write(path: Path, done: Written, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-    done.files.append(path)
+    done.files.append(write_whole(path, text, replace=True))
 
 
 def _table(
     out: Path, name: str, done: Written, head: Sequence[str], rows: Iterable[Sequence[object]]
 ) -> None:
-    path = out / f"{name}.csv"
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(head)
-        writer.writerows(rows)
-    done.files.append(path)
+    done.files.append(write_csv(out / f"{name}.csv", head, rows, replace=True))

@@ -21,6 +21,7 @@ from typing import Any
 
 from vitrail.errors import EnvironmentFault
 from vitrail.evaluation.page import shown
+from vitrail.files import whole_file
 from vitrail.studies.figure_scales import set_scales, short
 from vitrail.studies.result import Figure, Series
 
@@ -65,16 +66,11 @@ def draw(figure: Figure, folder: Path) -> tuple[Path, Path]:
         matplotlib.rcParams.update(STYLE)
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # of a name; a box is drawn
         drawing = _drawing(figure)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            drawing.savefig(png, dpi=DPI, metadata={**told, "Software": None})
-            drawing.savefig(svg, metadata={**told, "Date": None, "Creator": None})
-        except OSError as error:
-            raise EnvironmentFault(
-                "VIT-506",
-                f"{folder} cannot be written: {error.strerror or error}",
-                hint="Free some disk space, or choose another place: --out DIR",
-            ) from error
+        with whole_file(png, replace=True) as place:
+            drawing.savefig(place, format="png", dpi=DPI, metadata={**told, "Software": None})
+        with whole_file(svg, replace=True) as place:
+            unsaid = {"Date": None, "Creator": None}
+            drawing.savefig(place, format="svg", metadata={**told, **unsaid})
     return png, svg
 
 

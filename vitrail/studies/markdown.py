@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from vitrail.files import write_whole
 from vitrail.studies.result import Outcome
-from vitrail.studies.tables import write_whole
 
 
 def write_markdown(
@@ -29,9 +29,8 @@ def write_markdown(
         f"The same rows on another machine:\n\n    {command}",
         "Every cell with its figures and costs: [table.csv](table.csv).",
     ]
-    path = folder / "study.md"
-    write_whole(path, ("\n\n".join(part for part in parts if part) + "\n").encode())
-    return path
+    text = "\n\n".join(part for part in parts if part) + "\n"
+    return write_whole(folder / "study.md", text, replace=True)
 
 
 def grid(rows: Sequence[Sequence[str]]) -> str:

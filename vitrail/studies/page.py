@@ -16,10 +16,11 @@ from pathlib import Path
 from vitrail import __version__
 from vitrail.evaluation import page as frame
 from vitrail.evaluation.page import Cell, details, section, table, text
+from vitrail.files import write_whole
 from vitrail.studies.figures import alt_text, draw
 from vitrail.studies.result import Figure, Outcome, Verdict
 from vitrail.studies.row import Axis, Row
-from vitrail.studies.tables import columns, write_whole
+from vitrail.studies.tables import columns
 
 FILENAME = "study.html"
 FILES = {".csv": "CSV", ".parquet": "Parquet", ".jsonl": "JSON lines"}
@@ -52,9 +53,7 @@ def write_page(
         sections.append(section("repeat", "To repeat it", f"<pre>{text_lines(command)}</pre>"))
     foot = f"Written by vitrail {text(__version__)}. This file needs no network and sends nothing."
     document = frame.page(f"{title} - vitrail study", _head(title, outcome.verdict), sections, foot)
-    path = folder / FILENAME
-    write_whole(path, document.encode())
-    return path
+    return write_whole(folder / FILENAME, document, replace=True)
 
 
 def text_lines(content: str) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.errors import EnvironmentFault, ModelError
+from vitrail.files import writing
 from vitrail.studies.row import Row, row_from
 from vitrail.training.lock import RunLock
 from vitrail.training.run_dir import RunDir
@@ -86,17 +87,10 @@ class Store:
     def append(self, row: Row) -> None:
         """Add a row, and have it on the disk. Raises EnvironmentFault VIT-506."""
         line = json.dumps(row.to_json(), allow_nan=False).encode() + b"\n"
-        try:
-            with self.rows_file.open("ab") as stream:
-                stream.write(line)
-                stream.flush()
-                os.fsync(stream.fileno())
-        except OSError as error:
-            raise EnvironmentFault(
-                "VIT-506",
-                f"{self.rows_file} cannot be written: {error.strerror or error}",
-                hint="Make room; the same command then goes on.",
-            ) from error
+        with writing(self.rows_file), self.rows_file.open("ab") as stream:
+            stream.write(line)
+            stream.flush()
+            os.fsync(stream.fileno())
 
     def mend(self) -> None:
         """Cut off half a line that a kill left at the end of rows.jsonl."""
@@ -134,12 +128,6 @@ def open_store(parent: Path, name: str, question: str) -> Store:
 
 def _make(folder: Path) -> bool:
     """Make a study's folder, or take an empty one."""
-    try:
+    with writing(folder):
         (folder / "runs").mkdir(parents=True, exist_ok=True)
         return not (folder / "study.json").exists()
-    except OSError as error:
-        raise EnvironmentFault(
-            "VIT-506",
-            f"{folder} cannot be written: {error.strerror or error}",
-            hint="Choose another folder: --out DIR",
-        ) from error

@@ -5,14 +5,13 @@ pyarrow is part of the extra [studies] and loaded by the functions that need it.
 
 from __future__ import annotations
 
-import csv
-import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vitrail import files
 from vitrail.errors import EnvironmentFault
+from vitrail.files import write_whole
 from vitrail.studies.row import Axis, Row
 
 Line = Mapping[str, Axis | None]
@@ -21,13 +20,12 @@ _INT64 = 2**63
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
     """Write a line a row; numbers read back as the same. Raises EnvironmentFault VIT-506."""
-    text = csv_text([row.flat() for row in rows])
-    write_whole(path, text.encode("utf-8", "backslashreplace"))
+    write_whole(path, csv_text([row.flat() for row in rows]), replace=True)
 
 
 def write_parquet(rows: Sequence[Row], path: Path) -> None:
     """Write a line a row, columns typed. Raises EnvironmentFault VIT-506, VIT-520 (no pyarrow)."""
-    write_whole(path, parquet_bytes([row.flat() for row in rows]))
+    write_whole(path, parquet_bytes([row.flat() for row in rows]), replace=True)
 
 
 def columns(lines: Sequence[Line]) -> list[str]:
@@ -37,14 +35,9 @@ def columns(lines: Sequence[Line]) -> list[str]:
 
 def csv_text(lines: Sequence[Line]) -> str:
     """The lines as CSV; None and what a line lacks are empty."""
-    text = io.StringIO()
     names = columns(lines)
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    for line in lines:
-        cells = [line.get(name) for name in names]
-        writer.writerow(["" if cell is None else cell for cell in cells])
-    return text.getvalue()
+    cells = ([line.get(name) for name in names] for line in lines)
+    return files.csv_text(names, (["" if one is None else one for one in row] for row in cells))
 
 
 def parquet_bytes(lines: Sequence[Line]) -> bytes:
@@ -86,18 +79,3 @@ def _array(arrow: Any, cells: Sequence[Axis | None]) -> Any:
 def _encodable(text: str) -> str:
     """`text` with the undecodable bytes of a file name written out."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write the whole file or none of it. Raises EnvironmentFault VIT-506."""
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise EnvironmentFault(
-            "VIT-506",
-            f"{path} cannot be written: {error.strerror or error}",
-            hint="Free some disk space, or choose another place: --out DIR",
-        ) from error
