@@ -29,6 +29,7 @@ ROWS = [
     {"keyed_random", "device", "config", "restricted_pickle", "child_process", "folder"},
     {"containers", "files"},
     {"errors"},
+    {"spelling"},
 ]
 FENCES = {  # a library and the only places that may name it
     "pickle": {"restricted_pickle", "checkpoints"},  # there in pickle_child.py only, see below

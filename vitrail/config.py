@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from vitrail.errors import UsageError, nearest
+from vitrail.spelling import PREFIX, escaped
 
 Auto = Literal["auto"]
 DURATIONS = ("epochs", "steps", "examples", "time_limit_secs")
@@ -71,6 +72,13 @@ def parse_tuple(value: object) -> object:
     return tuple(value.split(",")) if isinstance(value, str) and "," in value else value
 
 
+def parse_path(value: object) -> object:
+    """A path as settings hold it: `escaped` where it cannot stand as it is in TOML and JSON."""
+    if not isinstance(value, str) or value.startswith(PREFIX):
+        return value
+    return escaped(value)
+
+
 Size = Annotated[
     tuple[Annotated[int, Field(ge=1, le=16384)], Annotated[int, Field(ge=1, le=16384)]],
     BeforeValidator(parse_size),
@@ -90,7 +98,7 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Where pictures come from and how they become a tensor."""
 
-    path: str = ""
+    path: Annotated[str, BeforeValidator(parse_path)] = ""
     image_size: Annotated[Size | Auto, BeforeValidator(parse_size)] = "auto"
     channels: Annotated[Literal[1, 3] | Auto, BeforeValidator(parse_number)] = "auto"
     # "source", with --from: as the model was trained, which is what "auto" would be.

@@ -20,6 +20,8 @@ import os
 import re
 from collections.abc import Iterable
 
+from vitrail.spelling import printable_lines
+
 REFUSED = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR,
     errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
@@ -31,16 +33,18 @@ OURS = (errno.EINVAL, errno.EBADF, errno.EFAULT)  # what a wrong call of ours gi
 class VitrailError(Exception):
     """Base of every error a user may see.
 
-    `code` is "VIT-nnn", `hint` the way out (may be several lines).
+    `code` is "VIT-nnn", `hint` the way out. Names in them are written out (`spelling.py`); lines
+    after the first begin with two spaces.
     """
 
     exit_code = 1
 
     def __init__(self, code: str, message: str, *, hint: str = "") -> None:
+        message = printable_lines(message)
         super().__init__(message)
         self.code = code
         self.message = message
-        self.hint = hint
+        self.hint = printable_lines(hint)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Travels between processes whole; its own __init__ wants more than the message."""

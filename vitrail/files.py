@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from vitrail.errors import EnvironmentFault, UsageError, cannot_write, os_error_of
+from vitrail.spelling import cell
 
 Refuse = Callable[[Path], None]
 
@@ -81,11 +82,11 @@ def write_csv(
 
 
 def csv_text(columns: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """A table with a head as text."""
+    """A table with a head as text; what is text in it is written as `spelling.cell` says."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
+    for row in (columns, *rows):
+        writer.writerow([cell(one) if isinstance(one, str) else one for one in row])
     return stream.getvalue()
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitrail.model_record import Record
+from vitrail.spelling import printable
 
 KINDS = {"vit": "Vision Transformer", "bit": "BiT-ResNet"}
 FIGURES = {  # key of metrics.json: (type on the Hub, name for people)
@@ -153,7 +154,7 @@ def quoted(text: str) -> str:
 
 def in_text(value: object) -> str:
     """Text without meaning to Markdown, HTML or tables, on one line."""
-    text = " ".join(str(value).split())
+    text = " ".join(printable(str(value)).split())
     for mark in "\\`*_[]<>|#":
         text = text.replace(mark, "\\" + mark if mark != "<" else "&lt;")
     return text

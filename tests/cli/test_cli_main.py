@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import subprocess
 import sys
 import time
@@ -15,7 +16,8 @@ from cyclopts import App
 from tests.cli.cli_command import fake, run
 from vitrail import errors
 from vitrail.cli.main import GLOBAL, SWITCHES, VERBS
-from vitrail.cli.output import Output, plain, printable, table
+from vitrail.cli.output import Output, plain, table
+from vitrail.errors import DataError
 
 PYTHON = [sys.executable, "-m", "vitrail"]
 
@@ -164,8 +166,24 @@ def test_a_broken_pipe_to_another_process_is_no_quiet_end() -> None:
     assert done.stderr.startswith("error VIT-506: a file cannot be used: Broken pipe.")
 
 
-def test_printable_writes_control_characters_out() -> None:
-    assert printable("a\x1b[31mb\r\x9b\nc\td") == "a\\x1b[31mb\\x0d\\x9b\nc\td"
+def test_a_name_never_forges_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a\nerror VIT-100: forged\x1b[31m\udcff"
+    output = Output()
+    output.line(f"{name}  1.0")
+    output.note(name)
+    output.error(DataError("VIT-303", f"{name} does not exist.", hint=f"Look at {name}"))
+    said, told = capsys.readouterr()
+    assert len(said.splitlines()) == 1
+    assert [line.split(":")[0] for line in told.splitlines()] == [
+        "a\\x0aerror VIT-100", "error VIT-303", "Look at a\\x0aerror VIT-100",
+    ]  # fmt: skip
+    assert "\x1b[31m" not in said + told
+    assert table([[name, "1"], ["b", "2"]])[0].startswith("a\\x0aerror")
+
+
+def test_json_holds_names_exactly_or_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(json=True).document({"a\n": Path("x\udcff"), "b": ["\u202e"]})
+    assert json.loads(capsys.readouterr().out) == {"a\n": "escaped:x\\xff", "b": ["\u202e"]}
 
 
 def test_plain_makes_json_of_what_we_have() -> None:

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from vitrail.evaluation.faithfulness import csv_text, mean_with_interval, summary, table
+from vitrail.evaluation.faithfulness import csv_of, mean_with_interval, summary, table
 from vitrail.explain.faithfulness import Curves, Judged
 
 NO_CURVES = Curves(np.array([0.0, 1]), np.ones(2), np.zeros(2))
@@ -63,7 +63,7 @@ def test_table_and_csv() -> None:
     assert len(lines[0]) == 5
     assert lines[1][1].endswith(" *")
     assert not lines[2][1].endswith(" *")
-    cells = list(csv.DictReader(io.StringIO(csv_text(rows))))
+    cells = list(csv.DictReader(io.StringIO(csv_of(rows))))
     assert len(cells) == 8
     assert float(cells[0]["mean"]) == rows[0].figures["deletion"].mean
     without = summary([judged("occlusion", 2, masks=False), judged("random", 1, masks=False)])
@@ -77,4 +77,4 @@ def test_one_picture_has_no_interval() -> None:
     assert rows[0].figures["deletion"].interval is None
     assert "(" not in table(rows)[1][1]
     assert json.loads(json.dumps([row.to_json() for row in rows], allow_nan=False))
-    assert next(csv.DictReader(io.StringIO(csv_text(rows))))["low"] == ""
+    assert next(csv.DictReader(io.StringIO(csv_of(rows))))["low"] == ""

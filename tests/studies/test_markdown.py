@@ -23,4 +23,4 @@ def test_everything_is_told(tmp_path: Path) -> None:
 
 def test_a_bar_or_a_line_break_stays_in_its_cell() -> None:
     lines = grid([["head"], ["a|b\nc"]]).splitlines()
-    assert lines == ["| head |", "| --- |", "| a\\|b c |"]
+    assert lines == ["| head |", "| --- |", "| a\\|b\\x0ac |"]

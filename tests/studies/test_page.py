@@ -113,7 +113,7 @@ def test_names_are_text(study: Path) -> None:
     assert "\u202e" not in document
     assert "\x1b" not in document
     assert "is ahead by 3 points." in document
-    assert any('<script>alert("1")</script> & \\u202e\\u001b[31m' in one for one in page.words)
+    assert any('<script>alert("1")</script> & \\u202e\\x1b[31m' in one for one in page.words)
 
 
 def test_numbers_are_short_and_what_is_missing_is_a_dash() -> None:

@@ -33,7 +33,7 @@ def test_csv_round_trip(tmp_path: Path) -> None:
     assert list(first) == NAMES
     assert float(first["test/top1"]) == 0.1 + 0.2
     assert (first["macs"], first["pictures"], first["val"]) == ("1000000000000", "500", "")
-    assert (second["macs"], second["arm"], second["val"]) == ("", 'BiT, "x"\n', "0.5")
+    assert (second["macs"], second["arm"], second["val"]) == ("", 'BiT, "x"\\x0a', "0.5")
 
 
 def test_parquet_round_trip(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from vitrail.cli.output import Output, printable
+from vitrail.cli.output import Output
+from vitrail.spelling import printable
 
 if TYPE_CHECKING:
     from vitrail.checkpoints.download import Progress

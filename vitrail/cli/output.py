@@ -1,6 +1,8 @@
 """Where a verb's words go: results to stdout, messages to stderr, one JSON document with --json.
 
 No colour and no bars unless stdout is a terminal that wants them (--no-color, NO_COLOR, TERM=dumb).
+A line stays one line whatever names are in it: line breaks and all that cannot be seen are written
+out (`spelling.py`).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any
 
 from vitrail.cli.streams import say_aside, say_result
 from vitrail.errors import EnvironmentFault, VitrailError
+from vitrail.spelling import escaped, printable
 
 RED, YELLOW, DIM, RESET = "\x1b[1;31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
 
@@ -64,9 +67,10 @@ class Output:
         """Say what was wrong, on stderr (and as JSON on stdout with --json); its exit code."""
         text = f"{fault.message}" + (f"\n{fault.hint}" if fault.hint else "")
         label = self.paint(RED, f"error {fault.code}:")
-        say_aside(f"{label} {printable(text)}")
+        say_aside(f"{label} {text}")
         if self.verbose:
-            say_aside(printable("".join(traceback.format_exception(fault))))
+            trace = "".join(traceback.format_exception(fault)).splitlines()
+            say_aside("\n".join(map(printable, trace)))
         if self.json:
             names = ("code", "message", "hint", "exit_code")
             with suppress(EnvironmentFault):  # stdout is full: the code of `fault` still counts
@@ -78,35 +82,37 @@ class Output:
         return f"{style}{text}{RESET}" if self.is_terminal and sys.stderr.isatty() else text
 
 
-def printable(text: str) -> str:
-    """`text` with control characters, of file names for instance, written out: \\x1b."""
-    return "".join(
-        char
-        if char >= " " and not "\x7f" <= char <= "\x9f" or char in "\n\t"
-        else f"\\x{ord(char):02x}"
-        for char in text
-    )
-
-
 def plain(value: object) -> Any:
     """`value` as JSON has it: paths are text, arrays lists, dataclasses objects, NaN null."""
-    if isinstance(value, str | int | bool) or value is None:
+    if isinstance(value, str):
+        return json_text(value)
+    if isinstance(value, int | bool) or value is None:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {json_text(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, Sequence | Set):
         return [plain(item) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {item.name: plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
     if isinstance(value, Path):
-        return str(value)
+        return json_text(str(value))
     return plain(value.tolist())  # type: ignore[attr-defined]  # numpy arrays and scalars
+
+
+def json_text(text: str) -> str:
+    """`text` exactly, for JSON has escapes of its own; `escaped` where bytes of it are no text."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return escaped(text)
+    return text
 
 
 def table(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
     """Rows of cells as aligned lines: the first `left` columns to the left, others to the right."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(

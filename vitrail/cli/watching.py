@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vitrail.cli.output import Output, printable
+from vitrail.cli.output import Output
+from vitrail.spelling import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

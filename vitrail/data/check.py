@@ -22,9 +22,10 @@ from vitrail.data.decode import MAX_PIXELS
 from vitrail.data.duplicates import Duplicates, Group, find_duplicates
 from vitrail.data.folder import some
 from vitrail.data.looks import Look, Wanted, bad_pictures, look_at, sketches_of
-from vitrail.data.records import Source, Splits, fingerprint, printable, subset
+from vitrail.data.records import Source, Splits, fingerprint, subset
 from vitrail.errors import DataError
 from vitrail.files import write_csv
+from vitrail.spelling import printable
 
 __all__ = [
     "DataReport",

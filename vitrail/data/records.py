@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.data.decode import Pixels, read_bytes
+from vitrail.spelling import printable
 
 Labels = NDArray[Any]
 Indices = NDArray[np.int64]
@@ -153,20 +154,6 @@ def fingerprint(source: Source) -> str:
         for index, path in enumerate(source.paths):
             digest.update(f"\0{_size_bytes(source.path(index))}:".encode() + os.fsencode(path))
     return digest.hexdigest()
-
-
-def printable(name: str) -> str:
-    """A file name fit for terminals, tables and JSON: undecodable bytes and controls as \\xNN."""
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    if text.isprintable():
-        return text
-    escaped = (letter if letter.isprintable() else _escape(letter) for letter in text)
-    return "".join(escaped)
-
-
-def _escape(letter: str) -> str:
-    code = ord(letter)
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
 def _size_bytes(path: str) -> int:

@@ -112,7 +112,7 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
     return lines
 
 
-def csv_text(rows: Sequence[Row]) -> str:
+def csv_of(rows: Sequence[Row]) -> str:
     """A line a method and measure."""
     columns = ["method", "measure", "pictures", "mean", "low", "high"]
     columns += ["better_than_random", "better_low", "better_high"]

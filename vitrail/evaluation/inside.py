@@ -20,6 +20,7 @@ from vitrail.explain.methods import default_method
 from vitrail.explain.picture import explain_picture, input_of
 from vitrail.models.bit import BiTResNet
 from vitrail.models.create import Model
+from vitrail.spelling import label_cell
 
 Pixels = NDArray[np.uint8]
 BATCH = 8
@@ -53,7 +54,7 @@ class Inside:
     ) -> None:
         self.model, self.preprocess = model.eval(), preprocess
         self.method = default_method(model)
-        self._places = {name: place for place, name in enumerate(classes)}
+        self._places = {label_cell([name]): place for place, name in enumerate(classes)}
         self._scores, self._left_secs = scores, max_secs
 
     @property
@@ -62,8 +63,8 @@ class Inside:
         return not isinstance(self.model, BiTResNet)
 
     def overlay(self, pixels: Pixels, name: str) -> Pixels | None:
-        """The picture with what spoke for the class `name`; None where that cannot be told or the
-        time is over.
+        """The picture with what spoke for the class `name`, as tables have it; None where that
+        cannot be told or the time is over.
         """
         if self._left_secs <= 0 or name not in self._places:
             return None

@@ -16,15 +16,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-# Control characters and those that turn the direction of the text around them.
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
+from vitrail.spelling import printable
 
 
 def shown(value: object) -> str:
-    """Text in which control characters, direction marks and lone surrogates are spelt out."""
-    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", str(value))
+    """Text on one line, with what cannot be seen written out as everywhere (`spelling.py`)."""
+    return printable(str(value))
 
 
 def text(value: object) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.errors import ModelError
+from vitrail.spelling import label_cell
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ class RunRecord:
 
     @property
     def classes(self) -> list[str]:
-        """Names in the order of the outputs."""
-        return [str(one) for one in self.data.get("classes", [])]
+        """Names in the order of the outputs, as the tables have them."""
+        return [label_cell([str(one)]) for one in self.data.get("classes", [])]
 
     @property
     def baselines(self) -> dict[str, float]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitrail.files import csv_text, write_together
+from vitrail.spelling import label_cell
 
 if TYPE_CHECKING:
     from vitrail.evaluation.record import Evaluation
@@ -61,11 +62,11 @@ def _predictions(evaluation: Evaluation) -> Iterable[Sequence[object]]:
         best = int(evaluation.predicted[i])
         p_label = min((float(p[i, c]) for c in own), default=0.0)
         source = evaluation.ids[i] if evaluation.ids else str(i)
-        label = "|".join(names[c] for c in own)
+        label = label_cell(names[c] for c in own)
         yield (
             source,
             label,
-            names[best],
+            label_cell([names[best]]),
             f"{p_label:.6g}",
             f"{p[i, best]:.6g}",
             f"{evaluation.losses[i]:.6g}",
@@ -73,7 +74,9 @@ def _predictions(evaluation: Evaluation) -> Iterable[Sequence[object]]:
 
 
 def _confusion(evaluation: Evaluation) -> Iterable[Sequence[object]]:
-    count = len(evaluation.classes)
+    names = [label_cell([name]) for name in evaluation.classes]
+    count = len(names)
     pairs, numbers = np.unique(evaluation.labels * count + evaluation.predicted, return_counts=True)
     for pair, n in zip(pairs, numbers, strict=True):
-        yield evaluation.classes[int(pair) // count], evaluation.classes[int(pair) % count], int(n)
+        label, predicted = divmod(int(pair), count)
+        yield names[label], names[predicted], int(n)

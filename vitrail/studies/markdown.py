@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitrail.files import write_whole
+from vitrail.spelling import printable
 from vitrail.studies.result import Outcome
 
 
@@ -35,6 +36,6 @@ def write_markdown(
 
 def grid(rows: Sequence[Sequence[str]]) -> str:
     """A table; the first row is its head."""
-    head, *body = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    head, *body = [[printable(cell).replace("|", "\\|") for cell in row] for row in rows]
     lines = [head, ["---"] * len(head), *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

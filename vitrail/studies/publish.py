@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vitrail.config import read_toml, toml_lines
+from vitrail.spelling import command_text
 from vitrail.studies.result import Outcome
 from vitrail.studies.setup import Setup
 from vitrail.studies.study import Computed
@@ -82,7 +82,7 @@ def rerun(planned: Planned) -> str:
         words += [option, str(number)] if number > 1 else []
     for key, value in _other_choices(planned.study.choices, setup.choices).items():
         words += [OPTIONS.get(key, f"--{key.replace('_', '-')}"), _typed(value)]
-    return shlex.join(words)
+    return command_text(words)
 
 
 def _data_name(setup: Setup) -> str:

@@ -20,7 +20,7 @@ _INT64 = 2**63
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
     """Write a line a row; numbers read back as the same. Raises EnvironmentFault VIT-506."""
-    write_whole(path, csv_text([row.flat() for row in rows]), replace=True)
+    write_whole(path, table_text([row.flat() for row in rows]), replace=True)
 
 
 def write_parquet(rows: Sequence[Row], path: Path) -> None:
@@ -33,7 +33,7 @@ def columns(lines: Sequence[Line]) -> list[str]:
     return list(dict.fromkeys(name for line in lines for name in line))
 
 
-def csv_text(lines: Sequence[Line]) -> str:
+def table_text(lines: Sequence[Line]) -> str:
     """The lines as CSV; None and what a line lacks are empty."""
     names = columns(lines)
     cells = ([line.get(name) for name in names] for line in lines)

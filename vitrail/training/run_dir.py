@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.errors import EnvironmentFault, ModelError, UsageError
+from vitrail.spelling import printable
 
 SCHEMA = 1
 
@@ -65,7 +66,7 @@ class RunDir:
     def log(self, text: str) -> None:
         """Add one line to log.txt."""
         with open(self.path / "log.txt", "a", encoding="utf-8") as stream:
-            stream.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
+            stream.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {printable(text)}\n")
 
     def update(self, **fields: Any) -> None:
         """Change fields of run.json."""
