@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from tests.data.odd_pictures import encoded, noise
 from vitrail.data.decode import DecodeFault
-from vitrail.data.folder import class_name, is_picture
+from vitrail.data.folder import class_name
 from vitrail.data.sources import FileSource, Splits, open_data
+from vitrail.data.walk import is_picture
 from vitrail.errors import DataError
 
 PNG = encoded(noise(5, 7), "PNG")
@@ -104,14 +105,14 @@ def test_images_without_class_folders(tmp_path: Path) -> None:
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    refused(tmp_path, "VIT-305", "holds no pictures")
+    refused(tmp_path, "VIT-305", "holds no images")
     refused(tmp_path / "none", "VIT-303", "does not exist", "Accepted:")
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / ".git").mkdir()
-    refused(tmp_path, "VIT-305")
+    refused(tmp_path, "VIT-305", "1 file that is not an image (1 .txt); 1 hidden name (.git)")
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    refused(tmp_path, "VIT-305", "hold no pictures")
+    refused(tmp_path, "VIT-305", "hold no images")
 
 
 def test_only_one_class_and_the_wrapped_folder(tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ def test_only_one_class_and_the_wrapped_folder(tmp_path: Path) -> None:
 
 def test_empty_class_folders_are_named(tmp_path: Path) -> None:
     make(tmp_path, *many("cat"), *many("dog"), "fox/notes.txt")
-    refused(tmp_path, "VIT-306", "without pictures: fox")
+    refused(tmp_path, "VIT-306", "without images: fox", "1 .txt")
 
 
 def test_splits_with_other_classes_are_named(tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_splits_with_other_classes_are_named(tmp_path: Path) -> None:
 
 def test_split_folders_twice_or_without_train(tmp_path: Path) -> None:
     make(tmp_path / "x", *many("train/a"), *many("train/b"), *many("val/a"), *many("valid/a"))
-    refused(tmp_path / "x", "VIT-307", "both val/ and valid/")
+    refused(tmp_path / "x", "VIT-307", "both val and valid")
     make(tmp_path / "y", *many("test/a"), *many("test/b"))
     refused(tmp_path / "y", "VIT-307", "no train/")
 
@@ -143,21 +144,28 @@ def test_split_folders_twice_or_without_train(tmp_path: Path) -> None:
 def test_hidden_folders_and_files_that_are_no_pictures(tmp_path: Path) -> None:
     make(tmp_path, *many("cat", 9), *many("dog", 9), ".ipynb_checkpoints/a.jpg", "__MACOSX/a.jpg",
          "cat/.hidden.jpg", "cat/Thumbs.db", "dog/a.txt", "dog/b.txt", "loose.PNG",
-         "cat/.ipynb_checkpoints/00.jpg", "dog/more/x.JPEG", "dog/README")  # fmt: skip
+         "cat/.ipynb_checkpoints/00.jpg", "dog/more/x.JPEG", "dog/IMG_1")  # fmt: skip
+    (tmp_path / "dog" / "README").write_text("BMP files are not read by their first letters")
+    (tmp_path / "dog" / "linked").symlink_to("../cat")
+    (tmp_path / "dog" / "broken").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "dog" / "pipe")
     splits = open_data(tmp_path)
     assert splits.classes == ("cat", "dog")
-    assert len(paths(splits)) == 19
-    assert "dog/more/x.JPEG" in paths(splits)
-    text = " ".join(splits.notes)
-    assert "1 pictures beside the class folders" in text
-    assert "5 files that are no pictures are ignored" in text
-    assert "2 .txt" in text
-    assert "1 pictures lie in folders below" in text
+    assert len(paths(splits)) == 20
+    assert {"dog/more/x.JPEG", "dog/IMG_1"} <= set(paths(splits))
+    left_out, nested = splits.notes
+    assert left_out == (
+        "left out: 1 image next to the class folders (loose.PNG); 4 files that are not images "
+        "(2 .txt, 1 .db, 1 without ending); 4 hidden names (.ipynb_checkpoints, __MACOSX, "
+        "cat/.hidden.jpg, ...); 1 link to a folder, not followed (dog/linked); 1 broken link "
+        "(dog/broken); 1 pipe, socket or device (dog/pipe)"
+    )
+    assert nested == "1 image in folders below a class folder, counted for that class (dog/more)."
 
 
 def test_unused_folders_beside_train_are_noted(tmp_path: Path) -> None:
     make(tmp_path, *many("train/a"), *many("train/b"), *many("val/a"), *many("unlabelled"))
-    assert "folders beside train/ are not used: unlabelled." in open_data(tmp_path).notes
+    assert open_data(tmp_path).notes == ("left out: 1 folder next to train (unlabelled/)",)
 
 
 def test_strange_entries_are_listed_and_named_when_read(tmp_path: Path) -> None:
@@ -193,7 +201,9 @@ def test_links_to_folders(tmp_path: Path) -> None:
     (root / "cat" / "up").symlink_to("..")
     splits = open_data(root)
     assert splits.classes == ("cat", "dog", "tom")
-    assert any("2 links to folders" in note for note in splits.notes)  # cat/up, tom/up
+    assert any(
+        "2 links to folders, not followed (cat/up, tom/up)" in note for note in splits.notes
+    )  # cat/up, tom/up
     (root / "fox").symlink_to(outside / "fox")
     refused(root, "VIT-309", "link out of")
     split = make(tmp_path / "split", *many("val/fox"))
@@ -261,3 +271,76 @@ def test_caltech_opens_quickly(shared_data: Path) -> None:
     assert (len(splits.classes), len(splits.train)) == (101, 1010)
     assert splits.val is not None
     assert splits.test is None
+
+
+def splits_in(root: Path, train: str, *others: str) -> Splits:
+    """Two classes in each of these folders."""
+    make(root, *(name for top in (train, *others) for c in "ab" for name in many(f"{top}/{c}")))
+    return open_data(root)
+
+
+@pytest.mark.promise("D7")
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        ("Training", "Validation", "Testing"),
+        ("TRAIN", "VALID", "TEST"),
+        ("train_set", "dev_set", "test_set"),
+        ("training_set", "validation_set", "testing_set"),
+        ("trainset", "valset", "testset"),
+        ("train-images", "val images", "TestImages"),
+        ("seg_train/seg_train", "seg_val/seg_val", "seg_test/seg_test"),
+        ("seg_train", "seg_val", "seg_test/seg_test"),
+        ("mnist_train", "mnist_valid", "mnist_test"),
+        ("train2017", "val2017", "test2017"),
+        ("train", "eval", "test"),
+        ("train/train", "val/val", "test/test"),
+    ],
+)
+def test_split_folders_by_any_usual_name(tmp_path: Path, train: str, val: str, test: str) -> None:
+    splits = splits_in(tmp_path, train, val, test)
+    assert splits.classes == ("a", "b")
+    assert splits.how == "train, val, test as given"
+    for part, folder in zip(("train", "val", "test"), (train, val, test), strict=True):
+        assert splits.parts()[part].source_id(0) == f"{folder}/a/00.jpg"
+        name = folder.partition("/")[0]
+        is_told = any(f"{name} is the {part} split" in note for note in splits.notes)
+        assert is_told == (name.lower() not in ("train", "val", "valid", "validation", "test"))
+
+
+def test_eval_is_the_test_split_where_there_is_none(tmp_path: Path) -> None:
+    splits = splits_in(tmp_path, "train", "eval")
+    assert splits.test is not None
+    assert splits.notes == ("told by their names: eval is the test split.",)
+    make(tmp_path, *many("test/a"), *many("val/a"))
+    refused(tmp_path, "VIT-307", "which split is eval?")
+
+
+@pytest.mark.promise("D7")
+def test_a_class_called_as_a_split(tmp_path: Path) -> None:
+    make(tmp_path / "x", *many("bus"), *many("car"), *many("train/steam"), *many("train/diesel"))
+    refused(tmp_path / "x", "VIT-307", "bus/, car/: is train/ the training split or a class?")
+    make(tmp_path / "y", *many("bus"), *many("car"), *many("test/crash"), *many("test/unit"))
+    refused(tmp_path / "y", "VIT-307", "no train/ with class folders")
+    make(tmp_path / "z", *many("bullet_train/a"), *many("steam_train/b"), *many("bus/c"))
+    assert open_data(tmp_path / "z").classes == ("bullet_train", "bus", "steam_train")
+    make(tmp_path / "k", *many("train/a"), *many("train/b"), *many("test"))  # as Kaggle has it
+    assert open_data(tmp_path / "k").notes == ("left out: 1 folder next to train (test/)",)
+
+
+def test_splits_without_class_folders_are_no_classes(tmp_path: Path) -> None:
+    make(tmp_path, *many("Training"), *many("Testing"))
+    refused(tmp_path, "VIT-302", "Testing/, Training/ are named like splits")
+
+
+def test_folders_above_the_classes_are_asked_about(tmp_path: Path) -> None:
+    (note,) = splits_in(tmp_path, "Lernen", "Pruefen").notes
+    assert "16 images in folders below a class folder" in note
+    assert "If a, b are the classes, name the folders above train and test." in note
+
+
+def test_what_is_too_deep_is_told(tmp_path: Path) -> None:
+    make(tmp_path, *many("a"), *many("b"), "b/" + "/".join("12345678") + "/9/x.jpg")
+    assert open_data(tmp_path).notes == (
+        "left out: 1 folder more than 8 levels down (b/1/2/3/4/5/6/7/8/9)",
+    )

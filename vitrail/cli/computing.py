@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from cyclopts import Parameter
 from vitrail.cli.output import Output
 from vitrail.cli.predict import check_numbers
 from vitrail.errors import UsageError
+from vitrail.spelling import command_text
 
 if TYPE_CHECKING:
     from vitrail.studies.run import Asked, Engines, Planned
@@ -90,7 +90,7 @@ def asked_of(
     processes = machines.processes or (
         1 if one_at_a_time else max(1, num_cores() // machines.threads)
     )
-    return Asked(seconds, examples, processes, shlex.join(["vitrail", *sys.argv[1:]]))
+    return Asked(seconds, examples, processes, command_text(["vitrail", *sys.argv[1:]]))
 
 
 def engines_of(machines: Machines, asked: Asked, setup: Setup) -> Engines:
@@ -139,7 +139,7 @@ def execute(
         "folder": folder, "cells": found.num_cells, "finished": len(found.rows),
         "left_out": found.left_out, "orphans": found.orphans, "stopped": found.stopped,
         "verdict": outcome.verdict, "tables": outcome.tables, "facts": outcome.facts,
-        "rows": [row.flat() for row in found.rows],
+        "rows": [row.flat() for row in found.rows], "notes": planned.setup.notes,
     }  # fmt: skip
     lines = verdict_lines(outcome.verdict, outcome.tables)
     commands = [f"next     {one}" for one in publish.next_commands(planned, outcome)]
@@ -155,6 +155,7 @@ def plan_lines(planned: Planned, asked: Asked) -> list[str]:
         f"{setup.num_classes} classes; models see {setup.image_size[0]}x{setup.image_size[1]} px",
         f"plan   {len(planned.cells)} cells, {len(setup.seeds)} seeds; the reference model sees "
         f"{setup.examples:,} pictures a cell; {asked.processes} at a time",
+        *(f"data   {note}" for note in setup.notes),
     ]
     if share < LITTLE and not planned.study.is_alone:
         lines.append(

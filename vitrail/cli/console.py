@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrail.cli.output import Output, plain, printable
+from vitrail.cli.output import Output, plain
+from vitrail.spelling import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -41,7 +42,8 @@ class JsonReporter:
         settings = plan.config.model_dump(mode="json")
         self.say(
             "plan",
-            {"run_dir": run_dir, "choices": choices, "settings": settings, "sources": plan.sources},
+            {"run_dir": run_dir, "choices": choices, "settings": settings, "sources": plan.sources}
+            | {"notes": plan.splits.notes},
         )
 
     def notice(self, text: str) -> None:

@@ -15,6 +15,7 @@ from vitrail.cli.data_findings import (
     wanted,
     write_reports,
 )
+from vitrail.cli.measuring import say_notes
 from vitrail.cli.output import Output, plain, table
 from vitrail.cli.predict import check_numbers
 from vitrail.errors import DataError, GateError, UsageError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from vitrail.data.sources import Source, Splits
 
 app = app_of("vitrail data")
+MOST_AUGMENTED = 12  # rows of a sheet of augmented images
 app.help = "Look at pictures before training on them."
 Out = Annotated[Output, Parameter(parse=False)]
 Fraction = float | Literal["auto"]
@@ -148,6 +150,8 @@ def split(
         )
     write_split(splits, out)
     record = {"data": data, "file": out, "how": splits.how, "counts": counts(splits)}
+    record |= {"notes": splits.notes}
+    say_notes(splits, output)
     if root is None:
         next_step = "a record: the pictures are arrays, and a table of them is no data set"
     elif out.parent.resolve() == root.resolve():
@@ -165,7 +169,7 @@ def show(
     *,
     out: Path = Path("pictures.png"),
     split: Annotated[Literal["train", "val", "test"], Parameter(name="--split")] = "train",
-    count: int = 40,
+    count: int | None = None,
     augment: str | None = None,
     image_size: str | None = None,
     seed: int = 0,
@@ -182,7 +186,8 @@ def show(
     split
         Which pictures.
     count
-        How many pictures, taken evenly from the classes.
+        How many images, taken evenly from the classes; with --augment at most 12. Default: 40, with
+        --augment 12.
     augment
         Show what training sees: recipe (as by default), or a policy such as randaugment.
     image_size
@@ -193,6 +198,7 @@ def show(
     from vitrail.cli.sheet import augmented_sheet, contact_sheet
     from vitrail.data.sources import open_data
 
+    count = (40 if augment is None else MOST_AUGMENTED) if count is None else count
     check_numbers({"--count": count})
     if out.exists():
         raise UsageError(
@@ -201,7 +207,8 @@ def show(
             hint="Choose another name with --out",
         )
     if augment is None:
-        source = named_split(open_data(data), split)
+        splits = open_data(data)
+        source = named_split(splits, split)
         picture, shown = contact_sheet(source, count, seed)
     else:
         from vitrail.training.plan import plan_run
@@ -209,12 +216,19 @@ def show(
         layer = {"data.path": data, "seed": seed, "image_size": image_size}
         layer |= {} if augment == "recipe" else {"augment": augment}
         plan = plan_run([("command line", layer)])
-        source = named_split(plan.splits, split)
-        picture, shown = augmented_sheet(source, plan, min(count, 12))
+        splits = plan.splits
+        source = named_split(splits, split)
+        picture, shown = augmented_sheet(source, plan, min(count, MOST_AUGMENTED))
+        if count > MOST_AUGMENTED:
+            output.note(
+                f"--augment shows at most {MOST_AUGMENTED} images, each with its augmented "
+                f"versions; {count} were asked for"
+            )
+    say_notes(splits, output)
     with whole_file(out) as temporary, temporary.open("wb") as stream:
         picture.save(stream, format="PNG")
     output.result(
-        {"data": data, "split": split, "file": out, "pictures": shown},
+        {"data": data, "split": split, "file": out, "pictures": shown, "notes": splits.notes},
         [f"{len(shown)} pictures of {split}: {out}"],
     )
     return 0

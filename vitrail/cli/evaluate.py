@@ -19,7 +19,7 @@ from vitrail.cli.evaluation_lines import (
     real_lines,
     robustness_lines,
 )
-from vitrail.cli.measuring import Reading, data_of, is_run, measure, outputs, way_of
+from vitrail.cli.measuring import Reading, data_of, is_run, measure, outputs, say_notes, way_of
 from vitrail.cli.output import Output
 from vitrail.cli.predict import check_numbers
 from vitrail.cli.told import tell
@@ -91,6 +91,7 @@ def evaluate(
     classifier = load(model, progress=progress_of(output))
     tell(classifier, output)
     splits = data_of(model, data)
+    say_notes(splits, output)
     job = Job(model, classifier, splits, split, reading, asked, output)
     is_own = is_run(model) and data is None
     found, more, lines = measured(job, is_own)
@@ -173,6 +174,8 @@ def measured(job: Job, is_own: bool) -> tuple[Evaluation, dict[str, Any], list[s
         check_pictures(source, labels)
     rival = rival_of(job, readable) if asked.against else None
     more: dict[str, Any] = {"pictures": {"seen": len(source), "skipped": skipped}, "tta": asked.tta}
+    if job.splits.notes:
+        more["data_notes"] = list(job.splits.notes)
     lines: list[str] = []
     if asked.calibrate:
         found, lines = calibrated(job, source, is_own, more)

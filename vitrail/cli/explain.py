@@ -15,13 +15,15 @@ from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
 from vitrail.cli.output import Output, plain
-from vitrail.cli.predict import find_pictures
+from vitrail.cli.predict import Asked, find_pictures
 from vitrail.errors import DataError, UsageError
+from vitrail.spelling import printable
 
 if TYPE_CHECKING:
     from vitrail.classifier import Classifier
 
 app = app_of("vitrail explain")
+LONGEST = 100  # letters of a picture's name in those of its files
 Method = Literal[
     "attention", "rollout", "relevance", "gradcam", "integrated-gradients", "occlusion", "random"
 ]
@@ -58,7 +60,7 @@ class Inspection:
     split: str = "test"
     """Which of them: train, val or test."""
     num: int = 128
-    """How many of them, taken evenly."""
+    """How many of them, a sample."""
     against: Path | None = None
     """A second model, shown beside the first."""
 
@@ -102,7 +104,9 @@ def explain(
             "PICTURES are missing: what to explain.",
             hint="For instance: vitrail explain MODEL a.jpg",
         )
-    found = () if figures else find_pictures(pictures)
+    found = Asked() if figures else find_pictures(pictures)
+    for note in found.notes:
+        output.note(note)
     folder = free_folder(out)
     from vitrail.cli import explain_model
     from vitrail.device import pick_device
@@ -112,7 +116,9 @@ def explain(
         return explain_model.write_figures(model, inspection, folder, place, output)
     classifier = explain_model.load(model, place, output)
     if faithfulness:
-        return explain_model.judge(classifier, found, options.target, folder, output)
+        for path, why in found.refused.items():
+            output.note(f"{path}  {why}")
+        return explain_model.judge(classifier, found.readable, options.target, folder, output)
     return maps(classifier, found, options, folder, output)
 
 
@@ -162,12 +168,15 @@ def free_folder(out: Path | None) -> Path:
 
 
 def maps(
-    classifier: Classifier, pictures: Sequence[Path], options: Options, folder: Path, output: Output
+    classifier: Classifier, asked: Asked, options: Options, folder: Path, output: Output
 ) -> int:
     """An overlay and an .npz a picture; exit 3 only where no picture could be read."""
     layer, token = layer_of(options.layer), token_of(options.token)
     records, names = list[dict[str, Any]](), set[str]()
-    for path in pictures:
+    for path in asked.pictures:
+        if path in asked.refused:
+            records.append(plain({"source": path, "error": asked.refused[path], "files": []}))
+            continue
         try:
             found = classifier.explain(
                 path,
@@ -181,10 +190,10 @@ def maps(
             )
         except DataError as fault:
             reason = getattr(fault, "reason", fault.message)
-            records.append({"source": str(path), "error": reason, "files": []})
+            records.append(plain({"source": path, "error": reason, "files": []}))
             continue
         folder.mkdir(parents=True, exist_ok=True)
-        stem = free_name(f"{path.stem}-{found.method}", names)
+        stem = free_name(f"{printable(path.stem)[:LONGEST]}-{found.method}", names)
         files = [
             found.save(folder / f"{stem}{suffix}", style=options.style)
             for suffix in (".png", ".npz")

@@ -67,6 +67,12 @@ def data_of(model: Path, data: str | None) -> Splits:
     return open_as(DataConfig(path=str(path), **made), seed)
 
 
+def say_notes(splits: Splits, output: Output) -> None:
+    """What of the data is left out or was told by names, a line each."""
+    for note in splits.notes:
+        output.note(f"data: {note}")
+
+
 @dataclasses.dataclass(frozen=True)
 class Way:
     """A model on its device and the pictures it is shown."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,14 +58,21 @@ def predict(
     check_numbers({"--top": top, "--batch-size": batch_size})
     if out is not None:
         check_table(out)
-    pictures = find_pictures(files)
+    asked = find_pictures(files)
+    for note in asked.notes:
+        output.note(note)
     from vitrail.classifier import Classifier
     from vitrail.cli.downloads import progress_of
 
     classifier = Classifier.load(model, progress=progress_of(output))
     tell(classifier, output)
-    predictions = classifier.predict(pictures, top=top, batch_size=batch_size)
-    records = [record_of(prediction) for prediction in predictions]
+    predictions = iter(classifier.predict(asked.readable, top=top, batch_size=batch_size))
+    records = [
+        refused_record(path, asked.refused[path])
+        if path in asked.refused
+        else record_of(next(predictions))
+        for path in asked.pictures
+    ]
     if out is not None:
         write_whole(out, table_of(records, out.suffix.lower()))
     output.result(records, [line_of(record) for record in records])
@@ -112,11 +121,25 @@ def check_table(out: Path) -> None:
         )
 
 
-def find_pictures(files: Sequence[Path]) -> list[Path]:
-    """Files as given and the pictures below folders, sorted.
+@dataclass
+class Asked:
+    """Images in the order of the answer; why some are not even opened; what was left out."""
+
+    pictures: list[Path] = field(default_factory=list)
+    refused: dict[Path, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def readable(self) -> list[Path]:
+        """Those that are opened."""
+        return [path for path in self.pictures if path not in self.refused]
+
+
+def find_pictures(files: Sequence[Path]) -> Asked:
+    """Files as given, and the images in and below folders by the rules of training (`walk.py`).
 
     Raises UsageError VIT-201 where nothing is given, DataError VIT-360 for a missing path,
-    VIT-361 for a folder without any.
+    VIT-361 where the folders hold none.
     """
     if not files:
         raise UsageError(
@@ -124,34 +147,68 @@ def find_pictures(files: Sequence[Path]) -> list[Path]:
             "FILES are missing: what to classify.",
             hint="For instance: vitrail predict MODEL a.jpg photos/",
         )
-    from vitrail.data.folder import is_picture
     from vitrail.data.image_header import SUFFIXES
 
-    pictures = []
+    asked = Asked()
     for path in files:
-        if path.is_dir():
-            found = sorted(
-                item for item in path.rglob("*") if is_picture(item.name) and item.is_file()
-            )
-            if not found:
-                raise DataError(
-                    "VIT-361",
-                    f"{path} holds no pictures.",
-                    hint=f"Accepted endings: {' '.join('.' + suffix for suffix in SUFFIXES)}",
-                )
-            pictures += found
-        elif path.exists():
-            pictures.append(path)
-        else:
+        if os.path.isdir(path):
+            add_folder(path, asked)
+        elif is_missing(path):
             raise DataError("VIT-360", f"{path} does not exist.", hint=near_path(path))
-    return pictures
+        else:
+            asked.pictures.append(path)
+    if not asked.pictures:
+        raise DataError(
+            "VIT-361",
+            f"{' '.join(map(str, files))}: no images. {' '.join(asked.notes)}",
+            hint=f"Accepted endings: {' '.join('.' + suffix for suffix in SUFFIXES)}",
+        )
+    return asked
+
+
+def add_folder(path: Path, asked: Asked) -> None:
+    """The images in and below a folder; links out of it and folders that cannot be listed get an
+    answer of their own, which says so.
+    """
+    from vitrail.data.decode import is_inside
+    from vitrail.data.walk import find_images
+
+    found = find_images(os.fspath(path))
+    left_out = found.left_out
+    for folder, why in found.faults.items():
+        asked.refused[path / folder] = f"cannot be listed: {why}"
+    left_out.names.pop("unlisted", None)
+    for one in (path / name for name in found.paths):
+        if one.is_symlink() and one.exists() and not is_inside(one, path):
+            asked.refused[one] = (
+                f"is a link out of {path}; links out of the folder are not followed"
+            )
+    if not found.paths:
+        asked.notes.append(f"{path} holds no images")
+    if sentence := left_out.sentence():
+        asked.notes.append(f"{path}: {sentence}")
+    asked.pictures += [path / name for name in sorted([*found.paths, *found.faults])]
+
+
+def is_missing(path: Path) -> bool:
+    """Whether there is nothing of that name; what may not be looked at is named when it is read."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def near_path(path: Path) -> str:
     """A way out for a path that does not exist: the nearest name beside it."""
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         return f"{path.parent} does not exist either; the working directory is {Path.cwd()}"
-    names = [item.name for item in path.parent.iterdir()][:10_000]
+    try:
+        names = os.listdir(path.parent)[:10_000]
+    except OSError as error:
+        return f"{path.parent} cannot be listed: {error.strerror}"
     close = difflib.get_close_matches(path.name, names, n=1)
     return f"Did you mean {path.parent / close[0]}?" if close else f"Look into {path.parent}"
 
@@ -160,6 +217,14 @@ def record_of(prediction: Prediction) -> dict[str, Any]:
     """The object of `predict --json`: source, label, score, top, error."""
     names = ("source", "label", "score", "top", "error")
     record: dict[str, Any] = plain({name: getattr(prediction, name) for name in names})
+    return record
+
+
+def refused_record(path: Path, why: str) -> dict[str, Any]:
+    """As `record_of` of an image that is not opened."""
+    record: dict[str, Any] = plain(
+        {"source": path, "label": None, "score": None, "top": [], "error": why}
+    )
     return record
 
 
@@ -176,7 +241,7 @@ def table_of(records: Sequence[dict[str, Any]], suffix: str) -> str | bytes:
     """The records as JSON lines, or as CSV or Parquet: source, label, score, error, label_2, ..."""
     if suffix == ".jsonl":
         return "".join(json.dumps(record) + "\n" for record in records)
-    from vitrail.studies.tables import csv_text, parquet_bytes
+    from vitrail.studies.tables import parquet_bytes, table_text
 
     lines = []
     for record in records:
@@ -184,4 +249,4 @@ def table_of(records: Sequence[dict[str, Any]], suffix: str) -> str | bytes:
         for place, item in enumerate((record["top"] or ())[1:], start=2):
             line |= {f"label_{place}": item["label"], f"score_{place}": item["score"]}
         lines.append(line)
-    return parquet_bytes(lines) if suffix == ".parquet" else csv_text(lines)
+    return parquet_bytes(lines) if suffix == ".parquet" else table_text(lines)

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
-from vitrail.cli.measuring import Reading, data_of, is_run
-from vitrail.cli.output import Output, plain, printable, table
+from vitrail.cli.measuring import Reading, data_of, is_run, say_notes
+from vitrail.cli.output import Output, plain, table
 from vitrail.cli.predict import check_numbers
 from vitrail.cli.told import tell
 from vitrail.errors import UsageError
 from vitrail.files import write_whole
+from vitrail.spelling import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,6 +148,7 @@ def measure(
     classifier = load(model, progress=progress_of(output))
     tell(classifier, output)
     splits = data_of(model, data)
+    say_notes(splits, output)
     device = pick_device(reading.device)
     how = features.Reading(
         device=device,

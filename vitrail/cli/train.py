@@ -17,6 +17,7 @@ from vitrail.cli.output import Output
 from vitrail.cli.settings import Layer, layers_of
 from vitrail.config import SHORT
 from vitrail.errors import UsageError
+from vitrail.spelling import command_text
 
 if TYPE_CHECKING:
     from vitrail.models.names import ModelConfig
@@ -157,12 +158,11 @@ def reporter_for(output: Output) -> Any:
 
 def start_run(layers: list[Layer], start: Start, output: Output) -> int:
     """Train a new run; its exit code."""
-    import shlex
     import sys
 
     from vitrail.training import loop
 
-    command = shlex.join(["vitrail", *sys.argv[1:]])
+    command = command_text(["vitrail", *sys.argv[1:]])
     result = loop.train(
         layers,
         runs_dir=start.out or Path("runs"),
@@ -183,7 +183,7 @@ def resume(run_dir: Path, others: list[str], output: Output) -> int:
             "VIT-203",
             f"--resume {run_dir} continues a run as it is and takes no other option; got {names}.",
             hint=f"Continue it: vitrail train --resume {run_dir}\n"
-            "For other settings start a new run under another --name",
+            "  For other settings start a new run under another --name",
         )
     from vitrail.training import loop
 
@@ -193,6 +193,7 @@ def resume(run_dir: Path, others: list[str], output: Output) -> int:
 
 def show_plan(layers: list[Layer], output: Output, *, dry_run: bool) -> int:
     """Print what a run would be: its choices for --dry-run, all settings for --print-config."""
+    from vitrail.cli.measuring import say_notes
     from vitrail.training.plan import plan_run
 
     plan = plan_run(layers)
@@ -212,11 +213,12 @@ def show_plan(layers: list[Layer], output: Output, *, dry_run: bool) -> int:
             f"memory  {found.peak_bytes / 1e9:.2f} GB at the highest",
         ]
         record = {"choices": choices, "settings": settings_record(plan), "measured": asdict(found)}
-        record["changes"] = list(plan.changes)
+        record |= {"changes": list(plan.changes), "notes": list(plan.splits.notes)}
         output.result(record, lines)
         output.note("dry run: nothing was kept or written")
     else:
         output.result(settings_record(plan), config_lines(plan))
+        say_notes(plan.splits, output)
     return 0
 
 
@@ -288,6 +290,7 @@ def plan_lines(plan: Plan) -> list[str]:
         f"vitrail {version('vitrail')} | torch {version('torch')} | {config.device} | "
         f"{config.precision} | {config.threads} threads | seed {config.seed} | deterministic",
         f"data   {splits.name}  {len(splits.classes)} classes | {sizes} | {height}x{width} {kind}",
+        *(f"data   {note}" for note in splits.notes),
         f"model  {config.model.name}  {network_text(model)} | "
         f"{parameters(model) / 1e6:.2f} M parameters",
     ]

@@ -14,6 +14,7 @@ import re
 import struct
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.data.decode import Pixels
-from vitrail.data.folder import SPLIT_NAMES, class_name, some
+from vitrail.data.folder import class_name, some
 from vitrail.data.records import ArraySource, Labels, Splits
 from vitrail.errors import DataError
+from vitrail.spelling import printable
 
 MAX_BYTES = 8 * 2**30  # of one array
 _IDX_NAME = re.compile(
     r"(train|t10k|test|val|valid|validation)-(images|labels)[-.]idx[134]-ubyte(\.gz)?"
+)
+_IDX_PARTS = {"train": "train", "t10k": "test", "test": "test"} | dict.fromkeys(
+    ("val", "valid", "validation"), "val"
 )
 _NPZ_KEYS = {
     "train": (("train_images", "train_labels"), ("x_train", "y_train"), ("images", "labels")),
@@ -45,7 +50,7 @@ def idx_files(folder: str) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for name in sorted(os.listdir(folder), reverse=True):
         if match := _IDX_NAME.fullmatch(name):
-            part = "test" if match[1] == "t10k" else SPLIT_NAMES[match[1]]
+            part = _IDX_PARTS[match[1]]
             found.setdefault(part, {})[match[2]] = os.path.join(folder, name)
     return found
 
@@ -68,7 +73,7 @@ def open_idx(folder: str) -> Splits:
             )
         stem = os.path.basename(files["images"]).partition("-images")[0]
         parts[part] = (images, labels, f"{stem}-images")
-    return array_splits(Path(folder).resolve().name, folder, parts, class_list(folder))
+    return array_splits(printable(Path(folder).resolve().name), folder, parts, class_list(folder))
 
 
 def read_idx(path: str) -> NDArray[np.uint8]:
@@ -109,11 +114,15 @@ def open_npz(path: str) -> Splits:
                 labels = _read_member(path, archive, members[labels_key])
                 parts[part] = (_check_images(path, images_key, images), labels, images_key)
             names = _npz_classes(path, archive, members)
+            used = {"classes", *(key for pair in keys.values() for key in pair)}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
         raise DataError("VIT-317", f"{path}: is no usable .npz file: {error}.") from error
     except (NotImplementedError, RuntimeError) as error:  # compression or encryption unknown here
         raise DataError("VIT-317", f"{path}: is no usable .npz file: {error}.") from error
-    return array_splits(Path(path).stem, path, parts, names)
+    splits = array_splits(printable(Path(path).stem), path, parts, names)
+    unused = sorted(set(members) - used)
+    note = (f"arrays that are not used: {some(unused)}.",) if unused else ()
+    return replace(splits, notes=(*splits.notes, *note))
 
 
 def array_splits(
@@ -143,11 +152,14 @@ def array_splits(
             )
         checked[part] = (shaped, labels, label)
     multi_label = checked["train"][1].ndim == 2
+    notes: tuple[str, ...] = ()
     if multi_label:
         classes = _multi_label_names(path, [labels for _, labels, _ in checked.values()], names)
         numbers = np.arange(0)
     else:
         numbers, classes = _present(path, {part: row[1] for part, row in checked.items()}, names)
+        absent = [name for place, name in enumerate(names) if place not in numbers]
+        notes = (f"no training images, so no classes: {some(absent)}.",) if absent else ()
     sources = {
         part: ArraySource(
             f"{path}:{part}",
@@ -167,6 +179,7 @@ def array_splits(
         how="",
         kind="arrays",
         multi_label=multi_label,
+        notes=notes,
     )
 
 

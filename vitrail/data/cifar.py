@@ -20,6 +20,7 @@ from vitrail.data.folder import class_name
 from vitrail.data.records import Splits
 from vitrail.errors import DataError
 from vitrail.restricted_pickle import load_numpy_pickle
+from vitrail.spelling import printable
 
 _PLANE_BYTES = 3072
 _MAX_FILE_BYTES = 512 * 2**20
@@ -65,7 +66,7 @@ def open_cifar(folder: str) -> Splits:
     if os.path.isfile(os.path.join(folder, test)):
         parts["test"] = _join(folder, (test,), num_label_bytes)
     labelled = {part: (images, labels, part) for part, (images, labels) in parts.items()}
-    return array_splits(Path(folder).resolve().name, folder, labelled, names)
+    return array_splits(printable(Path(folder).resolve().name), folder, labelled, names)
 
 
 def _join(folder: str, files: tuple[str, ...], num_label_bytes: int) -> tuple[Pixels, NDArray[Any]]:
@@ -123,7 +124,10 @@ def _python_names(folder: str, name: str) -> tuple[str, ...]:
         names = _value(meta, "label_names") or _value(meta, "fine_label_names")
     if not isinstance(names, list) or not all(isinstance(name, str | bytes) for name in names):
         raise DataError("VIT-316", f"{path}: expected label_names, a list of class names.")
-    texts = [name.decode("utf-8", "replace") if isinstance(name, bytes) else name for name in names]
+    texts = [
+        name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
+        for name in names
+    ]
     return tuple(class_name(text, path) for text in texts)
 
 

@@ -193,7 +193,9 @@ def _open_inside(name: str, root: str | Path | None) -> int:
             if error.errno != errno.ELOOP:
                 raise
     if not is_inside(name, root):
-        raise DecodeFault(f"is a link out of {os.fspath(root)}; not followed", name)
+        raise DecodeFault(
+            f"is a link out of {os.fspath(root)}; links out of the folder are not followed", name
+        )
     return os.open(name, flags)
 
 

@@ -1,200 +1,241 @@
 """Class folders: photos/CLASS/IMAGE, with or without train/, val/ and test/ above the classes.
 
-The class of a picture is its first folder; pictures in folders below belong to the same class.
-Class names are normalised to NFC and sorted by code point, so that neither the operating system nor
-the file system changes an index. Hidden folders are never classes. Whatever has a picture's name is
-listed, also links, pipes and folders called x.jpg: reading them names what is wrong.
+The class of an image is its first folder; images in folders below belong to the same class. Class
+names are normalised to NFC and sorted by code point, so that neither the operating system nor the
+file system changes an index. What counts as an image: `walk.py`; which folders are splits:
+`split_names.py`. What is left out is told in `Splits.notes`.
 """
 
 from __future__ import annotations
 
 import os
 import unicodedata
-from collections import Counter
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from vitrail.data.decode import is_inside
-from vitrail.data.image_header import SUFFIXES
-from vitrail.data.records import FileSource, Source, Splits, printable
+from vitrail.data.records import FileSource, Source, Splits
+from vitrail.data.split_names import reinterpreted, split_word, splits_named
+from vitrail.data.walk import (
+    LeftOut,
+    find_images,
+    is_folder,
+    is_hidden,
+    is_picture,
+    listed,
+    why_not,
+)
 from vitrail.errors import DataError
+from vitrail.spelling import count, printable
 
-SPLIT_NAMES = {
-    "train": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
-# Pictures in formats that are refused are listed all the same: leaving them out would be silent.
-PICTURE_SUFFIXES = frozenset(SUFFIXES) | {
-    "mpo",
-    "heic",
-    "heif",
-    "avif",
-    "avifs",
-    "jxl",
-    "jp2",
-}
-_NOT_CLASSES = ("__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "lost+found")
-_MAX_DEPTH = 8
+# Folders next to train/ that are known to hold images without labels.
+_UNLABELLED = ("pred", "prediction", "unlabeled", "unlabelled", "unsup", "extra", "sample")
 
 
-@dataclass
-class _Listing:
-    """What one walk through a folder found."""
+@dataclass(frozen=True)
+class _Top:
+    """What lies in a folder: folders that may be classes or splits, and images."""
 
-    paths: dict[str, list[str]] = field(default_factory=dict)  # class -> paths relative to the root
-    others: Counter[str] = field(default_factory=Counter)  # suffix of ignored files -> number
-    nested: int = 0  # pictures in folders below a class folder
-    links: int = 0  # links to folders below a class folder, not followed
+    folders: list[str]
+    images: list[str]
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file name ends as pictures' names do, in any case; hidden files never do."""
-    stem, _, suffix = name.rpartition(".")
-    return stem != "" and stem[0] != "." and suffix.lower() in PICTURE_SUFFIXES
+@dataclass(frozen=True)
+class _Listed:
+    """The classes of one split: their folders, images and the folders further down."""
+
+    folders: dict[str, str]  # class -> folder, relative to the root
+    paths: dict[str, list[str]]  # class -> images
+    nested: dict[str, list[str]]  # class -> folders below its own that hold images
 
 
 def open_folder(path: str, *, min_classes: int = 2) -> Splits:
     """The splits of a folder of class folders. Raises DataError VIT-302 to 309."""
-    folders, pictures = _top(path)
-    given = _split_folders(path, folders)
-    if not given and not folders and pictures:
+    left_out = LeftOut()
+    top = _look(path, path, left_out)
+    if not top.folders and not top.images:
         raise DataError(
-            "VIT-302",
-            f"{path} has images but no class folders. Expected {path.rstrip('/')}/CLASS/IMAGE.",
-            hint="For labels in a table: labels.csv with the columns path,label.",
+            "VIT-305",
+            f"{path} holds no images. Expected {path.rstrip('/')}/CLASS/IMAGE.{_told(left_out)}",
+            hint="Data is a folder of class folders, a table path,label, IDX, CIFAR or npz files.",
         )
-    listing = _Listing()
-    roots = given or {"train": ""}
-    found = {part: _list_classes(path, folder, listing) for part, folder in roots.items()}
+    given = _split_folders(path, top.folders)
+    if not given:
+        _check_classes_there(path, top)
+    for name in top.images:
+        left_out.add("loose", name)
+    if given:
+        _unused(path, top, given, left_out)
+    roots = {part: _inner(path, folder) for part, folder in (given or {"train": ""}).items()}
+    found = {part: _list_classes(path, folder, left_out) for part, folder in roots.items()}
     classes = _class_names(path, found, roots, min_classes)
     sources: dict[str, Source] = {
-        part: _source(path, f"{path}:{part}", classes, listing.paths, folders_of)
-        for part, folders_of in found.items()
+        part: _source(path, f"{path}:{part}", classes, own, left_out) for part, own in found.items()
     }
-    notes = _notes(listing, pictures, sorted(set(folders) - set(given.values())) if given else [])
     return Splits(
-        name=os.path.basename(os.path.realpath(path)),
+        name=printable(os.path.basename(os.path.realpath(path))),
         classes=classes,
         train=sources["train"],
         val=sources.get("val"),
         test=sources.get("test"),
         how="",
         kind="files",
-        notes=notes,
+        notes=_notes(given, found, left_out),
     )
 
 
-def _top(path: str) -> tuple[list[str], int]:
-    """The folders in `path` that may be classes or splits, and the number of pictures there."""
+def _look(path: str, root: str, left_out: LeftOut, below: str = "") -> _Top:
+    """One level of a folder; what is neither a folder nor an image is left out.
+
+    Raises DataError VIT-303 where it cannot be listed.
+    """
     try:
-        with os.scandir(path) as entries:
-            listed = [(entry.name, entry.is_dir()) for entry in entries]
+        entries = listed(path)
     except OSError as error:
         raise DataError("VIT-303", f"{path} cannot be listed: {error.strerror}.") from error
-    folders = sorted(name for name, is_dir in listed if is_dir and not _is_hidden(name))
-    pictures = sum(is_picture(name) for name, is_dir in listed if not is_dir)
-    if not folders and not pictures:
-        raise DataError(
-            "VIT-305",
-            f"{path} holds no pictures. Expected {path.rstrip('/')}/CLASS/IMAGE.",
-            hint="Data is a folder of class folders, a table path,label, IDX, CIFAR or npz files.",
-        )
-    return folders, pictures
+    folders, images = [], []
+    for entry in entries:
+        if is_hidden(entry.name):
+            left_out.add("hidden", below + entry.name)
+        elif is_folder(entry):
+            folders.append(entry.name)
+        elif is_picture(entry.name):
+            images.append(below + entry.name)
+        elif reason := why_not(entry, root):
+            left_out.add(reason, below + entry.name)
+        else:
+            images.append(below + entry.name)
+    return _Top(folders, images)
 
 
-def _split_folders(path: str, folders: list[str]) -> dict[str, str]:
-    """Split -> folder, {} where the folders of `path` are classes."""
-    named: dict[str, str] = {}
-    for folder in folders:
-        part = SPLIT_NAMES.get(folder.lower())
-        if part is None or not _has_folders(os.path.join(path, folder)):
-            continue
-        if part in named:
-            raise DataError(
-                "VIT-307",
-                f"{path} has both {named[part]}/ and {folder}/; expected one {part} split.",
-            )
-        named[part] = folder
+def _told(left_out: LeftOut) -> str:
+    sentence = left_out.sentence()
+    return f" {sentence[:1].upper()}{sentence[1:]}." if sentence else ""
+
+
+def _split_folders(path: str, folders: Sequence[str]) -> dict[str, str]:
+    """Split -> folder, {} where the folders of `path` are classes. Raises DataError VIT-307."""
+    named = splits_named([one for one in folders if _has_folders(os.path.join(path, one))], path)
     if named and "train" not in named:
-        others = ", ".join(f"{folder}/" for folder in named.values())
+        others = ", ".join(f"{printable(folder)}/" for folder in named.values())
         raise DataError(
             "VIT-307",
             f"{path} has {others} with class folders, but no train/ with class folders.",
-            hint="Rename the folder of the training pictures to train.",
+            hint="Rename the folder of the training images to train; a class with folders of its "
+            "own needs a name that is no split's.",
         )
     return named
 
 
-def _list_classes(root: str, folder: str, listing: _Listing) -> dict[str, str]:
-    """Class -> its folder relative to `root`; the pictures go into `listing`."""
+def _check_classes_there(path: str, top: _Top) -> None:
+    """Raises DataError VIT-302 for images without classes: loose ones, or in bare splits."""
+    words = {name: word for name in top.folders if (word := split_word(name)) and not word[1]}
+    if len(words) > 1 and len(words) == len(top.folders):
+        raise DataError(
+            "VIT-302",
+            f"{path}: {', '.join(f'{printable(name)}/' for name in words)} are named like splits "
+            f"and have no class folders. Expected {path.rstrip('/')}/train/CLASS/IMAGE.",
+            hint="For labels in a table: labels.csv with the columns path,label,split. If these "
+            "are classes, give them other names.",
+        )
+    if not top.folders:
+        raise DataError(
+            "VIT-302",
+            f"{path} has images but no class folders. Expected {path.rstrip('/')}/CLASS/IMAGE.",
+            hint="For labels in a table: labels.csv with the columns path,label.",
+        )
+
+
+def _unused(path: str, top: _Top, given: Mapping[str, str], left_out: LeftOut) -> None:
+    """Folders next to those of the splits are left out.
+
+    Raises DataError VIT-307 where "train" may as well be a class next to other classes.
+    """
+    others = [name for name in top.folders if name not in given.values()]
+    for name in others:
+        left_out.add("unused", f"{name}/")
+    classes = [name for name in others if not _is_unlabelled(name) and _holds_images(path, name)]
+    if len(given) == 1 and classes:
+        shown = some([f"{name}/" for name in classes])
+        raise DataError(
+            "VIT-307",
+            f"{path} has {printable(given['train'])}/ with folders of its own, and next to it "
+            f"{shown}: is {printable(given['train'])}/ the training split or a class?",
+            hint=f"A class: rename that folder. The split: move {shown} elsewhere.",
+        )
+
+
+def _is_unlabelled(name: str) -> bool:
+    words = name.lower().replace("-", "_").split("_")
+    return split_word(name) is not None or any(
+        word.startswith(known) for word in words for known in _UNLABELLED
+    )
+
+
+def _holds_images(path: str, folder: str) -> bool:
+    return bool(find_images(path, folder).paths)
+
+
+def _inner(path: str, folder: str) -> str:
+    """The folder of a split's classes: seg_train/seg_train where nothing else lies in the outer."""
+    if not folder:
+        return ""
+    top = _look(os.path.join(path, folder), path, LeftOut())
+    if len(top.folders) != 1 or top.images or split_word(top.folders[0]) != split_word(folder):
+        return folder
+    inner = f"{folder}/{top.folders[0]}"
+    return inner if _has_folders(os.path.join(path, inner)) else folder
+
+
+def _list_classes(root: str, folder: str, left_out: LeftOut) -> _Listed:
+    """The classes in `folder` of `root` with their images."""
     top = os.path.join(root, folder) if folder else root
     _check_link(top, root)
-    classes: dict[str, str] = {}
-    with os.scandir(top) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir())
-    for name in names:
-        if _is_hidden(name):
-            continue
+    below = f"{folder}/" if folder else ""
+    level = _look(top, root, left_out if folder else LeftOut(), below)
+    for name in level.images if folder else ():
+        left_out.add("loose", name)
+    found = _Listed({}, {}, {})
+    for name in level.folders:
         label = class_name(name, top)
-        if label in classes:
+        if label in found.folders:
             raise DataError(
                 "VIT-308",
-                f"{top} has two folders for the class {label!r}, spelled in different code points.",
-                hint="Move the pictures into one of them.",
+                f"{top} has two folders for the class {label}, spelled in different code points.",
+                hint="Move the images into one of them.",
             )
-        relative = f"{folder}/{name}" if folder else name
-        _check_link(os.path.join(root, relative), root)
-        classes[label] = relative
-        listing.paths[relative] = sorted(_walk(root, relative, listing, 0))
-    return classes
+        _check_link(os.path.join(root, below + name), root)
+        images = find_images(root, below + name, left_out)
+        for place, why in images.faults.items():
+            raise DataError("VIT-303", f"{os.path.join(root, place)} cannot be listed: {why}.")
+        found.folders[label] = below + name
+        found.paths[label] = images.paths
+        found.nested[label] = images.nested
+    return found
 
 
 def _check_link(folder: str, root: str) -> None:
     if os.path.islink(folder) and not is_inside(folder, root):
         raise DataError(
             "VIT-309",
-            f"{printable(folder)} is a link out of {root}; not followed.",
-            hint="Give the folder that it points to, or move the pictures.",
+            f"{folder} is a link out of {root}; links out of the folder are not followed.",
+            hint="Give the folder that it points to, or move the images.",
         )
 
 
-def _walk(root: str, folder: str, listing: _Listing, depth: int) -> list[str]:
-    """Relative paths of the pictures in and below `folder`; links to folders are not followed."""
-    paths: list[str] = []
-    try:
-        with os.scandir(os.path.join(root, folder)) as entries:
-            for entry in entries:
-                if is_picture(entry.name):
-                    paths.append(f"{folder}/{entry.name}")
-                    listing.nested += depth > 0
-                elif not entry.is_dir():
-                    listing.others[_suffix(entry.name)] += 1
-                elif entry.is_symlink():
-                    listing.links += 1
-                elif not _is_hidden(entry.name) and depth < _MAX_DEPTH:
-                    paths += _walk(root, f"{folder}/{entry.name}", listing, depth + 1)
-    except OSError as error:
-        where = printable(os.path.join(root, folder))
-        raise DataError("VIT-303", f"{where} cannot be listed: {error.strerror}.") from error
-    return paths
-
-
 def _class_names(
-    path: str, found: dict[str, dict[str, str]], roots: dict[str, str], min_classes: int
+    path: str, found: Mapping[str, _Listed], roots: Mapping[str, str], min_classes: int
 ) -> tuple[str, ...]:
-    classes = tuple(sorted(found["train"]))
+    classes = tuple(sorted(found["train"].folders))
     where = os.path.join(path, roots["train"]) if roots["train"] else path
-    for part, folders in found.items():
-        if strange := sorted(set(folders) - set(classes)):
+    for part, own in found.items():
+        if strange := sorted(set(own.folders) - set(classes)):
             raise DataError(
                 "VIT-307",
                 f"{roots[part]}/ has classes that {roots['train']}/ has not: {some(strange)}.",
-                hint="Every class needs training pictures: rename or remove these folders.",
+                hint="Every class needs training images: rename or remove these folders.",
             )
     if len(classes) < min_classes:
         raise DataError(
@@ -208,26 +249,22 @@ def _class_names(
 
 
 def _source(
-    path: str,
-    name: str,
-    classes: tuple[str, ...],
-    paths: dict[str, list[str]],
-    folders: dict[str, str],
+    path: str, name: str, classes: tuple[str, ...], own: _Listed, left_out: LeftOut
 ) -> FileSource:
-    of_class = [paths[folders[label]] if label in folders else [] for label in classes]
+    of_class = [own.paths.get(label, []) for label in classes]
     part = name.rpartition(":")[2]
     empty = [label for label, files in zip(classes, of_class, strict=True) if not files]
     if len(empty) == len(classes):
         raise DataError(
             "VIT-305",
-            f"{path}: the class folders of the {part} split hold no pictures.",
-            hint="Put pictures (jpeg png webp bmp gif tiff) into them.",
+            f"{path}: the class folders of the {part} split hold no images.{_told(left_out)}",
+            hint="Put images (jpeg png webp bmp gif tiff) into them.",
         )
     if empty and part == "train":
         raise DataError(
             "VIT-306",
-            f"{path}: class folders without pictures: {some(empty)}.",
-            hint="Remove these folders or put pictures into them.",
+            f"{path}: class folders without images: {some(empty)}.{_told(left_out)}",
+            hint="Remove these folders or put images into them.",
         )
     labels = np.repeat(np.arange(len(classes)), [len(files) for files in of_class])
     files = tuple(file for files in of_class for file in files)
@@ -240,54 +277,57 @@ def class_name(name: str, where: str) -> str:
         name.encode("utf-8")
     except UnicodeEncodeError as error:
         raise DataError(
-            "VIT-308",
-            f"{where}: class name {printable(name)} is not valid UTF-8.",
-            hint="Rename it.",
+            "VIT-308", f"{where}: class name {name} is not valid UTF-8.", hint="Rename it."
         ) from error
     return unicodedata.normalize("NFC", name)
 
 
-def some(names: list[str] | tuple[str, ...], most: int = 10) -> str:
+def some(names: Sequence[str], most: int = 10) -> str:
     """Names joined by commas, at most `most` and the number of all."""
     shown = ", ".join(printable(name) for name in names[:most])
     return shown if len(names) <= most else f"{shown}, ... ({len(names)} in all)"
 
 
-def _notes(listing: _Listing, loose: int, unused: list[str]) -> tuple[str, ...]:
-    notes = []
-    if loose:
-        notes.append(f"{loose} pictures beside the class folders have no class and are ignored.")
-    if listing.others:
-        kinds = ", ".join(f"{number} {kind}" for kind, number in listing.others.most_common(5))
-        notes.append(f"{listing.others.total()} files that are no pictures are ignored: {kinds}.")
-    if listing.nested:
-        notes.append(
-            f"{listing.nested} pictures lie in folders below a class folder; they belong to it."
-        )
-    if listing.links:
-        notes.append(f"{listing.links} links to folders inside class folders are not followed.")
-    if unused:
-        notes.append(f"folders beside train/ are not used: {some(unused)}.")
-    return tuple(notes)
+def _notes(
+    given: Mapping[str, str], found: Mapping[str, _Listed], left_out: LeftOut
+) -> tuple[str, ...]:
+    return tuple(filter(None, (reinterpreted(given), left_out.sentence(), _nested(found))))
+
+
+def _nested(found: Mapping[str, _Listed]) -> str:
+    """A sentence about folders below class folders; whether these may be the classes."""
+    folders = [one for own in found.values() for below in own.nested.values() for one in below]
+    if not folders:
+        return ""
+    images = sum(
+        path.rpartition("/")[0] in set(own.nested[label])
+        for own in found.values()
+        for label, paths in own.paths.items()
+        for path in paths
+    )
+    sentence = (
+        f"{count(images, 'image')} in folders below a class folder, counted for that class "
+        f"({some(folders, 3)})."
+    )
+    train = found["train"]
+    names = [
+        {one.removeprefix(f"{train.folders[label]}/").partition("/")[0] for one in below}
+        for label, below in train.nested.items()
+    ]
+    shared = sorted(set.intersection(*names)) if names else []
+    if len(shared) > 1:
+        sentence += f" If {some(shared, 3)} are the classes, name the folders above train and test."
+    return sentence
 
 
 def _hint_deeper(where: str, classes: tuple[str, ...]) -> str:
     if classes and _has_folders(os.path.join(where, classes[0])):
         return f"If the classes are one level deeper: {os.path.join(where, classes[0])}"
-    return "Put the pictures of each class into a folder of its own."
+    return "Put the images of each class into a folder of its own."
 
 
 def _has_folders(path: str) -> bool:
     try:
-        with os.scandir(path) as entries:
-            return any(entry.is_dir() and not _is_hidden(entry.name) for entry in entries)
+        return any(is_folder(entry) and not is_hidden(entry.name) for entry in listed(path))
     except OSError:
         return False
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name in _NOT_CLASSES
-
-
-def _suffix(name: str) -> str:
-    return Path(name).suffix.lower() or ("hidden" if name.startswith(".") else "without suffix")

@@ -7,18 +7,21 @@ holds out validation and test pictures where the data has none (`split.complete`
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from vitrail.config import DataConfig
 from vitrail.data.arrays import idx_files, open_idx, open_npz
 from vitrail.data.cifar import cifar_kind, open_cifar
 from vitrail.data.class_names import check_names
 from vitrail.data.digits import HELD_OUT, open_digits
-from vitrail.data.folder import open_folder
+from vitrail.data.folder import open_folder, some
 from vitrail.data.nested import take
 from vitrail.data.records import ArraySource, FileSource, Source, Splits, fingerprint, subset
 from vitrail.data.split import Fraction, complete
 from vitrail.data.table import open_table
+from vitrail.data.walk import find_images
 from vitrail.errors import DataError, nearest
+from vitrail.spelling import count, unescaped
 
 __all__ = [
     "ACCEPTED",
@@ -54,20 +57,21 @@ def open_data(
     min_classes: of class folders; 1 where labels are not looked at.
     Raises DataError VIT-302 to VIT-321 for data that cannot be used.
     """
-    name = os.fspath(path)
-    splits = open_whole(name, min_classes=min_classes)
-    automatic = HELD_OUT if name == "builtin:digits" else None
+    splits = open_whole(path, min_classes=min_classes)
+    automatic = HELD_OUT if os.fspath(path) == "builtin:digits" else None
     return complete(splits, val=val_fraction, test=test_fraction, seed=seed, automatic=automatic)
 
 
 def open_whole(path: str | os.PathLike[str], *, min_classes: int = 2) -> Splits:
-    """DATA as it lies there: nothing is held out of it.
+    """DATA as it lies there: nothing is held out of it. A path that begins with "escaped:" is one
+    that `spelling.escaped` wrote, as a run records it.
 
     Every kind of data is opened here, so here it is asked whether a model of its classes could be
     saved. Raises what `open_data` raises, VIT-308 where it could not.
     """
-    splits = _open(os.fspath(path), min_classes)
-    check_names(splits.classes, os.fspath(path))
+    name = _real_name(os.fspath(path))
+    splits = _open(name, min_classes)
+    check_names(splits.classes, name)
     return splits
 
 
@@ -99,6 +103,14 @@ def read_bytes(source: FileSource, index: int) -> bytes:
     return source.read(index)[0]
 
 
+def _real_name(path: str) -> str:
+    """The path that `spelling.escaped` wrote, as settings and records hold one that is no text."""
+    try:
+        return unescaped(path)
+    except ValueError as error:
+        raise DataError("VIT-303", f"data {path}: {error}.", hint=ACCEPTED) from error
+
+
 def _open(path: str, min_classes: int) -> Splits:
     if path.startswith("builtin:"):
         if path != "builtin:digits":
@@ -114,11 +126,20 @@ def _open(path: str, min_classes: int) -> Splits:
 
 
 def _open_folder(path: str, min_classes: int) -> Splits:
-    if cifar_kind(path):
-        return open_cifar(path)
+    if kind := cifar_kind(path):
+        return _with_neighbours(path, f"the files of {kind}", open_cifar(path))
     if idx_files(path):
-        return open_idx(path)
+        return _with_neighbours(path, "the IDX files", open_idx(path))
     return open_folder(path, min_classes=min_classes)
+
+
+def _with_neighbours(path: str, used: str, splits: Splits) -> Splits:
+    """The splits, with a note of images that lie next to the array files that were taken."""
+    images = find_images(path).paths
+    if not images:
+        return splits
+    note = f"{count(len(images), 'image')} next to {used} not used ({some(images, 3)})."
+    return replace(splits, notes=(*splits.notes, note))
 
 
 def _open_file(path: str) -> Splits:

@@ -15,9 +15,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.data.records import FileSource, Indices, Labels, Source, Splits, printable, subset
+from vitrail.data.records import FileSource, Indices, Labels, Source, Splits, subset
 from vitrail.errors import DataError
 from vitrail.files import write_csv
+from vitrail.spelling import escaped, is_formula
 
 Fraction = float | Literal["auto"]
 AUTO_SHARE = 0.15
@@ -114,11 +115,12 @@ def complete(
 def write_split(splits: Splits, out: str | Path) -> Path:
     """A table path,label,split of every picture; no picture is moved or deleted.
 
-    Paths are relative to the folder of the data; put the table there, and it is a data set itself.
+    Paths are relative to the folder of the data; put the table there, and it is the same data set:
+    a name that a cell cannot hold as it is, is `escaped`.
     Raises DataError VIT-321 where `out` exists.
     """
     rows = (
-        (_path(source, index), label_text(source, index), part)
+        (_path(source, index), _label(source, index), part)
         for part, source in splits.parts().items()
         for index in range(len(source))
     )
@@ -143,10 +145,21 @@ def label_text(source: Source, index: int) -> str:
 
 
 def _path(source: Source, index: int) -> str:
-    if isinstance(source, FileSource):
-        path = source.paths[index]
-        return path if path.isprintable() else printable(path)
-    return source.source_id(index)
+    path = source.paths[index] if isinstance(source, FileSource) else source.source_id(index)
+    return _stored(path, also="\\")  # which a table may have in place of "/"
+
+
+def _label(source: Source, index: int) -> str:
+    label = source.labels[index]
+    names = [int(label)] if source.labels.ndim == 1 else np.flatnonzero(label)
+    return "|".join(_stored(source.classes[k], also="|") for k in names)
+
+
+def _stored(name: str, also: str) -> str:
+    """A name that a table gives back exactly, and that no spreadsheet computes."""
+    if name != name.strip():
+        also += " "
+    return escaped(name, also + name[0] if is_formula(name) else also)
 
 
 def _quotas(counts: Indices, target: int) -> Indices:

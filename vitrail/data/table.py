@@ -1,7 +1,8 @@
 """A table of pictures: CSV with the columns path,label and optionally split.
 
 Paths are relative to the table's folder and stay inside it. Several labels joined by "|" in any row
-make the data multi-label; there an empty label means none of the classes.
+make the data multi-label; there an empty label means none of the classes. A path or label that
+begins with "escaped:" is written as `spelling.escaped` does: so a table holds any name exactly.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ import csv
 import io
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vitrail.data.decode import is_inside
-from vitrail.data.folder import SPLIT_NAMES, class_name, is_picture, some
-from vitrail.data.records import FileSource, Labels, Source, Splits, printable
+from vitrail.data.folder import class_name, some
+from vitrail.data.records import FileSource, Labels, Source, Splits
+from vitrail.data.split_names import parts_of
+from vitrail.data.walk import is_picture
 from vitrail.errors import DataError
+from vitrail.spelling import PREFIX, printable, unescaped
 
 MAX_BYTES = 2**30
 _COLUMNS = {
@@ -38,9 +42,10 @@ class _Row:
 
 def open_table(path: str) -> Splits:
     """The splits of a CSV file. Raises DataError VIT-304, 307, 308, 310 to 313."""
-    rows = _rows(path, _read_text(path))
+    rows, notes = _rows(path, _read_text(path))
     if not rows:
         raise DataError("VIT-305", f"{path} lists no pictures.")
+    rows = _with_splits(path, rows)
     _check_rows(path, rows)
     root = os.path.dirname(path) or "."
     _check_files(path, root, rows)
@@ -61,7 +66,7 @@ def open_table(path: str) -> Splits:
             labels = _labels([labels_of[i] for i in chosen], index, multi_label)
             paths = tuple(rows[i].path for i in chosen)
             sources[part] = FileSource(f"{path}:{part}", classes, labels, root, paths)
-    name = os.path.splitext(os.path.basename(path))[0]
+    name = printable(os.path.splitext(os.path.basename(path))[0])
     return Splits(
         name=name,
         classes=classes,
@@ -71,6 +76,7 @@ def open_table(path: str) -> Splits:
         how="",
         kind="files",
         multi_label=multi_label,
+        notes=notes,
     )
 
 
@@ -90,12 +96,14 @@ def _read_text(path: str) -> str:
         raise DataError("VIT-310", f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _rows(path: str, text: str) -> list[_Row]:
+def _rows(path: str, text: str) -> tuple[list[_Row], tuple[str, ...]]:
+    """The rows, and which columns are not used."""
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
     rows: list[_Row] = []
     columns: dict[str, int] = {}
+    notes: tuple[str, ...] = ()
     try:
         for cells in reader:
             if not any(cell.strip() for cell in cells):
@@ -103,11 +111,25 @@ def _rows(path: str, text: str) -> list[_Row]:
             if not columns:
                 columns, is_header = _columns(path, cells)
                 if is_header:
+                    unused = [cell for i, cell in enumerate(cells) if i not in columns.values()]
+                    notes = (f"columns that are not used: {some(unused)}.",) if unused else ()
                     continue
             rows.append(_row(path, reader.line_num, cells, columns))
     except csv.Error as error:
         raise DataError("VIT-310", f"{path} line {reader.line_num}: {error}.") from error
-    return rows
+    return rows, notes
+
+
+def _with_splits(path: str, rows: list[_Row]) -> list[_Row]:
+    """The rows with train, val or test in place of the table's words. Raises DataError VIT-311."""
+    parts = parts_of({row.split for row in rows})
+    for row in rows:
+        if row.split not in parts:
+            raise DataError(
+                "VIT-311",
+                f"{path} line {row.line}: split {row.split!r}; expected train, val or test.",
+            )
+    return [replace(row, split=parts[row.split]) for row in rows]
 
 
 def _columns(path: str, cells: list[str]) -> tuple[dict[str, int], bool]:
@@ -139,18 +161,24 @@ def _row(path: str, line: int, cells: list[str], columns: dict[str, int]) -> _Ro
             f"{path} line {line}: expected {max(columns.values()) + 1} cells, got {len(cells)}.",
         )
     picture, label = cells[columns["path"]].strip(), cells[columns["label"]].strip()
-    word = cells[columns["split"]].strip() if "split" in columns else "train"
-    split = SPLIT_NAMES.get(word.lower())
-    if split is None:
-        raise DataError(
-            "VIT-311", f"{path} line {line}: split {word!r}; expected train, val or test."
-        )
+    split = cells[columns["split"]].strip() if "split" in columns else "train"
     if not picture:
         raise DataError("VIT-311", f"{path} line {line}: no path.")
-    picture = picture.replace("\\", "/")
+    if picture.startswith(PREFIX):
+        picture = _name(path, line, picture)
+    else:
+        picture = picture.replace("\\", "/")
     if os.path.isabs(picture):
         picture = os.path.relpath(picture, os.path.dirname(path) or ".")
     return _Row(line, os.path.normpath(picture), label, split)
+
+
+def _name(path: str, line: int, cell: str) -> str:
+    """The name in a cell. Raises DataError VIT-311."""
+    try:
+        return unescaped(cell)
+    except ValueError as error:
+        raise DataError("VIT-311", f"{path} line {line}: {cell}: {error}.") from error
 
 
 def _check_rows(path: str, rows: list[_Row]) -> None:
@@ -203,9 +231,10 @@ def _check_files(path: str, root: str, rows: list[_Row]) -> None:
 
 def _labels_of(path: str, row: _Row, multi_label: bool) -> list[str]:
     names = [name.strip() for name in row.label.split("|")] if multi_label else [row.label]
-    names = [class_name(name, f"{path} line {row.line}") for name in names if name]
+    names = [_name(path, row.line, name) for name in names if name]
+    names = [class_name(name, f"{path} line {row.line}") for name in names]
     if not names and not multi_label:
-        raise DataError("VIT-311", f"{path} line {row.line}: {printable(row.path)} has no label.")
+        raise DataError("VIT-311", f"{path} line {row.line}: {row.path} has no label.")
     return names
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from vitrail.data.sources import Splits, fingerprint, open_data
 from vitrail.errors import DataError, UsageError
 from vitrail.recipes.paper import BATCH
+from vitrail.spelling import escaped, unescaped
 from vitrail.training.facts import Facts, measure
 
 PATIENT = 1e6  # passes between evaluations: only the end of a run is judged
@@ -26,6 +27,7 @@ class Setup:
     numbers of training pictures, ascending; () where the study has its own. is_drawn: whether
     vitrail holds out pictures of the data, or of the transfer data. is_full: at the paper's scale.
     accumulate: parts of a batch, one after the other. choices: the study's other options, by name.
+    notes: what of the data is left out, a sentence each.
     """
 
     data: str
@@ -45,6 +47,7 @@ class Setup:
     threads: int = 1
     accumulate: int = 1
     choices: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -135,13 +138,16 @@ def open_setup(data: str, transfer: str = "", **options: Any) -> Setup:
         is_drawn=splits.is_drawn,
         is_transfer_drawn=other is not None and other.is_drawn,
         transfer=absolute(transfer) if transfer else "",
+        notes=(*splits.notes, *(other.notes if other is not None else ())),
         **options,
     )
 
 
 def absolute(data: str) -> str:
     """A path that means the same to every worker; names like builtin:digits stay."""
-    return data if data.startswith(("builtin:", "hf:")) else os.path.abspath(data)
+    if data.startswith(("builtin:", "hf:")):
+        return data
+    return escaped(os.path.abspath(unescaped(data)))
 
 
 def fingerprint_of(splits: Splits) -> str:
