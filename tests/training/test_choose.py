@@ -10,11 +10,14 @@ import pytest
 from PIL import Image
 
 from vitrail.config import TrainConfig
+from vitrail.data.sample import sample
+from vitrail.data.sources import open_data, subset
 from vitrail.models.bit_configs import BiTConfig
 from vitrail.models.configs import ViTConfig
 from vitrail.models.names import resolve_model
 from vitrail.training import choose
 from vitrail.training.choose import largest_batch, patch_size, training_bytes, weight_bytes
+from vitrail.training.facts import measure
 from vitrail.training.plan import Plan, plan_run
 
 
@@ -157,3 +160,58 @@ def test_workers_fit_into_cores_and_memory(
 def test_defaults_are_all_auto_or_plain() -> None:
     config = TrainConfig()
     assert config.recipe == config.batch_size == config.precision == "auto"
+
+
+def save_arrays(path: Path, order: np.ndarray[Any, Any], **splits: tuple[Any, Any]) -> Path:
+    """An .npz of the given splits, the training images in `order`."""
+    images, labels = splits.pop("train")
+    rest = {f"{part}_images": x for part, (x, _) in splits.items()}
+    rest |= {f"{part}_labels": y for part, (_, y) in splits.items()}
+    np.savez(path, train_images=images[order], train_labels=labels[order], **rest)
+    return path
+
+
+@pytest.mark.promise("D8")
+def test_a_sorted_and_a_shuffled_copy_give_the_same_plan(tmp_path: Path) -> None:
+    digits = open_data("builtin:digits").parts()
+    parts = {name: (one.images, one.labels) for name, one in digits.items()}  # type: ignore[attr-defined]
+    labels = np.asarray(digits["train"].labels)
+    orders = {
+        "sorted": np.argsort(labels, kind="stable"),
+        "backwards": np.argsort(-labels, kind="stable"),
+        "shuffled": np.random.default_rng(1).permutation(len(labels)),
+    }
+    plans = [
+        plan(save_arrays(tmp_path / f"{name}.npz", order, **parts))
+        for name, order in orders.items()
+    ]
+    for other in plans[1:]:
+        assert other.facts == plans[0].facts
+        assert other.choices == plans[0].choices
+    assert plans[0].facts.mirrored is not None
+    assert plans[0].facts.mirrored[0] > 0.9  # neighbours of every class are in the bank
+
+
+@pytest.mark.promise("D8")
+def test_files_are_sampled_by_name_from_every_class(tmp_path: Path) -> None:
+    for label, side in (("a", 40), ("b", 60), ("c", 80)):
+        (tmp_path / label).mkdir()
+        for number in range(200):
+            gray = Image.new("L", (side, side), number)
+            (gray if label != "b" else gray.convert("RGB")).save(tmp_path / label / f"{number}.png")
+    source = open_data(tmp_path, val_fraction=0, test_fraction=0).train
+    first = sample(source, 64, "facts")
+    assert {int(source.labels[i]) for i in first} == {0, 1, 2}
+    turned = subset(source, np.arange(len(source))[::-1].copy())
+    again = sample(turned, 64, "facts")
+    assert [turned.source_id(i) for i in again] == [source.source_id(i) for i in first]
+    assert measure(turned) == measure(source)
+
+
+@pytest.mark.parametrize("num", [2, 3, 4, 8, 40])
+def test_very_few_arrays_are_planned(tmp_path: Path, num: int) -> None:
+    images = np.random.default_rng(num).integers(0, 256, (num, 16, 16, 3), dtype=np.uint8)
+    np.savez(tmp_path / "few.npz", images=images, labels=np.arange(num) % 2)
+    chosen = plan(tmp_path / "few.npz")
+    assert chosen.facts.mirrored is None
+    assert "augment.flip" not in {key for key, _, _ in chosen.choices}

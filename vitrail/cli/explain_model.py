@@ -11,11 +11,12 @@ import torch
 
 from vitrail.classifier import Classifier
 from vitrail.cli.downloads import progress_of
-from vitrail.cli.measuring import data_of, is_run
+from vitrail.cli.measuring import data_of, is_run, say_notes
 from vitrail.cli.output import Output, plain, table
 from vitrail.cli.told import tell
 from vitrail.data.batch import normalise
 from vitrail.data.loader import make_loader
+from vitrail.data.sample import sample
 from vitrail.data.sources import Source, subset
 from vitrail.errors import DataError, UsageError
 from vitrail.evaluation import faithfulness
@@ -49,7 +50,7 @@ def write_figures(
     model: Path, inspection: Inspection, folder: Path, device: torch.device, output: Output
 ) -> int:
     """Every figure that the models have, and its numbers."""
-    source = _pictures(model, inspection)
+    source = _pictures(model, inspection, output)
     shown = []
     for path in [model, *([inspection.against] if inspection.against else [])]:
         classifier = load(path, device, output)
@@ -64,11 +65,12 @@ def write_figures(
     return 0
 
 
-def _pictures(model: Path, inspection: Inspection) -> Source | None:
-    """`num` pictures, evenly from the split; None where nothing says which."""
+def _pictures(model: Path, inspection: Inspection, output: Output) -> Source | None:
+    """`num` images, a sample of the split; None where nothing says which."""
     if inspection.data is None and not is_run(model):
         return None
     splits = data_of(model, inspection.data)
+    say_notes(splits, output)
     parts = splits.parts()
     if inspection.split not in parts:
         raise UsageError(
@@ -77,8 +79,7 @@ def _pictures(model: Path, inspection: Inspection) -> Source | None:
             hint="Name one of these: --split",
         )
     source = parts[inspection.split]
-    chosen = np.linspace(0, len(source) - 1, min(inspection.num, len(source))).round()
-    return subset(source, chosen.astype(np.int64))
+    return subset(source, np.sort(sample(source, inspection.num, "figures")))
 
 
 def reader(classifier: Classifier, source: Source) -> Callable[[], Iterator[torch.Tensor]]:
@@ -121,7 +122,7 @@ def judge(
     )
     rows = faithfulness.summary(judged)
     tables = {
-        "faithfulness.csv": faithfulness.csv_text(rows),
+        "faithfulness.csv": faithfulness.csv_of(rows),
         "curves.csv": curves_text(judged),
     }
     files = write_together(folder, tables)

@@ -17,6 +17,7 @@ from PIL import Image
 
 from vitrail.data.decode import MAX_PIXELS, DecodeFault, Pixels, decode, decode_size
 from vitrail.data.records import ArraySource, Source
+from vitrail.data.sample import sample
 from vitrail.data.sketches import Sketches, joined, sketch, sketch_all
 
 _SAMPLE = 10_000  # pictures whose channels are measured
@@ -56,8 +57,8 @@ def look_at(
     wanted: Wanted = Wanted(),
 ) -> list[Look]:
     """A look at every picture of `source`, in order; without `pixels` only headers are read."""
-    step = max(1, -(-len(source) // _SAMPLE))
-    one = partial(_look, source, max_pixels, pixels, wanted, step)
+    chosen = frozenset(sample(source, _SAMPLE, "looks").tolist())
+    one = partial(_look, source, max_pixels, pixels, wanted, chosen)
     with warnings.catch_warnings():  # Pillow's, about metadata; threads may not change the filters
         warnings.simplefilter("ignore")
         if workers < 1:
@@ -102,7 +103,12 @@ def bad_pictures(source: Source, looks: Sequence[Look]) -> list[tuple[str, str]]
 
 
 def _look(
-    source: Source, max_pixels: int, pixels: bool, wanted: Wanted, step: int, index: int
+    source: Source,
+    max_pixels: int,
+    pixels: bool,
+    wanted: Wanted,
+    chosen: frozenset[int],
+    index: int,
 ) -> Look:
     drawn, small = None, None
     try:
@@ -119,7 +125,7 @@ def _look(
             digest = pixel_digest(array)
     except DecodeFault as fault:
         return Look(reason=fault.reason)
-    means, squares = _moments(array) if index % step == 0 else ((), ())
+    means, squares = _moments(array) if index in chosen else ((), ())
     size = (array.shape[0], array.shape[1])
     return Look("", size, _is_gray(array), digest, means, squares, drawn, small)
 

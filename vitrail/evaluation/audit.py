@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from vitrail.data.decode import MAX_PIXELS
 from vitrail.data.duplicates import Duplicates, find_duplicates, write_duplicates
 from vitrail.data.looks import Look, Wanted, look_at, sketches_of, small_pictures
+from vitrail.data.records import Indices
+from vitrail.data.sample import keyed_order
 from vitrail.data.sources import ArraySource, Source, Splits, subset
 from vitrail.evaluation.features import Frozen
 from vitrail.evaluation.label_suspects import (
@@ -143,7 +145,10 @@ def audit(splits: Splits, evaluations: Mapping[str, Evaluation], limits: Limits)
     deadline = time.monotonic() + limits.max_secs
     parts = splits.parts()
     order = sorted(parts, key=lambda part: part == "train")  # held-out ones first
-    looks = {part: _looks(parts[part], limits, deadline) for part in order}
+    looks, places = {}, {}
+    for part in order:
+        places[part], looks[part] = _looks(parts[part], limits, deadline)
+    seen = {part: subset(source, places[part]) for part, source in parts.items()}
     notes = [
         f"only {len(looks[part])} of {len(source)} {part} pictures were looked at for copies and "
         "doubtful labels, for lack of time: vitrail data check looks at all"
@@ -153,37 +158,52 @@ def audit(splits: Splits, evaluations: Mapping[str, Evaluation], limits: Limits)
     looked = {part: len(looks[part]) for part in parts}
     duplicates = None
     if PAIR_SECS * sum(looked.values()) ** 2 <= limits.max_secs:
-        seen = {part: subset(parts[part], np.arange(n)) for part, n in looked.items()}
-        duplicates = find_duplicates(
+        found_in = find_duplicates(
             seen,
             {part: [look.digest for look in looks[part]] for part in parts},
             {part: sketches_of(seen[part], looks[part]) for part in parts},
         )
+        duplicates = _placed(found_in, places)
     else:
         notes.append("copies were not looked for, for lack of time: vitrail data check does")
-    found, more = _suspects(splits, evaluations, looks, deadline)
+    found, more = _suspects(splits, evaluations, places["train"], looks["train"], deadline)
     leaks = _leaks(parts, duplicates, evaluations)
     return Audit(duplicates, looked, leaks, found, notes + more)
 
 
-def _looks(source: Source, limits: Limits, deadline: float) -> list[Look]:
-    """A look at every picture, or at the first ones until the time is over."""
+def _looks(source: Source, limits: Limits, deadline: float) -> tuple[Indices, list[Look]]:
+    """A look at every image, or at a sample of those that the time allows; which, in order."""
     wanted = Wanted(sketch=True, small_px=SMALL_PX)
     if isinstance(source, ArraySource):
-        return look_at(source, max_pixels=limits.max_pixels)
+        return np.arange(len(source)), look_at(source, max_pixels=limits.max_pixels)
+    order = keyed_order(source, "audit")
     found: list[Look] = []
-    for start in range(0, len(source), AT_ONCE):
-        if time.monotonic() > deadline:
-            break
-        own = subset(source, np.arange(start, min(start + AT_ONCE, len(source))))
+    while len(found) < len(source) and time.monotonic() <= deadline:
+        own = subset(source, order[len(found) : len(found) + AT_ONCE])
         found += look_at(own, max_pixels=limits.max_pixels, workers=limits.workers, wanted=wanted)
-    return found
+    places = order[: len(found)]
+    return np.sort(places), [found[at] for at in np.argsort(places)]
+
+
+def _placed(duplicates: Duplicates, places: Mapping[str, Indices]) -> Duplicates:
+    """Groups that were found among some images, by their places among all."""
+    groups = [
+        replace(
+            group,
+            members=tuple(
+                replace(one, index=int(places[one.split][one.index])) for one in group.members
+            ),
+        )
+        for group in duplicates.groups
+    ]
+    return replace(duplicates, groups=tuple(groups))
 
 
 def _suspects(
     splits: Splits,
     evaluations: Mapping[str, Evaluation],
-    looks: Mapping[str, Sequence[Look]],
+    places: Indices,
+    looks: Sequence[Look],
     deadline: float,
 ) -> tuple[dict[str, Suspects], list[str]]:
     if splits.multi_label:
@@ -191,14 +211,15 @@ def _suspects(
     found = {}
     for part, source in splits.parts().items():
         if part in evaluations and evaluations[part].n == len(source):
-            places = [(part, source, index) for index in range(len(source))]
-            found[part] = suspects(evaluations[part].probabilities, places, OWN_PREDICTIONS)
+            judged = [(part, source, index) for index in range(len(source))]
+            found[part] = suspects(evaluations[part].probabilities, judged, OWN_PREDICTIONS)
     per_class = CLASS_SECS * len(splits.classes)
-    cost = (GRADIENT_SECS + RIDGE_SECS + per_class) * len(looks["train"]) + 2
+    cost = (GRADIENT_SECS + RIDGE_SECS + per_class) * len(looks) + 2
     if time.monotonic() + cost > deadline:
         return {"train": Suspects((), len(splits.train), 0.0, LEFT_OUT, NO_TIME)} | found, []
-    train = {"train": splits.train}
-    return {"train": label_suspects(train, looks)} | found, []
+    own = label_suspects({"train": subset(splits.train, places)}, {"train": looks})
+    placed = tuple(replace(one, index=int(places[one.index])) for one in own.found)
+    return {"train": replace(own, found=placed)} | found, []
 
 
 def label_suspects(parts: Mapping[str, Source], looks: Mapping[str, Sequence[Look]]) -> Suspects:

@@ -72,7 +72,7 @@ def nearest_neighbours(
         limit = int(MAX_PRODUCTS / (queries.shape[1] * (num_judged + MAX_CHOOSING)))
         chosen = _sample(len(train), max(1, min(num_train, limit)), seed)
         bank, bank_labels = _features(train, chosen, deadline)
-        choosing = np.arange(min(MAX_CHOOSING, len(bank)))
+        choosing = _sample(len(bank), min(MAX_CHOOSING, len(bank)), seed)
         left_out = _nearest(
             bank[choosing], bank, 6, deadline
         )  # (c, 6), the picture itself among them

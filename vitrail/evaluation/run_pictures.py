@@ -19,9 +19,11 @@ from PIL import Image
 
 from vitrail.config import TrainConfig, read_toml, resolve
 from vitrail.data.decode import decode
+from vitrail.data.sample import sample
 from vitrail.data.sources import Source, Splits, fingerprint, open_as, subset
 from vitrail.errors import VitrailError
 from vitrail.evaluation.run_record import RunRecord
+from vitrail.spelling import cell
 
 Pixels = NDArray[np.uint8]
 THUMBNAIL_PX = 144
@@ -85,8 +87,8 @@ class SplitPictures:
         if part is None:
             return None
         if split not in self._places:
-            self._places[split] = {part.source_id(i): i for i in range(len(part))}
-        place = self._places[split].get(source)
+            self._places[split] = {cell(part.source_id(i)): i for i in range(len(part))}
+        place = self._places[split].get(cell(source))
         return None if place is None else self.read(part, place)
 
     def read(self, part: Source, index: int) -> Pixels | None:
@@ -100,11 +102,11 @@ class SplitPictures:
         return content
 
     def some(self, split: str, count: int) -> list[Pixels]:
-        """At most `count` pictures, evenly from the whole split."""
+        """At most `count` images, a sample of the split."""
         part = self.parts.get(split)
         if part is None or not len(part):
             return []
-        chosen = np.unique(np.linspace(0, len(part) - 1, min(count, len(part))).astype(int))
+        chosen = np.sort(sample(part, count, "pictures"))
         found = [self.read(part, int(index)) for index in chosen]
         return [one for one in found if one is not None]
 

@@ -19,6 +19,7 @@ from vitrail.checkpoints.adapt import adapt, target_config
 from vitrail.classifier import Classifier, load
 from vitrail.config import build, flatten
 from vitrail.data.loader import make_loader, normalise
+from vitrail.data.sample import sample
 from vitrail.data.sources import Source, Splits, open_as, open_data, subset
 from vitrail.evaluation.evaluate import evaluate
 from vitrail.evaluation.features import Frozen
@@ -145,8 +146,7 @@ def _top1(classifier: Classifier, source: Source) -> float:
 
 def _batches(classifier: Classifier, splits: Splits) -> Iterator[Tensor]:
     source = _held_out(splits)
-    step = max(1, len(source) // NUM_PICTURES)
-    few = subset(source, np.arange(0, len(source), step, dtype=np.int64)[:NUM_PICTURES])
+    few = subset(source, np.sort(sample(source, NUM_PICTURES, "measures")))
     loader = make_loader(few, classifier.preprocess, None, batch_size=32, workers=0)
     for batch in loader.eval_batches(32):
         yield normalise(batch.images, classifier.preprocess)

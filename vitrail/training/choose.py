@@ -101,11 +101,12 @@ def fill(chosen: Chosen, *, multi_label: bool) -> None:
 
 def _channels(chosen: Chosen) -> None:
     if chosen.is_auto("data.channels"):
-        gray = chosen.facts.channels == 1
+        gray, looked = chosen.facts.channels == 1, chosen.facts.decoded
+        which = f"all {looked} images looked at are" if looked else "every image is"
         chosen.set(
             "data.channels",
             chosen.facts.channels,
-            "every picture is gray" if gray else "pictures have colours",
+            f"{which} gray" if gray else "images have colours",
         )
 
 

@@ -1,6 +1,5 @@
-"""What the training pictures are like, measured before anything is chosen.
-
-Size, colour, statistics, mirror images.
+"""What the training images are like, measured before anything is chosen: size, colour, statistics,
+mirror images. Samples do not depend on the order of the data (`data/sample.py`).
 """
 
 from __future__ import annotations
@@ -11,10 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.data.decode import decode, decode_size
+from vitrail.data.sample import keyed_order, sample
 from vitrail.data.sources import ArraySource, FileSource, Source
 from vitrail.errors import DataError
 
-SAMPLE = 256  # pictures looked at
+SAMPLE = 256  # files looked at
+DECODED = 64  # of them decoded
+MEASURED = 10_000  # images in memory whose statistics are taken
+QUERIES, BANK = 1_000, 5_000  # of the mirror test
+LEAST_QUERIES = 20  # fewer tell nothing
 
 
 @dataclass(frozen=True)
@@ -31,37 +35,43 @@ class Facts:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     mirrored: tuple[float, float] | None  # nearest-neighbour accuracy: as it is, mirrored; arrays
+    decoded: int = 0  # files whose colours were looked at
 
 
 def measure(source: Source) -> Facts:
-    """Facts of a training split, from a sample spread evenly over it; a pure function."""
-    places = np.unique(np.linspace(0, len(source) - 1, SAMPLE).astype(np.int64))
+    """Facts of a training split, from a sample of it; a pure function."""
     if isinstance(source, ArraySource):
+        order = keyed_order(source, "facts")
         images = source.images
-        mean, std = _statistics([images[:: max(1, len(images) // 10_000)]])
+        mean, std = _statistics([images if len(images) <= MEASURED else images[order[:MEASURED]]])
         size = (int(images.shape[1]), int(images.shape[2]))
-        mirrored = _mirror_test(source) if source.labels.ndim == 1 else None
+        mirrored = _mirror_test(source, order) if source.labels.ndim == 1 else None
         return Facts(len(source), "arrays", size, int(images.shape[3]), mean, std, mirrored)
     assert isinstance(source, FileSource)
-    sizes, pictures = [], []
-    for number, place in enumerate(places):
+    sizes: list[tuple[int, int]] = []
+    pictures: list[NDArray[np.uint8]] = []
+    faults: list[str] = []
+    places = sample(source, SAMPLE, "facts")
+    for place in map(int, places):
         try:
-            data, _ = source.read(int(place))
+            data, _ = source.read(place)
             sizes.append(decode_size(data))
-            if number % 4 == 0:
-                pictures.append(decode(data, name=source.source_id(int(place)))[::2, ::2])
-        except DataError:  # named by the check that runs before training
-            continue
+            if len(pictures) < DECODED:
+                pictures.append(decode(data, name=source.source_id(place))[::2, ::2])
+        except DataError as fault:  # named by the check that runs before training
+            faults.append(f"  {source.source_id(place)}   {getattr(fault, 'reason', fault)}")
     if not pictures:
+        listed = "\n".join(faults[:3])
         raise DataError(
             "VIT-301",
-            f"none of the {len(places)} training pictures looked at can be decoded.",
-            hint="See what is wrong with them: vitrail data check DATA",
+            f"none of the {len(places)} training images looked at can be decoded:\n{listed}",
+            hint="See what is wrong with all of them: vitrail data check DATA",
         )
     is_gray = all(bool((p == p[:, :, :1]).all()) for p in pictures)
     mean, std = _statistics([p[None, :, :, :1] if is_gray else p[None] for p in pictures])
     height, width = np.median(np.array(sizes), axis=0)
-    return Facts(len(source), "files", (int(height), int(width)), len(mean), mean, std, None)
+    size = (int(height), int(width))
+    return Facts(len(source), "files", size, len(mean), mean, std, None, len(pictures))
 
 
 def _statistics(
@@ -82,15 +92,17 @@ def _statistics(
     return tuple(means), tuple(stds)
 
 
-def _mirror_test(source: ArraySource) -> tuple[float, float]:
-    """How often a picture's nearest other one has its class: as it is, and mirrored.
+def _mirror_test(source: ArraySource, order: NDArray[np.int64]) -> tuple[float, float] | None:
+    """How often an image's nearest other one has its class: as it is, and mirrored.
 
-    Shares of up to 1,000 training pictures. Where mirrored pictures still find their class, a
-    horizontal flip is an augmentation; a mirrored 3 does not.
+    Shares of up to 1,000 training images; None of too few. Where mirrored images still find their
+    class, a horizontal flip is an augmentation; a mirrored 3 does not.
     """
-    step = max(1, len(source) // 6000)
-    images, labels = source.images[::step].astype(np.float32), source.labels[::step]
-    n, cut = len(images), min(1000, len(images) // 5)
+    order = order[: QUERIES + BANK]
+    n, cut = len(order), min(QUERIES, len(order) // 5)
+    if cut < LEAST_QUERIES:
+        return None
+    images, labels = source.images[order].astype(np.float32), source.labels[order]
     queries, bank = images[:cut], images[cut:].reshape(n - cut, -1)
     norms = (bank**2).sum(axis=1)
     accuracies = []

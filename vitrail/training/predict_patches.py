@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vitrail.data.loader import Batch, make_loader, normalise
+from vitrail.data.sample import sample
 from vitrail.data.sources import Source, subset
 from vitrail.training.held_out import EVAL_BATCH
 from vitrail.training.masked_patches import (
@@ -98,7 +99,7 @@ class PredictPatches:
 
     def _colours(self, source: Source) -> NDArray[np.int64]:
         """How often each colour occurs in a sample of `source`, (8^C,)."""
-        places = np.unique(np.linspace(0, len(source) - 1, SAMPLE).astype(np.int64))
+        places = np.sort(sample(source, SAMPLE, "colours"))
         counts = np.zeros(self.num_outputs, dtype=np.int64)
         for batch in self._eval_batches(subset(source, places)):
             images = batch.images.round().to(torch.uint8).cpu()
