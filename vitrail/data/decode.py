@@ -1,7 +1,8 @@
 """From the bytes of a picture file to upright RGB pixels, or a reason a person understands.
 
 One gate stands before both decoders: the format is told by its first bytes (seven are accepted),
-the size is read from the header and limited before any pixel is decoded. JPEGs are decoded by
+its structure must be that of an image whose decoding takes at most 2 s and 512 MB
+(`image_structure`), and the size is limited before any pixel is decoded. JPEGs are decoded by
 simplejpeg with the exact DCT and smooth upsampling, which gives Pillow's bits; what it does not
 take (CMYK, damage that libjpeg can repair) and all other formats go to Pillow, whose verdict is
 final. `LOAD_TRUNCATED_IMAGES` is never set: a truncated picture is refused.
@@ -15,7 +16,6 @@ with rounding (not clipped); animations and multi-page files -> the first pictur
 from __future__ import annotations
 
 import errno
-import io
 import os
 import re
 import stat
@@ -39,28 +39,26 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from vitrail.data.decode_cost import MAX_PIXELS as MAX_PIXELS
+from vitrail.data.decode_cost import Load, MeteredFile, TooCostly
 from vitrail.data.image_header import (
     declared_bytes,
     exif_orientation,
     foreign_reason,
-    jpeg_exif,
     picture_format,
 )
+from vitrail.data.image_structure import Structure, structure_of
 from vitrail.errors import DataError
 
-MAX_PIXELS = 64_000_000
 MAX_SIDE_PX = 16_384
 MAX_ASPECT = (
     1000  # long side / short side; 3 x 2000 px strips are pictures, 1 x 16000 px is an attack
 )
 MAX_FILE_BYTES = 256 * 2**20
-MAX_SCAN_PIXELS = (
-    1_000_000_000  # scans x pixels of a progressive JPEG; honest files have about 10 scans
-)
-MAX_SCALED_PIXELS = 2**22  # 3 s
 _BAND_PIXELS = (
-    2**22
+    2**20
 )  # colours of large pictures are converted in bands, so that memory stays near the result's
+TWICE_SECS = 0.8  # a JPEG estimated to take longer is decoded once, not by Pillow again
 
 Pixels = NDArray[np.uint8]
 
@@ -116,20 +114,13 @@ def decode(
     `padded` allows (H, W, 4) where that costs nothing: a fourth byte without meaning, as Pillow
     keeps RGB in memory.
     """
-    kind = _gate(data, name)
-    if kind == "jpeg" and (pixels := _fast_jpeg(data, name, max_pixels, padded)) is not None:
-        turn = exif_orientation(jpeg_exif(data))
-        return pixels if padded and turn == 1 else upright(pixels[:, :, :3], turn)
-    try:
-        with _quiet(), _OPENERS[kind](io.BytesIO(data)) as image:
-            _check_size(image.height, image.width, name, max_pixels)
-            _check_scaled_pnm(image)
-            image.load()
-            return exif_turn(rgb_pixels(image), image)
-    except DecodeFault as fault:
-        raise DecodeFault(fault.reason, name) from None
-    except _PILLOW_FAULTS as error:
-        raise DecodeFault(_reason(kind, data, error, max_pixels), name) from error
+    kind, structure = _gate(data, name)
+    if kind == "jpeg":
+        pixels = _fast_jpeg(data, structure.load, name, max_pixels, padded)
+        if pixels is not None:
+            turn = exif_orientation(structure.exif)
+            return pixels if padded and turn == 1 else upright(pixels[:, :, :3], turn)
+    return upright(*_by_pillow(kind, data, structure.load, name, max_pixels))
 
 
 def decode_size(data: bytes, *, name: str = "", max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -137,13 +128,18 @@ def decode_size(data: bytes, *, name: str = "", max_pixels: int = MAX_PIXELS) ->
 
     Raises DecodeFault.
     """
-    kind = _gate(data, name)
+    kind, structure = _gate(data, name)
     try:
-        with _quiet(), _OPENERS[kind](io.BytesIO(data)) as image:
+        with _quiet(), _opened(kind, data, structure.load) as image:
             height, width, turned = image.height, image.width, _orientation(image) >= 5
+            _check_size(height, width, name, max_pixels)
+            structure.load.check(height * width, max_pixels)
+    except DecodeFault as fault:
+        raise DecodeFault(fault.reason, name) from None
+    except TooCostly as error:
+        raise DecodeFault(str(error), name) from None
     except _PILLOW_FAULTS as error:
         raise DecodeFault(_reason(kind, data, error, max_pixels), name) from error
-    _check_size(height, width, name, max_pixels)
     return (width, height) if turned else (height, width)
 
 
@@ -228,12 +224,41 @@ def is_inside(path: str | Path, root: str | Path) -> bool:
     return real == top or real.startswith(top.rstrip(os.sep) + os.sep)
 
 
-def _gate(data: bytes, name: str) -> str:
+def _gate(data: bytes, name: str) -> tuple[str, Structure]:
+    """Format and structure. Raises DecodeFault for another format, or one that costs too much."""
     if len(data) > MAX_FILE_BYTES:
         raise DecodeFault(f"{len(data)} bytes; limit {MAX_FILE_BYTES}", name)
     if not (kind := picture_format(data)):
         raise DecodeFault(foreign_reason(data, name), name)
-    return kind
+    try:
+        return kind, structure_of(kind, data)
+    except TooCostly as error:
+        raise DecodeFault(str(error), name) from None
+
+
+def _opened(kind: str, data: bytes, load: Load) -> ImageFile.ImageFile:
+    """The header, read by Pillow."""
+    return _OPENERS[kind](MeteredFile(data, load))
+
+
+def _by_pillow(
+    kind: str, data: bytes, load: Load, name: str, max_pixels: int
+) -> tuple[Pixels, int]:
+    """Pixels (H, W, 3), not yet upright, and their orientation. Pillow's copy is gone by then."""
+    try:
+        with _quiet(), _opened(kind, data, load) as image:
+            _check_size(image.height, image.width, name, max_pixels)
+            load.check(image.height * image.width, max_pixels)
+            if image.format == "PPM" and image.tile[0][0] == "ppm":
+                return _scaled_pnm(image, data), 1
+            image.load()
+            return rgb_pixels(image), _orientation(image)
+    except DecodeFault as fault:
+        raise DecodeFault(fault.reason, name) from None
+    except TooCostly as error:
+        raise DecodeFault(str(error), name) from None
+    except _PILLOW_FAULTS as error:
+        raise DecodeFault(_reason(kind, data, error, max_pixels), name) from error
 
 
 def _check_size(height: int, width: int, name: str, max_pixels: int) -> None:
@@ -249,38 +274,47 @@ def _check_size(height: int, width: int, name: str, max_pixels: int) -> None:
         )
 
 
-def _check_scaled_pnm(image: ImageFile.ImageFile) -> None:
-    """Refuse a large PNM whose highest value is neither 255 nor 65535: Pillow scales such pixel by
-    pixel. Raises DecodeFault.
+def _scaled_pnm(image: ImageFile.ImageFile, data: bytes) -> Pixels:
+    """Pixels (H, W, 3) of a PNM whose highest value is neither 255 nor 65535, scaled to 0..255;
+    Pillow does so value by value, in Python. Raises DecodeFault where it ends too early.
     """
-    pixels = image.height * image.width
-    if image.format == "PPM" and image.tile[0][0] != "raw" and pixels > MAX_SCALED_PIXELS:
-        raise DecodeFault(
-            f"PNM of {pixels} pixels whose highest value is neither 255 nor 65535; too slow to "
-            f"decode (limit {MAX_SCALED_PIXELS})"
-        )
+    _, _, offset, args = image.tile[0]
+    highest = int(args[1])  # type: ignore[index]  # after the mode
+    channels = 3 if image.mode == "RGB" else 1
+    count = image.height * image.width * channels
+    if len(data) < offset + count * (2 if highest > 255 else 1):
+        raise DecodeFault(f"truncated file ({len(data)} bytes; its end is missing)")
+    values = np.frombuffer(data, ">u2" if highest > 255 else "u1", count, offset)
+    top = 65535 if highest > 255 and channels == 1 else 255
+    steps = np.rint(np.arange(65536) / highest * top).clip(max=top).astype(np.uint32)
+    if top == 65535:
+        steps = (steps + 128) // 257
+    scaled = steps.astype(np.uint8)[values].reshape(image.height, image.width, channels)
+    return scaled if channels == 3 else np.repeat(scaled, 3, axis=2)
 
 
-def _fast_jpeg(data: bytes, name: str, max_pixels: int, padded: bool = False) -> Pixels | None:
+def _fast_jpeg(
+    data: bytes, load: Load, name: str, max_pixels: int, padded: bool = False
+) -> Pixels | None:
     """simplejpeg's pixels (H, W, 3 or 4), not yet upright; None where Pillow has to decide."""
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return None
     _check_size(height, width, name, max_pixels)
-    codes = np.frombuffer(data, np.uint8)  # six times as fast as data.count
-    num_scans = np.count_nonzero((codes[:-1] == 0xFF) & (codes[1:] == 0xDA))
-    if num_scans > 16 and num_scans * height * width > MAX_SCAN_PIXELS:
-        raise DecodeFault(
-            f"JPEG with {num_scans} scans of {height * width} pixels; too slow to decode", name
-        )
+    try:
+        load.check(height * width, max_pixels)
+    except TooCostly as error:
+        raise DecodeFault(str(error), name) from None
     if space not in ("YCbCr", "Gray", "RGB"):
         return None
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(
             data, "RGBX" if padded else "RGB", fastdct=False, fastupsample=False
         )
-    except ValueError:
+    except ValueError as error:
+        if load.secs(height * width) > TWICE_SECS:
+            raise DecodeFault(_reason("jpeg", data, error, max_pixels), name) from error
         return None
     return pixels
 

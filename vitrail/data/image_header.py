@@ -118,25 +118,6 @@ def declared_bytes(kind: str, data: bytes) -> int | None:
     return at + 12 if at > len(data) else None  # the chunk that was cut, then IEND
 
 
-def jpeg_exif(data: bytes) -> bytes:
-    """The first EXIF block (a TIFF structure) before the first scan of a JPEG; b"" without one."""
-    at = 2
-    while (at := data.find(b"\xff", at)) >= 0 and at + 4 <= len(data):
-        marker = data[at + 1]
-        if marker == 0xDA or marker == 0xD9:  # start of scan, end of image
-            break
-        if (
-            marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8
-        ):  # stuffing, fill and bare markers
-            at += 1 if marker == 0xFF else 2
-            continue
-        length = int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
-            return data[at + 10 : at + 2 + length]
-        at += 2 + max(length, 2)
-    return b""
-
-
 def exif_orientation(exif: bytes) -> int:
     """Tag 0x0112 of an EXIF block's first directory: 1 (upright) to 8; 1 where it is absent."""
     exif = exif.removeprefix(b"Exif\0\0")
