@@ -183,6 +183,18 @@ def test_shards(hub: Hub) -> None:
     assert len(list(place_of("hf:a/b").iterdir())) == 4
 
 
+def test_pickles_in_parts(hub: Hub) -> None:
+    hub.files = {"config.json": b"{}", "pytorch_model.bin.index.json": b"{}"}
+    hub.files |= {f"pytorch_model-0000{i}-of-00002.bin": b"part" for i in (1, 2)}
+    assert len(list(place_of("hf:a/b").iterdir())) == 4
+
+
+def test_an_adapter(hub: Hub) -> None:
+    hub.files = {"adapter_config.json": b"{}", "adapter_model.safetensors": b""}
+    with pytest.raises(ModelError, match="merge_and_unload"):
+        place_of("hf:a/b")
+
+
 def test_pickles_only_where_there_is_nothing_else(hub: Hub) -> None:
     del hub.files["model.safetensors"]
     assert "pytorch_model.bin" in {path.name for path in place_of("hf:a/b").iterdir()}

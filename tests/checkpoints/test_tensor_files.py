@@ -280,6 +280,56 @@ def test_sharded_folder(tmp_path: Path) -> None:
     file.close()
 
 
+def sharded(folder: Path, parts: dict[str, dict[str, Any]], index: str) -> Path:
+    """Files of tensors, and the index that names them."""
+    for name, tensors in parts.items():
+        save = save_file if name.endswith(".safetensors") else torch.save
+        save(tensors, folder / name)
+    table = {key: name for name, tensors in parts.items() for key in tensors}
+    (folder / index).write_text(json.dumps({"metadata": {}, "weight_map": table}))
+    return folder / index
+
+
+def test_pickles_under_an_index(tmp_path: Path) -> None:
+    names = [f"pytorch_model-0000{number}-of-00002.bin" for number in (1, 2)]
+    parts = dict(zip(names, [some(), {"z": torch.ones(2)}], strict=True))
+    index = sharded(tmp_path, parts, "pytorch_model.bin.index.json")
+    expected = {**some(), "z": torch.ones(2)}
+    assert_same(values_of(tmp_path), expected)
+    assert_same(values_of(index), expected)
+    index.unlink()
+    with pytest.raises(ModelError, match=r"no index of them.\n.*pytorch_model.bin.index.json"):
+        open_tensors(tmp_path)
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".bin"])
+def test_an_index_names_every_tensor_of_its_files_once(tmp_path: Path, ending: str) -> None:
+    """A tensor in no file, in another file, in two files, in none of the index."""
+    stem = {".safetensors": "model", ".bin": "pytorch_model"}[ending]
+    one, two = (f"{stem}-0000{number}-of-00002{ending}" for number in (1, 2))
+    parts = {one: {"a": torch.ones(2), "b": torch.ones(3)}, two: {"c": torch.ones(4)}}
+    index = sharded(tmp_path, parts, f"{stem}{ending}.index.json")
+    good = json.loads(index.read_text())["weight_map"]
+    values_of(tmp_path)
+    for table in ({**good, "d": one}, {**good, "b": two}, {"a": one, "c": two}, {"a": one}):
+        index.write_text(json.dumps({"weight_map": table}))
+        if set(table.values()) == {one, two} or table == {"a": one}:
+            with pytest.raises(ModelError) as caught:
+                open_tensors(tmp_path)
+            assert caught.value.code == "VIT-412"
+    sharded(tmp_path, {**parts, two: {"c": torch.ones(4), "b": torch.ones(3)}}, "other.json")
+    index.write_text(json.dumps({"weight_map": good}))
+    with pytest.raises(ModelError, match="b of"):
+        open_tensors(tmp_path)
+
+
+def test_an_adapter_is_named(tmp_path: Path) -> None:
+    save_file(some(), tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match="merge_and_unload"):
+        open_tensors(tmp_path)
+
+
 def test_a_folder_with_several_files_asks_which(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         open_tensors(tmp_path)

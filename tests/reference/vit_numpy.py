@@ -89,8 +89,8 @@ def _patches(state: State, config: ViTConfig, image: Array) -> Array:
     kernel, (ph, pw) = state["patch_embed.proj.weight"], config.patch_size
     bias = state.get("patch_embed.proj.bias", np.zeros(config.width))
     rows = []
-    for top in range(0, image.shape[1], ph):
-        for left in range(0, image.shape[2], pw):
+    for top in range(0, image.shape[1] - ph + 1, ph):
+        for left in range(0, image.shape[2] - pw + 1, pw):
             patch = image[:, top : top + ph, left : left + pw]
             rows.append((kernel * patch).sum(axis=(1, 2, 3)) + bias)
     return np.stack(rows)

@@ -8,6 +8,7 @@ ends the reading, because a model that is nearly right is wrong.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,7 @@ from vitrail.checkpoints.rules import (
     read_state,
     write_state,
 )
+from vitrail.checkpoints.shards import INDEX, parts_of
 from vitrail.checkpoints.side_note import NOTE, note_of, read_note
 from vitrail.checkpoints.tensor_files import SUFFIXES, OpenTensors, open_tensors, weights_of
 from vitrail.checkpoints.tensor_writing import write_folder, write_npz, write_safetensors
@@ -66,8 +68,13 @@ class Foreign:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the file of weights, 64 hex digits; read again for it."""
-        return sha256_of(self.weights)
+        """Of the file of weights, 64 hex digits, read again for it; of an index and its parts the
+        sha256 of all of theirs.
+        """
+        if not self.weights.name.endswith(INDEX):
+            return sha256_of(self.weights)
+        each = [sha256_of(path) for path in (self.weights, *parts_of(self.weights))]
+        return hashlib.sha256("".join(each).encode()).hexdigest()
 
 
 def read_foreign(

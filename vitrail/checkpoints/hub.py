@@ -22,8 +22,17 @@ from vitrail.files import write_whole
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 NAME = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@([\w][\w./-]{0,95}))?")
-CONFIGS = ("model.json", "config.json", "preprocessor_config.json", "model.safetensors.index.json")
-SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+CONFIGS = ("model.json", "config.json", "preprocessor_config.json", "open_clip_config.json")
+# The first that is there; of those with an index, the parts beside it.
+SINGLE = (
+    "model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
+)  # fmt: skip
+SHARDED = {
+    "model.safetensors.index.json": re.compile(r"model-\d{5}-of-\d{5}\.safetensors"),
+    "pytorch_model.bin.index.json": re.compile(r"pytorch_model-\d{5}-of-\d{5}\.bin"),
+}
+ADAPTER = "adapter_config.json"
 
 
 class Repository(NamedTuple):
@@ -102,23 +111,20 @@ def _wanted(repository: Repository, siblings: Iterable[Any], max_bytes: int) -> 
     VIT-534.
     """
     by_name = {sibling.rfilename: sibling for sibling in siblings}
-    shards = sorted(name for name in by_name if SHARD.fullmatch(name))
-    if "model.safetensors" in by_name:
-        weights = ["model.safetensors"]
-    elif shards and "model.safetensors.index.json" in by_name:
-        weights = shards
-    elif "pytorch_model.bin" in by_name:
-        weights = ["pytorch_model.bin"]
-    else:
+    weights = _weights(by_name)
+    if not weights:
         shown = ", ".join(sorted(by_name)[:10]) or "nothing"
+        is_adapter = ADAPTER in by_name
         raise ModelError(
             "VIT-466",
-            f"{repository} has no model.safetensors and no pytorch_model.bin; it has {shown}.",
-            hint="Give a repository of a classifier, or download a file by hand and give it.",
+            f"{repository} is an adapter of peft (LoRA), no whole model."
+            if is_adapter
+            else f"{repository} has no model.safetensors and no pytorch_model.bin; it has {shown}.",
+            hint="Merge it into its model first: merge_and_unload()"
+            if is_adapter
+            else "Give a repository of a classifier, or download a file by hand and give it.",
         )
-    single = "model.safetensors" in weights
-    configs = [name for name in CONFIGS if name in by_name and not (single and "index" in name)]
-    wanted = [by_name[name] for name in [*configs, *weights]]
+    wanted = [by_name[name] for name in [*(c for c in CONFIGS if c in by_name), *weights]]
     size = sum(sibling.size or 0 for sibling in wanted)
     if size > max_bytes:
         raise EnvironmentFault(
@@ -127,6 +133,20 @@ def _wanted(repository: Repository, siblings: Iterable[Any], max_bytes: int) -> 
             hint="If that is right, download it by hand and give the folder.",
         )
     return wanted
+
+
+def _weights(names: Iterable[str]) -> list[str]:
+    """One set of weights, safetensors before pickles, one file before parts and their index."""
+    names = set(names)
+    for kind in (".safetensors", ".bin"):
+        for name in SINGLE:
+            if name in names and name.endswith(kind):
+                return [name]
+        for index, form in SHARDED.items():
+            parts = sorted(name for name in names if form.fullmatch(name))
+            if index in names and parts and parts[0].endswith(kind):
+                return [index, *parts]
+    return []
 
 
 def _cached(library: Any, name: str, commit: str, files: Sequence[str]) -> Path | None:

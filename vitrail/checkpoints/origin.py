@@ -97,11 +97,27 @@ def _no_number(header: Header, name: str, stated: object) -> ModelError:
 
 
 def vit_config(header: Header, **fields: Any) -> ViTConfig:
-    """The architecture, with what is given in place of what was found.
+    """The architecture, with what is given in place of what was found. Of an image that is no
+    multiple of the patch the rest is not seen, as a convolution drops it.
 
     Raises ModelError VIT-418 where no such model can be.
     """
-    return _config(header, ViTConfig, fields)
+    known = {**fields, **header.metadata.get(GIVEN, {})}
+    rest = known.get("stem", "none") == "none" and has_rest(
+        known["image_size"], known["patch_size"]
+    )
+    return _config(header, ViTConfig, {**fields, "drop_rest": rest})
+
+
+def has_rest(size: Any, patch: Any) -> bool:
+    """Whether whole patches leave something of (height, width), one on each side at least."""
+    pairs = [(value, value) if type(value) is int else value for value in (size, patch)]
+    if any(not isinstance(pair, list | tuple) or len(pair) != 2 for pair in pairs):
+        return False
+    sides = list(zip(*pairs, strict=True))
+    if any(type(number) is not int or number < 1 for side in sides for number in side):
+        return False
+    return all(a > b for a, b in sides) and any(a % b for a, b in sides)
 
 
 def bit_config(header: Header, **fields: Any) -> BiTConfig:

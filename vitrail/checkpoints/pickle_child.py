@@ -173,6 +173,8 @@ def described(found: Any) -> dict[str, Any]:
     tables = dict(tables_in(found))
     own, beside = len(tensors_of(found)), []
     wrapped: str | None = None
+    if not tables and not own:
+        raise Refused("it has no tables of tensors")
     if tables and own <= max(len(tensors_of(table)) for table in tables.values()):
         beside = [str(key)[:100] for key in found if str(key) not in tables][:20]
         known = [path for word in WRAPPERS for path in tables if path.split("/")[-1] == word]

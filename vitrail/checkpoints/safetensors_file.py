@@ -1,4 +1,4 @@
-"""Tensors of a .safetensors file, and of several under one index, one at a time.
+"""Tensors of a .safetensors file, one at a time.
 
 The format (huggingface/safetensors README): 8 bytes length, a JSON object {name: {dtype, shape,
 data_offsets}}, then the values without holes. It is checked here to the letter, because a hole can
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
-from pathlib import Path, PurePath
 from typing import Any
 
 from torch import Tensor
@@ -30,9 +29,7 @@ from vitrail.checkpoints.limits import (
 from vitrail.checkpoints.open_file import OpenFile, empty_values
 from vitrail.checkpoints.rules import Header, Shape
 from vitrail.checkpoints.scratch import Memory
-from vitrail.errors import ModelError
 
-MAX_SHARDS = 1_000
 NOTE = "__metadata__"
 
 
@@ -92,60 +89,6 @@ class SafetensorsFile:
     def close(self) -> None:
         """Closes the file."""
         self.file.close()
-
-
-class Shards:
-    """Several files of tensors as one; `parts` by the tensors' names."""
-
-    def __init__(self, name: str, parts: Mapping[str, SafetensorsFile], max_bytes: int) -> None:
-        self.parts = parts
-        shapes = {key: part.header.shapes[key] for key, part in parts.items()}
-        dtypes = {key: part.header.dtypes[key] for key, part in parts.items()}
-        check_header(name, shapes, dtypes, max_bytes)
-        self.header = Header(name, shapes, dtypes)
-
-    def read(self, name: str, memory: Memory | None = None) -> Tensor:
-        """The values, in the dtype of the file. Raises ModelError VIT-412."""
-        return self.parts[name].read(name, memory)
-
-    def close(self) -> None:
-        """Closes the files."""
-        for part in set(self.parts.values()):
-            part.close()
-
-
-def open_shards(index: Path, name: str, max_bytes: int) -> Shards:
-    """The files that `model.safetensors.index.json` names, all beside it.
-
-    Raises ModelError VIT-411, VIT-412, VIT-433 where one is missing.
-    """
-    file = OpenFile(index, index.name)
-    try:
-        table = parse_json(file.bytes_at(0, MAX_JSON_BYTES + 1), index.name).get("weight_map")
-    finally:
-        file.close()
-    if not isinstance(table, dict) or not all(isinstance(item, str) for item in table.values()):
-        raise damaged(index.name, "it has no table weight_map of names")
-    check_count(index.name, len(table))
-    names = sorted(set(table.values()))
-    if len(names) > MAX_SHARDS:
-        raise too_much(index.name, f"{len(names)} files", f"{MAX_SHARDS}")
-    opened = {shard: _open_shard(index, shard, max_bytes) for shard in names}
-    for key, shard in table.items():
-        if key not in opened[shard].header.shapes:
-            raise damaged(index.name, f"{shown(key)} is not in {shard}")
-    return Shards(name, {key: opened[shard] for key, shard in table.items()}, max_bytes)
-
-
-def _open_shard(index: Path, shard: str, max_bytes: int) -> SafetensorsFile:
-    place = index.parent / shard
-    if PurePath(shard).name != shard or "\\" in shard or not shard.endswith(".safetensors"):
-        raise damaged(index.name, f"it names {shown(shard)!r}, which is no file beside it")
-    if not place.is_file():
-        raise ModelError(
-            "VIT-433", f"{index.parent.name}: {shown(shard)} is missing.", hint="Get the file too."
-        )
-    return SafetensorsFile(OpenFile(place, shard), max_bytes)
 
 
 def parse_json(data: bytes, name: str) -> dict[str, Any]:

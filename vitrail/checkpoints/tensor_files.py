@@ -6,6 +6,7 @@ read of the values until they are asked for, and nothing of a file is executed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -18,15 +19,21 @@ from vitrail.checkpoints.limits import MAX_JSON_BYTES
 from vitrail.checkpoints.npz_file import NpzFile, is_npz
 from vitrail.checkpoints.open_file import OpenFile
 from vitrail.checkpoints.rules import Header, listed
-from vitrail.checkpoints.safetensors_file import SafetensorsFile, open_shards, parse_json
+from vitrail.checkpoints.safetensors_file import SafetensorsFile, parse_json
 from vitrail.checkpoints.scratch import Memory
+from vitrail.checkpoints.shards import open_shards
 from vitrail.checkpoints.torch_file import TorchFile, is_torch_zip
 from vitrail.checkpoints.zip_directory import read_directory
 from vitrail.errors import ModelError
 
 # Of a folder, the first that is there.
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
-BESIDE = ("config.json", "preprocessor_config.json")
+WEIGHTS = (
+    "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
+    "pytorch_model.bin.index.json", "open_clip_model.safetensors", "open_clip_pytorch_model.bin",
+)  # fmt: skip
+BESIDE = ("config.json", "preprocessor_config.json", "open_clip_config.json")
+ADAPTER = "adapter_config.json"
+SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}(\.safetensors|\.bin)")
 SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".bin", ".ckpt")
 PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".joblib")
 NO_CHECKPOINTS = {  # how other files begin, and what they are
@@ -72,7 +79,19 @@ def weights_of(folder: Path) -> Path:
     for name in WEIGHTS:
         if (folder / name).is_file():
             return folder / name
+    if (folder / ADAPTER).is_file():
+        raise ModelError(
+            "VIT-431",
+            f"{folder} is an adapter of peft (LoRA): a change of another model's weights.",
+            hint="Merge it first: model.merge_and_unload().save_pretrained(FOLDER)",
+        )
     found = sorted(item for item in _files(folder) if item.suffix.lower() in SUFFIXES)
+    if found and (shard := SHARD.fullmatch(found[0].name)):
+        raise ModelError(
+            "VIT-433",
+            f"{folder} holds parts of a model ({found[0].name}), but no index of them.",
+            hint=f"Get {shard[1]}{shard[2]}.index.json too.",
+        )
     if len(found) == 1:
         return found[0]
     what = f"{len(found)} files of weights: {listed([item.name for item in found])}" if found else (
@@ -99,7 +118,9 @@ def _open_folder(folder: Path, weights: Path, max_bytes: int) -> OpenTensors:
     title = f"{folder.name}/{weights.name}"
     opened: OpenTensors
     if weights.name.endswith(".index.json"):
-        opened = open_shards(weights, title, max_bytes)
+        opened = open_shards(
+            weights, title, lambda path, name: _open_file(path, name, max_bytes), max_bytes
+        )
     else:
         opened = _open_file(weights, title, max_bytes)
     merged = {**opened.header.metadata, **metadata}

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vitrail.checkpoints.change import shapes_of, tensor_shapes
 from vitrail.checkpoints.origin import given_size, num_heads, published_heads, square
 from vitrail.checkpoints.provenance import Said, assumed
 from vitrail.checkpoints.rules import Header, Rule, Shape, ignored, implied, renamed
+from vitrail.checkpoints.wrappers import reason_beside
 from vitrail.errors import ModelError
+from vitrail.models.configs import ViTConfig
 from vitrail.models.create import Model, build
 from vitrail.models.names import ModelConfig
 
@@ -50,15 +53,22 @@ def to_ours(pairs: Pairs) -> Callable[[str], str]:
 
 class Layout:
     """Tensors of a file under our names. theirs: their name by ours; said: who says what the
-    shapes do not, by field.
+    shapes do not, by field; register_rows: rows of the position table that are of registers.
     """
 
-    def __init__(self, header: Header, ours: Callable[[str], str]) -> None:
+    def __init__(
+        self, header: Header, ours: Callable[[str], str], heads: Sequence[str] = ("head",)
+    ) -> None:
+        """heads: where their classifier is. Raises ModelError VIT-418 for several layers."""
         self.header = header
         self.said: dict[str, Said] = {}
+        self.register_rows = 0
         self.theirs: dict[str, str] = {}
         for name in header.shapes:
             self.theirs.setdefault(ours(name), name)
+        is_bare = "blocks.0.norm1.weight" in self.theirs and "head.weight" not in self.theirs
+        for name in heads if is_bare else ():
+            self.theirs |= linear_head(header, name)
         self.shapes = {ours: header.shapes[theirs] for ours, theirs in self.theirs.items()}
 
     def shape(self, name: str, rank: int) -> Shape:
@@ -155,15 +165,33 @@ class Layout:
             return {"image_size": size, "posemb": "none"}
         rows = self.shape("pos_embed", 3)[1]
         num_rows = int(fields["cls_token"]) + int(fields["distillation_token"])
-        side = math.isqrt(rows)
+        num_prefix = num_rows + fields.get("num_registers", 0)
+        prefix = self._prefix_rows(rows, (0, num_rows, num_prefix), (patch[0], patch[1]))
+        self.register_rows = fields["num_registers"] if prefix == num_prefix > num_rows else 0
+        size = square(self.header, rows, prefix, (patch[0], patch[1]))
+        return {"image_size": size, "posemb": "learned", "posemb_prefix": prefix > 0 < num_rows}
+
+    def _prefix_rows(self, rows: int, options: Sequence[int], patch: tuple[int, int]) -> int:
+        """How many of `rows` are not of patches: none, those of cls and dist, or those of the
+        registers too. Raises ModelError VIT-420 where more than one leaves a square.
+        """
         stated = given_size(self.header)
         if stated is not None:
-            height, width = stated
-            has_rows = rows != (height // patch[0]) * (width // patch[1])
-        else:
-            has_rows = num_rows > 0 and side * side != rows
-        size = square(self.header, rows, num_rows if has_rows else 0, (patch[0], patch[1]))
-        return {"image_size": size, "posemb": "learned", "posemb_prefix": has_rows and num_rows > 0}
+            num_patches = (stated[0] // patch[0]) * (stated[1] // patch[1])
+            return next((n for n in options if rows - n == num_patches), options[1])
+        left = {n: rows - n for n in options if rows > n}
+        fitting = [n for n, patches in left.items() if math.isqrt(patches) ** 2 == patches]
+        if len(fitting) > 1:
+            sizes = [f"{math.isqrt(left[n]) * patch[0]}x{math.isqrt(left[n]) * patch[1]}"
+                     for n in fitting]  # fmt: skip
+            raise ModelError(
+                "VIT-420",
+                f"{self.header.name}: the position table of {rows} rows may be of images of "
+                f"{' or '.join(sizes)} px.",
+                hint="Name it in pixels: vitrail convert IN OUT --to vitrail "
+                f"--set image_size={sizes[0]}",
+            )
+        return fitting[0] if fitting else options[1]
 
     def model_and_rules(
         self, config: ModelConfig, unused: Mapping[str, str]
@@ -179,6 +207,10 @@ class Layout:
         rules = [
             renamed(name, self.theirs.get(name, name)) for name in shapes if name not in left_out
         ]
+        if self.register_rows and isinstance(config, ViTConfig):
+            rules = [rule for rule in rules if rule.ours not in (("reg_token",), ("pos_embed",))]
+            names = (self.theirs["reg_token"], self.theirs["pos_embed"])
+            rules += [rows_into_tokens(config, *names)]
         rules += [
             implied(name, torch.zeros(shapes[name]), "zero, as the model has no such bias")
             for name in left_out
@@ -190,6 +222,53 @@ class Layout:
             for reason in [_reason(unused, ours)]
             if reason
         ]
+
+
+def linear_head(header: Header, name: str) -> dict[str, str]:
+    """Their names by ours of a classifier that fine-tuning put at `name`: a Linear, or one in a
+    Sequential behind Dropout. Raises ModelError VIT-418 where it has more layers.
+    """
+    inside = re.compile(rf"{re.escape(name)}(?:\.\w+)*\.\w+")
+    found = [
+        theirs for theirs in header.shapes if inside.fullmatch(theirs) and not reason_beside(theirs)
+    ]
+    layers = sorted({theirs.rpartition(".")[0] for theirs in found})
+    is_linear = len(layers) == 1 and len(header.shapes.get(f"{layers[0]}.weight", ())) == 2
+    if not is_linear:
+        if any(theirs.endswith(".weight") for theirs in found):
+            raise ModelError(
+                "VIT-418",
+                f"{header.name}: its classifier {name} has more layers than one Linear: "
+                f"{', '.join(f'{layer}.weight' for layer in layers)[:300]}.",
+                hint="Fold them into one Linear, or save the model without them and train a head: "
+                "vitrail train DATA --from FILE",
+            )
+        return {}
+    return {
+        f"head.{part}": f"{layers[0]}.{part}"
+        for part in ("weight", "bias")
+        if f"{layers[0]}.{part}" in header.shapes
+    }
+
+
+def rows_into_tokens(config: ViTConfig, token: str, table: str) -> Rule:
+    """A position table with rows for registers: each is added to its register.
+
+    The sum is rounded to float32 here, once, as the model itself rounds it in a float32 pass.
+    """
+    first, count = config.num_prefix - config.num_registers, config.num_registers
+
+    def read(tensors: list[Tensor]) -> list[Tensor]:
+        registers, rows = tensors
+        own = rows[:, first : first + count]
+        return [registers + own, torch.cat([rows[:, :first], rows[:, first + count :]], dim=1)]
+
+    def write(tensors: list[Tensor]) -> list[Tensor]:
+        registers, rows = tensors
+        parts = [rows[:, :first], torch.zeros_like(registers), rows[:, first:]]
+        return [registers, torch.cat(parts, dim=1)]
+
+    return Rule(("reg_token", "pos_embed"), (token, table), read, write, adds=True)
 
 
 def num_blocks(names: Iterable[str]) -> int:

@@ -50,8 +50,10 @@ OLD_PAIRS: Pairs = (
     ("blocks.#.mlp.fc2.weight", LAYER + "mlp.linear_2.weight"),
     ("blocks.#.mlp.fc2.bias", LAYER + "mlp.linear_2.bias"),
 )
+HEADS = ("heads",)  # of fine-tunes: a Linear in its place, or in a Sequential
 FIXED: dict[str, object] = {"ln_eps": 1e-6, "gelu": "gelu"}
 HELD: dict[str, object] = FIXED | {
+    "drop_rest": False,
     "pool": "cls",
     "posemb": ("learned", *COMPUTED),
     "posemb_at": "stem",
@@ -72,7 +74,7 @@ def recognise(header: Header) -> Recognised | None:
     """torchvision's names."""
     if "conv_proj.weight" not in header.shapes or "class_token" not in header.shapes:
         return None
-    layout = Layout(header, to_ours(PAIRS + OLD_PAIRS))
+    layout = Layout(header, to_ours(PAIRS + OLD_PAIRS), HEADS)
     config = vit_config(header, **(layout.fields() | FIXED))
     model, rules = layout.model_and_rules(config, {})
     said = layout.said | assumed("as torchvision's own models", "gelu", "ln_eps", "pool")

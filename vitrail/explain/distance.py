@@ -45,7 +45,7 @@ class Reach:
 
 def distances(config: ViTConfig) -> Tensor:
     """Between the centres of every two patches, (P, P) float64, in px of the model's input."""
-    (h, w), (height, width) = config.grid, config.image_size
+    (h, w), (height, width) = config.grid, config.seen_size
     y, x = np.divmod(np.arange(h * w), w)
     y, x = y * height / h, x * width / w
     found = np.hypot(y[:, None] - y, x[:, None] - x)

@@ -16,7 +16,7 @@ from vitrail.data.preprocess import Preprocess
 from vitrail.errors import UsageError
 from vitrail.explain import overlay
 from vitrail.explain.maps import Array, Layer
-from vitrail.explain.placing import to_picture
+from vitrail.explain.placing import on_input, to_picture
 from vitrail.files import whole_file
 
 SUFFIXES = (".png", ".npz")
@@ -30,7 +30,8 @@ class Explanation:
     themselves, (h, w) by patch or cell, or by pixel of the model's input. layers: grids (h, w) by
     layer, where the method has them. target and label: the class explained, None and "" for methods
     without one. top: (label, score) of the best classes. facts: settings as resolved, and measures.
-    matrix: (P, P), what each patch takes from each patch; see `tokens`.
+    matrix: (P, P), what each patch takes from each patch; see `tokens`. area: px of the input that
+    the model sees, where that is not all.
     """
 
     source: str
@@ -45,6 +46,7 @@ class Explanation:
     top: tuple[tuple[str, float], ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     matrix: Array | None = None
+    area: tuple[int, int] = (0, 0)
 
     def tokens(self, row: int, column: int) -> Array:
         """What the token of the patch at (row, column) attends to, (h, w): its own row of the
@@ -78,9 +80,9 @@ class Explanation:
         overlay.check_style(style)
         if style == "heat":
             return overlay.heat(self.picture, self.map, float(self.grid.min()))
-        values = overlay.spotlight_values(
-            self.grid, (self.preprocess.height, self.preprocess.width)
-        )
+        size = (self.preprocess.height, self.preprocess.width)
+        area = size if self.grid.shape == size or not min(self.area) else self.area
+        values = on_input(overlay.spotlight_values(self.grid, area), area, size)
         placed = to_picture(values, self.preprocess, self.picture.shape[:2])
         return overlay.spotlight(self.picture, placed)
 

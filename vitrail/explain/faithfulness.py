@@ -23,7 +23,7 @@ from torch import Tensor
 
 from vitrail.explain.maps import Array, Request, Scores, cell_edges, log_scores
 from vitrail.explain.methods import METHODS, checked, explain, methods_of
-from vitrail.explain.pixels import BATCH, cell_boxes, cells_of
+from vitrail.explain.pixels import BATCH, cell_boxes, cells_of, seen_size
 from vitrail.explain.placing import resized
 from vitrail.explain.walk import evaluating
 from vitrail.keyed_random import uniforms
@@ -76,8 +76,10 @@ def curves(
 ) -> Curves:
     """images: (1, C, H, W), preprocessed; grid: a map of any size; target: the class."""
     cells = cells_of(model)
-    order = ranking(by_cell(grid, cells), seed)
-    boxes = cell_boxes(images.shape[2:], cells)
+    rows, columns = seen_size(model)
+    is_by_pixel = grid.shape == tuple(images.shape[2:])
+    order = ranking(by_cell(grid[:rows, :columns] if is_by_pixel else grid, cells), seed)
+    boxes = cell_boxes((rows, columns), cells)
     counts = np.unique(np.linspace(0, len(boxes), min(len(boxes), MAX_STEPS) + 1).round()).astype(
         int
     )

@@ -16,7 +16,8 @@ from vitrail.errors import UsageError, nearest
 from vitrail.explain.explanation import Explanation
 from vitrail.explain.maps import Array, Request
 from vitrail.explain.methods import checked, explain
-from vitrail.explain.placing import resized, to_picture
+from vitrail.explain.pixels import seen_size
+from vitrail.explain.placing import on_input, to_picture
 from vitrail.models.create import Model
 
 Picture = str | os.PathLike[str] | bytes | Image.Image | Pixels
@@ -65,7 +66,8 @@ def explain_picture(
     request = checked(model, request)
     pixels = pixels_of(picture)
     maps = explain(model, input_of(model, preprocess, pixels), request)
-    values = resized(maps.grid, (preprocess.height, preprocess.width))
+    area = seen_size(model)
+    values = on_input(maps.grid, area, (preprocess.height, preprocess.width))
     explanation = Explanation(
         source=os.fspath(picture) if isinstance(picture, str | os.PathLike) else "",
         method=request.method,
@@ -77,5 +79,6 @@ def explain_picture(
         target=maps.target,
         facts=maps.facts,
         matrix=maps.matrix,
+        area=area,
     )
     return explanation, maps.logits

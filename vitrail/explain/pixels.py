@@ -14,6 +14,8 @@ is how far the logarithm of the class's probability falls. Slow, and true: it as
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -88,7 +90,7 @@ def occlusion(model: Model, images: Tensor, request: Request) -> Maps:
     logits = model(images)
     target = best(logits, request.target)
     rows, columns = cells_of(model)
-    boxes = cell_boxes(images.shape[2:], (rows, columns))
+    boxes = cell_boxes(seen_size(model), (rows, columns))
     found: list[Tensor] = []
     for first in range(0, len(boxes), BATCH):
         part = boxes[first : first + BATCH]
@@ -102,7 +104,14 @@ def occlusion(model: Model, images: Tensor, request: Request) -> Maps:
     return Maps(array(grid), array(logits[0]), target=target, facts=facts)
 
 
-def cell_boxes(size: torch.Size, cells: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+def seen_size(model: Model) -> tuple[int, int]:
+    """(height, width) px of the input that the cells cover: all, or what its patches see."""
+    if isinstance(model, BiTResNet):
+        return model.config.image_size
+    return model.config.seen_size
+
+
+def cell_boxes(size: Sequence[int], cells: tuple[int, int]) -> list[tuple[int, int, int, int]]:
     """(top, bottom, left, right) of every cell in rows. size: (H, W)."""
     y, x = cell_edges(size[0], cells[0]), cell_edges(size[1], cells[1])
     return [

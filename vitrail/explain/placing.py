@@ -21,6 +21,17 @@ def resized(values: Array, size: tuple[int, int]) -> Array:
     return grid[0, 0].numpy()
 
 
+def on_input(values: Array, area: tuple[int, int], size: tuple[int, int]) -> Array:
+    """values: (h, w) of the first `area` px of an input of `size`. Returns (height, width), 0 where
+    the model sees nothing.
+    """
+    if area == size or values.shape == size:
+        return resized(values, size)
+    placed = np.zeros(size, values.dtype)
+    placed[: area[0], : area[1]] = resized(values, area)
+    return placed
+
+
 def to_picture(values: Array, preprocess: Preprocess, size: tuple[int, ...]) -> Array:
     """values: (height, width) of the model's input. size: (H, W) of the picture. Returns (H, W), 0
     where the picture is cropped away before the model sees it.

@@ -56,6 +56,9 @@ class ViTConfig(Section):
 
     image_size: Size
     patch_size: Size  # behind a stem: positions of its feature map
+    # The image is no multiple of the patch; what no whole patch covers, at the bottom and at the
+    # right, is not seen (SigLIP so400m: 384 px, patch 14). For weights that were trained so.
+    drop_rest: bool = False
     channels: Annotated[int, Field(ge=1, le=1024)] = 3
     width: Annotated[int, Field(ge=1, le=16_384)]
     depth: Annotated[int, Field(ge=1, le=256)]
@@ -163,6 +166,14 @@ class ViTConfig(Section):
         return height // self.patch_size[0], width // self.patch_size[1]
 
     @property
+    def seen_size(self) -> tuple[int, int]:
+        """(height, width) px of the image that patches cover, from the top left."""
+        if not self.drop_rest:
+            return self.image_size
+        (h, w), (ph, pw) = self.grid, self.patch_size
+        return h * ph, w * pw
+
+    @property
     def num_patches(self) -> int:
         """Tokens made from pixels, h x w."""
         return self.grid[0] * self.grid[1]
@@ -204,7 +215,7 @@ def _check_patches(config: ViTConfig) -> None:
     """Raises UsageError VIT-214 where patches do not fill the image, or the stem's map."""
     sizes = zip(("height", "width"), config.map_size, config.patch_size, strict=True)
     for axis, size, patch in sizes:
-        if size % patch == 0:
+        if size % patch == 0 or (config.drop_rest and size > patch):
             continue
         if config.stem != "none":
             found = f"{size} positions of the {config.stem} stem's feature map"
@@ -260,6 +271,12 @@ def _check_stem(config: ViTConfig) -> None:
                 c.stem_convs == 1 and c.stem_width != fields["stem_width"].default
             ),
         }
+    sides = zip(c.image_size, c.patch_size, strict=True)
+    problems |= {
+        f"drop_rest has no effect with stem={c.stem!r}": c.drop_rest and c.stem != "none",
+        f"drop_rest has no effect: patches fill {c.image_size} px": c.drop_rest
+        and not any(size % patch for size, patch in sides),
+    }
     refuse_first(problems)
     if c.stem == "resnet":
         check_width(c.stem_width, f"stem_width {c.stem_width}")

@@ -68,9 +68,13 @@ class PatchEmbed(nn.Module):
 
 
 def patchify(images: Tensor, patch_size: tuple[int, int]) -> Tensor:
-    """images: (B, C, H, W). Returns (B, P, C*ph*pw), patches in row-major order."""
-    B, C, H, W = images.shape
+    """images: (B, C, H, W). Returns (B, P, C*ph*pw), patches in row-major order.
+
+    What no whole patch covers is left out (`drop_rest`).
+    """
     ph, pw = patch_size
+    images = images[:, :, : images.shape[2] // ph * ph, : images.shape[3] // pw * pw]
+    B, C, H, W = images.shape
     patches = images.reshape(B, C, H // ph, ph, W // pw, pw).permute(
         0, 2, 4, 1, 3, 5
     )  # (B, h, w, C, ph, pw)

@@ -116,7 +116,7 @@ def sizes(classifier: Classifier, splits: Splits, transfer: Splits) -> dict[str,
 
 def _size_of(config: ViTConfig, side: int) -> tuple[int, int]:
     """(height, width) px of a grid of `side` rows, columns in proportion."""
-    (h, w), (height, width) = config.grid, config.image_size
+    (h, w), (height, width) = config.grid, config.seen_size
     return side * (height // h), max(1, round(w * side / h)) * (width // w)
 
 

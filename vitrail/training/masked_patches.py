@@ -145,7 +145,7 @@ def check_encoder(config: ModelConfig) -> ViTConfig:
             hint="Choose one: --model vit_s16",
         )
     (height, width), (h, w) = config.image_size, config.grid
-    if height % h or width % w:
+    if config.drop_rest or height % h or width % w:
         raise UsageError(
             "VIT-251",
             f"objective masked_patches: {height}x{width} px do not divide into {h}x{w} patches.",

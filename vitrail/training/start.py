@@ -50,7 +50,7 @@ class Start:
         """What an image size of this model is a multiple of, (height, width) px."""
         if not isinstance(self.config, ViTConfig):
             return (1, 1)
-        (height, width), (h, w) = self.config.image_size, self.config.grid
+        (height, width), (h, w) = self.config.seen_size, self.config.grid
         return max(1, height // h), max(1, width // w)
 
 
