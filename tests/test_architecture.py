@@ -27,7 +27,7 @@ ROWS = [
     {"models", "recipes"},
     {"data"},
     {"keyed_random", "device", "config", "restricted_pickle", "child_process", "folder"},
-    {"containers", "files"},
+    {"containers", "files", "unpacking"},
     {"errors"},
     {"spelling"},
 ]
@@ -101,6 +101,25 @@ def test_libraries_stay_in_their_places() -> None:
             if library in FORBIDDEN or home(path) not in FENCES.get(library, {home(path)}):
                 wrong.append(f"{path.relative_to(ROOT)}:{line} imports {library}")
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.promise("M9")
+def test_what_is_unpacked_is_unpacked_by_one_rule() -> None:
+    """Whoever names a library that unpacks either is `unpacking`, asks it, or only packs."""
+    asks = {"data/arrays.py", "bundle.py", "checkpoints/zip_directory.py"}
+    only_packs = {"checkpoints/tensor_writing.py"}
+    checksum = {"training/lora.py"}
+    images = {"data/tiff_structure.py"}  # throws away what comes out, in pieces
+    found = set()
+    for path in modules():
+        for name, _ in imports(path):
+            if name.split(".")[0] in ("gzip", "bz2", "lzma", "zipfile", "tarfile", "zlib"):
+                found.add(str(path.relative_to(PACKAGE)))
+    assert found == asks | only_packs | checksum | images | {"unpacking.py"}
+    for name in asks:
+        text = (PACKAGE / name).read_text(encoding="utf-8")
+        assert "vitrail.unpacking" in text, name
+        assert not re.search(r"ZipFile\(|GzipFile\(|gzip\.open|lzma\.open|bz2\.open", text), name
 
 
 @pytest.mark.promise("M4")

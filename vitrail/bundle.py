@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from vitrail.files import whole_folder, writing
 from vitrail.model_record import MAX_RECORD_BYTES, Record, parse_record
 from vitrail.models.cost import parameters
 from vitrail.models.names import ModelConfig
+from vitrail.unpacking import TooTight, open_zip
 
 WEIGHTS, RECORD, CARD = "model.safetensors", "model.json", "README.md"
 MAX_BYTES = 64 * 2**30  # weights; B/16 has 0.35 GB
@@ -171,7 +174,7 @@ def _listed(names: list[str]) -> str:
 def _unzipped(path: Path, max_bytes: int) -> Iterator[Path]:
     """A temporary folder with the two files of a zipped model folder; sizes are limited first."""
     try:
-        with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as temporary:
+        with open_zip(path) as archive, tempfile.TemporaryDirectory() as temporary:
             members = {PurePosixPath(item.filename): item for item in archive.infolist()}
             inside = [place.parent for place in members if place.name == RECORD]
             if len(inside) != 1 or inside[0] / WEIGHTS not in members:
@@ -186,7 +189,13 @@ def _unzipped(path: Path, max_bytes: int) -> Iterator[Path]:
             with archive.open(weights) as source, open(folder / WEIGHTS, "wb") as target:
                 _copy(source, target, weights.file_size)
             yield folder
+    except TooTight as error:
+        raise ModelError("VIT-411", f"{path} has {error}.", hint=WEIGHTS_HINT) from error
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        raise ModelError(
+            "VIT-438", f"{path} is no readable zip file: {error}", hint=WEIGHTS_HINT
+        ) from error
+    except (zlib.error, struct.error, ValueError) as error:  # of a damaged member or table
         raise ModelError(
             "VIT-438", f"{path} is no readable zip file: {error}", hint=WEIGHTS_HINT
         ) from error

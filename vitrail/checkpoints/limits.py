@@ -27,11 +27,11 @@ def damaged(name: str, why: str) -> ModelError:
     return ModelError("VIT-412", f"{name} is damaged: {why}.", hint="Get the file again.")
 
 
-def too_much(name: str, what: str, limit: str) -> ModelError:
+def too_much(name: str, what: str, limit: str = "") -> ModelError:
     """VIT-411: more than any model of a sane size."""
     return ModelError(
         "VIT-411",
-        f"{name} has {what}; limit {limit}.",
+        f"{name} has {what}; limit {limit}." if limit else f"{name} has {what}.",
         hint="This is no checkpoint of an image model, or it is damaged.",
     )
 

@@ -13,13 +13,12 @@ from typing import NamedTuple
 from vitrail.checkpoints.limits import MAX_NAME, MAX_TENSORS, damaged, shown, too_much
 from vitrail.checkpoints.open_file import OpenFile
 from vitrail.errors import ModelError
+from vitrail.unpacking import TooTight, check_ratio
 
 END, END64, LOCATOR64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 LARGEST_COMMENT = 65_535
 MAX_DIRECTORY = MAX_TENSORS * (46 + 200)  # bytes: an entry has 46 and a name
 STORED, DEFLATED = 0, 8
-SMALL = 64 * 2**20  # what is not larger may be packed as tight as it likes
-TIGHTEST = 100  # weights are noise: they do not pack to a hundredth
 PIECE = 2**20
 
 
@@ -180,10 +179,10 @@ def _check_room(file: OpenFile, members: dict[str, Member], end: int) -> None:
         if item.method == STORED and item.size != item.packed:
             raise damaged(file.name, f"{shown(name)} has two sizes")
     unpacked = sum(item.size for item in members.values())
-    if unpacked > max(SMALL, TIGHTEST * file.size):
-        raise too_much(
-            file.name, f"{unpacked} bytes packed into {file.size}", f"{TIGHTEST} times its size"
-        )
+    try:
+        check_ratio(unpacked, file.size)
+    except TooTight as error:
+        raise too_much(file.name, str(error)) from error
 
 
 def data_offset(file: OpenFile, member: Member) -> int:

@@ -7,7 +7,6 @@ read, also inside .gz and .npz files.
 
 from __future__ import annotations
 
-import gzip
 import math
 import os
 import re
@@ -26,8 +25,10 @@ from vitrail.data.folder import class_name, some
 from vitrail.data.records import ArraySource, Labels, Splits
 from vitrail.errors import DataError
 from vitrail.spelling import printable
+from vitrail.unpacking import TooTight, open_plain_or_gzip, open_zip
 
 MAX_BYTES = 8 * 2**30  # of one array
+TIGHT_HINT = "Images do not pack so tight. If they are really all alike, store them unpacked."
 _IDX_NAME = re.compile(
     r"(train|t10k|test|val|valid|validation)-(images|labels)[-.]idx[134]-ubyte(\.gz)?"
 )
@@ -79,7 +80,7 @@ def open_idx(folder: str) -> Splits:
 def read_idx(path: str) -> NDArray[np.uint8]:
     """The array of an IDX file of unsigned bytes, plain or .gz. Raises DataError VIT-314."""
     try:
-        with gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb") as file:
+        with open_plain_or_gzip(path) as file:
             zeros, kind, num_dims = struct.unpack(">HBB", file.read(4))
             if zeros != 0 or kind != 8 or not 1 <= num_dims <= 4:
                 raise DataError(
@@ -91,6 +92,8 @@ def read_idx(path: str) -> NDArray[np.uint8]:
             size = math.prod(shape)
             check_bytes(path, shape, size)
             data = file.read(size + 1)
+    except TooTight as error:
+        raise DataError("VIT-320", f"{path}: {error}.", hint=TIGHT_HINT) from error
     except (struct.error, EOFError) as error:
         raise DataError("VIT-314", f"{path}: truncated file (its end is missing).") from error
     except (OSError, zlib.error) as error:
@@ -105,7 +108,7 @@ def read_idx(path: str) -> NDArray[np.uint8]:
 def open_npz(path: str) -> Splits:
     """The splits of an .npz file. Raises DataError VIT-315, 317, 320."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             members = {name.removesuffix(".npy"): name for name in archive.namelist()}
             keys = _npz_keys(path, set(members))
             parts = {}
@@ -115,6 +118,8 @@ def open_npz(path: str) -> Splits:
                 parts[part] = (_check_images(path, images_key, images), labels, images_key)
             names = _npz_classes(path, archive, members)
             used = {"classes", *(key for pair in keys.values() for key in pair)}
+    except TooTight as error:
+        raise DataError("VIT-320", f"{path}: {error}.", hint=TIGHT_HINT) from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
         raise DataError("VIT-317", f"{path}: is no usable .npz file: {error}.") from error
     except (NotImplementedError, RuntimeError) as error:  # compression or encryption unknown here

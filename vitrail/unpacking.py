@@ -1,0 +1,97 @@
+"""One rule for everything that is unpacked: how much may come out of how little (promise M9).
+
+Data (`.npz`, IDX in `.gz`), model folders in a `.zip` and checkpoints (`.pth`, `.npz`) are noise or
+nearly so: they do not pack to a hundredth. A file that claims more is refused before a byte of it
+is unpacked, and what comes out is cut at what was claimed. Small files may be packed as tight as
+they like: labels are.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Final
+
+SMALL_BYTES: Final = 64 * 2**20
+MAX_RATIO: Final = 100
+MAX_MEMBERS: Final = 50_000
+MAX_DIRECTORY_BYTES: Final = MAX_MEMBERS * (46 + 200)  # an entry has 46 and a name
+_END, _LARGEST_COMMENT = b"PK\x05\x06", 65_535
+
+
+class TooTight(ValueError):
+    """A file unpacks to more than any honest one; the text is the reason, for people."""
+
+
+def check_ratio(unpacked: int, packed: int) -> None:
+    """Raise TooTight where `unpacked` bytes come out of a file of `packed` bytes."""
+    if unpacked > max(SMALL_BYTES, MAX_RATIO * packed):
+        raise TooTight(
+            f"{unpacked} bytes packed into {packed}; limit {MAX_RATIO} times its size, or "
+            f"{SMALL_BYTES} bytes"
+        )
+
+
+@contextmanager
+def open_zip(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
+    """A zip file whose table promises no more than `check_ratio` allows.
+
+    Raises TooTight, and zipfile.BadZipFile or OSError for what is no zip file. Python makes an
+    object of each entry, so their number is looked at first.
+    """
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        file.seek(max(0, size - _LARGEST_COMMENT - 22))
+        tail = file.read()
+        at = tail.rfind(_END)
+        if 0 <= at <= len(tail) - 22:
+            count, table = struct.unpack_from("<10xHI", tail, at)
+            if table > MAX_DIRECTORY_BYTES or (count == 0xFFFF and _large_table(tail[:at], file)):
+                raise TooTight(f"a table of more than {MAX_DIRECTORY_BYTES} bytes")
+        with zipfile.ZipFile(file) as archive:
+            check_ratio(sum(item.file_size for item in archive.infolist()), size)
+            yield archive
+
+
+def _large_table(before: bytes, file: IO[bytes]) -> bool:
+    """Whether the table of a large zip file is larger than allowed; it stands in a record of its
+    own, whose place the 20 bytes before the usual one tell.
+    """
+    if before[-20:-16] != b"PK\x06\x07":
+        return False
+    file.seek(struct.unpack_from("<8xQ", before[-20:])[0])
+    record = file.read(56)
+    return len(record) < 56 or struct.unpack_from("<40xQ", record)[0] > MAX_DIRECTORY_BYTES
+
+
+@contextmanager
+def open_plain_or_gzip(path: str) -> Iterator[Packed]:
+    """A file, unpacked where its name ends in .gz. Raises OSError."""
+    packed = os.path.getsize(path)
+    if not path.endswith(".gz"):
+        with open(path, "rb") as file:
+            yield Packed(file, 0)
+        return
+    with open(path, "rb") as file, gzip.GzipFile(fileobj=file) as unpacked:
+        yield Packed(unpacked, packed)
+
+
+class Packed:
+    """A stream that is read once, never further than `check_ratio` allows. packed: bytes of the
+    file, 0 where nothing is unpacked.
+    """
+
+    def __init__(self, stream: IO[bytes] | gzip.GzipFile, packed: int) -> None:
+        self._stream, self._packed, self._done = stream, packed, 0
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes. Raises TooTight, OSError, EOFError, zlib.error."""
+        if self._packed:
+            check_ratio(self._done + size, self._packed)
+        data = self._stream.read(size)
+        self._done += len(data)
+        return data
