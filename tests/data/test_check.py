@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.data.odd_pictures import encoded, noise
 from vitrail.data.check import DataReport, check, look_at, require_good, usable, write_bad_files
-from vitrail.data.records import ArraySource, Splits
+from vitrail.data.records import ArraySource, FileSource, Splits
 from vitrail.data.sources import open_data
 from vitrail.errors import DataError
 
@@ -80,7 +80,10 @@ def test_usable_is_the_source_without_the_bad_files(tmp_path: Path) -> None:
     photos(tmp_path, {"a": 6, "b": 6})
     clean = open_data(tmp_path, val_fraction=0, test_fraction=0).train
     same, bad = usable(clean)
-    assert same is clean
+    assert isinstance(same, FileSource)
+    assert isinstance(clean, FileSource)
+    assert same.paths == clean.paths
+    assert same.digests is not None  # each was read, so its content is known
     assert bad == []
     (tmp_path / "a" / "bad.png").write_bytes(b"no")
     (tmp_path / "b" / "zz.png").write_bytes(b"")

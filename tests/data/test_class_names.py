@@ -75,18 +75,20 @@ SOURCES: list[Callable[[Path, Names], Path]] = [
     npz, table, folders, idx, cifar_python, cifar_binary,
 ]  # fmt: skip
 TABBED, LONG = "a\tb", "x" * 1001
-MADE: dict[Callable[[Path, Names], Path], tuple[Names, ...]] = {npz: (["a", "a", "b"], ["a", "", "b"], [TABBED, "b", "c"], [LONG, "b", "c"],
-              ["\u00e9", "e\u0301", "b"], ["a", "b\u2028", "c"]),
-        table: ([TABBED, "b", "c"], [LONG, "b", "c"]),
-        folders: ([TABBED, "b", "c"], ["a\nb", "b", "c"]),
-        idx: (["a", "a", "b"], [TABBED, "b", "c"], [LONG, "b", "c"]),
-        cifar_python: (["a", "a", "b"], ["a", "", "b"], [TABBED, "b", "c"], [LONG, "b", "c"]),
-        cifar_binary: (["a", "a", "b"], [LONG, "b", "c"])}  # fmt: skip
+MADE: list[tuple[Callable[[Path, Names], Path], tuple[Names, ...]]] = [
+    (npz, (["a", "a", "b"], ["a", "", "b"], [TABBED, "b", "c"], [LONG, "b", "c"])),
+    (npz, (["\u00e9", "e\u0301", "b"], ["a", "b\u2028", "c"])),
+    (table, ([TABBED, "b", "c"], [LONG, "b", "c"])),
+    (folders, ([TABBED, "b", "c"], ["a\nb", "b", "c"])),
+    (idx, (["a", "a", "b"], [TABBED, "b", "c"], [LONG, "b", "c"])),
+    (cifar_python, (["a", "a", "b"], ["a", "", "b"], [TABBED, "b", "c"], [LONG, "b", "c"])),
+    (cifar_binary, (["a", "a", "b"], [LONG, "b", "c"])),
+]
 
 
 @pytest.mark.promise("R17")
 @pytest.mark.parametrize(
-    ("make", "names"), [(make, names) for make in SOURCES for names in MADE[make]]
+    ("make", "names"), [(make, names) for make, every in MADE for names in every]
 )
 def test_every_kind_of_data_asks(make: Any, names: Names, tmp_path: Path) -> None:
     data = make(tmp_path, names)

@@ -23,11 +23,11 @@ PNG = encoded(noise(5, 7), "PNG")
 
 
 def make(root: Path, *files: str) -> Path:
-    """Picture files (any other content does for listing) below `root`."""
+    """Image files below `root`, no two alike: equal ones would be held out together."""
     for name in files:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(PNG)
+        path.write_bytes(PNG + os.fsencode(name))
     return root
 
 
@@ -64,7 +64,7 @@ def test_without_splits_classes_are_the_folders(tmp_path: Path) -> None:
     }
     assert len(set(paths(splits))) == 43
     data, label = splits.train.read(0)
-    assert data == PNG
+    assert data == PNG + b"Zebra/00.jpg"
     assert splits.classes[label] == splits.train.source_id(0).partition("/")[0]
     assert "seed 0" in splits.how
 
@@ -220,7 +220,7 @@ def test_two_spellings_of_one_name_collide_and_nfd_becomes_nfc(tmp_path: Path) -
     make(tmp_path / "x", *many(nfd), *many("tea"))
     splits = open_data(tmp_path / "x")
     assert splits.classes == (nfc, "tea")
-    assert splits.train.read(0)[0] == PNG
+    assert splits.train.read(0)[0].startswith(PNG)  # type: ignore[union-attr]
     make(tmp_path / "y", *many(nfd), *many(nfc))
     refused(tmp_path / "y", "VIT-308", "two folders")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,8 @@ KNOWN = [1, 3, 6, 9, 11]
 
 def arrays(labels: Labels, **parts: Labels) -> Splits:
     def source(own: Labels) -> ArraySource:
-        return ArraySource("x", ("a", "b"), own, np.zeros((len(own), 2, 2, 1), np.uint8))
+        images = np.arange(len(own), dtype="<u4").view(np.uint8).reshape(-1, 2, 2, 1)  # no equals
+        return ArraySource("x", ("a", "b"), own, images)
 
     given = {name: source(own) for name, own in parts.items()}
     return Splits(
@@ -173,3 +175,58 @@ def test_table_of_several_labels_and_of_arrays(tmp_path: Path) -> None:
     rows = list(csv.reader(text.splitlines()))
     assert rows == [["path", "label", "split"], ["digits:0", "a|b", "train"],
                     ["digits:1", "b", "train"], ["digits:2", "", "train"]]  # fmt: skip
+
+
+@pytest.mark.promise("E1")
+@given(
+    labels=LABELS,
+    contents=st.lists(st.integers(0, 30), min_size=120, max_size=120),
+    shares=st.tuples(SHARE, SHARE),
+    seed=st.integers(0, 99),
+)
+def test_equal_images_lie_in_one_split(
+    labels: Labels, contents: list[int], shares: tuple[float, float], seed: int
+) -> None:
+    """Whatever their labels; every class keeps an image to train on."""
+    splits = arrays(labels)
+    assert isinstance(splits.train, ArraySource)
+    images = splits.train.images.copy()
+    images[:, 0, 0, 0] = contents[: len(labels)]
+    images[:, 1:] = images[:, :1, 1:] = 0
+    classes = tuple("abcdefg")
+    whole = replace(splits, train=replace(splits.train, images=images, classes=classes))
+    parts = complete(whole, val=shares[0], test=shares[1], seed=seed).parts()
+    assert sum(len(part) for part in parts.values()) == len(labels)
+    seen = [{bytes(part.read(k)[0]) for k in range(len(part))} for part in parts.values()]
+    assert sum(map(len, seen)) == len(set().union(*seen))
+    assert set(parts["train"].labels) == set(labels)
+
+
+@given(labels=LABELS, val=SHARE, test=SHARE, seed=st.integers(0, 2**32 - 1))
+def test_without_equal_images_the_labels_alone_decide(
+    labels: Labels, val: float, test: float, seed: int
+) -> None:
+    """The same images are held out as before equal ones were looked for."""
+    parts = complete(arrays(labels), val=val, test=test, seed=seed).parts()
+    expected = split_indices(labels, val=val, test=test, seed=seed)
+    for name, indices in zip(("train", "val", "test"), expected, strict=True):
+        found = parts[name].labels if name in parts else np.zeros(0, np.int64)
+        assert np.array_equal(found, labels[indices])
+        if name in parts:
+            part = parts[name]
+            assert isinstance(part, ArraySource)
+            assert np.array_equal(part.numbers, indices)
+
+
+@pytest.mark.promise("E1")
+def test_equal_files_lie_in_one_split_under_any_name_and_class(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for k in range(20):
+            (tmp_path / name / f"{k}.png").write_bytes(encoded(noise(4, 4, seed=k // 2), "PNG"))
+    for seed in range(5):
+        splits = open_data(tmp_path, seed=seed)
+        contents = [{part.read(k)[0] for k in range(len(part))} for part in splits.parts().values()]
+        assert [len(own) for own in contents if own] == [7, 1, 2]
+        assert len(set().union(*contents)) == 10
+        assert splits.how.endswith("; 30 that are equal to another lie in one split with it")

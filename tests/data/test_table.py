@@ -137,7 +137,7 @@ def test_missing_files_are_listed_at_most_ten(folder: Path) -> None:
 
 def test_held_out_from_a_table(folder: Path) -> None:
     for k in range(40):
-        (folder / f"n{k}.png").write_bytes(PNG)
+        (folder / f"n{k}.png").write_bytes(PNG + bytes([k]))  # equal ones are held out together
     text = "path,label\n" + "".join(f"n{k}.png,{'xy'[k % 2]}\n" for k in range(40))
     splits = opened(folder, text, val_fraction=0.25, test_fraction=0.5)
     assert [len(source) for source in splits.parts().values()] == [15, 5, 20]

@@ -201,15 +201,22 @@ def test_progress_names_the_pictures_and_counts_them(frozen: Frozen) -> None:
     assert {(name, total) for name, _, total in steps} == {("features of made:0", 23)}
 
 
-def test_files_count_by_name_size_and_time_of_change(frozen: Frozen, tmp_path: Path) -> None:
+def test_files_count_by_name_and_content(frozen: Frozen, tmp_path: Path) -> None:
     save_folder(tmp_path / "photos", pictures(12, 0))
     data = tmp_path / "photos"
     source = open_data(data, val_fraction=0, test_fraction=0).train
     got = frozen.features(source)
     assert got.shape == (12, 5)
     first = frozen.entry(source)
-    path = data / "cat" / "000.png"
-    os.utime(path, ns=(1, path.stat().st_mtime_ns + 1))
+    one, other = sorted((data / "cat").iterdir())[:2]
+    os.utime(one, ns=(1, one.stat().st_mtime_ns + 1))
+    assert frozen.entry(source) == first
+    facts = [(path.stat().st_atime_ns, path.stat().st_mtime_ns) for path in (one, other)]
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())  # exchanged, each with the size and time of the other
+    other.write_bytes(content)
+    for path, times in zip((one, other), facts, strict=True):
+        os.utime(path, ns=times)
     assert frozen.entry(source) != first
 
 

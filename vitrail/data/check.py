@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from vitrail.data.copies import RADIUS
 from vitrail.data.decode import MAX_PIXELS
 from vitrail.data.duplicates import Duplicates, Group, find_duplicates
 from vitrail.data.folder import some
+from vitrail.data.identity import DIGEST_BYTES, as_digests, fingerprint
 from vitrail.data.looks import Look, Wanted, bad_pictures, look_at, sketches_of
-from vitrail.data.records import Source, Splits, fingerprint, subset
+from vitrail.data.records import ArraySource, FileSource, Source, Splits, subset
 from vitrail.errors import DataError
 from vitrail.files import write_csv
 from vitrail.spelling import printable
@@ -143,7 +144,9 @@ def check(
         "sizes": _sizes(good),
         "mean": means,
         "std": stds,
-        "fingerprints": {part: fingerprint(source) for part, source in parts.items()},
+        "fingerprints": {
+            part: fingerprint(known(source, looks[part])) for part, source in parts.items()
+        },
         "notes": [*splits.notes, *_looked(duplicates)],
     }
     return DataReport(**facts, problems=_problems(facts, max_pixels))
@@ -156,7 +159,16 @@ def usable(
     looks = look_at(source, max_pixels=max_pixels, workers=workers)
     bad = bad_pictures(source, looks)
     kept = np.array([i for i, look in enumerate(looks) if not look.reason], dtype=np.int64)
+    source = known(source, looks)
     return (subset(source, kept) if bad else source), bad
+
+
+def known(source: Source, looks: Sequence[Look]) -> Source:
+    """`source` with the digests that the looks at its images found."""
+    if not isinstance(source, ArraySource | FileSource) or source.digests is not None:
+        return source
+    found = b"".join(look.digest or bytes(DIGEST_BYTES) for look in looks)
+    return replace(source, digests=as_digests(found))
 
 
 def write_bad_files(bad: Iterable[tuple[str, str]], out: str | Path) -> Path:

@@ -5,7 +5,6 @@ Each is read and decoded once, by threads: both decoders release Python's lock.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from vitrail.data.decode import MAX_PIXELS, DecodeFault, Pixels, decode, decode_size
+from vitrail.data.identity import digest_of
 from vitrail.data.records import ArraySource, Source
 from vitrail.data.sample import sample
 from vitrail.data.sketches import Sketches, joined, sketch, sketch_all
@@ -114,7 +114,7 @@ def _look(
     try:
         data, _ = source.read(index)
         if isinstance(data, bytes):
-            digest = hashlib.sha256(data).digest()
+            digest = digest_of(data)
             if not pixels:
                 return Look(size=decode_size(data, max_pixels=max_pixels), digest=digest)
             array = decode(data, max_pixels=max_pixels)
@@ -122,17 +122,12 @@ def _look(
             small = shrunk(array, wanted.small_px) if wanted.small_px else None
         else:
             array = data
-            digest = pixel_digest(array)
+            digest = digest_of(array)
     except DecodeFault as fault:
         return Look(reason=fault.reason)
     means, squares = _moments(array) if index in chosen else ((), ())
     size = (array.shape[0], array.shape[1])
     return Look("", size, _is_gray(array), digest, means, squares, drawn, small)
-
-
-def pixel_digest(array: Pixels) -> bytes:
-    """sha256 of a picture in memory."""
-    return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).digest()
 
 
 def _is_gray(array: Pixels) -> bool:

@@ -7,7 +7,6 @@ a picture may carry several labels.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, overload
@@ -20,6 +19,7 @@ from vitrail.spelling import printable
 
 Labels = NDArray[Any]
 Indices = NDArray[np.int64]
+Digests = NDArray[np.uint8]  # (n, 16), of the content of images: see identity.py
 
 
 class Source(Protocol):
@@ -49,6 +49,7 @@ class ArraySource:
     images: Pixels
     part: str = "images"
     numbers: Indices = field(default_factory=lambda: np.zeros(0, np.int64))
+    digests: Digests | None = None  # where they are known
 
     def __post_init__(self) -> None:
         if not len(self.numbers):
@@ -75,6 +76,7 @@ class FileSource:
     labels: Labels
     root: str
     paths: tuple[str, ...]
+    digests: Digests | None = None  # where they are known
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -111,6 +113,7 @@ class Splits:
     multi_label: bool = False
     is_drawn: bool = False  # whether pictures were held out at random
     notes: tuple[str, ...] = ()  # what was left out or is unusual, one sentence each
+    unused: tuple[Source, ...] = ()  # what belongs to the data and to no split
 
     def parts(self) -> dict[str, Source]:
         """The splits there are, by name."""
@@ -128,36 +131,11 @@ def subset(source: Source, indices: Indices) -> Source:
     """The pictures at `indices`, in that order: a source of the same kind."""
     indices = np.asarray(indices, dtype=np.int64)
     labels = source.labels[indices]
+    if isinstance(source, ArraySource | FileSource):
+        digests = None if source.digests is None else source.digests[indices]
+        source = replace(source, labels=labels, digests=digests)
     if isinstance(source, ArraySource):
-        images, numbers = source.images[indices], source.numbers[indices]
-        return replace(source, images=images, labels=labels, numbers=numbers)
+        return replace(source, images=source.images[indices], numbers=source.numbers[indices])
     if isinstance(source, FileSource):
-        return replace(source, labels=labels, paths=tuple(source.paths[i] for i in indices))
+        return replace(source, paths=tuple(source.paths[i] for i in indices))
     raise TypeError(f"no subset of a {type(source).__name__}")
-
-
-def fingerprint(source: Source) -> str:
-    """sha256 hex digits that change with any id, label, class name, and size or pixel of a picture.
-
-    Files count by their size in bytes, not by content: a folder of 100,000 takes a second.
-    """
-    digest = hashlib.sha256()
-    for name in source.classes:
-        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
-    labels = np.ascontiguousarray(source.labels)
-    digest.update(f"{labels.dtype.str}{labels.shape}".encode() + labels.tobytes())
-    if isinstance(source, ArraySource):
-        digest.update(f"{source.part}{source.images.shape}".encode())
-        digest.update(np.ascontiguousarray(source.numbers).data)
-        digest.update(np.ascontiguousarray(source.images).data)
-    elif isinstance(source, FileSource):
-        for index, path in enumerate(source.paths):
-            digest.update(f"\0{_size_bytes(source.path(index))}:".encode() + os.fsencode(path))
-    return digest.hexdigest()
-
-
-def _size_bytes(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except (OSError, ValueError):
-        return -1

@@ -15,8 +15,9 @@ from vitrail.data.cifar import cifar_kind, open_cifar
 from vitrail.data.class_names import check_names
 from vitrail.data.digits import HELD_OUT, open_digits
 from vitrail.data.folder import open_folder, some
+from vitrail.data.identity import fingerprint
 from vitrail.data.nested import take
-from vitrail.data.records import ArraySource, FileSource, Source, Splits, fingerprint, subset
+from vitrail.data.records import ArraySource, FileSource, Source, Splits, subset
 from vitrail.data.split import Fraction, complete
 from vitrail.data.table import open_table
 from vitrail.data.walk import find_images

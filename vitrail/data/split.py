@@ -1,7 +1,9 @@
 """Which pictures are held out: stratified by class, drawn from the seed alone, and written down.
 
-A split depends on the labels in their order, the sizes and the seed, never on the machine or the
-file system. A picture with several labels counts for the rarest of them.
+A split depends on the labels in their order, the sizes, the seed and which images are equal, never
+on the machine or the file system. An image with several labels counts for the rarest of them.
+Images of equal content (`identity.py`) are drawn as one, by the first of them, and lie in one
+split: held out and trained on, they would make every figure too good.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vitrail.data.identity import equal_firsts
 from vitrail.data.records import FileSource, Indices, Labels, Source, Splits, subset
 from vitrail.errors import DataError
 from vitrail.files import write_csv
@@ -27,28 +30,48 @@ _PURPOSES = {"test": 1, "val": 2, "train": 3}  # what is drawn, in the key of it
 
 
 def hold_out(
-    labels: Labels, size: float | int, seed: int, purpose: Literal["val", "test"] = "val"
+    labels: Labels,
+    size: float | int,
+    seed: int,
+    purpose: Literal["val", "test"] = "val",
+    firsts: Indices | None = None,
 ) -> tuple[Indices, Indices]:
     """(kept, held) sorted index arrays of `labels` int (n,) or 0/1 (n, C).
 
     `size` below 1 is a share, from 1 a count. The total is met as closely as two rules allow: every
-    class with two pictures or more gives at least one, and every class keeps at least one.
+    class with two images or more gives at least one, and every class keeps at least one. firsts:
+    (n,) the place of the first image that each is equal to; equal ones count as one.
     """
+    num = len(labels)
+    draws = drawn(num, seed, purpose)
+    if firsts is None or (heads := np.flatnonzero(firsts == np.arange(num))).size == num:
+        held = _held(labels, size, draws)
+    else:
+        held = np.zeros(num, bool)
+        held[heads] = _held(labels[heads], size, draws[heads])
+        held = _give_back(labels, held[firsts], firsts)
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def _held(
+    labels: Labels, size: float | int, draws: NDArray[np.float64]
+) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Whether each image is held out. (n,)"""
     num = len(labels)
     groups = groups_of(labels)  # (n,)
     target = min(num, int(size) if size >= 1 else round(size * num))
     if target == 0:
-        return np.arange(num, dtype=np.int64), np.zeros(0, np.int64)
+        return np.zeros(num, bool)
     _, groups, counts = np.unique(groups, return_inverse=True, return_counts=True)
     quotas = _quotas(counts, target)
-    order = np.lexsort((drawn(num, seed, purpose), groups))  # by group, then by the draw
+    order = np.lexsort((draws, groups))  # by group, then by the draw
     starts = np.repeat(np.cumsum(counts) - counts, counts)
     rank = np.empty(num, np.int64)
     rank[order] = np.arange(num) - starts
     held = rank < quotas[groups]
     if labels.ndim == 2:
-        held = _give_back(labels, held)
-    return np.flatnonzero(~held), np.flatnonzero(held)
+        held = _give_back(labels, held, np.arange(num))
+    return held
 
 
 def drawn(num: int, seed: int, purpose: Literal["val", "test", "train"]) -> NDArray[np.float64]:
@@ -94,13 +117,20 @@ def complete(
     test_size = test if test != "auto" else 0
     if test == "auto" and bare:
         test_size = automatic[1] if automatic else AUTO_SHARE
-    rest, test_indices = hold_out(labels, 0 if splits.test else test_size, seed, "test")
+    firsts = _firsts(splits, val, test_size)
+    test_size = 0 if splits.test else test_size
+    rest, test_indices = hold_out(labels, test_size, seed, "test", firsts)
     val_size = val if val != "auto" else min(AUTO_SHARE * len(rest), AUTO_VAL_MOST) / len(rest)
     if val == "auto" and automatic:
         val_size = automatic[0]
-    train, held = hold_out(labels[rest], 0 if splits.val else val_size, seed, "val")
+    val_size = 0 if splits.val else val_size
+    of_rest = np.searchsorted(rest, firsts[rest])  # equal images are all in the rest, or none
+    train, held = hold_out(labels[rest], val_size, seed, "val", of_rest)
     made = {"val": rest[held], "test": test_indices}
-    how = _sentence(splits, made, seed)
+    num_equal = len(labels) - len(np.unique(firsts))
+    how = _sentence(splits, made, seed) + (
+        f"; {num_equal} that are equal to another lie in one split with it" if num_equal else ""
+    )
     given = {"val": splits.val, "test": splits.test}
     parts = {
         name: given[name] or (subset(splits.train, taken) if len(taken) else None)
@@ -110,6 +140,13 @@ def complete(
     is_drawn = any(len(taken) for taken in made.values())
     val_part, test_part = parts["val"], parts["test"]
     return replace(splits, train=kept, val=val_part, test=test_part, how=how, is_drawn=is_drawn)
+
+
+def _firsts(splits: Splits, val: Fraction, test_size: float | int) -> Indices:
+    """Which training images are equal, where some are held out; the images are read for it."""
+    if (splits.test or not test_size) and (splits.val or val == 0):
+        return np.arange(len(splits.train), dtype=np.int64)
+    return equal_firsts(splits.train)
 
 
 def write_split(splits: Splits, out: str | Path) -> Path:
@@ -177,13 +214,19 @@ def _quotas(counts: Indices, target: int) -> Indices:
     return np.asarray(quotas, dtype=np.int64)
 
 
-def _give_back(labels: Labels, held: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Labels:
-    """`held` (n,) without one picture of each class of which all pictures were held."""
+def _give_back(
+    labels: Labels, held: np.ndarray[tuple[int], np.dtype[np.bool_]], firsts: Indices
+) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """`held` (n,) without one image, and its equals, of each class of which all were held."""
     held = held.copy()
-    for number in np.flatnonzero(labels.any(axis=0)):
-        own = labels[:, number] > 0
+    if labels.ndim == 1:
+        kept = np.unique(labels[~held])
+        classes = [labels == number for number in np.setdiff1d(labels, kept)]
+    else:
+        classes = [labels[:, number] > 0 for number in np.flatnonzero(labels.any(axis=0))]
+    for own in classes:
         if held[own].all():
-            held[np.flatnonzero(own)[0]] = False
+            held[firsts == firsts[np.flatnonzero(own)[0]]] = False
     return held
 
 

@@ -3,16 +3,15 @@
 A row is what enters the model's head (`model.features`) for one picture under the model's own
 evaluation preprocessing. An entry of the cache is a safetensors file whose name is the sha256 of
 everything that its numbers depend on: weights and architecture, preprocessing, pictures, the kind
-of device, precision and the version of vitrail. Files count by name, size and time of change, like
-for make: reading 100,000 of them would take as long as computing. The numbers carry a sha256 of
-their own; an entry that is damaged is computed again, and said to be.
+of device, precision and the version of vitrail. Files count by name and content: reading them is
+cheap beside computing, and size and time of change stay where two files are exchanged. The numbers
+carry a sha256 of their own; an entry that is damaged is computed again, and said to be.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,13 +31,13 @@ from vitrail.data.batch import normalise
 from vitrail.data.decode import MAX_PIXELS
 from vitrail.data.loader import make_loader
 from vitrail.data.preprocess import Preprocess
-from vitrail.data.sources import FileSource, Source, fingerprint, subset
+from vitrail.data.sources import Source, fingerprint, subset
 from vitrail.errors import EnvironmentFault, ModelError
 from vitrail.evaluation.evaluate import inference
 from vitrail.files import cache_root, whole_file
 
 Features = NDArray[np.float32]
-SCHEMA = 1  # of an entry
+SCHEMA = 2  # of an entry
 
 
 class FeatureModel(Protocol):
@@ -92,7 +91,7 @@ class Frozen:
             "vitrail": vitrail.__version__,
             "model": self.identity,
             "preprocess": self.preprocess.to_json(),
-            "pictures": [fingerprint(source), _times(source)],
+            "pictures": fingerprint(source),
             "computed": [self.reading.device.type, self.reading.precision],
         }
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -181,19 +180,6 @@ def identity(model: nn.Module) -> str:
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"\0{name}:{value.dtype}:{tuple(value.shape)}\0".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _times(source: Source) -> str:
-    """sha256 hex digits of when each file was changed; of nothing for pictures in memory."""
-    digest = hashlib.sha256()
-    if isinstance(source, FileSource):
-        for index in range(len(source)):
-            try:
-                changed = os.stat(source.path(index)).st_mtime_ns  # negative before 1970
-                digest.update(changed.to_bytes(16, "little", signed=True))
-            except (OSError, ValueError):
-                digest.update(b"absent")  # reading it will say what is wrong
     return digest.hexdigest()
 
 
