@@ -26,6 +26,7 @@ ROWS = [
     {"model_record"},
     {"models", "recipes"},
     {"data"},
+    {"runs"},
     {"keyed_random", "device", "config", "restricted_pickle", "child_process", "folder"},
     {"containers", "files", "unpacking"},
     {"errors"},
@@ -143,8 +144,8 @@ def test_dangerous_words_occur_in_one_file_only() -> None:
 
 WRITERS = {  # the only places that write files, and why they do not use files.py
     "files.py": "whole files",
-    "training/filesystem.py": "checkpoints and metrics, with a protocol of their own",
-    "training/lock.py": "the lock",
+    "runs/filesystem.py": "checkpoints and metrics, with a protocol of their own",
+    "runs/lock.py": "the lock",
     "training/run_dir.py": "run.json and its like, and log.txt, which grows",
     "folder.py": "folders that somebody else may have made",
     "studies/store.py": "rows.jsonl, which grows",

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from vitrail.files import write_whole
 
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 PLAIN = NO_LINK | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | os.O_CLOEXEC
@@ -126,22 +127,11 @@ class Folder:
             require_folder(place)
         return place
 
-    def write(self, name: str, content: bytes) -> None:
-        """Write `name` beside its place, make it durable and rename it: a reader never meets half
-        of it, and what lay there, be it a link, gives way. Raises NotPlain, OSError.
+    def write(self, name: str, content: bytes | str) -> None:
+        """Write `name` whole; what lay there, be it a link, gives way. Raises NotPlain,
+        EnvironmentFault VIT-506.
         """
-        target = self.at(name)
-        temporary = target.with_name(f".tmp-{target.name[:200]}-{secrets.token_hex(8)}")
-        handle = open_plain(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_whole(self.at(name), content, replace=True)
 
     def append(self, name: str, text: str) -> None:
         """Add `text` to the end of `name`, which is made where it is absent. Raises NotPlain."""

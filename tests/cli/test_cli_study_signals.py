@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from tests.studies.small_study import lasting
-from vitrail.training.checkpoint import list_steps
+from vitrail.runs.stored import list_steps
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 # 6 cells of some seconds: two sizes, three families, one seed.

@@ -25,6 +25,7 @@ from tests.studies.small_study import (
 )
 from tests.training.running import records, weights
 from vitrail.errors import DataError, EnvironmentFault
+from vitrail.runs.stored import list_steps
 from vitrail.studies.cell import Cell
 from vitrail.studies.engine import Event, LocalEngine, revived
 from vitrail.studies.job import Job
@@ -32,7 +33,6 @@ from vitrail.studies.row import row_from
 from vitrail.studies.store import Store
 from vitrail.studies.study import Computed, compute, job_of, measure_paces
 from vitrail.studies.worker import described
-from vitrail.training.checkpoint import list_steps
 
 LONG: dict[str, Any] = {"examples": 64 * 600, "save_every_steps": 5}
 

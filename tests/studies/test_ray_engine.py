@@ -22,6 +22,7 @@ from tests.studies.small_study import (
 )
 from tests.training.running import weights
 from vitrail.errors import DataError, EnvironmentFault
+from vitrail.runs.stored import list_steps
 from vitrail.studies import data_size, run
 from vitrail.studies.cell import Cell
 from vitrail.studies.engine import Engine, LocalEngine
@@ -29,7 +30,6 @@ from vitrail.studies.ray_engine import RayEngine
 from vitrail.studies.setup import Setup
 from vitrail.studies.store import Store
 from vitrail.studies.study import Computed, compute, job_of
-from vitrail.training.checkpoint import list_steps
 
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 

@@ -1,7 +1,7 @@
 """A file system in memory that records what was asked of it, and every state a power cut may leave
 of it.
 
-`MemoryFiles` implements `vitrail.training.filesystem.FileSystem`, so the real save code runs
+`MemoryFiles` implements `vitrail.runs.filesystem.FileSystem`, so the real save code runs
 against it. Afterwards `crash_states` goes through the recorded operations: at every point, what was
 made durable (fsync of the file for its bytes, fsync of the directory for its names) is there, and
 of the rest any part may be lost. On an ordered file system names are lost from the newest on; on a

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tests.training.crash_fs import MemoryFiles
+from vitrail.runs.filesystem import FileSystem
 from vitrail.training.checkpoint import save_checkpoint
-from vitrail.training.filesystem import FileSystem
 
 RUN = Path("/run")
 

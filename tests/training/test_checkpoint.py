@@ -13,16 +13,16 @@ import torch
 from tests.training.crash_fs import MemoryFiles
 from tests.training.saving import RUN, in_memory, same, save, tensors_of
 from vitrail.errors import EnvironmentFault
+from vitrail.runs.filesystem import FILES, LocalFiles
+from vitrail.runs.stored import list_steps
 from vitrail.training.checkpoint import (
     check_disk,
     checkpoint_bytes,
-    list_steps,
     load_latest,
     save_checkpoint,
     sweep,
 )
-from vitrail.training.filesystem import FILES, LocalFiles
-from vitrail.training.metrics_log import MetricsLog
+from vitrail.training.metrics_log import Mark, MetricsLog
 from vitrail.training.tensor_file import DTYPES, pieces, write_file
 
 
@@ -209,15 +209,15 @@ def test_the_log_is_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     log = MetricsLog(path)
     log.write({"step": 1, "train/loss": 2.5})
-    offset = log.sync()
+    mark = log.sync()
     log.write({"step": 2, "train/loss": 2.0})
     log.close()
     with path.open("a", encoding="utf-8") as file:
         file.write('{"step": 3, "tr')
     resumed = MetricsLog(path)
-    assert resumed.truncate(offset) == 0
+    assert resumed.cut_back(*mark) == ""
     resumed.write({"step": 2, "train/loss": 2.0})
-    assert resumed.sync() == path.stat().st_size
+    assert resumed.sync().offset == path.stat().st_size
     resumed.close()
     assert [json.loads(line)["step"] for line in path.read_text(encoding="utf-8").splitlines()] == [
         1,
@@ -225,10 +225,61 @@ def test_the_log_is_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
     ]
 
 
-def test_a_log_that_is_too_short_is_reported(tmp_path: Path) -> None:
-    log = MetricsLog(tmp_path / "metrics.jsonl")
-    assert log.truncate(10) == 10
-    log.write({"a": 1})
-    log.sync()
-    assert log.truncate(100) == 100 - len('{"a": 1}\n')
+def logged(path: Path, count: int) -> Mark:
+    """A log of `count` records at `path`."""
+    log = MetricsLog(path)
+    for step in range(count):
+        log.write({"step": step})
+    mark = log.sync()
     log.close()
+    return mark
+
+
+@pytest.mark.promise("R15")
+def test_a_log_that_is_missing_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    assert MetricsLog(path).cut_back(0) == ""
+    assert "is missing" in MetricsLog(path).cut_back(10)
+
+
+@pytest.mark.promise("R15")
+@pytest.mark.parametrize("kept", [0, 1, 13, 14, 15, 27, 35])
+def test_a_log_that_is_too_short_is_told_and_cut_to_whole_lines(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "metrics.jsonl"
+    mark = logged(path, 3)
+    data = path.read_bytes()
+    path.write_bytes(data[:kept])
+    said = MetricsLog(path).cut_back(*mark)
+    assert f"{kept} of {len(data)} bytes" in said
+    whole = data[:kept].count(b"\n")
+    assert f"{whole} whole records stay" in said
+    assert path.read_bytes() == data[: 12 * whole]
+
+
+@pytest.mark.promise("R15")
+def test_a_log_with_another_bit_is_told_and_what_is_no_record_goes(tmp_path: Path) -> None:
+    for bit in range(8 * 36):
+        path = tmp_path / f"{bit}.jsonl"
+        mark = logged(path, 3)
+        data = bytearray(path.read_bytes())
+        data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data)
+        log = MetricsLog(path)
+        assert "other content" in log.cut_back(*mark)
+        log.write({"step": 3})
+        again = log.sync()
+        log.close()
+        assert [type(json.loads(line)) for line in path.read_bytes().splitlines()] == [dict] * (
+            path.read_bytes().count(b"\n")
+        )
+        assert MetricsLog(path).cut_back(*again) == ""
+
+
+@pytest.mark.promise("R15")
+def test_a_torn_log_of_an_older_checkpoint_without_a_hash_is_cut_too(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    logged(path, 3)
+    assert MetricsLog(path).cut_back(24) == ""
+    assert "2 whole records stay" not in MetricsLog(path).cut_back(24)
+    assert "1 whole records stay, 1 torn" in MetricsLog(path).cut_back(20)
+    assert path.read_bytes() == b'{"step": 0}\n'

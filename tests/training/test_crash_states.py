@@ -16,9 +16,15 @@ from torch import Tensor
 
 from tests.training.crash_fs import CrashState, MemoryFiles, Tree, crash_states, freeze, materialise
 from vitrail.errors import ModelError
-from vitrail.training.checkpoint import Checkpoint, list_steps, load_latest, save_checkpoint, sweep
-from vitrail.training.filesystem import LocalFiles
-from vitrail.training.manifest import step_name, verify
+from vitrail.runs.filesystem import LocalFiles
+from vitrail.runs.manifest import step_name, verify
+from vitrail.runs.stored import list_steps
+from vitrail.training.checkpoint import (
+    Checkpoint,
+    load_latest,
+    save_checkpoint,
+    sweep,
+)
 from vitrail.training.metrics_log import MetricsLog
 
 RUN = Path("/run")
@@ -54,7 +60,7 @@ def advance(files: MemoryFiles, log: MetricsLog, step: int, **options: Any) -> N
     """What a run does at a checkpoint: log, make the log durable, save."""
     files.mark(("start", step))
     log.write(line_of(step))
-    state = {"step": step, "metrics_bytes": log.sync(), "config_hash": "abc"}
+    state = {"step": step, "metrics_bytes": log.sync().offset, "config_hash": "abc"}
     save_checkpoint(RUN, step, tensors_of(step), state, fs=files, **options)
     files.mark(("saved", step))
 
@@ -78,7 +84,7 @@ def record_with_damage(files: MemoryFiles) -> MemoryFiles:
     files.truncate(flipped, files.size(flipped) - 1)
     found = load_latest(RUN, fs=files)
     assert found is not None
-    log.truncate(found.state["metrics_bytes"])
+    log.cut_back(found.state["metrics_bytes"])
     advance(files, log, 2, damaged=[name for name, _ in found.damaged])
     advance(files, log, 3)
     return files
@@ -248,7 +254,7 @@ def runs_on_from(state: CrashState) -> Iterator[CrashState]:
     files.mark(("saved", max(kept, step)))
     sweep(RUN, fs=files)
     log = MetricsLog(LOG, fs=files)
-    log.truncate(found.state["metrics_bytes"] if found else 0)
+    log.cut_back(found.state["metrics_bytes"] if found else 0)
     advance(files, log, step + 1)
     begun = False
     for after in crash_states(files, weak=False):
@@ -306,7 +312,7 @@ def test_the_recording_file_system_behaves_like_the_real_one(tmp_path: Path) -> 
     log = MetricsLog(tmp_path / "metrics.jsonl")
     for step in range(1, 5):
         log.write(line_of(step))
-        state = {"step": step, "metrics_bytes": log.sync(), "config_hash": "abc"}
+        state = {"step": step, "metrics_bytes": log.sync().offset, "config_hash": "abc"}
         save_checkpoint(tmp_path, step, tensors_of(step), state)
     log.close()
     real: Tree = {}
@@ -371,7 +377,7 @@ def test_a_synced_log_survives_by_itself() -> None:
     lengths = {0: 0}
     for step in (1, 2, 3):
         log.write(line_of(step))
-        lengths[step] = log.sync()
+        lengths[step] = log.sync().offset
         files.mark(("synced", step))
     whole = files.tree()["run"]["metrics.jsonl"]
     for state in crash_states(files, weak=True):

@@ -14,12 +14,10 @@ import pytest
 from tests.training.crash_fs import MemoryFiles, Tree
 from tests.training.saving import RUN, in_memory, same, save
 from vitrail.errors import ModelError
-from vitrail.training import manifest as manifests
-from vitrail.training.checkpoint import (
-    list_steps,
-    load_latest,
-)
-from vitrail.training.filesystem import FILES
+from vitrail.runs import manifest as manifests
+from vitrail.runs.filesystem import FILES
+from vitrail.runs.stored import list_steps
+from vitrail.training.checkpoint import load_latest
 
 
 def damaged(tree: Tree, change: Callable[[dict[str, Any]], None]) -> MemoryFiles:
@@ -167,7 +165,8 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     (path / "state.json").symlink_to(tmp_path / "elsewhere")
     found = load_latest(tmp_path)
     assert found is not None
-    assert found.damaged == (("step-00000002", "state.json: missing"),)
+    reason = "state.json: it is a link, which is not followed; expected a plain file"
+    assert found.damaged == (("step-00000002", reason),)
 
 
 def test_a_damaged_one_does_not_count_as_kept_and_is_replaced() -> None:

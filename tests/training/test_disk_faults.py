@@ -15,13 +15,10 @@ import torch
 from tests.training.crash_fs import MemoryFiles
 from tests.training.saving import RUN, in_memory, same, save
 from vitrail.errors import EnvironmentFault
+from vitrail.runs.filesystem import FILES, FileSystem
+from vitrail.runs.stored import list_steps
 from vitrail.training import checkpoint as checkpoints
-from vitrail.training.checkpoint import (
-    list_steps,
-    load_latest,
-    save_checkpoint,
-)
-from vitrail.training.filesystem import FILES, FileSystem
+from vitrail.training.checkpoint import load_latest, save_checkpoint
 from vitrail.training.metrics_log import MetricsLog
 
 
@@ -225,7 +222,7 @@ def write_for_long(log: MetricsLog) -> None:
     for _ in range(9):
         log.write({"a": 1})
         log.sync()
-        log.truncate(1)
+        log.cut_back(1)
 
 
 @pytest.mark.promise("R3")

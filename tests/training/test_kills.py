@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.training.running import TINY, records, weights
+from vitrail.runs.stored import list_steps
 from vitrail.training import loop
-from vitrail.training.checkpoint import list_steps
 
 SETTINGS = {**TINY, "steps": 29}
 

@@ -131,10 +131,10 @@ def _train(job: Job, run_dir: Path, reporter: SilentReporter) -> bool:
 
 def _train_once(job: Job, run_dir: Path, reporter: SilentReporter) -> bool:
     if (run_dir / "run.json").is_file():
-        status = RunDir(run_dir).read("run.json")["status"]
-        if status == "finished":
+        record = RunDir(run_dir).read("run.json")
+        if record["status"] == "finished":
             return True
-        if status != "failed":
+        if record["status"] != "failed" or not diverged(record):
             result = resume(run_dir, reporter=reporter, with_report=False)
             return result.stopped is None
     if run_dir.exists():  # killed before its first line was written, or failed
@@ -148,6 +148,11 @@ def _train_once(job: Job, run_dir: Path, reporter: SilentReporter) -> bool:
         with_report=False,
     )
     return result.stopped is None
+
+
+def diverged(record: Mapping[str, Any]) -> bool:
+    """Whether a run failed by itself, so that going on would end in the same way."""
+    return str(record.get("reason") or "VIT-6").startswith("VIT-6")
 
 
 def _values(run: RunDir) -> dict[str, float]:

@@ -22,8 +22,8 @@ from typing import Any
 
 from vitrail.errors import EnvironmentFault, ModelError
 from vitrail.files import writing
+from vitrail.runs.lock import RunLock
 from vitrail.studies.row import Row, row_from
-from vitrail.training.lock import RunLock
 from vitrail.training.run_dir import RunDir
 
 SCHEMA = 1

@@ -8,7 +8,7 @@ one, whole; once `save_checkpoint` has returned it finds the new one. A failed f
 checkpoint: it is not tried again, because the kernel may have dropped the pages it could not write.
 No pickle: tensors are safetensors, the rest is JSON.
 
-The caller holds the run's lock (`vitrail.training.lock`): one process writes a run.
+The caller holds the run's lock (`vitrail.runs.lock`): one process writes a run.
 """
 
 from __future__ import annotations
@@ -23,17 +23,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from torch import Tensor
 
 from vitrail.errors import EnvironmentFault, ModelError
-from vitrail.training import manifest as manifests
-from vitrail.training.filesystem import FILES, FileSystem, read_all, remove_tree
-from vitrail.training.manifest import Damaged, FileEntry, Manifest, step_name
+from vitrail.runs import manifest as manifests
+from vitrail.runs.filesystem import FILES, FileSystem, remove_tree
+from vitrail.runs.manifest import Damaged, FileEntry, Manifest, step_name
+from vitrail.runs.stored import (
+    STATE,
+    list_steps,
+    place_of,
+    read_state,
+    read_tensors,
+    unreadable,
+)
 from vitrail.training.tensor_file import pieces, write_file
 
-STATE = "state.json"
-STATE_MAX_BYTES = 64 << 20
 REHASH_BELOW_BYTES = 500_000_000
 HINTS = {
     errno.ENOSPC: "Free some disk space",
@@ -166,52 +171,35 @@ def load_latest(run_dir: Path, *, fs: FileSystem = FILES) -> Checkpoint | None:
     damaged: list[tuple[str, str]] = []
     try:
         for step in reversed(list_steps(run_dir, fs=fs)):
-            directory = run_dir / "checkpoints" / step_name(step)
+            directory = place_of(run_dir, step)
             try:
                 return _load(fs, directory, tuple(damaged))
             except Damaged as error:
                 damaged.append((directory.name, str(error)))
     except OSError as error:
-        raise EnvironmentFault(
-            "VIT-507",
-            f"{run_dir / 'checkpoints'} could not be read: {error.strerror or error}.",
-            hint="Nothing was changed; put that right and try again.",
-        ) from error
+        raise unreadable(run_dir / "checkpoints", error) from error
     if not damaged:
         return None
     lines = "\n".join(f"  {name}: {reason}" for name, reason in damaged)
     raise ModelError(
         "VIT-405",
         f"{run_dir}: no checkpoint can be used:\n{lines}",
-        hint="Restore one of these folders from a backup, or start a new run.",
+        hint="Restore one of these folders from a backup. Or let the run begin again: remove "
+        f"{run_dir / 'checkpoints'}, then vitrail train --resume {run_dir} comes to the same end. "
+        "Or start a new run.",
     )
 
 
 def _load(fs: FileSystem, directory: Path, damaged: tuple[tuple[str, str], ...]) -> Checkpoint:
     """Raises Damaged."""
     manifest = manifests.verify(fs, directory)
-    try:
-        state = json.loads(read_all(fs, directory / STATE, STATE_MAX_BYTES))
-    except FileNotFoundError:
-        raise Damaged(f"{STATE}: missing") from None
-    except (ValueError, RecursionError) as error:
-        raise Damaged(f"{STATE}: {error}") from None
-    if not isinstance(state, dict):
-        raise Damaged(f"{STATE}: not a JSON object")
-    tensors = {}
-    for name in manifest.files:
-        if name.endswith(".safetensors"):
-            try:
-                tensors[name.removesuffix(".safetensors")] = fs.tensors(directory / name)
-            except (ValueError, SafetensorError) as error:
-                raise Damaged(f"{name}: {error}") from None
+    state = read_state(fs, directory)
+    tensors = {
+        name.removesuffix(".safetensors"): read_tensors(fs, directory, name)
+        for name in manifest.files
+        if name.endswith(".safetensors")
+    }
     return Checkpoint(manifest.step, directory, tensors, state, damaged)
-
-
-def list_steps(run_dir: Path, *, fs: FileSystem = FILES) -> list[int]:
-    """Steps of the checkpoint directories of a run, ascending, damaged ones included."""
-    found = (manifests.STEP_NAME.fullmatch(name) for name in fs.names(run_dir / "checkpoints"))
-    return sorted(int(match[1]) for match in found if match)
 
 
 def prune(

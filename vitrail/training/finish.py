@@ -5,28 +5,28 @@ It is judged on every held-out split, beside baselines.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from vitrail.classifier import Classifier, Meta, record_for
-from vitrail.errors import DataError, ModelError, VitrailError
+from vitrail.errors import DataError, ModelError
 from vitrail.evaluation.audit import Limits, audit
 from vitrail.evaluation.inside import Inside
 from vitrail.evaluation.record import Evaluation
 from vitrail.evaluation.report import write_report
 from vitrail.models.create import Model
+from vitrail.runs.manifest import Damaged, step_name
+from vitrail.runs.stored import read_weights
 from vitrail.training.advice import advice
-from vitrail.training.manifest import step_name
+from vitrail.training.metrics_log import last_records
 from vitrail.training.network import merged, shipped
 from vitrail.training.plan import Plan
 from vitrail.training.reporter import Reporter, RunResult
-from vitrail.training.run_dir import RunDir
+from vitrail.training.run_dir import RunDir, reason_of
 from vitrail.training.run_files import start_record
 from vitrail.training.state import TrainState
 from vitrail.training.task import Task
@@ -57,7 +57,7 @@ def finish(
     reporter: Reporter,
 ) -> RunResult:
     """Write model/, eval/ and the report; returns what the run came to."""
-    network.load_state_dict(best_weights(run.path, state))
+    network.load_state_dict(best_weights(run.path, state, reporter))
     network = merged(network)
     results, evaluations = _judge(run, plan, task, network)
     judged = next((split for split in ("test", "val") if split in results), None)
@@ -72,17 +72,12 @@ def finish(
             reporter.notice(sentence)
     classifier = _save_model(run, plan, shipped(network), results)
     seconds = clock.seconds()
-    run.update(
-        status="finished",
-        seconds=round(seconds, 3),
-        best=state.best,
-        baselines=simple,
-        stopped=ending.stopped,
-        results=metrics_of(results),
-    )
+    figures = {"seconds": round(seconds, 3), "best": state.best, "baselines": simple}
+    run.update(**figures, stopped=ending.stopped, results=metrics_of(results))
     if ending.with_report:
         _audit(run, plan, evaluations, reporter)
         _report(run, classifier, longest / 2, reporter)
+    run.update(status="finished")  # last of all: until here --resume would end what is missing
     return RunResult(
         run.path,
         seconds,
@@ -99,8 +94,11 @@ def finish(
 def _report(run: RunDir, classifier: Classifier, max_secs: float, reporter: Reporter) -> None:
     try:
         write_report(run.path, inside=inside_of(classifier, max_secs))
-    except VitrailError as error:
-        reporter.notice(f"the report could not be written: {error}")
+    except Exception as error:  # a run is not lost for want of a page, whatever failed
+        reporter.notice(
+            f"the report could not be written: {reason_of(error)}; try again: "
+            f"vitrail report {run.path}"
+        )
 
 
 def _audit(run: RunDir, plan: Plan, evaluations: dict[str, Evaluation], reporter: Reporter) -> None:
@@ -115,8 +113,8 @@ def _audit(run: RunDir, plan: Plan, evaluations: dict[str, Evaluation], reporter
         found = audit(plan.splits, evaluations, limits)
         run.write("audit.json", found.to_json())
         found.write_tables(run.path)
-    except (VitrailError, OSError) as error:
-        reporter.notice(f"the data could not be looked at again: {error}")
+    except Exception as error:  # a run is not lost for want of a second look at its data
+        reporter.notice(f"the data could not be looked at again: {reason_of(error)}")
         return
     for sentence in found.sentences():
         reporter.notice(sentence)
@@ -188,17 +186,35 @@ def inside_of(classifier: Classifier, max_secs: float = 30.0) -> Inside | None:
 
 def _last_loss(run: RunDir) -> float:
     """train/loss of the last training record."""
-    lines = run.metrics.read_text(encoding="utf-8").splitlines()
-    losses = [json.loads(line).get("train/loss") for line in lines[-10:]]
+    losses = [record.get("train/loss") for record in last_records(run.folder)]
     return next((float(loss) for loss in reversed(losses) if loss is not None), 0.0)
 
 
-def best_weights(run_dir: Path, state: TrainState) -> dict[str, torch.Tensor]:
-    """The weights of the best evaluation, from its checkpoint; the last ones where none was."""
+def best_weights(run_dir: Path, state: TrainState, reporter: Reporter) -> dict[str, torch.Tensor]:
+    """The weights of the best evaluation, from its checkpoint, verified; the last ones where none
+    was, or where that checkpoint is damaged, which is said.
+    """
     if state.best and state.best["step"] != state.step:
-        folder = run_dir / "checkpoints" / step_name(state.best["step"])
-        return load_file(folder / f"{state.weights_file}.safetensors")
+        try:
+            return read_weights(run_dir, state.best["step"], state.weights_file)
+        except Damaged as error:
+            reporter.notice(lost_best(state, str(error)))
+            state.best = state.judged
     return state.tensors()[state.weights_file]
+
+
+def lost_best(state: TrainState, why: str) -> str:
+    """What is said where the weights of the best evaluation cannot be used."""
+    best, last = state.best, state.judged
+    instead = (
+        f"step {last['step']} (val/top1 {last['val/top1']:.4f}) takes its place"
+        if last
+        else "the evaluations to come are compared anew"
+    )
+    return (
+        f"VIT-405: checkpoint {step_name(best['step'])}, the best so far (val/top1 "
+        f"{best['val/top1']:.4f}), is damaged ({why}); {instead}."
+    )
 
 
 def trained_on(plan: Plan) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import sys
-import tomllib
 from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -24,8 +23,11 @@ from torch import Tensor, nn
 from vitrail.config import config_hash, flatten
 from vitrail.data.loader import ArrayLoader, Batch, FileLoader, make_loader
 from vitrail.device import keep_freed_memory, resumed_threads, set_threads
-from vitrail.errors import ModelError, TrainingError
+from vitrail.errors import TrainingError
 from vitrail.keyed_random import mix as mix_seed
+from vitrail.runs.lock import RunLock
+from vitrail.runs.manifest import Damaged, step_name
+from vitrail.runs.stored import check_weights
 from vitrail.training import run_files
 from vitrail.training.checkpoint import (
     Checkpoint,
@@ -37,13 +39,13 @@ from vitrail.training.checkpoint import (
 from vitrail.training.checkpoint import sweep as sweep_checkpoints
 from vitrail.training.compiled import compile_faults, compiled
 from vitrail.training.determinism import make_deterministic
-from vitrail.training.finish import Ending, check_saveable, finish
-from vitrail.training.lock import RunLock
+from vitrail.training.finish import Ending, check_saveable, finish, lost_best
 from vitrail.training.metrics_log import MetricsLog
 from vitrail.training.optim import set_lr
 from vitrail.training.plan import Layers, Plan, plan_run
 from vitrail.training.reporter import Reporter, RunResult, SilentReporter
-from vitrail.training.run_dir import RunDir, create_run, open_run
+from vitrail.training.resumed import is_finished, settings_of
+from vitrail.training.run_dir import RunDir, create_run, ending, open_run
 from vitrail.training.schedule import Plan as Schedule
 from vitrail.training.schedule import lr_on
 from vitrail.training.signals import StopRequest, stop_signals
@@ -79,12 +81,14 @@ def train(
     plan, bad = run_files.without_bad_files(planned)
     run = create_run(runs_dir, name, plan.splits.name)
     with RunLock(run.path), stop_signals() as stop:
-        run_files.write_start(run, plan, bad, command)
-        run_files.refuse_bad_files(run, plan, bad)
-        reporter.plan(plan, run.path)
-        for sentence in plan.changes:
-            reporter.notice(f"from {plan.config.start.model}: {sentence}")
-        return _run(run, plan, clock, stop, reporter, with_report)
+        with ending(run):
+            run_files.write_start(run, plan, bad, command)
+            run_files.refuse_bad_files(run, plan, bad)
+            reporter.plan(plan, run.path)
+            for sentence in plan.changes:
+                reporter.notice(f"from {plan.config.start.model}: {sentence}")
+            live = _start(run, plan, clock, reporter, None)
+            return _run(live, stop, with_report)
 
 
 def resume(
@@ -92,28 +96,30 @@ def resume(
 ) -> RunResult:
     """Continue a run from its newest whole checkpoint, bit for bit.
 
-    Raises ModelError VIT-405 (every checkpoint damaged), 406, 407 (no run), 408 (finished),
-    DataError VIT-322 (the data changed), EnvironmentFault VIT-504 (another process trains there).
+    Raises ModelError VIT-405 (every checkpoint damaged), 406, 407 (no run), 408 (finished), 409 (a
+    file cannot be read), 410 (other settings), DataError VIT-322 (the data changed),
+    EnvironmentFault VIT-504 (another process trains there).
     """
     clock = Clock()
     reporter = reporter or SilentReporter()
     run = open_run(run_dir)
     with RunLock(run.path), stop_signals() as stop:
-        if run.read("run.json").get("status") == "finished":
-            raise ModelError(
-                "VIT-408",
-                f"{run_dir} is finished; there is nothing to continue.",
-                hint=f"Look at it: vitrail report {run_dir}",
-            )
-        settings = flatten(tomllib.loads((run.path / "config.toml").read_text(encoding="utf-8")))
-        planned = plan_run([("config.toml", settings)], recorded=run.read("run.json"))
+        record = run.read("run.json")
+        if record["status"] == "finished":
+            raise is_finished(run)
+        checkpoint = load_latest(run.path)
+        settings, changes = settings_of(run, checkpoint)
+        planned = plan_run([("config.toml", settings)], recorded=record)
         plan, _ = run_files.without_bad_files(planned)
         run_files.check_data(run, plan)
-        run.update(status="running")
-        reporter.plan(plan, run.path)
-        if sentence := resumed_threads(int(plan.config.threads))[1]:
-            reporter.notice(sentence)
-        return _run(run, plan, clock, stop, reporter, with_report)
+        with ending(run):
+            run.write("run.json", {**record, "status": "running", "reason": None})
+            reporter.plan(plan, run.path)
+            for sentence in (*changes, resumed_threads(int(plan.config.threads))[1]):
+                if sentence:
+                    reporter.notice(sentence)
+            live = _start(run, plan, clock, reporter, checkpoint)
+            return _run(live, stop, with_report)
 
 
 @dataclass
@@ -135,15 +141,8 @@ class Live:
     saved_at: float = 0.0  # seconds of the run
 
 
-def _run(
-    run: RunDir,
-    plan: Plan,
-    clock: Clock,
-    stop: StopRequest,
-    reporter: Reporter,
-    with_report: bool,
-) -> RunResult:
-    live = _start(run, plan, clock, reporter)
+def _run(live: Live, stop: StopRequest, with_report: bool) -> RunResult:
+    plan, clock = live.plan, live.clock
     state, loader = live.state, live.loader
     log_every = max(1, min(50, round(plan.steps_per_epoch / 4)))
     last = plan.total_steps or (ENDLESS if state.step < state.schedule.total_steps else state.step)
@@ -175,13 +174,15 @@ def _run(
     live.metrics.sync()
     live.metrics.close()
     waited = loader.data_wait_secs / max(clock.step_secs(), 1e-9)
-    ending = Ending(stopped, waited, with_report)
-    ended = finish(run, plan, live.task, state, live.evaluated, clock, ending, reporter)
-    reporter.result(ended)
+    how = Ending(stopped, waited, with_report)
+    ended = finish(live.run, plan, live.task, state, live.evaluated, clock, how, live.reporter)
+    live.reporter.result(ended)
     return ended
 
 
-def _start(run: RunDir, plan: Plan, clock: Clock, reporter: Reporter) -> Live:
+def _start(
+    run: RunDir, plan: Plan, clock: Clock, reporter: Reporter, checkpoint: Checkpoint | None
+) -> Live:
     """Everything the first step needs, out of the newest whole checkpoint where there is one."""
     config = plan.config
     device = torch.device(config.device)
@@ -189,7 +190,6 @@ def _start(run: RunDir, plan: Plan, clock: Clock, reporter: Reporter) -> Live:
     set_threads(resumed_threads(int(config.threads))[0])
     make_deterministic(device)
     sweep_checkpoints(run.path)
-    checkpoint = load_latest(run.path)
     weights = None
     if not checkpoint:
         weights, _ = starting_weights(config, plan.model, plan.splits.classes)
@@ -198,13 +198,18 @@ def _start(run: RunDir, plan: Plan, clock: Clock, reporter: Reporter) -> Live:
     num_parameters = sum(value.numel() for value in state.model.parameters())
     check_disk(run.path, checkpoint_bytes(num_parameters, config.optim.name, ema=bool(config.ema)))
     metrics = MetricsLog(run.metrics)
+    damaged = [name for name, _ in checkpoint.damaged] if checkpoint else []
     if checkpoint:
         for warning in checkpoint.warnings():
             reporter.notice(warning)
         restore(state, checkpoint)
+        damaged += _without_damaged_best(run, state, reporter)
         clock.add(state.seconds)
         _warn_of_other_bits(checkpoint, reporter)
-    metrics.truncate(checkpoint.state["metrics_offset"] if checkpoint else 0)
+    saved = checkpoint.state if checkpoint else {}
+    torn = metrics.cut_back(saved.get("metrics_offset", 0), saved.get("metrics_sha256", ""))
+    if torn:
+        reporter.notice(torn)
     live = Live(
         run=run,
         plan=plan,
@@ -225,12 +230,28 @@ def _start(run: RunDir, plan: Plan, clock: Clock, reporter: Reporter) -> Live:
         task=task_of(plan, device),
         forward=compiled(state.model) if config.compile else state.model,
         evaluated=copy.deepcopy(state.model),
-        damaged=[name for name, _ in checkpoint.damaged] if checkpoint else [],
+        damaged=damaged,
     )
     if plan.total_steps is None and not checkpoint:
         _calibrate(live, weights)
     state.model.train()
     return live
+
+
+def _without_damaged_best(run: RunDir, state: TrainState, reporter: Reporter) -> list[str]:
+    """Let go of a best evaluation whose weights are damaged: the best is then looked for among the
+    newest evaluation and those to come. The name of the damaged checkpoint, where there is one.
+    """
+    if not state.best or state.best["step"] == state.step:
+        return []
+    name = step_name(state.best["step"])
+    try:
+        check_weights(run.path, state.best["step"], state.weights_file)
+    except Damaged as error:
+        reporter.notice(lost_best(state, str(error)))
+        state.best = state.judged
+        return [name]
+    return []
 
 
 def _warn_of_other_bits(checkpoint: Checkpoint, reporter: Reporter) -> None:
@@ -280,9 +301,12 @@ def _is_save_due(live: Live) -> bool:
 def _save(live: Live) -> None:
     state, config = live.state, live.plan.config
     state.seconds = live.saved_at = live.clock.seconds()
+    mark = live.metrics.sync()
     record = {
         **state.record(),
-        "metrics_offset": live.metrics.sync(),
+        "metrics_offset": mark.offset,
+        "metrics_sha256": mark.sha256,
+        "settings": flatten(config),
         "config_hash": config_hash(config),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -296,6 +320,7 @@ def _save(live: Live) -> None:
         protect={state.best["step"]} if state.best else set(),
         damaged=live.damaged,
     )
+    live.run.update(best=state.best, seconds=round(state.seconds, 3))
 
 
 def _interrupted(live: Live, signal: str) -> RunResult:
@@ -343,11 +368,12 @@ def _note_evaluation(live: Live, result: Judged) -> None:
     }
     live.metrics.write({**record, "perf/eval_images_per_s": round(result.images_per_s, 1)})
     best = state.best
+    state.judged = {key: record[key] for key in ("step", "epoch", "val/loss", "val/top1")}
     if not best or (record["val/top1"], -record["val/loss"]) > (
         best["val/top1"],
         -best["val/loss"],
     ):
-        state.best = {key: record[key] for key in ("step", "epoch", "val/loss", "val/top1")}
+        state.best = state.judged
     state.stale = 0 if record["val/loss"] < state.lowest_loss else state.stale + 1
     state.lowest_loss = min(state.lowest_loss, record["val/loss"])
     live.reporter.evaluation({**record, "is_best": state.best["step"] == state.step})
@@ -379,7 +405,7 @@ def _diverged(
 ) -> TrainingError:
     """Keeps what is needed to look into it, and says what to try."""
     step = state.step + 1
-    (run.path / "debug").mkdir(exist_ok=True)
+    run.make("debug")
     run.write(
         "debug/batch.json",
         {

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vitrail.errors import EnvironmentFault, ModelError, UsageError
+from vitrail.errors import (
+    EnvironmentFault,
+    ModelError,
+    UsageError,
+    VitrailError,
+    environment_fault,
+)
+from vitrail.folder import Folder
+from vitrail.runs import documents
 from vitrail.spelling import printable
 
 SCHEMA = 1
@@ -19,9 +27,15 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class RunDir:
-    """The paths of one run."""
+    """The files of one run: plain ones of its own folder, nothing that a link leads to."""
 
     path: Path
+    _run: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # run.json
+
+    @property
+    def folder(self) -> Folder:
+        """The run's files by name."""
+        return Folder(self.path)
 
     @property
     def metrics(self) -> Path:
@@ -35,42 +49,72 @@ class RunDir:
 
     def read(self, name: str) -> dict[str, Any]:
         """The JSON document `name` of this run. Raises ModelError VIT-409 where it is damaged."""
-        try:
-            document: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ModelError(
-                "VIT-409",
-                f"{self.path / name} cannot be read: {error}",
-                hint="Start again from the data: vitrail train DATA",
-            ) from error
-        return document
+        return documents.read(self.folder, name)
 
     def write(self, name: str, document: Mapping[str, Any] | str) -> None:
         """Write `name` by a temporary file and a rename: a reader never meets half of it."""
         text = document if isinstance(document, str) else json.dumps(document, indent=1) + "\n"
-        target = self.path / name
-        temporary = target.with_name(f".tmp-{target.name}-{os.getpid()}")
         try:
-            with open(temporary, "w", encoding="utf-8") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, target)
+            self.folder.write(name, text)
         except OSError as error:
-            raise EnvironmentFault(
-                "VIT-506",
-                f"{target} cannot be written: {error.strerror or error}",
-                hint="Free some disk space, or choose another place: --out DIR",
-            ) from error
+            raise self._unwritable(name, error) from error
+        if name == "run.json" and not isinstance(document, str):
+            self._run.clear()
+            self._run.update(document)
+
+    def make(self, name: str) -> Path:
+        """The folder `name` of this run. Raises EnvironmentFault VIT-506."""
+        try:
+            return self.folder.make(name)
+        except OSError as error:
+            raise self._unwritable(name, error) from error
 
     def log(self, text: str) -> None:
         """Add one line to log.txt."""
-        with open(self.path / "log.txt", "a", encoding="utf-8") as stream:
-            stream.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {printable(text)}\n")
+        now = time.strftime("%Y-%m-%dT%H:%M:%S")
+        try:
+            self.folder.append("log.txt", f"{now} {printable(text)}\n")
+        except OSError as error:
+            raise self._unwritable("log.txt", error) from error
 
     def update(self, **fields: Any) -> None:
-        """Change fields of run.json."""
-        self.write("run.json", {**self.read("run.json"), **fields})
+        """Change fields of run.json, which is written anew where this process wrote it before: it
+        may have become unreadable meanwhile.
+        """
+        self.write("run.json", {**(self._run or self.read("run.json")), **fields})
+
+    def _unwritable(self, name: str, error: OSError) -> EnvironmentFault:
+        return EnvironmentFault(
+            "VIT-506",
+            f"{self.path / name} cannot be written: {error.strerror or error}",
+            hint="Free some disk space, or choose another place: --out DIR",
+        )
+
+
+@contextmanager
+def ending(run: RunDir) -> Iterator[None]:
+    """However the block ends, run.json tells: an error of any kind is "failed", with its reason; a
+    second Ctrl-C "stopped". Where that cannot be written either, the error itself is what counts.
+    """
+    try:
+        yield
+    except BaseException as error:
+        status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+        with suppress(VitrailError, OSError):
+            run.update(status=status, reason=reason_of(error))
+        raise
+
+
+def reason_of(error: BaseException) -> str:
+    """An error in a line."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted before a checkpoint could be written"
+    known = error if isinstance(error, VitrailError) else None
+    if known is None and isinstance(error, Exception):
+        known = environment_fault(error)
+    if known is not None:
+        return f"{known.code}: {known.message.splitlines()[0]}"
+    return f"{type(error).__name__}: {error}".splitlines()[0][:500]
 
 
 def create_run(parent: Path, name: str | None, data_name: str) -> RunDir:
@@ -120,7 +164,7 @@ def _unwritable(folder: Path, error: OSError) -> EnvironmentFault:
 
 def open_run(path: Path) -> RunDir:
     """The run directory at `path`. Raises ModelError VIT-407 where it is none."""
-    if not (path / "run.json").is_file():
+    if not Folder(path).lies("run.json"):
         raise ModelError(
             "VIT-407",
             f"{path} is not a run directory: it has no run.json.",

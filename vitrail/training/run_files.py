@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from vitrail import __version__
-from vitrail.config import config_hash, to_toml
+from vitrail.config import config_hash, flatten, to_toml
 from vitrail.data.check import require_good, usable, write_bad_files
 from vitrail.data.sources import Source, fingerprint
 from vitrail.device import machine
@@ -43,7 +43,6 @@ def refuse_bad_files(run: RunDir, plan: Plan, bad: BadFiles) -> None:
         return
     table = write_bad_files(bad, run.path / "bad_files.csv")
     if plan.config.data.on_bad_file == "stop":
-        run.update(status="failed")
         total = len(bad) + sum(len(source) for source in plan.splits.parts().values())
         require_good(bad, total, str(table))
 
@@ -87,6 +86,7 @@ def write_start(run: RunDir, plan: Plan, bad: BadFiles, command: str) -> None:
             "preprocess": plan.preprocess.to_json(),
             **start_record(plan),
             "config_hash": config_hash(plan.config),
+            "settings": flatten(plan.config),
             "status": "running",
             "seconds": 0.0,
             "best": {},

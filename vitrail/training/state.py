@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from vitrail.config import TrainConfig
 from vitrail.errors import ModelError
 from vitrail.models.names import ModelConfig
+from vitrail.runs.documents import StateForm, reason_of
 from vitrail.training.checkpoint import Checkpoint
 from vitrail.training.ema import Ema
 from vitrail.training.network import create_network
@@ -41,7 +42,9 @@ class Window:
 
 @dataclass
 class TrainState:
-    """A run between two steps. step: steps done. best: step and metrics of the best evaluation."""
+    """A run between two steps. step: steps done. best: step and metrics of the best evaluation;
+    judged: those of the newest one.
+    """
 
     model: nn.Module
     optimizer: Optimizer
@@ -49,6 +52,7 @@ class TrainState:
     schedule: Schedule
     step: int = 0
     best: dict[str, Any] = field(default_factory=dict)
+    judged: dict[str, Any] = field(default_factory=dict)  # the evaluation of this very step
     stale: int = 0  # evaluations since val/loss was lowest
     lowest_loss: float = float("inf")
     seconds: float = 0.0  # of training before this process
@@ -67,6 +71,7 @@ class TrainState:
         return {
             "step": self.step,
             "best": self.best,
+            "judged": self.judged if self.judged.get("step") == self.step else {},
             "stale": self.stale,
             "lowest_loss": self.lowest_loss if self.lowest_loss < float("inf") else None,
             "seconds": self.seconds,
@@ -98,20 +103,42 @@ def start_state(
 
 def restore(state: TrainState, checkpoint: Checkpoint) -> None:
     """Put a checkpoint into a fresh state. Raises ModelError VIT-406 where it does not fit."""
-    saved = checkpoint.state
+    try:
+        saved = StateForm.model_validate(checkpoint.state)
+    except ValueError as error:
+        raise _unfit(checkpoint, "state.json", reason_of(error)) from error
+    for name, expected in state.tensors().items():
+        _check_tensors(checkpoint, name, expected)
     state.model.load_state_dict(checkpoint.tensors["model"])
     restore_optimizer(state.optimizer, state.model, checkpoint.tensors["optim"])
     if state.ema:
         state.ema.restore(checkpoint.tensors["ema"])
-    try:
-        state.step, state.best, state.stale = saved["step"], saved["best"], saved["stale"]
-        state.lowest_loss = float("inf") if saved["lowest_loss"] is None else saved["lowest_loss"]
-        state.seconds = saved["seconds"]
-        state.schedule = Schedule.from_json(saved["schedule"])
-        state.window = Window(**saved["window"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            "VIT-406",
-            f"{checkpoint.path}/state.json does not fit this version: {error!r}.",
-            hint="Resume with the version the run was started with (run.json says which).",
-        ) from error
+    state.step, state.stale, state.seconds = saved.step, saved.stale, saved.seconds
+    state.best = dict(checkpoint.state["best"])
+    state.judged = dict(checkpoint.state.get("judged", {}))
+    state.lowest_loss = float("inf") if saved.lowest_loss is None else saved.lowest_loss
+    state.schedule = Schedule.from_json(saved.schedule)
+    state.window = Window(**saved.window.model_dump())
+
+
+def _check_tensors(checkpoint: Checkpoint, name: str, expected: Mapping[str, Tensor]) -> None:
+    """Raise VIT-406 unless a file of the checkpoint has the tensors of this run's state."""
+    found = checkpoint.tensors.get(name)
+    if found is None:
+        raise _unfit(checkpoint, f"{name}.safetensors", "it is missing")
+    if name == "optim" and not expected:  # its tensors come with the first step
+        return
+    for key in sorted(expected.keys() | found.keys()):
+        shapes = [tuple(one[key].shape) if key in one else "none" for one in (expected, found)]
+        if shapes[0] != shapes[1]:
+            raise _unfit(
+                checkpoint, f"{name}.safetensors", f"{key}: expected {shapes[0]}, got {shapes[1]}"
+            )
+
+
+def _unfit(checkpoint: Checkpoint, name: str, why: str) -> ModelError:
+    return ModelError(
+        "VIT-406",
+        f"{checkpoint.path / name} does not fit this run: {why}.",
+        hint="Resume with the version the run was started with (run.json says which).",
+    )

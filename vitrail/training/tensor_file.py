@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vitrail.training.filesystem import FileSystem, write_all
+from vitrail.runs.filesystem import FileSystem, write_all
 
 DTYPES = {
     torch.float64: "F64",

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 
 from vitrail.errors import EnvironmentFault
+from vitrail.folder import open_plain
+from vitrail.runs.documents import LockForm
 
 NAME = ".lock"
 UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -56,7 +58,7 @@ class RunLock:
         if self.path in _held:
             raise self._fault(os.getpid())
         try:
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            fd = open_plain(self.path, os.O_RDWR | os.O_CREAT)
             try:
                 self._lock(fd)
                 record = json.dumps({"pid": os.getpid(), "boot": boot_id()})
@@ -114,10 +116,33 @@ def boot_id() -> str:
 def _holder(fd: int) -> tuple[int, str]:
     """Pid and boot id in the file; (0, "") where there is none or it is torn."""
     try:
-        record = json.loads(os.pread(fd, 1000, 0))
-        return int(record["pid"]), str(record["boot"])
-    except (ValueError, KeyError, TypeError):
+        record = LockForm.model_validate_json(os.pread(fd, 1000, 0))
+    except ValueError:
         return 0, ""
+    return record.pid, record.boot
+
+
+def holder_of(run_dir: Path) -> int:
+    """Pid of the process that holds the lock of a run; 0 where none does. Takes no lock where the
+    file names no living process, so that it is in nobody's way.
+    """
+    path = run_dir.resolve() / NAME
+    if path in _held:
+        return os.getpid()
+    try:
+        fd = open_plain(path)
+    except OSError:
+        return 0
+    try:
+        pid, boot = _holder(fd)
+        if not pid or boot != boot_id() or not _is_alive(pid):
+            return 0
+        fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:  # somebody has it, or this file system has no locks: then the pid says
+        return pid if error.errno in (errno.EACCES, errno.EAGAIN, *UNSUPPORTED) else 0
+    finally:
+        os.close(fd)
+    return 0
 
 
 def _is_alive(pid: int) -> bool:

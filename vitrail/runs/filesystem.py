@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 import safetensors.torch
 from torch import Tensor
+
+from vitrail.folder import NotPlain, open_plain, require_folder
 
 CHUNK_BYTES = 1 << 22
 
@@ -56,13 +59,15 @@ class FileSystem(Protocol):
         """Remove an empty directory."""
 
     def names(self, path: Path) -> list[str]:
-        """The names in a directory, sorted; none when it does not exist."""
+        """The names in a directory, sorted; none when it does not exist. Raises OSError for a link
+        or another thing in its place.
+        """
 
     def is_dir(self, path: Path) -> bool:
         """Whether the path is a directory, and no link to one."""
 
     def size(self, path: Path) -> int:
-        """Bytes of a regular file; links are not followed. Raises FileNotFoundError."""
+        """Bytes of a plain file. Raises FileNotFoundError, another OSError for what is none."""
 
     def chunks(self, path: Path) -> Iterator[bytes]:
         """The content of a file, piece by piece."""
@@ -78,10 +83,10 @@ class LocalFiles:
     """The file system of the computer."""
 
     def create(self, path: Path) -> int:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        return open_plain(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
 
     def append(self, path: Path) -> int:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        return open_plain(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def write(self, fd: int, data: memoryview) -> int:
         return os.write(fd, data)
@@ -93,7 +98,7 @@ class LocalFiles:
         os.close(fd)
 
     def truncate(self, path: Path, size: int) -> None:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        fd = open_plain(path, os.O_WRONLY)
         try:
             os.ftruncate(fd, size)
             os.fsync(fd)
@@ -120,22 +125,28 @@ class LocalFiles:
         path.rmdir()
 
     def names(self, path: Path) -> list[str]:
-        return sorted(os.listdir(path)) if path.is_dir() else []
+        try:
+            require_folder(path)
+            return sorted(os.listdir(path))
+        except FileNotFoundError:
+            return []
 
     def is_dir(self, path: Path) -> bool:
         return path.is_dir() and not path.is_symlink()
 
     def size(self, path: Path) -> int:
-        if path.is_symlink() or not path.is_file():
-            raise FileNotFoundError(2, "no regular file", str(path))
-        return path.stat().st_size
+        found = os.lstat(path)
+        if not stat.S_ISREG(found.st_mode):
+            raise NotPlain(path, found.st_mode)
+        return found.st_size
 
     def chunks(self, path: Path) -> Iterator[bytes]:
-        with path.open("rb") as file:
+        with os.fdopen(open_plain(path), "rb") as file:
             while piece := file.read(CHUNK_BYTES):
                 yield piece
 
     def tensors(self, path: Path) -> dict[str, Tensor]:
+        os.close(open_plain(path))  # a plain file, no link
         return safetensors.torch.load_file(path)
 
     def free_bytes(self, path: Path) -> int:

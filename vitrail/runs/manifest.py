@@ -11,21 +11,21 @@ import errno
 import hashlib
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vitrail.training.filesystem import FileSystem, read_all
+from vitrail.runs.filesystem import FileSystem, read_all
 
 NAME = "MANIFEST.json"
 SCHEMA = 1
 MAX_BYTES = 1 << 20
+# The disk lost it, or something else lies there; other errors say nothing about the file.
 MEDIUM = (
-    errno.EIO,
-    errno.ENXIO,
-    errno.EBADMSG,
-)  # the disk lost it; other errors say nothing about the file
+    errno.EIO, errno.ENXIO, errno.EBADMSG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP,
+)  # fmt: skip
 STEP_NAME = re.compile(r"step-(\d{8,18})")
 
 
@@ -76,6 +76,8 @@ def _canonical(value: object) -> bytes:
 
 def read(fs: FileSystem, directory: Path) -> Manifest:
     """The manifest of a checkpoint directory. Raises Damaged with the reason."""
+    if not fs.is_dir(directory):
+        raise Damaged("it is missing, or no plain folder")
     try:
         data = read_all(fs, directory / NAME, MAX_BYTES)
         manifest = Manifest.model_validate_json(data)
@@ -90,12 +92,16 @@ def read(fs: FileSystem, directory: Path) -> Manifest:
     return manifest
 
 
-def verify(fs: FileSystem, directory: Path, *, hashes: bool = True) -> Manifest:
-    """The manifest, after comparing every file's size and (`hashes`) sha256 with it. Raises
-    Damaged.
+def verify(
+    fs: FileSystem, directory: Path, *, hashes: bool = True, only: Collection[str] | None = None
+) -> Manifest:
+    """The manifest, after comparing every file's size and (`hashes`) sha256 with it; `only`: those
+    files. Raises Damaged.
     """
     manifest = read(fs, directory)
     for name, entry in sorted(manifest.files.items()):
+        if only is not None and name not in only:
+            continue
         try:
             size = fs.size(directory / name)
             digest = hashlib.sha256()

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from vitrail.errors import EnvironmentFault
-from vitrail.training.lock import RunLock, boot_id
+from vitrail.runs.lock import RunLock, boot_id
 
 HOLD = """
 import sys, time
-from vitrail.training.lock import RunLock
+from vitrail.runs.lock import RunLock
 from pathlib import Path
 with RunLock(Path(sys.argv[1])):
     print("held", flush=True)
