@@ -18,6 +18,7 @@ from pyarrow import parquet
 from tests.cli.cli_command import Done, fake, run
 from tests.cli.mistakes_place import TRAIN, save_pictures
 from vitrail.cli.predict import check_table, table_of
+from vitrail.config import read_toml
 from vitrail.errors import EnvironmentFault
 
 
@@ -143,14 +144,15 @@ def test_names_that_are_no_text_and_names_with_escape_codes() -> None:
     assert (
         good("predict", "runs/me", "odd", "--out", "odd.csv", "--json").document[0]["error"] is None
     )
-    assert b"odd/\xff\x1b[31m.png" in Path("odd.csv").read_bytes()
+    text = Path("odd.csv").read_text(encoding="utf-8")  # as every table of ours
+    assert "\nescaped:odd/\\xff\\x1b[31m.png," in text
 
 
 def test_csv_quotes_names() -> None:
     top = [{"label": 'a,"b"', "score": 0.5}]
     record = {"source": "x\ny.png", "label": 'a,"b"', "score": 0.5, "top": top, "error": None}
     rows = list(csv.reader(str(table_of([record], ".csv")).splitlines(keepends=True)))
-    assert rows[1] == ["x\ny.png", 'a,"b"', "0.5", ""]
+    assert rows[1] == ["x\\x0ay.png", 'a,"b"', "0.5", ""]
 
 
 @pytest.mark.usefixtures("place")
@@ -292,3 +294,103 @@ def test_lr_find_writes_numbers_and_a_plot(monkeypatch: pytest.MonkeyPatch) -> N
     assert ElementTree.parse("lr-find/lr_find.svg").getroot().tag.endswith("svg")
     done = good("lr-find", "photos", "--out", "again")
     assert done.out.splitlines()[0] == "suggestion  --lr 1.0e-03"
+
+
+@pytest.mark.promise("D7")
+def test_predict_and_explain_take_the_images_that_train_takes(place: Path) -> None:
+    """And name what they leave out; a name never forges a line, a pipe never hangs."""
+    folder = place / "odd-names"
+    names = [
+        "a.png",
+        "x\nforged.png  dog 1.0000.png",
+        "y\x1b[31m\u202e.png",
+        "x\udcff.png",
+        "IMG_1",
+    ]
+    save_pictures(folder / "sub", ["a.png"], 5)
+    image = (folder / "sub" / "a.png").read_bytes()
+    for name in names[1:]:
+        (folder / "sub" / name).write_bytes(image)
+    (folder / ".ipynb_checkpoints").mkdir()
+    (folder / ".ipynb_checkpoints" / "a.png").write_bytes(image)
+    (folder / "notes.txt").write_text("no image")
+    (folder / "linked").symlink_to("sub")
+    (folder / "broken.png").symlink_to("/nowhere/x.png")
+    (folder / "out.png").symlink_to(place / "photos" / "cat" / "0.png")
+    os.mkfifo(folder / "pipe.png")
+    done = good("predict", "runs/me", "odd-names", "--out", "names.csv")
+    lines = done.out.splitlines()
+    assert len(lines) == 8
+    assert not [line for line in lines if not line.startswith(("odd-names/", "escaped:odd-names/"))]
+    named = {line.split("  ")[0]: line for line in lines}
+    assert "is a broken link" in named["odd-names/broken.png"]
+    assert "links out of the folder are not followed" in named["odd-names/out.png"]
+    assert "pipe" in named["odd-names/pipe.png"]
+    assert "odd-names/sub/IMG_1" in named
+    assert (
+        "left out: 1 file that is not an image (1 .txt); 1 hidden name (.ipynb_checkpoints); "
+        "1 link to a folder, not followed (linked)"
+    ) in done.err
+    with open("names.csv", encoding="utf-8", newline="") as stream:
+        assert len(stream.read().splitlines()) == 9
+    explained = good("explain", "runs/me", "odd-names", "--method", "gradcam", "--out", "odd-maps")
+    assert all(name in explained.out for name in ("broken.png", "out.png", "pipe.png"))
+    assert "left out: 1 file" in explained.err
+    assert len(list((place / "odd-maps").glob("*.png"))) == 5
+
+
+@pytest.mark.usefixtures("place")
+def test_a_missing_name_or_an_empty_folder_among_others(place: Path) -> None:
+    (place / "bare").mkdir()
+    done = good("predict", "runs/me", "bare", "photos/cat/0.png")
+    assert len(done.out.splitlines()) == 1
+    assert "bare holds no images" in done.err
+    assert run("predict", "runs/me", "bare").code == 3
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.promise("D7")
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train loose {short} --dry-run", "data show loose --out sheet.png", "data check loose",
+        "data split loose loose.csv", "eval runs/me loose", "probe runs/me loose --out p.json",
+        "explain runs/me --figures --data loose --out figures",
+        "compare loose --examples 40 --seeds 1 --models vit_ti4 --dry-run",
+    ],
+)  # fmt: skip
+def test_every_verb_says_what_of_the_data_is_left_out(place: Path, command: str) -> None:
+    if not (place / "loose").exists():
+        for seed, label in enumerate(("cat", "dog")):
+            save_pictures(place / "loose" / label, [f"{n}.png" for n in range(15)], seed)
+        save_pictures(place / "loose", ["loose.png"], 3)
+    words = command.format(short=" ".join([*TRAIN, "--steps 2"])).split()
+    done = run(*words)
+    assert done.code == 0, done.err
+    assert "1 image next to the class folders (loose.png)" in done.out + done.err
+
+
+@pytest.mark.usefixtures("place")
+def test_show_says_that_fewer_augmented_images_are_shown() -> None:
+    done = good("data", "show", "photos", "--augment", "recipe", "--count", "40", "--out", "40.png")
+    assert "--augment shows at most 12 images" in done.err
+    assert "12 pictures of train" in done.out
+    done = good("data", "show", "photos", "--augment", "recipe", "--out", "12.png")
+    assert "--augment" not in done.err
+
+
+def test_data_under_a_name_that_is_no_text(place: Path) -> None:
+    """Every record of the run has it in one form, by which eval and report find the images."""
+    name = "data\udcff\n1"
+    for seed, label in enumerate(("cat", "dog")):
+        save_pictures(place / name / label, [f"{n}.png" for n in range(15)], seed)
+    done = good("train", name, *TRAIN, "--steps", "2", "--name", "odd")
+    assert "data\\xff\\x0a1" in done.out
+    form = "escaped:data\\xff\\x0a1"
+    assert json.loads((place / "runs/odd/data.json").read_text())["path"] == form
+    assert read_toml(place / "runs/odd/config.toml")["data.path"] == form
+    (place / "runs/odd/run.json").read_text(encoding="utf-8").encode("utf-8")
+    good("eval", "runs/odd")
+    good("report", "runs/odd")
+    assert "No pictures are shown" not in (place / "runs/odd/report.html").read_text()
+    good("data", "check", form)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.data.odd_pictures import encoded, noise
-from vitrail.data.records import ArraySource, Labels, Splits
-from vitrail.data.sources import open_data
+from vitrail.data.records import ArraySource, FileSource, Labels, Source, Splits
+from vitrail.data.sources import open_data, open_whole
 from vitrail.data.split import complete, hold_out, split_indices, write_split
 from vitrail.errors import DataError
+from vitrail.spelling import is_formula
+
+PNG = encoded(noise(5, 7), "PNG")
 
 LABELS = st.lists(st.integers(0, 6), min_size=1, max_size=120).map(
     lambda values: np.array(values, dtype=np.int64)
@@ -230,3 +234,57 @@ def test_equal_files_lie_in_one_split_under_any_name_and_class(tmp_path: Path) -
         assert [len(own) for own in contents if own] == [7, 1, 2]
         assert len(set().union(*contents)) == 10
         assert splits.how.endswith("; 30 that are equal to another lie in one split with it")
+
+
+# Names that a folder may have on Linux: anything but "/" and NUL, also bytes that are no UTF-8.
+ODD = st.sampled_from(
+    [*"ab=+-@'\"|,;\\ \n\t\x1b\u202e\u00e9\u3000", "\udcff", "escaped:", "\\x41", ".."]
+)
+FILE_NAMES = st.lists(ODD, min_size=1, max_size=6).map("".join)
+CLASS_NAMES = FILE_NAMES.filter(
+    lambda name: (
+        name.strip() and not name.startswith(".") and not set(name) & {"\n", "\t", "\x1b", "\udcff"}
+    )
+)
+
+
+@pytest.mark.promise("D6")
+@settings(max_examples=60, deadline=None)
+@given(
+    classes=st.lists(CLASS_NAMES, min_size=2, max_size=3, unique=True),
+    files=st.lists(FILE_NAMES, min_size=1, max_size=3, unique=True),
+)
+@example(classes=["cat|dog", "cat"], files=["x\\y", "=cmd|' C calc'!A0", " a ", "x\udcff\n"])
+@example(classes=["=1+1", "-1"], files=["-"])
+def test_the_table_of_a_folder_is_the_same_dataset(classes: list[str], files: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for label in classes:
+            (Path(folder) / label).mkdir()
+            for name in files:
+                content = PNG + f"{label}/{name}".encode("utf-8", "surrogateescape")
+                (Path(folder) / label / f"n{name}.png").write_bytes(content)
+        given = open_data(folder, val_fraction=0.3, test_fraction=0.3)
+        table = write_split(given, Path(folder) / "split.csv")
+        again = open_whole(table)
+        assert again.classes == given.classes
+        assert not again.multi_label
+        for part, source in given.parts().items():
+            assert placed(again.parts()[part]) == placed(source)
+        for row in csv.reader(table.read_text(encoding="utf-8").splitlines()):
+            assert not any(is_formula(cell) for cell in row)
+
+
+def placed(source: Source) -> dict[str, str]:
+    """Path -> class."""
+    assert isinstance(source, FileSource)
+    return {
+        path: source.classes[int(label)]
+        for path, label in zip(source.paths, source.labels, strict=True)
+    }
+
+
+def test_a_name_in_a_table_that_is_not_as_we_write_it(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("path,label\nescaped:a\\q.png,x\nb.png,y\n")
+    with pytest.raises(DataError, match="line 2: escaped:a") as caught:
+        open_data(tmp_path / "t.csv")
+    assert caught.value.code == "VIT-311"

@@ -152,6 +152,9 @@ def read_bytes(path: str | Path, *, root: str | Path | None = None) -> bytes:
     name = os.fspath(path)
     try:
         file = _open_inside(name, root)
+    except FileNotFoundError as error:
+        reason = "is a broken link" if os.path.islink(name) else _open_reason(error)
+        raise DecodeFault(reason, name) from error
     except (OSError, ValueError) as error:
         raise DecodeFault(_open_reason(error), name) from error
     try:
