@@ -1,0 +1,82 @@
+"""JSON that somebody else may have made: parsed against a schema, refused with a line for people.
+
+Numbers are finite and fit into 64 bits, so that whatever reads them later may compare, divide and
+print them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+SHOWN = 5
+Made = TypeVar("Made")
+Plain = str | int | float | bool | None
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Number = Annotated[float, Field(ge=-1e39, le=1e39, allow_inf_nan=False)]  # float32 and its like
+
+
+class Part(BaseModel):
+    """An object of a document: what it does not name is left out, null is the same as absent."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    def as_given(self) -> dict[str, Any]:
+        """Plain values of what was there."""
+        return self.model_dump(exclude_unset=True, exclude_none=True)
+
+
+def parse_json(data: bytes | str) -> object:
+    """The value in a JSON text. Raises ValueError for anything that is not exactly that."""
+    try:
+        return json.loads(data, parse_constant=_refuse, parse_float=_float, parse_int=_int)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def parse_document(data: bytes | str, schema: type[Part]) -> dict[str, Any]:
+    """The object in a JSON text, as its schema has it. Raises ValueError with what is wrong."""
+    try:
+        return schema.model_validate(parse_json(data)).as_given()
+    except ValidationError as error:
+        raise ValueError(problems(error)) from None
+
+
+def checked(value: object, schema: TypeAdapter[Made]) -> Made:
+    """`value` as its schema has it. Raises ValueError with what is wrong."""
+    try:
+        return schema.validate_python(value)
+    except ValidationError as error:
+        raise ValueError(problems(error)) from None
+
+
+def problems(error: ValidationError) -> str:
+    """What a schema refused, on one line: `counts.train: Input should be a valid integer`."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    lines = [
+        f"{'.'.join(str(part)[:60] for part in item['loc'][:6]) or 'document'}: {item['msg'][:200]}"
+        for item in found[:SHOWN]
+    ]
+    more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+    return "; ".join(lines + more)
+
+
+def _refuse(word: str) -> float:
+    raise ValueError(f"it holds {word}, which is no number of JSON")
+
+
+def _int(text: str) -> int:
+    if len(text) > 20 or not -(2**63) <= int(text) < 2**64:
+        raise ValueError(f"it holds a number of {len(text)} digits, which does not fit 64 bits")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"it holds {re.sub('[0-9]{20,}', '...', text)[:40]}, which is too large")
+    return value
