@@ -191,7 +191,7 @@ WRONG: dict[str, tuple[dict[str, Tensor | None], dict[str, Any], str, str]] = {
     "no block": ({"blocks.0.norm1.weight": None}, {}, "VIT-418", "norm1.weight is missing"),
     "heads": ({}, {"model_args": {"num_heads": 5}}, "VIT-418", "num_heads"),
     "size": ({}, {"model_args": {"img_size": 10**9, "num_heads": 2}}, "VIT-418", "image_size"),
-    "activation": ({}, {"model_args": {"act_layer": "relu"}}, "VIT-418", "act_layer"),
+    "activation": ({}, {"model_args": {"act_layer": "mish"}}, "VIT-418", "act_layer"),
     "norm": ({}, {"model_args": {"norm_layer": "rmsnorm"}}, "VIT-418", "norm_layer"),
     "pool": ({}, {"global_pool": "avgmax"}, "VIT-418", "global_pool"),
     "architecture": ({}, {"architecture": "vit_base_patch16_rpn_224"}, "VIT-418", "another kind"),

@@ -55,7 +55,7 @@ def test_a_linear_model_in_closed_form() -> None:
             for name in ("attn.proj", "mlp.fc2"):
                 block.get_parameter(f"{name}.weight").zero_()
                 block.get_parameter(f"{name}.bias").zero_()
-    model.norm = torch.nn.Identity()  # type: ignore[assignment]
+    model.norm = torch.nn.Identity()
     images = picture(model).requires_grad_()
     weight = torch.autograd.grad(model(images)[0, 1], images)[0]
     expected = (weight * images).sum(dim=1)[0].detach().numpy()

@@ -8,7 +8,7 @@ rounded to float32, which is how the model keeps them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,15 +41,10 @@ def _forward_one(state: State, config: ViTConfig, image: Array) -> dict[str, Arr
         name = f"blocks.{i}"
         if i and config.posemb_at != "stem":
             x = x + _added(state, config, f"{name}." if config.posemb_at == "every" else "")
-        normed = _layer_norm(x, state, f"{name}.norm1", config.ln_eps)
-        branch, weights = _attention(normed, state, f"{name}.attn", config)
-        x = x + branch * state.get(f"{name}.ls1.gamma", np.float64(1))
-        normed = _layer_norm(x, state, f"{name}.norm2", config.ln_eps)
-        x = x + _mlp(normed, state, f"{name}.mlp", config) * state.get(
-            f"{name}.ls2.gamma", np.float64(1)
-        )
+        x, weights = _block(x, state, name, config)
         out[f"block{i:02d}/attention"], out[f"block{i:02d}/output"] = weights, x
-    tokens = x if config.norm_after_pool else _layer_norm(x, state, "norm", config.ln_eps)
+    is_bare = config.norm_after_pool or not config.final_norm
+    tokens = x if is_bare else _layer_norm(x, state, "norm", config.ln_eps)
     out["tokens"] = tokens
     pooled = _pool(tokens, state, config, out)
     out["pooled"] = pooled
@@ -80,6 +75,35 @@ def _softmax(x: Array) -> Array:
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     y: Array = e / e.sum(axis=-1, keepdims=True)
     return y
+
+
+def _block(x: Array, state: State, name: str, config: ViTConfig) -> tuple[Array, Array]:
+    """One block with its norms before, after or inside the sum; and its attention."""
+    eps = config.ln_eps
+    weights = np.zeros(0)
+
+    def attend(y: Array) -> Array:
+        nonlocal weights
+        branch, weights = _attention(y, state, f"{name}.attn", config)
+        return branch
+
+    def mlp(y: Array) -> Array:
+        return _mlp(y, state, f"{name}.mlp", config)
+
+    branches: list[Callable[[Array], Array]] = [attend, mlp]
+    for place, branch in zip("12", branches, strict=True):
+        scale = np.asarray(state.get(f"{name}.ls{place}.gamma", 1.0), np.float64)
+        norm = f"{name}.norm{place}"
+        if config.block == "pre" or (config.block == "between" and place == "1"):
+            x = x + scale * branch(_layer_norm(x, state, norm, eps))
+        elif config.block == "post":
+            x = _layer_norm(x + scale * branch(x), state, norm, eps)
+        elif config.block == "branch":
+            x = x + scale * _layer_norm(branch(x), state, norm, eps)
+        else:
+            x = _layer_norm(x, state, norm, eps)
+            x = x + scale * branch(x)
+    return x, weights
 
 
 def _patches(state: State, config: ViTConfig, image: Array) -> Array:
@@ -212,6 +236,8 @@ def _relative(query: Array, keys: Array, config: ViTConfig) -> Array:
 
 
 def _gelu(x: Array, kind: str) -> Array:
+    if kind == "relu":
+        return np.maximum(x, 0)
     if kind == "gelu":
         y: Array = x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2
     elif kind == "gelu_tanh":

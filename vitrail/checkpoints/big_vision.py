@@ -41,6 +41,8 @@ from vitrail.models.names import ModelConfig
 NAME = "big_vision"
 ROOT = "params/"
 HELD = FIXED | {
+    "final_norm": True,
+    "block": "pre",
     "pool": ("cls", "gap", "map"),
     "norm_after_pool": False,
     "posemb": ("learned", *COMPUTED),

@@ -25,6 +25,8 @@ PAIRS: Pairs = (
 )
 FIXED: dict[str, object] = {"ln_eps": 1e-6, "gelu": "gelu"}
 HELD: dict[str, object] = FIXED | {
+    "final_norm": True,
+    "block": "pre",
     "pool": "cls",
     "posemb_at": "stem",
     "num_registers": 0,

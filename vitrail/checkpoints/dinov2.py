@@ -35,6 +35,8 @@ MARKS = ("mask_token", "register_tokens", "blocks.0.mlp.w12.weight")
 UNUSED = {"mask_token": "only for training on masked pictures"}
 FIXED: dict[str, object] = {"ln_eps": 1e-6, "gelu": "gelu"}
 HELD: dict[str, object] = FIXED | {
+    "final_norm": True,
+    "block": "pre",
     "drop_rest": False,
     "posemb": ("learned", *COMPUTED),
     "posemb_at": "stem",

@@ -35,6 +35,8 @@ from vitrail.models.names import ModelConfig
 NAME = "google"
 # Fields that these files have no tensor or no number for.
 HELD = FIXED | {
+    "final_norm": True,
+    "block": "pre",
     "pool": ("cls", "gap"),
     "norm_after_pool": False,
     "posemb": ("learned", *COMPUTED),

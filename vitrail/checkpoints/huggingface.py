@@ -22,8 +22,10 @@ from typing import Any, NamedTuple
 from vitrail.checkpoints import huggingface_names as hf
 from vitrail.checkpoints.equivalents import COMPUTED, require
 from vitrail.checkpoints.huggingface_config import (
+    DEFAULTS,
     classes_of,
     mlp_ratio,
+    other_kind,
     read_config,
     refused,
     said_by,
@@ -44,7 +46,10 @@ from vitrail.models.configs import ViTConfig
 from vitrail.models.names import ModelConfig
 
 NAME = "huggingface"
+TIMM_WRAPPER = "timm_wrapper"  # a folder of transformers around a model of timm, which reads it
 HELD: dict[str, object] = {
+    "final_norm": True,
+    "block": "pre",
     "norm_after_pool": False,
     "posemb": ("learned", *COMPUTED),
     "posemb_at": "stem",
@@ -101,8 +106,10 @@ def recognise(header: Header) -> Recognised | None:
         if names is None:
             return None
         raise refused(header, "no model_type, or is not beside the tensors: heads are unknown.")
-    if names is None:
-        raise refused(header, f"model_type {values['model_type']!r}, no Vision Transformer.")
+    if values["model_type"] == TIMM_WRAPPER:
+        return None
+    if names is None or values["model_type"] not in DEFAULTS:
+        raise refused(header, other_kind(str(values["model_type"])))
     config = read_config(header, values, names)
     rules = read_rules(config, names)
     settings = header.metadata.get("preprocessor_config.json")

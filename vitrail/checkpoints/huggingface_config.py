@@ -20,6 +20,7 @@ from vitrail.models.configs import ViTConfig
 # Defaults that matter where a file leaves them out.
 VIT: dict[str, Any] = {"hidden_act": "gelu", "layer_norm_eps": 1e-12}
 DINO: dict[str, Any] = {"hidden_act": "gelu", "layer_norm_eps": 1e-6, "layerscale_value": 1.0}
+CLIP: dict[str, Any] = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
 SIGLIP: dict[str, Any] = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "vit": VIT,
@@ -28,6 +29,36 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "dinov2_with_registers": DINO,
     "siglip": SIGLIP,
     "siglip_vision_model": SIGLIP,
+    "clip": CLIP,
+    "clip_vision_model": CLIP,
+    "vit_msn": VIT | {"layer_norm_eps": 1e-6},
+    "vit_mae": VIT,
+    "ijepa": VIT,
+}
+# Kinds that are no typing error: what of theirs ours does not have.
+ROTARY = "rotary positions, which are not supported"
+RELATIVE = "relative positions and biases of its own, which are not supported"
+OTHERS = {
+    "dinov3_vit": ROTARY,
+    "dinov3_convnext": "a ConvNeXt",
+    "eva": ROTARY,
+    "eva02": ROTARY,
+    "pe_video": ROTARY,
+    "beit": RELATIVE,
+    "data2vec-vision": RELATIVE,
+    "siglip2": "NaFlex: images in patches of any number, which are not supported",
+    "siglip2_vision_model": "NaFlex: images in patches of any number, which are not supported",
+    "aimv2": "RMS norms and a gated MLP, which are not supported",
+    "aimv2_vision_model": "RMS norms and a gated MLP, which are not supported",
+    "yolos": "tokens for detection and positions at every layer; it is no classifier",
+    "swin": "windows that shift, which are not supported",
+    "swinv2": "windows that shift, which are not supported",
+    "vit_hybrid": "a BiT of transformers in front; timm's hybrids can be read",
+    "vitpose": "a decoder of key points; it is no classifier",
+    "dpt": "a decoder of depth; it is no classifier",
+    "sam": RELATIVE,
+    "sam2": "windows and stages, which are not supported",
+    "bit": "a ResNet; Google's and timm's BiT files can be read",
 }
 ACTIVATIONS = {
     "gelu": "gelu",
@@ -36,9 +67,13 @@ ACTIVATIONS = {
     "gelu_fast": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "quick_gelu": "quick_gelu",
+    "relu": "relu",
 }
-WRITTEN_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu"}
+WRITTEN_ACTIVATIONS = {
+    "gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu", "relu": "relu",
+}  # fmt: skip
 MAX_RATIO = 64
+WHOLE = ("siglip", "clip")  # of images and texts: the image tower is a table of its own
 # Our fields and the keys that hold them.
 KEYS = {"image_size": "image_size", "num_heads": "num_attention_heads", "gelu": "hidden_act",
         "ln_eps": "layer_norm_eps"}  # fmt: skip
@@ -47,14 +82,12 @@ KEYS = {"image_size": "image_size", "num_heads": "num_attention_heads", "gelu": 
 def read_config(header: Header, values: Mapping[str, Any], names: Names) -> ViTConfig:
     """The architecture. values: of config.json. Raises ModelError VIT-418."""
     model_type = str(values.get("model_type"))
-    if model_type not in DEFAULTS:
-        raise refused(header, f"model_type {model_type!r}: {nearest(model_type, DEFAULTS)}")
-    inner = values.get("vision_config") if model_type == "siglip" else values
+    inner = values.get("vision_config") if model_type in WHOLE else values
     found = DEFAULTS[model_type] | dict(inner if isinstance(inner, Mapping) else {})
     shapes = header.shapes
     kernel = "patch_embedding" if names.is_siglip else "patch_embeddings.projection"
     width, channels, *patch = _shape(header, f"{names.base}embeddings.{kernel}.weight", 4)
-    hidden = _shape(header, f"{names.base}{names.layer}.0.{names.mlp[-1]}.weight", 2)[1]
+    hidden = _shape(header, f"{names.layers}0.{names.mlp[-1]}.weight", 2)[1]
     act = str(found["hidden_act"])
     if act not in ACTIVATIONS:
         raise refused(header, f"hidden_act {act!r}: {nearest(act, ACTIVATIONS)}")
@@ -74,9 +107,17 @@ def read_config(header: Header, values: Mapping[str, Any], names: Names) -> ViTC
         "drop_path": found.get("drop_path_rate", 0.0),
         "drop_path_schedule": "constant",
     }
-    if f"{names.base}{names.layer}.0.layer_scale1.lambda1" in shapes:
+    if f"{names.layers}0.layer_scale1.lambda1" in shapes:
         fields["layer_scale"] = found["layerscale_value"]
     return vit_config(header, **(fields | _tokens(header, names, found, model_type)))
+
+
+def other_kind(model_type: str) -> str:
+    """What is said of a kind of model that is not read."""
+    known = OTHERS.get(model_type)
+    return f"model_type {model_type!r}" + (
+        f": {known}." if known else ", no Vision Transformer that is read."
+    )
 
 
 def said_by(values: Mapping[str, Any]) -> dict[str, Said]:
@@ -196,6 +237,13 @@ def _tokens(
     fields: dict[str, Any] = {
         "num_classes": _shape(header, "classifier.weight", 2)[0] if has_head else 0
     }
+    if names.is_clip:
+        is_projected = not has_head and "visual_projection.weight" in shapes
+        if is_projected:
+            fields["num_classes"] = _shape(header, "visual_projection.weight", 2)[0]
+        pool = "gap" if has_head else "cls"
+        more = {"cls_token": True, "pre_norm": True, "final_norm": not has_head}
+        return fields | more | {"pool": pool, "posemb_prefix": True}
     if names.is_siglip:
         has_map = f"{names.base}head.probe" in shapes and not has_head
         return fields | {"pool": "map" if has_map else "gap"}
@@ -205,6 +253,8 @@ def _tokens(
         if registers in shapes:
             fields["num_registers"] = _shape(header, registers, 3)[1]
         return fields
+    if model_type == "ijepa":
+        return fields | {"cls_token": False, "pool": "gap"}
     if model_type == "deit":  # the distillation token without a head of its own
         fields["num_registers"] = 1
     pooler = f"{names.base}pooler.dense.weight"

@@ -1,6 +1,7 @@
-"""Names of transformers' Vision Transformers: ViT, DeiT, DINOv2 (with registers), SigLIP's tower.
+"""Names of transformers' Vision Transformers: ViT and what has its names (MSN, MAE, I-JEPA), DeiT,
+DINOv2 (with registers), the towers of SigLIP and CLIP.
 
-Source: transformers 5.23 `models/{vit,deit,dinov2,dinov2_with_registers,siglip}` and its
+Source: transformers 5.23 `models/{vit,deit,dinov2,dinov2_with_registers,siglip,clip}` and its
 `conversion_mapping.py`. Version 5 renamed modules in memory (`layers.0.attention.q_proj`) and still
 saves under the names of version 4 (`encoder.layer.0.attention.attention.query`). Both are read, in
 any mixture; the old ones are written.
@@ -41,13 +42,17 @@ UNUSED = {
     r"(?:.*\.)?pooler\.dense\.\w+": "the classifier does not read the pooler",
     r"vision_model\.head\..*": "the classifier reads the mean, not the attention pooling",
     r"decoder\..*": "makes pixels again, for training on masked pictures",
-    r"text_model\..*|logit_scale|logit_bias": "of the text tower",
+    r"text_model\..*|text_projection\.weight|logit_scale|logit_bias": "of the text tower",
+    r"(?:.*\.)?post_layernorm\.\w+": "the classifier reads the tokens before this norm",
 }
 
 
 @dataclass(frozen=True)
 class Names:
-    """Names of one file. base: "vit." or ""; has_bias: of query, key and value."""
+    """Names of one file. base: "vit." or ""; above: what stands before `layer`, which is the base,
+    but "" in MSN's classifier; has_bias: of query, key and value; is_clip: of SigLIP's names, with
+    a class token and a norm before the blocks.
+    """
 
     base: str
     layer: str
@@ -56,6 +61,13 @@ class Names:
     norms: tuple[str, str]
     mlp: tuple[str, ...]
     has_bias: bool = True
+    is_clip: bool = False
+    above: str | None = None
+
+    @property
+    def layers(self) -> str:
+        """What stands before the number of a layer."""
+        return f"{self.base if self.above is None else self.above}{self.layer}."
 
     @property
     def is_siglip(self) -> bool:
@@ -89,9 +101,14 @@ def names_of(shapes: Mapping[str, Shape]) -> Names | None:
         found = (o for o in options if all(f"{prefix}{name}.weight" in shapes for name in o))
         return next(found, options[0])
 
-    layers = (name for name in LAYERS if any(key.startswith(f"{base}{name}.0.") for key in shapes))
-    layer = next(layers, LAYERS[0])
-    start = f"{base}{layer}.0."
+    layers = (
+        (above, name)
+        for above in (base, "")
+        for name in LAYERS
+        if any(key.startswith(f"{above}{name}.0.") for key in shapes)
+    )
+    above, layer = next(layers, (base, LAYERS[0]))
+    start = f"{above}{layer}.0."
     attention = first(ATTENTION, start)
     norms = first(NORMS, start)
     return Names(
@@ -102,6 +119,8 @@ def names_of(shapes: Mapping[str, Shape]) -> Names | None:
         (norms[0], norms[1]),
         first([*MLP, PACKED, (*APART, APART_OUT)], start),
         f"{start}{attention[0]}.bias" in shapes or f"{start}{attention[0]}.weight" not in shapes,
+        f"{base}embeddings.class_embedding" in shapes,
+        above,
     )
 
 
@@ -120,12 +139,12 @@ def encoder_rules(config: ViTConfig, names: Names) -> list[Rule]:
     for index in range(config.depth):
         rules += layer_rules(config, names, index)
     final = "post_layernorm" if names.is_siglip else "layernorm"
-    return rules + linear("norm", f"{names.base}{final}")
+    return rules + (linear("norm", f"{names.base}{final}") if config.final_norm else [])
 
 
 def layer_rules(config: ViTConfig, names: Names, index: int) -> list[Rule]:
     """One block."""
-    ours, theirs = f"blocks.{index}.", f"{names.base}{names.layer}.{index}."
+    ours, theirs = f"blocks.{index}.", f"{names.layers}{index}."
     qkv = f"{ours}attn.qkv"
     rules = linear(f"{ours}norm1", f"{theirs}{names.norms[0]}")
     rules += [joined(f"{qkv}.weight", [f"{theirs}{name}.weight" for name in names.attention])]
@@ -178,14 +197,14 @@ def unused_rules(shapes: Mapping[str, Shape], rules: Sequence[Rule]) -> list[Rul
 
 
 def table_rule(config: ViTConfig, name: str) -> Rule:
-    """SigLIP's position table, an embedding (P, D)."""
-    rows = (config.num_patches, config.width)
+    """SigLIP's and CLIP's position table, an embedding (rows, D)."""
+    rows = (config.posemb_rows, config.width)
     return renamed("pos_embed", name, reshaped((1, *rows), rows))
 
 
 def numbered(shapes: Mapping[str, Shape], names: Names) -> int:
     """How many layers a file holds."""
     pattern: Callable[[str], re.Match[str] | None] = re.compile(
-        rf"{re.escape(names.base + names.layer)}\.(\d+)\."
+        rf"{re.escape(names.layers)}(\d+)\."
     ).match
     return len({match[1] for name in shapes if (match := pattern(name))})

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
+from vitrail.checkpoints.evaluation_crops import IMAGENET_MEAN, IMAGENET_STD
 from vitrail.checkpoints.origin import cannot_hold
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import ModelError
@@ -47,8 +48,14 @@ KINDS = {
     "Bit": Kind(3, CLIP, 224, False, 224),
     "CLIP": Kind(3, CLIP, 224, False, 224),
     "Siglip": Kind(3, HALF, 224, True, 0),
+    # Of the published models, whose processor is ViT's with other statistics.
+    "ImageNet": Kind(2, (IMAGENET_MEAN, IMAGENET_STD), 224, True, 0),
 }
-KIND_OF_MODEL = {"vit": "ViT", "deit": "DeiT", "siglip": "Siglip", "siglip_vision_model": "Siglip"}
+KIND_OF_MODEL = {
+    "vit": "ViT", "deit": "DeiT", "siglip": "Siglip", "siglip_vision_model": "Siglip",
+    "clip": "CLIP", "clip_vision_model": "CLIP", "vit_msn": "ImageNet", "vit_mae": "ImageNet",
+    "ijepa": "ImageNet",
+}  # fmt: skip
 
 
 def read_preprocess(

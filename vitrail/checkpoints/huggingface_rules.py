@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitrail.checkpoints import huggingface_names as hf
 from vitrail.checkpoints.equivalents import changed_output, position_rules, with_constant
-from vitrail.checkpoints.rules import Rule, renamed
+from vitrail.checkpoints.rules import Rule, implied, renamed, reshaped
 from vitrail.models.configs import ViTConfig
 
 HALVES = {"cls": slice(None, 1), "gap": slice(1, None), "cls_gap": slice(None)}
@@ -21,13 +21,15 @@ def read_rules(config: ViTConfig, names: hf.Names) -> list[Rule]:
     """Rules for the names of a file."""
     at = f"{names.base}embeddings."
     rules = hf.encoder_rules(config, names)
+    if names.is_clip:
+        return rules + _clip_rules(config, names, at)
     if names.is_siglip:
         rules += hf.linear("patch_embed.proj", f"{at}patch_embedding")[1:]
         rules += [hf.table_rule(config, f"{at}position_embedding.weight")]
         rules += hf.map_rules(names.base, config.width) if config.pool == "map" else []
         return rules + (hf.linear("head", "classifier") if config.num_classes else [])
     rules += hf.linear("patch_embed.proj", f"{at}patch_embeddings.projection")[1:]
-    rules += [renamed("cls_token", f"{at}cls_token")]
+    rules += [renamed("cls_token", f"{at}cls_token")] if config.cls_token else []
     table = f"{at}position_embeddings"
     if config.num_registers and names.norms == hf.VIT.norms:  # DeiT without a head for its token
         rules += [token_as_register(f"{at}distillation_token", table)]
@@ -39,6 +41,29 @@ def read_rules(config: ViTConfig, names: hf.Names) -> list[Rule]:
     if config.representation_size:
         rules += hf.linear("pre_logits", f"{names.base}pooler.dense")
     return rules + (hf.linear("head", "classifier") if config.num_classes else [])
+
+
+def _clip_rules(config: ViTConfig, names: hf.Names, at: str) -> list[Rule]:
+    """CLIP's tokens, the norm before the blocks, and what reads them: a classifier, or the
+    projection to the space of images and texts, which has no bias.
+    """
+    width = config.width
+    cls = reshaped((1, 1, width), (width,))
+    rules = [
+        renamed("cls_token", f"{at}class_embedding", cls),
+        hf.table_rule(config, f"{at}position_embedding.weight"),
+        *hf.linear("norm_pre", f"{names.base}pre_layrnorm"),
+    ]
+    if not config.num_classes:
+        return rules
+    if config.pool == "gap":
+        return rules + hf.linear("head", "classifier")
+    zeros = torch.zeros(config.num_classes)
+    return [
+        *rules,
+        renamed("head.weight", "visual_projection.weight"),
+        implied("head.bias", zeros, "zero, as the projection has no bias"),
+    ]
 
 
 def token_as_register(token: str, table: str) -> Rule:

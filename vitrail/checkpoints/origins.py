@@ -8,7 +8,9 @@ from vitrail.checkpoints.deit import DEIT
 from vitrail.checkpoints.dinov2 import DINOV2
 from vitrail.checkpoints.google import GOOGLE
 from vitrail.checkpoints.huggingface import HUGGINGFACE
+from vitrail.checkpoints.openai_clip import OPENAI_CLIP
 from vitrail.checkpoints.origin import Origin
+from vitrail.checkpoints.self_supervised import SELF_SUPERVISED
 from vitrail.checkpoints.timm import TIMM
 from vitrail.checkpoints.torchvision import TORCHVISION
 
@@ -16,6 +18,7 @@ from vitrail.checkpoints.torchvision import TORCHVISION
 ORIGINS: dict[str, Origin] = {
     origin.name: origin
     for origin in (
-        GOOGLE, BIG_VISION, BIT, HUGGINGFACE, TORCHVISION, DINOV2, DEIT, TIMM,
+        GOOGLE, BIG_VISION, BIT, HUGGINGFACE, TORCHVISION, OPENAI_CLIP, *SELF_SUPERVISED, DINOV2,
+        DEIT, TIMM,
     )
 }  # fmt: skip

@@ -6,6 +6,7 @@ a model each, as a student and its teacher, one is taken only by a rule that is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from vitrail.errors import ModelError, UsageError, VitrailError, nearest
 FAULTS = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
 # Of two models side by side, the one that their authors evaluate.
 PREFERRED = (("teacher", "student"), ("base_encoder", "momentum_encoder"))
-TOWERS = ("visual.", "visual.trunk.")
+TOWER = re.compile(r"(|.*\.)visual\.(trunk\.)?")  # the image tower of OpenCLIP
 
 
 class Match(NamedTuple):
@@ -75,10 +76,10 @@ def _match(view: View, origins: Sequence[Origin]) -> Match | None:
         found = _ask(origin, view.header)
         if found is None:
             continue
-        is_tower = view.prefix.endswith(TOWERS)
+        tower = TOWER.fullmatch(view.prefix)
         known = {name for rule in found.rules for name in rule.theirs}
         inner = left_beside(name for name in view.header.shapes if name not in known)
-        outer = left_beside(view.beside, is_tower=is_tower)
+        outer = left_beside(view.beside, tower[1] if tower else None)
         rules = [*found.rules, *(ignored(name, reason) for name, reason in inner.items())]
         unknown = tuple(name for name in view.beside if name not in outer)
         return Match(view, replace(found, rules=rules), origin.name, outer, unknown)

@@ -9,10 +9,11 @@ usual values are assumed, and the report says so.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from vitrail.checkpoints.equivalents import COMPUTED, position_rules, require
+from vitrail.checkpoints.huggingface_config import classes_of as labels_of
 from vitrail.checkpoints.origin import (
     Origin,
     Recognised,
@@ -31,6 +32,7 @@ from vitrail.checkpoints.timm_config import (
     PLAIN,
     TWO_TOKENS,
     classes_of,
+    config_of,
     read_preprocess,
     refused,
     table,
@@ -58,6 +60,8 @@ IN_FOLDER = {field: Said("file", "architecture") for field in ("gelu", "ln_eps")
 # What timm computes in every hybrid and BiT, whatever the weights were trained with.
 HYBRID: dict[str, object] = {"std_eps": 1e-8, "std_form": "inside", "gn_eps": 1e-5}
 HELD: dict[str, object] = {
+    "final_norm": True,
+    "block": "pre",
     "pool": ("cls", "gap", "map"),
     "posemb": ("learned", *COMPUTED),
     "posemb_at": "stem",
@@ -72,8 +76,7 @@ DEFAULT_SIZE = (224, 224)
 
 def recognise(header: Header) -> Recognised | None:
     """timm's config.json, or timm's names and no other library's config.json."""
-    found = header.metadata.get("config.json")
-    values: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
+    values = config_of(header)
     layout = Layout(header, to_ours(OLD_PAIRS))
     is_vit = all(name in layout.shapes for name in VIT_MARK)
     is_bit = all(name in layout.shapes for name in BIT_MARK)
@@ -91,7 +94,7 @@ def recognise(header: Header) -> Recognised | None:
     settings = table(values, "pretrained_cfg", values)
     preprocess, notes = read_preprocess(config, settings)
     model, rules = layout.model_and_rules(config, UNUSED)
-    classes = classes_of(values, config)
+    classes = classes_of(values, config) or labels_of(values, config.num_classes)
     if values:
         return Recognised(config, rules, preprocess, classes, tuple(notes), model=model,
                           said=layout.said | IN_FOLDER | sources_of(header))  # fmt: skip

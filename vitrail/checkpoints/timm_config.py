@@ -27,7 +27,7 @@ BY_ARCHITECTURE: tuple[tuple[str, dict[str, Any]], ...] = (
     (r"vit_large_patch16_siglip_(gap_)?512", {"gelu": TANH}),
 )
 OTHER_BLOCKS = r".*_(rpn|dwee|dlittle|dpwee|pwee|xp)_.*|vit_intern.*|beit3.*|aimv2.*|.*_18x2_.*"
-ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": TANH, "quick_gelu": "quick_gelu"}
+ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": TANH, "quick_gelu": "quick_gelu", "relu": "relu"}
 POOLS = {"token": "cls", "avg": "gap", "map": "map"}
 # Arguments of timm's models that change what is computed, and the value that is supported.
 SUPPORTED: dict[str, Any] = {
@@ -43,6 +43,26 @@ HYBRIDS = {
     (2, 2, 2): "vit_base_r20_s16_224", (2, 2, 2, 2): "vit_small_r26_s32_224",
     (3, 4, 9): "vit_base_r50_s16_224", (3, 4, 6, 3): "vit_large_r50_s32_224",
 }  # fmt: skip
+
+
+def config_of(header: Header) -> Mapping[str, Any]:
+    """config.json, or what OpenCLIP's configuration says of an image tower that is timm's."""
+    found = header.metadata.get("config.json")
+    if isinstance(found, Mapping):
+        return found
+    open_clip = header.metadata.get("open_clip_config.json")
+    whole: Mapping[str, Any] = open_clip if isinstance(open_clip, Mapping) else {}
+    vision = table(table(whole, "model_cfg"), "vision_cfg")
+    if "timm_model_name" not in vision:
+        return {}
+    shown, size = table(whole, "preprocess_cfg"), vision.get("image_size", 224)
+    sides = size if isinstance(size, list) else [size, size]
+    settings = {key: shown[key] for key in ("mean", "std", "interpolation") if key in shown}
+    mode = "squash" if shown.get("resize_mode") == "squash" else "center"
+    settings |= {"crop_pct": 1.0, "crop_mode": mode, "input_size": [3, *sides]}
+    named = vision.get("timm_pool") if vision.get("timm_pool") in POOLS else None
+    values = {"architecture": vision["timm_model_name"], "pretrained_cfg": settings}
+    return values | ({"global_pool": named} if named else {})
 
 
 def with_stated(header: Header, values: Mapping[str, Any]) -> Header:

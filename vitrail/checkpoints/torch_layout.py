@@ -66,7 +66,8 @@ class Layout:
         self.theirs: dict[str, str] = {}
         for name in header.shapes:
             self.theirs.setdefault(ours(name), name)
-        is_bare = "blocks.0.norm1.weight" in self.theirs and "head.weight" not in self.theirs
+        marks = {"blocks.0.norm1.weight", "patch_embed.proj.weight"}
+        is_bare = marks <= set(self.theirs) and "head.weight" not in self.theirs
         for name in heads if is_bare else ():
             self.theirs |= linear_head(header, name)
         self.shapes = {ours: header.shapes[theirs] for ours, theirs in self.theirs.items()}

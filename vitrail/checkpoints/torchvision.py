@@ -53,6 +53,8 @@ OLD_PAIRS: Pairs = (
 HEADS = ("heads",)  # of fine-tunes: a Linear in its place, or in a Sequential
 FIXED: dict[str, object] = {"ln_eps": 1e-6, "gelu": "gelu"}
 HELD: dict[str, object] = FIXED | {
+    "final_norm": True,
+    "block": "pre",
     "drop_rest": False,
     "pool": "cls",
     "posemb": ("learned", *COMPUTED),

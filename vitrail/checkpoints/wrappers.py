@@ -26,6 +26,7 @@ INSERTED = re.compile(
 MIN_TENSORS = 4  # of a view; the smallest model of one block has more
 MAX_DEPTH, MAX_VIEWS = 6, 48
 NUMBER = re.compile(r"\d+")
+VIEW = "view"  # Header.metadata of a view: its prefix, and what lies beside
 # Tensors that are no part of a classifier, told by their names.
 BESIDE: tuple[tuple[str, str], ...] = (
     (r"(.*\.)?(n_averaged|num_updates|num_batches_tracked|global_step|epoch|step)", "a counter"),
@@ -50,6 +51,7 @@ COMPILED = tuple((re.compile(pattern), reason) for pattern, reason in BESIDE)
 TEXT_TOWER = re.compile(
     r"(text|text_model|transformer)\..*|token_embedding\.weight|positional_embedding|"
     r"text_projection(\.\w+)?|ln_final\.(weight|bias)|logit_scale|logit_bias|"
+    r"visual\.head\..*|"
     r"attn_mask|input_resolution|context_length|vocab_size"
 )
 
@@ -96,12 +98,24 @@ def _view(header: Header, plain: Mapping[str, str], prefix: str) -> View:
         if name.startswith(prefix)
     }
     own = set(inside.values())
+    beside = tuple(name for name in header.shapes if name not in own)
     part = replace(
         header,
         shapes={name: header.shapes[theirs] for name, theirs in inside.items()},
         dtypes={name: header.dtypes[t] for name, t in inside.items() if t in header.dtypes},
+        metadata={**header.metadata, VIEW: {"prefix": prefix, "beside": beside}},
     )
-    return View(prefix, part, inside, tuple(name for name in header.shapes if name not in own))
+    return View(prefix, part, inside, beside)
+
+
+def prefix_of(header: Header) -> str:
+    """What was taken off in front of the names of a view; "" of a whole file."""
+    return str(header.metadata.get(VIEW, {}).get("prefix", ""))
+
+
+def beside_of(header: Header) -> tuple[str, ...]:
+    """The names that lie outside of a view."""
+    return tuple(header.metadata.get(VIEW, {}).get("beside", ()))
 
 
 class Source(Protocol):
@@ -125,17 +139,17 @@ class Unwrapped:
         return self.source.read(self.view.theirs[name], memory)
 
 
-def reason_beside(name: str, *, is_tower: bool = False) -> str:
-    """Why a tensor of that name is no part of a classifier; "" where nobody knows. is_tower: the
-    model is the image tower of a model of images and texts.
+def reason_beside(name: str, tower: str | None = None) -> str:
+    """Why a tensor of that name is no part of a classifier; "" where nobody knows. tower: what
+    stands before the image tower of a model of images and texts.
     """
-    if is_tower and TEXT_TOWER.fullmatch(name):
-        return "of the text tower"
     plain = INSERTED.sub("", name)
+    if tower is not None and TEXT_TOWER.fullmatch(plain.removeprefix(tower)):
+        return "of the text tower"
     return next((reason for form, reason in COMPILED if form.fullmatch(plain)), "")
 
 
-def left_beside(names: Iterable[str], *, is_tower: bool = False) -> dict[str, str]:
+def left_beside(names: Iterable[str], tower: str | None = None) -> dict[str, str]:
     """The reason of each name that has one."""
-    reasons = {name: reason_beside(name, is_tower=is_tower) for name in names}
+    reasons = {name: reason_beside(name, tower) for name in names}
     return {name: reason for name, reason in reasons.items() if reason}

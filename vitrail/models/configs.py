@@ -34,7 +34,8 @@ from vitrail.models.stages import Pair, Unit, check_width, halved, root_sizes, u
 
 Pool = Literal["cls", "gap", "map", "cls_gap", "seq"]
 Posemb = Literal["none", "learned", "learned_2d", "sincos_2d", "relative", "rope_2d"]
-Gelu = Literal["gelu", "gelu_tanh", "quick_gelu"]
+Gelu = Literal["gelu", "gelu_tanh", "quick_gelu", "relu"]
+Order = Literal["pre", "post", "branch", "between"]
 ADDED = ("learned", "learned_2d", "sincos_2d")  # posemb that is added to tokens
 WITH_CLS = ("cls", "cls_gap")  # pools that read the cls token
 
@@ -73,6 +74,8 @@ class ViTConfig(Section):
     # Where not given, true when the pool reads it; with gap or map it is present, not in the mean.
     cls_token: bool = True
     norm_after_pool: bool = False  # gap: the final norm follows the mean (timm's fc_norm)
+    # false: the mean of what the last block gives, as transformers' CLIP classifiers read it
+    final_norm: bool = True
     posemb: Posemb = "learned"
     # Whether the learned table has rows for cls (and dist); where not given, true when it can be.
     posemb_prefix: bool = False
@@ -84,7 +87,12 @@ class ViTConfig(Section):
     layer_scale: OptionalScale = None  # initial value: 1e-4 in DeiT III, 1e-5 in DINOv2
     qk_norm: bool = False
     mlp: Literal["gelu", "swiglu"] = "gelu"
-    gelu: Gelu = "gelu"  # by erf; gelu_tanh is Flax's default, quick_gelu OpenAI's
+    # By erf; gelu_tanh is Flax's default, quick_gelu OpenAI's, relu nn.TransformerEncoder's.
+    gelu: Gelu = "gelu"
+    # Where a block normalises. pre: x + f(norm(x)), the paper's. post: norm(x + f(x)), the default
+    # of nn.TransformerEncoder. branch: x + norm(f(x)). between: attention as pre, then the MLP is
+    # added to what its norm gives (SHI-Labs' CCT).
+    block: Order = "pre"
     # Linear over depth from 0 to the rate (DeiT), or the same rate everywhere (DeiT III).
     drop_path: Share = 0.0
     drop_path_schedule: Literal["linear", "constant"] = "linear"
@@ -305,6 +313,8 @@ def _check_combination(config: ViTConfig) -> None:
         "posemb_prefix has no effect: there is no cls token": c.posemb_prefix and not c.cls_token,
         f"pool={c.pool!r} needs cls_token": c.pool in WITH_CLS and not c.cls_token,
         f"norm_after_pool is for pool='gap', got {c.pool!r}": c.norm_after_pool and c.pool != "gap",
+        "norm_after_pool has no effect with final_norm=false": c.norm_after_pool
+        and not c.final_norm,
         f"distillation_token needs pool='cls', got {c.pool!r}": c.distillation_token
         and c.pool != "cls",
         "distillation_token and representation_size do not go together": c.distillation_token

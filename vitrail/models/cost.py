@@ -33,7 +33,7 @@ def parameters(config: ModelConfig) -> int:
     total = _embedding_parameters(c)
     total += c.num_prefix * D + _posemb_parameters(c)
     total += c.depth * _block_parameters(c)
-    total += 2 * D * (2 if c.pre_norm else 1)  # final norm, and the one before the blocks
+    total += 2 * D * (int(c.final_norm) + int(c.pre_norm))  # the one before the blocks
     if c.pool == "map":
         total += D + 4 * (D * D + D) + 2 * D + _mlp_parameters(D, c.mlp_dim)
     total += D + 1 if c.pool == "seq" else 0
@@ -151,7 +151,7 @@ def activation_bytes(config: ModelConfig, batch_size: int, *, is_checkpointed: b
     outside = _embedding_activations(c, is_checkpointed)
     outside += N * (D + 2) if c.pre_norm else 0
     outside += N * D if c.dropout else 0
-    outside += num_read * (D + 2)  # input of the final norm, its statistics
+    outside += num_read * (D + 2) if c.final_norm else 0  # input of the final norm, its statistics
     outside += 3 * N * D if c.pool == "map" else 0
     outside += N * (D + 2) if c.pool == "seq" else 0
     inside = [_block_activations(c, batch_size, N)] * (c.depth - 1)

@@ -23,6 +23,7 @@ GELU: dict[str, Callable[[Tensor], Tensor]] = {
         x, approximate="tanh"
     ),  # Flax's default: Google's ViT and big_vision
     "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),  # OpenAI CLIP
+    "relu": F.relu,
 }
 
 
@@ -201,7 +202,8 @@ class LayerScale(nn.Module):
 
 
 class Block(nn.Module):
-    """Equations 2 and 3: x + MSA(LN(x)), then x + MLP(LN(x)). `index` counts from 0.
+    """Equations 2 and 3: x + MSA(LN(x)), then x + MLP(LN(x)). `index` counts from 0. The field
+    `block` has other places of the norms.
 
     With posemb_at="every" each but the first holds the position table of its input, which the model
     adds (`ViT.run_block`); that of the first is the model's.
@@ -212,6 +214,7 @@ class Block(nn.Module):
         if config.posemb_at == "every" and index > 0:
             for name, table in learned_tables(config).items():
                 self.register_parameter(name, table)
+        self.order = config.block
         self.norm1 = nn.LayerNorm(config.width, eps=config.ln_eps)
         self.attn = Attention(config)
         self.norm2 = nn.LayerNorm(config.width, eps=config.ln_eps)
@@ -236,13 +239,23 @@ class Block(nn.Module):
         num_outputs: int | None = None,
     ) -> Tensor:
         """x: (B, N, D). Returns (B, N, D), or (B, n, D) where only the first n tokens are read."""
-        branch = self.ls1(self.attn(self.norm1(x), rope, tap, self.name, num_outputs))
+        is_before = self.order in ("pre", "between")
+        branch = self.attn(self.norm1(x) if is_before else x, rope, tap, self.name, num_outputs)
         x = x if num_outputs is None else x[:, :num_outputs].contiguous()
-        x = x + drop_path(branch, self.drop_path, self.training)
-        x = x + drop_path(self.ls2(self.mlp(self.norm2(x))), self.drop_path, self.training)
+        x = self._added(x, branch, self.norm1, self.ls1)
+        if self.order == "between":
+            x = self.norm2(x)
+        branch = self.mlp(self.norm2(x) if self.order == "pre" else x)
+        x = self._added(x, branch, self.norm2, self.ls2)
         if tap is not None:
             tap.write(f"{self.name}/output", x)
         return x
+
+    def _added(self, x: Tensor, branch: Tensor, norm: nn.Module, scale: nn.Module) -> Tensor:
+        """The residual sum, with the norm where it follows the branch or the sum."""
+        branch = scale(norm(branch) if self.order == "branch" else branch)
+        x = x + drop_path(branch, self.drop_path, self.training)
+        return norm(x) if self.order == "post" else x
 
 
 class MapHead(nn.Module):

@@ -48,7 +48,7 @@ class ViT(nn.Module):
         if config.norm_after_pool:
             self.fc_norm = final
         else:
-            self.norm = final
+            self.norm = final if config.final_norm else nn.Identity()
         if config.pool == "map":
             self.attn_pool = MapHead(config)
         elif config.pool == "seq":
