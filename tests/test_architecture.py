@@ -20,6 +20,7 @@ ROWS = [
     {"training"},
     {"classifier"},
     {"checkpoints"},
+    {"run_model"},
     {"bundle", "model_card"},
     {"evaluation"},
     {"explain"},

@@ -31,10 +31,12 @@ from vitrail.checkpoints.resolve import place_of
 from vitrail.data.decode import DecodeFault
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import DataError, ModelError, UsageError
+from vitrail.folder import Folder
 from vitrail.model_card import card_of
 from vitrail.model_record import Architecture, Record, made_record
 from vitrail.models.create import Model, build
 from vitrail.models.names import ModelConfig
+from vitrail.run_model import RunModel, is_run, read_run_model
 
 if TYPE_CHECKING:
     from vitrail.evaluation.probe_record import Probe
@@ -380,6 +382,8 @@ def load(
         modules.append(build(config))  # on the meta device: no memory, no random values
         return {name: tuple(value.shape) for name, value in modules[0].state_dict().items()}
 
+    if is_run(place):
+        return _of_run(read_run_model(place, shapes_of), modules[0], device)
     bundle = read_bundle(place, shapes_of, max_bytes=max_bytes)
     model = modules[0]
     model.load_state_dict(bundle.tensors, strict=True, assign=True)
@@ -390,6 +394,16 @@ def load(
     return Classifier(model.to(device), bundle.preprocess, record.classes, record.temperature, meta)
 
 
+def _of_run(found: RunModel, model: Model, device: str | torch.device) -> Classifier:
+    """The classifier of a run that is not finished."""
+    model.load_state_dict(found.tensors, strict=True, assign=True)
+    resample = ORIGINS[found.origin].resample if found.origin in ORIGINS else Meta.resample
+    meta = Meta(found.name, {"data": found.data}, {"val": dict(found.figures)},
+                scores="sigmoid" if found.multi_label else "softmax", origin=found.origin,
+                resample=resample, notes=found.said)  # fmt: skip
+    return Classifier(model.to(device), found.preprocess, found.classes, meta=meta)
+
+
 def of_foreign(foreign: Foreign, *, device: str | torch.device = "cpu") -> Classifier:
     """The classifier of a checkpoint of another library."""
     meta = Meta(name=foreign.name, scores=foreign.scores, origin=foreign.origin,
@@ -398,14 +412,15 @@ def of_foreign(foreign: Foreign, *, device: str | torch.device = "cpu") -> Class
 
 
 def is_ours(place: Path) -> bool:
-    """Whether `find_model` found a model folder of vitrail or a zip of one."""
-    return place.suffix.lower() == ".zip" or (place / RECORD).is_file()
+    """Whether `find_model` found a model folder of vitrail, a zip of one, or a run."""
+    return place.suffix.lower() == ".zip" or (place / RECORD).is_file() or is_run(place)
 
 
 def find_model(path: Path) -> Path:
-    """The model folder, zip or checkpoint that `path` means.
+    """The model folder, zip or checkpoint that `path` means; the run itself where it has no model
+    folder yet.
 
-    Raises ModelError VIT-430, VIT-432, VIT-433.
+    Raises ModelError VIT-430, VIT-433.
     """
     if not path.exists():
         raise ModelError(
@@ -422,14 +437,8 @@ def find_model(path: Path) -> Path:
 
 
 def _in_folder(path: Path) -> Path:
-    if (path / "run.json").is_file():
-        if not (path / "model" / RECORD).is_file():
-            raise ModelError(
-                "VIT-432",
-                f"{path} is a run without a model yet: it has not been evaluated once.",
-                hint=f"Continue it: vitrail train --resume {path}",
-            )
-        return path / "model"
+    if is_run(path):
+        return path / "model" if Folder(path).has(f"model/{RECORD}") else path
     if (path / WEIGHTS).is_file() and not any((path / name).is_file() for name in DESCRIPTIONS):
         raise ModelError(
             "VIT-433",

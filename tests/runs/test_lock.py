@@ -112,3 +112,23 @@ def test_other_faults_are_not_swallowed(tmp_path: Path, monkeypatch: pytest.Monk
         with pytest.raises(EnvironmentFault, match=r"Input/output error|No such file") as error:
             RunLock(run_dir).acquire()
         assert error.value.code == "VIT-506"
+
+
+@pytest.mark.promise("M7")
+@pytest.mark.timeout(20)
+def test_a_lock_of_any_form_is_taken_over_and_what_is_no_file_refused(tmp_path: Path) -> None:
+    place = tmp_path / ".lock"
+    huge = b'{"pid": 1' + b"0" * 200 + b', "boot": ""}'
+    for content in (b"[]", b"3", b"\xff\x00", b"[" * 5000, huge, b'{"pid": "a", "boot": 3}'):
+        place.write_bytes(content)
+        with RunLock(tmp_path):
+            assert holder(tmp_path)["pid"] == os.getpid()
+    place.unlink()
+    (tmp_path / "victim").write_text("precious")
+    for make in (lambda: place.symlink_to(tmp_path / "victim"), lambda: os.mkfifo(place)):
+        make()
+        with pytest.raises(EnvironmentFault, match=r"\.lock could not be written") as error:
+            RunLock(tmp_path).acquire()
+        assert error.value.code == "VIT-506"
+        place.unlink()
+    assert (tmp_path / "victim").read_text() == "precious"

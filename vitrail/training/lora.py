@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from vitrail.config import LoraConfig
 from vitrail.keyed_random import mix
 from vitrail.models.products import linear
+from vitrail.run_model import with_adapter
 
 LAYERS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 
@@ -45,8 +46,7 @@ class LoraLinear(nn.Module):
 
     def merged(self) -> Tensor:
         """The weight (out, in) of the dense layer that gives the same outputs."""
-        product = self.lora_b.double() @ self.lora_a.double()
-        return (self.weight.double() + self.scale * product).to(self.weight.dtype)
+        return with_adapter(self.weight, self.lora_a, self.lora_b, self.scale)
 
 
 def add_adapters(model: nn.Module, config: LoraConfig, seed: int) -> int:

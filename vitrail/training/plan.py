@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from vitrail.config import TrainConfig, build, flatten, resolve
@@ -13,6 +14,7 @@ from vitrail.device import MOST_THREADS, memory_bytes, num_cores, pick_device, p
 from vitrail.errors import DataError, EnvironmentFault, UsageError
 from vitrail.models.names import ModelConfig, config_from_numbers, resolve_model
 from vitrail.recipes.catalogue import recipe
+from vitrail.runs import documents
 from vitrail.training import choose
 from vitrail.training.choose_start import pictures_of, recipe_name, settle, take_over
 from vitrail.training.distill import check_teacher
@@ -113,7 +115,7 @@ def plan_run(layers: Layers, recorded: Mapping[str, Any] | None = None) -> Plan:
     if start is None:
         return plan
     _, changes = starting_weights(config, model, splits.classes, start)
-    return replace(plan, changes=changes)
+    return replace(plan, changes=(*start.notes, *changes))
 
 
 def _open(asked: TrainConfig) -> Splits:
@@ -147,9 +149,10 @@ def _model(config: TrainConfig, splits: Splits, start: Start | None) -> ModelCon
 
 def _recorded(run: Mapping[str, Any]) -> tuple[ModelConfig, Preprocess, str]:
     """Architecture, preprocessing and origin as run.json has them."""
-    numbers = {key: value for key, value in run["model"].items() if key not in ("name", "family")}
-    model = config_from_numbers(run["model"]["family"], numbers)
-    return model, Preprocess.from_json(run["preprocess"]), str(run["from"]["origin"])
+    _, family, numbers = documents.built(run, Path("run.json"))
+    model = config_from_numbers(family, numbers)
+    start = run.get("from") or {}
+    return model, Preprocess.from_json(run["preprocess"]), str(start.get("origin", ""))
 
 
 def preprocess_of(config: TrainConfig, facts: Facts, start: Start | None = None) -> Preprocess:

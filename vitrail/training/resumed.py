@@ -60,8 +60,8 @@ def is_finished(run: RunDir) -> ModelError:
     return ModelError(
         "VIT-408",
         f"{run.path} is finished; there is nothing to continue.",
-        hint=f"Train on from its weights, into a new run: {train_on(run)}\n"
-        f"Look at it: vitrail report {run.path}",
+        hint=f"Look at it: vitrail report {run.path}\n"
+        f"  Train on from its weights, into a new run: {train_on(run)}",
     )
 
 

@@ -16,6 +16,7 @@ from vitrail.data.sources import Source, fingerprint
 from vitrail.device import machine
 from vitrail.errors import DataError
 from vitrail.models.products import products_name
+from vitrail.runs import documents
 from vitrail.training.git_commit import git_commit
 from vitrail.training.plan import Plan
 from vitrail.training.run_dir import SCHEMA, RunDir
@@ -141,7 +142,7 @@ def data_record(plan: Plan) -> dict[str, Any]:
 
 def check_data(run: RunDir, plan: Plan) -> None:
     """Refuse to continue on other pictures. Raises DataError VIT-322 naming the split."""
-    recorded = run.read("data.json")["fingerprints"]
+    recorded = documents.required(run.read("data.json"), "fingerprints", run.path / "data.json")
     for part, source in plan.splits.parts().items():
         if recorded.get(part) != fingerprint(source):
             raise DataError(

@@ -44,6 +44,7 @@ class Start:
     origin: str
     resample: str
     state: Mapping[str, Tensor]
+    notes: tuple[str, ...] = ()  # what was said in reading it
 
     @property
     def multiple(self) -> Size:
@@ -70,6 +71,7 @@ def open_start(config: StartConfig) -> Start:
         origin=found.meta.origin,
         resample=found.meta.resample,
         state=found.model.state_dict(),
+        notes=found.meta.notes,
     )
 
 
