@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import errno
 import os
+import re
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +22,8 @@ from vitrail.errors import (
     environment_fault,
     nearest,
 )
+
+PACKAGE = Path(__file__).parents[1] / "vitrail"
 
 
 @pytest.mark.parametrize(
@@ -73,3 +78,18 @@ def test_torch_without_memory_is_an_environment_fault() -> None:
     fault = environment_fault(RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"))
     assert fault is not None
     assert fault.code == "VIT-503"
+
+
+def test_further_lines_of_a_message_begin_with_two_spaces() -> None:
+    """Others would be printed as \\x0a: a name in a message must not begin a line."""
+    wrong = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = getattr(getattr(call, "func", None), "id", "")
+            if not isinstance(call, ast.Call) or not name.endswith(("Error", "Fault")):
+                continue
+            for node in ast.walk(call):
+                text = node.value if isinstance(node, ast.Constant) else None
+                if isinstance(text, str) and re.search(r"\n(?!  |$)", text):
+                    wrong.append(f"{path.relative_to(PACKAGE)}:{node.lineno}")  # type: ignore[attr-defined]
+    assert not wrong, "\n".join(wrong)

@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from vitrail.errors import EnvironmentFault, UsageError
 from vitrail.files import (
     cache_root,
     encoded,
+    utf8_name,
     whole_file,
     whole_folder,
     write_csv,
@@ -165,7 +166,7 @@ def test_every_call_that_fails_is_named(
 
 def test_tables_have_names_that_are_no_text(tmp_path: Path) -> None:
     table = write_csv(tmp_path / "t.csv", ["path"], [["a\udcff,b"], [3]])
-    assert table.read_bytes() == b'path\n"a\\udcff,b"\n3\n'
+    assert table.read_bytes() == b'path\n"a\\xff,b"\n3\n'
     assert encoded(b"\xff") == b"\xff"
 
 
@@ -183,3 +184,13 @@ def test_where_files_are_kept_without_a_home(monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(EnvironmentFault, match="no home directory") as caught:
             cache_root()
         assert "XDG_CACHE_HOME" in caught.value.hint
+
+
+def test_a_file_under_a_name_that_is_no_text_is_read_by_safetensors(tmp_path: Path) -> None:
+    folder = tmp_path / "x\udcff"
+    folder.mkdir()
+    save_file({"a": torch.ones(3)}, folder / "w.safetensors")
+    with utf8_name(folder / "w.safetensors") as readable:
+        assert load_file(readable)["a"].tolist() == [1, 1, 1]
+    with utf8_name(tmp_path / "plain") as readable:
+        assert readable == str(tmp_path / "plain")

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import ModelError
-from vitrail.files import whole_folder, writing
+from vitrail.files import utf8_name, whole_folder, writing
 from vitrail.model_record import MAX_RECORD_BYTES, Record, parse_record
 from vitrail.models.cost import parameters
 from vitrail.models.names import ModelConfig
@@ -117,7 +117,7 @@ def sha256_of(path: Path) -> str:
 def _read_tensors(weights: Path, expected: Shapes, name: Path) -> dict[str, Tensor]:
     """Every expected tensor, copied to memory as float32. Raises ModelError VIT-438, 439, 441."""
     try:
-        with safe_open(weights, framework="pt") as file:
+        with utf8_name(weights) as readable, safe_open(readable, framework="pt") as file:
             found = {key: file.get_slice(key) for key in file.keys()}
             kinds = {part.get_dtype() for part in found.values()}
             if kinds - set(DTYPES):

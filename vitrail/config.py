@@ -83,6 +83,7 @@ Size = Annotated[
     tuple[Annotated[int, Field(ge=1, le=16384)], Annotated[int, Field(ge=1, le=16384)]],
     BeforeValidator(parse_size),
 ]
+TextPath = Annotated[str, BeforeValidator(parse_path)]
 Secs = Annotated[float, Field(gt=0), BeforeValidator(parse_secs)]
 Pair = Annotated[tuple[float, float], BeforeValidator(parse_tuple)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -98,7 +99,7 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Where pictures come from and how they become a tensor."""
 
-    path: Annotated[str, BeforeValidator(parse_path)] = ""
+    path: TextPath = ""
     image_size: Annotated[Size | Auto, BeforeValidator(parse_size)] = "auto"
     channels: Annotated[Literal[1, 3] | Auto, BeforeValidator(parse_number)] = "auto"
     # "source", with --from: as the model was trained, which is what "auto" would be.
@@ -136,7 +137,7 @@ class ModelConfig(BaseModel):
 class StartConfig(Section):
     """The model whose weights a run starts from (`--from MODEL`)."""
 
-    model: str = ""  # whatever `vitrail.load` opens; "": random values
+    model: TextPath = ""  # whatever `vitrail.load` opens; "": random values
     sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = (
         ""  # of its weights and classes; filled in when the run starts
     )
@@ -154,7 +155,7 @@ class LoraConfig(Section):
 class DistillConfig(Section):
     """A teacher (DeiT, arXiv 2012.12877, section 4)."""
 
-    teacher: str = ""  # whatever `vitrail.load` opens; "": none
+    teacher: TextPath = ""  # whatever `vitrail.load` opens; "": none
     sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = (
         ""  # of its weights and classes; filled in when the run starts
     )

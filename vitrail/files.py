@@ -164,6 +164,24 @@ def writing(path: Path) -> Iterator[None]:
         raise cannot_write(path, refused) from error
 
 
+@contextmanager
+def utf8_name(path: Path) -> Iterator[str]:
+    """A name of an existing file for libraries that take UTF-8 only, as safetensors does to read:
+    the path, or where that is no UTF-8 the file by its descriptor. Raises OSError.
+    """
+    name = os.fspath(path)
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        descriptor = os.open(name, os.O_RDONLY)
+        try:
+            yield f"/proc/self/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+    else:
+        yield name
+
+
 def flush_to_disk(path: Path) -> None:
     """fsync a file or a folder (folders where the system allows)."""
     if os.name == "nt" and path.is_dir():

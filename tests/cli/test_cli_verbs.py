@@ -384,13 +384,20 @@ def test_data_under_a_name_that_is_no_text(place: Path) -> None:
     name = "data\udcff\n1"
     for seed, label in enumerate(("cat", "dog")):
         save_pictures(place / name / label, [f"{n}.png" for n in range(15)], seed)
-    done = good("train", name, *TRAIN, "--steps", "2", "--name", "odd")
+    where = ["--out", "out\udcff", "--name", "odd"]
+    done = good("train", name, *TRAIN, "--steps", "2", *where)
     assert "data\\xff\\x0a1" in done.out
-    form = "escaped:data\\xff\\x0a1"
-    assert json.loads((place / "runs/odd/data.json").read_text())["path"] == form
-    assert read_toml(place / "runs/odd/config.toml")["data.path"] == form
-    (place / "runs/odd/run.json").read_text(encoding="utf-8").encode("utf-8")
-    good("eval", "runs/odd")
-    good("report", "runs/odd")
-    assert "No pictures are shown" not in (place / "runs/odd/report.html").read_text()
+    run_dir, form = place / "out\udcff" / "odd", "escaped:data\\xff\\x0a1"
+    assert json.loads((run_dir / "data.json").read_text())["path"] == form
+    assert read_toml(run_dir / "config.toml")["data.path"] == form
+    for file in run_dir.glob("*.json"):
+        json_text = json.dumps(json.loads(file.read_text(encoding="utf-8")), ensure_ascii=False)
+        assert json_text.encode("utf-8"), file
+    good("eval", run_dir)
+    good("report", run_dir)
+    assert "No pictures are shown" not in (run_dir / "report.html").read_text()
     good("data", "check", form)
+    start = ["--from", "out\udcff/odd", "--steps", "2", "--workers", "0", "--name", "again"]
+    good("train", name, *start)
+    assert read_toml(place / "runs/again/config.toml")["start.model"] == "escaped:out\\xff/odd"
+    assert "escaped:" in good("predict", "out\udcff/odd", place / name / "cat" / "0.png").out

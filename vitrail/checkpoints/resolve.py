@@ -5,7 +5,9 @@
     vit_b16.augreg_i21k_i1k_384           a name of the catalogue (vitrail models --weights)
     anything else                         a path, as it is: nothing is downloaded for it
 
-A path that exists is a path, whatever the catalogue says; write ./hf:... for a file of such a name.
+A path that begins with "escaped:" is written as `spelling.escaped` does, as a run records one that
+is no text. A path that exists is a path, whatever the catalogue says; write ./hf:... for a file of
+such a name.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from vitrail.checkpoints.catalogue import CATALOGUE, GOOGLE, ROWS, Weights, weig
 from vitrail.checkpoints.download import Progress, Wanted, cached_path, download
 from vitrail.checkpoints.hub import fetch, parse_repository
 from vitrail.errors import ModelError
+from vitrail.spelling import PREFIX, unescaped
 
 HUB, BUCKETS = "hf:", "google:"
 BUCKET_NAMES = ("vit_models", "bit_models", "big_vision")
@@ -52,6 +55,8 @@ def place_of(model: str | os.PathLike[str], *, progress: Progress | None = None)
     Raises ModelError VIT-460 to VIT-466, EnvironmentFault VIT-520, VIT-530 to VIT-535.
     """
     text = os.fspath(model)
+    if text.startswith(PREFIX):
+        return _read_back(text)
     address = address_of(text)
     if not address:
         return Path(model)
@@ -60,6 +65,14 @@ def place_of(model: str | os.PathLike[str], *, progress: Progress | None = None)
     row = row_of(address)
     wanted = Wanted(address, row.sha256_start if row else "")
     return download(wanted, cached_path(address), progress=progress)
+
+
+def _read_back(text: str) -> Path:
+    """The path that `spelling.escaped` wrote, as settings of a run hold one that is no text."""
+    try:
+        return Path(unescaped(text))
+    except ValueError as error:
+        raise ModelError("VIT-430", f"model {text}: {error}.", hint="Give its path.") from error
 
 
 def address_of(model: str) -> str:

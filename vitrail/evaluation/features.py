@@ -34,7 +34,7 @@ from vitrail.data.preprocess import Preprocess
 from vitrail.data.sources import Source, fingerprint, subset
 from vitrail.errors import EnvironmentFault, ModelError
 from vitrail.evaluation.evaluate import inference
-from vitrail.files import cache_root, whole_file
+from vitrail.files import cache_root, utf8_name, whole_file
 
 Features = NDArray[np.float32]
 SCHEMA = 2  # of an entry
@@ -185,7 +185,7 @@ def identity(model: nn.Module) -> str:
 
 def _read(path: Path, num_pictures: int) -> Features:
     """The features of an entry. Raises ValueError, OSError or SafetensorError for a damaged one."""
-    with safe_open(path, framework="np") as file:
+    with utf8_name(path) as readable, safe_open(readable, framework="np") as file:
         metadata = file.metadata() or {}
         found: Features = file.get_tensor("features")
     if found.dtype != np.float32 or found.ndim != 2 or len(found) != num_pictures:

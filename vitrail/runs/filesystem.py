@@ -17,6 +17,7 @@ from typing import Protocol
 import safetensors.torch
 from torch import Tensor
 
+from vitrail.files import utf8_name
 from vitrail.folder import NotPlain, open_plain, require_folder
 
 CHUNK_BYTES = 1 << 22
@@ -147,7 +148,8 @@ class LocalFiles:
 
     def tensors(self, path: Path) -> dict[str, Tensor]:
         os.close(open_plain(path))  # a plain file, no link
-        return safetensors.torch.load_file(path)
+        with utf8_name(path) as readable:
+            return safetensors.torch.load_file(readable)
 
     def free_bytes(self, path: Path) -> int:
         return shutil.disk_usage(path).free
