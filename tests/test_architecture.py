@@ -30,7 +30,7 @@ ROWS = [
     {"runs"},
     {"keyed_random", "device", "config", "restricted_pickle", "child_process"},
     {"documents", "folder"},
-    {"containers", "files", "unpacking"},
+    {"containers", "files", "unpacking", "interrupts"},
     {"errors"},
     {"spelling"},
 ]

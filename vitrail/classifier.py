@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -32,6 +32,7 @@ from vitrail.data.decode import DecodeFault
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import DataError, ModelError, UsageError
 from vitrail.folder import Folder
+from vitrail.interrupts import Threads
 from vitrail.model_card import card_of
 from vitrail.model_record import Architecture, Record, made_record
 from vitrail.models.create import Model, build
@@ -161,11 +162,13 @@ class Classifier:
         if top < 1 or batch_size < 1:
             raise UsageError("VIT-202", f"top {top}, batch_size {batch_size}: expected at least 1.")
         numbered = enumerate(_as_inputs(inputs))
-        with ThreadPoolExecutor(min(MAX_DECODERS, os.cpu_count() or 1)) as pool:
+        with Threads(min(MAX_DECODERS, os.cpu_count() or 1), "decode") as pool:
             waiting = self._submit(pool, numbered, batch_size)
             while waiting:
                 following = self._submit(pool, numbered, batch_size)
-                yield from self._answers([future.result() for future in waiting], top)
+                yield from self._answers(
+                    [pool.result_of(one, name=name) for name, one in waiting], top
+                )
                 waiting = following
 
     def _check_head(self) -> None:
@@ -178,14 +181,16 @@ class Classifier:
             )
 
     def _submit(
-        self, pool: ThreadPoolExecutor, numbered: Iterator[tuple[int, Picture]], count: int
-    ) -> list[Future[tuple[str, Tensor | str]]]:
-        return [pool.submit(self._prepare, i, item) for i, item in islice(numbered, count)]
+        self, pool: Threads, numbered: Iterator[tuple[int, Picture]], count: int
+    ) -> list[tuple[str, Future[tuple[str, Tensor | str]]]]:
+        """The names of the next pictures, and their futures."""
+        chosen = [(_name_of(i, item), i, item) for i, item in islice(numbered, count)]
+        return [(name, pool.submit(self._prepare, i, item)) for name, i, item in chosen]
 
     def _prepare(self, index: int, picture: Picture) -> tuple[str, Tensor | str]:
         """The picture's name, and its tensor (C, H, W) or what is wrong with it."""
         is_path = isinstance(picture, str | os.PathLike)
-        name = os.fspath(picture) if isinstance(picture, str | os.PathLike) else f"input-{index}"
+        name = _name_of(index, picture)
         try:
             return name, self.preprocess(Path(name) if is_path else picture)  # type: ignore[arg-type]
         except DecodeFault as fault:
@@ -346,6 +351,11 @@ def record_for(
         versions={**ours, **meta.versions},
         sha256=sha256,
     )
+
+
+def _name_of(index: int, picture: Picture) -> str:
+    """What a picture is called in answers."""
+    return os.fspath(picture) if isinstance(picture, str | os.PathLike) else f"input-{index}"
 
 
 def _as_inputs(inputs: Picture | Iterable[Picture]) -> Iterable[Picture]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,11 @@ import pytest
 import torch
 from PIL import Image
 
+from vitrail import interrupts
 from vitrail.config import AugmentConfig
-from vitrail.data import file_batches
+from vitrail.data import file_batches, loader_workers, looks
 from vitrail.data.batch import Batch
-from vitrail.data.crashes import MAX_RESTARTS, NOWHERE, Deaths
+from vitrail.data.crashes import MAX_RESTARTS, NOWHERE, REASON, STALLED, Deaths
 from vitrail.data.decode import Pixels, decode
 from vitrail.data.loader import FileLoader
 from vitrail.data.preprocess import Preprocess
@@ -120,15 +124,113 @@ def test_a_picture_that_crashes_the_decoder_is_named(
 
 def test_workers_that_die_without_a_cause_end_the_run() -> None:
     """Two deaths in a row at one picture are a cause; deaths between pictures are counted."""
-    deaths = Deaths(2)
-    deaths.note(torch.tensor([4, 9]), [-9, None])
-    deaths.note(torch.tensor([8, 4]), [-9, None])
-    assert deaths.crashed() == frozenset()
-    deaths.note(torch.tensor([8, 4]), [-11, 0])
-    assert deaths.crashed() == {8}
-    for _ in range(MAX_RESTARTS - 3):
-        deaths.note(torch.tensor([NOWHERE, NOWHERE]), [-9, None])
-    assert deaths.crashed() == {8}
+    deaths = Deaths()
+    deaths.note(4, -9)
+    deaths.note(8, -9)
+    assert deaths.bad == {}
+    deaths.finished()
+    deaths.note(8, -11)
+    assert deaths.bad == {}, "a batch came through in between"
+    deaths.note(8, 0)
+    assert deaths.bad == {8: REASON}
+    deaths.note(9, None)
+    deaths.note(9, None)
+    assert deaths.bad == {8: REASON, 9: STALLED}
+    for _ in range(MAX_RESTARTS - 4):
+        deaths.note(NOWHERE, -9)
     with pytest.raises(EnvironmentFault, match="SIGKILL") as caught:
-        deaths.note(torch.tensor([NOWHERE, NOWHERE]), [-9, None])
+        deaths.note(NOWHERE, -9)
     assert caught.value.code == "VIT-522"
+
+
+@pytest.mark.promise("D3", "D9")
+@pytest.mark.parametrize("how", ["spins", "sleeps", "stops"])
+def test_a_worker_that_hangs_once_is_replaced_and_no_bit_changes(
+    loader: FileLoader, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: str
+) -> None:
+    """In a decoder, on a disk that does not answer, or stopped from outside."""
+    wanted = expected(loader)
+    once = tmp_path / "once"
+    monkeypatch.setattr(interrupts, "STALL_SECS", 1.0)
+
+    def hang(name: str) -> None:
+        if name == "7.png" and not once.exists():
+            once.touch()
+            while how == "spins":
+                pass
+            if how == "stops":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            time.sleep(600)
+
+    plant(monkeypatch, hang)
+    assert_same(list(loader.batches(0, STEPS)), wanted)
+    assert once.exists()
+
+
+@pytest.mark.promise("D3", "D9")
+def test_a_picture_at_which_every_worker_hangs_is_named(
+    loader: FileLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = int(expected(loader)[0].indices[0])
+    monkeypatch.setattr(interrupts, "STALL_SECS", 0.7)
+    plant(monkeypatch, lambda name: time.sleep(600) if name == f"{bad}.png" else None)
+    with pytest.raises(DataError, match=f"^VIT-301: {bad}.png: .*makes no progress"):
+        list(loader.batches(0, STEPS))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory is Linux's")
+@pytest.mark.promise("D3")
+def test_a_decoder_that_eats_memory_fails_at_its_picture(
+    loader: FileLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = int(expected(loader)[0].indices[0])
+    monkeypatch.setattr(loader_workers, "ROOM_BYTES", 200 * 2**20)
+    plant(monkeypatch, lambda name: bytearray(2**40) if name == f"{bad}.png" else None)
+    with pytest.raises(DataError, match=f"^VIT-301: {bad}.png: not enough memory"):
+        list(loader.batches(0, STEPS))
+
+
+def test_an_error_of_a_worker_reaches_the_parent(
+    loader: FileLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str) -> None:
+        raise RuntimeError(f"not foreseen: {name}")
+
+    plant(monkeypatch, fail)
+    with pytest.raises(RuntimeError, match="not foreseen"):
+        list(loader.batches(0, STEPS))
+
+
+@pytest.mark.promise("D9")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_request_to_stop_is_seen_while_a_disk_does_not_answer(
+    loader: FileLoader, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setattr(loader, "_workers", workers)
+    monkeypatch.setattr(interrupts, "EVALUATION_SECS", 0.5)
+    plant(monkeypatch, lambda name: time.sleep(5))
+    timer = threading.Timer(0.5, interrupts.ask, ("SIGTERM",))
+    timer.start()
+    began = time.monotonic()
+    try:
+        assert list(loader.batches(0, STEPS)) == []  # ends early
+        with pytest.raises(interrupts.Interrupted, match="SIGTERM"):
+            list(loader.eval_batches(3))
+    finally:
+        interrupts.forget()
+    assert time.monotonic() - began < 4
+
+
+@pytest.mark.promise("D9")
+def test_threads_that_make_no_progress_are_named(
+    loader: FileLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader, "_workers", 0)
+    monkeypatch.setattr(interrupts, "STALL_SECS", 0.5)
+    plant(monkeypatch, lambda name: time.sleep(3))
+    with pytest.raises(EnvironmentFault, match=r"^VIT-527: reading \d+\.png makes no progress"):
+        next(loader.batches(0, STEPS))
+    source = loader._train.source
+    monkeypatch.setattr(looks, "decode", lambda *_, **__: time.sleep(3))
+    with pytest.raises(EnvironmentFault, match=r"^VIT-527: reading 0\.png makes no progress"):
+        looks.look_at(source)

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 from vitrail.child_process import SAFE_PATH
+from vitrail.cli.last_resort import end_when_interrupted, exit_code
 from vitrail.cli.output import Output
 from vitrail.cli.streams import ReaderGoneError, close_streams, has_reader, open_streams
 from vitrail.errors import UsageError, VitrailError, environment_fault, nearest
@@ -71,6 +72,8 @@ SWITCHES = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     open_streams()
+    if argv is None:
+        end_when_interrupted()
     # GNU OpenMP's threads spin while they wait: on a busy machine a training step takes several
     # times as long (docs/decisions.md). Read when torch is loaded, which nothing before this did.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
@@ -90,9 +93,9 @@ def settled(tokens: Sequence[str], output: Output) -> int:
         return dispatch(tokens, output)
     except VitrailError as fault:
         return output.error(fault)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         output.note("interrupted")
-        return 130
+        return exit_code(stop)
     except ReaderGoneError:
         raise
     except Exception as error:  # the last boundary: everything a user sees has a code

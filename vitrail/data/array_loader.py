@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vitrail import interrupts
 from vitrail.config import AugmentConfig
 from vitrail.data import slots
 from vitrail.data.batch import Batch
@@ -75,6 +76,7 @@ class ArrayLoader:
         """
         num = len(self._images)
         for first in range(0, num, batch_size):
+            interrupts.check(interrupts.EVALUATION_SECS)
             began = time.perf_counter()
             indices = np.arange(first, min(first + batch_size, num), dtype=np.int64)
             images = self._evaluated(self._gather(indices), self._preprocess.values)

@@ -1,22 +1,20 @@
-"""Workers that die: which pictures they were at, and what that says about those.
+"""Workers that die or hang while they read pictures: which one they were at, and what that says.
 
-A decoder may crash in native code, and a system without memory kills whom it likes. The worker
-notes each picture in shared memory before it is read, so that the parent knows afterwards. The
-workers are then started anew at the step that was due: what a step holds does not change. A picture
-that two workers died at in a row is taken for the cause and becomes a picture that cannot be used.
+A decoder may crash or spin in native code, a system without memory kills whom it likes, a network
+folder may not answer. The worker notes each picture and the time in shared memory before it is
+read, so that the parent knows afterwards. Its work is done again by a new worker: what a step holds
+does not change. A picture that two workers failed at in a row is taken for the cause and becomes a
+picture that cannot be used.
 """
 
 from __future__ import annotations
 
-import re
 import signal
-from collections.abc import Iterable
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.utils.data import get_worker_info
 
 from vitrail.data.decode import DecodeFault, Pixels
 from vitrail.data.records import Labels, Source
@@ -26,17 +24,18 @@ DEATHS_OF_A_PICTURE = 2
 MAX_RESTARTS = 10  # without a batch in between
 NOWHERE = -1
 REASON = "the process that decodes it crashes"
+STALLED = "the process that reads or decodes it makes no progress"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Watched:
-    """A source whose readers leave word of where they are. places: (workers,) int64, shared;
-    crashed: pictures that are not read again.
+    """A source whose reader leaves word of where it is. place: (2,) float64, shared: the picture
+    and when it was begun; bad: why pictures are not read again.
     """
 
     source: Source
-    places: Tensor
-    crashed: frozenset[int] = frozenset()
+    place: Tensor
+    bad: dict[int, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -57,9 +56,9 @@ class Watched:
         return len(self.source)
 
     def read(self, index: int) -> tuple[bytes | Pixels, Any]:
-        """As the source's. Raises DecodeFault for a picture that workers died of."""
-        if index in self.crashed:
-            raise DecodeFault(REASON)
+        """As the source's. Raises DecodeFault for a picture that workers failed at."""
+        if index in self.bad:
+            raise DecodeFault(self.bad[index])
         self._note(index)
         return self.source.read(index)
 
@@ -68,9 +67,8 @@ class Watched:
         self._note(NOWHERE)
 
     def _note(self, index: int) -> None:
-        worker = get_worker_info()
-        if worker is not None:
-            self.places[worker.id] = index
+        self.place[1] = time.monotonic()
+        self.place[0] = index
 
     def source_id(self, index: int) -> str:
         """As the source's."""
@@ -81,48 +79,37 @@ class Watched:
 class Deaths:
     """What became of the workers of one loader."""
 
-    num_workers: int
-    counts: dict[int, int] = field(default_factory=dict)  # of pictures
+    counts: dict[int, int] = field(default_factory=dict)  # of pictures, since the last batch
+    bad: dict[int, str] = field(default_factory=dict)  # picture -> reason
     restarts: int = 0
 
-    def places(self) -> Tensor:
-        """Where new workers note their pictures."""
-        found = torch.full((self.num_workers,), NOWHERE, dtype=torch.int64)
-        found.share_memory_()  # type: ignore[no-untyped-call]
-        return found
+    def finished(self) -> None:
+        """A batch came through: nobody dies again and again."""
+        self.restarts = 0
+        self.counts = {}
 
-    def crashed(self) -> frozenset[int]:
-        """The pictures that are taken for the cause."""
-        return frozenset(one for one, count in self.counts.items() if count >= DEATHS_OF_A_PICTURE)
-
-    def note(self, places: Tensor, exit_codes: Iterable[int | None]) -> None:
-        """Workers have died. exit_codes: of each worker, None where it lives.
-
-        Raises EnvironmentFault VIT-522 where they die again and again.
+    def note(self, place: int, code: int | None) -> None:
+        """A worker at picture `place` has ended with an exit code, or (None) was killed because it
+        made no progress. Raises EnvironmentFault VIT-522 where they fail again and again.
         """
-        codes = list(exit_codes)
-        here = {int(at) for at, code in zip(places, codes, strict=True) if code is not None}
-        self.counts = {at: self.counts.get(at, 0) + 1 for at in here - {NOWHERE}} | {
-            at: DEATHS_OF_A_PICTURE for at in self.crashed()
-        }
+        if place != NOWHERE:
+            self.counts[place] = self.counts.get(place, 0) + 1
+            if self.counts[place] >= DEATHS_OF_A_PICTURE:
+                self.bad[place] = STALLED if code is None else REASON
         self.restarts += 1
         if self.restarts > MAX_RESTARTS:
-            how = ", ".join(sorted({_how(code) for code in codes if code is not None}))
             raise EnvironmentFault(
                 "VIT-522",
-                f"workers that read pictures die again and again ({how}).",
+                f"workers that read pictures die again and again ({_how(code)}).",
                 hint="A system without free memory does that: use fewer workers (--data.workers 0 "
                 "needs none) or a smaller --batch-size.",
             )
 
 
-def is_death(error: RuntimeError) -> bool:
-    """Whether torch's loader says that a worker died."""
-    return re.search(r"DataLoader worker \(pid", str(error)) is not None
-
-
-def _how(code: int) -> str:
+def _how(code: int | None) -> str:
     """An exit code for people."""
+    if code is None:
+        return "no progress"
     try:
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
     except ValueError:

@@ -8,16 +8,19 @@ itself. So whoever makes it, a worker or threads of this process, makes the same
 from __future__ import annotations
 
 import itertools
+import threading
+import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vitrail import interrupts
 from vitrail.config import AugmentConfig
 from vitrail.data import slots
 from vitrail.data.augment import augment_picture, write_planes
@@ -26,6 +29,7 @@ from vitrail.data.decode import DecodeFault, Pixels, decode
 from vitrail.data.order import batch_indices
 from vitrail.data.preprocess import Preprocess, gray_pixels
 from vitrail.device import num_cores
+from vitrail.interrupts import Threads
 
 if TYPE_CHECKING:
     from vitrail.data.sources import Source
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 MAX_THREADS = 8  # without workers
 
 Indices = NDArray[np.int64]
+Begun = dict[int, tuple[float, int]]  # thread -> when it began which picture
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class TrainSteps:
     max_pixels: int
 
     def item(
-        self, step: int, pool: Executor | None = None, out: torch.Tensor | None = None
+        self, step: int, pool: Threads | None = None, out: torch.Tensor | None = None
     ) -> Batch | Fault:
         """The batch of `step`: pictures shared out among the threads of `pool`, written to `out`
         (B, C, h, w).
@@ -101,7 +106,7 @@ class EvalParts:
     max_pixels: int
 
     def item(
-        self, part: int, pool: Executor | None = None, out: torch.Tensor | None = None
+        self, part: int, pool: Threads | None = None, out: torch.Tensor | None = None
     ) -> Batch | Fault:
         """The batch of `part`; the rest as for `TrainSteps`."""
         first = part * self.batch_size
@@ -130,18 +135,29 @@ class Task:
     view: Callable[[int, Pixels, Pixels], None]
 
     def run_share(
-        self, counter: Iterator[int], indices: list[int], images: Pixels
+        self, counter: Iterator[int], indices: list[int], images: Pixels, begun: Begun
     ) -> list[tuple[int, Fault]]:
         """`run` the places of `counter` that no other thread takes, up to the first fault.
 
         One call a thread: a future a picture would cost a tenth of the time.
         """
-        for place in counter:
-            if place >= len(indices):
-                break
-            if fault := self.run(place, indices[place], images[place]):
-                return [(place, fault)]
+        thread = threading.get_ident()
+        try:
+            for place in counter:
+                if place >= len(indices):
+                    break
+                begun[thread] = (time.monotonic(), indices[place])
+                if fault := self.run(place, indices[place], images[place]):
+                    return [(place, fault)]
+        finally:
+            begun.pop(thread, None)
         return []
+
+    def check_progress(self, begun: Begun) -> None:
+        """Raise EnvironmentFault VIT-527 where a thread has been at a picture for too long."""
+        for since, index in [*begun.values()]:
+            if (secs := time.monotonic() - since) > interrupts.STALL_SECS:
+                raise interrupts.no_progress(self.source.source_id(index), secs)
 
     def run(self, place: int, index: int, out: Pixels) -> Fault | None:
         """Write picture `index`, the batch's number `place`."""
@@ -153,27 +169,31 @@ class Task:
                 if isinstance(data, np.ndarray)
                 else decode(data, name=name, max_pixels=self.max_pixels, padded=self.padded)
             )
+            self.view(place, pixels, out)
         except DecodeFault as fault:
             return Fault(fault.name or name, fault.reason)
         except OSError as error:
             return Fault(name, f"cannot be read ({error.strerror})")
-        self.view(place, pixels, out)
+        except MemoryError:
+            return Fault(name, "not enough memory to decode it")
         return None
 
 
-def _batch(task: Task, indices: Indices, out: torch.Tensor, pool: Executor | None) -> Batch | Fault:
+def _batch(task: Task, indices: Indices, out: torch.Tensor, pool: Threads | None) -> Batch | Fault:
     """The batch of `indices`, or the first picture of it that cannot be used."""
     images = out[: len(indices)]
-    share = (itertools.count(), indices.tolist(), images.numpy())
+    begun: Begun = {}
+    share = (itertools.count(), indices.tolist(), images.numpy(), begun)
     if pool is None:
         faults = task.run_share(*share)
     else:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # the decoder keeps Pillow quiet in the main thread only
-            shares = [pool.submit(task.run_share, *share) for _ in range(_num_threads())]
-            faults = [fault for one in shares for fault in one.result()]
+            # the decoder keeps Pillow quiet in the main thread only
+            warnings.simplefilter("ignore")
+            shares = [pool.submit(task.run_share, *share) for _ in range(pool.count)]
+            watch = partial(task.check_progress, begun)
+            results = [pool.result_of(one, watch=watch) for one in shares]
+        faults = [fault for result in results for fault in result]
     if faults:
         return min(faults, key=lambda found: found[0])[1]
     labels = torch.from_numpy(task.source.labels[indices])
@@ -181,15 +201,14 @@ def _batch(task: Task, indices: Indices, out: torch.Tensor, pool: Executor | Non
 
 
 def in_threads(
-    dataset: TrainSteps | EvalParts, numbers: range
+    dataset: TrainSteps | EvalParts, numbers: range, grace_secs: float = 0.0
 ) -> Generator[Batch | Fault, None, None]:
-    """Items `numbers`, each made by as many threads as there are cores; closing ends them."""
-    threads = _num_threads()
-    if threads == 1:
-        yield from (dataset.item(number) for number in numbers)
-        return
-    with ThreadPoolExecutor(threads, "pictures") as pool:
+    """Items `numbers`, each made by as many threads as there are cores; closing ends them. One core
+    has a thread too: the caller's must see a request to stop while a disk does not answer.
+    """
+    with Threads(_num_threads(), "pictures", grace_secs) as pool:
         for number in numbers:
+            interrupts.check(grace_secs)
             yield dataset.item(number, pool)
 
 

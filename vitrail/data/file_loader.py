@@ -13,10 +13,12 @@ import os
 import shutil
 import time
 from collections.abc import Generator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import torch
 
+from vitrail import interrupts
 from vitrail.config import AugmentConfig
 from vitrail.data.batch import Batch
 from vitrail.data.decode import MAX_PIXELS
@@ -24,6 +26,7 @@ from vitrail.data.file_batches import EvalParts, Fault, TrainSteps, in_threads
 from vitrail.data.loader_workers import PREFETCH, in_workers
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import DataError, EnvironmentFault
+from vitrail.interrupts import Interrupted
 
 if TYPE_CHECKING:
     from vitrail.data.sources import Source
@@ -56,29 +59,32 @@ class FileLoader:
     def batches(self, start_step: int, stop_step: int) -> Generator[Batch, None, None]:
         """The training batches of steps `start_step` .. `stop_step` - 1, whatever came before.
 
-        Workers live as long as the iterator. Raises DataError VIT-301 naming the picture that
-        cannot be used, EnvironmentFault VIT-521 where shared memory is too small for the workers.
+        Workers live as long as the iterator, which ends early after a request to stop. Raises
+        DataError VIT-301 naming the picture that cannot be used, EnvironmentFault VIT-521 where
+        shared memory is too small for the workers, VIT-522 or VIT-527 where they make no progress.
         """
         numbers = range(start_step, stop_step)
-        return self._serve(self._train, numbers, self._train.batch_size)
+        with suppress(Interrupted):
+            yield from self._serve(self._train, numbers, self._train.batch_size, 0.0)
 
     def eval_batches(self, batch_size: int) -> Generator[Batch, None, None]:
         """Every picture once, in order, with the evaluation preprocessing; the last batch may be
-        smaller.
+        smaller. Raises Interrupted some seconds after a request to stop.
         """
         train = self._train
         parts = EvalParts(train.source, train.preprocess, batch_size, train.max_pixels)
         numbers = range(-(-len(train.source) // batch_size))
-        return self._serve(parts, numbers, min(batch_size, len(train.source)))
+        size = min(batch_size, len(train.source))
+        return self._serve(parts, numbers, size, interrupts.EVALUATION_SECS)
 
     def _serve(
-        self, dataset: TrainSteps | EvalParts, numbers: range, batch_size: int
+        self, dataset: TrainSteps | EvalParts, numbers: range, batch_size: int, grace_secs: float
     ) -> Generator[Batch, None, None]:
         _check_shared_memory(batch_size, dataset, self._workers)
         iterator = (
-            in_workers(dataset, numbers, self._workers, batch_size)
+            in_workers(dataset, numbers, self._workers, batch_size, grace_secs)
             if self._workers
-            else in_threads(dataset, numbers)
+            else in_threads(dataset, numbers, grace_secs)
         )
         try:
             for _ in numbers:

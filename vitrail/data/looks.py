@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +18,7 @@ from vitrail.data.identity import digest_of
 from vitrail.data.records import ArraySource, Source
 from vitrail.data.sample import sample
 from vitrail.data.sketches import Sketches, joined, sketch, sketch_all
+from vitrail.interrupts import Threads
 
 _SAMPLE = 10_000  # pictures whose channels are measured
 _GRID = 64  # values a side of each of them
@@ -61,10 +61,8 @@ def look_at(
     one = partial(_look, source, max_pixels, pixels, wanted, chosen)
     with warnings.catch_warnings():  # Pillow's, about metadata; threads may not change the filters
         warnings.simplefilter("ignore")
-        if workers < 1:
-            return [one(index) for index in range(len(source))]
-        with ThreadPoolExecutor(workers) as pool:
-            return list(pool.map(one, range(len(source))))
+        with Threads(max(1, workers), "looks") as pool:
+            return pool.in_order(one, len(source), source.source_id)
 
 
 def sketches_of(source: Source, looks: Sequence[Look]) -> tuple[Sketches, list[int]]:

@@ -24,6 +24,7 @@ from vitrail.errors import EnvironmentFault, VitrailError
 from vitrail.studies.job import Job
 
 STOP_SECS = 30.0  # for a worker to write its checkpoint
+KILLED_SECS = 2.0
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class LocalEngine:
         assert worker.process.stdout is not None
         self._selector.unregister(worker.process.stdout)
         self._workers.remove(worker)
-        code = worker.process.wait()
+        code = _code_of(worker.process)
         worker.close_pipes()
         if worker.job is None:
             return
@@ -152,10 +153,21 @@ class LocalEngine:
             list(self.events(left))
         for worker in self._workers:
             worker.process.kill()
-            worker.process.wait()
+            _code_of(worker.process)
             worker.close_pipes()
         self._selector.close()
         self._log.close()
+
+
+def _code_of(process: subprocess.Popen[bytes]) -> int:
+    """The exit code of a process that has closed its output or was killed; killed, where it does
+    not end. One that the kernel does not let go of is not waited for.
+    """
+    for secs in (STOP_SECS, KILLED_SECS):
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(secs)
+        process.kill()
+    return -signal.SIGKILL
 
 
 def _event(worker: _Worker, record: dict[str, Any]) -> Iterator[Event]:

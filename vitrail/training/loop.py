@@ -167,7 +167,6 @@ def _run(live: Live, stop: StopRequest, with_report: bool) -> RunResult:
             if is_last:
                 break
             if stop.name:
-                _save(live)
                 break
     if stop.name and not is_last and state.step < state.schedule.total_steps:
         return _interrupted(live, stop.name)
@@ -325,6 +324,8 @@ def _save(live: Live) -> None:
 
 def _interrupted(live: Live, signal: str) -> RunResult:
     """How a run ends that was asked to stop before its last step."""
+    if live.state.step:  # also where the wait for a batch was cut short
+        _save(live)
     live.run.update(status="stopped", seconds=live.clock.seconds(), best=live.state.best)
     result = RunResult(
         live.run.path,

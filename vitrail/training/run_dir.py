@@ -108,7 +108,8 @@ def ending(run: RunDir) -> Iterator[None]:
 def reason_of(error: BaseException) -> str:
     """An error in a line."""
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted before a checkpoint could be written"
+        name = getattr(error, "name", "SIGINT")
+        return f"interrupted by {name} before a checkpoint could be written"
     known = error if isinstance(error, VitrailError) else None
     if known is None and isinstance(error, Exception):
         known = environment_fault(error)

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGUSR1 ask a run to stop after its current step.
+"""SIGINT, SIGTERM and SIGUSR1 ask a run to stop after its current step, or while it waits.
 
 A second SIGINT stops at once.
 """
@@ -10,6 +10,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from vitrail import interrupts
 
 
 class StopRequest:
@@ -23,6 +25,7 @@ class StopRequest:
         if self.name is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.name = signal.Signals(number).name
+        interrupts.ask(self.name)
 
 
 @contextmanager
@@ -37,5 +40,6 @@ def stop_signals() -> Iterator[StopRequest]:
     try:
         yield request
     finally:
+        interrupts.forget()
         for number, handler in before.items():
             signal.signal(number, handler)
