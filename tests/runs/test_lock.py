@@ -125,8 +125,11 @@ def test_a_lock_of_any_form_is_taken_over_and_what_is_no_file_refused(tmp_path: 
             assert holder(tmp_path)["pid"] == os.getpid()
     place.unlink()
     (tmp_path / "victim").write_text("precious")
-    for make in (lambda: place.symlink_to(tmp_path / "victim"), lambda: os.mkfifo(place)):
-        make()
+    for kind in ("link", "pipe"):
+        if kind == "link":
+            place.symlink_to(tmp_path / "victim")
+        else:
+            os.mkfifo(place)
         with pytest.raises(EnvironmentFault, match=r"\.lock could not be written") as error:
             RunLock(tmp_path).acquire()
         assert error.value.code == "VIT-506"
