@@ -144,6 +144,13 @@ def read(folder: Folder, name: str, *, hint: str = "") -> dict[str, Any]:
         raise unreadable(path, reason_of(error), hint) from error
 
 
+def required(record: Mapping[str, Any], key: str, path: Path) -> Any:
+    """A field that older or foreign documents may lack. Raises ModelError VIT-409."""
+    if key not in record:
+        raise unreadable(path, f"{key} is missing")
+    return record[key]
+
+
 def parse(form: type[pydantic.BaseModel], data: bytes) -> dict[str, Any]:
     """The document that `data` is. Raises ValueError where it has another form."""
     form.model_validate_json(data)
@@ -170,6 +177,32 @@ def unreadable(path: Path, why: str, hint: str = "") -> ModelError:
         f"{path} cannot be read: {why}.",
         hint=hint or "Restore it from a backup, or start a new run: vitrail train DATA",
     )
+
+
+class ModelForm(Form):
+    """The model of run.json."""
+
+    name: Text
+    family: Text
+
+
+class BuiltForm(Form):
+    """What run.json must hold for its model to be built again."""
+
+    model: ModelForm
+    preprocess: Annotated[Object, Field(min_length=1)]
+
+
+def built(record: Mapping[str, Any], path: Path) -> tuple[str, str, dict[str, Any]]:
+    """Name, family and numbers of a run's model. Raises ModelError VIT-409 where they are not
+    there.
+    """
+    try:
+        BuiltForm.model_validate(record)
+    except ValidationError as error:
+        raise unreadable(path, reason_of(error)) from error
+    model = dict(record["model"])
+    return str(model.pop("name")), str(model.pop("family")), model
 
 
 def settings_in(folder: Folder) -> Mapping[str, Any] | None:
