@@ -79,7 +79,7 @@ MISTAKES = [
     ("train notes.txt", 3, "VIT-310", "path,label"),
     ("train only.zip", 3, "VIT-303", "Accepted"),
     ("train empty", 3, "VIT-305", "CLASS/IMAGE"),
-    ("train hollow", 3, "VIT-305", "pictures"),
+    ("train hollow", 3, "VIT-305", "Put images"),
     ("train flat", 3, "VIT-302", "labels.csv"),
     ("train alone", 3, "VIT-304", "two classes"),
     ("train columns.csv", 3, "VIT-310", "path,label"),
