@@ -24,7 +24,7 @@ PLACES = {  # file: how its processes leave the working directory out
     "studies/engine.py": "child_process.python_command",
     "studies/timing.py": "child_process.python_command",
     "studies/ray_engine.py": "ray is told of no working directory",
-    "data/loader_workers.py": "waits for those of data/worker_process.py",
+    "data/crew.py": "waits for those of data/worker_process.py",
     "data/worker_process.py": "fork on Linux; elsewhere child_process.safe_children",
 }
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,7 @@ def test_workers_that_die_without_a_cause_end_the_run() -> None:
     deaths.note(9, None)
     deaths.note(9, None)
     assert deaths.bad == {8: REASON, 9: STALLED}
-    for _ in range(MAX_RESTARTS - 4):
+    for _ in range(MAX_RESTARTS - 1):
         deaths.note(NOWHERE, -9)
     with pytest.raises(EnvironmentFault, match="SIGKILL") as caught:
         deaths.note(NOWHERE, -9)
@@ -230,7 +231,37 @@ def test_threads_that_make_no_progress_are_named(
     plant(monkeypatch, lambda name: time.sleep(3))
     with pytest.raises(EnvironmentFault, match=r"^VIT-527: reading \d+\.png makes no progress"):
         next(loader.batches(0, STEPS))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files are looked at in processes there")
+@pytest.mark.promise("D1", "D3")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_look_survives_pictures_that_crash_hang_and_eat_memory(
+    loader: FileLoader, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """Each is named; the looks at the others are as they would have been."""
     source = loader._train.source
-    monkeypatch.setattr(looks, "decode", lambda *_, **__: time.sleep(3))
-    with pytest.raises(EnvironmentFault, match=r"^VIT-527: reading 0\.png makes no progress"):
-        looks.look_at(source)
+    expected_looks = looks.look_at(source, wanted=looks.Wanted(sketch=True))
+    monkeypatch.setattr(interrupts, "STALL_SECS", 0.7)
+    monkeypatch.setattr(looks, "ROOM_BYTES", 200 * 2**20)
+    monkeypatch.setattr(looks, "CHUNK", 4)
+    read = FileSource.read
+    bad: dict[int, tuple[str, Callable[[], object]]] = {
+        2: ("crashes", lambda: os.kill(os.getpid(), signal.SIGSEGV)),
+        3: ("crashes", lambda: os._exit(0)),
+        5: ("makes no progress", lambda: time.sleep(600)),
+        9: ("not enough memory", lambda: bytearray(2**40)),
+    }
+
+    def planted(self: FileSource, index: int) -> Any:
+        if index in bad:
+            bad[index][1]()
+        return read(self, index)
+
+    monkeypatch.setattr(FileSource, "read", planted)
+    found = looks.look_at(source, workers=workers, wanted=looks.Wanted(sketch=True))
+    for index, (one, other) in enumerate(zip(found, expected_looks, strict=True)):
+        if index in bad:
+            assert bad[index][0] in one.reason
+        else:
+            assert (one.reason, one.digest, one.mean) == ("", other.digest, other.mean)

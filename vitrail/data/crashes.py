@@ -14,8 +14,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
-
 from vitrail.data.decode import DecodeFault, Pixels
 from vitrail.data.records import Labels, Source
 from vitrail.errors import EnvironmentFault
@@ -27,14 +25,17 @@ REASON = "the process that decodes it crashes"
 STALLED = "the process that reads or decodes it makes no progress"
 
 
+Place = Any  # an array of two floats in shared memory, which ctypes has no name for
+
+
 @dataclass(eq=False)
 class Watched:
-    """A source whose reader leaves word of where it is. place: (2,) float64, shared: the picture
-    and when it was begun; bad: why pictures are not read again.
+    """A source whose reader leaves word of where it is. place: shared, the picture and when it was
+    begun; bad: why pictures are not read again.
     """
 
     source: Source
-    place: Tensor
+    place: Place
     bad: dict[int, str] = field(default_factory=dict)
 
     @property
@@ -96,6 +97,7 @@ class Deaths:
             self.counts[place] = self.counts.get(place, 0) + 1
             if self.counts[place] >= DEATHS_OF_A_PICTURE:
                 self.bad[place] = STALLED if code is None else REASON
+                self.restarts = 0  # that is progress
         self.restarts += 1
         if self.restarts > MAX_RESTARTS:
             raise EnvironmentFault(

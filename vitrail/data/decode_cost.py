@@ -19,7 +19,7 @@ MAX_SECS = 1.6  # of estimated time, so that 2 s hold
 MAX_BYTES = 500_000_000  # of memory at its peak, the file included
 FREE_READS = 20_000  # a few milliseconds
 BYTES_A_READ = 512  # further reads: PNG takes three for a chunk of 8 kB
-STOP_SECS = 2.0  # processor time of a stream whose blocks cannot be counted
+STOP_SECS = 1.5  # processor time of a stream whose blocks cannot be counted
 
 
 class TooCostly(ValueError):

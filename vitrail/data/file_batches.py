@@ -7,11 +7,11 @@ itself. So whoever makes it, a worker or threads of this process, makes the same
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -135,23 +135,24 @@ class Task:
     view: Callable[[int, Pixels, Pixels], None]
 
     def run_share(
-        self, counter: Iterator[int], indices: list[int], images: Pixels, begun: Begun
+        self, places: deque[int], indices: list[int], images: Pixels, begun: Begun
     ) -> list[tuple[int, Fault]]:
-        """`run` the places of `counter` that no other thread takes, up to the first fault.
+        """`run` what no other thread takes of `places`, up to the first fault.
 
         One call a thread: a future a picture would cost a tenth of the time.
         """
         thread = threading.get_ident()
         try:
-            for place in counter:
-                if place >= len(indices):
-                    break
+            while True:
+                try:
+                    place = places.popleft()
+                except IndexError:
+                    return []
                 begun[thread] = (time.monotonic(), indices[place])
                 if fault := self.run(place, indices[place], images[place]):
                     return [(place, fault)]
         finally:
             begun.pop(thread, None)
-        return []
 
     def check_progress(self, begun: Begun) -> None:
         """Raise EnvironmentFault VIT-527 where a thread has been at a picture for too long."""
@@ -183,7 +184,8 @@ def _batch(task: Task, indices: Indices, out: torch.Tensor, pool: Threads | None
     """The batch of `indices`, or the first picture of it that cannot be used."""
     images = out[: len(indices)]
     begun: Begun = {}
-    share = (itertools.count(), indices.tolist(), images.numpy(), begun)
+    places = deque(range(len(indices)))
+    share = (places, indices.tolist(), images.numpy(), begun)
     if pool is None:
         faults = task.run_share(*share)
     else:
@@ -192,7 +194,10 @@ def _batch(task: Task, indices: Indices, out: torch.Tensor, pool: Threads | None
             warnings.simplefilter("ignore")
             shares = [pool.submit(task.run_share, *share) for _ in range(pool.count)]
             watch = partial(task.check_progress, begun)
-            results = [pool.result_of(one, watch=watch) for one in shares]
+            try:
+                results = [pool.result_of(one, watch=watch) for one in shares]
+            finally:
+                places.clear()  # threads that are left behind do no more
         faults = [fault for result in results for fault in result]
     if faults:
         return min(faults, key=lambda found: found[0])[1]

@@ -21,9 +21,10 @@ import torch
 from vitrail import interrupts
 from vitrail.config import AugmentConfig
 from vitrail.data.batch import Batch
+from vitrail.data.crew import PREFETCH
 from vitrail.data.decode import MAX_PIXELS
 from vitrail.data.file_batches import EvalParts, Fault, TrainSteps, in_threads
-from vitrail.data.loader_workers import PREFETCH, in_workers
+from vitrail.data.loader_workers import in_workers
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import DataError, EnvironmentFault
 from vitrail.interrupts import Interrupted

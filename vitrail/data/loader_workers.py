@@ -1,28 +1,21 @@
 """Worker processes that make the batches of a `FileLoader` in blocks of shared memory.
 
-A worker makes a whole batch: it is given a number and writes the pixels into a block. One that dies
-or makes no progress is replaced, and its numbers are made again by the new one (`crashes.py`). The
-parent waits in short turns, so that a request to stop is seen whatever the workers do.
+A worker makes a whole batch: it is given a number and writes the pixels into a block (`crew.py`).
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection, wait
-from typing import Any
 
 import torch
 
-from vitrail import interrupts
 from vitrail.data.batch import Batch
-from vitrail.data.crashes import NOWHERE, Deaths, Watched
+from vitrail.data.crashes import Watched
+from vitrail.data.crew import PREFETCH, Crew
 from vitrail.data.decode import MAX_PIXELS
 from vitrail.data.file_batches import EvalParts, Fault, Indices, TrainSteps
-from vitrail.data.worker_process import LAST_SECS, ROOM_BYTES, Worker
-
-PREFETCH = 2  # batches a worker keeps ready
+from vitrail.data.worker_process import ROOM_BYTES, Worker, new_place
 
 
 @dataclass(frozen=True)
@@ -65,8 +58,7 @@ def in_workers(
     room = ROOM_BYTES * max(1, steps.max_pixels // MAX_PIXELS)
 
     def start(number: int) -> Worker:
-        place = torch.tensor([NOWHERE, 0.0], dtype=torch.float64)
-        place.share_memory_()  # type: ignore[no-untyped-call]
+        place = new_place()
         watched = Watched(steps.source, place)
         job = replace(made, steps=replace(steps, source=watched))
         return Worker(job, place, watched, number, room)
@@ -84,80 +76,3 @@ def in_workers(
                 )
     finally:
         crew.close()
-
-
-class Crew:
-    """Some workers; results are asked for in rising order. start: a worker by its number."""
-
-    def __init__(
-        self, start: Callable[[int], Worker], num_workers: int, grace_secs: float = 0.0
-    ) -> None:
-        self._start, self._grace_secs = start, grace_secs
-        self._workers: list[Worker] = []
-        self._num_workers = num_workers
-        self._next: int | None = None  # to be given out
-        self._results: dict[int, Any] = {}
-        self.deaths = Deaths()
-
-    def result(self, number: int, numbers: range) -> Any:
-        """What was made of `number`, the next one of `numbers` that is due."""
-        if not self._workers:
-            self._workers = [self._start(place) for place in range(self._num_workers)]
-        self._next = number if self._next is None else self._next
-        while number not in self._results:
-            interrupts.check(self._grace_secs)
-            self._hand_out(number, numbers.stop)
-            self._wait()
-        self.deaths.finished()
-        return self._results.pop(number)
-
-    def _hand_out(self, due: int, stop: int) -> None:
-        """Every worker is kept busy; at most PREFETCH items each are under way or wait."""
-        assert self._next is not None
-        while self._next < min(stop, due + PREFETCH * len(self._workers)):
-            worker = min(self._workers, key=lambda one: len(one.jobs))
-            worker.give(self._next, self.deaths.bad)
-            self._next += 1
-
-    def _wait(self) -> None:
-        """Take what comes within a short time; replace workers that died or hang."""
-        pipes = {worker.pipe: worker for worker in self._workers}
-        ends = {worker.process.sentinel: worker for worker in self._workers}
-        ready = wait([*pipes, *ends], interrupts.TICK_SECS)
-        lost = {ends[end] for end in ready if isinstance(end, int) and end in ends}
-        for pipe in ready:
-            if not isinstance(pipe, Connection) or (worker := pipes[pipe]) in lost:
-                continue
-            try:
-                number, result, error = worker.take()
-            except (EOFError, OSError):
-                lost.add(worker)
-                continue
-            if error is not None:
-                raise error
-            self._results[number] = result
-        for worker in lost:
-            self._replace(worker, is_stalled=False)
-        if not ready:
-            for worker in [*self._workers]:
-                if worker.idle_secs() > interrupts.STALL_SECS:
-                    self._replace(worker, is_stalled=True)
-
-    def _replace(self, worker: Worker, *, is_stalled: bool) -> None:
-        place, jobs = int(worker.place[0]), [*worker.jobs]
-        worker.kill()
-        code = worker.bury(time.monotonic() + LAST_SECS)
-        at = self._workers.index(worker)
-        self.deaths.note(place, None if is_stalled else code)
-        self._workers[at] = self._start(at)
-        for number in jobs:
-            self._workers[at].give(number, self.deaths.bad)
-
-    def close(self) -> None:
-        """End the workers, also those that are stopped or hang."""
-        for worker in self._workers:
-            worker.kill()
-        until = time.monotonic() + LAST_SECS
-        for worker in self._workers:
-            worker.bury(until)
-        self._workers = []

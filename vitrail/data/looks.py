@@ -5,6 +5,7 @@ Each is read and decoded once, by threads: both decoders release Python's lock.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +14,17 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
+from vitrail.data.crashes import Watched
+from vitrail.data.crew import Crew
 from vitrail.data.decode import MAX_PIXELS, DecodeFault, Pixels, decode, decode_size
 from vitrail.data.identity import digest_of
-from vitrail.data.records import ArraySource, Source
+from vitrail.data.records import ArraySource, FileSource, Source
 from vitrail.data.sample import sample
 from vitrail.data.sketches import Sketches, joined, sketch, sketch_all
+from vitrail.data.worker_process import ROOM_BYTES, Worker, new_place
 from vitrail.interrupts import Threads
 
+CHUNK = 16  # pictures: what a worker is asked for at a time
 _SAMPLE = 10_000  # pictures whose channels are measured
 _GRID = 64  # values a side of each of them
 
@@ -56,13 +61,36 @@ def look_at(
     pixels: bool = True,
     wanted: Wanted = Wanted(),
 ) -> list[Look]:
-    """A look at every picture of `source`, in order; without `pixels` only headers are read."""
+    """A look at every picture of `source`, in order; without `pixels` only headers are read.
+
+    Files are decoded in processes where those are cheap to start (Linux), also with 0 workers: a
+    picture at which a decoder crashes, hangs or eats memory is then a bad picture and nothing else.
+    """
     chosen = frozenset(sample(source, _SAMPLE, "looks").tolist())
-    one = partial(_look, source, max_pixels, pixels, wanted, chosen)
+    one = Looking(max_pixels, pixels, wanted, chosen)
     with warnings.catch_warnings():  # Pillow's, about metadata; threads may not change the filters
         warnings.simplefilter("ignore")
+        if isinstance(source, FileSource) and pixels and sys.platform == "linux":
+            return _in_processes(one, source, max(1, workers))
         with Threads(max(1, workers), "looks") as pool:
-            return pool.in_order(one, len(source), source.source_id)
+            return pool.in_order(partial(one, source), len(source), source.source_id)
+
+
+def _in_processes(one: Looking, source: Source, workers: int) -> list[Look]:
+    """`one` of every picture, in chunks."""
+    numbers = range(-(-len(source) // CHUNK))
+
+    def start(number: int) -> Worker:
+        place = new_place()
+        watched = Watched(source, place)
+        room = ROOM_BYTES * max(1, one.max_pixels // MAX_PIXELS)
+        return Worker(partial(one.chunk, watched), place, watched, number, room)
+
+    crew = Crew(start, min(workers, max(1, len(numbers))))
+    try:
+        return [look for number in numbers for look in crew.result(number, numbers)]
+    finally:
+        crew.close()
 
 
 def sketches_of(source: Source, looks: Sequence[Look]) -> tuple[Sketches, list[int]]:
@@ -100,20 +128,36 @@ def bad_pictures(source: Source, looks: Sequence[Look]) -> list[tuple[str, str]]
     return [(source.source_id(i), look.reason) for i, look in enumerate(looks) if look.reason]
 
 
-def _look(
-    source: Source,
-    max_pixels: int,
-    pixels: bool,
-    wanted: Wanted,
-    chosen: frozenset[int],
-    index: int,
-) -> Look:
+@dataclass(frozen=True)
+class Looking:
+    """How to look at a picture; chosen: of which the channels are measured."""
+
+    max_pixels: int
+    pixels: bool
+    wanted: Wanted
+    chosen: frozenset[int]
+
+    def chunk(self, source: Source, number: int) -> list[Look]:
+        """Looks at the pictures of one chunk."""
+        first = number * CHUNK
+        return [self(source, i) for i in range(first, min(first + CHUNK, len(source)))]
+
+    def __call__(self, source: Source, index: int) -> Look:
+        """A look at one picture."""
+        try:
+            return _look(self, source, index)
+        except MemoryError:
+            return Look(reason="not enough memory to decode it")
+
+
+def _look(how: Looking, source: Source, index: int) -> Look:
+    max_pixels, wanted = how.max_pixels, how.wanted
     drawn, small = None, None
     try:
         data, _ = source.read(index)
         if isinstance(data, bytes):
             digest = digest_of(data)
-            if not pixels:
+            if not how.pixels:
                 return Look(size=decode_size(data, max_pixels=max_pixels), digest=digest)
             array = decode(data, max_pixels=max_pixels)
             drawn = sketch(array) if wanted.sketch else None
@@ -123,7 +167,7 @@ def _look(
             digest = digest_of(array)
     except DecodeFault as fault:
         return Look(reason=fault.reason)
-    means, squares = _moments(array) if index in chosen else ((), ())
+    means, squares = _moments(array) if index in how.chosen else ((), ())
     size = (array.shape[0], array.shape[1])
     return Look("", size, _is_gray(array), digest, means, squares, drawn, small)
 

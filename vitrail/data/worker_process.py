@@ -7,6 +7,7 @@ than ROOM_BYTES beyond what it began with: a decoder that eats memory fails at i
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
@@ -19,11 +20,8 @@ from multiprocessing import process as processes
 from multiprocessing.connection import Connection
 from typing import Any
 
-import torch
-import torch.multiprocessing
-
 from vitrail.child_process import safe_children
-from vitrail.data.crashes import Watched
+from vitrail.data.crashes import NOWHERE, Place, Watched
 from vitrail.device import keep_freed_memory
 
 ROOM_BYTES = 2 * 2**30  # for images of the usual largest size
@@ -33,18 +31,24 @@ _PR_SET_PDEATHSIG = 1
 Job = Callable[[int], Any]
 
 
+def new_place() -> Place:
+    """Where a new worker notes where it is."""
+    place: Place = multiprocessing.RawArray("d", [NOWHERE, 0.0])
+    return place
+
+
 class Worker:
     """One process and its jobs. place: see `Watched`; room: bytes that it may take."""
 
     def __init__(
         self,
         job: Job,
-        place: torch.Tensor,
+        place: Place,
         watched: Watched | None,
         number: int,
         room: int = ROOM_BYTES,
     ) -> None:
-        context = torch.multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+        context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
         self.pipe, theirs = context.Pipe()
         self.place, self.jobs, self._since = place, deque[int](), time.monotonic()
         with _interrupts_held(), safe_children(), warnings.catch_warnings():
@@ -119,7 +123,8 @@ def _start_worker(_: int) -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    torch.set_num_threads(1)
+    if "torch" in sys.modules:  # looks at data do without
+        sys.modules["torch"].set_num_threads(1)
     keep_freed_memory()  # decoded pictures come and go: saves a third of the time of decoding
     if sys.platform == "linux":
         parent = os.getppid()
