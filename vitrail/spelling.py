@@ -48,6 +48,17 @@ def escaped(text: str, also: str = "") -> str:
     return PREFIX + "".join(letters)
 
 
+def as_utf8(text: str) -> str:
+    """`text` exactly, for formats with escapes of their own; `escaped` where bytes of it are no
+    text, which none of them can hold.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return escaped(text)
+    return text
+
+
 def unescaped(text: str) -> str:
     """The name that `escaped` wrote. Raises ValueError where what follows the prefix is none."""
     if not text.startswith(PREFIX):

@@ -344,3 +344,11 @@ def test_what_is_too_deep_is_told(tmp_path: Path) -> None:
     assert open_data(tmp_path).notes == (
         "left out: 1 folder more than 8 levels down (b/1/2/3/4/5/6/7/8/9)",
     )
+
+
+def test_what_lies_next_to_the_inner_folder_of_a_split_is_told(tmp_path: Path) -> None:
+    make(
+        tmp_path, *(f"seg_{part}/seg_{part}/{c}/0.png" for part in ("train", "test") for c in "ab")
+    )
+    (tmp_path / "seg_train" / "read.me").write_text("x")
+    assert open_data(tmp_path).notes[1] == "left out: 1 file that is not an image (1 .me)"

@@ -21,7 +21,7 @@ from typing import Any
 
 from vitrail.cli.streams import say_aside, say_result
 from vitrail.errors import EnvironmentFault, VitrailError
-from vitrail.spelling import escaped, printable
+from vitrail.spelling import as_utf8, printable
 
 RED, YELLOW, DIM, RESET = "\x1b[1;31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
 
@@ -85,29 +85,20 @@ class Output:
 def plain(value: object) -> Any:
     """`value` as JSON has it: paths are text, arrays lists, dataclasses objects, NaN null."""
     if isinstance(value, str):
-        return json_text(value)
+        return as_utf8(value)
     if isinstance(value, int | bool) or value is None:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {json_text(str(key)): plain(item) for key, item in value.items()}
+        return {as_utf8(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, Sequence | Set):
         return [plain(item) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {item.name: plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
     if isinstance(value, Path):
-        return json_text(str(value))
+        return as_utf8(str(value))
     return plain(value.tolist())  # type: ignore[attr-defined]  # numpy arrays and scalars
-
-
-def json_text(text: str) -> str:
-    """`text` exactly, for JSON has escapes of its own; `escaped` where bytes of it are no text."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return escaped(text)
-    return text
 
 
 def table(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:

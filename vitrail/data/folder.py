@@ -68,7 +68,9 @@ def open_folder(path: str, *, min_classes: int = 2) -> Splits:
         left_out.add("loose", name)
     if given:
         _unused(path, top, given, left_out)
-    roots = {part: _inner(path, folder) for part, folder in (given or {"train": ""}).items()}
+    roots = {
+        part: _inner(path, folder, left_out) for part, folder in (given or {"train": ""}).items()
+    }
     found = {part: _list_classes(path, folder, left_out) for part, folder in roots.items()}
     classes = _class_names(path, found, roots, min_classes)
     sources: dict[str, Source] = {
@@ -178,7 +180,7 @@ def _holds_images(path: str, folder: str) -> bool:
     return bool(find_images(path, folder).paths)
 
 
-def _inner(path: str, folder: str) -> str:
+def _inner(path: str, folder: str, left_out: LeftOut) -> str:
     """The folder of a split's classes: seg_train/seg_train where nothing else lies in the outer."""
     if not folder:
         return ""
@@ -186,7 +188,10 @@ def _inner(path: str, folder: str) -> str:
     if len(top.folders) != 1 or top.images or split_word(top.folders[0]) != split_word(folder):
         return folder
     inner = f"{folder}/{top.folders[0]}"
-    return inner if _has_folders(os.path.join(path, inner)) else folder
+    if not _has_folders(os.path.join(path, inner)):
+        return folder
+    _look(os.path.join(path, folder), path, left_out, f"{folder}/")
+    return inner
 
 
 def _list_classes(root: str, folder: str, left_out: LeftOut) -> _Listed:

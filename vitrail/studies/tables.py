@@ -12,6 +12,7 @@ from typing import Any
 from vitrail import files
 from vitrail.errors import EnvironmentFault
 from vitrail.files import write_whole
+from vitrail.spelling import as_utf8
 from vitrail.studies.row import Axis, Row
 
 Line = Mapping[str, Axis | None]
@@ -72,10 +73,5 @@ def _array(arrow: Any, cells: Sequence[Axis | None]) -> Any:
     if present and not any(isinstance(cell, str) for cell in present):
         numbers = [None if cell is None else float(cell) for cell in cells]
         return arrow.array(numbers, type=arrow.float64())
-    texts = [None if cell is None else _encodable(str(cell)) for cell in cells]
+    texts = [None if cell is None else as_utf8(str(cell)) for cell in cells]
     return arrow.array(texts, type=arrow.string())
-
-
-def _encodable(text: str) -> str:
-    """`text` with the undecodable bytes of a file name written out."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
