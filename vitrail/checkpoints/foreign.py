@@ -21,6 +21,8 @@ from vitrail.bundle import MAX_BYTES, sha256_of
 from vitrail.checkpoints.change import tensor_shapes
 from vitrail.checkpoints.joined_file import Joined
 from vitrail.checkpoints.limits import too_much
+from vitrail.checkpoints.name_map import NAME as MAP
+from vitrail.checkpoints.name_map import Mapped, NameMap, check_over, recognise_mapped
 from vitrail.checkpoints.origin import Written
 from vitrail.checkpoints.origins import ORIGINS
 from vitrail.checkpoints.provenance import Fact, Said, facts_of, prepared, with_given
@@ -30,6 +32,7 @@ from vitrail.checkpoints.rules import (
     Header,
     MappingReport,
     Shape,
+    TensorSource,
     listed,
     read_state,
     write_state,
@@ -38,7 +41,7 @@ from vitrail.checkpoints.shards import INDEX, parts_of
 from vitrail.checkpoints.side_note import NOTE, note_of, read_note
 from vitrail.checkpoints.tensor_files import SUFFIXES, OpenTensors, open_tensors, weights_of
 from vitrail.checkpoints.tensor_writing import write_folder, write_npz, write_safetensors
-from vitrail.checkpoints.wrappers import Unwrapped
+from vitrail.checkpoints.wrappers import Unwrapped, View
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import ModelError, UsageError, nearest
 from vitrail.models.create import Model, build
@@ -84,6 +87,7 @@ def read_foreign(
     given: Mapping[str, Any] | None = None,
     head: Path | None = None,
     allow_unused: bool = False,
+    name_map: NameMap | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Foreign:
     """The model in a file or folder of another library.
@@ -91,18 +95,19 @@ def read_foreign(
     origin: its name in ORIGINS, where the file should be read as that and no other. given: fields
     of the architecture that the file does not tell, as num_heads, or that should be others. head: a
     second file with the linear head of a DINOv2 backbone. allow_unused: leave out tensors that
-    nobody knows. Raises ModelError: what `open_tensors` raises, VIT-413 and VIT-414 tensors that do
+    nobody knows. name_map: of a home-made model, in place of the origins. Raises ModelError: what
+    `open_tensors` raises, VIT-413 and VIT-414 tensors that do
     not fit, VIT-418 to VIT-420 an architecture that is not told, VIT-422 not recognised, VIT-424
     tensors missing or unknown, VIT-425 values that are not finite.
     """
     with closing(_with_head(open_tensors(path, max_bytes=max_bytes), head, max_bytes)) as source:
         header, note = _with_given(source.header, path, given or {})
-        match = recognise(header, origin or note.get("origin"))
+        match, tensors = _matched(source, header, origin or note.get("origin"), name_map)
         found, name = match.found, match.origin
         model = found.model or build(found.config)
         shapes = tensor_shapes(model)
         _check_size(header, shapes, max_bytes)
-        state, report = read_state(Unwrapped(source, match.view), found.rules, shapes)
+        state, report = read_state(tensors, found.rules, shapes)
         _with_beside(report, match)
         _check_complete(header, name, report, allow_unused=allow_unused)
     model.load_state_dict(state, strict=True, assign=True)
@@ -207,6 +212,20 @@ def _check_size(header: Header, shapes: Mapping[str, Shape], max_bytes: int) -> 
     size = 4 * sum(prod(shape) for shape in shapes.values())
     if size > max_bytes:
         raise too_much(header.name, f"a model of {size} bytes", f"{max_bytes}")
+
+
+def _matched(
+    source: OpenTensors, header: Header, wanted: str | None, name_map: NameMap | None
+) -> tuple[Match, TensorSource]:
+    """The model that the file holds, and its tensors under the names that the rules know."""
+    if name_map is None:
+        match = recognise(header, wanted)
+        return match, Unwrapped(source, match.view)
+    mapped = Mapped(source, header, name_map)
+    found, beside, over = recognise_mapped(mapped)
+    check_over(name_map, over)
+    view = View("", mapped.header, {}, ())
+    return Match(view, found, MAP, beside, ()), mapped
 
 
 def _with_beside(report: MappingReport, match: Match) -> None:
