@@ -49,12 +49,22 @@ def forward(
 ) -> Tensor:  # fmt: skip
     """Logits, or features without a head. block: as `ViTConfig.block`."""
     kernel = s["patch_embed.proj.weight"]
-    width, depth = kernel.shape[0], len({n.split(".")[1] for n in s if n.startswith("blocks.")})
     x = F.conv2d(x, kernel, s.get("patch_embed.proj.bias"), stride=kernel.shape[-1])
     x = x.flatten(2).transpose(1, 2)
     if "cls_token" in s:
         x = torch.cat([s["cls_token"].expand(len(x), -1, -1), x], dim=1)
     x = x + s["pos_embed"] if "pos_embed" in s else x
+    x = blocks(s, x, heads, eps=eps, act=act, block=block)
+    x = x[:, 0] if pool == "cls" else x[:, int("cls_token" in s) :].mean(1)
+    return F.linear(x, s["head.weight"], s["head.bias"]) if "head.weight" in s else x
+
+
+def blocks(
+    s: Mapping[str, Tensor], x: Tensor, heads: int, *, eps: float = 1e-6,
+    act: Callable[[Tensor], Tensor] = F.gelu, block: str = "pre",
+) -> Tensor:  # fmt: skip
+    """Tokens (B, N, D) through the blocks and the norms around them."""
+    width, depth = x.shape[2], len({n.split(".")[1] for n in s if n.startswith("blocks.")})
 
     def norm(t: Tensor, name: str) -> Tensor:
         return F.layer_norm(t, (width,), s[f"{name}.weight"], s[f"{name}.bias"], eps)
@@ -86,9 +96,7 @@ def forward(
         else:
             x = x + attend(norm(x, f"{at}norm1"), at)
             x = x + mlp(norm(x, f"{at}norm2"), at)
-    x = norm(x, "norm") if "norm.weight" in s else x
-    x = x[:, 0] if pool == "cls" else x[:, int("cls_token" in s) :].mean(1)
-    return linear(x, "head") if "head.weight" in s else x
+    return norm(x, "norm") if "norm.weight" in s else x
 
 
 def images(px: int = 12, count: int = 4) -> Tensor:

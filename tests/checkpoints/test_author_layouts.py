@@ -5,16 +5,18 @@ numbers of a reference in plain torch, heads and preprocessing of their own, nei
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tests.checkpoints.plain_vit import State, forward, images, state
+from tests.checkpoints.plain_vit import State, blocks, forward, images, state
 from vitrail.checkpoints.evaluation_crops import IMAGENET_MEAN
 from vitrail.checkpoints.foreign import Foreign, read_foreign
 from vitrail.checkpoints.huggingface_preprocess import CLIP
@@ -257,3 +259,57 @@ def test_a_tower_of_timm_in_openclip(tmp_path: Path) -> None:
     assert foreign.preprocess.resize == (12, 12)
     told = {name for name, _ in foreign.report.left_out}
     assert told == {"visual.head.proj.weight", *TEXT}
+
+
+def cct(own: State, kernel: int, count: int) -> State:
+    """Under SHI-Labs' names, with convolutions in place of patches and a learned pooling."""
+    found: State = {}
+    generator = torch.Generator().manual_seed(9)
+    sizes = [3, *[8] * (count - 1), 48]
+    for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        kernels = torch.randn(b, a, kernel, kernel, generator=generator) * 0.15
+        found[f"tokenizer.conv_layers.{i}.0.weight"] = kernels
+    found["classifier.attention_pool.weight"] = torch.randn(1, 48, generator=generator)
+    found["classifier.attention_pool.bias"] = torch.randn(1, generator=generator)
+    names = {"norm1": "pre_norm", "attn.qkv": "self_attn.qkv", "attn.proj": "self_attn.proj",
+             "norm2": "norm1", "mlp.fc1": "linear1", "mlp.fc2": "linear2", "head": "fc",
+             "norm": "norm", "pos_embed": "positional_emb"}  # fmt: skip
+    for name, value in own.items():
+        if name.startswith("patch_embed") or name.endswith("qkv.bias"):
+            continue
+        match = re.fullmatch(r"(blocks\.\d+\.)?(.+?)(\.weight|\.bias)?", name)
+        assert match is not None
+        found[f"classifier.{match[1] or ''}{names[match[2]]}{match[3] or ''}"] = value
+    return found
+
+
+@pytest.mark.parametrize(("kernel", "count", "px"), [(3, 1, 12), (3, 2, 16), (7, 1, 12)])
+def test_cct_of_shi_labs(tmp_path: Path, kernel: int, count: int, px: int) -> None:
+    """Convolutions with ReLU and pooling, the MLP added behind its norm, the learned mean."""
+    side = px // (2 * max(1, kernel // 2 - 1)) ** count
+    own = state(side=side, cls=False)
+    file = saved(tmp_path, cct(own, kernel, count))
+    foreign = read_foreign(file, given=GIVEN)
+    assert foreign.config.image_size == (px, px)
+    theirs, x = cct(own, kernel, count), images(px)
+    tokens = x
+    for i in range(count):
+        kernels = theirs[f"tokenizer.conv_layers.{i}.0.weight"]
+        tokens = F.conv2d(tokens, kernels, stride=max(1, kernel // 2 - 1), padding=kernel // 2)
+        tokens = F.max_pool2d(F.relu(tokens), 3, 2, 1)
+    tokens = tokens.flatten(2).transpose(1, 2) + own["pos_embed"]
+    bare = {name: value for name, value in own.items() if not name.endswith("qkv.bias")}
+    tokens = blocks(bare, tokens, 3, eps=1e-5, block="between")
+    score = F.linear(tokens, theirs["classifier.attention_pool.weight"],
+                     theirs["classifier.attention_pool.bias"])  # fmt: skip
+    pooled = (score.softmax(1) * tokens).sum(1)
+    expected = F.linear(pooled, own["head.weight"], own["head.bias"])
+    assert (foreign.model(x) - expected).abs().max() <= 1e-5
+    assert foreign.origin == "cct"
+
+
+def test_vit_lite_and_cvt_are_refused(tmp_path: Path) -> None:
+    """The same names with patches; their kernels are even."""
+    with pytest.raises(ModelError, match="ViT-Lite or CVT") as caught:
+        read_foreign(saved(tmp_path, cct(state(cls=False), 4, 1)), given=GIVEN)
+    assert caught.value.code == "VIT-418"

@@ -30,8 +30,8 @@ def _no_gradients() -> Iterator[None]:
 
 def example(word: str) -> str:
     """The TOML of docs/checkpoints.md that begins with a comment of that word."""
-    found: list[str] = [text for text in re.findall(r"```toml\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
-             if word in text.splitlines()[0]]  # fmt: skip
+    texts = re.findall(r"```toml\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
+    found: list[str] = [text for text in texts if word in text.splitlines()[0]]
     assert len(found) == 1
     return found[0]
 

@@ -90,36 +90,46 @@ def read_map(path: Path) -> NameMap:
     except (OSError, ValueError, ModelError) as error:
         raise _wrong(path.name, f"it cannot be read as TOML: {error}") from error
     file.close()
-    for key in values:
-        if key not in TABLES:
-            raise _wrong(path.name, f"unknown entry {key!r}. {nearest(key, TABLES)}")
-    names, model = values.get("names", {}), values.get("model", {})
-    if not _is_texts(names) or not names or not isinstance(model, dict):
-        raise _wrong(path.name, "expected a table [names] of texts, theirs = ours, and [model]")
-    absent = [f"{name} = ... ({what})" for name, what in STATED.items() if name not in model]
-    if absent:
-        raise _wrong(path.name, "[model] does not state " + ", ".join(absent))
-    if not isinstance(values.get("preprocess", {}), dict):
-        raise _wrong(path.name, "[preprocess] is no table")
-    for key in ("classes", "zeros"):
-        if not isinstance(values.get(key, []), list):
-            raise _wrong(path.name, f"{key} is no list of texts")
-    for key in model:
-        if key not in ViTConfig.model_fields:
-            raise _wrong(path.name, f"[model] {key}: {nearest(key, ViTConfig.model_fields)}")
-    for key, choices in ORDERS.items():
-        if values.get(key, choices[0]) not in choices:
-            raise _wrong(path.name, f"{key} is {values[key]!r}; expected {' or '.join(choices)}")
+    _check(path.name, values)
     return NameMap(
         path.name,
-        names,
-        model,
+        values["names"],
+        values["model"],
         values.get("preprocess", {}),
         classes=tuple(map(str, values.get("classes", ()))),
         zeros=tuple(map(str, values.get("zeros", ()))),
         patch_order=values.get("patch_order", ""),
         qkv_order=values.get("qkv_order", "qkv"),
     )
+
+
+def _check(name: str, values: Mapping[str, Any]) -> None:
+    """Raises UsageError VIT-228 for entries that are not known, of another kind, or missing."""
+    for key in values:
+        if key not in TABLES:
+            raise _wrong(name, f"unknown entry {key!r}. {nearest(key, TABLES)}")
+    names, model = values.get("names", {}), values.get("model", {})
+    if not _is_texts(names) or not names or not isinstance(model, dict):
+        raise _wrong(name, "expected a table [names] of texts, theirs = ours, and [model]")
+    absent = [f"{key} = ... ({what})" for key, what in STATED.items() if key not in model]
+    if absent:
+        raise _wrong(name, "[model] does not state " + ", ".join(absent))
+    if not isinstance(values.get("preprocess", {}), dict):
+        raise _wrong(name, "[preprocess] is no table")
+    for key in ("classes", "zeros"):
+        if not isinstance(values.get(key, []), list):
+            raise _wrong(name, f"{key} is no list of texts")
+    _check_values(name, values)
+
+
+def _check_values(name: str, values: Mapping[str, Any]) -> None:
+    """Raises UsageError VIT-228 for a value of another kind."""
+    for key in values["model"]:
+        if key not in ViTConfig.model_fields:
+            raise _wrong(name, f"[model] {key}: {nearest(key, ViTConfig.model_fields)}")
+    for key, choices in ORDERS.items():
+        if values.get(key, choices[0]) not in choices:
+            raise _wrong(name, f"{key} is {values[key]!r}; expected {' or '.join(choices)}")
 
 
 def _is_texts(values: object) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vitrail.checkpoints.big_vision import BIG_VISION
 from vitrail.checkpoints.bit_npz import BIT
+from vitrail.checkpoints.cct import SHI_CCT
 from vitrail.checkpoints.deit import DEIT
 from vitrail.checkpoints.dinov2 import DINOV2
 from vitrail.checkpoints.google import GOOGLE
@@ -18,7 +19,8 @@ from vitrail.checkpoints.torchvision import TORCHVISION
 ORIGINS: dict[str, Origin] = {
     origin.name: origin
     for origin in (
-        GOOGLE, BIG_VISION, BIT, HUGGINGFACE, TORCHVISION, OPENAI_CLIP, *SELF_SUPERVISED, DINOV2,
+        GOOGLE, BIG_VISION, BIT, HUGGINGFACE, TORCHVISION, OPENAI_CLIP, SHI_CCT,
+        *SELF_SUPERVISED, DINOV2,
         DEIT, TIMM,
     )
 }  # fmt: skip
