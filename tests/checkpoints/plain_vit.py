@@ -56,7 +56,7 @@ def forward(
     x = x + s["pos_embed"] if "pos_embed" in s else x
     x = blocks(s, x, heads, eps=eps, act=act, block=block)
     x = x[:, 0] if pool == "cls" else x[:, int("cls_token" in s) :].mean(1)
-    return F.linear(x, s["head.weight"], s["head.bias"]) if "head.weight" in s else x
+    return F.linear(x, s["head.weight"], s.get("head.bias")) if "head.weight" in s else x
 
 
 def blocks(
