@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,20 @@ def test_threads_are_set_and_returned() -> None:
         assert device.set_threads("auto") == torch.get_num_threads() == device.num_cores() >= 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_the_age_of_a_process_counts_its_imports() -> None:
+    code = (
+        "import time; time.sleep(0.4)\n"
+        "from vitrail.device import process_age\n"
+        "first = process_age(); time.sleep(0.2); print(first, process_age())"
+    )
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    passed = time.monotonic() - began
+    first, second = map(float, done.stdout.split())
+    assert first + 0.19 < second < passed + 0.05
+    assert first > (0.39 if sys.platform == "linux" else 0)
 
 
 def test_freed_memory_is_kept_on_glibc() -> None:

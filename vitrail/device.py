@@ -13,6 +13,7 @@ import platform
 import re
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 # faster than float32 (training step of ViT-like layers, widths 48 to 384, one thread). Without them
 # torch emulates: 75 to 130 x slower.
 NATIVE_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
+_IMPORTED = time.monotonic()
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc malloc.h
 MOST_THREADS = 4  # a core; more only wait for each other
 
@@ -204,6 +206,17 @@ def memory_bytes() -> int:
         return 4 * 2**30  # unknown: plan for a small computer
     rest = containers.memory_rest(_read)
     return available if rest is None else min(available, rest)
+
+
+def process_age() -> float:
+    """Seconds since this process was started, imports included."""
+    since_import = time.monotonic() - _IMPORTED
+    try:
+        started = int(_read("/proc/self/stat").rpartition(")")[2].split()[19])  # ticks after boot
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
+    except (AttributeError, IndexError, ValueError, OSError):  # not Linux
+        return since_import
+    return max(age, since_import)
 
 
 def free_disk(path: Path) -> int:

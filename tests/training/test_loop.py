@@ -163,15 +163,6 @@ def test_patience_ends_a_run_that_no_longer_improves(tmp_path: Path) -> None:
     assert result.steps < 60
 
 
-def test_time_limit_is_kept(tmp_path: Path) -> None:
-    layer = {key: value for key, value in TINY.items() if key != "steps"}
-    result = loop.train([("test", {**layer, "time_limit": "6s"})], runs_dir=tmp_path, name="run")
-    assert result.seconds < 9
-    assert result.steps > 20
-    last = [record for record in records(result.run_dir) if "optim/lr" in record][-1]
-    assert last["optim/lr"] < 0.1 * 1e-3  # the schedule came to its end
-
-
 def test_overfits_eight_pictures(tmp_path: Path) -> None:
     images = np.random.default_rng(7).integers(0, 256, (12, 8, 12, 3), dtype=np.uint8)
     np.savez(

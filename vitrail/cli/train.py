@@ -160,6 +160,7 @@ def start_run(layers: list[Layer], start: Start, output: Output) -> int:
     """Train a new run; its exit code."""
     import sys
 
+    from vitrail.device import process_age
     from vitrail.training import loop
 
     command = command_text(["vitrail", *sys.argv[1:]])
@@ -169,6 +170,7 @@ def start_run(layers: list[Layer], start: Start, output: Output) -> int:
         name=start.name,
         command=command,
         reporter=reporter_for(output),
+        age_secs=process_age(),
     )
     return EXIT_CODES.get(result.stopped or "", 0)
 
@@ -185,9 +187,10 @@ def resume(run_dir: Path, others: list[str], output: Output) -> int:
             hint=f"Continue it: vitrail train --resume {run_dir}\n"
             "  For other settings start a new run under another --name",
         )
+    from vitrail.device import process_age
     from vitrail.training import loop
 
-    result = loop.resume(run_dir, reporter=reporter_for(output))
+    result = loop.resume(run_dir, reporter=reporter_for(output), age_secs=process_age())
     return EXIT_CODES.get(result.stopped or "", 0)
 
 

@@ -8,6 +8,7 @@ of them).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -35,14 +36,16 @@ from vitrail.evaluation.record import Evaluation
 
 SCHEMA = 1
 SMALL_PX = 32
-AT_ONCE = 256  # files looked at between two looks at the clock
+AT_ONCE, ARRAYS_AT_ONCE = 256, 4096  # pictures looked at between two looks at the clock
 MOST = 200  # groups, and suspects of a split, in audit.json
-# Seconds, measured on one slow core: of comparing a pair of pictures, of the gradients of a
-# picture, and of its share of the ridge regression, which grows with each class.
-PAIR_SECS, GRADIENT_SECS, RIDGE_SECS, CLASS_SECS = 2e-9, 2e-4, 4e-4, 1.4e-6
+# Seconds, measured on one slow core: of a look at a picture in memory, of comparing a pair of
+# pictures, of the gradients of a picture, and of its share of the ridge regression, which grows
+# with each class.
+LOOK_SECS, PAIR_SECS = 6e-5, 2e-9
+GRADIENT_SECS, RIDGE_SECS, CLASS_SECS = 2e-4, 4e-4, 1.4e-6
 Place = tuple[str, Source, int]  # split, index
 LEFT_OUT = "leave-one-out ridge regression on histograms of gradients"
-NO_TIME = "not doubted, for lack of time: vitrail data check --labels"
+NO_TIME = "label check skipped (time limit)"
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Limits:
     max_secs: float = 60.0
     workers: int = 0
     max_pixels: int = MAX_PIXELS
+    slowness: float = 1.0  # how many times as long things take as on an idle machine
+    data: str = "DATA"  # as one would name it to a command
 
 
 @dataclass(frozen=True)
@@ -120,8 +125,6 @@ class Audit:
                 "one split"
             )
         for split, own in self.suspects.items():
-            if own.why_not == NO_TIME:
-                told.append(f"labels of {split} were {NO_TIME}")
             if own.found:
                 one = own.found[0]
                 told.append(
@@ -130,6 +133,10 @@ class Audit:
                     "All: label_suspects.csv"
                 )
         return told + self.notes
+
+    def skipped(self) -> list[str]:
+        """What was not done for lack of time."""
+        return [note for note in self.notes if "(time limit)" in note]
 
     def _example(self, split: str) -> str:
         for group in self.duplicates.groups if self.duplicates else ():
@@ -144,20 +151,20 @@ def audit(splits: Splits, evaluations: Mapping[str, Evaluation], limits: Limits)
     """Look at the pictures of `splits` again. evaluations: of each held-out split in its order."""
     deadline = time.monotonic() + limits.max_secs
     parts = splits.parts()
-    order = sorted(parts, key=lambda part: part == "train")  # held-out ones first
     looks, places = {}, {}
-    for part in order:
-        places[part], looks[part] = _looks(parts[part], limits, deadline)
+    for part in sorted(parts, key=lambda part: part == "train"):  # held-out ones first
+        until = deadline if _is_of_use(parts, limits) else -math.inf
+        places[part], looks[part] = _looks(parts[part], limits, until)
     seen = {part: subset(source, places[part]) for part, source in parts.items()}
     notes = [
-        f"only {len(looks[part])} of {len(source)} {part} pictures were looked at for copies and "
-        "doubtful labels, for lack of time: vitrail data check looks at all"
+        f"only {len(looks[part])} of {len(source)} {part} images were looked at for duplicates and "
+        f"wrong labels (time limit); to look at all: vitrail data check {limits.data} --labels"
         for part, source in parts.items()
-        if len(looks[part]) < len(source)
+        if 0 < len(looks[part]) < len(source)
     ]
     looked = {part: len(looks[part]) for part in parts}
     duplicates = None
-    if PAIR_SECS * sum(looked.values()) ** 2 <= limits.max_secs:
+    if any(looked.values()) and time.monotonic() + _pair_secs(looked, limits) <= deadline:
         found_in = find_duplicates(
             seen,
             {part: [look.digest for look in looks[part]] for part in parts},
@@ -165,8 +172,10 @@ def audit(splits: Splits, evaluations: Mapping[str, Evaluation], limits: Limits)
         )
         duplicates = _placed(found_in, places)
     else:
-        notes.append("copies were not looked for, for lack of time: vitrail data check does")
-    found, more = _suspects(splits, evaluations, places["train"], looks["train"], deadline)
+        notes.append(
+            f"duplicate check skipped (time limit); to run it: vitrail data check {limits.data}"
+        )
+    found, more = _suspects(splits, evaluations, places["train"], looks["train"], limits, deadline)
     leaks = _leaks(parts, duplicates, evaluations)
     return Audit(duplicates, looked, leaks, found, notes + more)
 
@@ -174,15 +183,35 @@ def audit(splits: Splits, evaluations: Mapping[str, Evaluation], limits: Limits)
 def _looks(source: Source, limits: Limits, deadline: float) -> tuple[Indices, list[Look]]:
     """A look at every image, or at a sample of those that the time allows; which, in order."""
     wanted = Wanted(sketch=True, small_px=SMALL_PX)
-    if isinstance(source, ArraySource):
-        return np.arange(len(source)), look_at(source, max_pixels=limits.max_pixels)
+    in_memory = isinstance(source, ArraySource)
+    workers, at_once = (0, ARRAYS_AT_ONCE) if in_memory else (limits.workers, AT_ONCE)
     order = keyed_order(source, "audit")
     found: list[Look] = []
     while len(found) < len(source) and time.monotonic() <= deadline:
-        own = subset(source, order[len(found) : len(found) + AT_ONCE])
-        found += look_at(own, max_pixels=limits.max_pixels, workers=limits.workers, wanted=wanted)
+        own = subset(source, order[len(found) : len(found) + at_once])
+        found += look_at(own, max_pixels=limits.max_pixels, workers=workers, wanted=wanted)
     places = order[: len(found)]
     return np.sort(places), [found[at] for at in np.argsort(places)]
+
+
+def _pair_secs(looked: Mapping[str, int], limits: Limits) -> float:
+    """How long it takes to compare so many pictures with each other."""
+    return PAIR_SECS * sum(looked.values()) ** 2 * limits.slowness
+
+
+def _label_secs(num_train: int, num_classes: int, limits: Limits) -> float:
+    """How long it takes to judge the training labels."""
+    each = GRADIENT_SECS + RIDGE_SECS + CLASS_SECS * num_classes
+    return (each * num_train + 2) * limits.slowness
+
+
+def _is_of_use(parts: Mapping[str, Source], limits: Limits) -> bool:
+    """Whether pictures in memory are worth a look: what it is for would have to fit too."""
+    sizes = {part: len(source) for part, source in parts.items()}
+    num_classes = len(parts["train"].classes)
+    use = min(_pair_secs(sizes, limits), _label_secs(sizes["train"], num_classes, limits))
+    looking = LOOK_SECS * sum(sizes.values()) * limits.slowness
+    return not isinstance(parts["train"], ArraySource) or looking + use <= limits.max_secs
 
 
 def _placed(duplicates: Duplicates, places: Mapping[str, Indices]) -> Duplicates:
@@ -204,6 +233,7 @@ def _suspects(
     evaluations: Mapping[str, Evaluation],
     places: Indices,
     looks: Sequence[Look],
+    limits: Limits,
     deadline: float,
 ) -> tuple[dict[str, Suspects], list[str]]:
     if splits.multi_label:
@@ -213,10 +243,10 @@ def _suspects(
         if part in evaluations and evaluations[part].n == len(source):
             judged = [(part, source, index) for index in range(len(source))]
             found[part] = suspects(evaluations[part].probabilities, judged, OWN_PREDICTIONS)
-    per_class = CLASS_SECS * len(splits.classes)
-    cost = (GRADIENT_SECS + RIDGE_SECS + per_class) * len(looks) + 2
-    if time.monotonic() + cost > deadline:
-        return {"train": Suspects((), len(splits.train), 0.0, LEFT_OUT, NO_TIME)} | found, []
+    cost = _label_secs(len(looks), len(splits.classes), limits)
+    if not looks or time.monotonic() + cost > deadline:
+        note = f"{NO_TIME}; to run it: vitrail data check {limits.data} --labels"
+        return {"train": Suspects((), len(splits.train), 0.0, LEFT_OUT, NO_TIME)} | found, [note]
     own = label_suspects({"train": subset(splits.train, places)}, {"train": looks})
     placed = tuple(replace(one, index=int(places[one.index])) for one in own.found)
     return {"train": replace(own, found=placed)} | found, []

@@ -28,21 +28,26 @@ MAX_TRAIN, MAX_JUDGED = 20_000, 10_000  # pictures in memory
 MAX_TRAIN_FILES, MAX_JUDGED_FILES = 2_000, 1_000  # pictures to decode
 MAX_CHOOSING = 2_000  # training pictures that choose between one and five neighbours
 MAX_PRODUCTS = 6e11  # multiply-adds: some seconds on two cores
+PRODUCTS, FEW_JUDGED = 1e10, 2_000  # a second of one core, and who is judged in less than a minute
 CHUNK = 500
 Features = NDArray[np.float32]
 Labels = NDArray[np.int64] | NDArray[np.float32]
 
 
-def baselines(train: Source, judged: Source, *, max_secs: float = 60.0) -> dict[str, float]:
+def baselines(
+    train: Source, judged: Source, *, max_secs: float = 60.0, slowness: float = 1.0
+) -> dict[str, float]:
     """Top-1 of each baseline on `judged`, by a name for people: "majority class" and "nearest
     neighbour", "5 nearest neighbours" or either with "(of 2000 training pictures)".
 
-    The neighbours are left out where they would take longer than `max_secs`.
+    In less than a minute fewer pictures are compared; the neighbours are left out where even they
+    take longer than `max_secs`. slowness: how many times as long things take as on an idle machine.
     """
     if not len(judged) or not len(train):
         return {}
     found = {"majority class": majority(train.labels, judged.labels)}
-    neighbours = nearest_neighbours(train, judged, max_secs=max_secs)
+    products = min(MAX_PRODUCTS, PRODUCTS * max_secs / slowness)
+    neighbours = nearest_neighbours(train, judged, max_secs=max_secs, products=products)
     return found | ({neighbours[0]: neighbours[1]} if neighbours else {})
 
 
@@ -56,10 +61,15 @@ def majority(train_labels: Labels, labels: Labels) -> float:
 
 
 def nearest_neighbours(
-    train: Source, judged: Source, *, max_secs: float = 60.0, seed: int = 0
+    train: Source,
+    judged: Source,
+    *,
+    max_secs: float = 60.0,
+    seed: int = 0,
+    products: float = MAX_PRODUCTS,
 ) -> tuple[str, float] | None:
     """The name and the top-1 of the nearest-neighbour baseline; None past `max_secs`, or where a
-    picture has several labels.
+    picture has several labels. products: multiply-adds; pictures are sampled to need no more.
     """
     if train.labels.ndim == 2:
         return None
@@ -67,9 +77,11 @@ def nearest_neighbours(
     in_memory = isinstance(train, ArraySource) and isinstance(judged, ArraySource)
     num_judged = min(len(judged), MAX_JUDGED if in_memory else MAX_JUDGED_FILES)
     num_train = min(len(train), MAX_TRAIN if in_memory else MAX_TRAIN_FILES)
+    if products < MAX_PRODUCTS:
+        num_judged = min(num_judged, FEW_JUDGED)
     try:
         queries, query_labels = _features(judged, _sample(len(judged), num_judged, seed), deadline)
-        limit = int(MAX_PRODUCTS / (queries.shape[1] * (num_judged + MAX_CHOOSING)))
+        limit = int(products / (queries.shape[1] * (num_judged + MAX_CHOOSING)))
         chosen = _sample(len(train), max(1, min(num_train, limit)), seed)
         bank, bank_labels = _features(train, chosen, deadline)
         choosing = _sample(len(bank), min(MAX_CHOOSING, len(bank)), seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from vitrail.data.sources import Source
 from vitrail.evaluation.baselines import baselines
 from vitrail.training import objectives
 from vitrail.training.distill import Teacher, open_teacher, teacher_loss
-from vitrail.training.held_out import judge
+from vitrail.training.held_out import judge, never
 from vitrail.training.plan import Plan
 from vitrail.training.precision import autocast
 from vitrail.training.run_files import class_counts
@@ -64,16 +65,19 @@ class Classify:
     def _of_labels(self, logits: Tensor, targets: Tensor) -> Tensor:
         return objectives.loss(logits, targets, self.plan.config.loss, self.class_weights)
 
-    def judge(self, network: nn.Module, source: Source) -> Judged:
+    def judge(
+        self, network: nn.Module, source: Source, is_over: Callable[[], bool] = never
+    ) -> Judged:
         """Accuracy, calibration and every class."""
-        result = judge(network, source, self.plan)
+        result = judge(network, source, self.plan, is_over)
         names = ("top1", "top5", "nll", "ece", "brier", "f1_macro")
         metrics = {"loss": result.nll, **{name: getattr(result, name) for name in names}}
         return Judged(result.n, result.images_per_s, metrics, result.to_json(), result)
 
-    def baselines(self, source: Source, max_secs: float) -> dict[str, float]:
+    def baselines(self, source: Source, max_secs: float, slowness: float = 1.0) -> dict[str, float]:
         """The most frequent class and nearest neighbours."""
-        return baselines(self.plan.splits.train, source, max_secs=max_secs)
+        train = self.plan.splits.train
+        return baselines(train, source, max_secs=max_secs, slowness=slowness)
 
 
 def classify(plan: Plan, device: torch.device) -> Classify:

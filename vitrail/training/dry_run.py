@@ -56,11 +56,11 @@ def dry_run(plan: Plan, num_steps: int = NUM_STEPS) -> DryRun:
     task = task_of(plan, device)
     weights, _ = starting_weights(config, plan.model, plan.splits.classes)
     state = start_state(config, plan.model, Schedule.of(1), device, weights)
-    one_step = trial(state, loader, task, config)
-    one_step(0)
+    steps = trial(state, loader, task, config, 1 + num_steps)
+    next(steps)
     started = time.monotonic()
-    for step in range(1, 1 + num_steps):
-        one_step(step)
+    for _ in steps:
+        pass
     step_secs = (time.monotonic() - started) / num_steps
     judged = 0.0
     if plan.splits.val is not None:

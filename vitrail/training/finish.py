@@ -5,23 +5,26 @@ It is judged on every held-out split, beside baselines.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from vitrail.classifier import Classifier, Meta, record_for
+from vitrail.data.sources import Source
 from vitrail.errors import DataError, ModelError
 from vitrail.evaluation.audit import Limits, audit
 from vitrail.evaluation.inside import Inside
-from vitrail.evaluation.record import Evaluation
 from vitrail.evaluation.report import write_report
 from vitrail.models.create import Model
 from vitrail.runs.manifest import Damaged, step_name
 from vitrail.runs.stored import read_weights
-from vitrail.training.advice import advice
+from vitrail.training.advice import Evidence, advice
+from vitrail.training.clock import Clock
 from vitrail.training.metrics_log import last_records
 from vitrail.training.network import merged, shipped
 from vitrail.training.plan import Plan
@@ -29,21 +32,29 @@ from vitrail.training.reporter import Reporter, RunResult
 from vitrail.training.run_dir import RunDir, reason_of
 from vitrail.training.run_files import start_record
 from vitrail.training.state import TrainState
-from vitrail.training.task import Task
-from vitrail.training.time_limit import Clock
+from vitrail.training.task import Judged, Task
+from vitrail.training.time_limit import TimeLimit
 
 AUDIT_SHARE = 0.05  # of the run's time for looking at its data again
+# Of what a time limit leaves for them: baselines, then the audit; explanations get the rest.
+BASELINES_SHARE, EXTRAS_SHARE = 0.5, 0.75
+EXPLAIN_SECS = 1.5  # of one core, at the least
 
 
 @dataclass(frozen=True)
 class Ending:
     """How a run came to its last step. stopped: why before it was planned, or None. waited: share
     of the time spent waiting for pictures. with_report: whether baselines, audit and report follow.
+    val: the validation pictures that were judged on the way; best: the step and the result of
+    their best evaluation, where it was kept.
     """
 
     stopped: str | None = None
     waited: float = 0.0
     with_report: bool = True
+    limit: TimeLimit | None = None
+    val: Source | None = None
+    best: tuple[int, Judged] | None = None
 
 
 def finish(
@@ -57,30 +68,27 @@ def finish(
     reporter: Reporter,
 ) -> RunResult:
     """Write model/, eval/ and the report; returns what the run came to."""
+    last = Last(run, plan, task, state, clock, ending, reporter)
     network.load_state_dict(best_weights(run.path, state, reporter))
     network = merged(network)
-    results, evaluations = _judge(run, plan, task, network)
-    judged = next((split for split in ("test", "val") if split in results), None)
-    longest = 60.0 if plan.config.time_limit_secs is None else 10.0
-    simple: dict[str, float] = {}
-    if judged and ending.with_report:
-        simple = task.baselines(getattr(plan.splits, judged), longest)
-    top1 = results[judged]["top1"] if judged else None
-    if ending.with_report:
-        waited = ending.waited
-        for sentence in advice(plan, task.num_outputs, top1, simple, _last_loss(run), waited):
-            reporter.notice(sentence)
+    judged = _judge(last, network)
+    results = {split: one.record for split, one in judged.items()}
     classifier = _save_model(run, plan, shipped(network), results)
-    seconds = clock.seconds()
-    figures = {"seconds": round(seconds, 3), "best": state.best, "baselines": simple}
+    simple = _baselines(last, judged) if ending.with_report else {}
+    if ending.with_report:
+        _advise(last, judged, simple)
+    figures = {"seconds": round(clock.seconds(), 3), "best": state.best, "baselines": simple}
     run.update(**figures, stopped=ending.stopped, results=metrics_of(results))
     if ending.with_report:
-        _audit(run, plan, evaluations, reporter)
-        _report(run, classifier, longest / 2, reporter)
+        _audit(last, judged)
+        _report(last, classifier)
+    if ending.limit is not None:
+        decided = {"schedule": state.schedule.to_json(), "left_out": ending.limit.left_out}
+        run.update(seconds=round(clock.seconds(), 3), time_limit=decided)
     run.update(status="finished")  # last of all: until here --resume would end what is missing
     return RunResult(
         run.path,
-        seconds,
+        clock.seconds(),
         state.step,
         state.best,
         results.get("val"),
@@ -91,52 +99,167 @@ def finish(
     )
 
 
-def _report(run: RunDir, classifier: Classifier, max_secs: float, reporter: Reporter) -> None:
+@dataclass(frozen=True)
+class Last:
+    """A run after its last step, and the time that is left for the rest."""
+
+    run: RunDir
+    plan: Plan
+    task: Task
+    state: TrainState
+    clock: Clock
+    ending: Ending
+    reporter: Reporter
+
+    @property
+    def limit(self) -> TimeLimit | None:
+        """The time limit; None without one."""
+        return self.ending.limit
+
+    def secs(self, usual: float, share: float = 1.0) -> float:
+        """Seconds for a part of the rest: the usual ones, or a share of what a limit leaves."""
+        return usual if self.limit is None else max(0.0, share * self.limit.left_secs())
+
+    @property
+    def slowness(self) -> float:
+        """How many times as long things take as on an idle machine, where that matters."""
+        return 1.0 if self.limit is None else self.clock.slowness(self.limit.threads)
+
+    def leave_out(self, sentence: str) -> None:
+        """Say what there was no time for, and keep it for run.json."""
+        self.reporter.notice(sentence)
+        if self.limit is not None:
+            self.limit.left_out.append(sentence)
+
+
+def _baselines(last: Last, judged: Mapping[str, Judged]) -> dict[str, float]:
+    """What no learning achieves on the split that the claim is made of."""
+    split = next((split for split in ("test", "val") if split in judged), None)
+    if split is None:
+        return {}
+    source = getattr(last.plan.splits, split)
+    secs = last.secs(60.0, BASELINES_SHARE)
+    found = last.task.baselines(source, secs, last.slowness)
+    if last.limit is not None and set(found) == {"majority class"} and source.labels.ndim == 1:
+        last.leave_out(
+            "nearest-neighbour baseline left out (time limit); a longer --time-limit includes it"
+        )
+    return found
+
+
+def _advise(last: Last, judged: Mapping[str, Judged], simple: Mapping[str, float]) -> None:
+    """What the run's owner should know without asking."""
+    split = next((split for split in ("test", "val") if split in judged), None)
+    record = judged[split].record if split is not None else {}
+    found = Evidence(
+        last.state.step,
+        last.task.num_outputs,
+        record.get("top1"),
+        tuple(record.get("top1_interval", ())),
+        simple,
+        _last_loss(last.run),
+        last.ending.waited,
+    )
+    if last.limit is not None and (sentence := last.limit.warning(last.state.step)):
+        last.reporter.notice(sentence)
+    for sentence in advice(last.plan, found):
+        last.reporter.notice(sentence)
+
+
+def _report(last: Last, classifier: Classifier) -> None:
+    explaining = 60.0 if last.limit is None else last.secs(0.0)
+    if explaining < EXPLAIN_SECS * last.slowness:
+        explaining = 0.0
+        last.leave_out(
+            "explanations left out of the report (time limit); to add them: "
+            f"vitrail report {last.run.path}"
+        )
+    inside = inside_of(classifier, explaining / 2) if explaining else None
     try:
-        write_report(run.path, inside=inside_of(classifier, max_secs))
+        write_report(last.run.path, inside=inside)
     except Exception as error:  # a run is not lost for want of a page, whatever failed
-        reporter.notice(
+        last.reporter.notice(
             f"the report could not be written: {reason_of(error)}; try again: "
-            f"vitrail report {run.path}"
+            f"vitrail report {last.run.path}"
         )
 
 
-def _audit(run: RunDir, plan: Plan, evaluations: dict[str, Evaluation], reporter: Reporter) -> None:
+def _audit(last: Last, judged: Mapping[str, Judged]) -> None:
     """Look for leakage and doubtful labels; audit.json and its tables. Says what was found."""
-    config = plan.config
+    plan, config = last.plan, last.plan.config
     if config.objective != "classify":
         return
-    share = AUDIT_SHARE * float(run.read("run.json")["seconds"])
-    longest = min(max(20.0, share), 300.0) if config.time_limit_secs is None else 10.0
-    limits = Limits(longest, int(config.data.workers), config.data.max_pixels)
+    share = AUDIT_SHARE * float(last.run.read("run.json")["seconds"])
+    evaluations = {split: one.evaluation for split, one in judged.items() if one.evaluation}
+    limits = Limits(
+        last.secs(min(max(20.0, share), 300.0), EXTRAS_SHARE),
+        int(config.data.workers),
+        config.data.max_pixels,
+        last.slowness,
+        config.data.path,
+    )
     try:
         found = audit(plan.splits, evaluations, limits)
-        run.write("audit.json", found.to_json())
-        found.write_tables(run.path)
+        last.run.write("audit.json", found.to_json())
+        found.write_tables(last.run.path)
     except Exception as error:  # a run is not lost for want of a second look at its data
-        reporter.notice(f"the data could not be looked at again: {reason_of(error)}")
+        last.reporter.notice(f"the data could not be looked at again: {reason_of(error)}")
         return
     for sentence in found.sentences():
-        reporter.notice(sentence)
+        last.reporter.notice(sentence)
+    if last.limit is not None:
+        last.limit.left_out.extend(found.skipped())
 
 
-def _judge(
-    run: RunDir, plan: Plan, task: Task, network: nn.Module
-) -> tuple[dict[str, dict[str, Any]], dict[str, Evaluation]]:
-    """The record of each held-out split; eval/SPLIT/ and the evaluation itself where the network
-    classifies.
-    """
-    results, evaluations = {}, {}
-    for split in task.splits:
-        source = getattr(plan.splits, split)
+def _judge(last: Last, network: nn.Module) -> dict[str, Judged]:
+    """Each held-out split judged; eval/SPLIT/ where the network classifies."""
+    found: dict[str, Judged] = {}
+    for split in last.task.splits:
+        source = getattr(last.plan.splits, split)
         if source is None:
             continue
-        result = task.judge(network, source)
+        found[split] = result = _judge_split(last, network, split, source)
         if result.evaluation is not None:
-            result.evaluation.write(run.path / "eval" / split)
-            evaluations[split] = result.evaluation
-        results[split] = result.record
-    return results, evaluations
+            result.evaluation.write(last.run.path / "eval" / split)
+    return found
+
+
+def _judge_split(last: Last, network: nn.Module, split: str, source: Source) -> Judged:
+    """A split judged, or under a time limit as many of its pictures as there is time for."""
+    ending, limit = last.ending, last.limit
+    if limit is None:
+        return last.task.judge(network, source)
+    if split == "val":
+        is_known = ending.best is not None and ending.best[0] == last.state.best.get("step")
+        if ending.best is not None and is_known and not last.plan.config.lora.rank:
+            return ending.best[1]
+        val = source if ending.val is None else ending.val
+        return last.task.judge(network, val, limit.is_late)
+    order, is_over = limit.until(source, last.plan.config.seed)
+    result = in_order(last.task.judge(network, order, is_over), source)
+    if result.n < len(source):
+        last.leave_out(
+            f"{split} accuracy is that of a random sample of {result.n:,} of {len(source):,} "
+            f"images (time limit); to evaluate all: vitrail eval {last.run.path} --split {split}"
+        )
+    return result
+
+
+def in_order(judged: Judged, source: Source) -> Judged:
+    """`judged` with its pictures in the order of `source`."""
+    found = judged.evaluation
+    if found is None:
+        return judged
+    places = {source.source_id(index): index for index in range(len(source))}
+    order = np.argsort([places[name] for name in found.ids], kind="stable")
+    rows = replace(
+        found,
+        probabilities=found.probabilities[order],
+        labels=found.labels[order],
+        losses=found.losses[order],
+        ids=tuple(found.ids[i] for i in order),
+    )
+    return replace(judged, evaluation=rows)
 
 
 def _save_model(

@@ -5,8 +5,12 @@ It sees the same pixels as a served model does.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+
 from torch import nn
 
+from vitrail.data.batch import Batch
 from vitrail.data.loader import make_loader
 from vitrail.data.sources import Source
 from vitrail.evaluation.evaluate import evaluate
@@ -16,8 +20,26 @@ from vitrail.training.plan import Plan
 EVAL_BATCH = 128
 
 
-def judge(model: nn.Module, source: Source, plan: Plan) -> Evaluation:
-    """`model` on every picture of `source`, the last partial batch included."""
+def never() -> bool:
+    """There is no end of the time."""
+    return False
+
+
+def until(batches: Generator[Batch, None, None], is_over: Callable[[], bool]) -> Iterator[Batch]:
+    """The batches, at least one of them, until the time is over."""
+    with closing(batches):
+        for batch in batches:
+            yield batch
+            if is_over():
+                return
+
+
+def judge(
+    model: nn.Module, source: Source, plan: Plan, is_over: Callable[[], bool] = never
+) -> Evaluation:
+    """`model` on every picture of `source`, the last partial batch included, or on the first ones
+    until the time is over.
+    """
     config = plan.config
     loader = make_loader(
         source,
@@ -30,7 +52,7 @@ def judge(model: nn.Module, source: Source, plan: Plan) -> Evaluation:
     )
     return evaluate(
         model,
-        loader.eval_batches(EVAL_BATCH),
+        until(loader.eval_batches(EVAL_BATCH), is_over),
         plan.preprocess,
         plan.splits.classes,
         device=config.device,

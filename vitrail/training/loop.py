@@ -10,18 +10,17 @@ needs no generator state (docs/reliability.md).
 from __future__ import annotations
 
 import copy
-import sys
+import math
 from collections.abc import Mapping
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitrail.config import config_hash, flatten
-from vitrail.data.loader import ArrayLoader, Batch, FileLoader, make_loader
+from vitrail.data.loader import Batch, make_loader
 from vitrail.device import keep_freed_memory, resumed_threads, set_threads
 from vitrail.errors import TrainingError
 from vitrail.keyed_random import mix as mix_seed
@@ -37,9 +36,11 @@ from vitrail.training.checkpoint import (
     save_checkpoint,
 )
 from vitrail.training.checkpoint import sweep as sweep_checkpoints
+from vitrail.training.clock import Clock, share
 from vitrail.training.compiled import compile_faults, compiled
 from vitrail.training.determinism import make_deterministic
 from vitrail.training.finish import Ending, check_saveable, finish, lost_best
+from vitrail.training.live import Live
 from vitrail.training.metrics_log import MetricsLog
 from vitrail.training.optim import set_lr
 from vitrail.training.plan import Layers, Plan, plan_run
@@ -52,11 +53,17 @@ from vitrail.training.signals import StopRequest, stop_signals
 from vitrail.training.start import starting_weights
 from vitrail.training.state import TrainState, Window, restore, start_state
 from vitrail.training.step import trial, update
-from vitrail.training.task import Forward, Judged, Task
+from vitrail.training.task import Judged
 from vitrail.training.tasks import task_of
-from vitrail.training.time_limit import Clock, calibrate, replan
+from vitrail.training.time_limit import (
+    TIMED_STEPS,
+    WARMUP_STEPS,
+    TimeLimit,
+    limit_of,
+    validation,
+)
 
-ENDLESS = sys.maxsize
+CHECKING = 0.15  # share of a time limit for looking at files before training
 
 
 def train(
@@ -67,24 +74,30 @@ def train(
     command: str = "",
     reporter: Reporter | None = None,
     with_report: bool = True,
+    age_secs: float = 0.0,
 ) -> RunResult:
     """Train a new run in `runs_dir` and evaluate it.
 
     `layers` are settings from low to high (`config.resolve`). with_report: whether baselines, a
-    look back at the data, and the report follow.
+    look back at the data, and the report follow. age_secs: what the command took until here, which
+    a time limit counts too.
     Raises VitrailError of every kind: UsageError and DataError before anything is written.
     """
-    clock = Clock()
+    clock = Clock(age_secs)
     reporter = reporter or SilentReporter()
     planned = plan_run(layers)
     check_saveable(planned)
-    plan, bad = run_files.without_bad_files(planned)
+    limit = planned.config.time_limit_secs or math.inf
+    checked = run_files.without_bad_files(planned, CHECKING * limit)
+    plan = checked.plan
     run = create_run(runs_dir, name, plan.splits.name)
     with RunLock(run.path), stop_signals() as stop:
         with ending(run):
-            run_files.write_start(run, plan, bad, command)
-            run_files.refuse_bad_files(run, plan, bad)
+            run_files.write_start(run, checked, command)
+            run_files.refuse_bad_files(run, plan, checked.bad)
             reporter.plan(plan, run.path)
+            if checked.unseen:
+                reporter.notice(checked.sentence)
             for sentence in plan.changes:
                 reporter.notice(f"from {plan.config.start.model}: {sentence}")
             live = _start(run, plan, clock, reporter, None)
@@ -92,7 +105,11 @@ def train(
 
 
 def resume(
-    run_dir: Path, *, reporter: Reporter | None = None, with_report: bool = True
+    run_dir: Path,
+    *,
+    reporter: Reporter | None = None,
+    with_report: bool = True,
+    age_secs: float = 0.0,
 ) -> RunResult:
     """Continue a run from its newest whole checkpoint, bit for bit.
 
@@ -100,7 +117,7 @@ def resume(
     file cannot be read), 410 (other settings), DataError VIT-322 (the data changed),
     EnvironmentFault VIT-504 (another process trains there).
     """
-    clock = Clock()
+    clock = Clock(age_secs)
     reporter = reporter or SilentReporter()
     run = open_run(run_dir)
     with RunLock(run.path), stop_signals() as stop:
@@ -110,7 +127,10 @@ def resume(
         checkpoint = load_latest(run.path)
         settings, changes = settings_of(run, checkpoint)
         planned = plan_run([("config.toml", settings)], recorded=record)
-        plan, _ = run_files.without_bad_files(planned)
+        if planned.config.time_limit_secs is None:
+            plan = run_files.without_bad_files(planned).plan
+        else:
+            plan = run_files.without_listed(planned, run)
         run_files.check_data(run, plan)
         with ending(run):
             run.write("run.json", {**record, "status": "running", "reason": None})
@@ -122,58 +142,41 @@ def resume(
             return _run(live, stop, with_report)
 
 
-@dataclass
-class Live:
-    """A run in progress: its plan, its state and what observes them."""
-
-    run: RunDir
-    plan: Plan
-    clock: Clock
-    reporter: Reporter
-    device: torch.device
-    state: TrainState
-    metrics: MetricsLog
-    loader: ArrayLoader | FileLoader
-    task: Task
-    forward: Forward  # the network, compiled where that was asked for
-    evaluated: nn.Module  # holds the averaged weights while they are evaluated
-    damaged: list[str]  # checkpoints never to be pruned
-    saved_at: float = 0.0  # seconds of the run
-
-
 def _run(live: Live, stop: StopRequest, with_report: bool) -> RunResult:
     plan, clock = live.plan, live.clock
     state, loader = live.state, live.loader
     log_every = max(1, min(50, round(plan.steps_per_epoch / 4)))
-    last = plan.total_steps or (ENDLESS if state.step < state.schedule.total_steps else state.step)
-    if plan.config.patience and state.stale >= plan.config.patience:  # killed after its last step
-        last = state.step
+    last = live.last_step
     is_last, stopped = False, None
     live.saved_at = clock.seconds()
-    clock.start_steps()
+    waited = loader.data_wait_secs
+    clock.start_steps(waited)
     with closing(loader.batches(state.step, last)) as batches:
         for batch in batches:
             lr, norm = _step(live, batch)
-            is_last = state.step >= state.schedule.total_steps or clock.is_over(plan)
+            clock.step()
+            is_last = live.is_at_end
+            if live.limit is not None and not is_last:
+                state.schedule = live.limit.replan(state.schedule, state.step)
             if state.step % log_every == 0 or is_last:
                 _log_step(live, lr, norm)
-            if state.step % plan.eval_every == 0 or is_last:
+            if live.is_evaluation_due or is_last:
                 _evaluate(live)
-                if plan.config.patience and state.stale >= plan.config.patience:
+                if live.has_no_patience:
                     stopped, is_last = "patience", True
-                _save(live)
             elif _is_save_due(live):
                 _save(live)
             if is_last:
                 break
             if stop.name:
                 break
-    if stop.name and not is_last and state.step < state.schedule.total_steps:
+            clock.start_step()
+    if stop.name and not is_last and state.step < last:
         return _interrupted(live, stop.name)
     live.metrics.sync()
     live.metrics.close()
-    waited = loader.data_wait_secs / max(clock.step_secs(), 1e-9)
-    how = Ending(stopped, waited, with_report)
+    waited = share(loader.data_wait_secs - waited, clock.step_secs())
+    how = Ending(stopped, waited, with_report, live.limit, live.val, live.best)
     ended = finish(live.run, plan, live.task, state, live.evaluated, clock, how, live.reporter)
     live.reporter.result(ended)
     return ended
@@ -209,6 +212,7 @@ def _start(
     torn = metrics.cut_back(saved.get("metrics_offset", 0), saved.get("metrics_sha256", ""))
     if torn:
         reporter.notice(torn)
+    val = validation(plan)
     live = Live(
         run=run,
         plan=plan,
@@ -230,9 +234,11 @@ def _start(
         forward=compiled(state.model) if config.compile else state.model,
         evaluated=copy.deepcopy(state.model),
         damaged=damaged,
+        val=val,
+        limit=limit_of(plan, clock, val),
     )
-    if plan.total_steps is None and not checkpoint:
-        _calibrate(live, weights)
+    if live.limit is not None:
+        _begin(live, live.limit, weights, is_new=not checkpoint)
     state.model.train()
     return live
 
@@ -264,13 +270,22 @@ def _warn_of_other_bits(checkpoint: Checkpoint, reporter: Reporter) -> None:
             )
 
 
-def _calibrate(live: Live, weights: Mapping[str, Tensor] | None) -> None:
-    """Plan the length of a run with a time limit, on weights that are thrown away."""
-    plan, state = live.plan, live.state
-    throwaway = start_state(plan.config, plan.model, Schedule.of(1), live.device, weights)
-    one_step = trial(throwaway, live.loader, live.task, plan.config)
-    state.schedule = calibrate(plan, one_step, live.clock)
-    live.reporter.notice(f"time limit: {state.schedule.total_steps} steps planned")
+def _begin(
+    live: Live, limit: TimeLimit, weights: Mapping[str, Tensor] | None, *, is_new: bool
+) -> None:
+    """Say what a time limit means; plan the length of a new run, on throwaway weights."""
+    plan, state, notice = live.plan, live.state, live.reporter.notice
+    limit.evaluated(state.step, 0.0)
+    if is_new:
+        throwaway = start_state(plan.config, plan.model, Schedule.of(1), live.device, weights)
+        number = WARMUP_STEPS + TIMED_STEPS
+        with closing(trial(throwaway, live.loader, live.task, plan.config, number)) as steps:
+            state.schedule = limit.calibrate(steps)
+        fitting = max(1, limit.affordable(0))
+        notice(limit.warning(fitting) or f"time limit: about {fitting:,} steps fit")
+    whole = plan.splits.val
+    if live.val is not None and whole is not None and len(live.val) < len(whole):
+        notice(f"time limit: validation on a sample of {len(live.val):,} of {len(whole):,} images")
 
 
 def _step(live: Live, batch: Batch) -> tuple[float, Tensor]:
@@ -346,18 +361,23 @@ def _update_window(window: Window, loss: Tensor, examples: int) -> None:
 
 
 def _evaluate(live: Live) -> None:
-    """Judge the averaged weights, or the plain ones where none are kept, on validation pictures."""
-    state, plan = live.state, live.plan
-    if plan.splits.val is None:
-        return
-    started = live.clock.seconds()
-    if state.ema:
-        state.ema.copy_to(live.evaluated)
-    else:
-        live.evaluated.load_state_dict(state.model.state_dict())
-    result = live.task.judge(live.evaluated, plan.splits.val)
-    live.clock.judged(result.n, live.clock.seconds() - started)
-    _note_evaluation(live, result)
+    """Judge the averaged weights, or the plain ones where none are kept, on validation pictures,
+    and write a checkpoint.
+    """
+    state, started = live.state, live.clock.seconds()
+    if live.val is not None:
+        if state.ema:
+            state.ema.copy_to(live.evaluated)
+        else:
+            live.evaluated.load_state_dict(state.model.state_dict())
+        result = live.task.judge(live.evaluated, live.val)
+        if live.limit is not None:
+            live.limit.judged(result.n, live.clock.seconds() - started)
+        _note_evaluation(live, result)
+    _save(live)
+    live.eval_secs = live.clock.seconds() - started
+    if live.limit is not None:
+        live.limit.evaluated(state.step, live.eval_secs)
 
 
 def _note_evaluation(live: Live, result: Judged) -> None:
@@ -375,6 +395,7 @@ def _note_evaluation(live: Live, result: Judged) -> None:
         -best["val/loss"],
     ):
         state.best = state.judged
+        live.best = (state.step, result) if live.limit is not None else None
     state.stale = 0 if record["val/loss"] < state.lowest_loss else state.stale + 1
     state.lowest_loss = min(state.lowest_loss, record["val/loss"])
     live.reporter.evaluation({**record, "is_best": state.best["step"] == state.step})
@@ -393,12 +414,8 @@ def _log_step(live: Live, lr: float, norm: Tensor) -> None:
     }
     live.metrics.write(record)
     total = state.schedule.total_steps
-    live.reporter.step(
-        {**record, "total_steps": total, "eta_secs": clock.eta(plan, total - state.step)}
-    )
+    live.reporter.step({**record, "total_steps": total, "eta_secs": live.eta_secs})
     state.window = Window()
-    if plan.config.time_limit_secs:
-        state.schedule = replan(plan, state, clock)
 
 
 def _diverged(

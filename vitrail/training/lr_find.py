@@ -47,7 +47,7 @@ def lr_find(layers: Layers, reporter: Reporter, *, num_steps: int = NUM_STEPS) -
 
     Raises what `plan_run` raises, and TrainingError VIT-602 where the loss never falls.
     """
-    plan, _ = without_bad_files(plan_run(layers))
+    plan = without_bad_files(plan_run(layers)).plan
     config = plan.config
     device = torch.device(config.device)
     keep_freed_memory()

@@ -7,7 +7,7 @@ way at every evaluation; never on the test split, which belongs to the classifie
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vitrail.data.loader import Batch, make_loader, normalise
 from vitrail.data.sample import sample
 from vitrail.data.sources import Source, subset
-from vitrail.training.held_out import EVAL_BATCH
+from vitrail.training.held_out import EVAL_BATCH, never, until
 from vitrail.training.masked_patches import (
     LEVELS,
     check_encoder,
@@ -72,14 +72,16 @@ class PredictPatches:
         """Cross-entropy over every corrupted patch, those that stayed included."""
         return patch_loss(forward(*parts[:4]), parts[4])
 
-    def judge(self, network: nn.Module, source: Source) -> Judged:
+    def judge(
+        self, network: nn.Module, source: Source, is_over: Callable[[], bool] = never
+    ) -> Judged:
         """Loss in nats and top-1 of the prediction."""
         started = time.perf_counter()
         total, correct, asked, n = 0.0, 0, 0, 0
         was_training = network.training
         network.eval()
         with torch.inference_mode(), autocast(self.plan.config, self.device):
-            for batch in self._eval_batches(source):
+            for batch in until(self._eval_batches(source), is_over):
                 h, w = self.grid
                 corruption = corruption_of_pictures(self.plan.config.seed, batch.indices, h * w)
                 parts = self._with_targets(batch, corruption)
@@ -92,7 +94,7 @@ class PredictPatches:
         record = {"n": n, "patches": asked, "nll": metrics["loss"], "top1": metrics["top1"]}
         return Judged(n, n / max(time.perf_counter() - started, 1e-9), metrics, record)
 
-    def baselines(self, source: Source, max_secs: float) -> dict[str, float]:
+    def baselines(self, source: Source, max_secs: float, slowness: float = 1.0) -> dict[str, float]:
         """How often the most frequent colour of training pictures is right."""
         counts = [self._colours(part) for part in (self.plan.splits.train, source)]
         return {"most frequent colour": float(counts[1][counts[0].argmax()] / counts[1].sum())}
@@ -107,7 +109,7 @@ class PredictPatches:
             counts += np.bincount(found, minlength=self.num_outputs)
         return counts
 
-    def _eval_batches(self, source: Source) -> Iterator[Batch]:
+    def _eval_batches(self, source: Source) -> Generator[Batch, None, None]:
         config = self.plan.config
         loader = make_loader(
             source,

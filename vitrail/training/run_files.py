@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from vitrail import __version__
-from vitrail.config import config_hash, flatten, to_toml
-from vitrail.data.check import require_good, usable, write_bad_files
-from vitrail.data.sources import Source, fingerprint
+from vitrail.config import DataConfig, config_hash, flatten, to_toml
+from vitrail.data.check import (
+    Look,
+    bad_pictures,
+    look_at,
+    require_good,
+    write_bad_files,
+)
+from vitrail.data.sources import Source, fingerprint, subset
 from vitrail.device import machine
 from vitrail.errors import DataError
 from vitrail.models.products import products_name
@@ -22,20 +29,80 @@ from vitrail.training.plan import Plan
 from vitrail.training.run_dir import SCHEMA, RunDir
 
 BadFiles = list[tuple[str, str]]
+AT_ONCE = 256  # files looked at between two looks at the clock
 
 
-def without_bad_files(plan: Plan) -> tuple[Plan, BadFiles]:
-    """The plan without the pictures that cannot be decoded, and (name, reason) of each of those."""
-    splits, config = plan.splits, plan.config.data
+@dataclass(frozen=True)
+class Checked:
+    """A plan without the pictures that cannot be decoded. bad: (name, reason) of each of those;
+    unseen: how many there was no time to look at, which stay.
+    """
+
+    plan: Plan
+    bad: list[tuple[str, str]]
+    unseen: int = 0
+
+    def under_a_limit(self) -> dict[str, Any]:
+        """What run.json keeps where a time limit may have cut the look short."""
+        if self.plan.config.time_limit_secs is None:
+            return {}
+        return {"unchecked_files": self.unseen, "bad_names": [name for name, _ in self.bad]}
+
+    @property
+    def sentence(self) -> str:
+        """What was left out."""
+        data, total = self.plan.config.data.path, sum(map(len, self.plan.splits.parts().values()))
+        return (
+            f"{self.unseen:,} of {total:,} images were not checked before training (time limit); a "
+            f"damaged one stops the run; to check all: vitrail data check {data}"
+        )
+
+
+def without_bad_files(plan: Plan, max_secs: float = math.inf) -> Checked:
+    """Look at every picture, held-out ones first, or at as many as there is time for."""
+    splits = plan.splits
     if splits.kind == "arrays":
-        return plan, []
+        return Checked(plan, [])
+    deadline = time.monotonic() + max_secs
     bad: BadFiles = []
     parts: dict[str, Any] = {}
-    for part, source in splits.parts().items():
-        kept, found = usable(source, max_pixels=config.max_pixels, workers=int(config.workers))
-        parts[part] = kept
+    unseen = 0
+    for part, source in sorted(splits.parts().items(), key=lambda item: item[0] == "train"):
+        looked = _look(source, plan.config.data, deadline)
+        found = bad_pictures(source, looked)
+        unseen += len(source) - len(looked)
+        if found:
+            kept = [i for i in range(len(source)) if i >= len(looked) or not looked[i].reason]
+            source = subset(source, np.array(kept, np.int64))
+        parts[part] = source
         bad += found
-    return replace(plan, splits=replace(splits, **parts)), bad
+    return Checked(replace(plan, splits=replace(splits, **parts)), bad, unseen)
+
+
+def _look(source: Source, config: DataConfig, deadline: float) -> list[Look]:
+    """Looks at the first pictures, as many as there is time for."""
+    looked: list[Look] = []
+    step = len(source) if deadline == math.inf else AT_ONCE
+    for start in range(0, len(source), max(1, step)):
+        if time.monotonic() > deadline:
+            break
+        part = subset(source, np.arange(start, min(start + step, len(source))))
+        looked += look_at(part, max_pixels=config.max_pixels, workers=int(config.workers))
+    return looked
+
+
+def without_listed(plan: Plan, run: RunDir) -> Plan:
+    """The plan without the pictures that run.json lists as bad: a run with a time limit goes on
+    with those that it began with, looked at or not.
+    """
+    listed = set(run.read("run.json").get("bad_names", ()))
+    if not listed:
+        return plan
+    parts: dict[str, Any] = {}
+    for part, source in plan.splits.parts().items():
+        kept = [i for i in range(len(source)) if source.source_id(i) not in listed]
+        parts[part] = subset(source, np.array(kept, np.int64))
+    return replace(plan, splits=replace(plan.splits, **parts))
 
 
 def refuse_bad_files(run: RunDir, plan: Plan, bad: BadFiles) -> None:
@@ -48,8 +115,9 @@ def refuse_bad_files(run: RunDir, plan: Plan, bad: BadFiles) -> None:
         require_good(bad, total, str(table))
 
 
-def write_start(run: RunDir, plan: Plan, bad: BadFiles, command: str) -> None:
+def write_start(run: RunDir, checked: Checked, command: str) -> None:
     """run.json, config.toml, config.sources.json, data.json."""
+    plan = checked.plan
     run.write("config.toml", to_toml(plan.config))
     run.write(
         "config.sources.json",
@@ -92,7 +160,8 @@ def write_start(run: RunDir, plan: Plan, bad: BadFiles, command: str) -> None:
             "seconds": 0.0,
             "best": {},
             "data_fingerprint": fingerprint(plan.splits.train),
-            "bad_files": len(bad),
+            "bad_files": len(checked.bad),
+            **checked.under_a_limit(),
         },
     )
     run.log(f"started: {command}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 
 import torch
@@ -48,15 +48,16 @@ def update(
 
 
 def trial(
-    state: TrainState, loader: ArrayLoader | FileLoader, task: Task, config: TrainConfig
-) -> Callable[[int], None]:
-    """A function that trains the throwaway `state` on the batch of a step (from 0)."""
+    state: TrainState,
+    loader: ArrayLoader | FileLoader,
+    task: Task,
+    config: TrainConfig,
+    num_steps: int,
+) -> Generator[None, None, None]:
+    """Train the throwaway `state` on the first batches: a step each time the next is asked for."""
     state.model.train()
     set_lr(state.optimizer, 1e-6)
-
-    def one_step(step: int) -> None:
-        with closing(loader.batches(step, step + 1)) as batches:
-            parts = task.parts(next(iter(batches)), step + 1)
-        update(state.model, state, parts, task.loss, config)
-
-    return one_step
+    with closing(loader.batches(0, num_steps)) as batches:
+        for step, batch in enumerate(batches, 1):
+            update(state.model, state, task.parts(batch, step), task.loss, config)
+            yield

@@ -51,8 +51,12 @@ class Task(Protocol):
     def loss(self, forward: Forward, parts: Parts) -> Tensor:
         """The mean over the pictures of `parts`, a float32 scalar."""
 
-    def judge(self, network: nn.Module, source: Source) -> Judged:
-        """`network` on every picture of `source`."""
+    def judge(
+        self, network: nn.Module, source: Source, is_over: Callable[[], bool] = ...
+    ) -> Judged:
+        """`network` on every picture of `source`, or on the first ones until the time is over."""
 
-    def baselines(self, source: Source, max_secs: float) -> dict[str, float]:
-        """Top-1 on `source` of what does not learn, by name."""
+    def baselines(self, source: Source, max_secs: float, slowness: float = ...) -> dict[str, float]:
+        """Top-1 on `source` of what does not learn, by name. slowness: how many times as long
+        things take as on an idle machine.
+        """

@@ -1,135 +1,225 @@
-"""A run that must end in time: measure steps, plan its length, correct the plan as it goes.
+"""A run that must end in time, from the start of its command to its last file.
 
-The plan is part of the checkpoint, so a resumed run follows the plan that was made. What comes
-after training (test split, baselines, report) is reserved before, and if the machine slows down at
-the very end the run stops early.
+Before the first step a few throwaway steps are timed. From then on the length of the run follows
+the pace of late: the schedule is planned again while it goes on, so that its last learning rate
+comes with the last second, whatever other programs do on these cores. No plan is believed so far
+that a step may use up more than a twentieth of the schedule: a slow first second ends no run.
+
+What comes after the last step is kept back before it: the last evaluation, the test pictures, the
+model, the report, and a little for what else one likes to know. Test pictures are judged in a keyed
+order until their time is over, so that those that were judged are a sample of all. What did not fit
+is collected in `left_out`, a sentence each, with the command that does it.
+
+All that the clock decides is recorded: the pieces of the schedule in every checkpoint, the number
+of pictures judged in eval/, the rest in run.json. Which validation pictures are judged while
+training follows from the limit and the model, not from the clock, so evaluations can be compared
+with each other and with those after a resume.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from statistics import median
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from vitrail.data.sources import Source, subset
+from vitrail.keyed_random import permutation
+from vitrail.models.cost import macs
+from vitrail.training.clock import Clock
 from vitrail.training.schedule import Plan as Schedule
 
 if TYPE_CHECKING:
     from vitrail.training.plan import Plan
-    from vitrail.training.state import TrainState, Window
 
 WARMUP_STEPS, TIMED_STEPS = 3, 10
-SLACK = 0.01  # share of the limit kept back
-FINISH_SECS = 8.0  # baselines, model folder, report
-CHANGE = 0.02  # a plan is corrected when its length would change by more
-SETTLED = 0.9  # share of the run after which the plan is left alone
+WARMUP_SHARE, TIMED_SHARE = 0.02, 0.05  # of the limit, for these steps at most
+FEW_STEPS = 20  # fewer teach nothing; no step uses up more than its share of such a run
+CHANGE = 0.02  # a plan is corrected when the steps that are left would change by more
+SOONEST_SECS, OFTEN = 0.2, 200  # between corrections, and how many times a run at most
+EVALUATING = 0.15  # share of the time for evaluations and their checkpoints
+FINISH_SECS = 2.5  # of one core: model, report, end of the process
+SLACK, FINISH, EXTRAS, TESTING, RESERVE = 0.01, 0.15, 0.05, 0.15, 0.5  # shares of the limit
+MOST_EXTRAS_SECS = 60.0
+# To choose how many validation pictures are judged: multiply-adds a second, and seconds of a file.
+VALIDATING, LEAST_VALIDATED = 0.03, 256
+CPU_MACS, GPU_MACS, DECODE_SECS = 1e10, 1e12, 5e-3
 
 
-class Clock:
-    """Seconds of a run, those before a resume included, and its pace without evaluations."""
+@dataclass
+class TimeLimit:
+    """A limit in seconds and what is kept back of it. num_val, num_test: pictures that are judged
+    in an evaluation and in the end; eval_every: steps between evaluations; image_steps: what
+    judging a picture costs, in steps.
+    """
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
-        self._start = now()
-        self._before = 0.0
-        self._lap: tuple[float, float, float] = (self._start, 0.0, 0.0)
-        self._steps, self._step_secs = 0, 0.0
-        self._judged, self._judged_secs, self._evaluations = 0, 0.0, 0
+    secs: float
+    clock: Clock
+    num_val: int
+    num_test: int
+    eval_every: int
+    image_steps: float
+    threads: int = 1
+    left_out: list[str] = field(default_factory=list)
+    _planned_at: float = -math.inf
+    _eval_secs: float = 0.0  # of the last evaluation and its checkpoint
+    _evaluated: tuple[int, float] = (0, 0.0)  # at which step and second
 
-    def add(self, seconds: float) -> None:
-        """Count the seconds of the processes before this one."""
-        self._before = seconds
+    def steps_left_secs(self) -> float:
+        """Seconds that are left for steps."""
+        return self.secs - self.clock.seconds() - self.reserve()
 
-    def seconds(self) -> float:
-        """Seconds of the run so far."""
-        return self._before + self._now() - self._start
+    def is_over(self) -> bool:
+        """Whether there is no room for another step."""
+        pace = self.clock.pace()
+        return self.steps_left_secs() < (0.0 if math.isnan(pace) else pace)
 
-    def start_steps(self) -> None:
-        """The first step begins now."""
-        self._lap = (self._now(), 0.0, self._judged_secs)
+    def reserve(self) -> float:
+        """Seconds kept for what comes after the last step."""
+        evaluation = self._judging_secs(self.num_val, VALIDATING)
+        test = min(self._judging_secs(self.num_test, TESTING), TESTING * self.secs)
+        return min(evaluation + test + self.finish_secs() + self.extras_secs(), RESERVE * self.secs)
+
+    def finish_secs(self) -> float:
+        """Seconds for the model, the report and the end of the process."""
+        slow = self.clock.slowness(self.threads)
+        return min(FINISH_SECS * slow, FINISH * self.secs) + SLACK * self.secs
+
+    def extras_secs(self) -> float:
+        """Seconds kept for baselines, a look back at the data and explanations."""
+        return min(MOST_EXTRAS_SECS, EXTRAS * self.secs)
+
+    def left_secs(self) -> float:
+        """Seconds left for all but the model and the report."""
+        return self.secs - self.clock.seconds() - self.finish_secs()
+
+    def _judging_secs(self, pictures: int, unknown: float) -> float:
+        pace = self.clock.pace()
+        return unknown * self.secs if math.isnan(pace) else pictures * self.image_steps * pace
+
+    def calibrate(self, steps: Iterator[None]) -> Schedule:
+        """The first plan, from a few of `steps`, which train throwaway weights."""
+        self._take(steps, WARMUP_STEPS, WARMUP_SHARE)
+        times = self._take(steps, TIMED_STEPS, TIMED_SHARE)
+        self.clock.expect(median(times))
+        return Schedule.of(max(FEW_STEPS, self.affordable(0)))
+
+    def _take(self, steps: Iterator[None], number: int, most: float) -> list[float]:
+        """Seconds of each of so many steps, fewer where they take too much of the limit."""
+        times: list[float] = []
+        while len(times) < number and sum(times) <= most * self.secs:
+            started = self.clock.now()
+            next(steps)
+            times.append(self.clock.now() - started)
+        return times
+
+    def affordable(self, step: int) -> int:
+        """Steps after `step` that still fit, evaluations on the way included."""
+        pace = self.clock.pace()
+        if math.isnan(pace):
+            return 0
+        evaluation = max(self._eval_secs, self._judging_secs(self.num_val, 0.0))
+        evaluation = min(evaluation / self.eval_every, EVALUATING * pace)
+        return max(0, int(self.steps_left_secs() / max(1e-6, pace + evaluation)))
+
+    def replan(self, schedule: Schedule, step: int) -> Schedule:
+        """The plan corrected by the pace of late; the same where it fits."""
+        now, left = self.clock.seconds(), self.secs - self.clock.seconds()
+        often = min(self.secs / OFTEN, left / FEW_STEPS)
+        is_due = step <= FEW_STEPS or step >= schedule.total_steps - 1
+        if not is_due and now - self._planned_at < max(SOONEST_SECS, often):
+            return schedule
+        if not self.clock.steps or math.isnan(self.clock.pace()):
+            return schedule
+        self._planned_at = now
+        at_least = math.ceil(FEW_STEPS * (1.0 - schedule.progress(step)))
+        total = step + max(1, at_least, self.affordable(step))
+        if abs(total - schedule.total_steps) <= CHANGE * (total - step):
+            return schedule
+        return schedule.replan(step, total)
+
+    def is_evaluation_due(self, step: int) -> bool:
+        """Whether to evaluate before the end: often enough, but not most of the time, nor so late
+        that the last evaluation follows at once.
+        """
+        if step - self._evaluated[0] < self.eval_every:
+            return False
+        cost = max(self._eval_secs, self._judging_secs(self.num_val, 0.0))
+        is_rare = self.clock.seconds() - self._evaluated[1] >= cost / EVALUATING
+        return is_rare and self.steps_left_secs() > 2 * cost
 
     def judged(self, pictures: int, seconds: float) -> None:
-        """An evaluation took so long."""
-        self._judged += pictures
-        self._judged_secs += seconds
-        self._evaluations += 1
+        """So many pictures took so long."""
+        pace = self.clock.pace()
+        if pictures and pace > 0:
+            self.image_steps = seconds / pictures / pace
 
-    def lap(self, window: Window, data_wait_secs: float) -> dict[str, Any]:
-        """Pace since the last call: images/s, ms a step, share of the time waiting for data."""
-        at, waited, judged = self._lap
-        now = self._now()
-        passed = max(now - at - (self._judged_secs - judged), 1e-9)
-        self._lap = (now, data_wait_secs, self._judged_secs)
-        self._steps += window.steps
-        self._step_secs += passed
-        return {
-            "perf/images_per_s": round(window.examples / passed, 1),
-            "perf/step_ms": round(1000 * passed / max(1, window.steps), 2),
-            "perf/data_wait": round(min(1.0, (data_wait_secs - waited) / passed), 4),
-        }
+    def evaluated(self, step: int, seconds: float) -> None:
+        """An evaluation and its checkpoint took so long."""
+        self._eval_secs = seconds
+        self._evaluated = (step, self.clock.seconds())
 
-    def step_secs(self) -> float:
-        """Seconds of all recorded steps of this process, evaluations left out."""
-        return self._step_secs
+    def until(self, source: Source, seed: int) -> tuple[Source, Callable[[], bool]]:
+        """`source` in a keyed order, and whether the time for judging it is over."""
+        order = permutation(seed, 0, len(source))
+        deadline = self.secs - self.finish_secs() - self.extras_secs()
+        return subset(source, order), lambda: self.clock.seconds() >= deadline
 
-    def secs_per_step(self) -> float:
-        """Mean over the steps so far; NaN before the first record."""
-        return self._step_secs / self._steps if self._steps else math.nan
-
-    def secs_per_image(self) -> float:
-        """Mean over the pictures evaluated so far."""
-        return self._judged_secs / self._judged if self._judged else 0.0
-
-    def eta(self, plan: Plan, steps_left: int) -> float:
-        """Seconds until the last step, evaluations on the way included."""
-        return steps_left * (self.secs_per_step() + self._eval_secs_per_step(plan))
-
-    def is_over(self, plan: Plan) -> bool:
-        """Whether a time limit leaves no room for another step."""
-        limit = plan.config.time_limit_secs
-        return limit is not None and self.seconds() >= limit - self.reserve(plan)
-
-    def reserve(self, plan: Plan) -> float:
-        """Seconds kept for what comes after the last step."""
-        pictures = sum(len(s) for s in (plan.splits.val, plan.splits.test) if s is not None)
-        finish = min(FINISH_SECS, 0.1 * (plan.config.time_limit_secs or 0.0))
+    def warning(self, steps: int) -> str:
+        """What is said of a limit that is too short for learning, of which `steps` fit; else ""."""
+        if steps >= FEW_STEPS:
+            return ""
+        count = "1 training step" if steps == 1 else f"{steps} training steps"
+        pace = self.clock.pace()
+        training = 10 * FEW_STEPS * (0.0 if math.isnan(pace) else pace)
+        needs = self.clock.seconds() + self.reserve() + training
         return (
-            SLACK * (plan.config.time_limit_secs or 0.0)
-            + finish
-            + 1.2 * pictures * self.secs_per_image()
+            f"--time-limit {duration(self.secs)} is too short to learn anything: {count} fit "
+            f"({FEW_STEPS} at the least); try --time-limit {duration(max(2 * self.secs, needs))}"
         )
 
-    def affordable(self, plan: Plan, secs_per_step: float) -> int:
-        """Steps that still fit."""
-        limit = plan.config.time_limit_secs
-        assert limit is not None
-        left = limit - self.seconds() - self.reserve(plan)
-        return max(1, int(left / max(1e-6, secs_per_step + self._eval_secs_per_step(plan))))
 
-    def _eval_secs_per_step(self, plan: Plan) -> float:
-        if plan.splits.val is None:
-            return 0.0
-        return self.secs_per_image() * len(plan.splits.val) / plan.eval_every
-
-
-def calibrate(plan: Plan, one_step: Callable[[int], None], clock: Clock) -> Schedule:
-    """The length of a run with a time limit, from the pace of a few steps on throwaway weights."""
-    for step in range(WARMUP_STEPS):
-        one_step(step)
-    started = time.monotonic()
-    for step in range(WARMUP_STEPS, WARMUP_STEPS + TIMED_STEPS):
-        one_step(step)
-    pace = (time.monotonic() - started) / TIMED_STEPS
-    if plan.splits.val is not None:  # a picture costs about a third of what training on it costs
-        clock.judged(1, pace / (3 * int(plan.config.batch_size)))
-    return Schedule.of(clock.affordable(plan, pace))
+def limit_of(plan: Plan, clock: Clock, val: Source | None) -> TimeLimit | None:
+    """The limit of a run; None where it has none. val: the validation pictures to judge."""
+    config = plan.config
+    if config.time_limit_secs is None:
+        return None
+    test = plan.splits.test
+    return TimeLimit(
+        config.time_limit_secs,
+        clock,
+        num_val=len(val) if val is not None else 0,
+        num_test=len(test) if test is not None else 0,
+        eval_every=plan.eval_every,
+        image_steps=1 / (3 * int(config.batch_size)),  # forward is about a third of a step
+        threads=int(config.threads),
+    )
 
 
-def replan(plan: Plan, state: TrainState, clock: Clock) -> Schedule:
-    """The plan corrected by the pace so far; the same where it fits or the run is nearly over."""
-    if state.schedule.progress(state.step) > SETTLED:
-        return state.schedule
-    total = state.step + clock.affordable(plan, clock.secs_per_step())
-    if abs(total - state.schedule.total_steps) <= CHANGE * state.schedule.total_steps:
-        return state.schedule
-    return state.schedule.replan(state.step, total)
+def validation(plan: Plan) -> Source | None:
+    """The validation pictures that are judged while training: all, or under a time limit a keyed
+    sample that takes a small share of it. Follows from the settings alone.
+    """
+    val, config = plan.splits.val, plan.config
+    if val is None or config.time_limit_secs is None:
+        return val
+    threads = int(config.threads)
+    secs = macs(plan.model) / (CPU_MACS * threads if config.device == "cpu" else GPU_MACS)
+    if plan.splits.kind == "files":
+        secs += DECODE_SECS / max(1, int(config.data.workers))
+    fitting = max(LEAST_VALIDATED, int(VALIDATING * config.time_limit_secs / secs))
+    if fitting >= len(val):
+        return val
+    return subset(val, np.sort(permutation(config.seed, 1, len(val))[:fitting]))
+
+
+def duration(seconds: float) -> str:
+    """A time that can be given to --time-limit: 45s, 2m, 1.5h, rounded up."""
+    if seconds < 60:
+        return f"{math.ceil(seconds)}s"
+    if seconds < 3600:
+        return f"{math.ceil(seconds / 60)}m"
+    return f"{math.ceil(seconds / 360) / 10:g}h"
