@@ -82,7 +82,7 @@ def recall_of_copies(pictures: list[NDArray[np.uint8]]) -> dict[str, Any]:
 
 def wrong_labels(source: Source, seed: int) -> dict[str, Any]:
     """5 % wrong labels: precision at recall 0.6, and of what is listed."""
-    images, indices = small_pictures(source, _looks(source, Limits(), np.inf), SMALL_PX)
+    images, indices = small_pictures(source, _looks(source, Limits(), np.inf)[1], SMALL_PX)
     labels = source.labels[indices]
     rng = np.random.default_rng(seed)
     n, size = len(labels), len(source.classes)

@@ -304,14 +304,11 @@ def test_validation_under_a_limit_is_a_sample_that_the_clock_has_no_say_in(tmp_p
 @pytest.mark.promise("R18")
 @pytest.mark.parametrize("neighbours", [0, 4])
 def test_a_command_keeps_its_limit_beside_busy_processes(tmp_path: Path, neighbours: int) -> None:
-    busy = [
-        subprocess.Popen([sys.executable, "-c", "while True: pass"])  # noqa: S603
-        for _ in range(neighbours)
-    ]
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(neighbours)]
     try:
         began = time.monotonic()
         command = ["-m", "vitrail", "train", "builtin:digits", "--time-limit", "60s", "--out", "r"]
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=True
         )
         passed = time.monotonic() - began

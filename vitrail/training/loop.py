@@ -40,6 +40,7 @@ from vitrail.training.clock import Clock, share
 from vitrail.training.compiled import compile_faults, compiled
 from vitrail.training.determinism import make_deterministic
 from vitrail.training.finish import Ending, check_saveable, finish, lost_best
+from vitrail.training.held_out import never
 from vitrail.training.live import Live
 from vitrail.training.metrics_log import MetricsLog
 from vitrail.training.optim import set_lr
@@ -370,7 +371,8 @@ def _evaluate(live: Live) -> None:
             state.ema.copy_to(live.evaluated)
         else:
             live.evaluated.load_state_dict(state.model.state_dict())
-        result = live.task.judge(live.evaluated, live.val)
+        is_over = live.limit.is_late if live.limit is not None else never
+        result = live.task.judge(live.evaluated, live.val, is_over)
         if live.limit is not None:
             live.limit.judged(result.n, live.clock.seconds() - started)
         _note_evaluation(live, result)

@@ -24,8 +24,6 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from vitrail.data.sources import Source, subset
 from vitrail.keyed_random import permutation
 from vitrail.models.cost import macs
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
     from vitrail.training.plan import Plan
 
 WARMUP_STEPS, TIMED_STEPS = 3, 10
-WARMUP_SHARE, TIMED_SHARE = 0.02, 0.05  # of the limit, for these steps at most
+WARMUP_SHARE, TIMED_SHARE = 0.01, 0.03  # of the limit, for these steps at most
 FEW_STEPS = 20  # fewer teach nothing; no step uses up more than its share of such a run
 CHANGE = 0.02  # a plan is corrected when the steps that are left would change by more
 SOONEST_SECS, OFTEN = 0.2, 200  # between corrections, and how many times a run at most
@@ -45,7 +43,7 @@ FINISH_SECS = 2.5  # of one core: model, report, end of the process
 SLACK, FINISH, EXTRAS, TESTING, RESERVE = 0.01, 0.15, 0.05, 0.15, 0.5  # shares of the limit
 MOST_EXTRAS_SECS = 60.0
 # To choose how many validation pictures are judged: multiply-adds a second, and seconds of a file.
-VALIDATING, LEAST_VALIDATED = 0.03, 256
+VALIDATING, LEAST_VALIDATED = 0.02, 256
 CPU_MACS, GPU_MACS, DECODE_SECS = 1e10, 1e12, 5e-3
 
 
@@ -102,9 +100,9 @@ class TimeLimit:
 
     def calibrate(self, steps: Iterator[None]) -> Schedule:
         """The first plan, from a few of `steps`, which train throwaway weights."""
-        self._take(steps, WARMUP_STEPS, WARMUP_SHARE)
-        times = self._take(steps, TIMED_STEPS, TIMED_SHARE)
-        self.clock.expect(median(times))
+        if self.steps_left_secs() > 0:
+            self._take(steps, WARMUP_STEPS, WARMUP_SHARE)
+            self.clock.expect(median(self._take(steps, TIMED_STEPS, TIMED_SHARE)))
         return Schedule.of(max(FEW_STEPS, self.affordable(0)))
 
     def _take(self, steps: Iterator[None], number: int, most: float) -> list[float]:
@@ -162,6 +160,10 @@ class TimeLimit:
         self._eval_secs = seconds
         self._evaluated = (step, self.clock.seconds())
 
+    def is_late(self) -> bool:
+        """Whether nothing more is to be judged."""
+        return self.left_secs() <= 0
+
     def until(self, source: Source, seed: int) -> tuple[Source, Callable[[], bool]]:
         """`source` in a keyed order, and whether the time for judging it is over."""
         order = permutation(seed, 0, len(source))
@@ -213,7 +215,7 @@ def validation(plan: Plan) -> Source | None:
     fitting = max(LEAST_VALIDATED, int(VALIDATING * config.time_limit_secs / secs))
     if fitting >= len(val):
         return val
-    return subset(val, np.sort(permutation(config.seed, 1, len(val))[:fitting]))
+    return subset(val, permutation(config.seed, 1, len(val))[:fitting])
 
 
 def duration(seconds: float) -> str:
