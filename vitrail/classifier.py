@@ -25,6 +25,7 @@ import vitrail
 from vitrail.bundle import MAX_BYTES, RECORD, WEIGHTS, read_bundle, write_bundle
 from vitrail.checkpoints.download import Progress
 from vitrail.checkpoints.foreign import Foreign, read_foreign
+from vitrail.checkpoints.meant import way_out
 from vitrail.checkpoints.origins import ORIGINS
 from vitrail.checkpoints.provenance import Fact
 from vitrail.checkpoints.resolve import place_of
@@ -436,7 +437,8 @@ def find_model(path: Path) -> Path:
         raise ModelError(
             "VIT-430",
             f"{path}: there is no such file or folder.",
-            hint="A model is a run directory (runs/NAME), a model folder (runs/NAME/model), or a "
+            hint=way_out(str(path))
+            or "A model is a run directory (runs/NAME), a model folder (runs/NAME/model), or a "
             "checkpoint of another library.",
         )
     if path.is_dir():

@@ -16,12 +16,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from vitrail.errors import UsageError, nearest
+from vitrail.errors import UsageError, nearest, shortened
 from vitrail.spelling import PREFIX, escaped
 
 Auto = Literal["auto"]
+MOST = 2**53  # of any number; beyond, whole numbers and floats differ
+MAX_TOML_BYTES = 1_000_000
+NUMBER = r"[0-9]+\.?[0-9]*|\.[0-9]+"
+SECS = rf"({NUMBER})\s*([smh]?)"
 DURATIONS = ("epochs", "steps", "examples", "time_limit_secs")
 
 
@@ -29,7 +33,7 @@ def parse_size(value: object) -> object:
     """(height, width) from 64, "64", "64x48" (height first) or a pair; "auto" is passed through."""
     if isinstance(value, bool):
         return value
-    if isinstance(value, str) and re.fullmatch(r"\d+([x,]\d+)?", value):
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}([x,][0-9]{1,9})?", value):
         numbers = [int(part) for part in re.split(r"[x,]", value)]
         return (numbers[0], numbers[-1])
     return (value, value) if isinstance(value, int) else value
@@ -37,12 +41,13 @@ def parse_size(value: object) -> object:
 
 def parse_number(value: object) -> object:
     """An integer from "3"; anything else is passed through."""
-    return int(value) if isinstance(value, str) and value.isdigit() else value
+    is_number = isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value)
+    return int(value) if isinstance(value, str) and is_number else value
 
 
 def parse_secs(value: object) -> object:
     """Seconds from 90, "90", "90s", "10m", "1.5h"."""
-    if isinstance(value, str) and (found := re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([smh]?)", value)):
+    if isinstance(value, str) and (found := re.fullmatch(SECS, value)):
         return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
     return value
 
@@ -52,7 +57,7 @@ def check_unit(name: str, value: object, *, key: str = "") -> None:
     which a number counts seconds. Raises UsageError VIT-212.
     """
     text = str(value).strip()
-    if isinstance(value, bool) or not re.fullmatch(r"\d+\.?\d*|\.\d+", text):
+    if isinstance(value, bool) or not re.fullmatch(NUMBER, text):
         return
     seconds = f", or {key} = {text} in a file or --{key.replace('_', '-')} {text}" if key else ""
     raise UsageError(
@@ -94,6 +99,14 @@ class Section(BaseModel):
     """A frozen group of settings; an unknown name is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _bounded(cls, value: object) -> object:
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int | float) and abs(number) > MOST:
+                raise ValueError(f"expected a number of at most {MOST:.0e}")
+        return value
 
 
 class DataConfig(Section):
@@ -364,7 +377,8 @@ def build(values: Mapping[str, Any], sources: Mapping[str, str]) -> TrainConfig:
                 (".".join(parts[:n]) for n in (3, 2, 1) if ".".join(parts[:n]) in values),
                 ".".join(parts),
             )
-            line = f"  {key} = {values.get(key)!r} (from {sources.get(key, '?')}): {item['msg']}"
+            said = shortened(values.get(key))
+            line = f"  {key} = {said} (from {sources.get(key, '?')}): {item['msg']}"
             if line not in lines:
                 lines.append(line)
         raise UsageError(
@@ -377,8 +391,12 @@ def build(values: Mapping[str, Any], sources: Mapping[str, str]) -> TrainConfig:
 def read_toml(path: Path) -> dict[str, Any]:
     """Flat dotted settings of a TOML file. Raises UsageError VIT-215 where it cannot be read."""
     try:
-        return flatten(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        with path.open("rb") as stream:
+            content = stream.read(MAX_TOML_BYTES + 1)
+        if len(content) > MAX_TOML_BYTES:
+            raise ValueError(f"it has more than {MAX_TOML_BYTES} bytes")
+        return flatten(tomllib.loads(content.decode("utf-8")))
+    except (OSError, ValueError, RecursionError) as error:  # bad UTF-8 and bad TOML are ValueErrors
         raise UsageError(
             "VIT-215",
             f"{path}: cannot be read as TOML: {error}",

@@ -47,10 +47,7 @@ def pick_device(name: str = "auto") -> torch.device:
     if name == "auto":
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
-        raise UsageError(
-            "VIT-241",
-            f"unknown device {name!r}. {nearest(name, ['auto', 'cpu', 'cuda', 'cuda:0', 'mps'])}",
-        )
+        raise UsageError("VIT-241", f"unknown device {name!r}. {device_meant(name)}")
     device = torch.device(name)
     if (device.type == "cuda" and (device.index or 0) >= cuda) or (
         device.type == "mps" and not mps
@@ -62,6 +59,17 @@ def pick_device(name: str = "auto") -> torch.device:
             hint="Choose one of these with --device, or leave it at auto.",
         )
     return device
+
+
+def device_meant(name: str) -> str:
+    """A sentence on which device is meant: "gpu", "0" and "gpu:1" are words of other tools."""
+    found = re.fullmatch(r"(?:gpu|cuda|nvidia|rocm|hip)?[:_ ]?(\d+)?", name.strip().lower())
+    if found and name.strip():
+        meant = "cuda" if found[1] is None else f"cuda:{int(found[1])}"
+        return f"Did you mean {meant}? auto takes a GPU where there is one."
+    if name.lower() in ("metal", "apple", "m1", "m2", "mac"):
+        return "Did you mean mps?"
+    return nearest(name, ["auto", "cpu", "cuda", "cuda:0", "mps"])
 
 
 def pick_precision(name: str, device: torch.device) -> tuple[str, str]:

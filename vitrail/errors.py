@@ -27,6 +27,7 @@ REFUSED = (
     errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
 )  # fmt: skip
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+SHOWN = 80  # letters of a wrong value that a message repeats
 OURS = (errno.EINVAL, errno.EBADF, errno.EFAULT)  # what a wrong call of ours gives
 
 
@@ -156,6 +157,12 @@ def _rebuild(kind: type[VitrailError], code: str, message: str, hint: str) -> Vi
     error = kind.__new__(kind)
     VitrailError.__init__(error, code, message, hint=hint)
     return error
+
+
+def shortened(value: object) -> str:
+    """A wrong value as a message repeats it."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text)} letters)"
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

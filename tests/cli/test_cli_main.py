@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +62,10 @@ def test_help_is_quick_and_loads_neither_torch_nor_numpy() -> None:
     )
     secs = []
     for _ in range(3):
-        begin = time.perf_counter()
+        begin = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-        secs.append(time.perf_counter() - begin)
+        end = resource.getrusage(resource.RUSAGE_CHILDREN)  # not the clock: others compute too
+        secs.append(end.ru_utime + end.ru_stime - begin.ru_utime - begin.ru_stime)
     assert min(secs) < 0.3
 
 

@@ -69,7 +69,7 @@ MISTAKES = [
     ("train more --teacher runs/good", 2, "VIT-252", "trained on these classes"),
     ("train photos --recipe paper.masked_patches --augment.mixup 0.5", 2, "VIT-251", "--recipe"),
     ("train --resume runs/good --from runs/good", 2, "VIT-203", "--resume runs/good"),
-    ("train photos --device gpu", 2, "VIT-241", "cpu"),
+    ("train photos --device gpu", 2, "VIT-241", "Did you mean cuda?"),
     ("train photos --time-limit 60", 2, "VIT-212", "--time-limit 60s or --time-limit 60m"),
     ("train photos --device cuda:97", 5, "VIT-501", "--device"),
     # data
@@ -130,6 +130,45 @@ MISTAKES = [
     ("models vit_b16 --image-size 225", 2, "VIT-214", "224"),
     ("models vit_b16 --image-size big", 2, "VIT-202", "--image-size 224"),
     ("lr-find photos --out report", 2, "VIT-206", "--out"),
+    # words of other tools
+    ("fit photos", 2, "VIT-211", "Did you mean train?"),
+    ("test runs/good", 2, "VIT-211", "Did you mean eval?"),
+    ("infer runs/good", 2, "VIT-211", "Did you mean predict?"),
+    ("train photos --gpu", 2, "VIT-211", "Did you mean --device?"),
+    ("train photos --pretrained", 2, "VIT-211", "Did you mean --from?"),
+    ("train photos --batch_siz 3", 2, "VIT-211", "Did you mean --batch-size?"),
+    ("train photos --bs 3", 2, "VIT-211", "Did you mean --batch-size?"),
+    ("train photos -b 3", 2, "VIT-211", "Did you mean --batch-size?"),
+    ("train photos --learning-rate 1", 2, "VIT-211", "Did you mean --lr?"),
+    ("train photos --weight-decay 1", 2, "VIT-211", "Did you mean --optim.weight-decay?"),
+    ("train photos weight_decay=1", 2, "VIT-205", "--optim.weight-decay 1"),
+    ("train photos --num-workers 1", 2, "VIT-211", "Did you mean --workers?"),
+    ("train photos --output x", 2, "VIT-211", "Did you mean --out?"),
+    ("train photos --img-size 9", 2, "VIT-211", "Did you mean --image-size?"),
+    ("train photos --amp", 2, "VIT-211", "Did you mean --precision?"),
+    ("train photos --fp16", 2, "VIT-211", "Did you mean --precision?"),
+    ("train photos --optimizer sgd", 2, "VIT-211", "Did you mean --optim.name?"),
+    ("train photos --drop-path 0.1", 2, "VIT-211", "Did you mean --model.drop_path?"),
+    ("train photos --data x", 2, "VIT-211", "vitrail train DATA"),
+    ("train photos --num-classes 3", 2, "VIT-211", "those of the data"),
+    ("train photos --overwrite", 2, "VIT-211", "Nothing is overwritten"),
+    ("eval runs/good --epochs 3", 2, "VIT-211", "It is an option of train"),
+    (f"predict {GOOD} {PICTURE} --topk 3", 2, "VIT-211", "Did you mean --top?"),
+    (f"predict {GOOD} {PICTURE} -o x", 2, "VIT-211", "Did you mean --out?"),
+    ("data check photos --num_workers 3", 2, "VIT-211", "Did you mean --workers?"),
+    ("study head --dataset photos", 2, "VIT-211", "Did you mean --data?"),
+    ("train photos --device 0", 2, "VIT-241", "Did you mean cuda:0?"),
+    ("train photos --loss.name categorical_crossentropy", 2, "VIT-212", "softmax"),
+    ("train photos --optim.name adam", 2, "VIT-212", "adamw"),
+    ("train photos --model resnet50", 2, "VIT-221", "nearest is bit_r50x1"),
+    ("train photos --model vit_base_patch16_224", 2, "VIT-221", "Here it is vit_b16"),
+    ("train photos --model google/vit-base-patch16-224", 2, "VIT-221", "Here it is vit_b16"),
+    ("models deit_tiny_patch16_224", 2, "VIT-221", "Here it is vit_ti16"),
+    ("train photos --from deit_tiny_patch16_224", 4, "VIT-430", "vit_ti16.deit_i1k_224"),
+    (f"predict vit_base_patch16_224 {PICTURE}", 4, "VIT-430", "vit_b16.augreg_i21k_i1k_224"),
+    (f"predict facebook/dinov2-small {PICTURE}", 4, "VIT-430", "hf:facebook/dinov2-small"),
+    ("convert resnet50 o --to timm", 4, "VIT-430", "nearest is bit_r50x1"),
+    ("models --get vit_small_patch16_224.augreg_in21k", 2, "VIT-202", "vit_s16.augreg_i21k"),
     ("lr-find photos --lr 3", 2, "VIT-203", "Leave it out"),
     ("lr-find photos --steps 3", 2, "VIT-203", "Leave it out"),
 ]
@@ -183,7 +222,7 @@ def test_mistake(typed: str, code: int, vit: str, way_out: str) -> None:
     assert "VIT-100" not in done.err
     assert done.err[10] == str(done.code)
     assert suggested_verbs(done.err) <= set(VERBS)
-    assert suggested_options(done.err) - set(typed.split()) <= OPTIONS
+    assert suggested_options(done.err) - set(typed.replace("_", "-").split()) <= OPTIONS
 
 
 @pytest.mark.usefixtures("place")
@@ -249,7 +288,9 @@ def test_a_process_says_the_same(place: Path) -> None:
     done = vitrail(place, "train", "photos", "--epoch", "3")
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr == "error VIT-211: unknown option --epoch. Did you mean --epochs?\n"
+    assert done.stderr == (
+        "error VIT-211: unknown option --epoch. Did you mean --epochs?\nSee vitrail train --help\n"
+    )
 
 
 def test_a_process_with_json(place: Path) -> None:

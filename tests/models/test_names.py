@@ -93,7 +93,14 @@ def test_vit_digits() -> None:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("vit_b61x", "vit_b16"), ("vitb16", "vit_b16"), ("vit_x16", "vit_"), ("resnet50", "Known:")],
+    [
+        ("vit_b61x", "vit_b16"),
+        ("vitb16", "vit_b16"),
+        ("vit_x16", "vit_"),
+        ("xyz", "Known:"),
+        ("resnet50", "nearest is bit_r50x1"),
+        ("vit_base_patch16_224", "Here it is vit_b16"),
+    ],
 )
 def test_unknown_name_offers_the_nearest(name: str, expected: str) -> None:
     with pytest.raises(UsageError, match=expected) as caught:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vitrail.bundle import MAX_BYTES
 from vitrail.checkpoints.limits import MAX_JSON_BYTES
+from vitrail.checkpoints.meant import way_out
 from vitrail.checkpoints.npz_file import NpzFile, is_npz
 from vitrail.checkpoints.open_file import OpenFile
 from vitrail.checkpoints.rules import Header, listed
@@ -133,7 +134,8 @@ def _open_file(path: Path, title: str, max_bytes: int) -> OpenTensors:
         raise ModelError(
             "VIT-430",
             f"{path}: there is no such file or folder.",
-            hint="A model is a run directory, a model folder, or a checkpoint of another library.",
+            hint=way_out(str(path))
+            or "A model is a run directory, a model folder, or a checkpoint of another library.",
         )
     file = OpenFile(path, title)
     start = file.bytes_at(0, 64)

@@ -7,9 +7,11 @@ becomes a UsageError with a way out.
 
 from __future__ import annotations
 
+import importlib
+import os
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
 from cyclopts import App
@@ -23,6 +25,7 @@ from cyclopts.exceptions import (
     UnusedCliTokensError,
 )
 
+from vitrail.cli.suggestions import option_meant, option_named
 from vitrail.errors import UsageError, nearest
 
 
@@ -52,13 +55,16 @@ def option_names(app: App) -> list[str]:
     return sorted({name for item in found for name in item.names if name.startswith("-")})
 
 
-def bind(app: App, tokens: Sequence[str], given: dict[str, Any]) -> Callable[[], object]:
+def bind(
+    app: App, tokens: Sequence[str], given: dict[str, Any], taken: Sequence[str] = ()
+) -> Callable[[], object]:
     """The call that `tokens` ask for; what the command line does not fill is taken from `given`.
+    taken: options that the verb has too and that were taken out before.
 
     Raises UsageError VIT-201 (missing, surplus), VIT-202 (bad value), VIT-205 (name=value),
     VIT-211 (unknown).
     """
-    known = option_names(commands(app).get(tokens[0] if tokens else "", app))
+    known = [*option_names(commands(app).get(tokens[0] if tokens else "", app)), *taken]
     refuse_assignments(tokens, known)
     try:
         function, bound, ignored = app.parse_args(
@@ -72,11 +78,15 @@ def bind(app: App, tokens: Sequence[str], given: dict[str, Any]) -> Callable[[],
 
 def refuse_assignments(tokens: Sequence[str], known: Sequence[str]) -> None:
     """Raise UsageError VIT-205 for `epochs=10`, typed from the habit of other tools."""
-    for token in tokens:
+    for before, token in pairwise(["", *tokens]):
         found = re.fullmatch(r"([a-z][a-z0-9_.-]*)=(.*)", token)
-        if found and "--" + found[1].replace("_", "-") in known and not Path(token).exists():
-            option = f"--{found[1].replace('_', '-')} {found[2]}"
-            raise UsageError("VIT-205", f"{token}: options are written {option}")
+        if not found or before.startswith("-") or os.path.lexists(token):
+            continue
+        option = "--" + found[1].replace("_", "-")
+        if option not in known:
+            option = option_named(option, known)
+        if option:
+            raise UsageError("VIT-205", f"{token}: options are written {option} {found[2]}")
 
 
 def usage_error(error: CycloptsError, app: App, known: Sequence[str]) -> UsageError:
@@ -85,7 +95,7 @@ def usage_error(error: CycloptsError, app: App, known: Sequence[str]) -> UsageEr
     error.verbose = False
     if isinstance(error, UnknownOptionError):
         name = (error.token.keyword or error.token.value).split("=")[0]
-        return unknown_option(name, known)
+        return unknown_option(name, known, app.name[0].removeprefix("vitrail "))
     if isinstance(error, UnknownCommandError):
         word = (error.unused_tokens or ["?"])[0]
         text = f"unknown command {word}. {nearest(word, commands(app))}"
@@ -106,6 +116,22 @@ def usage_error(error: CycloptsError, app: App, known: Sequence[str]) -> UsageEr
     return UsageError(code, text[:1].lower() + text[1:], hint=f"See {usage}")
 
 
-def unknown_option(name: str, known: Sequence[str]) -> UsageError:
-    """UsageError VIT-211 with the nearest option."""
-    return UsageError("VIT-211", f"unknown option {name}. {nearest(name, known)}")
+def unknown_option(name: str, known: Sequence[str], verb: str = "") -> UsageError:
+    """UsageError VIT-211 with the option that is meant."""
+    hint = f"See vitrail {verb} --help" if verb else ""
+    text = f"unknown option {name}. {option_meant(name, known, verb, verbs_with(name))}"
+    return UsageError("VIT-211", text, hint=hint)
+
+
+def verbs_with(option: str) -> list[str]:
+    """The verbs that have an option of this very name."""
+    from vitrail.cli.main import VERBS
+    from vitrail.cli.settings import setting_options
+
+    name = option.replace("_", "-")
+    return [
+        verb
+        for verb, one in VERBS.items()
+        if name in option_names(importlib.import_module(one.module).app)
+        or (one.takes_settings and name in setting_options())
+    ]

@@ -125,10 +125,20 @@ def dispatch(tokens: Sequence[str], output: Output) -> int:
         return 0
     name = tokens[0]
     if name not in VERBS:
-        kind = "option" if name.startswith("-") else "verb"
-        hint = "All verbs: vitrail --help"
-        raise UsageError("VIT-211", f"unknown {kind} {name}. {nearest(name, VERBS)}", hint=hint)
+        raise unknown_verb(name)
     return call(VERBS[name], tokens[1:], output)
+
+
+def unknown_verb(name: str) -> UsageError:
+    """VIT-211 with the verb that is meant."""
+    from vitrail.cli.suggestions import verb_meant
+
+    kind = "option" if name.startswith("-") else "verb"
+    meant = verb_meant(name)
+    close = f"Did you mean {meant}?" if meant else nearest(name, VERBS)
+    return UsageError(
+        "VIT-211", f"unknown {kind} {name}. {close}", hint="All verbs: vitrail --help"
+    )
 
 
 def call(verb: Verb, tokens: Sequence[str], output: Output) -> int:
@@ -138,11 +148,13 @@ def call(verb: Verb, tokens: Sequence[str], output: Output) -> int:
     os.getcwd()  # a folder that was removed ends libraries without a word
     app = importlib.import_module(verb.module).app
     settings: dict[str, str] = {}
+    taken: list[str] = []
     if verb.takes_settings:
-        from vitrail.cli.settings import take_settings
+        from vitrail.cli.settings import setting_options, take_settings
 
         settings, tokens = take_settings(tokens, option_names(app))
-    code = bind(app, tokens, {"output": output, "settings": settings})()
+        taken = setting_options()
+    code = bind(app, tokens, {"output": output, "settings": settings}, taken)()
     return code if isinstance(code, int) else 0
 
 

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import sys
 import traceback
 from collections.abc import Mapping, Sequence, Set
@@ -24,6 +25,8 @@ from vitrail.errors import EnvironmentFault, VitrailError
 from vitrail.spelling import as_utf8, printable
 
 RED, YELLOW, DIM, RESET = "\x1b[1;31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
+
+LONG_WORD = re.compile(r"\S{5000,}")  # longer than any path
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Output:
     def error(self, fault: VitrailError) -> int:
         """Say what was wrong, on stderr (and as JSON on stdout with --json); its exit code."""
         text = f"{fault.message}" + (f"\n{fault.hint}" if fault.hint else "")
+        text = LONG_WORD.sub(lambda found: f"{found[0][:80]}... ({len(found[0])} letters)", text)
         label = self.paint(RED, f"error {fault.code}:")
         say_aside(f"{label} {text}")
         if self.verbose:

@@ -19,13 +19,14 @@ from cyclopts import Parameter
 from vitrail.cli.arguments import app_of
 from vitrail.cli.output import Output, plain
 from vitrail.cli.told import tell
-from vitrail.errors import DataError, UsageError
+from vitrail.errors import DataError, UsageError, shortened
 from vitrail.files import write_whole
 
 if TYPE_CHECKING:
     from vitrail.classifier import Prediction
 
 app = app_of("vitrail predict")
+MOST = 2**53  # of anything that is counted
 TABLES = (".csv", ".jsonl", ".parquet")
 
 
@@ -90,12 +91,12 @@ def predict(
 
 
 def check_numbers(numbers: dict[str, int]) -> None:
-    """Raise UsageError VIT-202 for a count below 1."""
+    """Raise UsageError VIT-202 for a count below 1, or beyond all that can be counted."""
     for option, value in numbers.items():
-        if value < 1:
+        if not 1 <= value <= MOST:
             raise UsageError(
                 "VIT-202",
-                f"{option}: expected a number from 1, got {value}.",
+                f"{option}: expected a number from 1 to {MOST:.0e}, got {shortened(value)}.",
                 hint=f"For instance {option} 5",
             )
 

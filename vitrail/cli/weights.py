@@ -91,6 +91,7 @@ def get(name: str, output: Output) -> dict[str, Any]:
     Raises UsageError VIT-202 where `name` is a path, and what `place_of` raises.
     """
     from vitrail.checkpoints.download import verify
+    from vitrail.checkpoints.meant import way_out
     from vitrail.checkpoints.resolve import address_of, place_of, row_of
     from vitrail.cli.downloads import progress_of
     from vitrail.errors import UsageError
@@ -100,7 +101,7 @@ def get(name: str, output: Output) -> dict[str, Any]:
         raise UsageError(
             "VIT-202",
             f"--get {name}: expected a name of the catalogue, google:FILE or hf:OWNER/NAME.",
-            hint="All weights: vitrail models --weights",
+            hint=way_out(name) or "All weights: vitrail models --weights",
         )
     row = row_of(address)
     place = place_of(name, progress=progress_of(output))

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from vitrail.errors import UsageError, nearest
+from vitrail.errors import UsageError, nearest, shortened
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ def validated(handler: Callable[[Any], T], values: Any) -> T:
         return handler(values)
     except ValidationError as error:
         lines = [
-            f"  {'.'.join(map(str, item['loc']))}: {item['msg']}, got {item['input']!r}"
+            f"  {'.'.join(map(str, item['loc']))}: {item['msg']}, got {shortened(item['input'])}"
             for item in error.errors(include_url=False)
         ]
         message = "the model cannot be built:\n" + "\n".join(dict.fromkeys(lines))

@@ -21,6 +21,7 @@ from typing import Any, Literal, NamedTuple
 from vitrail.errors import UsageError, nearest
 from vitrail.models.bit_configs import DEPTHS, BiTConfig
 from vitrail.models.configs import ViTConfig
+from vitrail.models.other_names import meaning
 
 Family = Literal["vit", "bit"]
 ModelConfig = ViTConfig | BiTConfig
@@ -229,7 +230,10 @@ def resolve_model(
             "A hybrid is R26, R50, R101, R152 or R200 before a ViT of /32 or /16, or R before a "
             "ViT. A BiT is its depth and width, e.g. bit_r50x1."
         )
-        close = nearest(name.lower(), known_names())
+        meant = meaning(name)
+        if meant:
+            hint = "Published weights: vitrail models --weights; to start from them: --from NAME"
+        close = meant or nearest(name.lower(), known_names())
         raise UsageError("VIT-221", f"unknown model {name!r}. {close}", hint=hint)
     values = named.fields | {"num_classes": num_classes, "channels": channels}
     if image_size is not None:

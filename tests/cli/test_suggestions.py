@@ -1,0 +1,113 @@
+"""What is suggested for words of other tools exists, and is what they mean."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+
+import pytest
+
+from vitrail.checkpoints.catalogue import CATALOGUE, HUB
+from vitrail.checkpoints.meant import way_out
+from vitrail.cli.arguments import option_names, verbs_with
+from vitrail.cli.main import SWITCHES, VERBS
+from vitrail.cli.settings import setting_options
+from vitrail.cli.suggestions import OPTIONS, SAID, closest, option_meant
+from vitrail.cli.suggestions import VERBS as VERBS_OF_OTHERS
+from vitrail.device import device_meant
+from vitrail.models.configs import ViTConfig
+from vitrail.models.names import parse_name
+from vitrail.models.other_names import NEAREST, our_name
+
+OF_VERB = {
+    name: {
+        *option_names(import_module(verb.module).app),
+        *(setting_options() if verb.takes_settings else ()),
+    }
+    for name, verb in VERBS.items()
+}
+KNOWN = set().union(*OF_VERB.values())
+
+
+def test_everything_that_is_suggested_exists() -> None:
+    fields = {f"--model.{name}" for name in ViTConfig.model_fields}
+    for ours in OPTIONS:
+        assert set(ours.split()) <= {*KNOWN, *fields, *SWITCHES}, ours
+    assert set(VERBS_OF_OTHERS) <= set(VERBS)
+    assert all(parse_name(ours) for ours in NEAREST.values())
+
+
+def test_no_word_means_two_things() -> None:
+    words = [word for text in [*OPTIONS.values(), *SAID] for word in text.split()]
+    doubles = {word for word in words if words.count(word) > 1}
+    # what an option is called depends on the verb
+    assert doubles <= {"k", "n", "r", "f", "classes", *OPTIONS["--data"].split()}
+    verbs = [word for text in VERBS_OF_OTHERS.values() for word in text.split()]
+    assert len(verbs) == len(set(verbs))
+    assert not set(verbs) & set(VERBS)
+
+
+@pytest.mark.parametrize("option", sorted(KNOWN))
+def test_an_option_with_a_letter_less_is_recognised(option: str) -> None:
+    known = next(names for names in OF_VERB.values() if option in names)
+    tail = option.rpartition(".")[2].strip("-")  # --lr is --optim.lr
+    same = {name for name in known if name.rpartition(".")[2].strip("-") == tail}
+    if len(option) > 6:
+        assert closest(option[:-2] + option[-1], known) in same
+
+
+@pytest.mark.parametrize(
+    ("typed", "verb", "meant"),
+    [
+        ("--top", "train", "It is an option of predict"),
+        ("--lr", "eval", "It is an option of train"),
+    ],
+)
+def test_options_of_other_verbs(typed: str, verb: str, meant: str) -> None:
+    assert meant in option_meant(typed, OF_VERB[verb], verb, verbs_with(typed))
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("gpu", "cuda?"), ("0", "cuda:0?"), ("gpu:1", "cuda:1?"), ("CUDA", "cuda?"), ("metal", "mps?"),
+     ("tpu", "cpu"), ("", "auto")],
+)  # fmt: skip
+def test_devices(typed: str, meant: str) -> None:
+    assert meant in device_meant(typed)
+
+
+NAMES = {  # a name of another library: what is here
+    "vit_base_patch16_224": "vit_b16.augreg_i21k_i1k_224",
+    "vit_base_patch16_384": "vit_b16.augreg_i21k_i1k_384",
+    "vit_small_patch16_224.augreg_in21k": "vit_s16.augreg_i21k",
+    "vit_base_patch16_224.orig_in21k": "vit_b16.i21k",
+    "deit_tiny_patch16_224": "vit_ti16.deit_i1k_224",
+    "deit_base_distilled_patch16_384": "vit_b16.deit_distilled_i1k_384",
+    "deit3_base_patch16_224.fb_in22k_ft_in1k": "vit_b16.deit3_21k_224",
+    "google/vit-base-patch16-224": "vit_b16.hf_i21k_i1k_224",
+    "google/vit-huge-patch14-224-in21k": "vit_h14.i21k",
+    "facebook/dinov2-small": "vit_s14.dinov2",
+    "dinov2_vitb14_reg4": "vit_b14.dinov2_reg4",
+    "vit_b_16": "vit_b16.tv_i1k_224",
+    "vit_large_patch14_reg4_dinov2": "vit_l14.dinov2_reg4",
+    "resnetv2_50x1_bit.goog_in21k": "bit_r50x1.m_i21k",
+}
+
+
+@pytest.mark.parametrize("theirs", NAMES)
+def test_weights_of_other_libraries(theirs: str) -> None:
+    found = re.findall(r"[a-z0-9_]+\.[a-z0-9_]+", way_out(theirs).replace(f"timm/{theirs}", ""))
+    assert found[:1] == [NAMES[theirs]]
+    assert NAMES[theirs] in CATALOGUE
+
+
+def test_every_repository_of_the_catalogue_is_recognised() -> None:
+    for repository, model, name, *_ in HUB:
+        assert f"{model}.{name}" in way_out(repository)
+        assert our_name(repository) == model
+
+
+@pytest.mark.parametrize("path", ["runs/god", "nowhere", "a/model", "a/b/c", "", "~/x", "run.1"])
+def test_paths_are_not_taken_for_names(path: str) -> None:
+    assert way_out(path) == ""
+    assert our_name(path) == ""
