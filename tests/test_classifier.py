@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -29,6 +30,8 @@ import vitrail
 from vitrail import bundle
 from vitrail.checkpoints.torch_file import CHILD
 from vitrail.classifier import Classifier, Meta, find_model, load
+from vitrail.data import prepared
+from vitrail.data.decode import read_bytes
 from vitrail.data.preprocess import Preprocess
 from vitrail.data.sources import open_data
 from vitrail.errors import EnvironmentFault, ModelError, UsageError
@@ -714,3 +717,29 @@ def test_predicting_imports_little(folder: Path) -> None:
     assert not {"vitrail.evaluation.evaluate", "vitrail.data.loader", "vitrail.training"} & set(
         ours.split()
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files are decoded in processes there")
+@pytest.mark.promise("D3")
+def test_a_file_at_which_the_decoder_crashes_has_an_error(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(9)]
+    for number, path in enumerate(paths):
+        Image.fromarray(np.full((12, 9, 3), 20 * number, np.uint8)).save(path)
+    expected = classifier.predict([*paths])
+    assert classifier.predict_files(paths) == expected
+    assert classifier.predict_files([]) == []
+    read = read_bytes
+
+    def crash(path: str) -> bytes:
+        if path.endswith("4.png"):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return read(path)
+
+    monkeypatch.setattr(prepared, "read_bytes", crash)
+    found = classifier.predict_files(paths)
+    assert "crashes" in str(found[4].error)
+    for one, other in zip(found[:4] + found[5:], expected[:4] + expected[5:], strict=True):
+        assert (one.source, one.label, one.error) == (other.source, other.label, other.error)
+        assert one.score == pytest.approx(other.score, abs=1e-6)

@@ -10,6 +10,7 @@ import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -29,9 +30,11 @@ from vitrail.checkpoints.meant import way_out
 from vitrail.checkpoints.origins import ORIGINS
 from vitrail.checkpoints.provenance import Fact
 from vitrail.checkpoints.resolve import place_of
-from vitrail.data.decode import DecodeFault
+from vitrail.data.isolated import is_cheap
+from vitrail.data.prepared import prepared_files, prepared_picture
 from vitrail.data.preprocess import Preprocess
-from vitrail.errors import DataError, ModelError, UsageError
+from vitrail.device import num_cores
+from vitrail.errors import ModelError, UsageError
 from vitrail.folder import Folder
 from vitrail.interrupts import Threads
 from vitrail.model_card import card_of
@@ -155,13 +158,33 @@ class Classifier:
         """
         return list(self.stream(inputs, top, batch_size))
 
+    def predict_files(
+        self, paths: Sequence[str | os.PathLike[str]], top: int = 5, batch_size: int = 32
+    ) -> list[Prediction]:
+        """As `predict` of paths; where processes are cheap to start (Linux) files are decoded in
+        some, so that one at which a decoder crashes or hangs has an `error` too.
+        """
+        if not is_cheap():
+            return self.predict(paths, top, batch_size)
+        self._check(top, batch_size)
+        workers = min(MAX_DECODERS, num_cores(), len(paths))
+        prepared = prepared_files(self.preprocess, [os.fspath(path) for path in paths], workers)
+        with closing(prepared):
+            answers: list[Prediction] = []
+            while batch := [*islice(prepared, batch_size)]:
+                answers += self._answers([(name, _as_tensor(one)) for name, one in batch], top)
+        return answers
+
+    def _check(self, top: int, batch_size: int) -> None:
+        self._check_head()
+        if top < 1 or batch_size < 1:
+            raise UsageError("VIT-202", f"top {top}, batch_size {batch_size}: expected at least 1.")
+
     def stream(
         self, inputs: Picture | Iterable[Picture], top: int = 5, batch_size: int = 32
     ) -> Iterator[Prediction]:
         """As `predict`, one after another: the next batch is decoded while this one is computed."""
-        self._check_head()
-        if top < 1 or batch_size < 1:
-            raise UsageError("VIT-202", f"top {top}, batch_size {batch_size}: expected at least 1.")
+        self._check(top, batch_size)
         numbered = enumerate(_as_inputs(inputs))
         with Threads(min(MAX_DECODERS, os.cpu_count() or 1), "decode") as pool:
             waiting = self._submit(pool, numbered, batch_size)
@@ -192,14 +215,7 @@ class Classifier:
         """The picture's name, and its tensor (C, H, W) or what is wrong with it."""
         is_path = isinstance(picture, str | os.PathLike)
         name = _name_of(index, picture)
-        try:
-            return name, self.preprocess(Path(name) if is_path else picture)  # type: ignore[arg-type]
-        except DecodeFault as fault:
-            return name, fault.reason
-        except DataError as error:
-            return name, error.message
-        except (TypeError, ValueError, OSError) as error:
-            return name, f"cannot be used as a picture: {error}"
+        return name, prepared_picture(self.preprocess, Path(name) if is_path else picture)
 
     def _answers(self, prepared: list[tuple[str, Tensor | str]], top: int) -> Iterator[Prediction]:
         images = [image for _, image in prepared if isinstance(image, Tensor)]
@@ -352,6 +368,10 @@ def record_for(
         versions={**ours, **meta.versions},
         sha256=sha256,
     )
+
+
+def _as_tensor(found: NDArray[np.float32] | str) -> Tensor | str:
+    return found if isinstance(found, str) else torch.from_numpy(found)
 
 
 def _name_of(index: int, picture: Picture) -> str:

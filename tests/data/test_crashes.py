@@ -19,7 +19,7 @@ from PIL import Image
 
 from vitrail import interrupts
 from vitrail.config import AugmentConfig
-from vitrail.data import file_batches, loader_workers, looks
+from vitrail.data import file_batches, isolated, loader_workers, looks
 from vitrail.data.batch import Batch
 from vitrail.data.crashes import MAX_RESTARTS, NOWHERE, REASON, STALLED, Deaths
 from vitrail.data.decode import Pixels, decode
@@ -243,7 +243,7 @@ def test_a_look_survives_pictures_that_crash_hang_and_eat_memory(
     source = loader._train.source
     expected_looks = looks.look_at(source, wanted=looks.Wanted(sketch=True))
     monkeypatch.setattr(interrupts, "STALL_SECS", 0.7)
-    monkeypatch.setattr(looks, "ROOM_BYTES", 200 * 2**20)
+    monkeypatch.setattr(isolated, "ROOM_BYTES", 200 * 2**20)
     monkeypatch.setattr(looks, "CHUNK", 4)
     read = FileSource.read
     bad: dict[int, tuple[str, Callable[[], object]]] = {

@@ -67,7 +67,7 @@ def predict(
 
     classifier = Classifier.load(model, progress=progress_of(output))
     tell(classifier, output)
-    predictions = iter(classifier.predict(asked.readable, top=top, batch_size=batch_size))
+    predictions = iter(classifier.predict_files(asked.readable, top=top, batch_size=batch_size))
     records = [
         refused_record(path, asked.refused[path])
         if path in asked.refused

@@ -5,7 +5,6 @@ Each is read and decoded once, by threads: both decoders release Python's lock.
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +13,12 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from vitrail.data.crashes import Watched
-from vitrail.data.crew import Crew
 from vitrail.data.decode import MAX_PIXELS, DecodeFault, Pixels, decode, decode_size
 from vitrail.data.identity import digest_of
+from vitrail.data.isolated import each, is_cheap
 from vitrail.data.records import ArraySource, FileSource, Source
 from vitrail.data.sample import sample
 from vitrail.data.sketches import Sketches, joined, sketch, sketch_all
-from vitrail.data.worker_process import ROOM_BYTES, Worker, new_place
 from vitrail.interrupts import Threads
 
 CHUNK = 16  # pictures: what a worker is asked for at a time
@@ -70,27 +67,10 @@ def look_at(
     one = Looking(max_pixels, pixels, wanted, chosen)
     with warnings.catch_warnings():  # Pillow's, about metadata; threads may not change the filters
         warnings.simplefilter("ignore")
-        if isinstance(source, FileSource) and pixels and sys.platform == "linux":
-            return _in_processes(one, source, max(1, workers))
+        if isinstance(source, FileSource) and pixels and is_cheap():
+            return [*each(source, one, workers=workers, chunk=CHUNK, max_pixels=max_pixels)]
         with Threads(max(1, workers), "looks") as pool:
             return pool.in_order(partial(one, source), len(source), source.source_id)
-
-
-def _in_processes(one: Looking, source: Source, workers: int) -> list[Look]:
-    """`one` of every picture, in chunks."""
-    numbers = range(-(-len(source) // CHUNK))
-
-    def start(number: int) -> Worker:
-        place = new_place()
-        watched = Watched(source, place)
-        room = ROOM_BYTES * max(1, one.max_pixels // MAX_PIXELS)
-        return Worker(partial(one.chunk, watched), place, watched, number, room)
-
-    crew = Crew(start, min(workers, max(1, len(numbers))))
-    try:
-        return [look for number in numbers for look in crew.result(number, numbers)]
-    finally:
-        crew.close()
 
 
 def sketches_of(source: Source, looks: Sequence[Look]) -> tuple[Sketches, list[int]]:
@@ -136,11 +116,6 @@ class Looking:
     pixels: bool
     wanted: Wanted
     chosen: frozenset[int]
-
-    def chunk(self, source: Source, number: int) -> list[Look]:
-        """Looks at the pictures of one chunk."""
-        first = number * CHUNK
-        return [self(source, i) for i in range(first, min(first + CHUNK, len(source)))]
 
     def __call__(self, source: Source, index: int) -> Look:
         """A look at one picture."""

@@ -5,13 +5,15 @@ mirror images. Samples do not depend on the order of the data (`data/sample.py`)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.data.decode import decode, decode_size
+from vitrail.data.isolated import each, is_cheap
 from vitrail.data.sample import keyed_order, sample
-from vitrail.data.sources import ArraySource, FileSource, Source
+from vitrail.data.sources import ArraySource, FileSource, Source, subset
 from vitrail.errors import DataError
 
 SAMPLE = 256  # files looked at
@@ -48,18 +50,16 @@ def measure(source: Source) -> Facts:
         mirrored = _mirror_test(source, order) if source.labels.ndim == 1 else None
         return Facts(len(source), "arrays", size, int(images.shape[3]), mean, std, mirrored)
     assert isinstance(source, FileSource)
-    sizes: list[tuple[int, int]] = []
-    pictures: list[NDArray[np.uint8]] = []
-    faults: list[str] = []
     places = sample(source, SAMPLE, "facts")
-    for place in map(int, places):
-        try:
-            data, _ = source.read(place)
-            sizes.append(decode_size(data))
-            if len(pictures) < DECODED:
-                pictures.append(decode(data, name=source.source_id(place))[::2, ::2])
-        except DataError as fault:  # named by the check that runs before training
-            faults.append(f"  {source.source_id(place)}   {getattr(fault, 'reason', fault)}")
+    first, others = places[:DECODED], places[DECODED:]
+    looked = [*_look(source, first, pixels=True), *_look(source, others, pixels=False)]
+    sizes = [one.size for one in looked if one.size]
+    pictures = [one.pixels for one in looked if one.pixels is not None]
+    faults = [one.fault for one in looked if one.fault]
+    if len(pictures) < min(DECODED, len(sizes)):  # some of the first are bad
+        more = _look(source, others, pixels=True)
+        pictures += [one.pixels for one in more if one.pixels is not None]
+        pictures = pictures[:DECODED]
     if not pictures:
         listed = "\n".join(faults[:3])
         raise DataError(
@@ -72,6 +72,37 @@ def measure(source: Source) -> Facts:
     height, width = np.median(np.array(sizes), axis=0)
     size = (int(height), int(width))
     return Facts(len(source), "files", size, len(mean), mean, std, None, len(pictures))
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """One file: its size and every second of its pixels, or a line about what is wrong with it."""
+
+    size: tuple[int, int] | None = None
+    pixels: NDArray[np.uint8] | None = None
+    fault: str = ""
+
+
+def _look(source: FileSource, places: NDArray[np.int64], *, pixels: bool) -> list[_Looked]:
+    """The files at `places`, read in a process of its own where that is cheap."""
+    chosen = subset(source, places)
+    one = partial(_look_at, pixels)
+    if is_cheap():
+        return [*each(chosen, one, chunk=4)]
+    return [one(chosen, index) for index in range(len(chosen))]
+
+
+def _look_at(pixels: bool, source: Source, index: int) -> _Looked:
+    try:
+        data, _ = source.read(index)
+        assert isinstance(data, bytes)
+        size = decode_size(data)
+        return _Looked(size, decode(data)[::2, ::2].copy() if pixels else None)
+    except DataError as fault:  # named by the check that runs before training
+        reason = getattr(fault, "reason", fault)
+        return _Looked(fault=f"  {source.source_id(index)}   {reason}")
+    except MemoryError:
+        return _Looked(fault=f"  {source.source_id(index)}   not enough memory to decode it")
 
 
 def _statistics(
