@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.odd_pictures import encoded, noise
 from vitrail.config import TrainConfig
 from vitrail.data.sample import sample
 from vitrail.data.sources import open_data, subset
 from vitrail.models.bit_configs import BiTConfig
 from vitrail.models.configs import ViTConfig
 from vitrail.models.names import resolve_model
-from vitrail.training import choose
+from vitrail.training import choose, run_files
 from vitrail.training.choose import largest_batch, patch_size, training_bytes, weight_bytes
 from vitrail.training.facts import measure
 from vitrail.training.plan import Plan, plan_run
+
+PIXEL = encoded(noise(5, 7), "PNG")
 
 
 def plan(path: str | Path, **settings: Any) -> Plan:
@@ -215,3 +219,23 @@ def test_very_few_arrays_are_planned(tmp_path: Path, num: int) -> None:
     chosen = plan(tmp_path / "few.npz")
     assert chosen.facts.mirrored is None
     assert "augment.flip" not in {key for key, _, _ in chosen.choices}
+
+
+@pytest.mark.promise("D8")
+def test_a_check_that_runs_out_of_time_has_looked_at_every_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for label in "abcd":
+        (tmp_path / label).mkdir()
+        for number in range(100):
+            content = b"damaged" if number % 10 == 0 else PIXEL
+            (tmp_path / label / f"{number}.png").write_bytes(content)
+    chosen = plan(tmp_path, **{"data.val_fraction": 0.0, "data.test_fraction": 0.0})
+    clock = iter(range(100))
+    mine = SimpleNamespace(monotonic=lambda: float(next(clock)))
+    monkeypatch.setattr(run_files, "time", mine)
+    monkeypatch.setattr(run_files, "AT_ONCE", 50)
+    checked = run_files.without_bad_files(chosen, max_secs=2.5)
+    assert checked.unseen == 300
+    assert {name[0] for name, _ in checked.bad} == set("abcd")
+    assert len(checked.plan.splits.train) == 400 - len(checked.bad)

@@ -14,11 +14,11 @@ from vitrail import __version__
 from vitrail.config import DataConfig, config_hash, flatten, to_toml
 from vitrail.data.check import (
     Look,
-    bad_pictures,
     look_at,
     require_good,
     write_bad_files,
 )
+from vitrail.data.sample import keyed_order
 from vitrail.data.sources import Source, fingerprint, subset
 from vitrail.device import machine
 from vitrail.errors import DataError
@@ -69,25 +69,28 @@ def without_bad_files(plan: Plan, max_secs: float = math.inf) -> Checked:
     unseen = 0
     for part, source in sorted(splits.parts().items(), key=lambda item: item[0] == "train"):
         looked = _look(source, plan.config.data, deadline)
-        found = bad_pictures(source, looked)
         unseen += len(source) - len(looked)
-        if found:
-            kept = [i for i in range(len(source)) if i >= len(looked) or not looked[i].reason]
-            source = subset(source, np.array(kept, np.int64))
-        parts[part] = source
-        bad += found
+        faults = {place: look.reason for place, look in looked.items() if look.reason}
+        bad += [(source.source_id(place), faults[place]) for place in sorted(faults)]
+        kept = [place for place in range(len(source)) if place not in faults]
+        parts[part] = subset(source, np.array(kept, np.int64)) if faults else source
     return Checked(replace(plan, splits=replace(splits, **parts)), bad, unseen)
 
 
-def _look(source: Source, config: DataConfig, deadline: float) -> list[Look]:
-    """Looks at the first pictures, as many as there is time for."""
-    looked: list[Look] = []
-    step = len(source) if deadline == math.inf else AT_ONCE
-    for start in range(0, len(source), max(1, step)):
+def _look(source: Source, config: DataConfig, deadline: float) -> dict[int, Look]:
+    """Looks by place, at all images or at a sample of as many as there is time for."""
+    limited = deadline != math.inf
+    order = keyed_order(source, "check") if limited else np.arange(len(source))
+    step = AT_ONCE if limited else max(1, len(source))
+    looked: dict[int, Look] = {}
+    for start in range(0, len(source), step):
         if time.monotonic() > deadline:
             break
-        part = subset(source, np.arange(start, min(start + step, len(source))))
-        looked += look_at(part, max_pixels=config.max_pixels, workers=int(config.workers))
+        places = order[start : start + step]
+        found = look_at(
+            subset(source, places), max_pixels=config.max_pixels, workers=int(config.workers)
+        )
+        looked |= dict(zip(places.tolist(), found, strict=True))
     return looked
 
 
