@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from tests.checkpoints.golden_case import as_double, pictures, random_model
-from tests.checkpoints.test_foreign import CHECKPOINTS, GIVEN, OUTPUT
-from tests.golden.case import read_case
+from tests.checkpoints.test_foreign import CHECKPOINTS, OUTPUT
+from tests.golden.case import STATED, read_case
 from vitrail.checkpoints.foreign import Foreign, read_foreign, write_foreign
 from vitrail.checkpoints.origins import ORIGINS
 from vitrail.checkpoints.rules import MappingReport
@@ -104,7 +104,7 @@ def main() -> None:
 def row(name: str) -> list[str]:
     """One line of the table."""
     case = read_case(name)
-    foreign = read_foreign(case.checkpoint, given=GIVEN.get(name))
+    foreign = read_foreign(case.checkpoint, given=STATED.get(name))
     key = "logits" if foreign.config.num_classes else OUTPUT.get(name, "features")
     found = ["other size: adapted", "other size: adapted"]
     back = round_trip(foreign)

@@ -394,19 +394,31 @@ def load(
     device: str | torch.device = "cpu",
     max_bytes: int = MAX_BYTES,
     progress: Progress | None = None,
+    given: Mapping[str, Any] | None = None,
+    origin: str | None = None,
+    table: str | None = None,
 ) -> Classifier:
     """The classifier of a run directory, a model folder, a zip of one, or a checkpoint of another
     library; `hf:OWNER/NAME`, `google:FILE` and names of the catalogue are downloaded first, which
-    `progress` is told.
+    `progress` is told. given, origin and table say what such a checkpoint does not: fields of the
+    architecture (num_heads=6), the library, which weights of a training file.
 
-    Raises ModelError: VIT-402 a pickle that asks for code, VIT-411 to VIT-425 a checkpoint that
+    Raises UsageError VIT-202 where these are given for a model of vitrail's own. Raises ModelError:
+    VIT-402 a pickle that asks for code, VIT-411 to VIT-425 a checkpoint that
     cannot be read, VIT-430 nothing there, VIT-431 another kind of file, VIT-432 a run without a
     model yet, VIT-433 to VIT-441 a model that is damaged or hostile, VIT-460 to VIT-467 a name;
     EnvironmentFault VIT-520, VIT-530 to VIT-535 a download.
     """
     place = find_model(place_of(path, progress=progress))
     if not is_ours(place):
-        return of_foreign(read_foreign(place, max_bytes=max_bytes), device=device)
+        foreign = read_foreign(place, origin=origin, given=given, table=table, max_bytes=max_bytes)
+        return of_foreign(foreign, device=device)
+    if given or origin or table:
+        raise UsageError(
+            "VIT-202",
+            f"{path} is a model of vitrail; --set, --origin and --table have no effect.",
+            hint="Leave them out.",
+        )
     modules: list[Model] = []
 
     def shapes_of(config: ModelConfig) -> dict[str, tuple[int, ...]]:

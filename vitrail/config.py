@@ -154,6 +154,11 @@ class StartConfig(Section):
     sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = (
         ""  # of its weights and classes; filled in when the run starts
     )
+    # What a checkpoint of another library does not say (--set, --origin, --table): fields of the
+    # architecture with spaces between ("num_heads=6 ln_eps=1e-6"), the library, which weights.
+    given: str = ""
+    origin: str = ""
+    table: str = ""
     # by_name: classes that the model knows by name keep their row of the head
     head: Literal["new", "by_name"] = "new"
 

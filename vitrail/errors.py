@@ -18,7 +18,7 @@ import difflib
 import errno
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from vitrail.spelling import printable_lines
 
@@ -34,22 +34,31 @@ OURS = (errno.EINVAL, errno.EBADF, errno.EFAULT)  # what a wrong call of ours gi
 class VitrailError(Exception):
     """Base of every error a user may see.
 
-    `code` is "VIT-nnn", `hint` the way out. Names in them are written out (`spelling.py`); lines
-    after the first begin with two spaces.
+    `code` is "VIT-nnn", `hint` the way out, `details` plain data for programs: what a message only
+    has room to sum up. Names in texts are written out (`spelling.py`); lines after the first begin
+    with two spaces.
     """
 
     exit_code = 1
 
-    def __init__(self, code: str, message: str, *, hint: str = "") -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        hint: str = "",
+        details: Mapping[str, object] | None = None,
+    ) -> None:
         message = printable_lines(message)
         super().__init__(message)
         self.code = code
         self.message = message
         self.hint = printable_lines(hint)
+        self.details = dict(details or {})
 
     def __reduce__(self) -> tuple[object, ...]:
         """Travels between processes whole; its own __init__ wants more than the message."""
-        return _rebuild, (type(self), self.code, self.message, self.hint)
+        return _rebuild, (type(self), self.code, self.message, self.hint, self.details)
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}" + (f"\n{self.hint}" if self.hint else "")
@@ -153,9 +162,11 @@ def _has_working_directory() -> bool:
     return True
 
 
-def _rebuild(kind: type[VitrailError], code: str, message: str, hint: str) -> VitrailError:
+def _rebuild(
+    kind: type[VitrailError], code: str, message: str, hint: str, details: Mapping[str, object]
+) -> VitrailError:
     error = kind.__new__(kind)
-    VitrailError.__init__(error, code, message, hint=hint)
+    VitrailError.__init__(error, code, message, hint=hint, details=details)
     return error
 
 

@@ -15,16 +15,17 @@ from torch import Tensor
 
 import vitrail
 from tests.checkpoints.golden_case import pictures, random_model
-from tests.golden.case import CASES, read_case
+from tests.golden.case import CASES, STATED, read_case
 from vitrail.checkpoints.catalogue import ROWS
 from vitrail.checkpoints.change import shapes_of
 from vitrail.checkpoints.evaluation_crops import crop_fraction
 from vitrail.checkpoints.foreign import name_of, plan_writing, read_foreign, write_foreign
 from vitrail.checkpoints.origins import ORIGINS
-from vitrail.checkpoints.provenance import Fact
+from vitrail.checkpoints.provenance import Fact, Said, with_given
 from vitrail.checkpoints.rules import Header
 from vitrail.checkpoints.timm_config import read_preprocess
 from vitrail.checkpoints.torch_layout import translate
+from vitrail.classifier import of_foreign
 from vitrail.data.preprocess import Preprocess, short_side
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.configs import ViTConfig
@@ -32,14 +33,8 @@ from vitrail.models.names import known_names, resolve_model
 
 TIMM_FOLDER = CASES / "timm_vit_token"
 TORCHVISION_FILE = CASES / "torchvision_vit" / "vit_mu_8.pth"
-GIVEN: dict[str, dict[str, Any]] = {  # what a golden file does not say
-    "fb_deit3": {"num_heads": 2}, "fb_dinov2_giant_swiglu": {"num_heads": 3},
-    "timm_hybrid_stages": {"num_heads": 2}, "timm_hybrid_stem": {"num_heads": 2},
-    "timm_bit": {"image_size": (32, 40)}, "bit_tf_npz": {"image_size": (48, 48)},
-    "bv_bit_v1": {"image_size": (32, 40)}, "bv_vit_gap_rep": {"image_size": (32, 32)},
-    "bv_vit_tok_learn": {"image_size": (24, 40)},
-    "google_vit_gap": {"image_size": (32, 48)},
-}  # fmt: skip
+# Rows whose shapes another published model has with other heads.
+SHARED = {"vit_s16.deit_i1k_224": {"num_heads": 6}}
 ORIGIN_OF = {
     "bit": "bit", "bv": "big_vision", "fb_deit": "deit", "fb_dinov2": "dinov2",
     "google": "google", "hf": "huggingface", "timm": "timm", "torchvision": "torchvision",
@@ -77,7 +72,7 @@ def sources(facts: Sequence[Fact]) -> dict[str, str]:
 def test_every_golden_checkpoint(name: str) -> None:
     """The file alone, with what it does not say: its origin and the reference's logits."""
     case = read_case(name)
-    foreign = read_foreign(case.checkpoint, given=GIVEN.get(name))
+    foreign = read_foreign(case.checkpoint, given=STATED.get(name))
     assert foreign.origin == next(v for k, v in ORIGIN_OF.items() if name.startswith(k))
     assert foreign.report.is_complete
     images = case.arrays["x"]
@@ -105,7 +100,12 @@ def test_load_opens_them(tmp_path: Path) -> None:
     assert (again.meta.origin, again.meta.resample) == ("timm", "timm")
     images = read_case("timm_vit_token").arrays["x"]
     assert torch.equal(classifier.model(images), again.model(images))
-    assert sources(vitrail.load(TORCHVISION_FILE).meta.facts)["gelu"] == "assumed"
+    assert (
+        sources(of_foreign(read_foreign(TORCHVISION_FILE, given={"num_heads": 2})).meta.facts)[
+            "gelu"
+        ]
+        == "assumed"
+    )
     assert "origin" not in json.loads(
         (save_plain(tmp_path / "plain") / "model.json").read_text(encoding="utf-8")
     )
@@ -150,9 +150,9 @@ def test_a_single_file_comes_back_whole(tmp_path: Path, to: str) -> None:
     assert torch.equal(model(images), foreign.model(images))
     assert foreign.classes == ()
     assert sources(foreign.facts)["num_heads"] == "stated"
-    bare.rename(tmp_path / f"{to}_tiny.safetensors")
-    foreign = read_foreign(tmp_path / f"{to}_tiny.safetensors", origin=to)
-    assert sources(foreign.facts)["num_heads"] == "assumed"
+    bare.rename(tmp_path / f"{to}_tiny.safetensors")  # a name is no source of numbers
+    with pytest.raises(ModelError, match="num_heads"):
+        read_foreign(tmp_path / f"{to}_tiny.safetensors", origin=to)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_note_that_is_made_up(tmp_path: Path, note: str) -> None:
     file = tmp_path / "deit_tiny.safetensors"
     state = random_model(ViTConfig(**SMALL)).state_dict()
     save_file(state, file, metadata={"vitrail": note})
-    assert read_foreign(file).origin == "deit"  # by its name, heads too
+    assert read_foreign(file, given={"num_heads": 3}).origin == "deit"  # by its name
 
 
 def test_given_comes_first() -> None:
@@ -181,7 +181,7 @@ WRONG: dict[str, tuple[dict[str, Tensor | None], dict[str, Any], str, str]] = {
     "missing": (
         {"blocks.1.mlp.fc2.bias": None}, {}, "VIT-424", "for the model: blocks.1.mlp.fc2.bias"),
     "missing head": ({"head.bias": None}, {}, "VIT-424", "head.bias"),
-    "unknown": ({"blocks.0.adapter": torch.ones(3)}, {}, "VIT-424", "unknown: blocks.0.adapter"),
+    "unknown": ({"blocks.0.adapter": torch.ones(3)}, {}, "VIT-418", "blocks.0.adapter"),
     "shape": ({"norm.weight": torch.ones(31)}, {}, "VIT-413", "norm.weight (31,)"),
     "nan": ({"norm.weight": torch.full((32,), float("nan"))}, {}, "VIT-425", "norm.weight"),
     "infinity": ({"head.bias": torch.full((7,), float("inf"))}, {}, "VIT-425", "head.bias"),
@@ -194,7 +194,7 @@ WRONG: dict[str, tuple[dict[str, Tensor | None], dict[str, Any], str, str]] = {
     "activation": ({}, {"model_args": {"act_layer": "mish"}}, "VIT-418", "act_layer"),
     "norm": ({}, {"model_args": {"norm_layer": "rmsnorm"}}, "VIT-418", "norm_layer"),
     "pool": ({}, {"global_pool": "avgmax"}, "VIT-418", "global_pool"),
-    "architecture": ({}, {"architecture": "vit_base_patch16_rpn_224"}, "VIT-418", "another kind"),
+    "architecture": ({}, {"architecture": "vit_base_patch16_rpn_224"}, "VIT-418", "post-norm"),
     "arguments": (
         {}, {"model_args": 7, "architecture": ["x"], "pretrained_cfg": None}, "VIT-419", "heads"),
 }  # fmt: skip
@@ -209,10 +209,42 @@ def test_what_does_not_fit_is_named(tmp_path: Path, name: str) -> None:
     assert caught.value.hint
 
 
-def test_unknown_tensors_can_be_left_out(tmp_path: Path) -> None:
-    folder = copied(tmp_path, {"aux.weight": torch.ones(3)})
+@pytest.mark.parametrize("name", ["aux_head.weight", "aux.weight"])
+def test_heads_beside_the_model_can_be_left_out(tmp_path: Path, name: str) -> None:
+    folder = copied(tmp_path, {name: torch.ones(3)})
+    with pytest.raises(ModelError) as caught:
+        read_foreign(folder)
+    assert "--allow-unused" in caught.value.hint
     foreign = read_foreign(folder, allow_unused=True)
-    assert foreign.report.unused == ["aux.weight"]
+    assert foreign.report.left_out == [(name, "an auxiliary head")]
+
+
+@pytest.mark.promise("M8")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "extra.weight",
+        "storage_tokens",
+        "blocks.0.attn.q_bias",
+        "rel_pos_bias.table",
+        "head.norm.bias",
+    ],
+)
+def test_what_may_count_is_never_left_out(tmp_path: Path, name: str) -> None:
+    """Nobody knows what an unknown tensor does, and these change the function."""
+    folder = copied(tmp_path, {name: torch.ones(3)})
+    with pytest.raises(ModelError) as caught:
+        read_foreign(folder, allow_unused=True)
+    assert caught.value.code in ("VIT-418", "VIT-424")
+    assert name in caught.value.message
+
+
+def test_every_unknown_tensor_is_named_in_full(tmp_path: Path) -> None:
+    names = [f"unknown_{number}.weight" for number in range(30)]
+    with pytest.raises(ModelError) as caught:
+        read_foreign(copied(tmp_path, {name: torch.ones(3) for name in names}))
+    assert all(name in caught.value.message for name in names)
+    assert caught.value.details["unused"] == sorted(names)
 
 
 def test_every_missing_tensor_is_counted(tmp_path: Path) -> None:
@@ -307,6 +339,9 @@ def test_published_files_are_understood_without_the_catalogue(row: Any) -> None:
     )
     assert isinstance(expected, ViTConfig)
     header = header_of(expected, row.origin, row.address.split("/")[-1])
+    header = with_given(header, SHARED.get(row.name, {}), Said("stated"))
+    if "deit3" in row.name:  # rope-vit has the shapes and names of S, B and L
+        header = with_given(header, {"posemb": "learned"}, Said("stated"))
     found = ORIGINS[row.origin].recognise(header)
     assert found is not None
     known = {"layer_scale": expected.layer_scale}
@@ -314,6 +349,26 @@ def test_published_files_are_understood_without_the_catalogue(row: Any) -> None:
     assert found.preprocess == row.preprocess
     earlier = list(ORIGINS)[: list(ORIGINS).index(row.origin)]
     assert not any(ORIGINS[name].recognise(header) for name in earlier)
+
+
+@pytest.mark.promise("M8")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("vit_s16.deit_i1k_224", ["num_heads", "vit_small_patch16_224: num_heads 6",
+                                  "mocov3_vit_small: num_heads 12"]),
+        ("vit_b16.deit3_1k_224", ["posemb", "deit_3_base_224_1k", "rotary positions"]),
+    ],
+)  # fmt: skip
+def test_shapes_of_several_published_models_decide_nothing(name: str, words: list[str]) -> None:
+    row = next(row for row in PUBLISHED if row.name == name)
+    fields: dict[str, Any] = {"layer_scale": 1e-4, "posemb_prefix": False} if "3" in name else {}
+    config = resolve_model(row.model, num_classes=1000, image_size=row.image_size, overrides=fields)
+    assert isinstance(config, ViTConfig)
+    with pytest.raises(ModelError) as caught:
+        ORIGINS[row.origin].recognise(header_of(config, row.origin, "deit.pth"))
+    assert caught.value.code == "VIT-419"
+    assert all(word in caught.value.message for word in words)
 
 
 CFG: dict[str, Any] = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "interpolation": "bilinear"}

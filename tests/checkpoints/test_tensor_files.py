@@ -124,7 +124,7 @@ def test_of_two_tables_that_called_model_is_read(tmp_path: Path) -> None:
     assert file.header.metadata["torch"]["more"] == ["model_ema"]
     file.close()
     torch.save({"left": some(), "right": some()}, path)
-    with pytest.raises(ModelError, match="2 tables of tensors"):
+    with pytest.raises(ModelError, match="several tables of tensors: left, right"):
         open_tensors(path)
 
 

@@ -23,6 +23,7 @@ from tests.checkpoints.golden_case import (
     source,
     write,
 )
+from tests.golden.case import STATED
 from vitrail.checkpoints.deit import DEIT
 from vitrail.checkpoints.dinov2 import DINOV2
 from vitrail.checkpoints.origin import Origin
@@ -51,13 +52,13 @@ CASES: dict[str, tuple[Origin, dict[str, Any]]] = {
     "timm_hybrid_stages": (TIMM, HEADS),
     "timm_hybrid_stem": (TIMM, HEADS),
     "timm_bit": (TIMM, {"image_size": (32, 40)}),
-    "torchvision_vit": (TORCHVISION, {}),
-    "fb_deit": (DEIT, {}),
-    "fb_deit3": (DEIT, HEADS),
-    "fb_deit_distilled": (DEIT, {}),
-    "fb_dinov2": (DINOV2, {}),
+    "torchvision_vit": (TORCHVISION, STATED["torchvision_vit"]),
+    "fb_deit": (DEIT, STATED["fb_deit"]),
+    "fb_deit3": (DEIT, STATED["fb_deit3"]),
+    "fb_deit_distilled": (DEIT, STATED["fb_deit_distilled"]),
+    "fb_dinov2": (DINOV2, STATED["fb_dinov2"]),
     "fb_dinov2_giant_swiglu": (DINOV2, {"num_heads": 3}),
-    "fb_dinov2_reg4": (DINOV2, {}),
+    "fb_dinov2_reg4": (DINOV2, STATED["fb_dinov2_reg4"]),
 }
 CONTROLS = ("timm_vit_token", "torchvision_vit", "fb_deit3", "fb_dinov2")
 PLAIN: dict[str, Any] = {

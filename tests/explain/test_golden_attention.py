@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 
-from tests.golden.case import CASES, read_case
+from tests.golden.case import CASES, STATED, read_case
 from tests.rounding import EXACT, float32_error, row_sum_error
 from vitrail.checkpoints.foreign import read_foreign
 from vitrail.explain.maps import Request
@@ -16,12 +14,6 @@ from vitrail.explain.methods import explain
 from vitrail.explain.walk import blocks_of, evaluating, logits_of, run_blocks
 from vitrail.models.vit import ViT
 
-GIVEN: dict[str, dict[str, Any]] = {  # what a file does not say
-    "fb_deit3": {"num_heads": 2}, "fb_dinov2_giant_swiglu": {"num_heads": 3},
-    "timm_hybrid_stages": {"num_heads": 2}, "timm_hybrid_stem": {"num_heads": 2},
-    "bv_vit_gap_rep": {"image_size": (32, 32)}, "bv_vit_tok_learn": {"image_size": (24, 40)},
-    "google_vit_gap": {"image_size": (32, 48)},
-}  # fmt: skip
 OTHER_SIZE = "fb_dinov2_resized"  # its pictures need the position table of another grid
 WITH_ATTENTION = sorted(
     folder.name
@@ -36,7 +28,7 @@ def open_case(name: str) -> tuple[ViT, dict[str, torch.Tensor]]:
     """The model in the file, and the arrays."""
     case = read_case(name)
     path = case.folder if name.startswith(("hf_", "timm_")) else case.checkpoint
-    model = read_foreign(path, given=GIVEN.get(name, {})).model
+    model = read_foreign(path, given=STATED.get(name)).model
     assert isinstance(model, ViT)
     return model, case.arrays
 

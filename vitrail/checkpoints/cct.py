@@ -21,10 +21,10 @@ from vitrail.checkpoints.origin import (
     Written,
     cannot_hold,
     given_size,
-    num_heads,
     vit_config,
 )
 from vitrail.checkpoints.provenance import Said, assumed, with_given
+from vitrail.checkpoints.published import Size, heads_of
 from vitrail.checkpoints.rules import Header
 from vitrail.checkpoints.torch_layout import Layout, Pairs, num_blocks, to_ours
 from vitrail.data.preprocess import Preprocess, short_side
@@ -102,6 +102,7 @@ def _fields(header: Header, layout: Layout, width: int, depth: int) -> dict[str,
             hint="CCT's kernels are 3, 5 or 7 px.",
         )
     has_table = "pos_embed" in layout.shapes
+    hidden = layout.shape("blocks.0.mlp.fc1.weight", 2)[0]
     stride = max(1, kernel[2] // 2 - 1)
     fields: dict[str, Any] = {
         "image_size": given_size(header) or _size(header, layout, (2 * stride) ** count),
@@ -109,8 +110,8 @@ def _fields(header: Header, layout: Layout, width: int, depth: int) -> dict[str,
         "channels": kernel[1],
         "width": width,
         "depth": depth,
-        "num_heads": num_heads(header, width, depth),
-        "mlp_dim": layout.shape("blocks.0.mlp.fc1.weight", 2)[0],
+        "num_heads": heads_of(header, Size(width, depth, hidden, kernel[2])),
+        "mlp_dim": hidden,
         "num_classes": layout.shape("head.weight", 2)[0] if "head.weight" in layout.shapes else 0,
         "pool": "seq",
         "posemb": "learned" if has_table else "none",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from vitrail.checkpoints.equivalents import COMPUTED, position_rules, require
 from vitrail.checkpoints.evaluation_crops import IMAGENET, centre_crop
 from vitrail.checkpoints.origin import Origin, Recognised, Written, cannot_hold, vit_config
-from vitrail.checkpoints.provenance import Said, assumed
+from vitrail.checkpoints.provenance import Said
 from vitrail.checkpoints.rules import Header, Rule
 from vitrail.checkpoints.torch_layout import Layout, Pairs, to_ours, write_rules
 from vitrail.data.preprocess import Preprocess
@@ -36,7 +36,6 @@ HELD: dict[str, object] = FIXED | {
     "representation_size": None,
     "stem": ("none",),
 }
-SAID = assumed("as in DeiT's code", "gelu", "ln_eps", "pool")
 PREPARED = Said("assumed", "as DeiT evaluates at this size")
 
 
@@ -48,12 +47,18 @@ def recognise(header: Header) -> Recognised | None:
     is_named = header.name.lower().startswith("deit") and "mask_token" not in header.shapes
     if not is_third and not is_named and not said_by(header, NAME):
         return None
-    layout = Layout(header, to_ours(PAIRS))
-    config = vit_config(header, **(layout.fields() | FIXED))
+    layout = Layout(header, to_ours(PAIRS), like="DeiT")
+    config = vit_config(header, **layout.fields())
     preprocess = evaluation_of(config, is_third=is_third)
     model, rules = layout.model_and_rules(config, {})
     return Recognised(
-        config, rules, preprocess, model=model, said=layout.said | SAID, prepared=PREPARED
+        config,
+        rules,
+        preprocess,
+        model=model,
+        said=layout.said,
+        prepared=PREPARED,
+        more=tuple(layout.more),
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from vitrail.checkpoints.equivalents import COMPUTED, position_rules, require
 from vitrail.checkpoints.evaluation_crops import IMAGENET, centre_crop
 from vitrail.checkpoints.origin import Origin, Recognised, Written, cannot_hold, vit_config
-from vitrail.checkpoints.provenance import Said, assumed
+from vitrail.checkpoints.provenance import Said
 from vitrail.checkpoints.rules import Header, Rule
 from vitrail.checkpoints.torch_layout import Layout, Pairs, to_ours, write_rules
 from vitrail.data.preprocess import Preprocess
@@ -58,8 +58,8 @@ def recognise(header: Header) -> Recognised | None:
         name.startswith(f"{backbone}blocks.0.") for name in header.shapes
     ):
         return None
-    layout = Layout(header, _ours(header, backbone))
-    fields = layout.fields() | FIXED
+    layout = Layout(header, _ours(header, backbone), style=NAME, like="DINOv2")
+    fields = layout.fields()
     if "head.weight" in layout.shapes:
         fields["pool"] = "cls_gap"
         _check_head(header, layout.shape("head.weight", 2)[1], int(str(fields["width"])))
@@ -71,7 +71,8 @@ def recognise(header: Header) -> Recognised | None:
         evaluation_of(config),
         resample="dino_registers" if config.num_registers else "dino",
         model=model,
-        said=layout.said | assumed("as in DINOv2's code", "gelu", "ln_eps", "pool"),
+        said=layout.said,
+        more=tuple(layout.more),
         prepared=Said("assumed", "as DINOv2 evaluates, at this size"),
     )
 

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vitrail.bundle import MAX_BYTES, sha256_of
+from vitrail.checkpoints.catalogue import Weights
 from vitrail.checkpoints.change import tensor_shapes
+from vitrail.checkpoints.complete import check_complete
 from vitrail.checkpoints.joined_file import Joined
 from vitrail.checkpoints.limits import too_much
 from vitrail.checkpoints.name_map import NAME as MAP
@@ -33,19 +35,22 @@ from vitrail.checkpoints.rules import (
     MappingReport,
     Shape,
     TensorSource,
-    listed,
     read_state,
     write_state,
 )
 from vitrail.checkpoints.shards import INDEX, parts_of
 from vitrail.checkpoints.side_note import NOTE, note_of, read_note
+from vitrail.checkpoints.tables import TABLE, table_facts
 from vitrail.checkpoints.tensor_files import SUFFIXES, OpenTensors, open_tensors, weights_of
 from vitrail.checkpoints.tensor_writing import write_folder, write_npz, write_safetensors
 from vitrail.checkpoints.wrappers import Unwrapped, View
 from vitrail.data.preprocess import Preprocess
-from vitrail.errors import ModelError, UsageError, nearest
+from vitrail.errors import UsageError, nearest
 from vitrail.models.create import Model, build
 from vitrail.models.names import ModelConfig, known_names, parse_name
+
+DEIT = "deit"
+STATE_DICTS = (DEIT, "dinov2", "torchvision")  # origins whose files are state dicts alone
 
 
 @dataclass
@@ -86,6 +91,7 @@ def read_foreign(
     origin: str | None = None,
     given: Mapping[str, Any] | None = None,
     head: Path | None = None,
+    table: str | None = None,
     allow_unused: bool = False,
     name_map: NameMap | None = None,
     max_bytes: int = MAX_BYTES,
@@ -94,14 +100,18 @@ def read_foreign(
 
     origin: its name in ORIGINS, where the file should be read as that and no other. given: fields
     of the architecture that the file does not tell, as num_heads, or that should be others. head: a
-    second file with the linear head of a DINOv2 backbone. allow_unused: leave out tensors that
-    nobody knows. name_map: of a home-made model, in place of the origins. Raises ModelError: what
-    `open_tensors` raises, VIT-413 and VIT-414 tensors that do
-    not fit, VIT-418 to VIT-420 an architecture that is not told, VIT-422 not recognised, VIT-424
-    tensors missing or unknown, VIT-425 values that are not finite.
+    second file with the linear head of a DINOv2 backbone. table: which weights of a training file
+    that holds several. allow_unused: leave out heads that are not read. name_map: of a home-made
+    model, in place of the origins.
+
+    Raises ModelError: what `open_tensors` raises, VIT-413 and VIT-414 tensors that do not fit,
+    VIT-418 to VIT-420 an architecture that is not told, VIT-422 not recognised, VIT-424 tensors
+    missing or unknown, VIT-425 values that are not finite, VIT-427 several models.
     """
-    with closing(_with_head(open_tensors(path, max_bytes=max_bytes), head, max_bytes)) as source:
-        header, note = _with_given(source.header, path, given or {})
+    opened = open_tensors(path, max_bytes=max_bytes, table=table or "")
+    with closing(_with_head(opened, head, max_bytes)) as source:
+        header, note = _with_given(source.header, path, given or {}, origin)
+        header = replace(header, metadata={**header.metadata, TABLE: table or ""})
         match, tensors = _matched(source, header, origin or note.get("origin"), name_map)
         found, name = match.found, match.origin
         model = found.model or build(found.config)
@@ -109,11 +119,13 @@ def read_foreign(
         _check_size(header, shapes, max_bytes)
         state, report = read_state(tensors, found.rules, shapes)
         _with_beside(report, match)
-        _check_complete(header, name, report, allow_unused=allow_unused)
+        has_head = bool(found.config.num_classes)
+        check_complete(header, name, report, allow_unused=allow_unused, has_head=has_head)
     model.load_state_dict(state, strict=True, assign=True)
     told = _told(note.get("preprocess"), found.config)
     preprocess = told or found.preprocess
-    facts = facts_of(header, found.config, found.said) + found.more
+    facts = table_facts(header, match.view.prefix, match.others)
+    facts += facts_of(header, found.config, found.said) + found.more
     return Foreign(
         path=path,
         model=model.eval(),
@@ -124,7 +136,7 @@ def read_foreign(
         report=report,
         name=name_of(found.config),
         resample=found.resample or ORIGINS[name].resample,
-        notes=(*match.notes, *found.notes),
+        notes=found.notes,
         facts=(*facts, prepared(preprocess, note["said"] if told else found.prepared)),
         scores=found.scores,
         weights=weights_of(path) if path.is_dir() else path,
@@ -237,26 +249,8 @@ def _with_beside(report: MappingReport, match: Match) -> None:
     report.left_out += [(name, "lies beside the weights") for name in said.get("beside", ())]
 
 
-def _check_complete(
-    header: Header, origin: str, report: MappingReport, *, allow_unused: bool
-) -> None:
-    """Raise ModelError VIT-424 for tensors without a place."""
-    lines = []
-    if report.missing:
-        lines.append(f"  missing for the model: {listed(sorted(report.missing))}")
-    if report.unused and not allow_unused:
-        lines.append(f"  unknown: {listed(report.unused)}")
-    if lines:
-        raise ModelError(
-            "VIT-424",
-            f"{header.name}, read as {origin}, does not fit the model:\n" + "\n".join(lines),
-            hint="The file is not whole, or of another architecture."
-            + ("" if report.missing else " To leave the unknown ones out: --allow-unused"),
-        )
-
-
 def _with_given(
-    header: Header, path: Path, given: Mapping[str, Any]
+    header: Header, path: Path, given: Mapping[str, Any], origin: str | None
 ) -> tuple[Header, dict[str, Any]]:
     """The header with what is known beside the file: vitrail's own note in it, the catalogue's row
     of a download, and what the user states, which comes first.
@@ -268,10 +262,22 @@ def _with_given(
     row = weights_at(path)
     if row is not None:
         source = Said("row", f"row of {row.name}")
-        header = with_given(header, {"image_size": row.image_size}, source)
+        header = with_given(header, _numbers_of(row), source)
         note = {"origin": row.origin, "preprocess": row.preprocess, **note}
+    if (origin or note.get("origin")) == DEIT:  # which has no model with rotary positions
+        said = Said("stated", "--origin deit") if origin else source
+        header = with_given(header, {"posemb": "learned"}, said)
     metadata = {**header.metadata, "origin": note.get("origin")}
     return replace(header, metadata=metadata), {"said": source, **note}
+
+
+def _numbers_of(row: Weights) -> dict[str, Any]:
+    """What a row of the catalogue says that a state dict of torch does not."""
+    numbers: dict[str, Any] = {"image_size": row.image_size}
+    named = parse_name(row.model)
+    if named and row.origin in STATE_DICTS:
+        numbers["num_heads"] = named.fields["num_heads"]
+    return numbers
 
 
 def _fitting(classes: tuple[str, ...], num_classes: int) -> tuple[str, ...]:

@@ -27,11 +27,11 @@ from vitrail.checkpoints.origin import (
     Written,
     cannot_hold,
     given,
-    num_heads,
     square,
     vit_config,
 )
-from vitrail.checkpoints.provenance import Said, with_given
+from vitrail.checkpoints.provenance import Said, sources_of, with_given
+from vitrail.checkpoints.published import Size, heads_of
 from vitrail.checkpoints.rules import (
     Header,
     Rule,
@@ -93,6 +93,7 @@ def recognise(header: Header) -> Recognised | None:
     header = _with_known(header, width, depth)
     rows = _shape(header, "positional_embedding", 2)[0]
     has_head = "proj" in header.shapes
+    hidden = _shape(header, "transformer.resblocks.0.mlp.c_fc.weight", 2)[0]
     config = vit_config(
         header,
         image_size=square(header, rows, 1, (patch[0], patch[1])),
@@ -100,8 +101,8 @@ def recognise(header: Header) -> Recognised | None:
         channels=channels,
         width=width,
         depth=depth,
-        num_heads=num_heads(header, width, depth),
-        mlp_dim=_shape(header, "transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
+        num_heads=heads_of(header, Size(width, depth, hidden, patch[0])),
+        mlp_dim=hidden,
         num_classes=_shape(header, "proj", 2)[1] if has_head else 0,
         layer_scale=1e-5 if "transformer.resblocks.0.ls_1.gamma" in header.shapes else None,
         ln_eps=1e-5,
@@ -115,7 +116,7 @@ def recognise(header: Header) -> Recognised | None:
         _preprocess(header, config),
         notes=(HEAD_NOTE,) if has_head else (),
         model=model,
-        said=said,
+        said=said | sources_of(header),
         prepared=_prepared(header),
     )
 

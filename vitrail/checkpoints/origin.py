@@ -16,10 +16,9 @@ from vitrail.errors import ModelError, VitrailError
 from vitrail.models.bit_configs import BiTConfig
 from vitrail.models.configs import ViTConfig
 from vitrail.models.create import Model
-from vitrail.models.names import VARIANTS, ModelConfig
+from vitrail.models.names import ModelConfig
 
 T = TypeVar("T", ViTConfig, BiTConfig)
-SIZES = {"mu": 2, "tiny": 3, "small": 6, "medium": 8, "base": 12, "large": 16, "huge": 16}
 
 
 @dataclass(frozen=True)
@@ -85,10 +84,10 @@ def given_size(header: Header) -> tuple[int, int] | None:
     if isinstance(pair, list | tuple) and len(pair) == 2:
         if all(type(side) is int and 0 < side < 100_000 for side in pair):
             return pair[0], pair[1]
-    raise _no_number(header, "image_size", stated)
+    raise no_number(header, "image_size", stated)
 
 
-def _no_number(header: Header, name: str, stated: object) -> ModelError:
+def no_number(header: Header, name: str, stated: object) -> ModelError:
     return ModelError(
         "VIT-418",
         f"{header.name}: {name} is {str(stated)[:60]!r}; expected whole numbers above 0.",
@@ -134,43 +133,6 @@ def _config(header: Header, kind: type[T], fields: Mapping[str, Any]) -> T:
             f"{header.name} describes no model that can be built: {error.message}",
             hint="The file is damaged, or of a kind of model that is not supported.",
         ) from error
-
-
-def num_heads(header: Header, width: int, depth: int) -> int:
-    """Attention heads, which fused weights do not show: as given, else by the published sizes, 64
-    channels a head, or the size in the file's name.
-
-    Raises ModelError VIT-419 where nothing tells.
-    """
-    stated = given(header, "num_heads", None)
-    if stated is not None:
-        if type(stated) is not int or stated < 1:
-            raise _no_number(header, "num_heads", stated)
-        return stated
-    published = published_heads(width, depth)
-    if published is not None:
-        return published
-    words = header.name.lower().replace("-", "_").replace(".", "_").split("_")
-    for word, heads in SIZES.items():
-        if (
-            any(part.rstrip("0123456789") in (word, word[0]) for part in words)
-            and not width % heads
-        ):
-            return heads
-    raise ModelError(
-        "VIT-419",
-        f"{header.name}: the number of attention heads is not in the file, and width {width} with "
-        f"depth {depth} is no published size.",
-        hint="Name it: vitrail convert IN OUT --to vitrail --set num_heads=N",
-    )
-
-
-def published_heads(width: int, depth: int) -> int | None:
-    """Heads of the published sizes, or of 64 channels each; None where that does not come out."""
-    for variant in VARIANTS.values():
-        if (variant.width, variant.depth) == (width, depth):
-            return int(variant.num_heads)
-    return width // 64 if width % 64 == 0 else None
 
 
 def square(header: Header, rows: int, prefix: int, patch: tuple[int, int]) -> tuple[int, int]:

@@ -4,6 +4,8 @@ standard library is imported, and no name of the file is ever looked up anywhere
     python -I -S pickle_child.py zip < data.pkl          the description inside a zip file
     python -I -S pickle_child.py legacy < file.pth       the format before PyTorch 1.6
 
+A second word names the table that is wanted, where there are several.
+
 Prints one JSON object: {"tensors": {name: [type, storage, offset, shape, strides]}, "storages":
 {storage: [byte offset, count]} (legacy), "wrapped": path of the table or null, "more": paths of
 other tables of tensors, "beside": keys that lie beside the tables, "others": names within the table
@@ -52,7 +54,7 @@ HARMLESS = {
     ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
 }  # fmt: skip
 WRAPPERS = ("model", "state_dict", "model_state_dict", "state_dict_ema", "model_ema", "module",
-            "net", "teacher", "student", "encoder")  # fmt: skip
+            "net", "teacher", "student", "target_encoder", "encoder")  # fmt: skip
 
 
 MAX_NESTED = 4
@@ -162,7 +164,7 @@ class Reader(pickle.Unpickler):
         return kind.code, key
 
 
-def described(found: Any) -> dict[str, Any]:
+def described(found: Any, wanted: str = "") -> dict[str, Any]:
     """The state dict in what was read, bare or wrapped, and the names of what lies beside it.
 
     Where tables of tensors lie inside, a tensor above them is a figure of training (best_acc1,
@@ -177,9 +179,12 @@ def described(found: Any) -> dict[str, Any]:
         raise Refused("it has no tables of tensors")
     if tables and own <= max(len(tensors_of(table)) for table in tables.values()):
         beside = [str(key)[:100] for key in found if str(key) not in tables][:20]
-        known = [path for word in WRAPPERS for path in tables if path.split("/")[-1] == word]
+        words = (wanted,) if wanted else WRAPPERS
+        known = [wanted] if wanted in tables else [
+            path for word in words for path in tables if path.split("/")[-1] == word
+        ]  # fmt: skip
         if not known and len(tables) != 1:
-            raise Refused(f"it has {len(tables)} tables of tensors and none that is called model")
+            return {"tables": [path[:100] for path in tables][:20]}
         wrapped = (known or list(tables))[0]
         found = tables[wrapped]
     tensors = {key: item.row for key, item in tensors_of(found).items()}
@@ -212,13 +217,13 @@ def tables_in(found: dict[Any, Any], path: str = "", depth: int = 0) -> Any:
             yield from tables_in(item, place, depth + 1)
 
 
-def read_legacy(file: Any) -> dict[str, Any]:
+def read_legacy(file: Any, wanted: str = "") -> dict[str, Any]:
     """Four descriptions one after another, then count and values of each storage."""
     if (Reader(file).load(), Reader(file).load()) != LEGACY:
         raise Refused("it is no file of PyTorch")
     Reader(file).load()  # byte order and sizes of the machine that wrote it
     reader = Reader(file)
-    answer = described(reader.load())
+    answer = described(reader.load(), wanted)
     keys = Reader(file).load()
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise Refused("it has no list of storages")
@@ -274,12 +279,12 @@ OUTSIDE = frozenset(
 )
 
 
-def main(kind: str) -> dict[str, Any]:
+def main(kind: str, wanted: str = "") -> dict[str, Any]:
     """The answer as it is printed."""
     try:
         if kind == "legacy":
-            return read_legacy(sys.stdin.buffer)
-        return described(Reader(io.BytesIO(sys.stdin.buffer.read())).load())
+            return read_legacy(sys.stdin.buffer, wanted)
+        return described(Reader(io.BytesIO(sys.stdin.buffer.read())).load(), wanted)
     except Refused as refused:
         return {"refused": str(refused)}
     except RecursionError:
@@ -292,7 +297,7 @@ def main(kind: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     shut_in()
-    text = json.dumps(main(sys.argv[1]))
+    text = json.dumps(main(*sys.argv[1:]))
     sys.stdout.write(text)
     sys.stdout.flush()
     os._exit(0)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from vitrail.checkpoints.origin import Origin, Recognised
 from vitrail.checkpoints.origins import ORIGINS
 from vitrail.checkpoints.rules import Header, ignored
+from vitrail.checkpoints.tables import TABLE, is_named, no_table
 from vitrail.checkpoints.wrappers import View, left_beside, views
 from vitrail.errors import ModelError, UsageError, VitrailError, nearest
 
@@ -25,7 +26,7 @@ TOWER = re.compile(r"(|.*\.)visual\.(trunk\.)?")  # the image tower of OpenCLIP
 
 class Match(NamedTuple):
     """A recognised model. left_out: names outside the view and why; unknown: those that nobody
-    knows; notes: what was chosen.
+    knows; others: prefixes of models beside it that were not taken.
     """
 
     view: View
@@ -33,7 +34,7 @@ class Match(NamedTuple):
     origin: str
     left_out: dict[str, str]
     unknown: tuple[str, ...]
-    notes: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
     @property
     def num_open(self) -> int:
@@ -105,6 +106,8 @@ def _chosen(header: Header, matches: Sequence[Match]) -> Match:
     side and no rule says which is meant.
     """
     best = min(matches, key=lambda match: match.num_open)
+    table = header.metadata.get(TABLE, "")
+    is_inside = table and is_named(header.metadata.get("torch", {}).get("wrapped") or "", table)
     beside = [
         match
         for match in matches
@@ -112,19 +115,28 @@ def _chosen(header: Header, matches: Sequence[Match]) -> Match:
         and not match.view.prefix.startswith(best.view.prefix)
         and not best.view.prefix.startswith(match.view.prefix)
     ]
+    every = [best, *beside]
+    if table and not is_inside:
+        named = [match for match in every if is_named(match.view.prefix, table)]
+        if not named:
+            raise no_table(header, table, [match.view.prefix for match in every])
+        return _taken(named[0], every)
     if not beside:
         return best
-    every = [best, *beside]
     taken = next((found for pair in PREFERRED for found in every if _is(found, pair[0])), None)
-    others = [match.view.prefix for match in every if match is not taken]
     if taken is None or len([match for match in every if _is(match, _word(taken))]) > 1:
         raise ModelError(
             "VIT-427",
             f"{header.name} holds {len(every)} models side by side: "
             f"{', '.join(match.view.prefix for match in every)}.",
-            hint="Save the one that is meant as a file of its own.",
+            hint="Name the one that is meant: --table NAME",
         )
-    note = f"of the models in the file {taken.view.prefix} is taken, not {', '.join(others)}"
+    return _taken(taken, every)
+
+
+def _taken(taken: Match, every: Sequence[Match]) -> Match:
+    """The match, with the tensors of the others left out."""
+    others = tuple(match.view.prefix for match in every if match is not taken)
     copies = {
         name: f"of the other model {other}"
         for other in others
@@ -132,7 +144,7 @@ def _chosen(header: Header, matches: Sequence[Match]) -> Match:
         if name.startswith(other)
     }
     unknown = tuple(name for name in taken.unknown if name not in copies)
-    return taken._replace(left_out=taken.left_out | copies, unknown=unknown, notes=(note,))
+    return taken._replace(left_out=taken.left_out | copies, unknown=unknown, others=others)
 
 
 def _word(match: Match) -> str:

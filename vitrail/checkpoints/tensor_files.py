@@ -61,18 +61,19 @@ class OpenTensors(Protocol):
         """Closes the file."""
 
 
-def open_tensors(path: Path, *, max_bytes: int = MAX_BYTES) -> OpenTensors:
+def open_tensors(path: Path, *, max_bytes: int = MAX_BYTES, table: str = "") -> OpenTensors:
     """The tensors of a .npz, .safetensors, .pth, .pt or .bin file, or of a folder with weights and
-    config.json. max_bytes: of all values together.
+    config.json. max_bytes: of all values together; table: which one is wanted of a training file
+    that holds several.
 
     Raises ModelError: VIT-402 a pickle that asks for more than tensors, VIT-411 beyond the limits,
     VIT-412 damaged, VIT-430 nothing there, VIT-431 no file of tensors, VIT-433 a part is missing.
     """
     if path.is_dir():
-        return _open_folder(path, weights_of(path), max_bytes)
+        return _open_folder(path, weights_of(path), max_bytes, table)
     if path.name in WEIGHTS and path.is_file():
-        return _open_folder(path.parent, path, max_bytes)
-    return _open_file(path, path.name, max_bytes)
+        return _open_folder(path.parent, path, max_bytes, table)
+    return _open_file(path, path.name, max_bytes, table)
 
 
 def weights_of(folder: Path) -> Path:
@@ -109,7 +110,7 @@ def _files(folder: Path) -> Iterable[Path]:
     return (item for item in folder.iterdir() if item.is_file())
 
 
-def _open_folder(folder: Path, weights: Path, max_bytes: int) -> OpenTensors:
+def _open_folder(folder: Path, weights: Path, max_bytes: int, table: str) -> OpenTensors:
     metadata: dict[str, Any] = {}
     for name in BESIDE:
         if (folder / name).is_file():
@@ -123,13 +124,13 @@ def _open_folder(folder: Path, weights: Path, max_bytes: int) -> OpenTensors:
             weights, title, lambda path, name: _open_file(path, name, max_bytes), max_bytes
         )
     else:
-        opened = _open_file(weights, title, max_bytes)
+        opened = _open_file(weights, title, max_bytes, table)
     merged = {**opened.header.metadata, **metadata}
     opened.header = replace(opened.header, metadata=merged)
     return opened
 
 
-def _open_file(path: Path, title: str, max_bytes: int) -> OpenTensors:
+def _open_file(path: Path, title: str, max_bytes: int, table: str = "") -> OpenTensors:
     if not path.exists():
         raise ModelError(
             "VIT-430",
@@ -144,12 +145,12 @@ def _open_file(path: Path, title: str, max_bytes: int) -> OpenTensors:
         if is_npz(members):
             return NpzFile(file, members, max_bytes)
         if is_torch_zip(members):
-            return TorchFile(file, members, max_bytes)
+            return TorchFile(file, members, max_bytes, table)
         raise _no_checkpoint(title, f"a zip file of {listed(sorted(members)[:20])}")
     if start[8:9] == b"{":
         return SafetensorsFile(file, max_bytes)
     if start.startswith(b"\x80"):
-        return TorchFile(file, None, max_bytes)
+        return TorchFile(file, None, max_bytes, table)
     for mark, what in NO_CHECKPOINTS.items():
         if start.lstrip().startswith(mark):
             raise _no_checkpoint(title, what)

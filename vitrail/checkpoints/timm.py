@@ -23,7 +23,7 @@ from vitrail.checkpoints.origin import (
     given_size,
     vit_config,
 )
-from vitrail.checkpoints.provenance import Said, assumed, sources_of
+from vitrail.checkpoints.provenance import Said
 from vitrail.checkpoints.rules import Header, Rule
 from vitrail.checkpoints.timm_config import (
     CLIP,
@@ -56,7 +56,6 @@ UNUSED = {"mask_token": "only for training on masked pictures"}
 VIT_MARK = ("blocks.0.attn.qkv.weight", "patch_embed.proj.weight")
 BIT_MARK = ("stem.conv.weight", "stages.0.blocks.0.conv1.weight", "norm.weight")
 USUAL = "as most of timm's models, without config.json"
-IN_FOLDER = {field: Said("file", "architecture") for field in ("gelu", "ln_eps")}
 # What timm computes in every hybrid and BiT, whatever the weights were trained with.
 HYBRID: dict[str, object] = {"std_eps": 1e-8, "std_form": "inside", "gn_eps": 1e-5}
 HELD: dict[str, object] = {
@@ -84,7 +83,8 @@ def recognise(header: Header) -> Recognised | None:
         return None
     if not is_vit and not is_bit:
         raise refused(header, f"architecture {str(values['architecture'])[:60]!r}")
-    layout.header = header = with_stated(header, values)
+    if values:
+        layout.header = header = with_stated(header, values)
     config: ModelConfig
     if is_vit:
         fields = layout.fields()
@@ -97,10 +97,10 @@ def recognise(header: Header) -> Recognised | None:
     classes = classes_of(values, config) or labels_of(values, config.num_classes)
     if values:
         return Recognised(config, rules, preprocess, classes, tuple(notes), model=model,
-                          said=layout.said | IN_FOLDER | sources_of(header))  # fmt: skip
-    said = layout.said | assumed(USUAL, "gelu", "ln_eps", "pool")
-    return Recognised(config, rules, preprocess, classes, tuple(notes), model=model, said=said,
-                      prepared=Said("assumed", USUAL))  # fmt: skip
+                          said=layout.said)  # fmt: skip
+    return Recognised(config, rules, preprocess, classes, tuple(notes), model=model,
+                      said=layout.said, prepared=Said("assumed", USUAL),
+                      more=tuple(layout.more))  # fmt: skip
 
 
 def _bit_config(layout: Layout) -> BiTConfig:

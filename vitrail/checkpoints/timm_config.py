@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vitrail.checkpoints.evaluation_crops import HALF, centre_crop, crop_fraction, squash
-from vitrail.checkpoints.provenance import Said, with_given
+from vitrail.checkpoints.provenance import GIVEN, Said, with_given
+from vitrail.checkpoints.published import architecture as architecture_row
 from vitrail.checkpoints.rules import Header
 from vitrail.data.preprocess import Preprocess, short_side
 from vitrail.errors import ModelError
@@ -19,15 +20,16 @@ from vitrail.models.configs import ViTConfig
 from vitrail.models.names import ModelConfig
 
 TANH = "gelu_tanh"
-# What an architecture's name says that no tensor shows; the first that matches holds.
-BY_ARCHITECTURE: tuple[tuple[str, dict[str, Any]], ...] = (
-    (r"vit_.*_clip_quickgelu_.*", {"gelu": "quick_gelu", "ln_eps": 1e-5}),
-    (r"vit_.*_clip_.*", {"ln_eps": 1e-5}),
-    (r"vit_(base_patch32|so400m_patch16|giantopt_patch16)_siglip_.*", {"gelu": TANH}),
-    (r"vit_large_patch16_siglip_(gap_)?512", {"gelu": TANH}),
-)
-OTHER_BLOCKS = r".*_(rpn|dwee|dlittle|dpwee|pwee|xp)_.*|vit_intern.*|beit3.*|aimv2.*|.*_18x2_.*"
+# Architectures of timm whose blocks, positions or poolings are none of ours.
+OTHERS: tuple[tuple[str, str], ...] = (
+    (r".*_(rope|dinov3|lingbot|sapiens2)(_.*)?|vit_pe_.*|eva02_.*", "rotary positions"),
+    (r"eva_giant_.*", "biases of query and value of their own"),
+    (r"vit_s?relpos_.*|test_vit_relpos|beit.*|samvit_.*", "relative positions"),
+    (r".*_(dwee|dlittle|dpwee|pwee|xp|18x2|36x1|mci)(_.*)?", "blocks of another kind"),
+    (r"vit_intern.*|aimv2.*|.*_radio_.*|naflexvit_.*|vitamin_.*", "blocks of another kind"),
+)  # fmt: skip
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": TANH, "quick_gelu": "quick_gelu", "relu": "relu"}
+TAG = "vitrail"  # of config.json files that are written here
 POOLS = {"token": "cls", "avg": "gap", "map": "map"}
 # Arguments of timm's models that change what is computed, and the value that is supported.
 SUPPORTED: dict[str, Any] = {
@@ -35,6 +37,7 @@ SUPPORTED: dict[str, Any] = {
     "attn_layer": None, "embed_layer": None, "final_norm": True, "scale_attn_norm": False,
     "scale_mlp_norm": False, "dynamic_img_pad": False,
 }  # fmt: skip
+POOLS_ALL = ("test_vit3",)  # entries whose attention pooling sees class token and registers
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
 PLAIN, PACKED = "vit_base_patch16_224", "vit_giant_patch14_dinov2"
 TWO_TOKENS, CLIP = "deit_base_distilled_patch16_224", "vit_base_patch16_clip_224"
@@ -75,21 +78,61 @@ def with_stated(header: Header, values: Mapping[str, Any]) -> Header:
     for name, expected in SUPPORTED.items():
         if arguments.get(name, expected) != expected:
             raise refused(header, f"{name} is {str(arguments[name])[:60]!r}")
-    if re.fullmatch(OTHER_BLOCKS, architecture):
-        raise refused(header, f"architecture {architecture[:60]!r} has blocks of another kind")
-    stated: dict[str, Any] = next(
-        (dict(said) for form, said in BY_ARCHITECTURE if re.fullmatch(form, architecture)), {}
-    )
+    stated = _of_entry(header, values, arguments)
     if arguments.get("act_layer") is not None:
         stated["gelu"] = _one_of(header, "act_layer", arguments["act_layer"], ACTIVATIONS)
     pool = arguments.get("global_pool", values.get("global_pool"))
     if pool is not None and "blocks.0.norm1.weight" in header.shapes:
         stated["pool"] = _one_of(header, "global_pool", pool, POOLS)
-        _check_prefix(header, stated["pool"], arguments.get("pool_include_prefix", False))
+        includes = architecture in POOLS_ALL
+        _check_prefix(header, stated["pool"], arguments.get("pool_include_prefix", includes))
     stated |= {key: arguments[key] for key in ("num_heads",) if key in arguments}
+    stated |= {"posemb": "none"} if arguments.get("pos_embed") == "none" else {}
     size = arguments.get("img_size") or _input_size(table(values, "pretrained_cfg", values))
     stated |= {"image_size": size} if size else {}
     return with_given(header, stated, Said("file", "config.json"))
+
+
+def _of_entry(
+    header: Header, values: Mapping[str, Any], arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the code of timm's entry says that no tensor shows.
+
+    Raises ModelError VIT-418 for one that is not supported, VIT-419 where nobody checked it and
+    something is not stated.
+    """
+    name = str(values.get("architecture", ""))
+    if "blocks.0.norm1.weight" not in header.shapes:
+        return {}
+    if not name and table(values, "pretrained_cfg").get("tag") == TAG:
+        return {"ln_eps": 1e-6}  # a stem that no entry has: `timm.py:_architecture`
+    row = architecture_row(name)
+    what = next((what for form, what in OTHERS if re.fullmatch(form, name)), "")
+    if row is not None and row.more or row is None and what:
+        raise refused(header, f"architecture {name[:60]!r} has {row.more if row else what}")
+    if row is None:
+        _check_stated(header, name, arguments)
+        return {}
+    width = header.shapes["blocks.0.norm1.weight"][0]
+    is_size = "embed_dim" in arguments or width == row.size[0]
+    told = ("gelu", "ln_eps", "pool", "block") + (("num_heads",) if is_size else ())
+    return {field: row.function[field] for field in told}
+
+
+def _check_stated(header: Header, name: str, arguments: Mapping[str, Any]) -> None:
+    """Raise ModelError VIT-419 for an entry that is in no list, unless the user says what it is."""
+    given = header.metadata.get(GIVEN, {})
+    told = {**({"num_heads": 0} if "num_heads" in arguments else {}),
+            **({"gelu": 0} if arguments.get("act_layer") else {}), **given}  # fmt: skip
+    missing = [field for field in ("num_heads", "gelu", "ln_eps") if field not in told]
+    if missing:
+        raise ModelError(
+            "VIT-419",
+            f"{header.name}: architecture {name[:60]!r} is not among timm's entries that were "
+            f"checked; {', '.join(missing)} cannot be told.",
+            hint="State what its code has: vitrail convert IN OUT --to vitrail "
+            + " ".join(f"--set {field}=..." for field in missing),
+        )
 
 
 def read_preprocess(
@@ -145,7 +188,7 @@ def written_config(
         described["global_pool"] = pools[config.pool]
     described |= {"model_args": dict(arguments)} if arguments else {}
     described["pretrained_cfg"] = {
-        "tag": "vitrail",
+        "tag": TAG,
         "custom_load": False,
         "input_size": [config.channels, *config.image_size],
         "fixed_input_size": is_vit,

@@ -59,15 +59,23 @@ class TorchFile:
     VIT-411 or VIT-412 for what no model has.
     """
 
-    def __init__(self, file: OpenFile, members: dict[str, Member] | None, max_bytes: int) -> None:
-        """members: of the zip file; None for the format before PyTorch 1.6."""
+    def __init__(
+        self,
+        file: OpenFile,
+        members: dict[str, Member] | None,
+        max_bytes: int,
+        table: str = "",
+    ) -> None:
+        """members: of the zip file; None for the format before PyTorch 1.6. table: which of several
+        is wanted.
+        """
         self.file, self.members = file, members
         self.prefix = ""
         if members is None:
-            answer = _ask_child(file, None)
+            answer = _ask_child(file, None, table)
         else:
             self.prefix, description = _description(file, members)
-            answer = _ask_child(file, description)
+            answer = _ask_child(file, description, table)
         self.legacy = _legacy_places(answer)
         self.places: dict[str, Place] = {}
         shapes: dict[str, Shape] = {}
@@ -168,7 +176,7 @@ def _description(file: OpenFile, members: dict[str, Member]) -> tuple[str, bytes
     return prefix, member_bytes(file, member, member.size)
 
 
-def _ask_child(file: OpenFile, description: bytes | None) -> dict[str, Any]:
+def _ask_child(file: OpenFile, description: bytes | None, table: str) -> dict[str, Any]:
     """What the process that reads the pickle says; `description` None: it reads the file itself."""
     kind = "legacy" if description is None else "zip"
     source: dict[str, Any] = {"input": description}
@@ -178,7 +186,7 @@ def _ask_child(file: OpenFile, description: bytes | None) -> dict[str, Any]:
     kept = {key: os.environ[key] for key in ("SYSTEMROOT",) if key in os.environ}  # Windows
     try:
         done = subprocess.run(  # noqa: S603  # our own file, fixed words
-            [sys.executable, "-I", "-S", str(CHILD), kind],
+            [sys.executable, "-I", "-S", str(CHILD), kind, table],
             capture_output=True, timeout=WALL_SECS, env=kept, cwd=os.sep, check=False, **source,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
@@ -194,6 +202,13 @@ def _ask_child(file: OpenFile, description: bytes | None) -> dict[str, Any]:
     answer: dict[str, Any] = json.loads(done.stdout)
     if "refused" in answer:
         raise _refused(file.name, str(answer["refused"]))
+    if "tables" in answer:
+        raise ModelError(
+            "VIT-427",
+            f"{file.name} holds several tables of tensors: {', '.join(answer['tables'])}"
+            + (f"; none is called {table!r}." if table else ", none with a usual name."),
+            hint="Name the one that is meant: --table NAME",
+        )
     return answer
 
 

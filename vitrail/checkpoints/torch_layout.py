@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 
 from vitrail.checkpoints.change import shapes_of, tensor_shapes
-from vitrail.checkpoints.origin import given_size, num_heads, published_heads, square
-from vitrail.checkpoints.provenance import Said, assumed
+from vitrail.checkpoints.origin import given_size, square
+from vitrail.checkpoints.provenance import Fact, Said, assumed, sources_of
+from vitrail.checkpoints.published import Size, check_decided, decide, form_of
 from vitrail.checkpoints.rules import Header, Rule, Shape, ignored, implied, renamed
+from vitrail.checkpoints.unsupported import check_parts, size_without_table
 from vitrail.checkpoints.wrappers import reason_beside
 from vitrail.errors import ModelError
 from vitrail.models.configs import ViTConfig
@@ -53,15 +55,25 @@ def to_ours(pairs: Pairs) -> Callable[[str], str]:
 
 class Layout:
     """Tensors of a file under our names. theirs: their name by ours; said: who says what the
-    shapes do not, by field; register_rows: rows of the position table that are of registers.
+    shapes do not, by field; more: facts that are no field; register_rows: rows of the position
+    table that are of registers.
     """
 
     def __init__(
-        self, header: Header, ours: Callable[[str], str], heads: Sequence[str] = ("head",)
+        self,
+        header: Header,
+        ours: Callable[[str], str],
+        heads: Sequence[str] = ("head",),
+        *,
+        style: str = "",
+        like: str = "timm",
     ) -> None:
-        """heads: where their classifier is. Raises ModelError VIT-418 for several layers."""
-        self.header = header
+        """heads: where their classifier is; style: of the names, for `published.form_of`; like:
+        whose models are the usual ones. Raises ModelError VIT-418 for a head of several layers.
+        """
+        self.header, self.style, self.like = header, style, like
         self.said: dict[str, Said] = {}
+        self.more: list[Fact] = []
         self.register_rows = 0
         self.theirs: dict[str, str] = {}
         for name in header.shapes:
@@ -86,7 +98,11 @@ class Layout:
         return shape
 
     def fields(self) -> dict[str, Any]:
-        """Everything of a ViTConfig that the shapes tell. Raises ModelError VIT-418 to VIT-420."""
+        """Everything of a ViTConfig that the shapes and the rows of published models tell.
+
+        Raises ModelError VIT-418 to VIT-420.
+        """
+        check_parts(self.header, self.shapes)
         width = self.shape("blocks.0.norm1.weight", 1)[0]
         depth = num_blocks(self.shapes)
         has_cls = "cls_token" in self.shapes
@@ -96,12 +112,10 @@ class Layout:
             "channels": self.shape("patch_embed.proj.weight", 4)[1],
             "width": width,
             "depth": depth,
-            "num_heads": self._num_heads(width, depth),
             "mlp_dim": mlp_dim,
             "mlp": kind,
             "num_classes": self.shape("head.weight", 2)[0] if "head.weight" in self.shapes else 0,
             "cls_token": has_cls,
-            "pool": self._pool(),
             "norm_after_pool": "fc_norm.weight" in self.shapes,
             "layer_scale": 1e-5 if "blocks.0.ls1.gamma" in self.shapes else None,
             "qk_norm": "blocks.0.attn.q_norm.weight" in self.shapes,
@@ -113,14 +127,33 @@ class Layout:
         if "pre_logits.weight" in self.shapes:
             fields["representation_size"] = self.shape("pre_logits.weight", 2)[0]
         stem = self._stem()
-        return fields | stem | self._positions(fields, stem)
+        positions = self._positions(fields, stem)
+        return fields | stem | self._decided(fields) | positions
 
-    def _num_heads(self, width: int, depth: int) -> int:
-        heads = num_heads(self.header, width, depth)
-        is_known = published_heads(width, depth) is not None
-        why = "64 channels a head" if is_known else "told by the file's name alone"
-        self.said |= assumed(why, "num_heads")
-        return heads
+    def _decided(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """What no tensor shows: heads, activation, eps, pooling.
+
+        Raises ModelError VIT-418 for a published model that is not supported, VIT-419.
+        """
+        is_gamma = any(name.endswith("blocks.0.gamma_1") for name in self.header.shapes)
+        form = form_of(self.shapes, style=self.style or ("gamma" if is_gamma else ""))
+        size = Size(fields["width"], fields["depth"], fields["mlp_dim"], fields["patch_size"][0])
+        eps = 1e-5 if "norm_pre.weight" in self.shapes else 1e-6
+        has_norm = "norm.weight" in self.shapes or "fc_norm.weight" in self.shapes
+        custom = {"gelu": "gelu", "ln_eps": eps, "pool": self._pool(), "block": "pre",
+                  "final_norm": has_norm}  # fmt: skip
+        decision = decide(self.header, size, form, custom, f"as most models of {self.like}")
+        check_decided(self.header, size, decision)
+        self.said |= decision.said | sources_of(self.header)
+        if not fields["cls_token"] or "attn_pool.latent" in self.shapes:
+            self.said["pool"] = Said("file", "shapes")
+        self.said["final_norm"] = Said("file", "shapes")
+        if not decision.rows and is_gamma:
+            self.more += [Fact("rotary positions", "none", "assumed", "as in DeiT III")]
+        values = decision.values
+        values.pop("posemb", None)
+        self.said.pop("posemb", None)
+        return values
 
     def _mlp(self) -> tuple[int, str]:
         """Width between the two layers, and whether the first makes gate and value."""
@@ -155,20 +188,14 @@ class Layout:
         stride *= 4 if stem and stem["stem_root"] == "imagenet" else 1
         patch = tuple(size * stride for size in fields["patch_size"])
         if "pos_embed" not in self.shapes:
-            size = given_size(self.header)
-            if size is None:
-                raise ModelError(
-                    "VIT-420",
-                    f"{self.header.name} has no position table, and does not say the image size.",
-                    hint="Name it in pixels: vitrail convert IN OUT --to vitrail "
-                    "--set image_size=HEIGHTxWIDTH",
-                )
-            return {"image_size": size, "posemb": "none"}
+            return {"image_size": size_without_table(self.header, self.shapes), "posemb": "none"}
         rows = self.shape("pos_embed", 3)[1]
         num_rows = int(fields["cls_token"]) + int(fields["distillation_token"])
         num_prefix = num_rows + fields.get("num_registers", 0)
         prefix = self._prefix_rows(rows, (0, num_rows, num_prefix), (patch[0], patch[1]))
         self.register_rows = fields["num_registers"] if prefix == num_prefix > num_rows else 0
+        if given_size(self.header) is None:
+            self.said |= assumed("a square grid of patches", "image_size")
         size = square(self.header, rows, prefix, (patch[0], patch[1]))
         return {"image_size": size, "posemb": "learned", "posemb_prefix": prefix > 0 < num_rows}
 

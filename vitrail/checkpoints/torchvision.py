@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from vitrail.checkpoints.equivalents import COMPUTED, position_rules, require
 from vitrail.checkpoints.evaluation_crops import IMAGENET, centre_crop
 from vitrail.checkpoints.origin import Origin, Recognised, Written, cannot_hold, vit_config
-from vitrail.checkpoints.provenance import Said, assumed
+from vitrail.checkpoints.provenance import Said
 from vitrail.checkpoints.rules import Header, renamed
 from vitrail.checkpoints.torch_layout import Layout, Pairs, to_ours, write_rules
 from vitrail.data.preprocess import Preprocess
@@ -76,12 +76,17 @@ def recognise(header: Header) -> Recognised | None:
     """torchvision's names."""
     if "conv_proj.weight" not in header.shapes or "class_token" not in header.shapes:
         return None
-    layout = Layout(header, to_ours(PAIRS + OLD_PAIRS), HEADS)
-    config = vit_config(header, **(layout.fields() | FIXED))
+    layout = Layout(header, to_ours(PAIRS + OLD_PAIRS), HEADS, style=NAME, like=NAME)
+    config = vit_config(header, **layout.fields())
     model, rules = layout.model_and_rules(config, {})
-    said = layout.said | assumed("as torchvision's own models", "gelu", "ln_eps", "pool")
     return Recognised(
-        config, rules, evaluation_of(config), model=model, said=said, prepared=PREPARED
+        config,
+        rules,
+        evaluation_of(config),
+        model=model,
+        said=layout.said,
+        prepared=PREPARED,
+        more=tuple(layout.more),
     )
 
 

@@ -16,8 +16,9 @@ from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
 from vitrail.cli.output import Output, table
+from vitrail.cli.read_as import ReadAs
 from vitrail.cli.told import rows_of
-from vitrail.errors import ModelError, UsageError, nearest
+from vitrail.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from vitrail.checkpoints.rules import MappingReport
@@ -47,9 +48,8 @@ def convert(
     /,
     *,
     to: Format,
-    origin: str | None = None,
     head: Path | None = None,
-    settings: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = (),
+    read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
     allow_unused: Annotated[bool, Parameter(negative=())] = False,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> int:
@@ -64,25 +64,22 @@ def convert(
         What is written, a file or a folder by format; must not exist.
     to
         The library whose format is written.
-    origin
-        Read IN as a file of this library. Default: told by its tensors.
     head
         A second file with the linear head of a DINOv2 backbone.
-    settings
-        A field of the architecture that the file does not tell, as num_heads=6 or
-        image_size=224x320, or that should be another, as gelu=gelu.
     allow_unused
-        Leave out tensors that nobody knows.
+        Leave out heads that the model is read without.
     """
-    given = read_settings(settings)
     from vitrail.bundle import refuse_existing
+    from vitrail.checkpoints.stated import read_settings
 
+    read_as = read_as or ReadAs()
+    read_settings(read_as.settings)
     refuse_existing(out)
     from vitrail.checkpoints.resolve import place_of
     from vitrail.cli.downloads import progress_of
 
     place = place_of(source, progress=progress_of(output))
-    classifier, report = open_source(place, origin, given, head, allow_unused=allow_unused)
+    classifier, report = open_source(place, read_as, head, allow_unused=allow_unused)
     files, notes = write(classifier, to, out)
     checked = check(classifier, to, out)
     notes = (*notes, *checked.notes)
@@ -94,51 +91,30 @@ def convert(
     return 0
 
 
-def read_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """Fields and values of FIELD=VALUE. Raises UsageError VIT-202, VIT-211."""
-    from vitrail.config import parse_size
-    from vitrail.models.bit_configs import BiTConfig
-    from vitrail.models.configs import ViTConfig
-
-    known = {*ViTConfig.model_fields, *BiTConfig.model_fields}
-    found: dict[str, Any] = {}
-    for item in settings:
-        name, equals, text = item.partition("=")
-        if not equals or not text:
-            raise UsageError(
-                "VIT-202",
-                f"--set {item}: expected FIELD=VALUE.",
-                hint="For instance --set num_heads=6",
-            )
-        if name not in known:
-            raise UsageError("VIT-211", f"--set {name}: no such field. {nearest(name, known)}")
-        is_size = name in ("image_size", "patch_size")
-        found[name] = parse_size(text) if is_size else int(text) if text.isdecimal() else text
-    return found
-
-
 def open_source(
     source: Path,
-    origin: str | None,
-    given: dict[str, Any],
+    read_as: ReadAs,
     head: Path | None,
     *,
     allow_unused: bool,
 ) -> tuple[Classifier, MappingReport | None]:
     """The model of IN, and what became of its tensors where it is another library's."""
     from vitrail.checkpoints.foreign import read_foreign
+    from vitrail.checkpoints.stated import read_settings
     from vitrail.classifier import find_model, is_ours, load, of_foreign
 
-    place = find_model(source)
+    place, given = find_model(source), read_settings(read_as.settings)
+    origin, table = read_as.origin, read_as.table
     if not is_ours(place):
         foreign = read_foreign(
-            place, origin=origin, given=given, head=head, allow_unused=allow_unused
+            place, origin=origin, given=given, head=head, table=table, allow_unused=allow_unused
         )
         return of_foreign(foreign), foreign.report
-    if origin or head or allow_unused:
+    if origin or head or table or allow_unused:
         raise UsageError(
             "VIT-202",
-            f"{source} is a model of vitrail; --origin, --head and --allow-unused have no effect.",
+            f"{source} is a model of vitrail; --origin, --table, --head and --allow-unused have no "
+            "effect.",
             hint="Leave them out.",
         )
     classifier = load(place)
@@ -295,15 +271,17 @@ def lines_of(
         ("read", f"{record['origin']}" + (f": {report.used} tensors" if report else "")),
     ]  # fmt: skip
     if report:
-        rows += [("left out", f"{name}: {why}") for name, why in report.left_out[:10]]
-        rows += [("left out", f"{name}: unknown") for name in report.unused[:10]]
-        rows += [("implied", f"{name}: {why}") for name, why in report.implied[:10]]
+        rows += [("left out", f"{name}: {why}") for name, why in report.left_out]
+        rows += [("implied", f"{name}: {why}") for name, why in report.implied]
     rows += rows_of(classifier)
     rows += [("wrote", path) for path in record["files"]]
     rows += [("not kept", note) for note in notes]
-    same = "tensors identical" if record["tensors_identical"] else "positions in another form"
-    difference = record["logits_max_difference"]
-    rows.append(("checked", f"read back: {same}, logits differ by at most {difference:.2g}"))
+    same = "its tensors are those" if record["tensors_identical"] else "positions in another form"
+    rows.append(
+        ("checked", f"the written copy equals what was read ({same}, logits within "
+                    f"{record['logits_max_difference']:.2g}); whether it was read right is not "
+                    "checked")
+    )  # fmt: skip
     return table(rows, left=2)
 
 

@@ -22,7 +22,7 @@ from vitrail.cli.evaluation_lines import (
 from vitrail.cli.measuring import Reading, data_of, is_run, measure, outputs, say_notes, way_of
 from vitrail.cli.output import Output
 from vitrail.cli.predict import check_numbers
-from vitrail.cli.told import tell
+from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import GateError, UsageError
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def evaluate(
     out: Path | None = None,
     asked: Annotated[Asked | None, Parameter(name="*")] = None,
     reading: Annotated[Reading | None, Parameter(name="*")] = None,
+    read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> int:
     """Measure a classifier on labelled pictures: accuracy, calibration, every class.
@@ -82,14 +83,11 @@ def evaluate(
     """
     reading, asked = reading or Reading(), asked or Asked()
     check(split, min_top1, out, reading, asked)
-    from vitrail.classifier import load
-    from vitrail.cli.downloads import progress_of
     from vitrail.cli.temperature import model_folder
 
     if asked.calibrate:
         model_folder(model)
-    classifier = load(model, progress=progress_of(output))
-    tell(classifier, output)
+    classifier = load(model, read_as, output)
     splits = data_of(model, data)
     say_notes(splits, output)
     job = Job(model, classifier, splits, split, reading, asked, output)
@@ -257,11 +255,8 @@ class Rival:
 
 def rival_of(job: Job, source: Source) -> Rival:
     """Load the other model before anything is computed. Raises ModelError VIT-403."""
-    from vitrail.classifier import load
-    from vitrail.cli.downloads import progress_of
-
     other = job.asked.against or job.model
-    rival = load(other, progress=progress_of(job.output))
+    rival = load(other, None, job.output)
     return Rival(other, rival, in_classes_of(source, rival, other, job.output))
 
 

@@ -16,6 +16,7 @@ from cyclopts import Parameter
 from vitrail.cli.arguments import app_of
 from vitrail.cli.output import Output, plain
 from vitrail.cli.predict import Asked, find_pictures
+from vitrail.cli.read_as import ReadAs
 from vitrail.errors import DataError, UsageError
 from vitrail.spelling import printable
 
@@ -75,6 +76,7 @@ def explain(
     faithfulness: Annotated[bool, Parameter(negative=())] = False,
     figures: Annotated[bool, Parameter(negative=())] = False,
     inspection: Annotated[Inspection | None, Parameter(name="*")] = None,
+    read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
     out: Path | None = None,
     device: str = "auto",
     output: Annotated[Output, Parameter(parse=False)],
@@ -113,8 +115,8 @@ def explain(
 
     place = pick_device(device)
     if figures:
-        return explain_model.write_figures(model, inspection, folder, place, output)
-    classifier = explain_model.load(model, place, output)
+        return explain_model.write_figures(model, inspection, folder, place, output, read_as)
+    classifier = explain_model.load(model, place, output, read_as)
     if faithfulness:
         for path, why in found.refused.items():
             output.note(f"{path}  {why}")

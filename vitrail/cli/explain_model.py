@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from vitrail.classifier import Classifier
-from vitrail.cli.downloads import progress_of
 from vitrail.cli.measuring import data_of, is_run, say_notes
 from vitrail.cli.output import Output, plain, table
-from vitrail.cli.told import tell
+from vitrail.cli.read_as import ReadAs
+from vitrail.cli.read_as import load as read_as_told
 from vitrail.data.batch import normalise
 from vitrail.data.loader import make_loader
 from vitrail.data.sample import sample
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 BATCH = 8
 
 
-def load(model: Path, device: torch.device, output: Output) -> Classifier:
+def load(
+    model: Path, device: torch.device, output: Output, read_as: ReadAs | None = None
+) -> Classifier:
     """The classifier on its device."""
-    classifier = Classifier.load(model, device=device, progress=progress_of(output))
-    tell(classifier, output)
-    return classifier
+    return read_as_told(model, read_as, output, device=device)
 
 
 def model_of(classifier: Classifier) -> Model:
@@ -47,13 +47,18 @@ def model_of(classifier: Classifier) -> Model:
 
 
 def write_figures(
-    model: Path, inspection: Inspection, folder: Path, device: torch.device, output: Output
+    model: Path,
+    inspection: Inspection,
+    folder: Path,
+    device: torch.device,
+    output: Output,
+    read_as: ReadAs | None = None,
 ) -> int:
     """Every figure that the models have, and its numbers."""
     source = _pictures(model, inspection, output)
     shown = []
     for path in [model, *([inspection.against] if inspection.against else [])]:
-        classifier = load(path, device, output)
+        classifier = load(path, device, output, read_as if path == model else None)
         batches = None if source is None else reader(classifier, source)
         shown.append(figures.Inspected(str(path), model_of(classifier), batches))
     with whole_folder(folder) as temporary:

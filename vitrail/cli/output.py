@@ -77,8 +77,10 @@ class Output:
             say_aside("\n".join(map(printable, trace)))
         if self.json:
             names = ("code", "message", "hint", "exit_code")
+            record = {name: getattr(fault, name) for name in names}
+            record |= {"details": fault.details} if fault.details else {}
             with suppress(EnvironmentFault):  # stdout is full: the code of `fault` still counts
-                self.document({name: getattr(fault, name) for name in names})
+                self.document(record)
         return fault.exit_code
 
     def paint(self, style: str, text: str) -> str:

@@ -18,7 +18,7 @@ from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
 from vitrail.cli.output import Output, plain
-from vitrail.cli.told import tell
+from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import DataError, UsageError, shortened
 from vitrail.files import write_whole
 
@@ -39,6 +39,7 @@ def predict(
     top: int = 5,
     out: Path | None = None,
     batch_size: int = 64,
+    read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> int:
     """Classify pictures.
@@ -62,11 +63,7 @@ def predict(
     asked = find_pictures(files)
     for note in asked.notes:
         output.note(note)
-    from vitrail.classifier import Classifier
-    from vitrail.cli.downloads import progress_of
-
-    classifier = Classifier.load(model, progress=progress_of(output))
-    tell(classifier, output)
+    classifier = load(model, read_as, output)
     predictions = iter(classifier.predict_files(asked.readable, top=top, batch_size=batch_size))
     records = [
         refused_record(path, asked.refused[path])

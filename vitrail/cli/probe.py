@@ -17,7 +17,7 @@ from vitrail.cli.arguments import app_of
 from vitrail.cli.measuring import Reading, data_of, is_run, say_notes
 from vitrail.cli.output import Output, plain, table
 from vitrail.cli.predict import check_numbers
-from vitrail.cli.told import tell
+from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import UsageError
 from vitrail.files import write_whole
 from vitrail.spelling import printable
@@ -47,6 +47,7 @@ def probe(
     out: Path | None = None,
     no_cache: Annotated[bool, Parameter(negative=())] = False,
     reading: Annotated[Reading | None, Parameter(name="*")] = None,
+    read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> int:
     """Measure what frozen features are worth: few-shot ridge, linear probe, or nearest neighbours.
@@ -93,7 +94,7 @@ def probe(
             f"{model} does not say which pictures to probe it with.",
             hint=f"Name them: vitrail probe {model} DATA",
         )
-    found = measure(model, data, settings, reading, no_cache, output)
+    found = measure(model, data, settings, reading, read_as, no_cache, output)
     record = {"model": str(model), **found.to_json(), "file": path}
     write_whole(path, json.dumps(plain(record), indent=1, allow_nan=False) + "\n")
     output.result(record, [*probe_lines(found), f"wrote {path}"])
@@ -135,18 +136,16 @@ def measure(
     data: str | None,
     settings: Settings,
     reading: Reading,
+    read_as: ReadAs | None,
     no_cache: bool,
     output: Output,
 ) -> Probe:
     """Load model and pictures, and probe."""
-    from vitrail.classifier import load
-    from vitrail.cli.downloads import progress_of
     from vitrail.device import pick_device, pick_precision
     from vitrail.evaluation import features
     from vitrail.evaluation.probe import probe as run
 
-    classifier = load(model, progress=progress_of(output))
-    tell(classifier, output)
+    classifier = load(model, read_as, output)
     splits = data_of(model, data)
     say_notes(splits, output)
     device = pick_device(reading.device)

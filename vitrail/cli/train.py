@@ -14,6 +14,7 @@ from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
 from vitrail.cli.output import Output
+from vitrail.cli.read_as import ReadAs
 from vitrail.cli.settings import Layer, layers_of
 from vitrail.config import SHORT
 from vitrail.errors import UsageError
@@ -103,6 +104,7 @@ def train(
     *,
     options: Settings | None = None,
     start: Start | None = None,
+    read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
     print_config: Annotated[bool, Parameter(negative=())] = False,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
     output: Given,
@@ -123,6 +125,7 @@ def train(
     start, options = start or Start(), options or Settings()
     given = {item.name.rstrip("_"): getattr(options, item.name) for item in fields(options)}
     command = merge({key: value for key, value in given.items() if value is not None}, settings)
+    command |= start_settings(read_as or ReadAs())
     if start.resume is not None:
         named: dict[str, object] = {"DATA": data, "config": start.config}
         named |= {"out": start.out, "name": start.name}
@@ -138,6 +141,18 @@ def train(
     if print_config or dry_run:
         return show_plan(layers, output, dry_run=dry_run)
     return start_run(layers, start, output)
+
+
+def start_settings(read_as: ReadAs) -> dict[str, str]:
+    """What the file of --from does not say, as settings of the run. Raises UsageError VIT-202,
+    VIT-211.
+    """
+    if read_as.settings:
+        from vitrail.checkpoints.stated import read_settings
+
+        read_settings(read_as.settings)
+    said = {"given": " ".join(read_as.settings), "origin": read_as.origin, "table": read_as.table}
+    return {f"start.{key}": value for key, value in said.items() if value}
 
 
 def merge(short: dict[str, str], dotted: dict[str, str]) -> dict[str, str]:

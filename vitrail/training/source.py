@@ -9,19 +9,26 @@ import json
 
 import torch
 
+from vitrail.checkpoints.stated import read_settings
 from vitrail.classifier import Classifier, load
+from vitrail.config import StartConfig
 from vitrail.errors import ModelError
 from vitrail.models.create import Model
 from vitrail.models.names import ModelConfig
 
 
-def open_pinned(path: str, sha256: str, key: str) -> tuple[Classifier, ModelConfig, str]:
+def open_pinned(
+    path: str, sha256: str, key: str, read_as: StartConfig | None = None
+) -> tuple[Classifier, ModelConfig, str]:
     """The model at `path`, its architecture and the hash of what it is made of.
 
     sha256: what the hash must be, or "". key: the setting that names the model, for the message.
+    read_as: what the file does not say.
     Raises what `vitrail.load` raises, and ModelError VIT-404 for another hash.
     """
-    model = load(path)
+    said = read_as or StartConfig()
+    given = read_settings(said.given.split())
+    model = load(path, given=given, origin=said.origin or None, table=said.table or None)
     found = fingerprint(model)
     if sha256 not in ("", found):
         raise ModelError(

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from vitrail.checkpoints.adapt import FREE_FIELDS, adapt, target_config
+from vitrail.checkpoints.provenance import elsewhere
 from vitrail.config import StartConfig, TrainConfig
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import UsageError
@@ -45,6 +46,7 @@ class Start:
     resample: str
     state: Mapping[str, Tensor]
     notes: tuple[str, ...] = ()  # what was said in reading it
+    said: tuple[str, ...] = ()  # what its file does not say, a line each
 
     @property
     def multiple(self) -> Size:
@@ -60,7 +62,7 @@ def open_start(config: StartConfig) -> Start:
 
     Raises what `vitrail.load` raises, and ModelError VIT-404 where it is another one than before.
     """
-    found, architecture_, sha256 = open_pinned(config.model, config.sha256, "start.model")
+    found, architecture_, sha256 = open_pinned(config.model, config.sha256, "start.model", config)
     return Start(
         path=config.model,
         sha256=sha256,
@@ -72,6 +74,7 @@ def open_start(config: StartConfig) -> Start:
         resample=found.meta.resample,
         state=found.model.state_dict(),
         notes=found.meta.notes,
+        said=tuple(f"{fact.word} {fact.text()}" for fact in elsewhere(found.meta.facts)),
     )
 
 
@@ -167,7 +170,7 @@ def starting_weights(
         target_classes=classes if target.num_classes else (),
         seed=config.seed,
     )
-    return adapted, tuple(changes)
+    return adapted, (*start.said, *changes)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -1,0 +1,53 @@
+"""How a MODEL of another library is to be read: what its file does not say, as options.
+
+`predict`, `eval`, `explain`, `probe`, `train --from` and `convert` take the same ones, and print
+the same lines of what was stated, certain and assumed (`told.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from vitrail.cli.output import Output
+
+if TYPE_CHECKING:
+    from vitrail.classifier import Classifier
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReadAs:
+    """What a checkpoint of another library does not say."""
+
+    settings: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = ()
+    """A field of the architecture that a checkpoint does not say, e.g. num_heads=6."""
+    origin: str | None = None
+    """Read the checkpoint as a file of this library. Default: detected from the tensors."""
+    table: str | None = None
+    """Which weights of a training file, e.g. model_ema. Default: the first usual name."""
+
+
+def load(model: Path, read_as: ReadAs | None, output: Output, *, device: Any = "cpu") -> Classifier:
+    """The classifier, with what its file does not say told on stderr.
+
+    Raises what `vitrail.load` raises, and UsageError VIT-202 and VIT-211.
+    """
+    from vitrail.checkpoints.stated import read_settings
+    from vitrail.classifier import load as load_classifier
+    from vitrail.cli.downloads import progress_of
+    from vitrail.cli.told import tell
+
+    read_as = read_as or ReadAs()
+    classifier = load_classifier(
+        model,
+        device=device,
+        progress=progress_of(output),
+        given=read_settings(read_as.settings),
+        origin=read_as.origin,
+        table=read_as.table,
+    )
+    tell(classifier, output)
+    return classifier
