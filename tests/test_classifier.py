@@ -649,6 +649,25 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     refuses(folder, "VIT-433", name)
     os.mkfifo(folder / name)  # a FIFO would wait for ever
     refuses(folder, "VIT-433", name)
+    (folder / name).unlink()
+    (folder / name).symlink_to("/dev/zero")  # no link is followed
+    refuses(folder, "VIT-433", name)
+
+
+def test_links_of_the_cache_of_the_hub_are_followed_to_its_blobs(
+    folder: Path, tmp_path: Path
+) -> None:
+    snapshot = tmp_path / "models--a--b" / "snapshots" / "0123"
+    blobs = tmp_path / "models--a--b" / "blobs"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for name in ("model.safetensors", "model.json"):
+        shutil.copy(folder / name, blobs / f"blob-{name}")
+        (snapshot / name).symlink_to(f"../../blobs/blob-{name}")
+    assert load(snapshot).classes == load(folder).classes
+    (snapshot / "model.json").unlink()
+    (snapshot / "model.json").symlink_to(folder / "model.json")
+    refuses(snapshot, "VIT-433", "a link")
 
 
 def test_paths_that_are_no_models(tmp_path: Path) -> None:

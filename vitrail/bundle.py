@@ -28,6 +28,7 @@ from torch import Tensor
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import ModelError
 from vitrail.files import utf8_name, whole_folder, writing
+from vitrail.folder import NotPlain, open_plain
 from vitrail.model_record import MAX_RECORD_BYTES, Record, parse_record
 from vitrail.models.cost import parameters
 from vitrail.models.names import ModelConfig
@@ -69,17 +70,39 @@ def _read_folder(
 ) -> Bundle:
     """`shown` is the path that messages name."""
     for name in (RECORD, WEIGHTS):
-        if not (folder / name).is_file():
+        if not os.path.lexists(folder / name):
             raise _incomplete(shown, name)
-    with open(folder / RECORD, "rb") as stream:
-        record, config, preprocess = parse_record(stream.read(MAX_RECORD_BYTES + 1), shown / RECORD)
-    weights, title = folder / WEIGHTS, shown / WEIGHTS
+    title = shown / WEIGHTS
+    try:
+        with os.fdopen(open_plain(_place(folder, RECORD)), "rb") as stream:
+            text = stream.read(MAX_RECORD_BYTES + 1)
+        record, config, preprocess = parse_record(text, shown / RECORD)
+        weights = _place(folder, WEIGHTS)
+        os.close(open_plain(weights))
+    except NotPlain as error:
+        raise ModelError(
+            "VIT-433",
+            f"{shown / Path(error.filename).name}: {error.strerror}.",
+            hint="A model folder is used as vitrail wrote it; get it again, or train it again.",
+        ) from error
     _check_size(weights.stat().st_size, config, title, max_bytes)
     if sha256_of(weights) != record.sha256:
         raise ModelError(
             "VIT-437", f"{title} is damaged: its sha256 differs from model.json.", hint=WEIGHTS_HINT
         )
     return Bundle(record, config, preprocess, _read_tensors(weights, shapes_of(config), title))
+
+
+def _place(folder: Path, name: str) -> Path:
+    """Where a file of a model folder lies: in the folder, or, in the cache of the Hugging Face hub,
+    among the blobs of its repository, to which that cache has links.
+    """
+    path = folder / name
+    if path.is_symlink() and folder.parent.name == "snapshots":
+        target = path.resolve()
+        if target.parent == folder.parent.parent.resolve() / "blobs":
+            return target
+    return path
 
 
 def _incomplete(path: Path, name: str) -> ModelError:

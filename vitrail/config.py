@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from vitrail.errors import UsageError, nearest, shortened
+from vitrail.folder import read_named
 from vitrail.spelling import PREFIX, escaped
 
 Auto = Literal["auto"]
@@ -396,12 +397,8 @@ def build(values: Mapping[str, Any], sources: Mapping[str, str]) -> TrainConfig:
 def read_toml(path: Path) -> dict[str, Any]:
     """Flat dotted settings of a TOML file. Raises UsageError VIT-215 where it cannot be read."""
     try:
-        with path.open("rb") as stream:
-            content = stream.read(MAX_TOML_BYTES + 1)
-        if len(content) > MAX_TOML_BYTES:
-            raise ValueError(f"it has more than {MAX_TOML_BYTES} bytes")
-        return flatten(tomllib.loads(content.decode("utf-8")))
-    except (OSError, ValueError, RecursionError) as error:  # bad UTF-8 and bad TOML are ValueErrors
+        return flatten(tomllib.loads(read_named(path, MAX_TOML_BYTES).decode("utf-8")))
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no TOML
         raise UsageError(
             "VIT-215",
             f"{path}: cannot be read as TOML: {error}",

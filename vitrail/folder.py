@@ -42,10 +42,12 @@ class TooLarge(OSError):
         super().__init__(errno.EFBIG, f"it has {size} bytes; at most {limit} expected", str(path))
 
 
-def open_plain(path: Path, flags: int = os.O_RDONLY) -> int:
-    """A descriptor of the plain file at `path`. Raises NotPlain, OSError."""
+def open_plain(path: Path, flags: int = os.O_RDONLY, *, links: bool = False) -> int:
+    """A descriptor of the plain file at `path`; `links`: also of one that a link leads to, for
+    files that the user named. Raises NotPlain, OSError.
+    """
     try:
-        handle = os.open(path, flags | PLAIN, 0o666)
+        handle = os.open(path, flags | (PLAIN & ~NO_LINK if links else PLAIN), 0o666)
     except OSError as error:
         # a link (ELOOP), a folder (EISDIR), a pipe without reader or a socket (ENXIO)
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EOPNOTSUPP):
@@ -58,6 +60,29 @@ def open_plain(path: Path, flags: int = os.O_RDONLY) -> int:
         os.close(handle)
         raise NotPlain(path, mode)
     return handle
+
+
+def read_named(path: Path, limit: int) -> bytes:
+    """The content of a file that the user named: links are followed, nothing waits for a pipe.
+    Raises NotPlain, TooLarge, OSError.
+    """
+    with os.fdopen(open_plain(path, links=True), "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > limit:
+            raise TooLarge(path, size, limit)
+        return stream.read(limit)
+
+
+def make_folder(path: Path) -> Path:
+    """Make `path` and what is missing above it; below a run's folder no link is followed.
+
+    Raises NotPlain, OSError.
+    """
+    run = next((at for at in path.parents if os.path.lexists(at / "run.json")), None)
+    if run is not None:
+        return Folder(run).make(path.relative_to(run).as_posix())
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def require_folder(path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from vitrail.cli.eta import Tell, eta
 from vitrail.cli.output import Output
 from vitrail.errors import UsageError
+from vitrail.folder import Folder
 
 if TYPE_CHECKING:
     from vitrail.classifier import Classifier
@@ -39,7 +40,7 @@ class Reading:
 
 def is_run(model: Path) -> bool:
     """Whether `model` is a run directory."""
-    return (model / "run.json").is_file()
+    return Folder(model).has("run.json")
 
 
 def data_of(model: Path, data: str | None) -> Splits:

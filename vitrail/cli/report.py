@@ -29,7 +29,7 @@ def report(run: Path, /, *, output: Annotated[Output, Parameter(parse=False)]) -
     from vitrail.evaluation.report import write_report
     from vitrail.training.finish import inside_of
 
-    has_model = (run_dir.model / "model.json").is_file()
+    has_model = run_dir.folder.has("model/model.json")
     write_report(run_dir.path, inside=inside_of(load(run_dir.model)) if has_model else None)
     pages = [run / "report.html", run / "report.md"]
     output.result({"run": run, "files": pages}, [str(page) for page in pages])

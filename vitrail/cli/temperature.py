@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitrail.errors import UsageError
 from vitrail.files import write_together
+from vitrail.folder import Folder
 
 if TYPE_CHECKING:
     from vitrail.evaluation.calibrate import Calibration
@@ -50,19 +51,23 @@ def store(folder: Path, found: Calibration, judged: Mapping[str, Evaluation]) ->
     """
     from vitrail.bundle import CARD, RECORD
     from vitrail.model_card import card_of
-    from vitrail.model_record import parse_record
+    from vitrail.model_record import MAX_RECORD_BYTES, parse_record
 
-    record, _, _ = parse_record((folder / RECORD).read_bytes(), folder / RECORD)
+    files_of = Folder(folder)
+    record, _, _ = parse_record(files_of.read(RECORD, MAX_RECORD_BYTES), folder / RECORD)
     updated = with_temperature(record, found, judged)
     text = updated.to_text()
     parse_record(text.encode(), folder / RECORD)  # what is written can be read
     files = {RECORD: text}
     said = [f"wrote the temperature into {folder / RECORD}"]
-    card = folder / CARD
-    if card.is_file() and card.read_text(encoding="utf-8", errors="replace") == card_of(record):
+    if files_of.has(CARD) and files_of.read(CARD, 64 << 20).decode("utf-8", "replace") == card_of(
+        record
+    ):
         files[CARD] = card_of(updated)
-    elif card.is_file():
-        said.append(f"{card} was edited and stays: its nll and ece are of the old temperature")
+    elif files_of.lies(CARD):
+        said.append(
+            f"{folder / CARD} was edited and stays: its nll and ece are of the old temperature"
+        )
     write_together(folder, files, replace=True)
     return said
 

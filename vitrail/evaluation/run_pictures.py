@@ -10,19 +10,20 @@ import base64
 import io
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitrail.config import TrainConfig, read_toml, resolve
+from vitrail.config import TrainConfig, flatten, resolve
 from vitrail.data.decode import decode
 from vitrail.data.sample import sample
 from vitrail.data.sources import Source, Splits, fingerprint, open_as, subset
 from vitrail.errors import VitrailError
 from vitrail.evaluation.run_record import RunRecord
+from vitrail.folder import Folder
+from vitrail.runs.documents import settings_in
 from vitrail.spelling import cell
 
 Pixels = NDArray[np.uint8]
@@ -114,18 +115,18 @@ class SplitPictures:
 class DataPictures(SplitPictures):
     """Pictures of the splits that a run was trained and judged on."""
 
-    def __init__(self, splits: Splits, config: TrainConfig, model: Path) -> None:
+    def __init__(self, splits: Splits, config: TrainConfig, run: Folder) -> None:
         super().__init__(splits, config.data.max_pixels)
         self.why_not = ""
         self._config = config
-        self._model = model
+        self._run = run
 
     def samples(self) -> list[Sample]:
         """Some training pictures of different classes and three augmented versions of each.
 
         Mixup and CutMix come later, on whole batches, and are not shown.
         """
-        if not (self._model / "model.json").is_file():
+        if not self._run.has("model/model.json"):
             return []
         train = self.parts["train"]
         chosen = np.array(_spread(train.labels, SAMPLES), dtype=np.int64)
@@ -139,10 +140,10 @@ class DataPictures(SplitPictures):
 
     def _augmented(self, source: Source) -> list[list[Pixels]]:
         from vitrail.data.loader import make_loader  # torch
-        from vitrail.model_record import parse_record
+        from vitrail.model_record import MAX_RECORD_BYTES, parse_record
 
-        name = self._model / "model.json"
-        _, _, preprocess = parse_record(name.read_bytes(), name)
+        content = self._run.read("model/model.json", MAX_RECORD_BYTES)
+        _, _, preprocess = parse_record(content, self._run.path / "model/model.json")
         augment = self._config.augment.model_copy(update={"repeats": 1})
         loader = make_loader(
             source, preprocess, augment, batch_size=len(source), seed=self._config.seed
@@ -158,7 +159,7 @@ class DataPictures(SplitPictures):
 def open_pictures(record: RunRecord) -> Pictures:
     """The pictures of a run, or none and why."""
     try:
-        settings = read_toml(record.path / "config.toml")
+        settings = flatten(settings_in(Folder(record.path)) or {})
         config, _ = resolve([("config.toml", settings)])
         min_classes = 1 if config.objective == "masked_patches" else 2
         splits = open_as(config.data, config.seed, min_classes=min_classes)
@@ -170,7 +171,7 @@ def open_pictures(record: RunRecord) -> Pictures:
                 return NoPictures(f"No pictures are shown: {config.data.path} has changed since.")
     except VitrailError as error:
         return NoPictures(f"No pictures are shown: {error.message}")
-    return DataPictures(splits, config, record.path / "model")
+    return DataPictures(splits, config, Folder(record.path))
 
 
 def _spread(labels: NDArray[Any], count: int) -> list[int]:

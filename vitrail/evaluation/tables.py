@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vitrail.files import csv_text, write_together
+from vitrail.files import csv_text, write_together, writing
+from vitrail.folder import make_folder
 from vitrail.spelling import label_cell
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def write_evaluation(evaluation: Evaluation, folder: Path, document: Mapping[str
     }
     if not evaluation.is_multi_label:
         files["confusion.csv"] = csv_text(CONFUSION_COLUMNS, _confusion(evaluation))
+    with writing(folder):
+        make_folder(folder)
     write_together(folder, files, replace=True)
 
 

@@ -21,6 +21,8 @@ from typing import Any, Protocol
 from vitrail import errors
 from vitrail.child_process import python_command
 from vitrail.errors import EnvironmentFault, VitrailError
+from vitrail.files import writing
+from vitrail.folder import open_plain
 from vitrail.studies.job import Job
 
 STOP_SECS = 30.0  # for a worker to write its checkpoint
@@ -76,7 +78,9 @@ class LocalEngine:
 
     def __init__(self, processes: int, log: Path) -> None:
         self._selector = selectors.DefaultSelector()
-        self._log = log.open("ab")
+        with writing(log):
+            handle = open_plain(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._log = os.fdopen(handle, "ab")
         self._processes = processes
         self._workers: list[_Worker] = []
 

@@ -8,7 +8,6 @@ of the test pictures, the same at every size.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,10 +25,12 @@ from vitrail.evaluation.features import Frozen
 from vitrail.evaluation.probe import probe
 from vitrail.evaluation.probe_record import Settings
 from vitrail.explain.distance import distances, reach
+from vitrail.folder import Folder
 from vitrail.models.configs import ViTConfig
 from vitrail.models.create import create_model
 from vitrail.models.names import ModelConfig
 from vitrail.models.vit import ViT
+from vitrail.runs.documents import settings_in
 from vitrail.studies import grids
 from vitrail.training.start import at_size
 
@@ -64,7 +65,7 @@ def num_judged(names: tuple[str, ...], model: ModelConfig, splits: Splits) -> in
 
 def splits_of(run_dir: Path) -> Splits:
     """The pictures of a run as it split them; its whole training split."""
-    settings = flatten(tomllib.loads((run_dir / "config.toml").read_text(encoding="utf-8")))
+    settings = flatten(settings_in(Folder(run_dir)) or {})
     settings.pop("data.train_pictures", None)
     config = build(settings, {})
     return open_as(config.data, config.seed)

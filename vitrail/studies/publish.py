@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vitrail.config import read_toml, toml_lines
+from vitrail.config import flatten, toml_lines
+from vitrail.folder import Folder
+from vitrail.runs.documents import settings_in
 from vitrail.spelling import command_text
 from vitrail.studies.result import Outcome
 from vitrail.studies.setup import Setup
@@ -40,7 +42,7 @@ def _write_chosen(planned: Planned, found: Computed, outcome: Outcome) -> None:
         return
     folder = planned.store.folder
     ours = ("data.path", "data.train_pictures", "data.split_seed", "data.workers")
-    settings = read_toml(folder / choice["run"] / "config.toml")
+    settings = flatten(settings_in(Folder(folder / choice["run"])) or {})
     kept = {
         key: value
         for key, value in settings.items()

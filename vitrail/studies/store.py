@@ -18,15 +18,19 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from vitrail.errors import EnvironmentFault, ModelError
 from vitrail.files import writing
+from vitrail.folder import open_plain
+from vitrail.runs.documents import reason_of, unreadable
 from vitrail.runs.lock import RunLock
 from vitrail.studies.row import Row, row_from
 from vitrail.training.run_dir import RunDir
 
 SCHEMA = 1
+MOST_BYTES = 1 << 30  # of rows.jsonl
+ANEW = "Begin anew in another folder: --out DIR"
 
 
 class Store:
@@ -49,14 +53,12 @@ class Store:
 
     def record(self) -> dict[str, Any]:
         """study.json; {} before there is one. Raises ModelError VIT-409 where it is damaged."""
-        if not (self.folder / "study.json").is_file():
+        if not self._files.folder.lies("study.json"):
             return {}
         try:
             return self._files.read("study.json")
         except ModelError as error:
-            raise ModelError(
-                error.code, error.message, hint="Begin anew in another folder: --out DIR"
-            ) from error
+            raise ModelError(error.code, error.message, hint=ANEW) from error
 
     def write(self, name: str, document: Mapping[str, Any]) -> None:
         """Write a JSON document whole or not at all."""
@@ -68,9 +70,12 @@ class Store:
 
     def rows(self) -> dict[str, Row]:
         """The finished cells by key. Raises ModelError VIT-409 for a line that is no row."""
-        if not self.rows_file.is_file():
+        if not self._files.folder.lies("rows.jsonl"):
             return {}
-        lines = self.rows_file.read_bytes().split(b"\n")
+        try:
+            lines = self._files.folder.read("rows.jsonl", MOST_BYTES).split(b"\n")
+        except OSError as error:
+            raise unreadable(self.rows_file, reason_of(error), ANEW) from error
         found = {}
         for number, line in enumerate(lines[:-1], start=1):
             try:
@@ -87,18 +92,22 @@ class Store:
     def append(self, row: Row) -> None:
         """Add a row, and have it on the disk. Raises EnvironmentFault VIT-506."""
         line = json.dumps(row.to_json(), allow_nan=False).encode() + b"\n"
-        with writing(self.rows_file), self.rows_file.open("ab") as stream:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        with writing(self.rows_file), self._opened(flags, "ab") as stream:
             stream.write(line)
             stream.flush()
             os.fsync(stream.fileno())
 
     def mend(self) -> None:
         """Cut off half a line that a kill left at the end of rows.jsonl."""
-        if not self.rows_file.is_file():
+        if not self._files.folder.lies("rows.jsonl"):
             return
-        with self.rows_file.open("r+b") as stream:
+        with writing(self.rows_file), self._opened(os.O_RDWR, "r+b") as stream:
             data = stream.read()
             stream.truncate(data.rfind(b"\n") + 1)
+
+    def _opened(self, flags: int, mode: str) -> IO[bytes]:
+        return os.fdopen(open_plain(self.rows_file, flags), mode)
 
 
 def question_of(facts: Mapping[str, Any]) -> str:

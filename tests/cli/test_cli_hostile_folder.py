@@ -1,0 +1,173 @@
+"""A downloaded folder, with everything in it that its maker could think of, used as data, as run,
+as model and as working directory: nothing of it runs, nothing outside changes, nothing waits.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitrail.training import loop
+
+SMALL = "--model vit_digits --image-size 8 --batch-size 4 --precision float32 --steps 2 --workers 0"
+MODULES = ("json", "sitecustomize", "usercustomize", "torch", "numpy", "site", "subprocess", "PIL")
+# Words of a command in the hostile folder. {run}: a stopped run in it, {model}: a model folder.
+COMMANDS = [
+    f"train . {SMALL} --out ../out1",
+    f"train photos {SMALL} --name new",
+    "train --resume {run}",
+    "eval {run}", "eval {model} photos --split val", "predict {model} photos/a/0.png",
+    "predict {run} photos", "explain {model} photos/a/0.png --method rollout --out ../maps",
+    "probe {model} photos --kind knn --k 1 --split val", "convert {model} ../m2 --to timm",
+    "report {run}", "runs", "runs {run}", "models {model}", "data check photos", "doctor",
+    "models vit_b16", "train photos --config {pipe}", "eval {model} photos --out ../e --split val",
+    f"train photos --from {{model}} {SMALL.replace('--model vit_digits', '')} --out ../out2",
+    "compare photos --models vit_ti16 --budget 1s --out ../cmp",
+    "study data-size --data photos --examples 16 --seeds 1 --processes 1 --out ../study",
+]  # fmt: skip
+SAMPLE = ("predict {run}",)
+
+
+def pictures(folder: Path, count: int, seed: int) -> None:
+    folder.mkdir(parents=True)
+    for number in range(count):
+        pixels = np.random.default_rng((seed, number)).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+
+
+def vitrail(words: str, place: Path, *, limit: float = 400) -> tuple[int, str]:
+    """Run the command as people do, in `place`: its exit code (-1: still there after `limit`)."""
+    command = [str(Path(sys.executable).with_name("vitrail")), *words.split()]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "VITRAIL_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            command, cwd=place, capture_output=True, text=True, timeout=limit, check=False,
+            env=environment,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return -1, ""
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def harmless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """photos/, a stopped run and a model folder, before anybody laid hands on them."""
+    place = tmp_path_factory.mktemp("harmless")
+    pictures(place / "photos" / "a", 12, 0)
+    pictures(place / "photos" / "b", 12, 1)
+    here = Path.cwd()
+    os.chdir(place)
+    try:
+        keys = {"model": "vit_digits", "image_size": 8, "batch_size": 4, "precision": "float32",
+                "steps": 2, "workers": 0, "data.path": "photos", "threads": 1}  # fmt: skip
+        loop.train([("test", keys)], name="run", with_report=False)
+    finally:
+        os.chdir(here)
+    run = place / "runs" / "run"
+    shutil.copytree(run / "model", place / "model")
+    shutil.rmtree(run / "model")
+    text = (run / "run.json").read_text().replace('"finished"', '"stopped"')
+    (run / "run.json").write_text(text)
+    return place
+
+
+def poison(place: Path, mark: Path, victim: Path) -> None:
+    """Lay every trap into the folder and into each folder of it."""
+    trap = f"open({str(mark)!r}, 'a').write(__name__ + chr(10))\n"
+    shell = f"#!/bin/sh\necho shell >>'{mark}'\n"
+    for at in (place, place / "photos", place / "runs" / "run", place / "model"):
+        for name in MODULES:
+            (at / f"{name}.py").write_text(trap)
+        (at / "vitrail").mkdir()
+        (at / "vitrail" / "__init__.py").write_text(trap)
+        (at / "conftest.py").write_text(trap)
+        (at / "matplotlibrc").write_text("backend: module://json\n")
+        git(at / ".git", shell)
+        (at / ".gitattributes").write_text("* filter=evil\n")
+    for number, name in enumerate(("linked", "deep")):
+        (place / "photos" / "a" / f"{name}.png").symlink_to(victim / f"{number}.png")
+    os.mkfifo(place / "photos" / "b" / "pipe.png")
+    os.mkfifo(place / "pipe.toml")
+    (place / "photos" / "c").symlink_to(victim)
+    run = place / "runs" / "run"
+    for name in ("report.html", "audit.json", "log.txt", "bad_files.csv", "metrics.jsonl"):
+        (run / name).unlink(missing_ok=True)
+        (run / name).symlink_to(victim / name)
+    shutil.rmtree(run / "eval")
+    (run / "eval").symlink_to(victim)
+    (run / "model").symlink_to(victim)
+    os.mkfifo(run / "plots")
+    os.mkfifo(run / ".lock.new")
+
+
+def git(folder: Path, shell: str) -> None:
+    (folder / "hooks").mkdir(parents=True)
+    (folder / "refs" / "heads").mkdir(parents=True)
+    (folder / "objects").mkdir()
+    (folder / "HEAD").write_text("ref: refs/heads/main\n")
+    (folder / "refs" / "heads" / "main").write_text("0" * 40 + "\n")
+    for name in ("evil.sh", "hooks/post-index-change", "hooks/fsmonitor-watchman"):
+        (folder / name).write_text(shell)
+        (folder / name).chmod(0o755)
+    evil = folder / "evil.sh"
+    (folder / "config").write_text(
+        f"[core]\n\trepositoryformatversion = 0\n\tfsmonitor = {evil}\n\tpager = {evil}\n"
+        f'\tsshCommand = {evil}\n[filter "evil"]\n\tclean = {evil}\n\tsmudge = {evil}\n'
+        f"[diff]\n\texternal = {evil}\n"
+    )
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def tried(words: str, harmless: Path, tmp_path: Path) -> str:
+    """Run a command in a poisoned copy; what is wrong with how it went, "" where nothing is."""
+    place, mark, victim = tmp_path / "downloaded", tmp_path / "RAN", tmp_path / "victim"
+    shutil.copytree(harmless, place)
+    victim.mkdir()
+    for name in ("0.png", "1.png"):
+        shutil.copy(harmless / "photos" / "a" / "0.png", victim / name)
+    for name in ("report.html", "audit.json", "log.txt", "bad_files.csv", "metrics.jsonl"):
+        (victim / name).write_text("precious\n" * 100)
+    poison(place, mark, victim)
+    before = content(victim)
+    filled = words.format(run="runs/run", model="model", pipe="pipe.toml")
+    started = time.monotonic()
+    code, said = vitrail(filled, place)
+    took = time.monotonic() - started
+    if mark.exists():
+        return f"{words}: of the folder ran: {mark.read_text()}"
+    if content(victim) != before:
+        return f"{words}: files outside were changed"
+    if code == -1:
+        return f"{words}: still there after {took:.0f} s"
+    if code == 1 or "VIT-100" in said or "Traceback" in said:
+        return f"{words}: exit {code}: {said[-500:]}"
+    return ""
+
+
+@pytest.mark.promise("M7")
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("start", SAMPLE)
+def test_nothing_of_a_hostile_folder_runs_or_leads_out(
+    harmless: Path, tmp_path: Path, start: str
+) -> None:
+    words = next(one for one in COMMANDS if one.startswith(start))
+    assert not tried(words, harmless, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.promise("M7")
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_verb_in_a_hostile_folder(harmless: Path, tmp_path: Path, words: str) -> None:
+    assert not tried(words, harmless, tmp_path)
