@@ -1,4 +1,5 @@
-"""A model on disk: a folder of model.safetensors, model.json and README.md, or a zip of one.
+"""A model on disk: a folder of model.safetensors, model.json and README.md, or a zip of one; and
+examples.dat, which says by digests what it was trained on (`data/examples.py`).
 
 From model.json follows how large the weights must be, so a file of another size is refused before
 it is read; then its sha256, its tensors' names, shapes and finiteness are checked. The tensors are
@@ -25,10 +26,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vitrail.data.examples import FILE, Examples, parse
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import ModelError
 from vitrail.files import utf8_name, whole_folder, writing
-from vitrail.folder import NotPlain, open_plain
+from vitrail.folder import Folder, NotPlain, open_plain
 from vitrail.model_record import MAX_RECORD_BYTES, Record, parse_record
 from vitrail.models.cost import parameters
 from vitrail.models.names import ModelConfig
@@ -36,6 +38,8 @@ from vitrail.unpacking import TooTight, open_zip
 
 WEIGHTS, RECORD, CARD = "model.safetensors", "model.json", "README.md"
 MAX_BYTES = 64 * 2**30  # weights; B/16 has 0.35 GB
+MAX_EXAMPLES_BYTES = 2**28  # 15 million images
+NO_RECORD = "it has no record of what it was trained on"
 HEADER_BYTES = 2_000_000  # names and shapes of some thousand tensors
 DTYPES = ("F32", "F16", "BF16")
 Shapes = Mapping[str, tuple[int, ...]]
@@ -50,6 +54,7 @@ class Bundle:
     config: ModelConfig
     preprocess: Preprocess
     tensors: dict[str, Tensor]
+    examples: Examples | str  # what it was trained on, or why that cannot be told
 
 
 def read_bundle(
@@ -90,7 +95,25 @@ def _read_folder(
         raise ModelError(
             "VIT-437", f"{title} is damaged: its sha256 differs from model.json.", hint=WEIGHTS_HINT
         )
-    return Bundle(record, config, preprocess, _read_tensors(weights, shapes_of(config), title))
+    tensors = _read_tensors(weights, shapes_of(config), title)
+    return Bundle(record, config, preprocess, tensors, _examples(folder, record))
+
+
+def _examples(folder: Path, record: Record) -> Examples | str:
+    """No reason to refuse a model: it classifies without."""
+    named = record.trained_on.get("examples")
+    expected = named.get("sha256") if isinstance(named, Mapping) else None
+    if expected is None:
+        return NO_RECORD
+    try:
+        data = Folder(folder).read(FILE, MAX_EXAMPLES_BYTES)
+        if hashlib.sha256(data).hexdigest() != expected:
+            return f"its {FILE} is not the one that was written with it"
+        return parse(data)
+    except FileNotFoundError:
+        return f"its {FILE} is missing"
+    except (OSError, ValueError) as error:
+        return f"its {FILE} cannot be read ({error})"
 
 
 def _place(folder: Path, name: str) -> Path:
@@ -211,6 +234,10 @@ def _unzipped(path: Path, max_bytes: int) -> Iterator[Path]:
             (folder / RECORD).write_bytes(text)
             with archive.open(weights) as source, open(folder / WEIGHTS, "wb") as target:
                 _copy(source, target, weights.file_size)
+            examples = members.get(inside[0] / FILE)
+            if examples is not None and examples.file_size <= MAX_EXAMPLES_BYTES:
+                with archive.open(examples) as source, open(folder / FILE, "wb") as target:
+                    _copy(source, target, examples.file_size)
             yield folder
     except TooTight as error:
         raise ModelError("VIT-411", f"{path} has {error}.", hint=WEIGHTS_HINT) from error
@@ -238,8 +265,10 @@ def write_bundle(
     card: str,
     *,
     replace: bool = False,
+    examples: bytes = b"",
 ) -> None:
     """Write a model folder; `record_of(sha256)` gives its record once the weights are written.
+    examples: examples.dat, none where it is empty.
 
     With `replace` a folder that is there gives way, in two renames. Raises ModelError VIT-440 where
     one is there and may not, EnvironmentFault VIT-506 where nothing can be written.
@@ -247,6 +276,8 @@ def write_bundle(
     values = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     with whole_folder(folder, replace=replace, refuse=refuse_existing) as temporary:
         (temporary / CARD).write_text(card, encoding="utf-8")
+        if examples:
+            (temporary / FILE).write_bytes(examples)
         with writing(folder / WEIGHTS):
             save_file(values, temporary / WEIGHTS, metadata={"format": "pt"})
         record = record_of(sha256_of(temporary / WEIGHTS))

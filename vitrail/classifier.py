@@ -6,12 +6,14 @@ moved, renamed, zipped and read-only.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from dataclasses import replace as replace_fields
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,13 +25,22 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 import vitrail
-from vitrail.bundle import MAX_BYTES, RECORD, WEIGHTS, read_bundle, write_bundle
+from vitrail.bundle import (
+    MAX_BYTES,
+    MAX_EXAMPLES_BYTES,
+    NO_RECORD,
+    RECORD,
+    WEIGHTS,
+    read_bundle,
+    write_bundle,
+)  # fmt: skip
 from vitrail.checkpoints.download import Progress
 from vitrail.checkpoints.foreign import Foreign, read_foreign
 from vitrail.checkpoints.meant import way_out
 from vitrail.checkpoints.origins import ORIGINS
 from vitrail.checkpoints.provenance import Fact
 from vitrail.checkpoints.resolve import place_of
+from vitrail.data.examples import Examples
 from vitrail.data.isolated import is_cheap
 from vitrail.data.prepared import prepared_files, prepared_picture
 from vitrail.data.preprocess import Preprocess
@@ -97,7 +108,8 @@ class Meta:
 
 class Classifier:
     """model: put in evaluation mode; preprocess: picture -> (C, H, W) tensor; classes: names in the
-    order of the outputs, or empty; temperature: divides the logits.
+    order of the outputs, or empty; temperature: divides the logits; examples: which images it was
+    trained on, by content, or why that cannot be told.
     """
 
     def __init__(
@@ -107,12 +119,14 @@ class Classifier:
         classes: Sequence[str] = (),
         temperature: float = 1.0,
         meta: Meta | Mapping[str, Any] | None = None,
+        examples: Examples | str = NO_RECORD,
     ) -> None:
         self.model = model.eval()
         self.preprocess = preprocess
         self.classes = list(classes)
         self.temperature = temperature
         self.meta = meta if isinstance(meta, Meta) else Meta(**(meta or {}))
+        self.examples = examples
 
     @property
     def device(self) -> torch.device:
@@ -141,14 +155,22 @@ class Classifier:
             raise TypeError(f"only a vitrail model can be saved, not a {type(self.model).__name__}")
         config = self.model.config
 
+        known = self.examples.shared().to_bytes() if isinstance(self.examples, Examples) else b""
+        known = known if len(known) <= MAX_EXAMPLES_BYTES else b""  # nobody would read it
+        facts = {k: v for k, v in self.meta.trained_on.items() if k != "examples"}
+        if known:
+            facts["examples"] = {"sha256": hashlib.sha256(known).hexdigest()}
+        meta = replace_fields(self.meta, trained_on=facts)
+
         def record_of(sha256: str) -> Record:
             return record_for(
-                config, self.preprocess, self.classes, self.meta, self.temperature,
+                config, self.preprocess, self.classes, meta, self.temperature,
                 name=Path(folder) / RECORD, sha256=sha256,
             )  # fmt: skip
 
         card = card_of(record_of("0" * 64))
-        write_bundle(Path(folder), self.model.state_dict(), record_of, card, replace=replace)
+        tensors = self.model.state_dict()
+        write_bundle(Path(folder), tensors, record_of, card, replace=replace, examples=known)
 
     def predict(
         self, inputs: Picture | Iterable[Picture], top: int = 5, batch_size: int = 32
@@ -434,7 +456,8 @@ def load(
     resample = ORIGINS[record.origin].resample if record.origin in ORIGINS else Meta.resample
     meta = Meta(record.architecture.name, record.trained_on, record.metrics, record.versions,
                 record.scores, record.origin, resample)  # fmt: skip
-    return Classifier(model.to(device), bundle.preprocess, record.classes, record.temperature, meta)
+    return Classifier(model.to(device), bundle.preprocess, record.classes, record.temperature,
+                      meta, bundle.examples)  # fmt: skip
 
 
 def _of_run(found: RunModel, model: Model, device: str | torch.device) -> Classifier:

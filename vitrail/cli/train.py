@@ -1,6 +1,7 @@
 """`vitrail train DATA`: train a classifier into a new run directory, or continue one.
 
-`--resume RUN` continues a run bit for bit and takes no other option: its folder says the rest.
+`--resume RUN` continues a run bit for bit and takes no other option: its folder says the rest. DATA
+beside it is where the images of the run lie now.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Start:
     """Where the run starts from and where it goes."""
 
     resume: Path | None = None
-    """Continue this run, bit for bit; takes no other option."""
+    """Continue this run, bit for bit; takes no other option, DATA only where it was moved."""
     config: Path | None = None
     """Settings in a TOML file."""
     out: Path | None = None
@@ -127,10 +128,11 @@ def train(
     command = merge({key: value for key, value in given.items() if value is not None}, settings)
     command |= start_settings(read_as or ReadAs())
     if start.resume is not None:
-        named: dict[str, object] = {"DATA": data, "config": start.config}
+        named: dict[str, object] = {"config": start.config}
         named |= {"out": start.out, "name": start.name}
         named |= {"print-config": print_config, "dry-run": dry_run}
-        return resume(start.resume, [*(key for key in named if named[key]), *command], output)
+        others = [*(key for key in named if named[key]), *command]
+        return resume(start.resume, data, others, output)
     layers = layers_of(data, start.config, command)
     if not any(layer.get("data.path") for _, layer in layers):
         raise UsageError(
@@ -190,8 +192,10 @@ def start_run(layers: list[Layer], start: Start, output: Output) -> int:
     return EXIT_CODES.get(result.stopped or "", 0)
 
 
-def resume(run_dir: Path, others: list[str], output: Output) -> int:
-    """Continue a run; its exit code. Raises UsageError VIT-203 where other options are given."""
+def resume(run_dir: Path, data: str | None, others: list[str], output: Output) -> int:
+    """Continue a run; its exit code. data: where its data lies now. Raises UsageError VIT-203 where
+    other options are given.
+    """
     if others:
         names = ", ".join(
             word if word.isupper() else "--" + word.replace("_", "-") for word in others
@@ -205,7 +209,8 @@ def resume(run_dir: Path, others: list[str], output: Output) -> int:
     from vitrail.device import process_age
     from vitrail.training import loop
 
-    result = loop.resume(run_dir, reporter=reporter_for(output), age_secs=process_age())
+    reporter = reporter_for(output)
+    result = loop.resume(run_dir, data=data, reporter=reporter, age_secs=process_age())
     return EXIT_CODES.get(result.stopped or "", 0)
 
 

@@ -36,7 +36,9 @@ def take(splits: Splits, num: int, seed: int) -> Splits:
         )
     kept = np.sort(nested_order(train.labels, seed)[:num])
     how = f"{splits.how}; trained on {num} of {total} pictures by class with seed {seed}"
-    return replace(splits, train=subset(train, kept), how=how)
+    left = subset(train, np.setdiff1d(np.arange(total), kept))
+    unused = (*splits.unused, left) if len(left) else splits.unused
+    return replace(splits, train=subset(train, kept), how=how, unused=unused)
 
 
 def nested_order(labels: Labels, seed: int) -> Indices:

@@ -8,6 +8,7 @@ a picture may carry several labels.
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, overload
 
@@ -114,6 +115,7 @@ class Splits:
     is_drawn: bool = False  # whether pictures were held out at random
     notes: tuple[str, ...] = ()  # what was left out or is unusual, one sentence each
     unused: tuple[Source, ...] = ()  # what belongs to the data and to no split
+    opened_ns: int = field(default_factory=time.time_ns)  # what was changed later may be another
 
     def parts(self) -> dict[str, Source]:
         """The splits there are, by name."""

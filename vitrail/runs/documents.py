@@ -69,9 +69,11 @@ class RunForm(Form):
 
 
 class DataForm(Form):
-    """data.json."""
+    """data.json. path: as it was named; absolute, from_run: where that was."""
 
     path: Text = ""
+    absolute: Text = ""
+    from_run: Text = ""
     name: Text = ""
     kind: Text = ""
     classes: list[Text] = []

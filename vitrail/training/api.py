@@ -39,6 +39,10 @@ def train(
     )
 
 
-def resume(run_dir: str | Path, *, reporter: Reporter | None = None) -> RunResult:
-    """Continue a run bit for bit from its newest whole checkpoint."""
-    return loop.resume(Path(run_dir), reporter=reporter)
+def resume(
+    run_dir: str | Path, *, data: str | Path | None = None, reporter: Reporter | None = None
+) -> RunResult:
+    """Continue a run bit for bit from its newest whole checkpoint. data: where its data lies now,
+    if it was moved.
+    """
+    return loop.resume(Path(run_dir), data=None if data is None else str(data), reporter=reporter)

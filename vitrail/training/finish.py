@@ -20,6 +20,7 @@ from vitrail.errors import DataError, ModelError
 from vitrail.evaluation.audit import Limits, audit
 from vitrail.evaluation.inside import Inside
 from vitrail.evaluation.report import write_report
+from vitrail.evaluation.run_data import record_of
 from vitrail.models.create import Model
 from vitrail.runs.manifest import Damaged, step_name
 from vitrail.runs.stored import read_weights
@@ -267,7 +268,8 @@ def _save_model(
 ) -> Classifier:
     """Write model/: a classifier, or an encoder without a head."""
     classes, meta = described(plan, results)
-    classifier = Classifier(model.cpu().eval(), plan.preprocess, classes, meta=meta)
+    known = record_of(run.path)
+    classifier = Classifier(model.cpu().eval(), plan.preprocess, classes, meta=meta, examples=known)
     classifier.save(run.model, replace=True)  # a killed process may have left one
     return classifier
 

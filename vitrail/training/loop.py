@@ -23,6 +23,7 @@ from vitrail.config import config_hash, flatten
 from vitrail.data.loader import Batch, make_loader
 from vitrail.device import keep_freed_memory, resumed_threads, set_threads
 from vitrail.errors import TrainingError
+from vitrail.evaluation.run_data import resumed
 from vitrail.keyed_random import mix as mix_seed
 from vitrail.runs.lock import RunLock
 from vitrail.runs.manifest import Damaged, step_name
@@ -108,11 +109,12 @@ def train(
 def resume(
     run_dir: Path,
     *,
+    data: str | None = None,
     reporter: Reporter | None = None,
     with_report: bool = True,
     age_secs: float = 0.0,
 ) -> RunResult:
-    """Continue a run from its newest whole checkpoint, bit for bit.
+    """Continue a run from its newest whole checkpoint, bit for bit. data: where its data lies now.
 
     Raises ModelError VIT-405 (every checkpoint damaged), 406, 407 (no run), 408 (finished), 409 (a
     file cannot be read), 410 (other settings), DataError VIT-322 (the data changed),
@@ -127,12 +129,8 @@ def resume(
             raise is_finished(run)
         checkpoint = load_latest(run.path)
         settings, changes = settings_of(run, checkpoint)
-        planned = plan_run([("config.toml", settings)], recorded=record)
-        if planned.config.time_limit_secs is None:
-            plan = run_files.without_bad_files(planned).plan
-        else:
-            plan = run_files.without_listed(planned, run)
-        run_files.check_data(run, plan)
+        splits = resumed(run.path, data)  # those that can be decoded, which was seen at the start
+        plan = plan_run([("config.toml", settings)], record, splits)
         with ending(run):
             run.write("run.json", {**record, "status": "running", "reason": None})
             reporter.plan(plan, run.path)

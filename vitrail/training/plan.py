@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.config import TrainConfig, build, flatten, resolve
+from vitrail.data.examples import Examples
 from vitrail.data.preprocess import Preprocess, short_side
 from vitrail.data.sources import Splits, open_as
 from vitrail.device import MOST_THREADS, memory_bytes, num_cores, pick_device, pick_precision
@@ -51,6 +52,7 @@ class Plan:
     preprocess: Preprocess
     changes: tuple[str, ...] = ()
     origin: str = ""
+    before: Examples | str = ""  # what the model of --from was trained on, or why nobody can tell
 
     @property
     def steps_per_epoch(self) -> float:
@@ -76,15 +78,17 @@ class Plan:
         return None
 
 
-def plan_run(layers: Layers, recorded: Mapping[str, Any] | None = None) -> Plan:
+def plan_run(
+    layers: Layers, recorded: Mapping[str, Any] | None = None, splits: Splits | None = None
+) -> Plan:
     """Resolve `layers` against the data and the machine.
 
     Layers go from low to high: --config, VITRAIL_*, command line. recorded: run.json of the run
-    that is resumed, which then says what the model of --from brought.
+    that is resumed, which then says what the model of --from brought; splits: its images.
     Raises UsageError and DataError before any work is done, ModelError for --from and --teacher.
     """
     asked, _ = resolve(layers)
-    splits = _open(asked)
+    splits = splits or _open(asked)
     facts = measure(splits.train)
     start = open_start(asked.start) if asked.start.model and recorded is None else None
     name, why = recipe_name(asked, facts, start)
@@ -115,7 +119,8 @@ def plan_run(layers: Layers, recorded: Mapping[str, Any] | None = None) -> Plan:
     if start is None:
         return plan
     _, changes = starting_weights(config, model, splits.classes, start)
-    return replace(plan, changes=(*start.notes, *changes))
+    changes = (*start.notes, *changes)
+    return replace(plan, changes=changes, before=start.examples)
 
 
 def _open(asked: TrainConfig) -> Splits:

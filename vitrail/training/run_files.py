@@ -14,16 +14,18 @@ from vitrail import __version__
 from vitrail.config import DataConfig, config_hash, flatten, to_toml
 from vitrail.data.check import (
     Look,
+    known,
     look_at,
     require_good,
     write_bad_files,
 )
+from vitrail.data.examples import FILE, Examples, examples_of
 from vitrail.data.sample import keyed_order
 from vitrail.data.sources import Source, fingerprint, subset
 from vitrail.device import machine
-from vitrail.errors import DataError
+from vitrail.evaluation.run_data import place_record
+from vitrail.files import write_whole
 from vitrail.models.products import products_name
-from vitrail.runs import documents
 from vitrail.training.git_commit import git_commit
 from vitrail.training.plan import Plan
 from vitrail.training.run_dir import SCHEMA, RunDir
@@ -44,9 +46,8 @@ class Checked:
 
     def under_a_limit(self) -> dict[str, Any]:
         """What run.json keeps where a time limit may have cut the look short."""
-        if self.plan.config.time_limit_secs is None:
-            return {}
-        return {"unchecked_files": self.unseen, "bad_names": [name for name, _ in self.bad]}
+        limited = self.plan.config.time_limit_secs is not None
+        return {"unchecked_files": self.unseen} if limited else {}
 
     @property
     def sentence(self) -> str:
@@ -66,6 +67,7 @@ def without_bad_files(plan: Plan, max_secs: float = math.inf) -> Checked:
     deadline = time.monotonic() + max_secs
     bad: BadFiles = []
     parts: dict[str, Any] = {}
+    unused = list(splits.unused)
     unseen = 0
     for part, source in sorted(splits.parts().items(), key=lambda item: item[0] == "train"):
         looked = _look(source, plan.config.data, deadline)
@@ -73,8 +75,13 @@ def without_bad_files(plan: Plan, max_secs: float = math.inf) -> Checked:
         faults = {place: look.reason for place, look in looked.items() if look.reason}
         bad += [(source.source_id(place), faults[place]) for place in sorted(faults)]
         kept = [place for place in range(len(source)) if place not in faults]
+        if faults:
+            unused.append(subset(source, np.array(sorted(faults), np.int64)))
+        if len(looked) == len(source):
+            source = known(source, [looked[place] for place in range(len(source))])
         parts[part] = subset(source, np.array(kept, np.int64)) if faults else source
-    return Checked(replace(plan, splits=replace(splits, **parts)), bad, unseen)
+    found = replace(splits, **parts, unused=tuple(unused))
+    return Checked(replace(plan, splits=found), bad, unseen)
 
 
 def _look(source: Source, config: DataConfig, deadline: float) -> dict[int, Look]:
@@ -92,20 +99,6 @@ def _look(source: Source, config: DataConfig, deadline: float) -> dict[int, Look
         )
         looked |= dict(zip(places.tolist(), found, strict=True))
     return looked
-
-
-def without_listed(plan: Plan, run: RunDir) -> Plan:
-    """The plan without the pictures that run.json lists as bad: a run with a time limit goes on
-    with those that it began with, looked at or not.
-    """
-    listed = set(run.read("run.json").get("bad_names", ()))
-    if not listed:
-        return plan
-    parts: dict[str, Any] = {}
-    for part, source in plan.splits.parts().items():
-        kept = [i for i in range(len(source)) if source.source_id(i) not in listed]
-        parts[part] = subset(source, np.array(kept, np.int64))
-    return replace(plan, splits=replace(plan.splits, **parts))
 
 
 def refuse_bad_files(run: RunDir, plan: Plan, bad: BadFiles) -> None:
@@ -131,7 +124,8 @@ def write_start(run: RunDir, checked: Checked, command: str) -> None:
             ],
         },
     )
-    run.write("data.json", data_record(plan))
+    run.write("data.json", data_record(plan, run))
+    write_examples(run, plan)
     run.write(
         "run.json",
         {
@@ -186,11 +180,22 @@ def start_record(plan: Plan) -> dict[str, Any]:
     return record
 
 
-def data_record(plan: Plan) -> dict[str, Any]:
-    """data.json: classes (order = index), counts, how split, fingerprints, statistics."""
+def write_examples(run: RunDir, plan: Plan) -> None:
+    """examples.dat: which images the run sees, and as what. Raises EnvironmentFault VIT-506."""
+    is_new = not plan.config.start.model
+    is_known = isinstance(plan.before, Examples)
+    before = plan.before if isinstance(plan.before, Examples) else None
+    examples = examples_of(plan.splits, before, is_whole=is_new or is_known)
+    write_whole(run.path / FILE, examples.to_bytes(), replace=True)
+
+
+def data_record(plan: Plan, run: RunDir) -> dict[str, Any]:
+    """data.json: where the data lay, classes (order = index), counts, how split, fingerprints,
+    statistics.
+    """
     splits, facts = plan.splits, plan.facts
     return {
-        "path": plan.config.data.path,
+        **place_record(plan.config.data.path, run.path),
         "name": splits.name,
         "kind": splits.kind,
         "classes": list(splits.classes),
@@ -210,20 +215,6 @@ def data_record(plan: Plan) -> dict[str, Any]:
             "std": list(facts.std),
         },
     }
-
-
-def check_data(run: RunDir, plan: Plan) -> None:
-    """Refuse to continue on other pictures. Raises DataError VIT-322 naming the split."""
-    recorded = documents.required(run.read("data.json"), "fingerprints", run.path / "data.json")
-    for part, source in plan.splits.parts().items():
-        if recorded.get(part) != fingerprint(source):
-            raise DataError(
-                "VIT-322",
-                f"{plan.config.data.path}: the {part} pictures are not those that {run.path} "
-                "was started with; it cannot be continued bit for bit.",
-                hint="Put the old pictures back, or start a new run: "
-                f"vitrail train {plan.config.data.path}",
-            )
 
 
 def class_counts(source: Source) -> list[int]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from vitrail.checkpoints.adapt import FREE_FIELDS, adapt, target_config
 from vitrail.checkpoints.provenance import elsewhere
 from vitrail.config import StartConfig, TrainConfig
+from vitrail.data.examples import Examples
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import UsageError
 from vitrail.models.configs import ViTConfig
@@ -47,6 +48,7 @@ class Start:
     state: Mapping[str, Tensor]
     notes: tuple[str, ...] = ()  # what was said in reading it
     said: tuple[str, ...] = ()  # what its file does not say, a line each
+    examples: Examples | str = ""  # what it was trained on, or why nobody can tell
 
     @property
     def multiple(self) -> Size:
@@ -75,6 +77,7 @@ def open_start(config: StartConfig) -> Start:
         state=found.model.state_dict(),
         notes=found.meta.notes,
         said=tuple(f"{fact.word} {fact.text()}" for fact in elsewhere(found.meta.facts)),
+        examples=found.examples,
     )
 
 

@@ -1,0 +1,191 @@
+"""The data of a run, found again wherever it is asked for, and compared with what the run recorded.
+
+A run records where its data lay as it was named, absolutely, and as seen from the folder of the
+run; so it is found from any working directory, and after run and data were moved together. Which
+images are which is told by their content (`data/examples.py`), never by drawing the split again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitrail.data.examples import (
+    FILE,
+    ROLES,
+    Examples,
+    Pool,
+    codes_of,
+    match,
+    pool_of,
+    read_examples,
+)
+from vitrail.data.folder import some
+from vitrail.data.records import Indices, Source, Splits
+from vitrail.data.sources import open_whole
+from vitrail.errors import DataError, ModelError
+from vitrail.folder import Folder
+from vitrail.runs import documents
+from vitrail.spelling import printable
+
+HINT = "Put it back. Every image of a dataset is measured with: vitrail eval RUN/model DATA"
+
+
+def place_record(path: str, run: Path) -> dict[str, str]:
+    """What data.json says of where the data lies."""
+    if path.startswith("builtin:"):
+        return {"path": path}
+    full = os.path.abspath(path)
+    found = {"path": path, "absolute": full}
+    try:
+        found["from_run"] = os.path.relpath(os.path.realpath(full), os.path.realpath(run))
+    except ValueError:  # another drive
+        pass
+    return {key: os.fsencode(value).decode("utf-8", "replace") for key, value in found.items()}
+
+
+def facts_of(run: Path) -> dict[str, Any]:
+    """data.json. Raises ModelError VIT-409."""
+    return documents.read(Folder(run), "data.json", hint=HINT)
+
+
+def record_of(run: Path) -> Examples:
+    """examples.dat of a run. Raises ModelError VIT-409."""
+    try:
+        found = read_examples(run)
+    except (OSError, ValueError) as error:
+        raise _unreadable(run / FILE, str(error)) from error
+    if found.label_codes is None:
+        raise _unreadable(run / FILE, "it is that of a model, not of a run")
+    return found
+
+
+def _unreadable(path: Path, why: str) -> ModelError:
+    return ModelError(
+        "VIT-409",
+        f"{path} cannot be read: {why}; without it nobody can tell which images the run has seen.",
+        hint=HINT,
+    )
+
+
+def places_of(run: Path, facts: dict[str, Any], given: str | None = None) -> list[str]:
+    """Where the data of a run may lie now, the likeliest first. Raises DataError VIT-303."""
+    if given is not None:
+        return [given]
+    named = [facts.get(key) for key in ("absolute", "from_run", "path")]
+    absolute, from_run, path = (one if isinstance(one, str) else "" for one in named)
+    if path.startswith("builtin:"):
+        return [path]
+    asked = [absolute, os.path.join(run, from_run) if from_run else "", path]
+    there = [one for one in asked if one and os.path.exists(one)]
+    if there:
+        return list({os.path.realpath(one): one for one in reversed(there)}.values())[::-1]
+    looked = some(list(dict.fromkeys(os.path.normpath(one) for one in asked if one)))
+    raise DataError(
+        "VIT-303",
+        f"the data {printable(path)} of {run} is not there; looked for at {looked}.",
+        hint=f"If it was moved, say where it is: vitrail eval {run} DATA, "
+        f"vitrail train DATA --resume {run}",
+    )
+
+
+def resumed(run: Path, given: str | None = None) -> Splits:
+    """The splits of a run exactly as it began with them, each image in its old place.
+
+    given: where the data lies now. Raises DataError VIT-322 naming what differs, VIT-303 where the
+    data is not there, ModelError VIT-409.
+    """
+    facts, record = facts_of(run), record_of(run)
+    failed: DataError | None = None
+    for place in places_of(run, facts, given):
+        try:
+            return _same(run, place, facts, record)
+        except DataError as error:
+            failed = failed or error
+    assert failed is not None
+    raise failed
+
+
+def _same(run: Path, place: str, facts: dict[str, Any], record: Examples) -> Splits:
+    listed = open_whole(place, min_classes=1)
+    classes = tuple(facts.get("classes", ()))
+    if listed.classes != classes:
+        gone, new = sorted(set(classes) - {*listed.classes}), sorted({*listed.classes} - {*classes})
+        what = f"removed {some(gone) or 'none'}; new {some(new) or 'none'}"
+        raise _other(run, place, f"the classes are others than at its start ({what})")
+    pool = pool_of(listed, record)
+    found = match(record, pool)
+    if differences := _differences(record, pool, found):
+        raise _other(run, place, "; ".join(differences))
+    parts: dict[str, Source] = {
+        role: pool.take(found[record.roles == ROLES.index(role)], f"{place}:{role}")
+        for role in ("train", "val", "test")
+        if (record.roles == ROLES.index(role)).any()
+    }
+    if "train" not in parts:
+        raise _unreadable(run / FILE, "it names no training images")
+    how = str(facts.get("split", ""))
+    return replace(
+        listed, train=parts["train"], val=parts.get("val"), test=parts.get("test"), how=how
+    )
+
+
+def _other(run: Path, place: str, what: str) -> DataError:
+    return DataError(
+        "VIT-322",
+        f"{printable(place)} does not hold the images that {run} was started with: {what}. "
+        "It cannot be continued bit for bit.",
+        hint=f"Put the old images back, or start a new run: vitrail train {printable(place)}",
+    )
+
+
+def _differences(record: Examples, pool: Pool, found: Indices) -> list[str]:
+    """What differs, a phrase for each split and kind with the first names."""
+    assert record.label_codes is not None
+    places = {name: place for place, name in enumerate(pool.names)}
+    codes = np.concatenate([codes_of(source.labels) for _, source in pool.parts])
+    known = found >= 0
+    named = np.array([places.get(name, -1) for name in record.names], np.int64)
+    exchanged = known & (named >= 0) & (named != found)  # its content lies under another's name
+    lost = (~known | exchanged) & (record.roles != ROLES.index("before"))
+    moved = np.zeros(len(record), bool)
+    moved[known] = (codes[found[known]] != record.label_codes[known]).any(axis=1)
+    told, replaced = [], set()
+    for number, role in enumerate(ROLES[:4]):
+        rows = np.flatnonzero(lost & (record.roles == number))
+        other = [record.names[row] for row in rows if named[row] >= 0]
+        gone = [record.names[row] for row in rows if named[row] < 0]
+        label = [record.names[row] for row in np.flatnonzero(moved & (record.roles == number))]
+        replaced.update(other)
+        told += _counted(role, {"changed": other, "removed": gone, "of another class": label})
+    is_taken = np.zeros(len(pool.names), bool)
+    is_taken[found[known]] = True
+    new = [pool.names[k] for k in np.flatnonzero(~is_taken) if pool.names[k] not in replaced]
+    return told + _counted("new", {"added": new})
+
+
+def _counted(role: str, kinds: dict[str, Sequence[str]]) -> list[str]:
+    return [
+        f"{len(names):,} {role} images {kind} ({some(list(names), 3)})"
+        for kind, names in kinds.items()
+        if names
+    ]
+
+
+def parts_of(record: Examples, pool: Pool, name: str) -> tuple[dict[str, Source], dict[str, int]]:
+    """The recorded splits that can be found in `pool` again, in the order of the data, and how many
+    images of each cannot.
+    """
+    found = match(record, pool)
+    parts, missing = {}, {}
+    for role in ("train", "val", "test"):
+        places = found[record.roles == ROLES.index(role)]
+        missing[role] = int((places < 0).sum())
+        if len(places) > missing[role]:
+            parts[role] = pool.take(np.sort(places[places >= 0]), f"{name}:{role}")
+    return parts, missing
