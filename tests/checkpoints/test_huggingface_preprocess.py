@@ -94,6 +94,46 @@ def test_defaults_of_the_family() -> None:
     assert read(kind)[0].mean[0] == 0.48145466
 
 
+@pytest.mark.promise("M8")
+def test_an_offset_of_the_rescaling_is_followed() -> None:
+    """EfficientNet's processor: pixels * factor - 1, then mean and std (transformers#28180)."""
+    base = {"size": 64, "rescale_factor": 1 / 127.5, "image_mean": [0.2], "image_std": [0.4]}
+    found, _ = read(base | {"rescale_offset": True})
+    pixels = torch.arange(0.0, 256.0, 17.0)
+    expected = ((pixels / 127.5 - 1) - 0.2) / 0.4
+    ours = (pixels / 255 - found.mean[0]) / found.std[0]
+    assert torch.allclose(ours, expected, atol=1e-6)
+    assert read(base)[0].mean != found.mean
+
+
+@pytest.mark.promise("M8")
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"do_flip_channel_order": True}, "do_flip_channel_order is not supported"),
+        ({"include_top": True}, "include_top is not supported"),
+        ({"do_pad": True}, "do_pad is not supported"),
+        ({"resample": "cubic"}, "resample is 'cubic'; known: 0 (nearest)"),
+        ({"resample": 4}, "resample is 4; known: 0 (nearest)"),
+    ],
+)
+def test_a_step_that_changes_pixels_is_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        read({"size": 64} | settings)
+    assert (caught.value.code, words in caught.value.message) == ("VIT-418", True)
+    assert "Error(" not in caught.value.message
+
+
+@pytest.mark.promise("M8")
+def test_other_settings_are_noted() -> None:
+    _, notes = read({"size": 64, "crop_pct": 0.875, "do_pad": False, "resample": "bicubic"})
+    assert notes == ["crop_pct of preprocessor_config.json is not followed"]
+    _, notes = read({"size": 64, "image_processor_type": "EfficientNetImageProcessor"})
+    assert "EfficientNet" in notes[0]
+    for settings in ({"size": 64, "resample": None}, {"size": 64}):
+        assert read(settings)[0].interpolation == "bilinear"
+
+
 @pytest.mark.parametrize(
     ("settings", "mean", "std"),
     [
@@ -122,7 +162,7 @@ def test_gray() -> None:
     "settings",
     [
         {"resample": 4},
-        {"resample": "bicubic"},
+        {"resample": "cubic"},
         {"size": {"longest_edge": 64}},
         {"size": "large"},
         {"size": [64]},

@@ -124,8 +124,11 @@ def read_foreign(
     model.load_state_dict(state, strict=True, assign=True)
     told = _told(note.get("preprocess"), found.config)
     preprocess = told or found.preprocess
+    is_one = found.config.num_classes == 1  # the softmax of one number is 1
     facts = table_facts(header, match.view.prefix, match.others)
     facts += facts_of(header, found.config, found.said) + found.more
+    if is_one:
+        facts += (Fact("scores", "sigmoid", "assumed", "one output, whose softmax is always 1"),)
     return Foreign(
         path=path,
         model=model.eval(),
@@ -138,7 +141,7 @@ def read_foreign(
         resample=found.resample or ORIGINS[name].resample,
         notes=found.notes,
         facts=(*facts, prepared(preprocess, note["said"] if told else found.prepared)),
-        scores=found.scores,
+        scores="sigmoid" if is_one else found.scores,
         weights=weights_of(path) if path.is_dir() else path,
     )
 

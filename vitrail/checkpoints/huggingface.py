@@ -25,6 +25,7 @@ from vitrail.checkpoints.huggingface_config import (
     DEFAULTS,
     classes_of,
     mlp_ratio,
+    names_left_out,
     other_kind,
     read_config,
     refused,
@@ -126,7 +127,7 @@ def recognise(header: Header) -> Recognised | None:
         rules + hf.unused_rules(header.shapes, rules),
         preprocess,
         classes_of(values, config.num_classes),
-        tuple(notes),
+        tuple(notes + [note for note in [names_left_out(values, config.num_classes)] if note]),
         "sigmoid" if is_multi else "softmax",
         # Its register models antialias, as dinov2's own do; the others do not.
         "dino_registers" if values["model_type"] == "dinov2_with_registers" else "",

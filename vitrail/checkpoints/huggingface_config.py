@@ -129,19 +129,36 @@ def said_by(values: Mapping[str, Any]) -> dict[str, Said]:
 
 
 def classes_of(values: Mapping[str, Any], num_classes: int) -> tuple[str, ...]:
-    """Class names, () where they are only LABEL_0, LABEL_1 ...; equal names get their number."""
+    """Class names, () where they are only LABEL_0, LABEL_1 ..., or do not fit the head
+    (`names_left_out` says so); equal names get their number, a null name is its number.
+    """
     labels = values.get("id2label")
-    if not num_classes or not isinstance(labels, Mapping):
+    if not num_classes or not isinstance(labels, Mapping) or names_left_out(values, num_classes):
         return ()
-    named = {str(number): str(name) for number, name in labels.items()}
-    if any(str(number) not in named for number in range(num_classes)):
-        return ()
-    found = [named[str(number)] for number in range(num_classes)]
+    named = {str(number): name for number, name in labels.items()}
+    found = [
+        str(number) if named[str(number)] is None else str(named[str(number)])
+        for number in range(num_classes)
+    ]
     if all(name == f"LABEL_{number}" for number, name in enumerate(found)):
         return ()
     counts = Counter(found)
     return tuple(
         f"{name} ({number})" if counts[name] > 1 else name for number, name in enumerate(found)
+    )
+
+
+def names_left_out(values: Mapping[str, Any], num_classes: int) -> str:
+    """Why the names of id2label are not those of the head, "" where they are."""
+    labels = values.get("id2label")
+    if not num_classes or not isinstance(labels, Mapping):
+        return ""
+    numbers = {str(number) for number in labels}
+    if numbers == {str(number) for number in range(num_classes)}:
+        return ""
+    return (
+        f"id2label of config.json has {len(numbers)} names, the head {num_classes} outputs: no "
+        "name is taken, classes are their numbers"
     )
 
 

@@ -51,6 +51,14 @@ KINDS = {
     # Of the published models, whose processor is ViT's with other statistics.
     "ImageNet": Kind(2, (IMAGENET_MEAN, IMAGENET_STD), 224, True, 0),
 }
+# Settings that are followed, and those that change no pixel.
+KNOWN = {
+    "do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
+    "rescale_offset", "do_normalize", "image_mean", "image_std", "do_convert_rgb",
+    "image_processor_type", "feature_extractor_type", "processor_class", "return_tensors",
+    "data_format", "input_data_format", "device", "disable_grouping", "_valid_processor_keys",
+    "auto_map", "do_reduce_labels", "num_channels",
+}  # fmt: skip
 KIND_OF_MODEL = {
     "vit": "ViT", "deit": "DeiT", "siglip": "Siglip", "siglip_vision_model": "Siglip",
     "clip": "CLIP", "clip_vision_model": "CLIP", "vit_msn": "ImageNet", "vit_mae": "ImageNet",
@@ -66,8 +74,9 @@ def read_preprocess(
     settings: of preprocessor_config.json, None where there is none; size: (height, width) px of the
     model. Raises ModelError VIT-418 for settings that cannot be read.
     """
-    values = settings or {}
-    kind = _kind(values, model_type)
+    values = {key: value for key, value in (settings or {}).items() if value is not None}
+    kind = _kind(values, model_type) if settings is not None else _published(model_type)
+    notes = _check_keys(name, values)
     try:
         resize, crop = _resize(values, kind), _crop(values, kind)
         resize, note = _fitted(resize, crop, size) if settings is not None else (size, "")
@@ -77,7 +86,7 @@ def read_preprocess(
             width=size[1],
             resize=resize,
             crop="none" if resize == size else "center_floor",
-            interpolation=FILTERS[int(values.get("resample", kind.resample))],
+            interpolation=_filter(values.get("resample", kind.resample)),
             mean=mean,
             std=std,
         )
@@ -85,8 +94,46 @@ def read_preprocess(
         found = [f"{item['loc'][0]}: {item['msg']}" for item in error.errors() if item["loc"]]
         raise _unreadable(name, "; ".join(found) or str(error)) from error
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-        raise _unreadable(name, repr(error)) from error
-    return preprocess, [note] if note else []
+        what = str(error) if isinstance(error, ValueError) else repr(error)
+        raise _unreadable(name, what) from error
+    return preprocess, notes + ([note] if note else [])
+
+
+def _check_keys(name: str, values: Mapping[str, Any]) -> list[str]:
+    """A sentence for each setting that is not followed. Raises ModelError VIT-418 for a step that
+    changes the pixels in another way.
+    """
+    steps = [key for key, value in values.items() if key not in KNOWN and _is_step(key, value)]
+    if steps:
+        raise _unreadable(name, f"{', '.join(steps)} is not supported: it makes other pixels")
+    others = [key for key, value in values.items() if key not in KNOWN and value not in (False, {})]
+    notes = [f"{key} of preprocessor_config.json is not followed" for key in others]
+    stated = _processor(values)
+    if stated and stated not in KINDS:
+        notes.append(f"the processor {stated} is not known: what it leaves out is as usual")
+    return notes
+
+
+def _is_step(key: str, value: object) -> bool:
+    """Whether a setting asks for a step beside resize, crop, rescale and normalize."""
+    return value is True and (key.startswith("do_") or key in ("include_top",))
+
+
+def _filter(value: Any) -> Filter:
+    """By Pillow's number or its name. Raises ValueError."""
+    names: dict[str, Filter] = {name: name for name in FILTERS.values()}
+    found = names.get(value.lower()) if isinstance(value, str) else FILTERS.get(int(value))
+    if found is None:
+        known = ", ".join(f"{number} ({text})" for number, text in FILTERS.items())
+        raise ValueError(f"resample is {value!r}; known: {known}")
+    return found
+
+
+def _published(model_type: str) -> Kind:
+    """Where a folder has no preprocessor_config.json: as the published models of the type."""
+    kind = KINDS[KIND_OF_MODEL.get(model_type, "Bit")]
+    is_facebook = model_type.startswith(("deit", "dinov2"))
+    return kind._replace(stats=(IMAGENET_MEAN, IMAGENET_STD)) if is_facebook else kind
 
 
 def write_preprocess(preprocess: Preprocess) -> tuple[dict[str, Any], list[str]]:
@@ -142,11 +189,16 @@ def _unreadable(name: str, what: str) -> ModelError:
     )
 
 
-def _kind(values: Mapping[str, Any], model_type: str) -> Kind:
+def _processor(values: Mapping[str, Any]) -> str:
+    """Its name without what all of them end in."""
     stated = str(values.get("image_processor_type") or values.get("feature_extractor_type") or "")
     for ending in ("ImageProcessorFast", "ImageProcessor", "FeatureExtractor"):
         stated = stated.removesuffix(ending)
-    return KINDS.get(stated) or KINDS[KIND_OF_MODEL.get(model_type, "Bit")]
+    return stated
+
+
+def _kind(values: Mapping[str, Any], model_type: str) -> Kind:
+    return KINDS.get(_processor(values)) or KINDS[KIND_OF_MODEL.get(model_type, "Bit")]
 
 
 def _resize(values: Mapping[str, Any], kind: Kind) -> int | Pair | None:
@@ -186,9 +238,10 @@ def _stats(
     std = _floats(values.get("image_std") or std, channels)
     if values.get("do_normalize") is False:
         mean, std = (0.0,) * channels, (1.0,) * channels
-    factor = (
-        1.0 if values.get("do_rescale") is False else float(values.get("rescale_factor", SCALE))
-    )
+    is_rescaled = values.get("do_rescale") is not False
+    if is_rescaled and values.get("rescale_offset"):  # pixels * factor - 1, before mean and std
+        mean = tuple(value + 1 for value in mean)
+    factor = float(values.get("rescale_factor", SCALE)) if is_rescaled else 1.0
     scale = SCALE / factor
     if abs(scale - 1) < 1e-9:
         return mean, std

@@ -14,6 +14,7 @@ from typing import Any
 
 from vitrail.checkpoints.equivalents import COMPUTED, position_rules, require
 from vitrail.checkpoints.huggingface_config import classes_of as labels_of
+from vitrail.checkpoints.huggingface_config import names_left_out
 from vitrail.checkpoints.origin import (
     Origin,
     Recognised,
@@ -95,6 +96,13 @@ def recognise(header: Header) -> Recognised | None:
     preprocess, notes = read_preprocess(config, settings)
     model, rules = layout.model_and_rules(config, UNUSED)
     classes = classes_of(values, config) or labels_of(values, config.num_classes)
+    notes += [note for note in [names_left_out(values, config.num_classes)] if note]
+    named = values.get("label_names")
+    if isinstance(named, list) and not classes:
+        notes.append(
+            f"label_names of config.json has {len(named)} names, the head {config.num_classes} "
+            "outputs: no name is taken, classes are their numbers"
+        )
     if values:
         return Recognised(config, rules, preprocess, classes, tuple(notes), model=model,
                           said=layout.said)  # fmt: skip
