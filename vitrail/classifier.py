@@ -37,6 +37,7 @@ from vitrail.bundle import (
 from vitrail.checkpoints.download import Progress
 from vitrail.checkpoints.foreign import Foreign, read_foreign
 from vitrail.checkpoints.meant import way_out
+from vitrail.checkpoints.name_map import read_map
 from vitrail.checkpoints.origins import ORIGINS
 from vitrail.checkpoints.provenance import Fact
 from vitrail.checkpoints.resolve import place_of
@@ -419,11 +420,13 @@ def load(
     given: Mapping[str, Any] | None = None,
     origin: str | None = None,
     table: str | None = None,
+    name_map: str | Path | None = None,
 ) -> Classifier:
     """The classifier of a run directory, a model folder, a zip of one, or a checkpoint of another
     library; `hf:OWNER/NAME`, `google:FILE` and names of the catalogue are downloaded first, which
     `progress` is told. given, origin and table say what such a checkpoint does not: fields of the
-    architecture (num_heads=6), the library, which weights of a training file.
+    architecture (num_heads=6), the library, which weights of a training file; name_map is a file
+    with the names of a home-made model.
 
     Raises UsageError VIT-202 where these are given for a model of vitrail's own. Raises ModelError:
     VIT-402 a pickle that asks for code, VIT-411 to VIT-425 a checkpoint that
@@ -433,12 +436,15 @@ def load(
     """
     place = find_model(place_of(path, progress=progress))
     if not is_ours(place):
-        foreign = read_foreign(place, origin=origin, given=given, table=table, max_bytes=max_bytes)
+        rules = read_map(Path(name_map)) if name_map else None
+        foreign = read_foreign(
+            place, origin=origin, given=given, table=table, name_map=rules, max_bytes=max_bytes
+        )
         return of_foreign(foreign, device=device)
-    if given or origin or table:
+    if given or origin or table or name_map:
         raise UsageError(
             "VIT-202",
-            f"{path} is a model of vitrail; --set, --origin and --table have no effect.",
+            f"{path} is a model of vitrail; --set, --origin, --table and --map have no effect.",
             hint="Leave them out.",
         )
     modules: list[Model] = []

@@ -160,6 +160,7 @@ class StartConfig(Section):
     given: str = ""
     origin: str = ""
     table: str = ""
+    map: TextPath = ""  # a file with the names of a home-made model (--map)
     # by_name: classes that the model knows by name keep their row of the head
     head: Literal["new", "by_name"] = "new"
 

@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 
 import vitrail
 from tests.checkpoints.golden_case import random_model
+from tests.checkpoints.plain_vit import state
+from tests.checkpoints.test_name_map import PLAIN as NAMES
 from tests.cli.cli_command import run
 from tests.golden.case import CASES, read_case
 from vitrail.checkpoints.origins import ORIGINS
@@ -245,3 +247,22 @@ def test_what_was_assumed_is_said_by_every_verb(tmp_path: Path) -> None:
     assert "assumed  preprocess resize 36 bicubic, center crop 32 x 32, mean 0.485" in done.err
     assert "stated   num_heads 3" in done.err
     assert run("predict", CASES / "timm_vit_token", picture).err == ""
+
+
+def test_a_home_made_model_by_its_map(tmp_path: Path) -> None:
+    """convert and predict take --map, print what is stated, and answer alike."""
+    torch.save(state(), tmp_path / "a.pth")
+    (tmp_path / "map.toml").write_text(NAMES, encoding="utf-8")
+    Image.new("RGB", (12, 12), (200, 30, 60)).save(tmp_path / "a.png")
+    source, said = tmp_path / "a.pth", ("--map", tmp_path / "map.toml")
+    assert run("predict", source, tmp_path / "a.png").code == 4
+    done = run("convert", source, tmp_path / "m", "--to", "vitrail", *said)
+    assert done.code == 0, done.err
+    for line in ("num_heads 3", "block pre", "gelu gelu", "ln_eps 1e-06", "pool cls"):
+        assert any(text.split()[0] == "stated" and line in text for text in done.out.splitlines())
+    ours = run("predict", tmp_path / "m", tmp_path / "a.png", "--json")
+    theirs = run("predict", source, tmp_path / "a.png", "--json", *said)
+    assert theirs.code == 0, theirs.err
+    assert theirs.document == ours.document
+    useless = run("predict", tmp_path / "m", tmp_path / "a.png", *said)
+    assert (useless.code, "VIT-202" in useless.err) == (2, True)

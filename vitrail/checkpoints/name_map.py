@@ -267,7 +267,11 @@ def recognise_mapped(mapped: Mapped) -> tuple[Recognised, dict[str, str], list[s
     made += [implied(name, torch.zeros(shapes[name]), "zero by the map") for name in zeros]
     beside = left_beside(mapped.left)
     over = [name for name in mapped.left if name not in beside]
-    told = Said("stated", rules.source) if rules.preprocess else Said("assumed", "mean 0.5")
+    told = (
+        Said("stated", rules.source)
+        if rules.preprocess
+        else Said("assumed", "the map has no [preprocess]")
+    )
     found = Recognised(
         config, made, _preprocess(rules, config), rules.classes, resample="timm", model=model,
         said=layout.said | dict.fromkeys(rules.model, Said("stated", rules.source)),

@@ -100,21 +100,29 @@ def open_source(
 ) -> tuple[Classifier, MappingReport | None]:
     """The model of IN, and what became of its tensors where it is another library's."""
     from vitrail.checkpoints.foreign import read_foreign
+    from vitrail.checkpoints.name_map import read_map
     from vitrail.checkpoints.stated import read_settings
     from vitrail.classifier import find_model, is_ours, load, of_foreign
 
     place, given = find_model(source), read_settings(read_as.settings)
     origin, table = read_as.origin, read_as.table
     if not is_ours(place):
+        rules = read_map(read_as.name_map) if read_as.name_map else None
         foreign = read_foreign(
-            place, origin=origin, given=given, head=head, table=table, allow_unused=allow_unused
+            place,
+            origin=origin,
+            given=given,
+            head=head,
+            table=table,
+            allow_unused=allow_unused,
+            name_map=rules,
         )
         return of_foreign(foreign), foreign.report
-    if origin or head or table or allow_unused:
+    if origin or head or table or allow_unused or read_as.name_map:
         raise UsageError(
             "VIT-202",
-            f"{source} is a model of vitrail; --origin, --table, --head and --allow-unused have no "
-            "effect.",
+            f"{source} is a model of vitrail; --origin, --table, --map, --head and --allow-unused "
+            "have no effect.",
             hint="Leave them out.",
         )
     classifier = load(place)

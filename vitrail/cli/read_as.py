@@ -28,6 +28,8 @@ class ReadAs:
     """Read the checkpoint as a file of this library. Default: detected from the tensors."""
     table: str | None = None
     """Which weights of a training file, e.g. model_ema. Default: the first usual name."""
+    name_map: Annotated[Path | None, Parameter(name="--map")] = None
+    """A TOML file with the names of a home-made model (docs/checkpoints.md)."""
 
 
 def load(model: Path, read_as: ReadAs | None, output: Output, *, device: Any = "cpu") -> Classifier:
@@ -48,6 +50,7 @@ def load(model: Path, read_as: ReadAs | None, output: Output, *, device: Any = "
         given=read_settings(read_as.settings),
         origin=read_as.origin,
         table=read_as.table,
+        name_map=read_as.name_map,
     )
     tell(classifier, output)
     return classifier

@@ -154,6 +154,8 @@ def start_settings(read_as: ReadAs) -> dict[str, str]:
 
         read_settings(read_as.settings)
     said = {"given": " ".join(read_as.settings), "origin": read_as.origin, "table": read_as.table}
+    if read_as.name_map:
+        said["map"] = str(read_as.name_map.absolute())
     return {f"start.{key}": value for key, value in said.items() if value}
 
 

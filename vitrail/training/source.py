@@ -28,7 +28,13 @@ def open_pinned(
     """
     said = read_as or StartConfig()
     given = read_settings(said.given.split())
-    model = load(path, given=given, origin=said.origin or None, table=said.table or None)
+    model = load(
+        path,
+        given=given,
+        origin=said.origin or None,
+        table=said.table or None,
+        name_map=said.map or None,
+    )
     found = fingerprint(model)
     if sha256 not in ("", found):
         raise ModelError(
