@@ -20,6 +20,7 @@ from tests.cli.mistakes_place import TRAIN, save_pictures
 from vitrail.cli.predict import check_table, table_of
 from vitrail.config import read_toml
 from vitrail.errors import EnvironmentFault
+from vitrail.spelling import unescaped
 
 
 @pytest.fixture(scope="module")
@@ -356,7 +357,6 @@ def test_a_missing_name_or_an_empty_folder_among_others(place: Path) -> None:
         "train loose {short} --dry-run", "data show loose --out sheet.png", "data check loose",
         "data split loose loose.csv", "eval runs/me loose", "probe runs/me loose --out p.json",
         "explain runs/me --figures --data loose --out figures",
-        "compare loose --examples 40 --seeds 1 --models vit_ti4 --dry-run",
     ],
 )  # fmt: skip
 def test_every_verb_says_what_of_the_data_is_left_out(place: Path, command: str) -> None:
@@ -388,7 +388,9 @@ def test_data_under_a_name_that_is_no_text(place: Path) -> None:
     done = good("train", name, *TRAIN, "--steps", "2", *where)
     assert "data\\xff\\x0a1" in done.out
     run_dir, form = place / "out\udcff" / "odd", "escaped:data\\xff\\x0a1"
-    assert json.loads((run_dir / "data.json").read_text())["path"] == form
+    recorded = json.loads((run_dir / "data.json").read_text())
+    assert recorded["path"] == form
+    assert unescaped(recorded["absolute"]) == str(place / name)
     assert read_toml(run_dir / "config.toml")["data.path"] == form
     for file in run_dir.glob("*.json"):
         json_text = json.dumps(json.loads(file.read_text(encoding="utf-8")), ensure_ascii=False)

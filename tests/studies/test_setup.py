@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.studies.made_setup import PHOTOGRAPHS, made_setup
+from vitrail.cli.computing import plan_lines
 from vitrail.errors import DataError, UsageError
 from vitrail.models.names import resolve_model
 from vitrail.studies.data_size import STUDY
 from vitrail.studies.families import families, macs
-from vitrail.studies.setup import nested_sizes, open_setup, rounded, share_sizes
+from vitrail.studies.run import Asked
+from vitrail.studies.setup import absolute, nested_sizes, open_setup, rounded, share_sizes
 
 
 def test_sizes_are_equally_far_apart_in_ratio_and_end_with_all() -> None:
@@ -93,3 +96,25 @@ def test_the_fingerprint_follows_the_pictures_not_the_path() -> None:
     assert one.fingerprint == again.fingerprint
     assert one.num_train == 1_437
     assert one.is_drawn
+
+
+@pytest.mark.promise("D7")
+def test_what_of_the_data_is_left_out_is_said_with_the_plan(tmp_path: Path) -> None:
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for number in range(20):
+            Image.new("L", (8, 8), number).save(tmp_path / label / f"{number}.png")
+    Image.new("L", (8, 8)).save(tmp_path / "loose.png")
+    setup = open_setup(str(tmp_path), examples=0)
+    assert setup.notes == ("left out: 1 image next to the class folders (loose.png)",)
+    planned = SimpleNamespace(setup=setup, cells=[], training_share=1.0)
+    lines = plan_lines(planned, Asked(None, 1, 1, "vitrail study"))  # type: ignore[arg-type]
+    assert f"data   {setup.notes[0]}" in lines
+
+
+def test_a_path_that_is_no_text_means_the_same_to_every_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute("x\udcff") == f"escaped:{tmp_path}/x\\xff" == absolute("escaped:x\\xff")
+    assert absolute("builtin:digits") == "builtin:digits"

@@ -31,22 +31,22 @@ from vitrail.data.sources import open_whole
 from vitrail.errors import DataError, ModelError
 from vitrail.folder import Folder
 from vitrail.runs import documents
-from vitrail.spelling import printable
+from vitrail.spelling import escaped, printable, unescaped
 
 HINT = "Put it back. Every image of a dataset is measured with: vitrail eval RUN/model DATA"
 
 
 def place_record(path: str, run: Path) -> dict[str, str]:
-    """What data.json says of where the data lies."""
+    """What data.json says of where the data lies: paths as `spelling.escaped` writes them."""
     if path.startswith("builtin:"):
         return {"path": path}
-    full = os.path.abspath(path)
-    found = {"path": path, "absolute": full}
+    full = os.path.abspath(unescaped(path))
+    found = {"path": path, "absolute": escaped(full)}
     try:
-        found["from_run"] = os.path.relpath(os.path.realpath(full), os.path.realpath(run))
+        from_run = os.path.relpath(os.path.realpath(full), os.path.realpath(run))
     except ValueError:  # another drive
-        pass
-    return {key: os.fsencode(value).decode("utf-8", "replace") for key, value in found.items()}
+        return found
+    return found | {"from_run": escaped(from_run)}
 
 
 def facts_of(run: Path) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def places_of(run: Path, facts: dict[str, Any], given: str | None = None) -> lis
     if given is not None:
         return [given]
     named = [facts.get(key) for key in ("absolute", "from_run", "path")]
-    absolute, from_run, path = (one if isinstance(one, str) else "" for one in named)
+    absolute, from_run, path = map(_read_back, named)
     if path.startswith("builtin:"):
         return [path]
     asked = [absolute, os.path.join(run, from_run) if from_run else "", path]
@@ -92,6 +92,14 @@ def places_of(run: Path, facts: dict[str, Any], given: str | None = None) -> lis
         hint=f"If it was moved, say where it is: vitrail eval {run} DATA, "
         f"vitrail train DATA --resume {run}",
     )
+
+
+def _read_back(recorded: object) -> str:
+    """The path that data.json has; "" for what is none."""
+    try:
+        return unescaped(recorded) if isinstance(recorded, str) else ""
+    except ValueError:
+        return ""
 
 
 def resumed(run: Path, given: str | None = None) -> Splits:
