@@ -203,6 +203,8 @@ def check_out(written: Written, to: str, out: Path) -> None:
 def name_of(config: ModelConfig) -> str:
     """The published size with these numbers, "vit_b16", or the family."""
     sizes = config.model_dump(exclude={"image_size", "num_classes", "channels"})
+    if sizes.get("block", "pre") != "pre" or not sizes.get("final_norm", True):
+        return config.family  # the size of a published model, but another function
     for name in known_names():
         named = parse_name(name)
         if named and named.family == config.family:
