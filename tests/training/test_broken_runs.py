@@ -157,7 +157,7 @@ FORMS = {
     "deep": b"[" * 300_000, "an empty object": b"{}", "null": b"null",
     "deep object": b'{"a":' * 100_000, "infinity": b'{"status": 1e999}',
 }  # fmt: skip
-DOCUMENTS = ("run.json", "data.json", "config.toml", "state.json", "MANIFEST.json")
+DOCUMENTS = ("examples.dat", "run.json", "data.json", "config.toml", "state.json", "MANIFEST.json")
 
 
 @pytest.mark.promise("M7")
@@ -179,7 +179,16 @@ def test_a_document_of_another_form_is_no_internal_error(
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     "name",
-    ["run.json", "data.json", "config.toml", "metrics.jsonl", ".lock", "checkpoints", "state.json"],
+    [
+        "run.json",
+        "data.json",
+        "examples.dat",
+        "config.toml",
+        "metrics.jsonl",
+        ".lock",
+        "checkpoints",
+        "state.json",
+    ],
 )
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 def test_links_and_pipes_in_a_run_are_refused_at_once(

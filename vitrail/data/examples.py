@@ -39,6 +39,7 @@ from vitrail.data.records import subset as subset_of
 from vitrail.folder import Folder
 
 FILE = "examples.dat"
+COLUMNS = ("digests", "roles", "labels", "hints")
 SCHEMA = 1
 MAX_BYTES = 2**31
 # "unused": of the data, in no split; "before": trained on by the model that the run starts from.
@@ -125,6 +126,9 @@ def parse(data: bytes) -> Examples:
 
 
 def _checked(tensors: Mapping[str, NDArray[np.generic]], is_whole: bool) -> Examples:
+    needed = COLUMNS if "names" in tensors else COLUMNS[:2]
+    if missing := [name for name in needed if name not in tensors]:
+        raise ValueError(f"it has no {missing[0]}")
     digests, roles = tensors["digests"].astype(np.uint8), tensors["roles"].astype(np.uint8)
     n = len(roles)
     if digests.shape != (n, DIGEST_BYTES) or (roles >= len(ROLES)).any():

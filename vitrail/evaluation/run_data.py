@@ -82,6 +82,8 @@ def places_of(run: Path, facts: dict[str, Any], given: str | None = None) -> lis
     if path.startswith("builtin:"):
         return [path]
     asked = [absolute, os.path.join(run, from_run) if from_run else "", path]
+    if not any(asked):
+        raise documents.unreadable(run / "data.json", "it does not say where the data lies", HINT)
     there = [one for one in asked if one and os.path.exists(one)]
     if there:
         return list({os.path.realpath(one): one for one in reversed(there)}.values())[::-1]

@@ -24,7 +24,7 @@ SAME_BITS = "it changes no result"
 CHECKED = "what lies there is compared with what the run began with"
 LAST_BITS = "the last bits may differ"
 FREE = {  # settings that may be others, and why
-    "data.path": CHECKED, "start.model": CHECKED, "distill.teacher": CHECKED,
+    "start.model": CHECKED, "distill.teacher": CHECKED,
     "data.workers": SAME_BITS, "save_every_secs": SAME_BITS, "save_every_steps": SAME_BITS,
     "keep_checkpoints": SAME_BITS, "threads": LAST_BITS, "device": LAST_BITS,
 }  # fmt: skip
