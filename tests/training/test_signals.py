@@ -16,12 +16,17 @@ import psutil
 import pytest
 from PIL import Image
 
-SECS = 10.0  # from the signal to the end
+SECS = 10.0  # from the signal to the end, on a core of one's own; half a second is usual
 SETTINGS = (
     "--model vit_ti4 --model.width 16 --model.depth 1 --model.num_heads 1 --model.mlp_dim 16 "
     "--image-size 8 --precision float32 --batch-size 4 --workers 2 --eval-every-epochs 100000 "
     "--steps 1000000 -q --name r"
 ).split()
+
+
+def allowed() -> float:
+    """SECS, and more where other processes wait for the cores too."""
+    return SECS * max(1.0, 2 * os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 @pytest.fixture
@@ -78,7 +83,7 @@ def test_a_run_with_stopped_workers_ends_with_a_checkpoint(
 ) -> None:
     workers = psutil.Process(started.pid).children()
     started.send_signal(number)
-    assert started.wait(SECS) == code
+    assert started.wait(allowed()) == code
     assert psutil.wait_procs(workers, timeout=5)[1] == []
     run = data.parent / "runs" / "r"
     steps = sorted((run / "checkpoints").glob("step-*"))
@@ -96,7 +101,7 @@ def test_a_run_with_stopped_workers_ends_with_a_checkpoint(
             assert resumed.poll() is None
             time.sleep(0.05)
         resumed.send_signal(signal.SIGTERM)
-        assert resumed.wait(SECS) == 143
+        assert resumed.wait(allowed()) == 143
     finally:
         resumed.kill()
     assert sorted((run / "checkpoints").glob("step-*"))[-1] > steps[-1]
@@ -128,6 +133,6 @@ def test_ctrl_c_ends_a_command_in_the_middle_of_native_code(caught: bool) -> Non
                 time.sleep(0.3)
                 assert process.poll() is None
                 process.send_signal(signal.SIGINT)
-            assert process.wait(SECS) == 130
+            assert process.wait(allowed()) == 130
         finally:
             process.kill()
