@@ -63,6 +63,34 @@ def copied(folder: Path, changes: dict[str, Tensor | None], **config: Any) -> Pa
     return folder
 
 
+@pytest.mark.promise("M8")
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_as_it_is_every_file_agrees_or_is_asked_about(name: str) -> None:
+    """Nothing stated: the outputs of the reference, or VIT-419 or VIT-420 with what to state; where
+    the image size alone is assumed, it is said.
+    """
+    case, refused = read_case(name), ("", "")
+    try:
+        foreign = read_foreign(case.checkpoint)
+    except ModelError as error:
+        refused = (error.code, error.hint)
+    if refused[0]:
+        assert refused[0] in ("VIT-419", "VIT-420")
+        assert "--set" in refused[1]
+        assert name in STATED
+        return
+    is_other = foreign.config.image_size != tuple(case.arrays["x"].shape[2:])
+    if is_other:  # a ResNet takes any size, and config.json may name another than the case's
+        is_vit = isinstance(foreign.config, ViTConfig)
+        assert sources(foreign.facts)["image_size"] == "assumed" or not is_vit
+        return
+    made = foreign.model(case.arrays["x"])
+    keys = ("logits", "pooler_output", "features", "pooled")
+    expected = [case.arrays[key] for key in keys if key in case.arrays]
+    same = [one for one in expected if one.shape == made.shape]
+    assert any((made - one).abs().max() <= 1e-5 for one in same)
+
+
 def sources(facts: Sequence[Fact]) -> dict[str, str]:
     """Who says each field."""
     return {fact.field: fact.source for fact in facts}
@@ -194,7 +222,7 @@ WRONG: dict[str, tuple[dict[str, Tensor | None], dict[str, Any], str, str]] = {
     "activation": ({}, {"model_args": {"act_layer": "mish"}}, "VIT-418", "act_layer"),
     "norm": ({}, {"model_args": {"norm_layer": "rmsnorm"}}, "VIT-418", "norm_layer"),
     "pool": ({}, {"global_pool": "avgmax"}, "VIT-418", "global_pool"),
-    "architecture": ({}, {"architecture": "vit_base_patch16_rpn_224"}, "VIT-418", "post-norm"),
+    "architecture": ({}, {"architecture": "vit_base_patch16_rope_224"}, "VIT-418", "rotary"),
     "arguments": (
         {}, {"model_args": 7, "architecture": ["x"], "pretrained_cfg": None}, "VIT-419", "heads"),
 }  # fmt: skip

@@ -276,6 +276,11 @@ def _with_given(
     return replace(header, metadata=metadata), {"said": source, **note}
 
 
+def with_known(header: Header, path: Path, given: Mapping[str, Any], origin: str | None) -> Header:
+    """The header with what is stated and known beside the file."""
+    return _with_given(header, path, given, origin)[0]
+
+
 def _numbers_of(row: Weights) -> dict[str, Any]:
     """What a row of the catalogue says that a state dict of torch does not."""
     numbers: dict[str, Any] = {"image_size": row.image_size}

@@ -196,10 +196,11 @@ def _positions(
 ) -> tuple[dict[str, Any], dict[str, Said]]:
     """Image size and kind of positions. step: px from one patch to the next."""
     has_cls = "cls" in file.shapes
+    square_said = {} if given_size(header) else assumed("a square grid of patches", "image_size")
     if OLD_TABLE in file.shapes:
         rows = file.shape(OLD_TABLE, 3)[1]
         size = square(header, rows, int(has_cls), step)
-        return {"image_size": size, "posemb": "learned", "posemb_prefix": has_cls}, {}
+        return {"image_size": size, "posemb": "learned", "posemb_prefix": has_cls}, square_said
     if NEW_TABLE in file.shapes:
         rows = file.shape(NEW_TABLE, 3)[1]
         # Early files have a row for cls here too; a square number of rows has none.
@@ -209,6 +210,6 @@ def _positions(
         if (stated := given_size(header)) is not None and min(step) > 0:
             has_row = has_cls and rows == 1 + (stated[0] // step[0]) * (stated[1] // step[1])
         size = square(header, rows, int(has_row), step)
-        return {"image_size": size, "posemb": "learned", "posemb_prefix": has_row}, {}
+        return {"image_size": size, "posemb": "learned", "posemb_prefix": has_row}, square_said
     fields = {"image_size": given_size(header) or DEFAULT_SIZE, "posemb": "sincos_2d"}
     return fields, assumed("the file has no position table", *fields)

@@ -140,6 +140,7 @@ def _asked(header: Header, size: Size, decision: Decision) -> ModelError:
         "VIT-419",
         "\n".join(lines),
         hint=f"State what it is: vitrail convert IN OUT --to vitrail {way}",
+        details={"asked": [fact.to_json() for fact in decision.asked]},
     )
 
 

@@ -15,6 +15,7 @@ from vitrail.checkpoints.origin import Origin, Recognised
 from vitrail.checkpoints.origins import ORIGINS
 from vitrail.checkpoints.rules import Header, ignored
 from vitrail.checkpoints.tables import TABLE, is_named, no_table
+from vitrail.checkpoints.unsupported import why_unknown
 from vitrail.checkpoints.wrappers import View, left_beside, views
 from vitrail.errors import ModelError, UsageError, VitrailError, nearest
 
@@ -74,7 +75,7 @@ def recognise(header: Header, wanted: str | None) -> Match:
 def _match(view: View, origins: Sequence[Origin]) -> Match | None:
     """The first origin that knows the view. Raises ModelError VIT-418 and what origins raise."""
     for origin in origins:
-        found = _ask(origin, view.header)
+        found = ask(origin, view.header)
         if found is None:
             continue
         tower = TOWER.fullmatch(view.prefix)
@@ -87,7 +88,7 @@ def _match(view: View, origins: Sequence[Origin]) -> Match | None:
     return None
 
 
-def _ask(origin: Origin, header: Header) -> Recognised | None:
+def ask(origin: Origin, header: Header) -> Recognised | None:
     """What the origin says; a header that no library writes may trip it in any way."""
     try:
         return origin.recognise(header)
@@ -156,10 +157,15 @@ def _is(match: Match, word: str) -> bool:
 
 
 def _unknown(header: Header, wanted: str | None) -> ModelError:
+    parts = why_unknown(header)
+    if parts:
+        hint = "Models with these are not supported."
+    else:
+        hint = "Vision Transformers, hybrids and BiT-ResNets can be read."
     some = ", ".join(f"{name[:60]} {shape}" for name, shape in list(header.shapes.items())[:3])
     return ModelError(
         "VIT-422",
         f"{header.name} is no image model of {wanted or ', '.join(ORIGINS)}; its "
-        f"{len(header.shapes)} tensors begin with {some}.",
-        hint="Vision Transformers, hybrids and BiT-ResNets can be read.",
+        f"{len(header.shapes)} tensors begin with {some}." + (f" It has {parts}." if parts else ""),
+        hint=hint,
     )

@@ -24,7 +24,7 @@ from vitrail.checkpoints.origin import (
     given_size,
     vit_config,
 )
-from vitrail.checkpoints.provenance import Said
+from vitrail.checkpoints.provenance import Said, assumed
 from vitrail.checkpoints.rules import Header, Rule
 from vitrail.checkpoints.timm_config import (
     CLIP,
@@ -35,6 +35,7 @@ from vitrail.checkpoints.timm_config import (
     classes_of,
     config_of,
     read_preprocess,
+    reason_of,
     refused,
     table,
     with_stated,
@@ -83,7 +84,9 @@ def recognise(header: Header) -> Recognised | None:
     if "architecture" not in values and ("model_type" in values or not (is_vit or is_bit)):
         return None
     if not is_vit and not is_bit:
-        raise refused(header, f"architecture {str(values['architecture'])[:60]!r}")
+        name = str(values["architecture"])[:60]
+        what = reason_of(name) or "no blocks of a Vision Transformer that is known"
+        raise refused(header, f"architecture {name!r} has {what}")
     if values:
         layout.header = header = with_stated(header, values)
     config: ModelConfig
@@ -116,7 +119,7 @@ def _bit_config(layout: Layout) -> BiTConfig:
     width, channels, side = layout.shape("stem.conv.weight", 4)[:3]
     head = layout.shape("head.fc.weight", 4)[0] if "head.fc.weight" in layout.shapes else 0
     fields: dict[str, Any] = {
-        "image_size": given_size(layout.header) or DEFAULT_SIZE,
+        "image_size": _size(layout),
         "channels": channels,
         "depths": stages(layout.shapes, "stages."),
         "width_factor": width / STEM_WIDTH,
@@ -124,6 +127,14 @@ def _bit_config(layout: Layout) -> BiTConfig:
         "num_classes": head,
     }
     return bit_config(layout.header, **(fields | HYBRID))
+
+
+def _size(layout: Layout) -> tuple[int, int]:
+    """A ResNet takes any; what config.json says, or the usual one."""
+    size = given_size(layout.header)
+    if size is None:
+        layout.said |= assumed("a ResNet takes any", "image_size")
+    return size or DEFAULT_SIZE
 
 
 def write(config: ModelConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:

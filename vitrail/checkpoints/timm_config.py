@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vitrail.checkpoints.evaluation_crops import HALF, centre_crop, crop_fraction, squash
-from vitrail.checkpoints.provenance import GIVEN, Said, with_given
+from vitrail.checkpoints.provenance import GIVEN, Said, unknown, with_given
 from vitrail.checkpoints.published import architecture as architecture_row
 from vitrail.checkpoints.rules import Header
 from vitrail.data.preprocess import Preprocess, short_side
@@ -26,7 +26,8 @@ OTHERS: tuple[tuple[str, str], ...] = (
     (r"eva_giant_.*", "biases of query and value of their own"),
     (r"vit_s?relpos_.*|test_vit_relpos|beit.*|samvit_.*", "relative positions"),
     (r".*_(dwee|dlittle|dpwee|pwee|xp|18x2|36x1|mci)(_.*)?", "blocks of another kind"),
-    (r"vit_intern.*|aimv2.*|.*_radio_.*|naflexvit_.*|vitamin_.*", "blocks of another kind"),
+    (r"aimv2.*|vitamin_.*", "blocks of another kind"),
+    (r"naflexvit_.*", "images of variable resolution (NaFlex)"),
 )  # fmt: skip
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": TANH, "quick_gelu": "quick_gelu", "relu": "relu"}
 TAG = "vitrail"  # of config.json files that are written here
@@ -107,7 +108,7 @@ def _of_entry(
     if not name and table(values, "pretrained_cfg").get("tag") == TAG:
         return {"ln_eps": 1e-6}  # a stem that no entry has: `timm.py:_architecture`
     row = architecture_row(name)
-    what = next((what for form, what in OTHERS if re.fullmatch(form, name)), "")
+    what = reason_of(name)
     if row is not None and row.more or row is None and what:
         raise refused(header, f"architecture {name[:60]!r} has {row.more if row else what}")
     if row is None:
@@ -117,6 +118,11 @@ def _of_entry(
     is_size = "embed_dim" in arguments or width == row.size[0]
     told = ("gelu", "ln_eps", "pool", "block") + (("num_heads",) if is_size else ())
     return {field: row.function[field] for field in told}
+
+
+def reason_of(architecture: str) -> str:
+    """What an entry of timm has that is not supported, "" where nothing is known of it."""
+    return next((what for form, what in OTHERS if re.fullmatch(form, architecture)), "")
 
 
 def _check_stated(header: Header, name: str, arguments: Mapping[str, Any]) -> None:
@@ -132,6 +138,7 @@ def _check_stated(header: Header, name: str, arguments: Mapping[str, Any]) -> No
             f"checked; {', '.join(missing)} cannot be told.",
             hint="State what its code has: vitrail convert IN OUT --to vitrail "
             + " ".join(f"--set {field}=..." for field in missing),
+            details={"asked": [unknown(field).to_json() for field in missing]},
         )
 
 

@@ -21,6 +21,8 @@ PARTS: tuple[tuple[str, str], ...] = (
     (r"(.*\.)?(rope|rope_embed|rotary\w*|rot_emb)(\..*)?|(.*\.)?freqs(_cos|_sin)?",
      "rotary positions (DINOv3, rope-vit, EVA02)"),
     (r"(.*\.)?storage_tokens", "storage tokens (DINOv3)"),
+    (r"embeds\.(proj|pos_embed|cls_token|reg_token)(\.\w+)?",
+     "images of variable resolution (NaFlex)"),
     (r"(.*\.)?(\w*rel_pos\w*|relative_position\w*)(\..*)?", "relative positions (BEiT, SAM)"),
     (r"(.*\.)?(q_bias|k_bias|v_bias)", "biases of query and value of their own (BEiT, EVA)"),
     (r"(.*\.)?lambda_[qk]\d", "differential attention"),
@@ -39,6 +41,15 @@ def part_of(name: str) -> str:
     if OURS.fullmatch(name):
         return ""
     return next((what for form, what in COMPILED if form.fullmatch(name)), "")
+
+
+def why_unknown(header: Header) -> str:
+    """What the tensors of a file that no layout fits are, "" where their names say nothing."""
+    found: dict[str, str] = {}
+    for name in header.shapes:
+        if what := part_of(name):
+            found.setdefault(what, name)
+    return "; ".join(f"{what}: {name}" for what, name in found.items())
 
 
 def check_parts(header: Header, shapes: Mapping[str, Shape]) -> None:

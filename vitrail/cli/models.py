@@ -1,15 +1,17 @@
 """`vitrail models [NAME]`: what an architecture costs, from closed formulas, and which published
-weights there are for it; no torch is loaded.
+weights there are for it, without loading torch; or what a file holds (`inspect_file.py`).
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
 from vitrail.cli.output import Output, table
+from vitrail.cli.read_as import ReadAs
 
 if TYPE_CHECKING:
     from vitrail.models.names import ModelConfig
@@ -27,6 +29,7 @@ def models(
     classes: int = 1000,
     weights: Annotated[bool, Parameter(negative=())] = False,
     get: str | None = None,
+    read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> int:
     """Parameters, multiply-adds and tokens of every architecture, or of one; published weights.
@@ -34,8 +37,8 @@ def models(
     Parameters
     ----------
     name
-        For instance vit_b16, ViT-B/16, vit_ti4, r50_vit_b16, bit_r50x1, cct_7_3x1; or the name of
-        weights.
+        For instance vit_b16, ViT-B/16, vit_ti4, r50_vit_b16, bit_r50x1, cct_7_3x1; the name of
+        weights; or a file or folder: what it holds and how it would be read (exit 4: not as it is).
     image_size
         Pixels: 224, or 192x256 (height first). Default: that of the architecture.
     classes
@@ -54,6 +57,10 @@ def models(
         record = published.get(get, output)
         output.result(record, published.get_lines(record))
         return 0
+    if name is not None and _is_place(name):
+        from vitrail.cli.inspect_file import inspect_file
+
+        return inspect_file(Path(name), read_as or ReadAs(), output)
     if name in CATALOGUE:
         row = CATALOGUE[name]
         output.result(published.weights_record(row), published.weights_lines(row))
@@ -76,6 +83,12 @@ def models(
             "GMACs")  # fmt: skip
     output.result(records, table([head, *(row_of(record) for record in records)]))
     return 0
+
+
+def _is_place(name: str) -> bool:
+    """Whether a file or folder is meant: it exists, or ends as a checkpoint does."""
+    endings = (".pth", ".pt", ".bin", ".ckpt", ".tar", ".safetensors", ".npz")
+    return Path(name).exists() or name.endswith(endings)
 
 
 def cost_record(name: str, image_size: str | None, classes: int) -> dict[str, Any]:

@@ -1,0 +1,166 @@
+"""What a file of another library holds, said without writing anything (`vitrail models FILE`).
+
+A file that can be read is read, so that what is said is what `convert` would do, damage and shapes
+included; of one that cannot, the header says what it is, and every layout that was tried why it
+does not fit, best fit first.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vitrail.checkpoints.foreign import Foreign, read_foreign, with_known
+from vitrail.checkpoints.origins import ORIGINS
+from vitrail.checkpoints.recognise import ask
+from vitrail.checkpoints.rules import Header
+from vitrail.checkpoints.stated import read_settings
+from vitrail.checkpoints.tensor_files import open_tensors
+from vitrail.checkpoints.unsupported import part_of
+from vitrail.checkpoints.wrappers import views
+from vitrail.errors import ModelError
+
+NO_NAMES = "its names are not there"
+
+
+class Asked(NamedTuple):
+    """As of `vitrail convert`."""
+
+    settings: tuple[str, ...] = ()
+    origin: str | None = None
+    table: str | None = None
+
+
+class Tried(NamedTuple):
+    """A layout. num_open: tensors without a place; why: it does not fit, "" where it does."""
+
+    origin: str
+    num_open: int
+    why: str
+
+
+class Inspection(NamedTuple):
+    """foreign: None where it cannot be read, for the reason in `error`."""
+
+    path: Path
+    header: Header
+    tried: tuple[Tried, ...]
+    foreign: Foreign | None
+    error: ModelError | None
+    asked: Asked
+
+    @property
+    def command(self) -> str:
+        """That converts it, with what is still missing as `...`."""
+        words = [shlex.quote(str(self.path)), "OUT", "--to", "vitrail"]
+        missing = self.error.details.get("asked", []) if self.error else []
+        assert isinstance(missing, list)
+        for item in (*self.asked.settings, *(f"{fact['field']}=..." for fact in missing)):
+            words += ["--set", item]
+        words += ["--origin", self.asked.origin] if self.asked.origin else []
+        words += ["--table", self.asked.table] if self.asked.table else []
+        return " ".join(["vitrail convert", *words])
+
+    def to_json(self) -> dict[str, Any]:
+        """As `vitrail models FILE --json` prints it."""
+        torch: Mapping[str, Any] = self.header.metadata.get("torch", {})
+        shapes = self.header.shapes
+        return {
+            "path": str(self.path),
+            "format": format_of(self.header),
+            "tensors": len(shapes),
+            "numbers": sum(prod(shape) for shape in shapes.values()),
+            "dtypes": dict(Counter(self.header.dtypes.values())),
+            "table": torch.get("wrapped"),
+            "other_tables": list(torch.get("more", ())),
+            "tried": [one._asdict() for one in self.tried],
+            "convertible": self.error is None,
+            "command": self.command,
+            **(_of_foreign(self.foreign) if self.foreign else _of_error(self.error)),
+        }
+
+
+def inspect(path: Path, asked: Asked) -> Inspection:
+    """What is at `path`. Raises what `open_tensors` raises, UsageError VIT-202, VIT-211."""
+    given = read_settings(asked.settings)
+    with closing(open_tensors(path, table=asked.table or "")) as source:
+        header = with_known(source.header, path, given, asked.origin)
+        tried = _tried(header, asked.origin)
+    try:
+        foreign = read_foreign(path, origin=asked.origin, given=given, table=asked.table)
+    except ModelError as error:
+        return Inspection(path, header, tried, None, error, asked)
+    return Inspection(path, header, tried, foreign, None, asked)
+
+
+def format_of(header: Header) -> str:
+    """The kind of file, and what lies beside it."""
+    beside = [name for name in header.metadata if name.endswith(".json")]
+    kind = "PyTorch" if "torch" in header.metadata else "tensors"
+    suffix = header.name.rsplit(".", 1)[-1] if "." in header.name else ""
+    named = {"safetensors": "safetensors", "npz": "NumPy arrays"}.get(suffix, kind)
+    return named + (f", with {', '.join(beside)}" if beside else "")
+
+
+def _tried(header: Header, wanted: str | None) -> tuple[Tried, ...]:
+    """Every layout on the view of the file that it fits best; best fit first."""
+    names = [wanted] if wanted else list(ORIGINS)
+    found = [min((_try(name, view.header) for view in views(header)), key=_openness)
+             for name in names]  # fmt: skip
+    return tuple(sorted(found, key=_openness))
+
+
+def _openness(tried: Tried) -> tuple[bool, int]:
+    return tried.why == NO_NAMES, tried.num_open
+
+
+def _try(name: str, header: Header) -> Tried:
+    count = len(header.shapes)
+    try:
+        found = ask(ORIGINS[name], header)
+    except ModelError as error:
+        return Tried(name, count, f"{error.code}: {error.message.splitlines()[0]}")
+    if found is None:
+        return Tried(name, count, NO_NAMES)
+    known = {theirs for rule in found.rules for theirs in rule.theirs}
+    missing = [theirs for theirs in known if theirs not in header.shapes]
+    over = [theirs for theirs in header.shapes if theirs not in known]
+    why = f"missing: {min(missing)}" if missing else f"without a place: {over[0]}" if over else ""
+    return Tried(name, len(missing) + len(over), why)
+
+
+def _of_foreign(foreign: Foreign) -> dict[str, Any]:
+    classes = list(foreign.classes)
+    return {
+        "origin": foreign.origin,
+        "model": foreign.name,
+        "prefix": foreign.report.prefix,
+        "parameters": sum(value.numel() for value in foreign.model.parameters()),
+        "facts": [fact.to_json() for fact in foreign.facts],
+        "classes": {"count": foreign.config.num_classes, "names": classes},
+        "preprocess": foreign.preprocess.to_json(),
+        "notes": list(foreign.notes),
+        "left_out": [{"name": name, "kind": kind} for name, kind in foreign.report.left_out],
+        "error": None,
+    }
+
+
+def _of_error(error: ModelError | None) -> dict[str, Any]:
+    assert error is not None
+    unused = error.details.get("unused", [])
+    assert isinstance(unused, Sequence)
+    kinds = [
+        {"name": str(name), "kind": part_of(str(name)) or "may change the function"}
+        for name in unused
+    ]
+    return {
+        "facts": error.details.get("asked", []),
+        "missing": error.details.get("missing", []),
+        "unused": kinds,
+        "error": {"code": error.code, "message": error.message, "hint": error.hint},
+    }
