@@ -139,7 +139,7 @@ def _asked(header: Header, size: Size, decision: Decision) -> ModelError:
     return ModelError(
         "VIT-419",
         "\n".join(lines),
-        hint=f"State what it is: vitrail convert IN OUT --to vitrail {way}",
+        hint=f"State it, here or with vitrail convert: {way}",
         details={"asked": [fact.to_json() for fact in decision.asked]},
     )
 
