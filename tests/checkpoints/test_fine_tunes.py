@@ -13,10 +13,14 @@ from torch import Tensor, nn
 
 from tests.checkpoints.golden_case import pictures, random_model, read, source, write
 from vitrail.checkpoints.foreign import read_foreign
+from vitrail.checkpoints.recognise import recognise
+from vitrail.checkpoints.rules import Header
 from vitrail.checkpoints.timm import TIMM
-from vitrail.checkpoints.torchvision import TORCHVISION
+from vitrail.checkpoints.torch_layout import translate
+from vitrail.checkpoints.torchvision import PAIRS, TORCHVISION
 from vitrail.errors import ModelError
 from vitrail.models.configs import ViTConfig
+from vitrail.models.create import build
 from vitrail.models.vit import ViT
 
 SMALL: dict[str, Any] = {
@@ -132,3 +136,24 @@ def test_a_table_that_may_be_of_two_sizes_is_asked_for() -> None:
     assert caught.value.code == "VIT-420"
     again, _ = read(TIMM, source(state, num_heads=3, image_size=(24, 24)))
     assert again.config.num_patches == 9  # type: ignore[union-attr]
+
+
+def torchvision_shapes(width: int) -> Header:
+    """A torchvision model of that width with 12 layers of 16 px patches, without values."""
+    model = build(
+        ViTConfig(image_size=(224, 224), patch_size=(16, 16), width=width, depth=12, num_heads=3,
+                  mlp_dim=4 * width, num_classes=5)
+    )  # fmt: skip
+    shapes = {translate(PAIRS, name): tuple(v.shape) for name, v in model.state_dict().items()}
+    return Header("vit.pth", shapes)
+
+
+def test_a_published_size_keeps_its_heads_under_torchvisions_names() -> None:
+    """ViT-Ti is timm's and DeiT's, and trained with torchvision's class too; of ViT-S two published
+    models have other heads, so that it is asked for."""
+    config = recognise(torchvision_shapes(192), None).found.config
+    assert isinstance(config, ViTConfig)
+    assert config.num_heads == 3
+    with pytest.raises(ModelError) as caught:
+        recognise(torchvision_shapes(384), None)
+    assert caught.value.code == "VIT-419"

@@ -71,6 +71,13 @@ def rows_of(size: Size, form: str) -> tuple[Row, ...]:
     return tuple(row for row in ROWS if (row.size, row.form) == (tuple(size), form))
 
 
+def _plain(form: str) -> str:
+    """The form under timm's names: a published size that was trained in another library's classes
+    keeps its heads. The rest is that library's.
+    """
+    return " ".join(word for word in form.split() if word in (*PRESENT, *ABSENT, "swiglu", "stem"))
+
+
 def decide(
     header: Header, size: Size, form: str, custom: Mapping[str, Any], why: str = "as most models"
 ) -> Decision:
@@ -80,6 +87,7 @@ def decide(
     given: Mapping[str, Any] = header.metadata.get(GIVEN, {})
     check_heads(header, given)
     published = rows_of(size, form)
+    others = () if published else rows_of(size, _plain(form))
     rows = tuple(row for row in published if row.agrees(given))
     values = dict(custom)
     said = {field: Said("assumed", why) for field in custom}
@@ -94,7 +102,12 @@ def decide(
         elif found:
             asked.append(unknown(field, sorted(found, key=str)))
         elif field == "num_heads":
-            asked.append(unknown(field, divisors(size.width)))
+            heads = {row.function[field]: row for row in reversed(others)}
+            if len(heads) == 1:
+                (values[field], row) = next(iter(heads.items()))
+                said[field] = _said(field, row)
+            else:
+                asked.append(unknown(field, sorted(heads) or divisors(size.width)))
     return Decision(values, said, tuple(asked), rows)
 
 
