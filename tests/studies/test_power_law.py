@@ -108,9 +108,9 @@ def test_the_interval_holds_the_true_curve_as_often_as_it_says(
 
 
 def test_a_thousand_replicates_take_less_than_a_second_and_are_the_same_again() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     one = law_of(3, 0.35, 0.05, variance=1e-4)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     assert one.replicates.shape == (1000, 3)
     assert (one.replicates == law_of(3, 0.35, 0.05, variance=1e-4).replicates).all()
     assert (one.replicates != law_of(3, 0.35, 0.05, variance=1e-4, seed=1).replicates).any()

@@ -28,10 +28,21 @@ def test_points_are_means_with_students_intervals_in_order_of_x() -> None:
     assert (single.mean, single.low, single.high, single.values) == (0.5, None, None, (0.5,))
     low, high = stats.t.interval(0.95, 3, np.mean(tops), stats.sem(tops))
     assert four.low == pytest.approx(low, abs=1e-12)
-    assert four.high == pytest.approx(high, abs=1e-12)
-    assert four.high is not None
-    assert four.high > 1  # not cut
+    assert high > 1
+    assert four.high == 1.0  # a share ends there
     assert four.values == tuple(tops)
+
+
+def test_intervals_end_where_their_figure_does() -> None:
+    rows = [*rows_of("a", 500, [0.01, 0.99]), *rows_of("b", 500, [0.98, 0.03])]
+    (a,), (b,) = points(rows, "test/top1", "pictures").values()
+    assert (a.low, a.high, b.low, b.high) == (0.0, 1.0, 0.0, 1.0)
+    gap = difference(rows, "a", "b", "test/top1")
+    assert (gap.low, gap.high) == (-1.0, 1.0)
+    seconds = [made_row("a", seed, {"n": 1}, {"secs": 9.0 * seed}) for seed in (0, 1)]
+    (line,) = points(seconds, "secs", "n").values()
+    assert line[0].high is not None
+    assert line[0].high > 50  # no share
 
 
 def test_texts_stand_in_order_of_appearance_and_rows_without_the_value_are_left_out() -> None:

@@ -81,7 +81,8 @@ def summary(judged: Sequence[Judged]) -> list[Row]:
             if values is None:
                 continue
             gain, gain_ends = mean_with_interval(sign * (values - base))
-            mean, ends = mean_with_interval(values)
+            mean, ends = mean_with_interval(values)  # areas and shares: 0 to 1
+            ends = None if ends is None else (max(0.0, ends[0]), min(1.0, ends[1]))
             if name == "hits":
                 ends = wilson(int(values.sum()), len(values))
             figures[name] = Figure(mean, ends, gain, gain_ends)

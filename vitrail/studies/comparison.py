@@ -13,7 +13,9 @@ from vitrail.studies.summary import (
     Difference,
     Point,
     difference,
+    ends,
     in_words,
+    is_share,
     points,
 )
 
@@ -83,7 +85,8 @@ def apart(rows: Sequence[Row], first: str, second: str, value: str) -> Differenc
     if degrees < 1:
         return Difference(gap, None, None, min(a, b), False, min(a, b))
     half = student_t(degrees, CONFIDENCE) * math.sqrt(squares / degrees * (1 / a + 1 / b))
-    return Difference(gap, gap - half, gap + half, min(a, b), False, min(a, b))
+    low, high = ends(gap, half, -1.0 if is_share(value) else -math.inf)
+    return Difference(gap, low, high, min(a, b), False, min(a, b))
 
 
 def trend(

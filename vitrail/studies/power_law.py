@@ -58,21 +58,25 @@ class PowerLaw:
 
     def interval(self, n: float) -> tuple[float, float]:
         """The 95 % interval of the curve (not of a single run) at n."""
-        return percentile_interval(self.scatter([n])[:, 0])
+        return percentile_interval(self._shares([n])[:, 0])
 
     def scatter(self, n: ArrayLike) -> Values:
         """The error of each replicate (R,) at each of `n` (N,): (R, N)."""
         a, b, c = (column[:, None] for column in self.replicates.T)
         return np.asarray(a * np.asarray(n, dtype=np.float64) ** -b + c)
 
+    def _shares(self, n: ArrayLike) -> Values:
+        """As `scatter`, where an error can be: 0 to 1."""
+        return np.clip(self.scatter(n), 0.0, 1.0)
+
     def band(self, n: Sequence[float]) -> tuple[list[float], list[float]]:
         """The ends of the 95 % interval at each of `n`."""
-        low, high = np.quantile(self.scatter(n), [0.025, 0.975], axis=0)
+        low, high = np.quantile(self._shares(n), [0.025, 0.975], axis=0)
         return low.tolist(), high.tolist()
 
     def gain(self, n: float, *, factor: float = 2.0) -> tuple[float, float, float]:
         """By how much the error falls from n to `factor` * n: (estimate, low, high)."""
-        drawn = self.scatter([n, factor * n])
+        drawn = self._shares([n, factor * n])
         low, high = percentile_interval(drawn[:, 0] - drawn[:, 1])
         return self.at(n) - self.at(factor * n), low, high
 

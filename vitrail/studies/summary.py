@@ -1,8 +1,8 @@
 """Rows in brief: means over seeds, the best setting of an arm, the difference of two arms.
 
 An interval is Student's, of 95 %, over seeds: it covers what changes with the seed (initial
-values, order, drawn subset) and not what other test pictures would change. It is not cut to [0, 1],
-because a cut end would look like knowledge.
+values, order, drawn subset) and not what other test pictures would change. That of a share ends at
+0 and 1, that of a difference of shares at -1 and 1: beyond there is nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from vitrail.studies.result import Series
 from vitrail.studies.row import Axis, Row
 
 CONFIDENCE = 0.95
+SHARES = ("top1", "top5", "ece", "f1_macro", "balanced_accuracy")  # last parts of their names
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def points(rows: Sequence[Row], value: str, x: str) -> dict[str, list[Point]]:
     order = _places([row.axes[x] for row in rows if x in row.axes])
     return {
         arm: [
-            _point(arm, at, [seeds[seed] for seed in sorted(seeds)])
+            _point(arm, at, [seeds[seed] for seed in sorted(seeds)], is_share=is_share(value))
             for at, seeds in sorted(places.items(), key=lambda item: order[item[0]])
         ]
         for arm, places in found.items()
@@ -145,11 +146,11 @@ def difference(
         gaps = [one[place] - other[place] for place in common]
         mean, half = _student(gaps)
         num_seeds = len({seed for _, seed in common})
-        return _difference(mean, half, len(gaps), True, num_seeds)
+        return _difference(value, mean, half, len(gaps), True, num_seeds)
     a, b = list(one.values()), list(other.values())
     mean = math.fsum(a) / len(a) - math.fsum(b) / len(b)
     num_seeds = min(len({seed for _, seed in places}) for places in (one, other))
-    return _difference(mean, _welch(a, b), min(len(a), len(b)), False, num_seeds)
+    return _difference(value, mean, _welch(a, b), min(len(a), len(b)), False, num_seeds)
 
 
 def in_words(
@@ -191,9 +192,21 @@ def _places(values: Sequence[Axis]) -> dict[Axis, tuple[int, float]]:
     }
 
 
-def _point(arm: str, x: Axis, values: Sequence[float]) -> Point:
+def is_share(value: str) -> bool:
+    """Whether a figure of this name lies between 0 and 1."""
+    return value.rsplit("/")[-1].split("@")[0] in SHARES
+
+
+def ends(mean: float, half: float | None, least: float) -> tuple[float | None, float | None]:
+    """Both ends of an interval, no further than `least` and 1 where the figure cannot be."""
+    if half is None:
+        return None, None
+    return max(least, mean - half), min(1.0 if least > -math.inf else math.inf, mean + half)
+
+
+def _point(arm: str, x: Axis, values: Sequence[float], *, is_share: bool) -> Point:
     mean, half = _student(values)
-    low, high = (None, None) if half is None else (mean - half, mean + half)
+    low, high = ends(mean, half, 0.0 if is_share else -math.inf)
     return Point(arm, x, mean, low, high, tuple(values))
 
 
@@ -237,7 +250,7 @@ def _by_place(
 
 
 def _difference(
-    mean: float, half: float | None, num: int, paired: bool, num_seeds: int
+    value: str, mean: float, half: float | None, num: int, paired: bool, num_seeds: int
 ) -> Difference:
-    low, high = (None, None) if half is None else (mean - half, mean + half)
+    low, high = ends(mean, half, -1.0 if is_share(value) else -math.inf)
     return Difference(mean, low, high, num, paired, num_seeds)
