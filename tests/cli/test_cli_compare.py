@@ -26,7 +26,9 @@ def test_a_comparison_ends_in_a_recommendation(capsys: pytest.CaptureFixture[str
     folder = Path(record["folder"])
     assert folder == Path("compare/digits")
     assert record["finished"] == record["cells"] == 6
-    assert record["verdict"]["answer"].startswith("Take ")
+    # Two hundred examples teach little: what learns nothing knows the digits better.
+    assert record["verdict"]["answer"].startswith("Nothing can be said of these models: the best ")
+    assert record["facts"]["choice"]["model"]
     for name in ("study.html", "study.md", "table.csv", "table.parquet", "verdict.json",
                  "learning-curves.png", "learning-curves.svg", "chosen.toml"):  # fmt: skip
         assert (folder / name).stat().st_size > 0, name

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from vitrail.studies.budget import (
 )
 from vitrail.studies.cell import Cell, needed
 from vitrail.studies.engine import Engine, LocalEngine
+from vitrail.studies.guard import guarded, judged_by, outside
 from vitrail.studies.publish import write_results
 from vitrail.studies.result import Outcome
 from vitrail.studies.setup import Setup
@@ -53,6 +54,7 @@ class Planned:
     cells: list[Cell]
     paces: Paces
     is_new: bool
+    simple: Mapping[str, float] = field(default_factory=dict)  # top-1 of what learns nothing
 
     def seconds(self, processes: int) -> float:
         """Until all cells are computed, none being there."""
@@ -76,11 +78,13 @@ def plan(study: Study, setup: Setup, asked: Asked, parent: Path, engine: Engines
         if is_new := "paces" not in record:
             began = time.monotonic()
             paces: Paces = measure(study, setup, store, engine)
+            simple = outside(study, setup)
             setup = _with_examples(study, setup, asked, paces, time.monotonic() - began)
         else:
             paces = paces_from(record["paces"])
             setup = replace(setup, examples=int(record["examples"]))
-        planned = Planned(study, setup, store, needed(study.cells(setup)), paces, is_new)
+            simple = record["simple"] if "simple" in record else outside(study, setup)
+        planned = Planned(study, setup, store, needed(study.cells(setup)), paces, is_new, simple)
         if is_new:
             store.write("study.json", _record(planned, asked))
     return planned
@@ -142,6 +146,7 @@ def _record(planned: Planned, asked: Asked) -> dict[str, Any]:
         "command": asked.command,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": {"vitrail": __version__},
+        "simple": dict(planned.simple),
         "paces": {key: asdict(one) for key, one in planned.paces.items()},
         "cells": {cell.key(setup.fingerprint): cell.title for cell in planned.cells},
     }
@@ -161,7 +166,13 @@ def run(
             planned.cells, planned.study.name, planned.setup, store, engine(store), planned.paces,
             budget, watcher,
         )  # fmt: skip
-        outcome = planned.study.outcome(planned.setup, found.rows)
+        outcome = guarded(
+            planned.study.outcome(planned.setup, found.rows),
+            found.rows,
+            judged_by(planned.study),
+            planned.setup.num_classes,
+            planned.simple,
+        )
         write_results(planned, found, outcome)
     return found, outcome
 
