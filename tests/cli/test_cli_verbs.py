@@ -282,7 +282,11 @@ def test_lr_find_writes_numbers_and_a_plot(monkeypatch: pytest.MonkeyPatch) -> N
     def lr_find(layers: Any, *, reporter: Any) -> Any:
         asked["layers"] = layers
         return SimpleNamespace(
-            lrs=[1e-5, 1e-3, 1e-1], losses=[2.3, 1.1, float("nan")], suggestion=1e-3
+            lrs=[1e-5, 1e-3, 1e-1],
+            losses=[2.3, 1.1, float("nan")],
+            suggestion=1e-3,
+            default=1e-3,
+            sentence="no rate is clearly better",
         )
 
     fake(monkeypatch, "vitrail.training.lr_find", lr_find=lr_find)
@@ -294,7 +298,7 @@ def test_lr_find_writes_numbers_and_a_plot(monkeypatch: pytest.MonkeyPatch) -> N
 
     assert ElementTree.parse("lr-find/lr_find.svg").getroot().tag.endswith("svg")
     done = good("lr-find", "photos", "--out", "again")
-    assert done.out.splitlines()[0] == "suggestion  --lr 1.0e-03"
+    assert done.out.splitlines()[:2] == ["suggestion  --lr 1.0e-03", "no rate is clearly better"]
 
 
 @pytest.mark.promise("D7")

@@ -1,4 +1,4 @@
-"""`vitrail lr-find DATA`: a short sweep over learning rates, one suggestion and a plot."""
+"""`vitrail lr-find DATA`: short trainings at several learning rates, one suggestion and a plot."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def lr_find(
     output: Annotated[Output, Parameter(parse=False)],
     settings: Annotated[Any, Parameter(parse=False)],
 ) -> int:
-    """Suggest a learning rate: train a few steps with a growing one, see where the loss falls.
+    """Suggest a learning rate: compare short trainings at several rates on validation images.
 
     Parameters
     ----------
@@ -61,12 +61,19 @@ def lr_find(
     from vitrail.training.reporter import SilentReporter
 
     found = search(layers_of(data, config, settings), reporter=SilentReporter())
-    record = {"suggestion": found.suggestion, "lrs": list(found.lrs), "losses": list(found.losses)}
+    record = {
+        "suggestion": found.suggestion,
+        "default": found.default,
+        "lrs": list(found.lrs),
+        "losses": list(found.losses),
+        "sentence": found.sentence,
+    }
     write_together(
         out, {files[0].name: json.dumps(plain(record)) + "\n", files[1].name: plot(found)}
     )
     lines = [
         f"suggestion  --lr {found.suggestion:.1e}",
+        found.sentence,
         f"plot  {files[1]}",
         f"next  vitrail train {data} --lr {found.suggestion:.1e}",
     ]
@@ -75,18 +82,18 @@ def lr_find(
 
 
 def refuse_without_effect(settings: Mapping[str, str]) -> None:
-    """Raise UsageError VIT-203 for a rate or a duration: the sweep has its own."""
+    """Raise UsageError VIT-203 for a rate or a duration: the trainings have their own."""
     for key in settings:
         if SHORT.get(key, key) in ("optim.lr", *DURATIONS):
             raise UsageError(
                 "VIT-203",
-                f"--{key.replace('_', '-')} has no effect on lr-find, which sweeps the rate.",
+                f"--{key.replace('_', '-')} has no effect on lr-find, which compares rates.",
                 hint="Leave it out.",
             )
 
 
 def plot(found: LrFind) -> str:
-    """Loss over learning rate (logarithmic) as an SVG, the suggestion marked."""
+    """Validation loss over learning rate (logarithmic) as an SVG, the suggestion marked."""
     points = [
         (lr, loss) for lr, loss in zip(found.lrs, found.losses, strict=True) if math.isfinite(loss)
     ]

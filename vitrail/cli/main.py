@@ -50,7 +50,7 @@ VERBS = {
     "data": Verb("vitrail.cli.data", False, "check, split, show or get pictures"),
     "models": Verb("vitrail.cli.models", False, "architectures: parameters, multiply-adds, tokens"),
     "runs": Verb("vitrail.cli.runs", False, "list runs: status, dataset, best figure, age"),
-    "lr-find": Verb("vitrail.cli.lr_find", True, "suggest a learning rate from a short sweep"),
+    "lr-find": Verb("vitrail.cli.lr_find", True, "compare learning rates in short trainings"),
     "doctor": Verb(
         "vitrail.cli.doctor", False, "this machine: versions, memory, what it can train"
     ),
