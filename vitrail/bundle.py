@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -220,7 +219,7 @@ def _listed(names: list[str]) -> str:
 def _unzipped(path: Path, max_bytes: int) -> Iterator[Path]:
     """A temporary folder with the two files of a zipped model folder; sizes are limited first."""
     try:
-        with open_zip(path) as archive, tempfile.TemporaryDirectory() as temporary:
+        with open_zip(path) as archive, _scratch() as temporary:
             members = {PurePosixPath(item.filename): item for item in archive.infolist()}
             inside = [place.parent for place in members if place.name == RECORD]
             if len(inside) != 1 or inside[0] / WEIGHTS not in members:
@@ -231,13 +230,12 @@ def _unzipped(path: Path, max_bytes: int) -> Iterator[Path]:
             _, config, _ = parse_record(text, path / RECORD)
             weights = members[inside[0] / WEIGHTS]
             _check_size(weights.file_size, config, path / WEIGHTS, max_bytes)
-            (folder / RECORD).write_bytes(text)
-            with archive.open(weights) as source, open(folder / WEIGHTS, "wb") as target:
-                _copy(source, target, weights.file_size)
+            with writing(folder / RECORD):
+                (folder / RECORD).write_bytes(text)
+            _copy(archive, weights, folder / WEIGHTS)
             examples = members.get(inside[0] / FILE)
             if examples is not None and examples.file_size <= MAX_EXAMPLES_BYTES:
-                with archive.open(examples) as source, open(folder / FILE, "wb") as target:
-                    _copy(source, target, examples.file_size)
+                _copy(archive, examples, folder / FILE)
             yield folder
     except TooTight as error:
         raise ModelError("VIT-411", f"{path} has {error}.", hint=WEIGHTS_HINT) from error
@@ -251,11 +249,21 @@ def _unzipped(path: Path, max_bytes: int) -> Iterator[Path]:
         ) from error
 
 
-def _copy(source: IO[bytes], target: IO[bytes], limit: int) -> None:
-    """At most `limit` bytes, whatever the archive really holds."""
-    while limit > 0 and (part := source.read(min(limit, 2**20))):
-        target.write(part)
-        limit -= len(part)
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    """A temporary folder. Raises EnvironmentFault VIT-506 where the machine gives none."""
+    with writing(Path(os.environ.get("TMPDIR", "the folder for temporary files"))):
+        return tempfile.TemporaryDirectory()
+
+
+def _copy(archive: zipfile.ZipFile, member: zipfile.ZipInfo, place: Path) -> None:
+    """At most as many bytes as the table of the archive says, whatever it really holds. A disk
+    that refuses them is no fault of the archive: EnvironmentFault VIT-506.
+    """
+    limit = member.file_size
+    with archive.open(member) as source, writing(place), open(place, "wb") as target:
+        while limit > 0 and (part := source.read(min(limit, 2**20))):
+            target.write(part)
+            limit -= len(part)
 
 
 def write_bundle(

@@ -8,13 +8,15 @@ they like: labels are.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
+import stat
 import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Final
+from typing import IO, BinaryIO, Final
 
 SMALL_BYTES: Final = 64 * 2**20
 MAX_RATIO: Final = 100
@@ -43,8 +45,8 @@ def open_zip(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
     Raises TooTight, and zipfile.BadZipFile or OSError for what is no zip file. Python makes an
     object of each entry, so their number is looked at first.
     """
-    size = os.path.getsize(path)
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
         file.seek(max(0, size - _LARGEST_COMMENT - 22))
         tail = file.read()
         at = tail.rfind(_END)
@@ -55,6 +57,17 @@ def open_zip(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(file) as archive:
             check_ratio(sum(item.file_size for item in archive.infolist()), size)
             yield archive
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """A file for reading; a pipe or device in its place is refused instead of waited for. Raises
+    OSError.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.ENXIO, "it is no regular file", os.fspath(path))
+    return os.fdopen(handle, "rb")
 
 
 def _large_table(before: bytes, file: IO[bytes]) -> bool:
@@ -71,13 +84,13 @@ def _large_table(before: bytes, file: IO[bytes]) -> bool:
 @contextmanager
 def open_plain_or_gzip(path: str) -> Iterator[Packed]:
     """A file, unpacked where its name ends in .gz. Raises OSError."""
-    packed = os.path.getsize(path)
-    if not path.endswith(".gz"):
-        with open(path, "rb") as file:
+    with open_regular(path) as file:
+        if not path.endswith(".gz"):
             yield Packed(file, 0)
-        return
-    with open(path, "rb") as file, gzip.GzipFile(fileobj=file) as unpacked:
-        yield Packed(unpacked, packed)
+            return
+        packed = os.fstat(file.fileno()).st_size
+        with gzip.GzipFile(fileobj=file) as unpacked:
+            yield Packed(unpacked, packed)
 
 
 class Packed:

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from vitrail.documents import checked
+
 Axis = float | int | str
 
 
@@ -48,6 +52,11 @@ class Row:
         }
 
 
-def row_from(record: Mapping[str, Any]) -> Row:
-    """A Row of the object that `to_json` made. Raises TypeError where it is none."""
+ROW = TypeAdapter(Row)
+
+
+def row_from(record: object) -> Row:
+    """A Row of the object that `to_json` made. Raises TypeError or ValueError where it is none."""
+    checked(record, ROW)  # its numbers stay whole or not as they are
+    assert isinstance(record, dict)
     return Row(**record)

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from vitrail.documents import parse_json
 from vitrail.errors import EnvironmentFault, ModelError
 from vitrail.files import writing
 from vitrail.folder import open_plain
@@ -79,7 +80,7 @@ class Store:
         found = {}
         for number, line in enumerate(lines[:-1], start=1):
             try:
-                row = row_from(json.loads(line))
+                row = row_from(parse_json(line))
             except (ValueError, TypeError) as error:
                 raise ModelError(
                     "VIT-409",
