@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitrail.model_record import Record
+from vitrail.models.names import full_name
 from vitrail.spelling import printable
 
 KINDS = {"vit": "Vision Transformer", "bit": "BiT-ResNet"}
@@ -29,7 +30,8 @@ FIGURES = {  # key of metrics.json: (type on the Hub, name for people)
 def card_of(record: Record) -> str:
     """The card of `record`; `record.metrics` holds objects of metrics.json by split."""
     data = str(record.trained_on.get("data", "pictures of the author"))
-    name = f"{record.architecture.name} on {data}"
+    made = full_name(record.architecture.name, record.architecture.numbers)
+    name = f"{made} on {data}"
     parts = [front_matter(record, name, data), f"# {in_text(name)}", summary(record)]
     parts += [figures(split, values) for split, values in measured(record).items()]
     parts += ["## Use\n" + USE, "## Preprocessing\n\n" + preprocessing(record)]

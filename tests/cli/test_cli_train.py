@@ -48,7 +48,8 @@ def test_options_reach_the_loop_as_layers(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert done.code == 0
     call = loop.calls[0]
     assert (call["runs_dir"], call["name"]) == (Path("there"), "me")
-    assert call["command"].startswith("vitrail ")
+    assert call["command"].startswith(f"vitrail {words} --out there")  # called by Python, here
+    assert 0 < call["age_secs"] < 86_400
     config, sources = resolve(call["layers"])
     assert (config.seed, config.epochs, config.optim.lr, config.ema) == (3, 4, 3e-4, 0.9)
     assert (config.model.name, config.model.overrides) == ("vit_s16", {"depth": "6"})

@@ -14,6 +14,7 @@ from vitrail.models.configs import ViTConfig
 from vitrail.models.names import (
     VARIANTS,
     config_from_numbers,
+    full_name,
     known_names,
     parse_name,
     resolve_model,
@@ -213,3 +214,19 @@ def test_numbers_make_the_configuration_again() -> None:
     with pytest.raises(UsageError, match="vit") as caught:
         config_from_numbers("vgg", {})
     assert caught.value.code == "VIT-231"
+
+
+@pytest.mark.parametrize("name", known_names())
+def test_a_published_size_has_its_name_alone(name: str) -> None:
+    config = resolve_model(name, num_classes=7, image_size=None, channels=1)
+    assert full_name(name, config.model_dump()) == name
+    assert full_name(name, config.model_dump(mode="json")) == name
+
+
+def test_what_is_other_than_the_name_says_is_told() -> None:
+    config = resolve_model("vit_ti8", num_classes=7, overrides={"width": 96, "depth": 2})
+    assert full_name("vit_ti8", config.model_dump(mode="json")) == "vit_ti8 with width 96, depth 2"
+    bit = resolve_model("bit_r26x1", num_classes=7, overrides={"depths": (1, 1, 1, 1)})
+    assert full_name("bit_r26x1", bit.model_dump()) == "bit_r26x1 with depths 1x1x1x1"
+    assert full_name("of mine", {"width": 3}) == "of mine"
+    assert full_name("vit_ti8", {"width": "<b>"}) == "vit_ti8 with width <b>"

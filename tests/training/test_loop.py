@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+import vitrail
 from tests.training.running import TINY, StopAt, records, train, weights
 from vitrail.cli.measuring import data_of
 from vitrail.data.sources import fingerprint
@@ -293,6 +294,32 @@ def test_a_run_of_many_threads_goes_on_where_there_is_one_core(
         torch.set_num_threads(before)
     assert any("too few for the 8 threads" in text for text in told)
     assert any("started with threads 8, continued with 1" in text for text in told)
+
+
+def test_the_report_says_how_python_started_the_run(tmp_path: Path) -> None:
+    options: dict[str, Any] = {key: value for key, value in TINY.items() if "." not in key}
+    more = {key: value for key, value in TINY.items() if "." in key and key != "data.path"}
+    options["steps"] = 2
+    first = vitrail.train(
+        "builtin:digits", runs_dir=tmp_path, name="one", settings=more, **options
+    ).run_dir
+    call = json.loads((first / "run.json").read_text())["command"]
+    assert call.startswith("vitrail.train('builtin:digits', ")
+    assert call in (first / "report.md").read_text()
+    again = eval(call.replace("'one'", "'again'"), {"vitrail": vitrail})
+    assert weights(again.run_dir) == weights(first)
+
+
+def test_the_best_evaluation_is_told_once_and_the_same_everywhere(straight: Path) -> None:
+    best = json.loads((straight / "run.json").read_text())["best"]
+    evaluated = [one for one in records(straight) if "val/top1" in one]
+    assert best == {key: max(
+        evaluated, key=lambda one: (one["val/top1"], -one["val/loss"]))[key] for key in best
+    }  # fmt: skip
+    page = (straight / "report.html").read_text()
+    assert page.count("Best evaluation") == 1
+    assert f"epoch {best['epoch']:.2f}<small>" in page
+    assert "Best val/top1" not in page
 
 
 def test_plan_explains_its_choices() -> None:

@@ -72,12 +72,13 @@ def compare(
     """
     from dataclasses import replace
 
+    from vitrail.device import process_age
     from vitrail.studies.compare import STUDY
 
-    machines, began = machines or Machines(), time.monotonic()
+    machines, began = machines or Machines(), time.monotonic() - process_age()
     check_counts(examples, seeds, image_size, machines)
     setup = setup_of(data, models, from_, sizes, image_size, seeds, machines)
-    asked = asked_of(budget, examples, machines, setup)
+    asked = asked_of(budget, examples, machines, setup, output)
     name = re.sub(r"[^\w.-]+", "-", setup.name).strip("-.") or "data"
     asked = replace(asked, folder=name)
     return execute(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from cyclopts import Parameter
 from vitrail.cli.output import Output
 from vitrail.cli.predict import check_numbers
 from vitrail.errors import UsageError
-from vitrail.spelling import command_text
 
 if TYPE_CHECKING:
     from vitrail.studies.run import Asked, Engines, Planned
@@ -72,6 +70,7 @@ def asked_of(
     examples: int | None,
     machines: Machines,
     setup: Setup,
+    output: Output,
     *,
     is_alone: bool = False,
 ) -> Asked:
@@ -90,7 +89,7 @@ def asked_of(
     processes = machines.processes or (
         1 if one_at_a_time else max(1, num_cores() // machines.threads)
     )
-    return Asked(seconds, examples, processes, command_text(["vitrail", *sys.argv[1:]]))
+    return Asked(seconds, examples, processes, output.command)
 
 
 def engines_of(machines: Machines, asked: Asked, setup: Setup) -> Engines:

@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import NamedTuple
 
@@ -110,9 +111,8 @@ def take_global(argv: Sequence[str]) -> tuple[Output, list[str]]:
     """The global options, wherever they stand before `--`, and the other words."""
     end = list(argv).index("--") if "--" in argv else len(argv)
     switched = {SWITCHES[word]: True for word in argv[:end] if word in SWITCHES}
-    return Output(**switched), [word for word in argv[:end] if word not in SWITCHES] + list(
-        argv[end:]
-    )
+    output = replace(Output(), words=tuple(argv), **switched)
+    return output, [word for word in argv[:end] if word not in SWITCHES] + list(argv[end:])
 
 
 def dispatch(tokens: Sequence[str], output: Output) -> int:

@@ -22,7 +22,7 @@ from typing import Any
 
 from vitrail.cli.streams import say_aside, say_result
 from vitrail.errors import EnvironmentFault, VitrailError
-from vitrail.spelling import as_utf8, printable
+from vitrail.spelling import as_utf8, command_text, printable
 
 RED, YELLOW, DIM, RESET = "\x1b[1;31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
 
@@ -37,6 +37,12 @@ class Output:
     quiet: bool = False
     verbose: bool = False
     no_color: bool = False
+    words: tuple[str, ...] = ()  # of the command, as they were given
+
+    @property
+    def command(self) -> str:
+        """The command that this is, to be typed again, whoever called us: a shell or Python."""
+        return command_text(["vitrail", *self.words])
 
     @property
     def is_terminal(self) -> bool:

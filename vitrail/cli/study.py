@@ -83,6 +83,7 @@ def study(
     list_
         Name the studies and stop.
     """
+    from vitrail.device import process_age
     from vitrail.studies.catalogue import study_named
 
     if list_ or name is None:
@@ -96,9 +97,9 @@ def study(
             "--data is missing: the pictures to learn from.",
             hint=f"For instance: vitrail study {name} --data builtin:digits",
         )
-    began = time.monotonic()
+    began = time.monotonic() - process_age()
     setup = setup_of(found, data, choices, machines, seeds, full)
-    asked = asked_of(budget, examples, machines, setup, is_alone=found.is_alone)
+    asked = asked_of(budget, examples, machines, setup, output, is_alone=found.is_alone)
     if full and budget is None and examples is None:
         return show_full(found, setup, output)
     setup.check_enough()

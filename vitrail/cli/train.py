@@ -19,7 +19,6 @@ from vitrail.cli.read_as import ReadAs
 from vitrail.cli.settings import Layer, layers_of
 from vitrail.config import SHORT
 from vitrail.errors import UsageError
-from vitrail.spelling import command_text
 
 if TYPE_CHECKING:
     from vitrail.models.names import ModelConfig
@@ -177,17 +176,15 @@ def reporter_for(output: Output) -> Any:
 
 def start_run(layers: list[Layer], start: Start, output: Output) -> int:
     """Train a new run; its exit code."""
-    import sys
 
     from vitrail.device import process_age
     from vitrail.training import loop
 
-    command = command_text(["vitrail", *sys.argv[1:]])
     result = loop.train(
         layers,
         runs_dir=start.out or Path("runs"),
         name=start.name,
-        command=command,
+        command=output.command,
         reporter=reporter_for(output),
         age_secs=process_age(),
     )
@@ -305,6 +302,7 @@ def plan_lines(plan: Plan) -> list[str]:
     """What a run is: data, model, and what was chosen for it with the reason, one line each."""
     from vitrail.cli.data import counts
     from vitrail.models.cost import parameters
+    from vitrail.models.names import full_name
 
     splits, model = plan.splits, plan.model
     sizes = ", ".join(f"{name} {n}" for name, n in counts(splits).items())
@@ -316,7 +314,7 @@ def plan_lines(plan: Plan) -> list[str]:
         f"{config.precision} | {config.threads} threads | seed {config.seed} | deterministic",
         f"data   {splits.name}  {len(splits.classes)} classes | {sizes} | {height}x{width} {kind}",
         *(f"data   {note}" for note in splits.notes),
-        f"model  {config.model.name}  {network_text(model)} | "
+        f"model  {full_name(config.model.name, model.model_dump())}  {network_text(model)} | "
         f"{parameters(model) / 1e6:.2f} M parameters",
     ]
     width = max((len(key) for key, _, _ in plan.choices), default=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vitrail.evaluation.figures import Line, figure, plot
-from vitrail.evaluation.page import details, number, section, table, text
+from vitrail.evaluation.page import details, number, section, table
 from vitrail.evaluation.run_record import RunRecord
 
 MAX_POINTS = 300  # of a curve; beyond, neighbours are averaged
@@ -29,13 +29,7 @@ def curves_section(record: RunRecord) -> str:
             keyed = [(line.colour, line.name) for line in lines]
             drawn.append(figure(caption, drawing, keyed if len(keyed) > 1 else ()))
     numbers = details("The same as numbers", curve_table(record))
-    lead = ""
-    if points := record.curve("val/top1"):
-        best = max(points, key=lambda point: point[1])
-        lead = text(f"Best val/top1 {best[1]:.4f} at epoch {best[0]:.4g}.")
-    return section(
-        "curves", "Curves", f'<div class="grid">{"".join(drawn)}</div>', numbers, lead=lead
-    )
+    return section("curves", "Curves", f'<div class="grid">{"".join(drawn)}</div>', numbers)
 
 
 def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -8,6 +8,7 @@ from vitrail.evaluation import diagrams, verdict
 from vitrail.evaluation.page import shown
 from vitrail.evaluation.run_record import RunRecord, SplitRecord
 from vitrail.evaluation.verdict import duration
+from vitrail.models.names import full_name
 
 MAX_CLASS_ROWS = 200
 
@@ -43,7 +44,8 @@ def report_markdown(record: RunRecord) -> str:
                 for r in wrong
             ]
             parts += ["## Worst mistakes", table(["file", "label", "predicted", "p", "loss"], rows)]
-    command = shown(record.run.get("command", "")).replace("```", "'''")
+    lines = str(record.run.get("command", "")).splitlines()
+    command = "\n".join(map(shown, lines)).replace("```", "'''")
     if command:
         parts += ["## To repeat it", f"```\n{command}\n```"]
     return "\n\n".join(_joined(parts)) + "\n"
@@ -74,7 +76,7 @@ def run_table(record: RunRecord) -> str:
     rows = [
         ("data", f"{data.get('name', '')}: {len(record.classes)} classes; {counts}"),
         ("split", data.get("split", "")),
-        ("model", model.get("name", "")),
+        ("model", full_name(str(model.get("name", "")), model)),
         ("time", duration(run.get("seconds"))),
         (
             "hardware",

@@ -22,6 +22,7 @@ from vitrail.evaluation.report_pictures import mistakes_section, samples_section
 from vitrail.evaluation.run_pictures import Pictures
 from vitrail.evaluation.run_record import RunRecord, SplitRecord
 from vitrail.evaluation.verdict import duration, percent
+from vitrail.models.names import full_name
 
 FIGURES = {
     "top1": "top-1",
@@ -99,11 +100,11 @@ def run_section(record: RunRecord, split: SplitRecord | None) -> str:
     chip = ", ".join(machine.get("gpus") or []) or machine.get("cpu", "")
     items = [
         ("Data", name(data.get("name", "")), f"{len(record.classes)} classes; {counts}"),
-        ("Model", text(model.get("name", "")), shape),
+        ("Model", text(full_name(str(model.get("name", "")), model)), shape),
         ("Time", text(duration(run.get("seconds"))), f"status: {run.get('status', 'unknown')}"),
         (
             "Best evaluation",
-            f"epoch {best['epoch']:.4g}" if "epoch" in best else "",
+            f"epoch {best['epoch']:.2f}" if "epoch" in best else "",
             ", ".join(reached),
         ),
         ("Hardware", text(run.get("device", "")), f"{chip}; {run.get('threads', '?')} threads"),
@@ -113,7 +114,7 @@ def run_section(record: RunRecord, split: SplitRecord | None) -> str:
     parts = [card]
     if record.splits:
         parts.append(metrics_table(record.splits))
-    command = f"<h3>To repeat it</h3><pre>{text(run.get('command', ''))}</pre>"
+    command = f"<h3>To repeat it</h3><pre>{text_lines(str(run.get('command', '')))}</pre>"
     how = text(data.get("split", ""))
     return section("run", "Run", *parts, command if run.get("command") else "", lead=how)
 

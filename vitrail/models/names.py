@@ -105,6 +105,27 @@ def known_names() -> list[str]:
     return ["vit_digits", *names, *HYBRIDS, *BITS, *CCTS]
 
 
+def full_name(name: str, fields: Mapping[str, Any]) -> str:
+    """`name`, and what of the architecture is other than the name says: "vit_ti8 with width 32,
+    depth 2". fields: of the configuration, as plain data or not.
+    """
+    named = parse_name(name)
+    if named is None:
+        return name
+    other = [
+        f"{key} {_in_words(fields[key])}"
+        for key, value in named.fields.items()
+        if key not in ("image_size", "channels") and key in fields
+        and _in_words(fields[key]) != _in_words(value)
+    ]  # fmt: skip
+    return f"{name} with {', '.join(other)}" if other else name
+
+
+def _in_words(value: object) -> str:
+    """4x4 for a pair, whether from JSON or not."""
+    return "x".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+
+
 def parse_name(name: str) -> Named | None:
     """What `name` stands for, in any of its spellings; None where it is no name.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ def train(
     {"optim.weight_decay": 0.1}.
     An unknown one raises UsageError VIT-211.
     """
+    given: dict[str, Any] = {"runs_dir": runs_dir, "name": name, **options, "settings": settings}
     named = {
         name.rstrip("_"): str(value) if isinstance(value, Path) else value
         for name, value in options.items()
@@ -35,8 +37,16 @@ def train(
         runs_dir=Path(runs_dir),
         name=name,
         reporter=reporter,
-        command="vitrail.train",
+        command=call_text(data, given),
     )
+
+
+def call_text(data: str | Path, given: Mapping[str, Any]) -> str:
+    """The call that repeats a run: `vitrail.train('photos', epochs=20)`."""
+    plain = {key: str(one) if isinstance(one, Path) else one for key, one in given.items()}
+    words = [f"{key}={one!r}" for key, one in plain.items()
+             if one is not None and (key, one) != ("runs_dir", "runs")]  # fmt: skip
+    return f"vitrail.train({', '.join([repr(str(data)), *words])})"
 
 
 def resume(
