@@ -293,11 +293,11 @@ def config_of(case: str, **changes: Any) -> Any:
     ("changes", "named"),
     [
         ({"model_type": "swin"}, "swin"),
-        ({"hidden_act": "relu"}, "relu"),
+        ({"hidden_act": "swish"}, "swish"),
         ({"num_attention_heads": 5}, "num_heads"),
         ({"num_attention_heads": "two"}, "num_heads"),
         ({"layer_norm_eps": -1}, "ln_eps"),
-        ({"image_size": 33}, "33"),
+        ({"image_size": 7}, "7"),
     ],
 )
 def test_configs_that_describe_no_model(changes: dict[str, Any], named: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from tests.checkpoints.plain_vit import state
 from tests.checkpoints.test_name_map import PLAIN as NAMES
 from tests.cli.cli_command import run
 from tests.golden.case import CASES, read_case
-from vitrail.checkpoints.origins import ORIGINS
+from vitrail.cli.convert import Format
 from vitrail.data.preprocess import Preprocess
 from vitrail.models.configs import ViTConfig
 
@@ -93,7 +93,7 @@ HOLDS = {
 }
 
 
-@pytest.mark.parametrize("to", [*ORIGINS, "vitrail"])
+@pytest.mark.parametrize("to", get_args(Format))
 @pytest.mark.parametrize("start", FIELDS)
 def test_from_vitrail_to_every_format_and_back(tmp_path: Path, to: str, start: str) -> None:
     """A format holds the model, bit for bit and with the same logits, or is refused with a reason

@@ -1,4 +1,4 @@
-"""--set, --origin and --table, and the lines of what is assumed, by every verb that reads a model."""
+"""--set, --origin, --table, and the lines of what is assumed, by every verb that reads a model."""
 
 from __future__ import annotations
 

@@ -112,8 +112,11 @@ def target_config(
         "channels": channels,
     }
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if any(getattr(config, name, None) != changes.get(name, getattr(config, name, None))
-           for name in ("image_size", "patch_size")):  # fmt: skip
+    is_resized = any(
+        getattr(config, name, None) != changes.get(name, getattr(config, name, None))
+        for name in ("image_size", "patch_size")
+    )
+    if is_resized and isinstance(config, ViTConfig):
         changes["drop_rest"] = False
     if num_classes == 0:
         changes["head_bias_init"] = 0.0

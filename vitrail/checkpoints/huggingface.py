@@ -107,17 +107,18 @@ def recognise(header: Header) -> Recognised | None:
         if names is None:
             return None
         raise refused(header, "no model_type, or is not beside the tensors: heads are unknown.")
-    if values["model_type"] == TIMM_WRAPPER:
+    model_type = str(values["model_type"])
+    if model_type == TIMM_WRAPPER:
         return None
-    if names is None or values["model_type"] not in DEFAULTS:
-        raise refused(header, other_kind(str(values["model_type"])))
+    if names is None or model_type not in DEFAULTS:
+        raise refused(header, other_kind(model_type))
     config = read_config(header, values, names)
     rules = read_rules(config, names)
     settings = header.metadata.get("preprocessor_config.json")
     preprocess, notes = read_preprocess(
         header.name,
         settings if isinstance(settings, Mapping) else None,
-        str(values["model_type"]),
+        model_type,
         config.image_size,
         config.channels,
     )
