@@ -33,7 +33,7 @@ from vitrail.classifier import Classifier, Meta, find_model, load
 from vitrail.data import prepared
 from vitrail.data.decode import read_bytes
 from vitrail.data.preprocess import Preprocess
-from vitrail.data.sources import open_data
+from vitrail.data.sources import open_whole
 from vitrail.errors import EnvironmentFault, ModelError, UsageError
 from vitrail.models.configs import ViTConfig
 from vitrail.models.create import create_model
@@ -704,18 +704,19 @@ def test_evaluate_on_data() -> None:
     model = create_model("vit_digits", num_classes=10, channels=1)
     preprocess = Preprocess(height=8, width=8, resize=(8, 8), mean=(0.5,), std=(0.5,))
     classes = [str(i) for i in range(10)]
-    splits = open_data("builtin:digits")
-    assert splits.test is not None
+    whole = open_whole("builtin:digits").train  # no split of a stranger's data is drawn
     for value in model.parameters():
         value.data = torch.randn(value.shape, generator=torch.Generator().manual_seed(0))
     result = Classifier(model, preprocess, classes).evaluate("builtin:digits", split="test")
+    assert result.judged is not None
+    assert (result.judged["how"], result.judged["trained_on"]) == ("all", None)
     predictions = Classifier(model, preprocess, classes).predict(
-        [splits.test.read(i)[0] for i in range(len(splits.test))]
+        [whole.read(i)[0] for i in range(len(whole))]
     )
     assert [one.label for one in predictions] == [classes[i] for i in result.predicted]
-    assert result.labels.tolist() == splits.test.labels.tolist()
+    assert result.labels.tolist() == whole.labels.tolist()
     backwards = Classifier(model, preprocess, classes[::-1]).evaluate("builtin:digits")
-    assert backwards.labels.tolist() == (9 - splits.test.labels).tolist()
+    assert backwards.labels.tolist() == (9 - whole.labels).tolist()
     with pytest.raises(UsageError, match="no split 'dev'"):
         Classifier(model, preprocess, classes).evaluate("builtin:digits", split="dev")
     with pytest.raises(ModelError, match="also has 0, 1") as caught:

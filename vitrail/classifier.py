@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing
@@ -306,17 +307,22 @@ class Classifier:
     def evaluate(
         self, data: str | Path, split: str = "test", *, batch_size: int = 64, workers: int = 0
     ) -> Evaluation:
-        """Measure on a split of `data`. Raises ModelError VIT-403 where the classes differ, VIT-443
-        where the model knows none.
+        """Measure on `data`: on what the run of this model held out, where it is the data of that
+        run; on the split that other data has; on every labelled image where it has none.
+
+        `judged` of the answer says which, and how many of the images the model was trained on; a
+        UserWarning where it was. Raises ModelError VIT-403 where the classes differ, VIT-443 where
+        the model knows none.
         """
         from vitrail.data.loader import make_loader
-        from vitrail.data.sources import open_data
         from vitrail.evaluation.evaluate import evaluate
-        from vitrail.evaluation.on_data import split_of
+        from vitrail.evaluation.judged import open_given
+        from vitrail.evaluation.on_data import relabelled
 
-        source = split_of(open_data(data), split, self.classes, "the model")
+        judged = open_given(str(data), split, self.examples).judged(split)
+        source = relabelled(judged.source, self.classes, "the model")
         loader = make_loader(source, self.preprocess, None, batch_size=batch_size, workers=workers)
-        return evaluate(
+        found = evaluate(
             self.model,
             loader.eval_batches(batch_size),
             self.preprocess,
@@ -325,6 +331,11 @@ class Classifier:
             device=self.device,
             source_id=source.source_id,
         )
+        without = judged.without_seen(found)
+        if without is not None and split != "train":
+            warnings.warn("; ".join(judged.sentences()), stacklevel=2)
+        facts = judged.to_json() | ({"without": without} if without else {})
+        return replace(found, judged=facts)
 
     def probe(
         self,
@@ -345,9 +356,9 @@ class Classifier:
         neighbours). l2: of several the best on validation pictures is used. cache: keep the
         features in the usual folder. Raises UsageError VIT-202, VIT-240, VIT-260 to VIT-264.
         """
-        from vitrail.data.sources import open_data
         from vitrail.evaluation.features import Frozen, Reading, cache_folder
-        from vitrail.evaluation.probe import check, probe
+        from vitrail.evaluation.judged import open_given
+        from vitrail.evaluation.probe import check, probe_opened
         from vitrail.evaluation.probe_record import Settings
 
         ks = (k,) if isinstance(k, int) else None if k is None else tuple(k)
@@ -356,9 +367,9 @@ class Classifier:
         check(settings)
         reading = Reading(device=self.device, batch_size=batch_size)
         folder = cache_folder() if cache else None
-        return probe(
-            Frozen(self.model, self.preprocess, reading, folder), open_data(data), settings
-        )
+        frozen = Frozen(self.model, self.preprocess, reading, folder)
+        opened = open_given(str(data), split, self.examples, draw=True)
+        return probe_opened(frozen, opened, settings)
 
 
 def record_for(
@@ -454,7 +465,7 @@ def load(
         return {name: tuple(value.shape) for name, value in modules[0].state_dict().items()}
 
     if is_run(place):
-        return _of_run(read_run_model(place, shapes_of), modules[0], device)
+        return _of_run(place, read_run_model(place, shapes_of), modules[0], device)
     bundle = read_bundle(place, shapes_of, max_bytes=max_bytes)
     model = modules[0]
     model.load_state_dict(bundle.tensors, strict=True, assign=True)
@@ -466,14 +477,17 @@ def load(
                       meta, bundle.examples)  # fmt: skip
 
 
-def _of_run(found: RunModel, model: Model, device: str | torch.device) -> Classifier:
+def _of_run(run: Path, found: RunModel, model: Model, device: str | torch.device) -> Classifier:
     """The classifier of a run that is not finished."""
+    from vitrail.evaluation.judged import known_of
+
     model.load_state_dict(found.tensors, strict=True, assign=True)
     resample = ORIGINS[found.origin].resample if found.origin in ORIGINS else Meta.resample
     meta = Meta(found.name, {"data": found.data}, {"val": dict(found.figures)},
                 scores="sigmoid" if found.multi_label else "softmax", origin=found.origin,
                 resample=resample, notes=found.said)  # fmt: skip
-    return Classifier(model.to(device), found.preprocess, found.classes, meta=meta)
+    return Classifier(model.to(device), found.preprocess, found.classes, meta=meta,
+                      examples=known_of(run, NO_RECORD))  # fmt: skip
 
 
 def of_foreign(foreign: Foreign, *, device: str | torch.device = "cpu") -> Classifier:

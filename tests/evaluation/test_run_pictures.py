@@ -11,10 +11,12 @@ from PIL import Image
 
 from vitrail.classifier import Classifier, Meta
 from vitrail.config import DataConfig, TrainConfig, to_toml
+from vitrail.data.examples import FILE, examples_of
 from vitrail.data.preprocess import Preprocess
-from vitrail.data.sources import fingerprint, open_data
+from vitrail.data.sources import open_data
 from vitrail.evaluation.evaluate import evaluate
 from vitrail.evaluation.report import write_report
+from vitrail.evaluation.run_data import place_record
 from vitrail.evaluation.run_pictures import open_pictures
 from vitrail.evaluation.run_record import read_run
 from vitrail.models.create import create_model
@@ -38,9 +40,10 @@ def run(tmp_path: Path) -> Path:
     config = TrainConfig(epochs=1, data=DataConfig(path=str(data), image_size=(16, 24)))
     (path / "config.toml").write_text(to_toml(config), encoding="utf-8")
     (path / "run.json").write_text(json.dumps({"status": "finished"}))
-    prints = {part: fingerprint(source) for part, source in splits.parts().items()}
-    document = {"name": "photos", "classes": list(splits.classes), "fingerprints": prints}
+    document = {"name": "photos", "classes": list(splits.classes)}
+    document |= place_record(str(data), path)
     (path / "data.json").write_text(json.dumps(document))
+    (path / FILE).write_bytes(examples_of(splits, is_whole=True).to_bytes())
     from vitrail.data.loader import make_loader
 
     batches = make_loader(splits.test, preprocess, None, batch_size=3).eval_batches(3)
@@ -77,7 +80,10 @@ def test_the_report_shows_them(run: Path) -> None:
 
 def test_changed_data_are_not_shown(run: Path, tmp_path: Path) -> None:
     (tmp_path / "photos" / "cat" / "new.png").write_bytes(b"x" * 99)
+    assert open_pictures(read_run(run)).why_not == ""  # those that were judged are there
+    judged = read_run(run).splits[0].rows[0].source
+    (tmp_path / "photos" / judged).write_bytes(b"x" * 99)
     pictures = open_pictures(read_run(run))
-    assert "has changed since" in pictures.why_not
+    assert "1 of the " in pictures.why_not
     assert pictures.find("test", "cat/1.png") is None
     assert pictures.samples() == []

@@ -15,9 +15,10 @@ from PIL import Image
 
 import vitrail
 from tests.training.running import TINY, StopAt, records, train, weights
-from vitrail.cli.measuring import data_of
+from vitrail.classifier import load
 from vitrail.data.sources import fingerprint
 from vitrail.errors import DataError, EnvironmentFault, ModelError, TrainingError, UsageError
+from vitrail.evaluation.judged import open_given, open_own
 from vitrail.training import loop, objectives
 from vitrail.training.dry_run import dry_run
 from vitrail.training.plan import Plan, plan_run
@@ -413,9 +414,10 @@ def test_a_run_on_fewer_pictures_says_so_and_resumes(tmp_path: Path) -> None:
     loop.resume(stopped)
     assert records(stopped) == records(straight)
     assert weights(stopped) == weights(straight)
-    own = data_of(straight, None)
+    own = open_own(straight, "test").splits
     assert {name: fingerprint(part) for name, part in own.parts().items()} == data["fingerprints"]
-    assert len(data_of(straight, "builtin:digits").train) == 211
+    found = open_given("builtin:digits", "test", load(straight).examples)
+    assert len(found.splits.train) == 211
     (straight / "report.html").read_text().index("data:image")  # its pictures were found again
 
 
@@ -426,7 +428,8 @@ def test_settings_of_a_run_say_nothing_on_other_data(tmp_path: Path) -> None:
     np.savez(other, train_images=images, train_labels=np.arange(31) % 10,
              val_images=images, val_labels=np.arange(31) % 10,
              test_images=images, test_labels=np.arange(31) % 10)  # fmt: skip
-    assert len(data_of(run, str(other)).train) == 31
+    found = open_given(str(other), "test", load(run).examples)
+    assert (found.how, len(found.splits.train)) == ("given", 31)
 
 
 def test_the_seed_of_the_run_is_that_of_the_split(straight: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`vitrail eval MODEL [DATA]`: measure a classifier on one split; --min-top1 is a gate.
 
-A run remembers its data, seed and fractions: its own test split is the one it never trained on.
+What is judged is what the run held out, found by content, or all of other data; images that were
+trained on are counted (`evaluation/judged.py`). No record is written over another.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ from vitrail.cli.evaluation_lines import (
     real_lines,
     robustness_lines,
 )
-from vitrail.cli.measuring import Reading, data_of, is_run, measure, outputs, say_notes, way_of
+from vitrail.cli.measuring import (
+    Reading,
+    is_run,
+    measure,
+    opened_for,
+    outputs,
+    say_notes,
+    way_of,
+)
 from vitrail.cli.output import Output
 from vitrail.cli.predict import check_numbers
 from vitrail.cli.read_as import ReadAs, load
@@ -27,7 +36,8 @@ from vitrail.errors import GateError, UsageError
 
 if TYPE_CHECKING:
     from vitrail.classifier import Classifier
-    from vitrail.data.sources import Source, Splits
+    from vitrail.data.sources import Source
+    from vitrail.evaluation.judged import Judged, Opened
     from vitrail.evaluation.record import Evaluation
 
 app = app_of("vitrail eval")
@@ -72,14 +82,15 @@ def evaluate(
     model
         A run directory or a model directory.
     data
-        Pictures, as for vitrail train. Default: the data of the run.
+        Images, as for vitrail train: the run's own where they lie now, or others, of which every
+        labelled one is judged. Default: the data of the run.
     split
         train, val or test.
     min_top1
         Exit 7 where top-1 is below this share.
     out
         Folder for metrics.json, predictions.csv, confusion.csv, calibration.json; must not exist.
-        Default for a run on its own data: RUN/eval/SPLIT.
+        Default for a run: a new folder of RUN/eval.
     """
     reading, asked = reading or Reading(), asked or Asked()
     check(split, min_top1, out, reading, asked)
@@ -88,17 +99,14 @@ def evaluate(
     if asked.calibrate:
         model_folder(model)
     classifier = load(model, read_as, output)
-    splits = data_of(model, data)
-    say_notes(splits, output)
-    job = Job(model, classifier, splits, split, reading, asked, output)
-    is_own = is_run(model) and data is None
-    found, more, lines = measured(job, is_own)
-    folder = out or (model / "eval" / split if is_own else None)
-    if folder is not None:
-        found.write(folder, more)
+    opened = opened_for(model, classifier.examples, data, split, draw=asked.calibrate)
+    say_notes(opened.listed, output)
+    job = Job(model, classifier, opened, split, reading, asked, output)
+    found, more, lines = measured(job)
     skipped = more["pictures"]["skipped"]
-    first = evaluation_lines(found, f"{splits.name} {split}", skipped=skipped)
-    wrote = [f"wrote {folder}"] if folder else []
+    title = opened.listed.name + ("" if opened.how == "all" else f" {split}")
+    first = evaluation_lines(found, title, skipped=skipped)
+    wrote = kept(job, found, more, out)
     output.result(found.document(more), [*first, *lines, *wrote])
     if min_top1 is not None and found.top1 < min_top1:
         raise GateError(
@@ -147,38 +155,53 @@ def check(
         severities_of(asked.severity or "1-5")
 
 
+def kept(job: Job, found: Evaluation, more: dict[str, Any], out: Path | None) -> list[str]:
+    """Write the evaluation where it was asked for, or beside what a run has; what to tell."""
+    from vitrail.evaluation.kept import keep, name_of
+
+    if out is not None:
+        found.write(out, more)
+        return [f"wrote {out}"]
+    if not is_run(job.model):
+        return []
+    name = name_of(job.opened, job.split, more, job.model)
+    folder, is_new = keep(job.model, name, found, more)
+    return [f"wrote {folder}" if is_new else f"{folder} has this very evaluation; it stays"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Job:
     """What is measured, on what, and how."""
 
     model: Path
     classifier: Classifier
-    splits: Splits
+    opened: Opened
     split: str
     reading: Reading
     asked: Asked
     output: Output
 
 
-def measured(job: Job, is_own: bool) -> tuple[Evaluation, dict[str, Any], list[str]]:
+def measured(job: Job) -> tuple[Evaluation, dict[str, Any], list[str]]:
     """The evaluation, further keys of metrics.json, and lines about them."""
     from vitrail.evaluation.real_labels import check_pictures, read_real, real_accuracy
 
     asked, output = job.asked, job.output
     labels = read_real(asked.real_labels) if asked.real_labels else None
-    readable, skipped = pictures(job, job.split)
-    source = in_classes_of(readable, job.classifier, job.model, output)
+    judged, skipped = pictures(job, job.split)
+    source = in_classes_of(judged.source, job.classifier, job.model, output)
     if labels is not None:
         check_pictures(source, labels)
-    rival = rival_of(job, readable) if asked.against else None
+    rival = rival_of(job, judged) if asked.against else None
     more: dict[str, Any] = {"pictures": {"seen": len(source), "skipped": skipped}, "tta": asked.tta}
-    if job.splits.notes:
-        more["data_notes"] = list(job.splits.notes)
+    if job.opened.listed.notes:
+        more["data_notes"] = list(job.opened.listed.notes)
     lines: list[str] = []
     if asked.calibrate:
-        found, lines = calibrated(job, source, is_own, more)
+        found, lines = calibrated(job, source, more)
     else:
         found = measure(job.classifier, source, job.reading, asked.tta, output)
+    lines = [*judged_lines(judged, found, more), *lines]
     if labels is not None:
         real = real_accuracy(found, labels)
         more["real"] = real.to_json()
@@ -190,18 +213,28 @@ def measured(job: Job, is_own: bool) -> tuple[Evaluation, dict[str, Any], list[s
     return found, more, lines
 
 
-def pictures(job: Job, split: str) -> tuple[Source, int]:
-    """The pictures of a split that can be read, and how many cannot."""
-    from vitrail.data.check import usable
-    from vitrail.evaluation.on_data import split_of
+def judged_lines(judged: Judged, found: Evaluation, more: dict[str, Any]) -> list[str]:
+    """Which images were judged and how far the model knows them; also into the record."""
+    without = judged.without_seen(found)
+    more["judged"] = judged.to_json() | ({"without": without} if without else {})
+    lines = judged.sentences()
+    if without and without["n"]:
+        lines.append(f"top-1 of the {without['n']:,} others: {without['top1']:.4f}")
+    return lines
 
-    source = split_of(job.splits, split, (), str(job.model))
+
+def pictures(job: Job, split: str) -> tuple[Judged, int]:
+    """The images of a split that can be read, and how many cannot."""
+    from vitrail.data.check import usable
+
+    judged = job.opened.judged(split)
     if job.reading.on_bad_file == "stop":
-        return source, 0
-    source, bad = usable(source, max_pixels=job.reading.max_pixels, workers=job.reading.workers)
+        return judged, 0
+    reading = job.reading
+    source, bad = usable(judged.source, max_pixels=reading.max_pixels, workers=reading.workers)
     for name, reason in bad:
         job.output.note(f"left out  {name}: {reason}")
-    return source, len(bad)
+    return job.opened.judged(split, source), len(bad)
 
 
 def in_classes_of(source: Source, classifier: Classifier, name: Path, output: Output) -> Source:
@@ -215,20 +248,18 @@ def in_classes_of(source: Source, classifier: Classifier, name: Path, output: Ou
     return relabelled(source, classifier.classes, str(name))
 
 
-def calibrated(
-    job: Job, source: Source, is_own: bool, more: dict[str, Any]
-) -> tuple[Evaluation, list[str]]:
+def calibrated(job: Job, source: Source, more: dict[str, Any]) -> tuple[Evaluation, list[str]]:
     """Fit the temperature on validation, judge it on `source`, and only then store it."""
     from vitrail.cli.temperature import model_folder, store
     from vitrail.evaluation.calibrate import calibration_of, fit_temperature
 
     classifier = job.classifier
-    if not is_run(job.model):
-        job.output.note(
-            f"val is what {job.splits.name} holds out now; a temperature is only right where the "
-            "model was not trained on these pictures"
-        )
-    val = in_classes_of(pictures(job, "val")[0], classifier, job.model, job.output)
+    held, _ = pictures(job, "val")
+    is_own = job.opened.how == "recorded"
+    if not is_own:
+        for sentence in held.sentences():
+            job.output.note(f"temperature: {sentence}")
+    val = in_classes_of(held.source, classifier, job.model, job.output)
     fitted = outputs(classifier, val, job.reading, job.output)
     old, new = classifier.temperature, fit_temperature(fitted.logits, fitted.labels)
     found = calibration_of(fitted.scored(old), fitted.scored(new), "val")
@@ -246,18 +277,28 @@ def calibrated(
 
 @dataclasses.dataclass(frozen=True)
 class Rival:
-    """The other model of --against, and the pictures in its classes."""
+    """The other model of --against, the images in its classes, and which of them neither of the two
+    models was trained on.
+    """
 
     model: Path
     classifier: Classifier
     source: Source
+    unseen: Any
 
 
-def rival_of(job: Job, source: Source) -> Rival:
-    """Load the other model before anything is computed. Raises ModelError VIT-403."""
+def rival_of(job: Job, judged: Judged) -> Rival:
+    """Load the other model before anything is computed. Raises ModelError VIT-403, DataError
+    VIT-326 where no image is left that neither model was trained on.
+    """
+    from vitrail.evaluation.judged import both_unseen
+
     other = job.asked.against or job.model
     rival = load(other, None, job.output)
-    return Rival(other, rival, in_classes_of(source, rival, other, job.output))
+    unseen = both_unseen(judged, rival.examples, (str(job.model), str(other)))
+    if isinstance(rival.examples, str):
+        job.output.note(f"{other}: whether it was trained on them cannot be told: {rival.examples}")
+    return Rival(other, rival, in_classes_of(judged.source, rival, other, job.output), unseen)
 
 
 def against(job: Job, rival: Rival, found: Evaluation, more: dict[str, Any]) -> list[str]:
@@ -270,10 +311,21 @@ def against(job: Job, rival: Rival, found: Evaluation, more: dict[str, Any]) -> 
             f"{rival.model} chooses among {len(theirs.classes)} classes, "
             f"{job.model} among {len(found.classes)}: nll does not compare like with like"
         )
+    left_out = int((~rival.unseen).sum())
+    told = []
+    if left_out:
+        told = [
+            f"compared on {theirs.n - left_out:,} of {theirs.n:,} images: one of the two was "
+            f"trained on the {left_out:,} others"
+        ]
+        found, theirs = found.only(rival.unseen), theirs.only(rival.unseen)
     comparison = compare(found, theirs)
-    more["against"] = {"model": str(rival.model), **comparison.to_json()}
+    more["against"] = {
+        "model": str(rival.model), "trained_on": left_out, "n": theirs.n, **comparison.to_json(),
+    }  # fmt: skip
     low, high = theirs.interval
     return [
+        *told,
         f"against {rival.model}  top-1  {theirs.top1:.4f}  (95 % {low:.4f}-{high:.4f})    "
         f"nll  {theirs.nll:.4f}",
         *sentences(comparison, str(job.model), str(rival.model)),

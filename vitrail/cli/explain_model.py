@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from vitrail.bundle import NO_RECORD
 from vitrail.classifier import Classifier
-from vitrail.cli.measuring import data_of, is_run, say_notes
+from vitrail.cli.measuring import is_run, opened_for, say_notes
 from vitrail.cli.output import Output, plain, table
 from vitrail.cli.read_as import ReadAs
 from vitrail.cli.read_as import load as read_as_told
@@ -18,7 +19,7 @@ from vitrail.data.batch import normalise
 from vitrail.data.loader import make_loader
 from vitrail.data.sample import sample
 from vitrail.data.sources import Source, subset
-from vitrail.errors import DataError, UsageError
+from vitrail.errors import DataError
 from vitrail.evaluation import faithfulness
 from vitrail.explain import figures
 from vitrail.explain.faithfulness import Judged
@@ -74,16 +75,9 @@ def _pictures(model: Path, inspection: Inspection, output: Output) -> Source | N
     """`num` images, a sample of the split; None where nothing says which."""
     if inspection.data is None and not is_run(model):
         return None
-    splits = data_of(model, inspection.data)
-    say_notes(splits, output)
-    parts = splits.parts()
-    if inspection.split not in parts:
-        raise UsageError(
-            "VIT-240",
-            f"{splits.name} has no split {inspection.split!r}; it has {', '.join(parts)}.",
-            hint="Name one of these: --split",
-        )
-    source = parts[inspection.split]
+    opened = opened_for(model, NO_RECORD, inspection.data, inspection.split)
+    say_notes(opened.listed, output)
+    source = opened.judged(inspection.split).source
     return subset(source, np.sort(sample(source, inspection.num, "figures")))
 
 

@@ -15,8 +15,10 @@ from vitrail.folder import Folder
 if TYPE_CHECKING:
     from vitrail.classifier import Classifier
     from vitrail.data.batch import Batch
+    from vitrail.data.examples import Examples
     from vitrail.data.sources import Source, Splits
     from vitrail.evaluation.evaluate import Outputs
+    from vitrail.evaluation.judged import Opened
     from vitrail.evaluation.record import Evaluation
 
 
@@ -43,29 +45,27 @@ def is_run(model: Path) -> bool:
     return Folder(model).has("run.json")
 
 
-def data_of(model: Path, data: str | None) -> Splits:
-    """The splits of `data`, made as the run made them; the run's own data where none is given.
+def opened_for(
+    model: Path, known: Examples | str, data: str | None, split: str, *, draw: bool = False
+) -> Opened:
+    """`data` to judge a model on, the run's own where none is given. known: what it was trained on.
+    draw: hold out what other data lacks, to fit something on it.
 
-    Raises UsageError VIT-208 where neither is known.
+    Raises UsageError VIT-208 where no data is known, and as `open_own` and `open_given`.
     """
-    from vitrail.config import DataConfig, read_toml
-    from vitrail.data.sources import open_as
+    from vitrail.evaluation.judged import known_of, open_given, open_own
 
-    settings = read_toml(model / "config.toml") if is_run(model) else {}
-    path = data or settings.get("data.path")
-    if not path:
+    if data is not None:
+        return open_given(
+            data, split, known_of(model, known) if is_run(model) else known, draw=draw
+        )
+    if not is_run(model):
         raise UsageError(
             "VIT-208",
             f"{model} does not say which pictures to measure on.",
             hint=f"Name them: vitrail eval {model} DATA",
         )
-    keys = ("val_fraction", "test_fraction", "split_seed", "train_pictures")
-    made = {key: settings[f"data.{key}"] for key in keys if f"data.{key}" in settings}
-    seed = int(settings.get("seed", 0))
-    if path != settings.get("data.path"):  # its training pictures are others: none are left out
-        made.pop("train_pictures", None)
-        seed = made.pop("split_seed", seed)
-    return open_as(DataConfig(path=str(path), **made), seed)
+    return open_own(model, split)
 
 
 def say_notes(splits: Splits, output: Output) -> None:

@@ -1,6 +1,7 @@
 """`vitrail probe MODEL [DATA]`: what the frozen features of a model are worth on labelled pictures.
 
-The splits are made as `vitrail eval` makes them: a run's own test pictures stay unseen.
+The splits of a run are those that it recorded: its own test images stay unseen. Of other data what
+lacks is held out, and images that the model was trained on are counted.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
-from vitrail.cli.measuring import Reading, data_of, is_run, say_notes
+from vitrail.cli.measuring import Reading, is_run, opened_for, say_notes
 from vitrail.cli.output import Output, plain, table
 from vitrail.cli.predict import check_numbers
 from vitrail.cli.read_as import ReadAs, load
@@ -143,11 +144,11 @@ def measure(
     """Load model and pictures, and probe."""
     from vitrail.device import pick_device, pick_precision
     from vitrail.evaluation import features
-    from vitrail.evaluation.probe import probe as run
+    from vitrail.evaluation.probe import probe_opened as run
 
     classifier = load(model, read_as, output)
-    splits = data_of(model, data)
-    say_notes(splits, output)
+    opened = opened_for(model, classifier.examples, data, settings.split, draw=True)
+    say_notes(opened.listed, output)
     device = pick_device(reading.device)
     how = features.Reading(
         device=device,
@@ -162,7 +163,7 @@ def measure(
         frozen = features.Frozen(
             classifier.model, classifier.preprocess, how, cache, output.note, bar
         )
-        return run(frozen, splits, settings)
+        return run(frozen, opened, settings)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A split of some data, labelled in the order of a model's classes."""
+"""Images labelled in the order of a model's classes."""
 
 from __future__ import annotations
 
@@ -7,23 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from vitrail.data.sources import ArraySource, FileSource, Source, Splits
-from vitrail.errors import ModelError, UsageError
-
-
-def split_of(splits: Splits, split: str, classes: Sequence[str], model: str) -> Source:
-    """The split named `split` with labels that count `classes`; `model` is its name in messages.
-
-    Raises UsageError VIT-240 where there is no such split, ModelError VIT-403 for other classes.
-    """
-    parts = splits.parts()
-    if split not in parts:
-        raise UsageError(
-            "VIT-240",
-            f"{splits.name} has no split {split!r}; it has {', '.join(parts)}.",
-            hint="Name one of these: --split",
-        )
-    return relabelled(parts[split], classes, model)
+from vitrail.data.sources import ArraySource, FileSource, Source
+from vitrail.errors import ModelError
 
 
 def relabelled(source: Source, classes: Sequence[str], model: str) -> Source:

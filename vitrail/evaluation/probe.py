@@ -20,6 +20,7 @@ from vitrail.errors import UsageError
 from vitrail.evaluation import linear_probe, probe_fits, ridge
 from vitrail.evaluation.baselines import majority
 from vitrail.evaluation.features import Frozen
+from vitrail.evaluation.judged import Opened
 from vitrail.evaluation.probe_record import Probe, Settings
 
 FITS = {"few-shot": probe_fits.few_shot, "linear": probe_fits.linear, "knn": probe_fits.knn}
@@ -56,6 +57,13 @@ def probe(frozen: Frozen, splits: Splits, settings: Settings) -> Probe:
         notes=tuple(found.notes),
         bad_files=tuple(bad),
     )
+
+
+def probe_opened(frozen: Frozen, opened: Opened, settings: Settings) -> Probe:
+    """As `probe`, on data that was opened for the model; notes say how far it knows the images."""
+    found = probe(frozen, opened.splits, settings)
+    told = opened.judged(settings.split).sentences()
+    return replace(found, notes=(*found.notes, *told))
 
 
 def check(settings: Settings) -> None:

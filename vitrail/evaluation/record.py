@@ -10,7 +10,7 @@ figures are those of `multi_label.py`, and two more are given: f1_micro and mean
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,23 @@ class Evaluation:
     ids: tuple[str, ...] = ()
     images_per_s: float = 0.0
     temperature: float = 1.0
+    judged: Mapping[str, Any] | None = None  # which images these are, how many were trained on
 
     @property
     def n(self) -> int:
         """Number of pictures."""
         return len(self.probabilities)
+
+    def only(self, kept: NDArray[np.bool_]) -> Evaluation:
+        """The same of the pictures that are kept. kept: (n,)"""
+        ids = tuple(name for name, is_kept in zip(self.ids, kept, strict=False) if is_kept)
+        return replace(
+            self,
+            probabilities=self.probabilities[kept],
+            labels=self.labels[kept],
+            losses=self.losses[kept],
+            ids=ids if self.ids else (),
+        )
 
     @property
     def is_multi_label(self) -> bool:
@@ -185,6 +197,7 @@ class Evaluation:
                 for name, one in uncertainty.class_intervals(self).items()
             },
             "selective": self.selective,
+            **({} if self.judged is None else {"judged": dict(self.judged)}),
             **(more or {}),
         }
 

@@ -1,7 +1,7 @@
 """The pictures that a report shows: those of a run's own data, found again by their names.
 
-The data are opened as the run opened them. Where they have moved or changed since (another
-fingerprint) nothing is shown: a wrong thumbnail would be worse than none.
+They are found by content, as the run recorded them, wherever the data lies now. Where some of those
+that were judged are not there nothing is shown: a wrong thumbnail would be worse than none.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from PIL import Image
 from vitrail.config import TrainConfig, flatten, resolve
 from vitrail.data.decode import decode
 from vitrail.data.sample import sample
-from vitrail.data.sources import Source, Splits, fingerprint, open_as, subset
+from vitrail.data.sources import Source, Splits, subset
 from vitrail.errors import VitrailError
+from vitrail.evaluation.judged import open_own
 from vitrail.evaluation.run_record import RunRecord
 from vitrail.folder import Folder
 from vitrail.runs.documents import settings_in
@@ -161,17 +162,11 @@ def open_pictures(record: RunRecord) -> Pictures:
     try:
         settings = flatten(settings_in(Folder(record.path)) or {})
         config, _ = resolve([("config.toml", settings)])
-        min_classes = 1 if config.objective == "masked_patches" else 2
-        splits = open_as(config.data, config.seed, min_classes=min_classes)
-        recorded = record.data.get("fingerprints", {})
-        parts = splits.parts()
-        judged = [name for name in parts if name in {split.name for split in record.splits}]
-        for name in judged or ["train"]:
-            if recorded.get(name) not in (None, fingerprint(parts[name])):
-                return NoPictures(f"No pictures are shown: {config.data.path} has changed since.")
+        judged = [split.name for split in record.splits if split.name in ("test", "val")]
+        opened = open_own(record.path, judged[0] if judged else "train")
     except VitrailError as error:
         return NoPictures(f"No pictures are shown: {error.message}")
-    return DataPictures(splits, config, Folder(record.path))
+    return DataPictures(opened.splits, config, Folder(record.path))
 
 
 def _spread(labels: NDArray[Any], count: int) -> list[int]:

@@ -33,7 +33,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path, document: Mapping[str
     """
     files = {
         "metrics.json": json.dumps(document, indent=1, allow_nan=False) + "\n",
-        "predictions.csv": csv_text(PREDICTION_COLUMNS, _predictions(evaluation)),
+        "predictions.csv": predictions_text(evaluation),
         "calibration.json": json.dumps(calibration(evaluation), indent=1) + "\n",
     }
     if not evaluation.is_multi_label:
@@ -41,6 +41,11 @@ def write_evaluation(evaluation: Evaluation, folder: Path, document: Mapping[str
     with writing(folder):
         make_folder(folder)
     write_together(folder, files, replace=True)
+
+
+def predictions_text(evaluation: Evaluation) -> str:
+    """predictions.csv."""
+    return csv_text(PREDICTION_COLUMNS, _predictions(evaluation))
 
 
 def calibration(evaluation: Evaluation) -> dict[str, object]:
