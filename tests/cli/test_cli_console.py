@@ -38,7 +38,10 @@ def plan() -> Any:
     """As much of a Plan as a reporter reads."""
     source = [0] * 7
     splits = SimpleNamespace(
-        name="digits", classes=("0", "1"), parts=lambda: {"train": source, "val": source[:3]}
+        name="digits",
+        classes=("0", "1"),
+        parts=lambda: {"train": source, "val": source[:3]},
+        notes=(),
     )
     from vitrail.models.names import resolve_model
 

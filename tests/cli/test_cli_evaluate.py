@@ -191,7 +191,7 @@ def test_a_model_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) 
     def refuse(source: Path, target: Path) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("vitrail.cli.temperature.os.replace", refuse)
+    monkeypatch.setattr("vitrail.files.os.replace", refuse)
     bad("VIT-506", "fixed", "pictures.npz", "--calibrate")
     assert Path("fixed/model.json").read_bytes() == before
     assert len(list(Path("fixed").iterdir())) == 3
