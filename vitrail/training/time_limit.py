@@ -101,8 +101,10 @@ class TimeLimit:
     def calibrate(self, steps: Iterator[None]) -> Schedule:
         """The first plan, from a few of `steps`, which train throwaway weights."""
         if self.steps_left_secs() > 0:
-            self._take(steps, WARMUP_STEPS, WARMUP_SHARE)
-            self.clock.expect(median(self._take(steps, TIMED_STEPS, TIMED_SHARE)))
+            times = self._take(steps, WARMUP_STEPS, WARMUP_SHARE)
+            if sum(times) <= TIMED_SHARE * self.secs:  # else there is no time for others
+                times = self._take(steps, TIMED_STEPS, TIMED_SHARE)
+            self.clock.expect(median(times))
         return Schedule.of(max(FEW_STEPS, self.affordable(0)))
 
     def _take(self, steps: Iterator[None], number: int, most: float) -> list[float]:
