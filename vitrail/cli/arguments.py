@@ -7,10 +7,11 @@ becomes a UsageError with a way out.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -26,7 +27,13 @@ from cyclopts.exceptions import (
 )
 
 from vitrail.cli.suggestions import option_meant, option_named
-from vitrail.errors import UsageError, nearest
+from vitrail.errors import UsageError, nearest, shortened
+
+MOST = 2**53  # of any number; beyond, whole numbers and floats differ
+LIMITS = {  # of options that several verbs have
+    "workers": (0, 256), "threads": (1, 4096), "processes": (1, 256), "seeds": (1, 10_000),
+    "seed": (0, MOST),
+}  # fmt: skip
 
 
 def app_of(name: str, *, note: str = "") -> App:
@@ -72,8 +79,28 @@ def bind(
         )
     except CycloptsError as error:
         raise usage_error(error, app, known) from error
+    refuse_numbers(bound.arguments)
     extra = {name: given[name] for name in ignored}
     return lambda: function(*bound.args, **bound.kwargs, **extra)
+
+
+def refuse_numbers(arguments: Mapping[str, object]) -> None:
+    """Raise UsageError VIT-202 for a number that no option can mean: it would overflow, or never
+    end. What an option allows beyond that, its verb knows.
+    """
+    for name, value in arguments.items():
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            refuse_numbers(vars(value))
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        least, most = LIMITS.get(name, (-MOST, MOST))
+        if not least <= value <= most:  # nan is not either
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(
+                "VIT-202",
+                f"{option}: expected a number from {least} to {most}, got {shortened(value)}.",
+                hint=f"For instance {option} {max(least, min(2, most))}",
+            )
 
 
 def refuse_assignments(tokens: Sequence[str], known: Sequence[str]) -> None:
