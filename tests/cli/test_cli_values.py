@@ -24,7 +24,7 @@ NEVER = ("nan", "inf", "-inf", "1e400", "-1e400", "1e308", "9" * 400, "9" * 5000
          "\uff11", "\u00b2", "x", "0x10", "1.5.2", "1e", "-1", "null", "[]", "a" * 100_000,
          "\udcff")  # fmt: skip
 ODD = ("", " ", "0", "1e-400", "1,2,3,4,5,6", "true", "--", "-0", " 1", "+1", "\x00", "1;2")
-TEXTS = ("recipe", "device", "data.path", "model.name", "start.model", "distill.teacher")
+DEFAULTS = flatten(TrainConfig())
 
 
 def settings_of(key: str, value: str) -> tuple[TrainConfig | None, str]:
@@ -42,6 +42,14 @@ def architecture_refused(field: str, value: str) -> str:
     except UsageError as error:
         return str(error)
     return ""
+
+
+# names of files, models and devices, which are looked for later
+TEXTS = [
+    key
+    for key in known_keys()
+    if isinstance(DEFAULTS.get(key, ""), str | tuple) and settings_of(key, "x")[0] is not None
+]
 
 
 @pytest.mark.parametrize("key", [key for key in known_keys() if key not in TEXTS])
