@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import vitrail
 from tests.golden.case import CASES
+from vitrail.errors import ModelError
 
 
 def folder(tmp_path: Path, case: str = "hf_vit", outputs: int = 7, **config: Any) -> Path:
@@ -67,3 +68,12 @@ def test_one_output_is_a_sigmoid(tmp_path: Path, case: str) -> None:
     score = found.predict(image)[0].score
     assert score == pytest.approx(float(logit.sigmoid()), abs=1e-6)
     assert any(fact.field == "scores" for fact in found.meta.facts)
+
+
+def test_an_image_size_that_is_not_of_the_weights(tmp_path: Path) -> None:
+    """As ignore_mismatched_sizes leaves it: no damage."""
+    with pytest.raises(ModelError, match="pos_embed") as caught:
+        vitrail.load(folder(tmp_path, image_size=64))
+    assert (caught.value.code, "--set image_size=" in caught.value.hint) == ("VIT-413", True)
+    found = vitrail.load(tmp_path / "m", given={"image_size": (32, 32)})
+    assert (found.preprocess.height, found.preprocess.width) == (32, 32)

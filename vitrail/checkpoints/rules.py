@@ -23,6 +23,10 @@ from vitrail.checkpoints.scratch import Memory, Scratch, fresh_floats
 from vitrail.errors import ModelError
 
 Shape = tuple[int, ...]
+OTHER_SIZE = (
+    "The image size that config.json names is not that of the position table (as "
+    "ignore_mismatched_sizes leaves it); state that of the weights: --set image_size=HEIGHTxWIDTH"
+)
 MAX_NAMED = 10  # names in a message
 
 
@@ -339,7 +343,9 @@ def _check_shape(
         raise ModelError(
             "VIT-413",
             f"{header.name}: {found} becomes {name} {tuple(value.shape)}; expected {expected}.",
-            hint="The file is damaged or of another kind of model.",
+            hint=OTHER_SIZE
+            if name == "pos_embed"
+            else "The file is damaged or of another kind of model.",
         )
 
 
