@@ -260,6 +260,9 @@ def test_another_seed_and_what_a_run_starts_from_count_as_seen(place: Path) -> N
     expected = r.holds(digests_of(judged.source), "train")
     assert np.array_equal(judged.trained_on, expected)
     assert seen == int(expected.sum()) >= 1
+    own = json.loads((place / "runs/from/eval/test/metrics.json").read_bytes())["judged"]
+    assert own["trained_on"] == seen  # the run's own record says so too
+    assert own["without"]["n"] == own["n"] - seen
 
 
 @pytest.mark.promise("E1")

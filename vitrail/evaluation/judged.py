@@ -143,13 +143,25 @@ class Opened:
         source = self.parts["all" if everything else split]
         recorded = len(source) + self.missing.get(split, 0)
         source = source if readable is None else readable
-        known = self.known if isinstance(self.known, Examples) else None
-        trained, chosen = seen_in(source, known, split)
-        unknown = self.known if isinstance(self.known, str) else ""
-        if known is not None and not known.is_whole:
-            unknown = "the model that its run started from has no record of its own"
-        return Judged(source, self.listed.name, split, self.how, trained, chosen, unknown,
-                      recorded, self.new)  # fmt: skip
+        return judged_as(source, self.listed.name, split, self.how, self.known, recorded, self.new)
+
+
+def judged_as(
+    source: Source,
+    data: str,
+    split: str,
+    how: How,
+    known: Examples | str,
+    recorded: int = 0,
+    new: int = 0,
+) -> Judged:
+    """`source` beside what a model was trained on."""
+    record = known if isinstance(known, Examples) else None
+    trained, chosen = seen_in(source, record, split)
+    unknown = known if isinstance(known, str) else ""
+    if record is not None and not record.is_whole:
+        unknown = "the model that its run started from has no record of its own"
+    return Judged(source, data, split, how, trained, chosen, unknown, recorded, new)
 
 
 def seen_in(

@@ -15,10 +15,12 @@ import torch
 from torch import nn
 
 from vitrail.classifier import Classifier, Meta, record_for
-from vitrail.data.sources import Source
+from vitrail.data.sources import Source, subset
 from vitrail.errors import DataError, ModelError
 from vitrail.evaluation.audit import Limits, audit
 from vitrail.evaluation.inside import Inside
+from vitrail.evaluation.judged import judged_as
+from vitrail.evaluation.record import Evaluation
 from vitrail.evaluation.report import write_report
 from vitrail.evaluation.run_data import record_of
 from vitrail.models.create import Model
@@ -221,8 +223,23 @@ def _judge(last: Last, network: nn.Module) -> dict[str, Judged]:
             continue
         found[split] = result = _judge_split(last, network, split, source)
         if result.evaluation is not None:
-            result.evaluation.write(last.run.path / "eval" / split)
+            told = _with_seen(last, result.evaluation, split, source)
+            told.write(last.run.path / "eval" / split)
     return found
+
+
+def _with_seen(last: Last, found: Evaluation, split: str, source: Source) -> Evaluation:
+    """The evaluation with how many of its images were trained on, also by the model of --from; says
+    so where some were.
+    """
+    places = {source.source_id(index): index for index in range(len(source))}
+    judged = subset(source, np.array([places[name] for name in found.ids], np.int64))
+    record = record_of(last.run.path)
+    told = judged_as(judged, last.plan.splits.name, split, "recorded", record, len(source))
+    without = told.without_seen(found)
+    if without is not None:
+        last.reporter.notice(f"{split}: {'; '.join(told.sentences())}")
+    return replace(found, judged=told.to_json() | ({"without": without} if without else {}))
 
 
 def _judge_split(last: Last, network: nn.Module, split: str, source: Source) -> Judged:
