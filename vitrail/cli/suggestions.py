@@ -140,9 +140,10 @@ def option_meant(
     said = next((text for words, text in SAID.items() if word in words.split()), "")
     if said:
         return said.format(verb=verb or "VERB")
-    if found := ", ".join(others):
-        return f"It is an option of {found}; not of {verb}."
     close = closest(f"--{word}", names)
+    is_number = close.rstrip("s") == f"--{word}".rstrip("s")  # --seed, where a verb has --seeds
+    if (found := ", ".join(others)) and not is_number:
+        return f"It is an option of {found}; not of {verb}."
     if close:
         return f"Did you mean {close}?"
     return f"Known: {', '.join(sorted({name for name in known if '.' not in name}))}."
