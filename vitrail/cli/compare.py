@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,17 +71,16 @@ def compare(
     """
     from dataclasses import replace
 
-    from vitrail.device import process_age
     from vitrail.studies.compare import STUDY
 
-    machines, began = machines or Machines(), time.monotonic() - process_age()
+    machines = machines or Machines()
     check_counts(examples, seeds, image_size, machines)
     setup = setup_of(data, models, from_, sizes, image_size, seeds, machines)
     asked = asked_of(budget, examples, machines, setup, output)
     name = re.sub(r"[^\w.-]+", "-", setup.name).strip("-.") or "data"
     asked = replace(asked, folder=name)
     return execute(
-        STUDY, setup, asked, engines_of(machines, asked, setup), out, began,
+        STUDY, setup, asked, engines_of(machines, asked, setup), out,
         dry_run=dry_run, output=output, shown="val/top1",
     )  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -110,7 +109,6 @@ def execute(
     asked: Asked,
     engines: Engines,
     out: Path,
-    began: float,
     *,
     dry_run: bool,
     output: Output,
@@ -130,7 +128,7 @@ def execute(
         output.note(line)
     watcher = watcher_for(output, asked.processes, shown)
     try:
-        found, outcome = run.run(planned, asked, engines, watcher, time.monotonic() - began)
+        found, outcome = run.run(planned, asked, engines, watcher, output.age_secs)
     finally:
         watcher.close()
     folder = planned.store.folder

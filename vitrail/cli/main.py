@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -19,6 +20,7 @@ from vitrail.child_process import SAFE_PATH
 from vitrail.cli.last_resort import end_when_interrupted, exit_code
 from vitrail.cli.output import Output
 from vitrail.cli.streams import ReaderGoneError, close_streams, has_reader, open_streams
+from vitrail.device import process_age
 from vitrail.errors import UsageError, VitrailError, environment_fault, nearest
 
 
@@ -80,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     os.environ.setdefault(SAFE_PATH, "1")  # for every process that a library starts
     output, tokens = take_global(sys.argv[1:] if argv is None else argv)
+    if argv is None:  # else Python has done other things before this command
+        output = replace(output, began=time.monotonic() - process_age())
     try:
         return settled(tokens, output)
     except ReaderGoneError:  # nobody is left to tell

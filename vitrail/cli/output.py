@@ -13,10 +13,11 @@ import math
 import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,17 @@ class Output:
     verbose: bool = False
     no_color: bool = False
     words: tuple[str, ...] = ()  # of the command, as they were given
+    began: float = field(default_factory=time.monotonic)  # when the command did, imports included
 
     @property
     def command(self) -> str:
         """The command that this is, to be typed again, whoever called us: a shell or Python."""
         return command_text(["vitrail", *self.words])
+
+    @property
+    def age_secs(self) -> float:
+        """Seconds since the command began."""
+        return time.monotonic() - self.began
 
     @property
     def is_terminal(self) -> bool:

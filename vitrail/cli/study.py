@@ -6,7 +6,6 @@ again.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -83,7 +82,6 @@ def study(
     list_
         Name the studies and stop.
     """
-    from vitrail.device import process_age
     from vitrail.studies.catalogue import study_named
 
     if list_ or name is None:
@@ -97,13 +95,12 @@ def study(
             "--data is missing: the pictures to learn from.",
             hint=f"For instance: vitrail study {name} --data builtin:digits",
         )
-    began = time.monotonic() - process_age()
     setup = setup_of(found, data, choices, machines, seeds, full)
     asked = asked_of(budget, examples, machines, setup, output, is_alone=found.is_alone)
     if full and budget is None and examples is None:
         return show_full(found, setup, output)
     setup.check_enough()
-    return execute(found, setup, asked, engines_of(machines, asked, setup), out, began,
+    return execute(found, setup, asked, engines_of(machines, asked, setup), out,
                    dry_run=dry_run, output=output)  # fmt: skip
 
 

@@ -176,8 +176,6 @@ def reporter_for(output: Output) -> Any:
 
 def start_run(layers: list[Layer], start: Start, output: Output) -> int:
     """Train a new run; its exit code."""
-
-    from vitrail.device import process_age
     from vitrail.training import loop
 
     result = loop.train(
@@ -186,7 +184,7 @@ def start_run(layers: list[Layer], start: Start, output: Output) -> int:
         name=start.name,
         command=output.command,
         reporter=reporter_for(output),
-        age_secs=process_age(),
+        age_secs=output.age_secs,
     )
     return EXIT_CODES.get(result.stopped or "", 0)
 
@@ -205,11 +203,10 @@ def resume(run_dir: Path, data: str | None, others: list[str], output: Output) -
             hint=f"Continue it: vitrail train --resume {run_dir}\n"
             "  For other settings start a new run under another --name",
         )
-    from vitrail.device import process_age
     from vitrail.training import loop
 
     reporter = reporter_for(output)
-    result = loop.resume(run_dir, data=data, reporter=reporter, age_secs=process_age())
+    result = loop.resume(run_dir, data=data, reporter=reporter, age_secs=output.age_secs)
     return EXIT_CODES.get(result.stopped or "", 0)
 
 
