@@ -203,6 +203,20 @@ def test_a_limit_that_is_too_short_is_told_before_and_after(step: float, secs: f
     assert limit.warning(FEW_STEPS) == ""
 
 
+@pytest.mark.promise("R18")
+def test_no_step_uses_up_the_schedule_however_slow_the_last_ones_were() -> None:
+    machine = Machine(until(20.0, 0.002, 1.0), step=0.02)  # ten seconds a step, then fifty a second
+    clock = Clock(0.0, lambda: machine.time, lambda: machine.busy)
+    limit = TimeLimit(LIMIT, clock, 0, 0, 860, image_steps=1 / 192)
+    schedule = Schedule.of(2000)
+    clock.start_steps()
+    for step in (1, 2, 3):
+        machine.work(machine.step)
+        clock.step()
+        schedule = limit.replan(schedule, step)
+        assert schedule.progress(step + 1) - schedule.progress(step) <= 1 / FEW_STEPS + 1e-9
+
+
 def test_shares_lie_between_0_and_1() -> None:
     assert [share(a, b) for a, b in ((1, 2), (3, 2), (-1, 2), (1, 0), (0, 0))] == [0.5, 1, 0, 0, 0]
 
