@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from vitrail.child_process import SAFE_PATH
 
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command does, before torch is loaded
 
@@ -36,6 +39,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         random.Random(seed).shuffle(files)
         place = {path: index for index, path in enumerate(files)}
         items.sort(key=lambda item: place[item.path])
+
+
+@pytest.fixture(autouse=True)
+def _safe_path() -> Iterator[None]:
+    """A command leaves the working directory out of its children; a test that runs one in this
+    process must not leave it out of those of the next, which import from `tests`.
+    """
+    before = os.environ.get(SAFE_PATH)
+    yield
+    if before is None:
+        os.environ.pop(SAFE_PATH, None)
 
 
 @pytest.fixture(scope="session")
