@@ -27,7 +27,7 @@ def main() -> None:
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     jobs: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
+    threading.Thread(target=_listen, args=(_own_input(), jobs), daemon=True).start()
     from vitrail.studies.job import Job, run_job
 
     _answer(out, {"kind": "ready"})
@@ -64,8 +64,18 @@ class _Teller:
             _answer(self._out, {"kind": "progress", "key": self._key, "share": round(share, 4)})
 
 
-def _listen(jobs: queue.Queue[str]) -> None:
-    for line in sys.stdin:
+def _own_input() -> TextIO:
+    """Standard input for the thread that waits on it alone: a process that is forked meanwhile
+    closes its sys.stdin, and would wait for ever for the lock that the thread holds.
+    """
+    lines = os.fdopen(os.dup(sys.stdin.fileno()), encoding="utf-8")
+    with open(os.devnull, encoding="utf-8") as nothing:
+        os.dup2(nothing.fileno(), sys.stdin.fileno())
+    return lines
+
+
+def _listen(lines: TextIO, jobs: queue.Queue[str]) -> None:
+    for line in lines:
         jobs.put(line)
     os._exit(0)  # whoever asked has gone
 
