@@ -19,6 +19,7 @@ from vitrail.config import MOST, TrainConfig, flatten, known_keys, read_toml, re
 from vitrail.errors import UsageError
 from vitrail.models.configs import ViTConfig
 from vitrail.models.names import resolve_model
+from vitrail.spelling import escaped
 
 NEVER = ("nan", "inf", "-inf", "1e400", "-1e400", "1e308", "9" * 400, "9" * 5000, "\u0663",
          "\uff11", "\u00b2", "x", "0x10", "1.5.2", "1e", "-1", "null", "[]", "a" * 100_000,
@@ -70,7 +71,9 @@ def test_settings(key: str) -> None:
 @pytest.mark.parametrize("key", TEXTS)
 def test_settings_that_are_texts(key: str) -> None:
     for value in NEVER + ODD:
-        resolve([("command line", {key: value})])  # what it names is looked for later
+        config = resolve([("command line", {key: value})])[0]
+        # kept, a path in the form that reads back: what it names is looked for later
+        assert flatten(config)[key] in (value, escaped(value))
 
 
 @pytest.mark.parametrize("field", ViTConfig.model_fields)
