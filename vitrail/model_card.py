@@ -14,7 +14,7 @@ from vitrail.model_record import Record
 from vitrail.models.names import full_name
 from vitrail.spelling import printable
 
-KINDS = {"vit": "Vision Transformer", "bit": "BiT-ResNet"}
+KINDS = {"vit": "Vision Transformer", "bit": "BiT-ResNet", "resnet": "Residual network"}
 FIGURES = {  # key of metrics.json: (type on the Hub, name for people)
     "top1": ("accuracy", "Top-1 accuracy"),
     "top5": ("top-5-accuracy", "Top-5 accuracy"),

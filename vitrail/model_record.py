@@ -15,7 +15,7 @@ from pydantic_core import PydanticSerializationError
 from vitrail.data.class_names import MAX_BYTES, MAX_CLASSES, MAX_LETTERS, fault_of
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import ModelError, VitrailError
-from vitrail.models.names import ModelConfig, config_from_numbers, parse_name
+from vitrail.models.names import Family, ModelConfig, config_from_numbers, parse_name
 
 SCHEMA = 1
 MAX_RECORD_BYTES = MAX_BYTES + 4_000_000  # names of classes, and all the rest
@@ -31,9 +31,9 @@ class _Part(BaseModel):
 
 
 class Architecture(_Part):
-    """A size of our own table ("vit" or "bit" for one that is not in it) and every number of it."""
+    """A size of our own table (its family for one that is not in it) and every number of it."""
 
-    family: Literal["vit", "bit"] = "vit"
+    family: Family = "vit"
     name: Annotated[str, Field(max_length=64)]
     numbers: Annotated[dict[Text, Plain | list[int]], Field(max_length=100)]
 

@@ -21,7 +21,7 @@ from vitrail.models.configs import ViTConfig
 from vitrail.models.cost import parameters
 from vitrail.models.create import Model, build, create_model
 from vitrail.models.names import ModelConfig, config_from_numbers
-from vitrail.models.tap import TapDict, bit_tap_names, tap_names
+from vitrail.models.tap import TapDict, residual_tap_names, tap_names
 from vitrail.models.vit import ViT
 
 Shapes = dict[str, tuple[int, ...]]
@@ -110,7 +110,7 @@ def check_shapes(model: Model) -> None:
     """Logits, features and every tap, for one image and for three."""
     c = model.config
     expected = bit_shapes(c) if isinstance(c, BiTConfig) else vit_shapes(c)
-    names = bit_tap_names(c) if isinstance(c, BiTConfig) else tap_names(c)
+    names = residual_tap_names(c) if isinstance(c, BiTConfig) else tap_names(c)
     for count in (1, 3):
         images = random_images(c, count)
         logits, store = tapped(model, images)

@@ -36,7 +36,7 @@ from vitrail.checkpoints.rules import Header, Rule, ignored, renamed, reshaped
 from vitrail.data.preprocess import Preprocess
 from vitrail.models.bit_configs import STEM_WIDTH, BiTConfig
 from vitrail.models.configs import ViTConfig
-from vitrail.models.names import ModelConfig
+from vitrail.models.names import PublishedConfig
 
 NAME = "big_vision"
 ROOT = "params/"
@@ -106,7 +106,7 @@ def cropped(size: tuple[int, int]) -> Preprocess:
     )
 
 
-def write(config: ModelConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
+def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
     """Rules and notes for a file that big_vision reads. Raises ModelError VIT-417."""
     notes = [f"class names are not stored ({', '.join(classes[:3])} ...)"] if classes else []
     own = (squashed(config.image_size), cropped(config.image_size))

@@ -22,7 +22,7 @@ from vitrail.checkpoints.rules import CONV, Header, Rule, ignored, renamed
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import ModelError
 from vitrail.models.bit_configs import STEM_WIDTH, STYLES, BiTConfig
-from vitrail.models.names import ModelConfig
+from vitrail.models.names import PublishedConfig
 
 NAME = "bit"
 ROOT = "resnet/root_block/standardized_conv2d/kernel"
@@ -116,7 +116,7 @@ def squashed(size: tuple[int, int]) -> Preprocess:
     return Preprocess(height=size[0], width=size[1], resize=size, interpolation="bilinear")
 
 
-def write(config: ModelConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
+def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
     """Rules and notes for a file that big_transfer reads. Raises ModelError VIT-417."""
     if not isinstance(config, BiTConfig):
         raise cannot_hold(NAME, "it is a Vision Transformer; try --to google")

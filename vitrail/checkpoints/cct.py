@@ -31,7 +31,7 @@ from vitrail.data.preprocess import Preprocess, short_side
 from vitrail.errors import ModelError
 from vitrail.models.configs import ViTConfig
 from vitrail.models.names import CCT as SIZES
-from vitrail.models.names import ModelConfig
+from vitrail.models.names import PublishedConfig
 
 NAME = "cct"
 AT, BLOCK = "classifier.", "classifier.blocks.#."
@@ -146,7 +146,7 @@ def evaluation_of(config: ViTConfig) -> Preprocess:
     return centre_crop(size, short_side(min(size), CROP), "bicubic", IMAGENET, config.channels)
 
 
-def write(config: ModelConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
+def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
     """Raises ModelError VIT-417: these files are read only."""
     raise cannot_hold(NAME, "SHI-Labs' files are read only")
 

@@ -16,7 +16,7 @@ from vitrail.checkpoints.rules import Header, Rule
 from vitrail.checkpoints.torch_layout import Layout, Pairs, to_ours, write_rules
 from vitrail.data.preprocess import Preprocess
 from vitrail.models.configs import ViTConfig
-from vitrail.models.names import ModelConfig
+from vitrail.models.names import PublishedConfig
 
 NAME = "deit"
 PAIRS: Pairs = (
@@ -78,7 +78,7 @@ def evaluation_of(config: ViTConfig, *, is_third: bool) -> Preprocess:
     return centre_crop((height, width), short, "bicubic", IMAGENET, config.channels)
 
 
-def write(config: ModelConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
+def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
     """One file that DeiT's models take as checkpoint["model"]. Raises ModelError VIT-417."""
     if not isinstance(config, ViTConfig):
         raise cannot_hold(NAME, "it is a ResNet")

@@ -20,7 +20,7 @@ from vitrail.checkpoints.torch_layout import Layout, Pairs, to_ours, write_rules
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import ModelError
 from vitrail.models.configs import ViTConfig
-from vitrail.models.names import ModelConfig
+from vitrail.models.names import PublishedConfig
 
 NAME = "dinov2"
 BACKBONE, HEAD = "backbone.", "linear_head."
@@ -113,7 +113,7 @@ def evaluation_of(config: ViTConfig) -> Preprocess:
     return centre_crop((height, width), short, "bicubic", IMAGENET, config.channels)
 
 
-def write(config: ModelConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
+def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
     """One file: a backbone that DINOv2's models take, or a classifier of torch.hub.
 
     Raises ModelError VIT-417.

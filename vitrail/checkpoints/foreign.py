@@ -25,7 +25,7 @@ from vitrail.checkpoints.joined_file import Joined
 from vitrail.checkpoints.limits import too_much
 from vitrail.checkpoints.name_map import NAME as MAP
 from vitrail.checkpoints.name_map import Mapped, NameMap, check_over, recognise_mapped
-from vitrail.checkpoints.origin import Written
+from vitrail.checkpoints.origin import Written, cannot_hold
 from vitrail.checkpoints.origins import ORIGINS
 from vitrail.checkpoints.provenance import Fact, Said, facts_of, prepared, with_given
 from vitrail.checkpoints.recognise import Match, recognise
@@ -46,8 +46,10 @@ from vitrail.checkpoints.tensor_writing import write_folder, write_npz, write_sa
 from vitrail.checkpoints.wrappers import Unwrapped, View
 from vitrail.data.preprocess import Preprocess
 from vitrail.errors import UsageError, nearest
+from vitrail.models.configs import ViTConfig
 from vitrail.models.create import Model, build
 from vitrail.models.names import ModelConfig, known_names, parse_name
+from vitrail.models.residual_config import ResNetConfig
 
 DEIT = "deit"
 STATE_DICTS = (DEIT, "dinov2", "torchvision")  # origins whose files are state dicts alone
@@ -174,6 +176,10 @@ def plan_writing(
     """How the format `to` holds the model. Raises UsageError VIT-202, ModelError VIT-417."""
     if to not in ORIGINS:
         raise UsageError("VIT-202", f"unknown format {to!r}. {nearest(to, ORIGINS)}")
+    if isinstance(config, ResNetConfig) or (
+        isinstance(config, ViTConfig) and config.stem == "residual"
+    ):
+        raise cannot_hold(to, "its residual network for small images is vitrail's own")
     return ORIGINS[to].write(config, preprocess, classes)
 
 

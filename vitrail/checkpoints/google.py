@@ -30,7 +30,7 @@ from vitrail.checkpoints.provenance import Said
 from vitrail.checkpoints.rules import Header
 from vitrail.data.preprocess import Preprocess
 from vitrail.models.configs import ViTConfig
-from vitrail.models.names import ModelConfig
+from vitrail.models.names import ModelConfig, PublishedConfig
 
 NAME = "google"
 # Fields that these files have no tensor or no number for.
@@ -81,7 +81,7 @@ def squashed(size: tuple[int, int]) -> Preprocess:
     )
 
 
-def write(config: ModelConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
+def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
     """Rules and notes for a file that vision_transformer reads. Raises ModelError VIT-417."""
     if not isinstance(config, ViTConfig):
         raise cannot_hold(NAME, "it is a ResNet; try --to bit or --to big_vision")

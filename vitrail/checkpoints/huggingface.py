@@ -44,7 +44,7 @@ from vitrail.checkpoints.provenance import Said
 from vitrail.checkpoints.rules import Header, Rule
 from vitrail.data.preprocess import Preprocess
 from vitrail.models.configs import ViTConfig
-from vitrail.models.names import ModelConfig
+from vitrail.models.names import PublishedConfig
 
 NAME = "huggingface"
 TIMM_WRAPPER = "timm_wrapper"  # a folder of transformers around a model of timm, which reads it
@@ -143,7 +143,7 @@ def _prepared(settings: object) -> Said:
     return Said("assumed", "no preprocessor_config.json: as most of the family's models")
 
 
-def write(config: ModelConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
+def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
     """A folder that transformers opens. Raises ModelError VIT-417."""
     if not isinstance(config, ViTConfig):
         raise cannot_hold(NAME, "transformers' ResNets standardise kernels in another way")

@@ -47,7 +47,7 @@ from vitrail.data.preprocess import Preprocess
 from vitrail.errors import ModelError
 from vitrail.models.configs import ViTConfig
 from vitrail.models.create import build
-from vitrail.models.names import ModelConfig
+from vitrail.models.names import PublishedConfig
 
 NAME = "clip"
 BLOCK = "transformer.resblocks.#."
@@ -206,7 +206,7 @@ def _refused(header: Header, what: str, hint: str = "") -> ModelError:
     )
 
 
-def write(config: ModelConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
+def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
     """Raises ModelError VIT-417: these files are read only."""
     raise cannot_hold(NAME, "CLIP's own files are read only; try --to timm")
 

@@ -16,7 +16,7 @@ from vitrail.errors import ModelError, VitrailError
 from vitrail.models.bit_configs import BiTConfig
 from vitrail.models.configs import ViTConfig
 from vitrail.models.create import Model
-from vitrail.models.names import ModelConfig
+from vitrail.models.names import ModelConfig, PublishedConfig
 
 T = TypeVar("T", ViTConfig, BiTConfig)
 
@@ -64,7 +64,7 @@ class Origin:
 
     name: str
     recognise: Callable[[Header], Recognised | None]
-    write: Callable[[ModelConfig, Preprocess, Sequence[str]], Written]
+    write: Callable[[PublishedConfig, Preprocess, Sequence[str]], Written]
     resample: str
 
 

@@ -21,7 +21,7 @@ from vitrail.checkpoints.rules import Header, ignored
 from vitrail.checkpoints.torch_layout import Layout
 from vitrail.checkpoints.wrappers import beside_of, prefix_of
 from vitrail.data.preprocess import Preprocess
-from vitrail.models.names import ModelConfig
+from vitrail.models.names import ModelConfig, PublishedConfig
 
 VIT_MARK = ("blocks.0.attn.qkv.weight", "patch_embed.proj.weight")
 EVALUATION_PX, SHORT_PX = 224, 256
@@ -91,7 +91,7 @@ def evaluation_of(config: ModelConfig, interpolation: str) -> Preprocess:
 
 
 def _origin(family: Family) -> Origin:
-    def write(config: ModelConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
+    def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
         raise cannot_hold(family.name, "files of pre-training are read only; try --to timm")
 
     return Origin(family.name, lambda header: recognise(family, header), write, resample="dino")

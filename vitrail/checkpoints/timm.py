@@ -46,7 +46,7 @@ from vitrail.checkpoints.torch_layout import Layout, Pairs, stages, to_ours, wri
 from vitrail.data.preprocess import Preprocess
 from vitrail.models.bit_configs import DEPTHS, STEM_WIDTH, BiTConfig
 from vitrail.models.configs import ViTConfig
-from vitrail.models.names import ModelConfig
+from vitrail.models.names import ModelConfig, PublishedConfig
 
 NAME = "timm"
 # Until 2022 the tanh layer before the head had this name; timm has none now.
@@ -137,7 +137,7 @@ def _size(layout: Layout) -> tuple[int, int]:
     return size or DEFAULT_SIZE
 
 
-def write(config: ModelConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
+def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
     """A folder that timm opens as local-dir:FOLDER. Raises ModelError VIT-417."""
     if isinstance(config, BiTConfig):
         architecture, arguments, rules = _written_bit(config)

@@ -16,7 +16,7 @@ from vitrail.checkpoints.rules import Header, renamed
 from vitrail.checkpoints.torch_layout import Layout, Pairs, to_ours, write_rules
 from vitrail.data.preprocess import Preprocess
 from vitrail.models.configs import ViTConfig
-from vitrail.models.names import ModelConfig
+from vitrail.models.names import PublishedConfig
 
 NAME = "torchvision"
 LAYER = "encoder.layers.encoder_layer_#."
@@ -100,7 +100,7 @@ def evaluation_of(config: ViTConfig) -> Preprocess:
     return centre_crop(size, short, "bilinear", IMAGENET, config.channels)
 
 
-def write(config: ModelConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
+def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
     """One file that `VisionTransformer.load_state_dict` takes. Raises ModelError VIT-417."""
     if not isinstance(config, ViTConfig):
         raise cannot_hold(NAME, "its ResNets do not standardise kernels; try --to bit or timm")

@@ -129,13 +129,23 @@ def shape_of(config: ModelConfig) -> dict[str, Any]:
     """Sizes inside the network; None for what a family does not have. `grid` of a ResNet is its
     last feature map, `depth` its number of layers, `width` that of its root."""
     from vitrail.models.bit_configs import BiTConfig
+    from vitrail.models.residual_config import ResNetConfig
 
     if isinstance(config, BiTConfig):
         none = dict.fromkeys(("patch_size", "tokens", "num_heads", "mlp_dim"))
         depth = 3 * sum(config.depths) + 2
         sizes = {"stem": list(config.depths), "grid": list(config.map_size)}
         return none | sizes | {"depth": depth, "width": config.stem_width}
-    stems = {"none": None, "resnet": list(config.stem_stages), "conv": [config.stem_convs]}
+    if isinstance(config, ResNetConfig):
+        none = dict.fromkeys(("patch_size", "tokens", "num_heads", "mlp_dim"))
+        sizes = {"stem": list(config.depths), "grid": list(config.map_size)}
+        return none | sizes | {"depth": len(config.convs) + 1, "width": config.stem_width}
+    stems = {
+        "residual": list(config.stem_depths),
+        "none": None,
+        "resnet": list(config.stem_stages),
+        "conv": [config.stem_convs],
+    }
     return {
         "stem": stems[config.stem],
         "patch_size": list(config.patch_size),
@@ -165,7 +175,7 @@ def stem_text(stem: list[int] | None) -> str:
 def network_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
     """What the network is, for people."""
     grid = f"{record['grid'][0]} x {record['grid'][1]}"
-    if record["family"] == "bit":
+    if record["family"] in ("bit", "resnet"):
         stages = f"{record['depth']} layers, units of the stages {stem_text(record['stem'])}"
         return [("network", f"{stages}, root of {record['width']} channels"), ("last map", grid)]
     stem = [] if record["stem"] is None else [("stem", stem_text(record["stem"]))]

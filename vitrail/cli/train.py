@@ -29,6 +29,8 @@ app = app_of(
     note="Any other setting: --SECTION.NAME VALUE, for instance --ema 0.999 or --model.depth 6. "
     "All of them with their values: vitrail train DATA --print-config",
 )
+# Norms of the residual network, in words.
+NORMS = {"batch": "BatchNorm", "group": "GroupNorm", "group_std": "GroupNorm, standardised"}
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 Given = Annotated[Any, Parameter(parse=False)]
 
@@ -283,12 +285,16 @@ def sorted_as_toml(keys: list[str]) -> list[str]:
 def network_text(model: ModelConfig) -> str:
     """The sizes of a network in a few words."""
     from vitrail.models.bit_configs import BiTConfig
+    from vitrail.models.residual_config import ResNetConfig
 
     if isinstance(model, BiTConfig):
         units = "+".join(map(str, model.depths))
         return f"{units} units | root of {model.stem_width} channels | {model.style}"
+    if isinstance(model, ResNetConfig):
+        units, widths = ("+".join(map(str, sizes)) for sizes in (model.depths, model.widths))
+        return f"{units} units | {widths} channels | {NORMS[model.norm]}"
     patch = f"patch {model.patch_size[0]}x{model.patch_size[1]}"
-    stem = {"none": "", "resnet": "resnet stem | ", "conv": "conv stem | "}[model.stem]
+    stem = "" if model.stem == "none" else f"{model.stem} stem | "
     return (
         f"{stem}{model.depth} layers | width {model.width} | {model.num_heads} heads | "
         f"{patch} | {model.num_tokens} tokens"

@@ -18,8 +18,7 @@ from vitrail.explain.drawing import colour_tiles, heat_tiles
 from vitrail.explain.maps import Request, Scores
 from vitrail.explain.methods import default_method
 from vitrail.explain.picture import explain_picture, input_of
-from vitrail.models.bit import BiTResNet
-from vitrail.models.create import Model
+from vitrail.models.create import Model, ResidualNet
 from vitrail.spelling import label_cell
 
 Pixels = NDArray[np.uint8]
@@ -60,7 +59,7 @@ class Inside:
     @property
     def has_attention(self) -> bool:
         """Whether there are heads whose reach can be measured."""
-        return not isinstance(self.model, BiTResNet)
+        return not isinstance(self.model, ResidualNet)
 
     def overlay(self, pixels: Pixels, name: str) -> Pixels | None:
         """The picture with what spoke for the class `name`, as tables have it; None where that
@@ -80,7 +79,7 @@ class Inside:
 
     def reach(self, pictures: Sequence[Pixels]) -> distance.Reach | None:
         """How far attention reaches on `pictures`, as many as the time allows."""
-        if isinstance(self.model, BiTResNet) or not pictures:
+        if isinstance(self.model, ResidualNet) or not pictures:
             return None
         found = distance.reach(self.model, self._batches(pictures))
         return found if found.num else None
@@ -103,7 +102,7 @@ class Inside:
 
     def positions(self) -> Positions | None:
         """How similar position embeddings are, where there are any."""
-        if isinstance(self.model, BiTResNet) or positions.why_none(self.model):
+        if isinstance(self.model, ResidualNet) or positions.why_none(self.model):
             return None
         grid = self.model.config.grid
         cosines = positions.similarities(positions.position_table(self.model))  # (P, P)

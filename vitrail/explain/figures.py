@@ -18,8 +18,7 @@ from torch import Tensor
 from vitrail.explain import distance, filters, positions, similarity
 from vitrail.explain.drawing import Panel, colour_tiles, heat_tiles, scatter, sheet
 from vitrail.files import whole_file, write_csv, write_whole
-from vitrail.models.bit import BiTResNet
-from vitrail.models.create import Model
+from vitrail.models.create import Model, ResidualNet
 
 NEAREST_SHOWN = 16  # rows and columns of the grid of position similarities that are drawn at most
 
@@ -78,7 +77,7 @@ def _positions(models: Sequence[Inspected], out: Path, done: Written) -> None:
     panels, rows, facts = [], list[list[object]](), list[str]()
     for one in models:
         why = positions.why_none(one.model)
-        if isinstance(one.model, BiTResNet) or why:
+        if isinstance(one.model, ResidualNet) or why:
             done.notes.append(f"{one.name}: no position similarity: {why}")
             continue
         grid = one.model.config.grid
@@ -115,7 +114,7 @@ def _spread(count: int) -> list[int]:
 def _reach(models: Sequence[Inspected], out: Path, done: Written) -> None:
     found: list[tuple[str, distance.Reach]] = []
     for one in models:
-        if isinstance(one.model, BiTResNet):
+        if isinstance(one.model, ResidualNet):
             done.notes.append(f"{one.name}: no attention distance: a BiT-ResNet has no attention")
         else:
             found.append((one.name, distance.reach(one.model, _batches(one))))

@@ -14,25 +14,22 @@ from torch import Tensor
 
 from vitrail.explain.maps import Array, Layer, Maps, Request, array, best
 from vitrail.explain.walk import forward, input_gradient, output_gradient
-from vitrail.models.bit import BiTResNet
-from vitrail.models.create import Model
-from vitrail.models.tap import TapDict, bit_tap_names
+from vitrail.models.create import Model, ResidualNet
+from vitrail.models.tap import TapDict, map_names
 
 FEATURE_MAP = "feature_map"
 
 
 def feature_maps(model: Model) -> list[str]:
     """Names of the maps (B, C, h, w) that the model can be asked for."""
-    if isinstance(model, BiTResNet):
-        return [
-            name for name in bit_tap_names(model.config) if name not in ("pre_logits", "logits")
-        ]
+    if isinstance(model, ResidualNet):
+        return map_names(model.config)
     return [FEATURE_MAP] if model.config.stem != "none" else []
 
 
 def gradcam(model: Model, images: Tensor, request: Request) -> Maps:
     """images: (1, C, H, W). layer: a block, or the name of a feature map."""
-    if isinstance(model, BiTResNet) or isinstance(request.layer, str):
+    if isinstance(model, ResidualNet) or isinstance(request.layer, str):
         return _on_map(model, images, request.target, str(request.layer or FEATURE_MAP))
     config = model.config
     layer = config.depth - 1 if request.layer is None else request.layer

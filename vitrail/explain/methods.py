@@ -13,9 +13,8 @@ from vitrail.errors import ModelError, UsageError, nearest
 from vitrail.explain import attention, gradcam, pixels, relevance
 from vitrail.explain.maps import Layer, Maps, Request
 from vitrail.explain.walk import evaluating
-from vitrail.models.bit import BiTResNet
 from vitrail.models.configs import ViTConfig
-from vitrail.models.create import Model
+from vitrail.models.create import Model, ResidualNet
 
 MAX_STEPS = 1000
 
@@ -54,7 +53,7 @@ def methods_of(model: Model) -> list[str]:
 
 def _refusal(model: Model, method: Method) -> str | None:
     """Why the model has no such explanation."""
-    if isinstance(model, BiTResNet) and not method.of_any_model:
+    if isinstance(model, ResidualNet) and not method.of_any_model:
         return "a BiT-ResNet has no attention"
     if not model.config.num_classes and method.has_target:
         return "the model has no head, and so no class that could be explained"
@@ -101,7 +100,8 @@ def checked(model: Model, request: Request) -> Request:
     method = METHODS[name]
     if reason := _refusal(model, method):
         fitting = ", ".join(methods_of(model))
-        code = "VIT-271" if isinstance(model, BiTResNet) and not method.of_any_model else "VIT-272"
+        is_other = isinstance(model, ResidualNet) and not method.of_any_model
+        code = "VIT-271" if is_other else "VIT-272"
         raise UsageError(code, f"{name}: {reason}.", hint=f"Methods for this model: {fitting}")
     for option in ("layer", "head", "target", "token", "steps", "seed"):
         if getattr(request, option) is not None and option not in method.takes:
@@ -109,7 +109,7 @@ def checked(model: Model, request: Request) -> Request:
             message = f"{option} has no effect with the method {name}, which takes {taken}."
             raise UsageError("VIT-273", message, hint="Leave it out, or choose another method.")
     request = replace(request, method=name, layer=_layer(model, name, request.layer))
-    if not isinstance(model, BiTResNet):
+    if not isinstance(model, ResidualNet):
         _check_place(model.config, request)
     if request.target is not None and not 0 <= request.target < model.config.num_classes:
         known = f"the model has {model.config.num_classes} classes, from 0."
@@ -127,8 +127,8 @@ def checked(model: Model, request: Request) -> Request:
 def _layer(model: Model, method: str, layer: Layer | None) -> Layer | None:
     """A block from 0 or a name. Raises UsageError VIT-274 where the model has no such layer."""
     names = gradcam.feature_maps(model) if method == "gradcam" else []
-    depth = 0 if isinstance(model, BiTResNet) else model.config.depth
-    if method == "attention" and not isinstance(model, BiTResNet):
+    depth = 0 if isinstance(model, ResidualNet) else model.config.depth
+    if method == "attention" and not isinstance(model, ResidualNet):
         default = attention.default_layer(model)
         names = [attention.POOL] if default == attention.POOL else []
         layer = default if layer is None else layer

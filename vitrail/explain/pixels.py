@@ -23,8 +23,7 @@ from torch import Tensor
 
 from vitrail.explain.maps import Maps, Request, array, best, cell_edges, log_scores
 from vitrail.keyed_random import uniforms
-from vitrail.models.bit import BiTResNet
-from vitrail.models.create import Model
+from vitrail.models.create import Model, ResidualNet
 
 STEPS = 32
 BATCH = 8  # pictures at a time
@@ -36,7 +35,7 @@ def cells_of(model: Model) -> tuple[int, int]:
     """Into how many cells (rows, columns) a picture is cut: the patches, or squares of about 1/14
     of the longer side.
     """
-    if not isinstance(model, BiTResNet):
+    if not isinstance(model, ResidualNet):
         return model.config.grid
     height, width = model.config.image_size
     side = max(1, round(max(height, width) / CELLS))
@@ -71,7 +70,7 @@ def integrated_gradients(model: Model, images: Tensor, request: Request) -> Maps
 
 def baseline_of(model: Model, images: Tensor) -> tuple[Tensor, str]:
     """Where the line to the picture starts, (1, C, H, W), and its name."""
-    if not isinstance(model, BiTResNet) and model.config.stem != "resnet":
+    if not isinstance(model, ResidualNet) and model.config.stem != "resnet":
         return torch.zeros_like(images), "the mean colour (0 after normalisation)"
     small = F.adaptive_avg_pool2d(images, BLURRED_PX)
     large = F.interpolate(small, images.shape[2:], mode="bicubic", align_corners=False)
@@ -106,7 +105,7 @@ def occlusion(model: Model, images: Tensor, request: Request) -> Maps:
 
 def seen_size(model: Model) -> tuple[int, int]:
     """(height, width) px of the input that the cells cover: all, or what its patches see."""
-    if isinstance(model, BiTResNet):
+    if isinstance(model, ResidualNet):
         return model.config.image_size
     return model.config.seen_size
 

@@ -17,9 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vitrail.models.bit import BiTResNet
 from vitrail.models.configs import ADDED
-from vitrail.models.create import Model
+from vitrail.models.create import Model, ResidualNet
 from vitrail.models.posemb import added
 from vitrail.models.vit import ViT
 
@@ -28,7 +27,7 @@ Floats = NDArray[np.float64]
 
 def why_none(model: Model) -> str | None:
     """Why a model has no such figure, or None."""
-    if isinstance(model, BiTResNet):
+    if isinstance(model, ResidualNet):
         return "a BiT-ResNet has no position embedding"
     kind = model.config.posemb
     if kind == "none":

@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitrail.explain.walk import evaluating, run_blocks
-from vitrail.models.bit import BiTResNet
-from vitrail.models.create import Model
-from vitrail.models.tap import TapDict, bit_tap_names
+from vitrail.models.create import Model, ResidualNet
+from vitrail.models.tap import TapDict, map_names
 from vitrail.models.vit import ViT
 
 Floats = NDArray[np.float64]
@@ -63,7 +62,7 @@ def representations(model: Model, batches: Iterable[Tensor]) -> dict[str, Floats
     with evaluating(model):
         for images in batches:
             layers = (
-                _of_bit(model, images) if isinstance(model, BiTResNet) else _of_vit(model, images)
+                _of_bit(model, images) if isinstance(model, ResidualNet) else _of_vit(model, images)
             )
             for name, values in layers.items():
                 found.setdefault(name, []).append(values.double().cpu().numpy())
@@ -82,8 +81,7 @@ def _of_vit(model: ViT, images: Tensor) -> dict[str, Tensor]:
     return layers
 
 
-def _of_bit(model: BiTResNet, images: Tensor) -> dict[str, Tensor]:
-    names = [name for name in bit_tap_names(model.config) if name not in ("pre_logits", "logits")]
-    store: TapDict = dict.fromkeys(names)
+def _of_bit(model: ResidualNet, images: Tensor) -> dict[str, Tensor]:
+    store: TapDict = dict.fromkeys(map_names(model.config))
     model(images, tap=store)
     return {name: value.mean(dim=(2, 3)) for name, value in store.items() if value is not None}

@@ -13,7 +13,7 @@ from vitrail.models.bit_configs import BiTConfig
 from vitrail.models.products import linear
 from vitrail.models.resnet import RootBlock, Style, create_stages, run_stages
 from vitrail.models.std_conv import group_norm
-from vitrail.models.tap import Tap, TapDict, bit_tap_names, check_images
+from vitrail.models.tap import Tap, TapDict, check_images, residual_tap_names
 
 
 class Head(nn.Module):
@@ -55,7 +55,7 @@ class BiTResNet(nn.Module):
         tap: see `tap.py`; a dict that receives intermediates by name.
         Raises UsageError: VIT-224 other image shape, VIT-223 unknown name in tap.
         """
-        reader = None if tap is None else Tap(tap, bit_tap_names(self.config))
+        reader = None if tap is None else Tap(tap, residual_tap_names(self.config))
         features = self._features(images, reader)
         if not self.config.num_classes:
             return features
@@ -66,7 +66,8 @@ class BiTResNet(nn.Module):
 
     def features(self, images: Tensor, *, tap: TapDict | None = None) -> Tensor:
         """What enters the head, (B, num_features)."""
-        return self._features(images, None if tap is None else Tap(tap, bit_tap_names(self.config)))
+        reader = None if tap is None else Tap(tap, residual_tap_names(self.config))
+        return self._features(images, reader)
 
     def _features(self, images: Tensor, tap: Tap | None) -> Tensor:
         check_images(images, (self.config.channels, *self.config.image_size))

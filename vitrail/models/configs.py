@@ -1,10 +1,10 @@
 """Architecture of a Vision Transformer as a frozen record. No torch here; sizes: `names.py`.
 
 Source: "An Image is Worth 16x16 Words" (arXiv 2010.11929) section 3.1. One record covers every
-published plain ViT, the hybrids (a residual stem before the patches) and the compact convolutional
-tokenizer (arXiv 2104.05704): the differences between them are fields, never copies of the model. A
-field that would have no effect is refused, because silence is how numbers get reported for runs
-that were not made.
+published plain ViT, the hybrids (a residual stem before the patches), convolutional stems (arXiv
+2106.14881) and the compact convolutional tokenizer (arXiv 2104.05704): the differences between them
+are fields, never copies of the model. A field that would have no effect is refused, because silence
+is how numbers get reported for runs that were not made.
 """
 
 from __future__ import annotations
@@ -30,6 +30,18 @@ from vitrail.models.fields import (
     refuse_unknown,
     validated,
 )
+from vitrail.models.residual_config import (
+    Conv,
+    Norm,
+    ResidualUnit,
+    Stages,
+    Strides,
+    Units,
+    Widths,
+    conv_weights,
+    convs_of,
+    stem_conv,
+)
 from vitrail.models.stages import Pair, Unit, check_width, halved, root_sizes, units
 
 Pool = Literal["cls", "gap", "map", "cls_gap", "seq"]
@@ -42,11 +54,13 @@ WITH_CLS = ("cls", "cls_gap")  # pools that read the cls token
 MAX_TOKENS = 65_536  # attention is quadratic: more is a mistake or an attack
 RESNET_FIELDS = ("stem_stages", "stem_root", "std_eps", "std_form", "gn_eps")
 CONV_FIELDS = ("stem_convs", "stem_kernel")
+RESIDUAL_FIELDS = ("stem_stride", "stem_widths", "stem_strides", "stem_depths", "stem_norm")
 # Fields without effect, by stem.
 IDLE_FIELDS: dict[str, tuple[str, ...]] = {
-    "none": ("stem_width", *RESNET_FIELDS, *CONV_FIELDS),
-    "resnet": CONV_FIELDS,
-    "conv": RESNET_FIELDS,
+    "none": ("stem_width", *RESNET_FIELDS, *CONV_FIELDS, *RESIDUAL_FIELDS),
+    "resnet": (*CONV_FIELDS, *RESIDUAL_FIELDS),
+    "conv": (*RESNET_FIELDS, *RESIDUAL_FIELDS),
+    "residual": (*RESNET_FIELDS, *CONV_FIELDS),
 }
 
 
@@ -103,13 +117,21 @@ class ViTConfig(Section):
     head_bias_init: Annotated[float, Field(ge=-100, le=100)] = 0.0  # below 0 for a sigmoid loss
     pre_norm: bool = False  # CLIP: LayerNorm before the first block, patch projection without bias
     # resnet: the hybrid of section 3.1. conv: convolutions that make the tokens themselves (CCT).
-    stem: Literal["none", "resnet", "conv"] = "none"
+    # residual: the stages of `residual_config.py`; with no unit in them a stem of 3x3 convolutions.
+    stem: Literal["none", "resnet", "conv", "residual"] = "none"
     stem_stages: Depths = ()  # resnet: units per stage; none: the root only
-    # Channels of the root (64 x width factor); of conv: between two convolutions.
+    # Channels of the root (64 x width factor); of conv: between two convolutions; of residual: of
+    # the first convolution.
     stem_width: Annotated[int, Field(ge=1, le=16_384)] = 64
     stem_root: Root = "imagenet"
     stem_convs: Annotated[int, Field(ge=1, le=8)] = 1  # conv: each with ReLU and a 3x3/2 pool
     stem_kernel: Annotated[int, Field(ge=3, le=31)] = 3
+    # residual: stride of the first convolution; of each stage channels, stride and units.
+    stem_stride: Annotated[int, Field(ge=1, le=4)] = 2
+    stem_widths: Widths = ()
+    stem_strides: Strides = ()
+    stem_depths: Units = ()
+    stem_norm: Norm = "batch"
     std_eps: Eps = 1e-5  # of the stem's standardised kernels; timm: 1e-8, inside
     std_form: StdForm = "outside"
     gn_eps: Eps = 1e-6  # of the stem's GroupNorm; timm: 1e-5
@@ -142,6 +164,26 @@ class ViTConfig(Section):
         return units(self.stem_stages, self.stem_width, size)
 
     @property
+    def stem_conv(self) -> Conv:
+        """The first convolution of a residual stem."""
+        return stem_conv(self.channels, self.stem_width, self.stem_stride, self.image_size)
+
+    @property
+    def stem_residuals(self) -> list[ResidualUnit]:
+        """Every unit of a residual stem in order."""
+        if self.stem != "residual":
+            return []
+        stages = Stages(self.stem_widths, self.stem_strides, self.stem_depths, "basic", "conv")
+        return stages.units(self.stem_width, self.stem_conv.out_size)
+
+    @property
+    def residual_convs(self) -> list[Conv]:
+        """Every convolution of a residual stem, each with its norm."""
+        if self.stem != "residual":
+            return []
+        return [self.stem_conv, *convs_of(self.stem_residuals)]
+
+    @property
     def conv_stride(self) -> int:
         """Stride of each convolution of a conv stem (CCT: 1 up to 5x5, 2 at 7x7)."""
         return max(1, self.stem_kernel // 2 - 1)
@@ -153,6 +195,9 @@ class ViTConfig(Section):
         if self.stem == "resnet":
             found = self.stem_units
             return found[-1].out_size if found else root_sizes(size, self.stem_root)[1]
+        if self.stem == "residual":
+            residuals = self.stem_residuals
+            return residuals[-1].out_size if residuals else self.stem_conv.out_size
         for _ in range(self.stem_convs if self.stem == "conv" else 0):
             size = halved(halved(size, self.conv_stride))
         return size
@@ -164,6 +209,8 @@ class ViTConfig(Section):
             return self.channels
         if self.stem == "conv":
             return self.width
+        if self.stem == "residual":
+            return self.stem_widths[-1] if self.stem_widths else self.stem_width
         stages = len(self.stem_stages)
         return self.stem_width * (4 * 2 ** (stages - 1) if stages else 1)
 
@@ -252,6 +299,7 @@ def _check_size(config: ViTConfig) -> None:
     weights += c.width * c.map_channels * c.patch_size[0] * c.patch_size[1]
     weights += c.num_features * (c.num_classes + (c.width if c.representation_size else 0))
     weights += sum(17 * unit.num_mid**2 for unit in c.stem_units)
+    weights += sum(conv_weights(conv) for conv in c.residual_convs)
     if c.stem == "conv":
         weights += c.stem_convs * c.stem_kernel**2 * max(c.width, c.stem_width) ** 2
     refuse_size(weights, "Choose a smaller width, depth or mlp_dim.")
@@ -279,6 +327,9 @@ def _check_stem(config: ViTConfig) -> None:
                 c.stem_convs == 1 and c.stem_width != fields["stem_width"].default
             ),
         }
+    if c.stem == "residual":
+        stages = Stages(c.stem_widths, c.stem_strides, c.stem_depths, "basic", "conv")
+        problems |= stages.problems("stem_")
     sides = zip(c.image_size, c.patch_size, strict=True)
     problems |= {
         f"drop_rest has no effect with stem={c.stem!r}": c.drop_rest and c.stem != "none",

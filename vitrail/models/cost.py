@@ -11,6 +11,7 @@ from __future__ import annotations
 from vitrail.models.bit_configs import BiTConfig
 from vitrail.models.configs import ViTConfig
 from vitrail.models.names import ModelConfig
+from vitrail.models.residual_config import ResNetConfig, conv_weights
 from vitrail.models.residual_cost import (
     NORM_NUMBERS,
     final_norm_macs,
@@ -22,6 +23,7 @@ from vitrail.models.residual_cost import (
     unit_parameters,
     unit_weights,
 )
+from vitrail.models.resnet_cost import conv_macs, conv_parameters, trunk_activations
 from vitrail.models.stages import halved
 
 
@@ -29,6 +31,8 @@ def parameters(config: ModelConfig) -> int:
     """Trainable numbers of the model."""
     if isinstance(config, BiTConfig):
         return _bit_parameters(config)
+    if isinstance(config, ResNetConfig):
+        return conv_parameters(config.convs) + (config.num_features + 1) * config.num_classes
     c, D = config, config.width
     total = _embedding_parameters(c)
     total += c.num_prefix * D + _posemb_parameters(c)
@@ -60,7 +64,7 @@ def _embedding_parameters(c: ViTConfig) -> int:
     if c.stem == "resnet":
         total += root_parameters(c.channels, c.stem_width, c.stem_root, is_preact=False)
         total += sum(unit_parameters(unit, is_preact=False) for unit in c.stem_units)
-    return total
+    return total + conv_parameters(c.residual_convs)
 
 
 def _convolutions(c: ViTConfig) -> list[tuple[int, int]]:
@@ -106,6 +110,8 @@ def macs(config: ModelConfig) -> int:
     """
     if isinstance(config, BiTConfig):
         return _bit_macs(config)
+    if isinstance(config, ResNetConfig):
+        return conv_macs(config.convs) + config.num_features * config.num_classes
     c, D, N, M = config, config.width, config.num_tokens, config.mlp_dim
     total = _embedding_macs(c)
     block = N * 4 * D * D + 2 * N * N * D + N * (3 if c.mlp == "swiglu" else 2) * D * M
@@ -126,7 +132,7 @@ def _embedding_macs(c: ViTConfig) -> int:
     if c.stem == "resnet":
         total += root_macs(c.channels, c.stem_width, c.stem_root, c.image_size, is_preact=False)
         total += sum(unit_macs(unit, is_preact=False) for unit in c.stem_units)
-    return total
+    return total + conv_macs(c.residual_convs)
 
 
 def _bit_macs(c: BiTConfig) -> int:
@@ -146,6 +152,8 @@ def activation_bytes(config: ModelConfig, batch_size: int, *, is_checkpointed: b
     """
     if isinstance(config, BiTConfig):
         return 4 * batch_size * _bit_activations(config, is_checkpointed)
+    if isinstance(config, ResNetConfig):
+        return 4 * batch_size * _resnet_activations(config, is_checkpointed)
     c, D, N = config, config.width, config.num_tokens
     num_read = 1 + c.distillation_token if c.pool == "cls" else N  # of the last block
     outside = _embedding_activations(c, is_checkpointed)
@@ -163,6 +171,9 @@ def activation_bytes(config: ModelConfig, batch_size: int, *, is_checkpointed: b
 def standardised_bytes(config: ModelConfig) -> int:
     """Memory of a step for the kernels as they are applied, whatever the batch: the values, and in
     the form "outside" also those before they are scaled."""
+    if isinstance(config, ResNetConfig):
+        weights = sum(conv_weights(conv) for conv in config.convs)
+        return 4 * weights if config.norm == "group_std" else 0
     units = config.units if isinstance(config, BiTConfig) else config.stem_units
     weights = sum(unit_weights(unit) for unit in units)
     return (4 if config.std_form == "inside" else 8) * weights
@@ -176,6 +187,17 @@ def _bit_activations(c: BiTConfig, is_checkpointed: bool) -> int:
     return total + (2 * last + NORM_NUMBERS if is_preact else last)
 
 
+def _resnet_activations(c: ResNetConfig, is_checkpointed: bool) -> int:
+    total = trunk_activations(
+        c.stem_conv,
+        c.units,
+        c.norm,
+        is_relu_on_sum=c.relu == "sum",
+        is_checkpointed=is_checkpointed,
+    )
+    return total + c.num_features * c.map_size[0] * c.map_size[1]
+
+
 def _embedding_activations(c: ViTConfig, is_checkpointed: bool) -> int:
     """Numbers kept in front of the tokens."""
     if c.stem == "conv":
@@ -183,6 +205,12 @@ def _embedding_activations(c: ViTConfig, is_checkpointed: bool) -> int:
     patches = c.num_patches * c.map_channels * c.patch_size[0] * c.patch_size[1]
     if c.stem == "none":
         return patches
+    if c.stem == "residual":
+        stem, units = c.stem_conv, c.stem_residuals
+        trunk = trunk_activations(
+            stem, units, c.stem_norm, is_relu_on_sum=False, is_checkpointed=is_checkpointed
+        )
+        return trunk + patches
     total = root_activations(c.channels, c.stem_width, c.stem_root, c.image_size, is_preact=False)
     total += stage_activations(c.stem_units, is_preact=False, is_checkpointed=is_checkpointed)
     return total + patches

@@ -12,9 +12,12 @@ from vitrail.models.bit_configs import BiTConfig
 from vitrail.models.configs import ViTConfig
 from vitrail.models.init import initial_value
 from vitrail.models.names import ModelConfig, resolve_model
+from vitrail.models.residual import ResNet
+from vitrail.models.residual_config import ResNetConfig
 from vitrail.models.vit import ViT
 
-Model = ViT | BiTResNet
+Model = ViT | BiTResNet | ResNet
+ResidualNet = BiTResNet | ResNet
 
 
 def create_model(
@@ -29,8 +32,9 @@ def create_model(
     """A plain module, on the CPU in float32 and in training mode.
 
     model: a name as "vit_b16", "R50+ViT-B/16" or "bit_r50x1" with fields of its configuration to
-    replace, or a whole ViTConfig or BiTConfig. num_classes of a named model defaults to 1000. The
-    values depend on nothing but the configuration and the seed; torch's generator is left alone.
+    replace, or a whole ViTConfig, BiTConfig or ResNetConfig. num_classes of a named model defaults
+    to 1000. The values depend on nothing but the configuration and the seed; torch's generator is
+    left alone.
     Raises UsageError: VIT-211, VIT-214, VIT-221, VIT-222, VIT-230 as `resolve_model`; VIT-225 when
     a configuration comes with changes.
     """
@@ -61,19 +65,26 @@ def create_model(
 def build(config: ViTConfig) -> ViT: ...
 @overload
 def build(config: BiTConfig) -> BiTResNet: ...
+@overload
+def build(config: ResNetConfig) -> ResNet: ...
+@overload
+def build(config: ModelConfig) -> Model: ...
 def build(config: ModelConfig) -> Model:
     """The module with its parameters on the meta device, which has names and shapes but no values.
 
     Fixed tables are real: after `load_state_dict(values, assign=True)` the model is complete.
     """
     with torch.device("meta"):
-        return BiTResNet(config) if isinstance(config, BiTConfig) else ViT(config)
+        if isinstance(config, BiTConfig):
+            return BiTResNet(config)
+        return ResNet(config) if isinstance(config, ResNetConfig) else ViT(config)
 
 
 def initialise(model: Model, seed: int) -> None:
-    """Gives every parameter its initial value (`init.py`), also on the meta device."""
+    """Gives every parameter and running value its initial value (`init.py`), also on the meta
+    device."""
     values = {
         name: initial_value(name, value.shape, model.config, seed)
-        for name, value in model.named_parameters()
+        for name, value in model.state_dict().items()
     }
     model.load_state_dict(values, strict=True, assign=True)

@@ -24,8 +24,8 @@ Root = Literal["imagenet", "small"]
 MAX_WEIGHTS = 30_000_000_000  # ViT-22B is the largest ViT published
 
 
-def _as_depths(value: object) -> object:
-    """Units per stage from "3,4,9", "9" or 9; empty or "none" is no stage."""
+def as_numbers(value: object) -> object:
+    """A number a stage from "3,4,9", "9" or 9; empty or "none" is no stage."""
     if isinstance(value, str):
         parts = value.strip("()[] ").replace("none", "").split(",")
         return tuple(part.strip() for part in parts if part.strip())
@@ -35,7 +35,7 @@ def _as_depths(value: object) -> object:
 Depths = Annotated[
     tuple[Annotated[int, Field(ge=1, le=256)], ...],
     Field(max_length=4),
-    BeforeValidator(_as_depths),
+    BeforeValidator(as_numbers),
 ]
 
 

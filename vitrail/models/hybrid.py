@@ -2,8 +2,10 @@
 
 Hybrid (arXiv 2010.11929 section 3.1): patches are cut from the feature map of a ResNet with
 post-activated units. Parameter names are timm's: `patch_embed.backbone` holds the stem, without
-stages directly. Compact convolutional tokenizer (arXiv 2104.05704 section 3.3): each convolution is
-followed by ReLU and a 3x3 max-pool at stride 2, and the last one's channels are the tokens.
+stages directly. A residual stem (`residual.py`) stands there in the same way; without units it is a
+stack of 3x3 convolutions (arXiv 2106.14881). Compact convolutional tokenizer (arXiv 2104.05704
+section 3.3): each convolution is followed by ReLU and a 3x3 max-pool at stride 2, and the last
+one's channels are the tokens.
 """
 
 from __future__ import annotations
@@ -14,9 +16,13 @@ from torch import Tensor, nn
 from vitrail.models.configs import ViTConfig
 from vitrail.models.layers import PatchEmbed, patchify
 from vitrail.models.products import linear
+from vitrail.models.residual import Style as ResidualStyle
+from vitrail.models.residual import Trunk
 from vitrail.models.resnet import RootBlock, Style, create_stages, run_stages
 from vitrail.models.std_conv import channels_last
 from vitrail.models.tap import Tap
+
+NORM_EPS, NORM_MOMENTUM = 1e-5, 0.1  # of a residual stem
 
 
 class Backbone(nn.Module):
@@ -37,13 +43,8 @@ class HybridEmbed(nn.Module):
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        style = Style(False, config.stem_root, config.std_eps, config.std_form, config.gn_eps)
         self.patch_size = config.patch_size
-        self.backbone = (
-            Backbone(config, style)
-            if config.stem_stages
-            else RootBlock(style, config.channels, config.stem_width)
-        )
+        self.backbone = _backbone(config)
         patch, has_bias = config.patch_size, not config.pre_norm
         self.proj = nn.Conv2d(config.map_channels, config.width, patch, patch, bias=has_bias)
 
@@ -51,7 +52,7 @@ class HybridEmbed(nn.Module):
         self, images: Tensor, tap: Tap | None = None, *, is_checkpointed: bool = False
     ) -> Tensor:
         """images: (B, C, H, W). Returns (B, P, D), patches in row-major order."""
-        if isinstance(self.backbone, Backbone):
+        if isinstance(self.backbone, Backbone | Trunk):
             x = self.backbone(images, is_checkpointed=is_checkpointed)  # (B, C', h, w)
         else:
             x = self.backbone(images)
@@ -59,6 +60,17 @@ class HybridEmbed(nn.Module):
             tap.write("feature_map", x)
         patches = patchify(x, self.patch_size)  # (B, P, C'*ph*pw)
         return linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+
+
+def _backbone(config: ViTConfig) -> Backbone | RootBlock | Trunk:
+    """What stands before the patches."""
+    if config.stem == "residual":
+        style = ResidualStyle(config.stem_norm, NORM_EPS, NORM_MOMENTUM, is_relu_on_sum=False)
+        return Trunk(config.stem_conv, config.stem_residuals, style)
+    style_of = Style(False, config.stem_root, config.std_eps, config.std_form, config.gn_eps)
+    if config.stem_stages:
+        return Backbone(config, style_of)
+    return RootBlock(style_of, config.channels, config.stem_width)
 
 
 class ConvEmbed(nn.Module):
@@ -88,6 +100,6 @@ class ConvEmbed(nn.Module):
 
 def create_embedding(config: ViTConfig) -> PatchEmbed | HybridEmbed | ConvEmbed:
     """What makes tokens of images: from pixels, or behind a stem."""
-    if config.stem == "resnet":
+    if config.stem in ("resnet", "residual"):
         return HybridEmbed(config)
     return ConvEmbed(config) if config.stem == "conv" else PatchEmbed(config)

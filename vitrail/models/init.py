@@ -8,12 +8,14 @@ big_vision (spec 1.4).
 | MLP biases | normal(1e-6) |
 | patch kernel, pre_logits kernel | LeCun-normal: cut at 2 deviations, then variance 1 / fan_in |
 | standardised kernels of stems and BiT | LeCun-normal; their scale counts for the step size only |
+| running mean, running variance of BatchNorm | 0, 1 |
+| kernels of the residual network for small images | He-normal, variance 2 / fan_in |
 | kernels of the convolutional tokenizer | He-normal, variance 2 / fan_in (Compact-Transformers) |
 | pos_embed, pos_embed_x, pos_embed_y, also of blocks; relative keys | normal(0.02) |
 | cls_token | zeros |
 | dist_token, reg_token | normal(0.02): equal zeros would stay equal for ever |
 | attention-pool probe | Xavier-uniform of a (1, D) matrix |
-| LayerNorm, GroupNorm | scale 1, bias 0 |
+| LayerNorm, GroupNorm, BatchNorm | scale 1, bias 0 |
 | last GroupNorm of a post-activated unit | scale 0: the unit starts as its shortcut |
 | LayerScale | config.layer_scale |
 | head, head_dist, head.fc | kernel zeros, bias head_bias_init: the first loss is ln(num_classes) |
@@ -33,7 +35,9 @@ import torch
 from torch import Tensor
 
 from vitrail.models.bit_configs import BiTConfig
+from vitrail.models.configs import ViTConfig
 from vitrail.models.names import ModelConfig
+from vitrail.models.residual_config import ResNetConfig
 
 TRUNCATED_DEVIATION = 0.87962566103423978  # of a standard normal cut at +-2
 
@@ -46,7 +50,7 @@ def initial_value(name: str, shape: torch.Size, config: ModelConfig, seed: int) 
     layer, kind = name.rsplit(".", 2)[-2:] if "." in name else ("", name)
     if kind in ("pos_embed", "pos_embed_x", "pos_embed_y", "keys", "dist_token", "reg_token"):
         return value.normal_(0, 0.02, generator=generator)
-    if isinstance(config, BiTConfig) or name.startswith(
+    if isinstance(config, BiTConfig | ResNetConfig) or name.startswith(
         ("patch_embed.backbone", "patch_embed.convs")
     ):
         return _convolutional(name, value, config, generator)
@@ -77,11 +81,16 @@ def _convolutional(
     layer, kind = name.rsplit(".", 2)[-2:]
     if name.startswith("head."):
         return value if kind == "weight" else value.fill_(config.head_bias_init)
+    if kind.startswith("running_"):
+        return value.fill_(1.0 if kind == "running_var" else 0.0)
+    is_small = isinstance(config, ResNetConfig) or (
+        isinstance(config, ViTConfig) and config.stem == "residual"
+    )
     if "norm" in layer:
         is_preact = isinstance(config, BiTConfig) and config.style == "v2"
         starts_at_zero = layer == "norm3" and not is_preact
         return value.fill_(0.0 if kind == "bias" or starts_at_zero else 1.0)
-    if name.startswith("patch_embed.convs"):
+    if is_small or name.startswith("patch_embed.convs"):
         return value.normal_(0, math.sqrt(2 / value[0].numel()), generator=generator)
     return lecun_normal(value, generator)
 

@@ -22,10 +22,17 @@ from vitrail.errors import UsageError, nearest
 from vitrail.models.bit_configs import DEPTHS, BiTConfig
 from vitrail.models.configs import ViTConfig
 from vitrail.models.other_names import meaning
+from vitrail.models.residual_config import ResNetConfig
+from vitrail.models.residual_names import RESNETS, resnet_fields
 
-Family = Literal["vit", "bit"]
-ModelConfig = ViTConfig | BiTConfig
-CONFIGS: dict[str, type[ViTConfig] | type[BiTConfig]] = {"vit": ViTConfig, "bit": BiTConfig}
+Family = Literal["vit", "bit", "resnet"]
+PublishedConfig = ViTConfig | BiTConfig  # other libraries have weights of such
+ModelConfig = PublishedConfig | ResNetConfig
+CONFIGS: dict[str, type[ModelConfig]] = {
+    "vit": ViTConfig,
+    "bit": BiTConfig,
+    "resnet": ResNetConfig,
+}
 
 
 class Variant(NamedTuple):
@@ -102,7 +109,7 @@ def known_names() -> list[str]:
     names = [
         slug(letter, patch) for letter, variant in VARIANTS.items() for patch in variant.patch_sizes
     ]
-    return ["vit_digits", *names, *HYBRIDS, *BITS, *CCTS]
+    return ["vit_digits", *names, *HYBRIDS, *BITS, *RESNETS, *CCTS]
 
 
 def full_name(name: str, fields: Mapping[str, Any]) -> str:
@@ -135,7 +142,7 @@ def parse_name(name: str) -> Named | None:
     text = name.strip()
     if text.lower().replace("-", "_") == "vit_digits":
         return Named("vit", dict(DIGITS))
-    for reader in (_vit, _hybrid, _bit, _cct):
+    for reader in (_vit, _hybrid, _bit, _resnet, _cct):
         found = reader(text)
         if found:
             return found
@@ -210,6 +217,12 @@ def _bit(text: str) -> Named | None:
     return Named("bit", fields) if len(endings) == len(set(endings)) else None
 
 
+def _resnet(text: str) -> Named | None:
+    """resnet_s, ResNet-S."""
+    fields = resnet_fields(text.lower().replace("-", "_"))
+    return Named("resnet", fields) if fields else None
+
+
 def _cct(text: str) -> Named | None:
     """CCT-7/3x1: 7 blocks behind one convolution of 3x3; 7x7 is for 224 px."""
     found = re.fullmatch(r"cct[-_](\d{1,2})[/_-](\d)x(\d)", text, re.IGNORECASE)
@@ -236,7 +249,8 @@ def resolve_model(
     """The architecture of a named model, with any of its fields replaced.
 
     name: "vit_b16", "ViT-B/16" (any patch size), "R50+ViT-B/16", "BiT-R50x1", "CCT-7/3x1",
-    "vit_digits". image_size: (height, width) px; where not given 224, or what the name is for.
+    "resnet_s", "vit_digits". image_size: (height, width) px; where not given 224, or what the
+    name is for.
     overrides: fields of the family's config; text is read as on the command line ("6", "64x48").
     Raises UsageError: VIT-221 unknown name, VIT-211 unknown field, VIT-214 size and patch, VIT-222
     and VIT-230 value refused.
@@ -249,7 +263,8 @@ def resolve_model(
         hint = (
             f"A ViT is a size and a patch in pixels, e.g. vit_s16 or ViT-S/16. Sizes: {sizes}. "
             "A hybrid is R26, R50, R101, R152 or R200 before a ViT of /32 or /16, or R before a "
-            "ViT. A BiT is its depth and width, e.g. bit_r50x1."
+            "ViT. A BiT is its depth and width, e.g. bit_r50x1. For small images and budgets: "
+            f"{', '.join(RESNETS)}."
         )
         meant = meaning(name)
         if meant:

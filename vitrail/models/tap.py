@@ -14,6 +14,7 @@ from torch import Tensor
 from vitrail.errors import UsageError, nearest
 from vitrail.models.bit_configs import BiTConfig
 from vitrail.models.configs import ViTConfig
+from vitrail.models.residual_config import ResNetConfig
 
 TapDict = dict[str, Tensor | None]
 
@@ -37,11 +38,19 @@ def tap_names(config: ViTConfig) -> list[str]:
     return names + (["logits"] if config.num_classes else [])
 
 
-def bit_tap_names(config: BiTConfig) -> list[str]:
-    """Every intermediate of a BiT-ResNet: stem, stage0 ... and feature_map (after the last norm and
-    ReLU) as (B, C, h, w); pre_logits (B, C); logits (B, K)."""
+def residual_tap_names(config: BiTConfig | ResNetConfig) -> list[str]:
+    """Every intermediate of a residual network.
+
+    stem, stage0 ... and feature_map (of a BiT after the last norm and ReLU) as (B, C, h, w);
+    pre_logits (B, C); logits (B, K).
+    """
     names = ["stem", *(f"stage{number}" for number in range(len(config.depths)))]
     return [*names, "feature_map", "pre_logits"] + (["logits"] if config.num_classes else [])
+
+
+def map_names(config: BiTConfig | ResNetConfig) -> list[str]:
+    """Those of them that are maps, (B, C, h, w)."""
+    return [name for name in residual_tap_names(config) if name not in ("pre_logits", "logits")]
 
 
 def check_images(images: Tensor, expected: tuple[int, int, int]) -> None:
