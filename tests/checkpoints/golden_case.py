@@ -25,7 +25,7 @@ from vitrail.checkpoints.scratch import Memory
 from vitrail.checkpoints.tensor_files import open_tensors
 from vitrail.data.preprocess import Preprocess
 from vitrail.models.create import build
-from vitrail.models.names import ModelConfig
+from vitrail.models.names import ModelConfig, PublishedConfig
 from vitrail.models.posemb import sincos_2d
 from vitrail.models.tap import TapDict
 
@@ -101,7 +101,7 @@ def write(
     classes: tuple[str, ...] = (),
 ) -> tuple[Tensors, Written]:
     """The model as the origin writes it; what the file does not say is stated again to read it."""
-    config: ModelConfig = model.config  # type: ignore[assignment]
+    config: PublishedConfig = model.config  # type: ignore[assignment]
     height, width = config.image_size
     preprocess = preprocess or Preprocess(height=height, width=width, resize=(height, width))
     record = origin.write(config, preprocess, classes)

@@ -21,6 +21,7 @@ from vitrail.models.configs import ViTConfig
 from vitrail.models.cost import parameters
 from vitrail.models.create import Model, build, create_model
 from vitrail.models.names import ModelConfig, config_from_numbers
+from vitrail.models.residual_config import ResNetConfig
 from vitrail.models.tap import TapDict, residual_tap_names, tap_names
 from vitrail.models.vit import ViT
 
@@ -31,6 +32,8 @@ Shapes = dict[str, tuple[int, ...]]
 def random_model(config: ViTConfig, seed: int = 0, dtype: torch.dtype = ...) -> ViT: ...
 @overload
 def random_model(config: BiTConfig, seed: int = 0, dtype: torch.dtype = ...) -> BiTResNet: ...
+@overload
+def random_model(config: ModelConfig, seed: int = 0, dtype: torch.dtype = ...) -> Model: ...
 def random_model(config: ModelConfig, seed: int = 0, dtype: torch.dtype = torch.float64) -> Model:
     """In evaluation mode, every parameter drawn from normal(0.3), norms' scales around 1."""
     generator = torch.Generator().manual_seed(seed)
@@ -97,7 +100,7 @@ def vit_shapes(c: ViTConfig) -> Shapes:
     return expected | {"pooled": pooled, "pre_logits": features, "logits": (c.num_classes,)}
 
 
-def bit_shapes(c: BiTConfig) -> Shapes:
+def bit_shapes(c: BiTConfig | ResNetConfig) -> Shapes:
     """Of every tap, for one image."""
     expected: Shapes = {"stem": (c.stem_width, *c.units[0].in_size)}
     for unit in c.units:
@@ -109,8 +112,8 @@ def bit_shapes(c: BiTConfig) -> Shapes:
 def check_shapes(model: Model) -> None:
     """Logits, features and every tap, for one image and for three."""
     c = model.config
-    expected = bit_shapes(c) if isinstance(c, BiTConfig) else vit_shapes(c)
-    names = residual_tap_names(c) if isinstance(c, BiTConfig) else tap_names(c)
+    expected = vit_shapes(c) if isinstance(c, ViTConfig) else bit_shapes(c)
+    names = tap_names(c) if isinstance(c, ViTConfig) else residual_tap_names(c)
     for count in (1, 3):
         images = random_images(c, count)
         logits, store = tapped(model, images)

@@ -22,6 +22,7 @@ from torch.optim import AdamW, Optimizer
 
 from vitrail.config import OptimConfig
 from vitrail.errors import ModelError, UsageError
+from vitrail.training.muon import Muon
 from vitrail.training.update_rules import Lamb, Momentum
 
 # Parts of a parameter's name that mark it as no kernel although it is a matrix.
@@ -73,17 +74,20 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, An
             hint="Leave it out.",
         )
     depth = len(blocks)
-    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    is_split = config.name == "muon"  # which trains the head as AdamW does
+    groups: dict[tuple[int, bool, bool], dict[str, Any]] = {}
     for name, value in named:
         layer = layer_of(name, blocks) if config.layer_decay < 1 else depth + 1
         kernel = is_kernel(model, name, value)
+        is_hidden = is_split and kernel and not name.startswith("head")
         group = groups.setdefault(
-            (layer, kernel),
+            (layer, kernel, is_hidden),
             {
                 "params": [],
                 "names": [],
                 "weight_decay": config.weight_decay if kernel else 0.0,
                 "lr_scale": config.layer_decay ** (depth + 1 - layer),
+                "is_hidden": is_hidden,
             },
         )
         group["params"].append(value)
@@ -92,7 +96,10 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, An
 
 
 def create_optimizer(
-    groups: list[dict[str, Any]], config: OptimConfig, device: torch.device | str = "cpu"
+    groups: list[dict[str, Any]],
+    config: OptimConfig,
+    device: torch.device | str = "cpu",
+    num_gates: int = 1,
 ) -> Optimizer:
     """The optimiser that `config` names; AdamW fused where torch has it (7 ms instead of 24 for 5.7
     M on two cores).
@@ -101,6 +108,15 @@ def create_optimizer(
         return Momentum(groups, lr=config.lr, momentum=config.momentum)
     if config.name == "lamb":
         return Lamb(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+    if config.name == "muon":
+        return Muon(
+            groups,
+            lr=config.lr,
+            momentum=config.momentum,
+            betas=config.betas,
+            eps=config.eps,
+            num_gates=num_gates,
+        )
     fused = torch.device(device).type in ("cpu", "cuda")
     return AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused)
 

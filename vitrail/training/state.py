@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from vitrail.config import TrainConfig
 from vitrail.errors import ModelError
+from vitrail.models.configs import ViTConfig
 from vitrail.models.names import ModelConfig
 from vitrail.runs.documents import StateForm, reason_of
 from vitrail.training.checkpoint import Checkpoint
@@ -95,7 +96,8 @@ def start_state(
     """The state before the first step. weights: those to start from, else random values."""
     network = create_network(config, model, weights).to(device)
     groups = parameter_groups(network, config.optim)
-    optimizer = create_optimizer(groups, config.optim, device)
+    gates = 2 if isinstance(model, ViTConfig) and model.mlp == "swiglu" else 1
+    optimizer = create_optimizer(groups, config.optim, device, gates)
     return TrainState(
         network, optimizer, Ema(network, config.ema) if config.ema else None, schedule
     )

@@ -42,10 +42,10 @@ class Momentum(Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            params, grads = _with_gradient(group)
+            params, grads = with_gradient(group)
             if not params:
                 continue
-            buffers = _state(self, params, "momentum_buffer")
+            buffers = running(self, params, "momentum_buffer")
             torch._foreach_mul_(buffers, group["momentum"])
             torch._foreach_add_(buffers, grads)
             if group["weight_decay"]:
@@ -78,33 +78,41 @@ class Lamb(Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            params, grads = _with_gradient(group)
+            params, grads = with_gradient(group)
             if params:
                 self._step_group(group, params, grads)
         return None
 
     def _step_group(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
-        beta1, beta2 = group["betas"]
-        means = _state(self, params, "exp_avg")
-        squares = _state(self, params, "exp_avg_sq")
-        for param in params:
-            self.state[param].setdefault("step", torch.zeros((), dtype=torch.float32))
-            self.state[param]["step"] += 1
-        steps = [float(self.state[param]["step"]) for param in params]
-        torch._foreach_lerp_(means, grads, 1.0 - beta1)
-        torch._foreach_mul_(squares, beta2)
-        torch._foreach_addcmul_(squares, grads, grads, value=1.0 - beta2)
-
-        denominators = torch._foreach_sqrt(squares)
-        torch._foreach_div_(denominators, [(1.0 - beta2**step) ** 0.5 for step in steps])
-        torch._foreach_add_(denominators, group["eps"])
-        directions = torch._foreach_div(means, denominators)
-        torch._foreach_div_(directions, [1.0 - beta1**step for step in steps])
+        directions = adam_directions(self, group, params, grads)
         if group["weight_decay"]:
             torch._foreach_add_(directions, params, alpha=group["weight_decay"])
             ratios = _trust_ratios(params, directions)
             torch._foreach_mul_(directions, ratios)
         torch._foreach_add_(params, directions, alpha=-group["lr"])
+
+
+def adam_directions(
+    optimizer: Optimizer, group: Group, params: list[Tensor], grads: list[Tensor]
+) -> Tensors:
+    """Adam's direction of every parameter, with bias correction, before decay and rate."""
+    beta1, beta2 = group["betas"]
+    means = running(optimizer, params, "exp_avg")
+    squares = running(optimizer, params, "exp_avg_sq")
+    for param in params:
+        optimizer.state[param].setdefault("step", torch.zeros((), dtype=torch.float32))
+        optimizer.state[param]["step"] += 1
+    steps = [float(optimizer.state[param]["step"]) for param in params]
+    torch._foreach_lerp_(means, grads, 1.0 - beta1)
+    torch._foreach_mul_(squares, beta2)
+    torch._foreach_addcmul_(squares, grads, grads, value=1.0 - beta2)
+
+    denominators = torch._foreach_sqrt(squares)
+    torch._foreach_div_(denominators, [(1.0 - beta2**step) ** 0.5 for step in steps])
+    torch._foreach_add_(denominators, group["eps"])
+    directions = torch._foreach_div(means, denominators)
+    torch._foreach_div_(directions, [1.0 - beta1**step for step in steps])
+    return directions
 
 
 def _trust_ratios(params: list[Tensor], directions: Tensors) -> list[Tensor]:
@@ -114,12 +122,12 @@ def _trust_ratios(params: list[Tensor], directions: Tensors) -> list[Tensor]:
     return list(torch.where((weights > 0) & (moves > 0), weights / moves, 1.0).unbind())
 
 
-def _with_gradient(group: Group) -> tuple[list[Tensor], list[Tensor]]:
+def with_gradient(group: Group) -> tuple[list[Tensor], list[Tensor]]:
     params = [param for param in group["params"] if param.grad is not None]
     return params, [param.grad for param in params]
 
 
-def _state(optimizer: Optimizer, params: list[Tensor], name: str) -> list[Tensor]:
+def running(optimizer: Optimizer, params: list[Tensor], name: str) -> list[Tensor]:
     """The running tensor `name` of every parameter, zeros the first time."""
     for param in params:
         if name not in optimizer.state[param]:
