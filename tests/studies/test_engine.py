@@ -157,7 +157,7 @@ def test_a_diverged_run_does_not_end_the_study(tmp_path: Path) -> None:
             ("ViT", True),
         ]
         assert found.rows[0].made["error"] == "VIT-601"
-        assert (found.left_out, found.num_cells) == (1, 3)
+        assert (found.left_out, found.orphans, found.num_cells) == (0, 1, 3)  # of no budget
 
 
 @pytest.mark.slow
