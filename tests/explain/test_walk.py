@@ -11,7 +11,14 @@ from tests.models.tiny_configs import Choice, build_config, covering_choices
 from tests.rounding import EXACT, float32_error, row_sum_error
 from vitrail.explain.maps import Request
 from vitrail.explain.methods import METHODS, explain, methods_of
-from vitrail.explain.walk import evaluating, logits_of, run_blocks
+from vitrail.explain.walk import (
+    attention_gradient,
+    evaluating,
+    input_gradient,
+    logits_of,
+    run_blocks,
+)
+from vitrail.models.tap import Tap, TapDict
 
 
 @pytest.mark.parametrize("choice", covering_choices())
@@ -82,3 +89,19 @@ def test_the_model_is_left_as_it_was(method: str) -> None:
         assert torch.equal(value, before[name])
     assert all(module.training for module in model.modules())
     assert method in methods_of(model)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_have_the_bits_of_autograd(kind: str) -> None:
+    """Those that autograd.grad gives for a gradient of the output (it would load sympy)."""
+    model = vit(kind, torch.float32)
+    x = model.embed(picture(model)).detach().requires_grad_()
+    gradient = torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
+    expected = torch.autograd.grad(model.run_block(1, x), x, gradient)[0]
+    assert torch.equal(input_gradient(model, 1, x, gradient), expected)
+    store: TapDict = {"block01/attention": None}
+    output = model.run_block(1, x, Tap(store, list(store)))
+    attention = store["block01/attention"]
+    assert attention is not None
+    expected = torch.autograd.grad(output, attention, gradient)[0]
+    assert torch.equal(attention_gradient(model, 1, x, gradient)[1], expected)

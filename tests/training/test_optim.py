@@ -4,6 +4,8 @@ clipping, saved state.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +19,7 @@ from vitrail.errors import ModelError, UsageError
 from vitrail.models.create import build
 from vitrail.models.names import resolve_model
 from vitrail.training.optim import (
+    Optimizer,
     blocks_of,
     clip_gradients,
     create_optimizer,
@@ -26,6 +29,7 @@ from vitrail.training.optim import (
     restore_optimizer,
     set_lr,
 )
+from vitrail.training.update_rules import FusedAdamW
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Rule = Callable[[Array, list[Array], float, float, OptimConfig], Array]
@@ -117,9 +121,7 @@ RULES: dict[str, Rule] = {
 }
 
 
-def run(
-    optimizer: torch.optim.Optimizer, model: nn.Module, gradients: list[dict[str, Tensor]]
-) -> None:
+def run(optimizer: Optimizer, model: nn.Module, gradients: list[dict[str, Tensor]]) -> None:
     for by_name in gradients:
         for name, parameter in model.named_parameters():
             parameter.grad = by_name[name].clone().to(parameter.dtype)
@@ -349,7 +351,46 @@ def test_state_of_another_model_is_refused() -> None:
         restore_optimizer(optimizer, model, {"step/other": torch.zeros(())})
 
 
-def test_adamw_is_fused_on_the_cpu() -> None:
-    config = OptimConfig()
-    optimizer = create_optimizer(parameter_groups(nn.Linear(3, 2), config), config)
-    assert optimizer.defaults["fused"] is True
+def test_adamw_has_the_bits_of_torch_on_the_cpu() -> None:
+    """Outside implementation: torch.optim.AdamW, fused, over steps with other rates, some
+    gradients missing; the state too.
+    """
+    config = OptimConfig(lr=0.03, weight_decay=0.2, betas=(0.8, 0.95), layer_decay=0.7)
+    ours, theirs = Tiny(), Tiny()
+    theirs.load_state_dict(ours.state_dict())
+    optimizer = create_optimizer(parameter_groups(ours, config), config)
+    assert isinstance(optimizer, FusedAdamW)
+    torchs = torch.optim.AdamW(
+        parameter_groups(theirs, config), lr=0.03, betas=config.betas, eps=config.eps, fused=True
+    )
+    for step, gradients in enumerate(random_gradients(ours, 5)):
+        for model, rule in ((ours, optimizer), (theirs, torchs)):
+            rule.zero_grad()
+            for number, (name, weight) in enumerate(model.named_parameters()):
+                if (number + step) % 5:
+                    weight.grad = gradients[name].float()
+            set_lr(rule, 0.03 / (1 + step))
+            rule.step()
+    for key, value in ours.state_dict().items():
+        assert torch.equal(value, theirs.state_dict()[key]), key
+    expected, found = optimizer_tensors(torchs, theirs), optimizer_tensors(optimizer, ours)
+    assert expected.keys() == found.keys()
+    for key, value in found.items():
+        assert torch.equal(value, expected[key]), key
+
+
+def test_an_optimizer_loads_no_compiler() -> None:
+    """torch._dynamo takes 1.6 s to load; a training that is not compiled does without."""
+    program = (
+        "import sys, torch\n"
+        "from vitrail.config import OptimConfig\n"
+        "from vitrail.training.optim import create_optimizer, parameter_groups\n"
+        "layer = torch.nn.Linear(3, 2)\n"
+        "for name in ('adamw', 'sgd', 'lamb', 'muon'):\n"
+        "    config = OptimConfig(name=name)\n"
+        "    rule = create_optimizer(parameter_groups(layer, config), config)\n"
+        "    layer(torch.ones(1, 3)).sum().backward()\n"
+        "    rule.step()\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -13,14 +13,12 @@ Schulz), whose numbers are the post's: they bring singular values to about 0.7 .
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import overload
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
-from vitrail.training.update_rules import Group, adam_directions, running, with_gradient
+from vitrail.training.update_rules import Group, UpdateRule, adam_directions, running
 
 STEPS, A, B, C = 5, 3.4445, -4.7750, 2.0315
 RMS = 0.2  # of an AdamW step, in units of the rate
@@ -28,7 +26,7 @@ TINY = 1e-7
 FUSED = {"qkv": 3, "kv": 2}  # matrices side by side in the rows of a layer of this name
 
 
-class Muon(Optimizer):
+class Muon(UpdateRule):
     """Groups with `is_hidden` get Muon, the others AdamW; both need `names` of their parameters.
 
     `lr`, `weight_decay` and `momentum` may differ by group. betas, eps: of AdamW. num_gates: how
@@ -49,26 +47,15 @@ class Muon(Optimizer):
         super().__init__(groups, defaults)
         self.parts = FUSED | {"fc1": num_gates}
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Update every parameter that has a gradient."""
-        for group in self.param_groups:
-            params, grads = with_gradient(group)
-            if not params:
-                continue
-            if group["weight_decay"]:
-                torch._foreach_mul_(params, 1.0 - group["lr"] * group["weight_decay"])
-            if group["is_hidden"]:
-                self._step_hidden(group, params, grads)
-            else:
-                directions = adam_directions(self, group, params, grads)
-                torch._foreach_add_(params, directions, alpha=-group["lr"])
-        return None
+    def update(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
+        """One step of a group."""
+        if group["weight_decay"]:
+            torch._foreach_mul_(params, 1.0 - group["lr"] * group["weight_decay"])
+        if group["is_hidden"]:
+            self._step_hidden(group, params, grads)
+        else:
+            directions = adam_directions(self, group, params, grads)
+            torch._foreach_add_(params, directions, alpha=-group["lr"])
 
     def _step_hidden(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
         buffers = running(self, params, "momentum_buffer")

@@ -18,12 +18,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import AdamW
 
 from vitrail.config import OptimConfig
 from vitrail.errors import ModelError, UsageError
 from vitrail.training.muon import Muon
-from vitrail.training.update_rules import Lamb, Momentum
+from vitrail.training.update_rules import FusedAdamW, Lamb, Momentum, UpdateRule
+
+Optimizer = UpdateRule | AdamW
 
 # Parts of a parameter's name that mark it as no kernel although it is a matrix.
 NOT_KERNELS = re.compile(
@@ -101,8 +103,8 @@ def create_optimizer(
     device: torch.device | str = "cpu",
     num_gates: int = 1,
 ) -> Optimizer:
-    """The optimiser that `config` names; AdamW fused where torch has it (7 ms instead of 24 for 5.7
-    M on two cores).
+    """The optimiser that `config` names; AdamW fused on a CPU (7 ms instead of 24 for 5.7 M on two
+    cores) and on CUDA.
     """
     if config.name == "sgd":
         return Momentum(groups, lr=config.lr, momentum=config.momentum)
@@ -117,8 +119,8 @@ def create_optimizer(
             eps=config.eps,
             num_gates=num_gates,
         )
-    fused = torch.device(device).type in ("cpu", "cuda")
-    return AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused)
+    rule = FusedAdamW if torch.device(device).type in ("cpu", "cuda") else AdamW
+    return rule(groups, lr=config.lr, betas=config.betas, eps=config.eps)
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:
@@ -177,9 +179,7 @@ def restore_optimizer(
                 hint="Resume with the settings the run was started with, or start anew: --from.",
             )
         states.setdefault(name, {})[key] = value
-    on_device = bool(
-        optimizer.defaults.get("fused")
-    )  # torch keeps "step" beside the weights only when fused
+    on_device = isinstance(optimizer, FusedAdamW)  # "step" lies beside the weights only when fused
     for name, state in states.items():
         parameter = parameters[name]
         optimizer.state[parameter] = {

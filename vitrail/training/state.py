@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from vitrail.config import TrainConfig
 from vitrail.errors import ModelError
@@ -23,6 +22,7 @@ from vitrail.training.checkpoint import Checkpoint
 from vitrail.training.ema import Ema
 from vitrail.training.network import create_network
 from vitrail.training.optim import (
+    Optimizer,
     create_optimizer,
     optimizer_tensors,
     parameter_groups,

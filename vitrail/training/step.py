@@ -32,7 +32,7 @@ def update(
         with autocast(config, device):
             return forward(*inputs)
 
-    state.optimizer.zero_grad(set_to_none=True)
+    state.optimizer.zero_grad()
     total = torch.zeros((), device=device)
     for chunk in zip(*(part.chunk(count) for part in parts), strict=True):
         mean = loss(in_precision, chunk) / count
