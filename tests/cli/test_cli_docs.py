@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import re
 from pathlib import Path
@@ -31,6 +32,7 @@ def rows(text: str) -> set[str]:
     return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
 
 
+@functools.cache
 def parsers() -> dict[str, dict[str, set[str]]]:
     """ "vitrail data check" -> {"options": ..., "arguments": ...} as the parser has them."""
     found = {}
@@ -81,14 +83,24 @@ def test_built_in_values_of_settings() -> None:
             assert f"| `--{key.replace('_', '-')}` | {value} |" in text
 
 
+@functools.cache
+def nodes_of_source() -> list[tuple[str, ast.Constant | ast.Call]]:
+    """The constants and calls of vitrail, each with the name of its file."""
+    return [
+        (path.name, node)
+        for path in sorted((ROOT / "vitrail").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, (ast.Constant, ast.Call))
+    ]
+
+
 def codes_in_source() -> dict[str, set[str]]:
     """Code -> files with that code as a text of its own (not in a docstring or message)."""
     found: dict[str, set[str]] = {}
-    for path in sorted((ROOT / "vitrail").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                if CODE.fullmatch(node.value):
-                    found.setdefault(node.value, set()).add(path.name)
+    for file, node in nodes_of_source():
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if CODE.fullmatch(node.value):
+                found.setdefault(node.value, set()).add(file)
     return found
 
 
@@ -117,11 +129,10 @@ def test_codes_are_listed_in_order_below_their_exit_code() -> None:
 def test_an_error_class_raises_only_codes_of_its_exit_code() -> None:
     numbers = {"UsageError": "2", "DataError": "3", "ModelError": "4", "EnvironmentFault": "5"}
     numbers |= {"TrainingError": "6", "GateError": "7", "VitrailError": "1", "DecodeFault": "3"}
-    for path in sorted((ROOT / "vitrail").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
-                first = node.args[0]
-                if node.func.id in numbers and isinstance(first, ast.Constant):
-                    code = str(first.value)
-                    if CODE.fullmatch(code):
-                        assert code[4] == numbers[node.func.id], f"{path.name}: {code}"
+    for file, node in nodes_of_source():
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+            first = node.args[0]
+            if node.func.id in numbers and isinstance(first, ast.Constant):
+                code = str(first.value)
+                if CODE.fullmatch(code):
+                    assert code[4] == numbers[node.func.id], f"{file}: {code}"

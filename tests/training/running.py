@@ -1,4 +1,7 @@
-"""Tiny runs on the built-in digits, for tests: settings, an interrupter, what to compare."""
+"""Tiny runs on the built-in digits, for tests: settings, an interrupter, what to compare.
+
+Without report and audit, half of such a run's time, unless `with_report` asks for them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.training import loop
-from vitrail.training.reporter import RunResult, SilentReporter
+from vitrail.training.reporter import Reporter, RunResult, SilentReporter
 
 TINY = {
     "data.path": "builtin:digits",
@@ -44,18 +47,29 @@ class StopAt(SilentReporter):
 
 
 def train(folder: Path, name: str = "run", **changes: Any) -> RunResult:
-    reporter = changes.pop("reporter", None)
+    options = options_of(changes)
     layer = {**TINY, **{key.replace("__", "."): value for key, value in changes.items()}}
-    return loop.train([("test", layer)], runs_dir=folder, name=name, reporter=reporter)
+    return loop.train([("test", layer)], runs_dir=folder, name=name, **options)
 
 
 def train_from(folder: Path, source: Path, name: str = "run", **changes: Any) -> RunResult:
     """A run that starts from the model at `source`, with settings of TINY but the architecture."""
-    reporter = changes.pop("reporter", None)
+    options = options_of(changes)
     layer = {key: value for key, value in TINY.items() if not key.startswith("model.")}
     layer |= {"from": str(source), "augment.mixup": 0.0, "augment.policy": "none"}
     layer |= {key.replace("__", "."): value for key, value in changes.items()}
-    return loop.train([("test", layer)], runs_dir=folder, name=name, reporter=reporter)
+    return loop.train([("test", layer)], runs_dir=folder, name=name, **options)
+
+
+def options_of(changes: dict[str, Any]) -> dict[str, Any]:
+    """What of the changes is none of a setting, taken out of them."""
+    return {"reporter": changes.pop("reporter", None),
+            "with_report": changes.pop("with_report", False)}  # fmt: skip
+
+
+def resume(run_dir: Path, reporter: Reporter | None = None) -> RunResult:
+    """Go on with a run, without report."""
+    return loop.resume(run_dir, reporter=reporter, with_report=False)
 
 
 def records(run_dir: Path) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.training.running import StopAt, records, weights
+from tests.training.running import StopAt, records, resume, weights
 from vitrail.classifier import load
 from vitrail.training import loop
 from vitrail.training.reporter import RunResult, SilentReporter
@@ -69,7 +69,9 @@ def train(
     folder: Path, family: str, name: str, reporter: SilentReporter | None = None
 ) -> RunResult:
     layer = COMMON | FAMILIES[family]
-    return loop.train([("test", layer)], runs_dir=folder, name=name, reporter=reporter)
+    return loop.train(
+        [("test", layer)], runs_dir=folder, name=name, reporter=reporter, with_report=False
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -78,7 +80,7 @@ def test_a_run_of_every_family(family: str, tmp_path: Path) -> None:
     straight = train(tmp_path, family, "straight").run_dir
     stopped = train(tmp_path, family, "stopped", StopAt(1))
     assert stopped.stopped == "SIGINT"
-    loop.resume(stopped.run_dir)
+    resume(stopped.run_dir)
     assert records(stopped.run_dir) == records(straight)
     assert weights(stopped.run_dir) == weights(straight)
     document = json.loads((straight / "model" / "model.json").read_text())

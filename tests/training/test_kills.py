@@ -31,9 +31,9 @@ def attempt(folder: Path, name: str) -> int:
     try:
         run = folder / name
         if not (run / "run.json").is_file():
-            loop.train([("test", SETTINGS)], runs_dir=folder, name=name)
+            loop.train([("test", SETTINGS)], runs_dir=folder, name=name, with_report=False)
         else:
-            loop.resume(run)
+            loop.resume(run, with_report=False)
         code = 0
     finally:
         os._exit(code)

@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 
 import vitrail
-from tests.training.running import TINY, StopAt, records, train, weights
+from tests.training.running import TINY, StopAt, records, resume, train, weights
 from vitrail.classifier import load
 from vitrail.data.sources import fingerprint
 from vitrail.errors import DataError, EnvironmentFault, ModelError, TrainingError, UsageError
 from vitrail.evaluation.judged import open_given, open_own
-from vitrail.training import loop, objectives
+from vitrail.training import objectives
 from vitrail.training.dry_run import dry_run
 from vitrail.training.plan import Plan, plan_run
 from vitrail.training.reporter import SilentReporter
@@ -27,7 +27,7 @@ from vitrail.training.reporter import SilentReporter
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(tmp_path_factory.mktemp("straight")).run_dir
+    return train(tmp_path_factory.mktemp("straight"), with_report=True).run_dir
 
 
 def test_writes_the_run_directory(straight: Path) -> None:
@@ -84,7 +84,7 @@ def test_stopped_and_resumed_equals_straight(straight: Path, tmp_path: Path, sto
     stopped = train(tmp_path, reporter=StopAt(stop_at))
     assert stopped.stopped == "SIGINT"
     assert json.loads((stopped.run_dir / "run.json").read_text())["status"] == "stopped"
-    loop.resume(stopped.run_dir)
+    resume(stopped.run_dir)
     assert records(stopped.run_dir) == records(straight)
     assert weights(stopped.run_dir) == weights(straight)
 
@@ -96,14 +96,14 @@ def test_lost_steps_are_done_again_after_a_kill(straight: Path, tmp_path: Path) 
     (newest / "optim.safetensors").write_bytes(b"torn")
     with (stopped / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 9, "torn')
-    loop.resume(stopped)
+    resume(stopped)
     assert records(stopped) == records(straight)
     assert weights(stopped) == weights(straight)
 
 
 def test_finished_run_is_not_resumed(straight: Path) -> None:
     with pytest.raises(ModelError, match="finished") as caught:
-        loop.resume(straight)
+        resume(straight)
     assert caught.value.code == "VIT-408"
 
 
@@ -122,7 +122,7 @@ def test_changed_data_is_not_resumed(tmp_path: Path) -> None:
     images[0] += 1
     np.savez(tmp_path / "data.npz", images=images, labels=labels)
     with pytest.raises(DataError, match=r"1 \w+ images changed \(images:0\)") as caught:
-        loop.resume(stopped)
+        resume(stopped)
     assert caught.value.code == "VIT-322"
 
 
@@ -156,7 +156,7 @@ def test_diverging_run_stops_and_keeps_the_last_checkpoint(
     assert json.loads((run / "run.json").read_text())["status"] == "failed"
     assert json.loads((run / "debug" / "batch.json").read_text())["step"] == 8
     monkeypatch.setattr(objectives, "loss", real)
-    assert loop.resume(run).steps == 13
+    assert resume(run).steps == 13
 
 
 def test_patience_ends_a_run_that_no_longer_improves(tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_a_run_of_many_threads_goes_on_where_there_is_one_core(
         run = train(tmp_path, threads=8, reporter=StopAt(4)).run_dir
         monkeypatch.setattr("vitrail.device.num_cores", lambda: 1)
         monkeypatch.setattr("vitrail.training.plan.num_cores", lambda: 1)
-        assert loop.resume(run, reporter=reporter).steps == 13
+        assert resume(run, reporter=reporter).steps == 13
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
@@ -377,9 +377,8 @@ def test_killed_process_continues(tmp_path: Path, straight: Path) -> None:
     program = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from tests.training.running import TINY\n"
-        "from vitrail.training import loop\n"
-        f"loop.train([('test', TINY)], runs_dir=Path({str(tmp_path)!r}), name='run')"
+        "from tests.training.running import train\n"
+        f"train(Path({str(tmp_path)!r}))"
     )
     root = Path(__file__).parents[2]
     process = subprocess.Popen([sys.executable, "-c", program], cwd=root)
@@ -388,7 +387,7 @@ def test_killed_process_continues(tmp_path: Path, straight: Path) -> None:
         pass
     process.kill()
     process.wait()
-    loop.resume(run)
+    resume(run)
     assert records(run) == records(straight)
     assert weights(run) == weights(straight)
 
@@ -403,7 +402,7 @@ FEWER: dict[str, Any] = {
 
 
 def test_a_run_on_fewer_pictures_says_so_and_resumes(tmp_path: Path) -> None:
-    straight = train(tmp_path, "straight", **FEWER).run_dir
+    straight = train(tmp_path, "straight", with_report=True, **FEWER).run_dir
     data = json.loads((straight / "data.json").read_text())
     assert data["counts"] == {"train": 211, "val": 180, "test": 180}
     assert data["split"] == (
@@ -411,7 +410,7 @@ def test_a_run_on_fewer_pictures_says_so_and_resumes(tmp_path: Path) -> None:
         "trained on 211 of 1437 pictures by class with seed 5"
     )
     stopped = train(tmp_path, "stopped", reporter=StopAt(4), **FEWER).run_dir
-    loop.resume(stopped)
+    resume(stopped)
     assert records(stopped) == records(straight)
     assert weights(stopped) == weights(straight)
     own = open_own(straight, "test").splits

@@ -14,12 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.training.running import StopAt, records, train, weights
+from tests.training.running import StopAt, records, resume, train, weights
 from vitrail.classifier import load
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.configs import ViTConfig
 from vitrail.models.create import create_model
-from vitrail.training import loop
 from vitrail.training.masked_patches import (
     KEEP,
     MASK,
@@ -158,7 +157,7 @@ def test_loss_against_numpy() -> None:
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(tmp_path_factory.mktemp("straight"), **MPP).run_dir
+    return train(tmp_path_factory.mktemp("straight"), with_report=True, **MPP).run_dir
 
 
 def test_run_leaves_an_encoder(straight: Path) -> None:
@@ -197,7 +196,7 @@ def test_first_loss_is_ln_of_the_colours(tmp_path: Path) -> None:
 def test_stopped_and_resumed_equals_straight(straight: Path, tmp_path: Path, stop_at: int) -> None:
     stopped = train(tmp_path, reporter=StopAt(stop_at), **MPP)
     assert stopped.stopped == "SIGINT"
-    loop.resume(stopped.run_dir)
+    resume(stopped.run_dir)
     assert records(stopped.run_dir) == records(straight)
     assert weights(stopped.run_dir) == weights(straight)
 
@@ -256,6 +255,7 @@ def test_learns_colours_from_their_neighbours(tmp_path: Path) -> None:
         batch_size=16,
         model__name="vit_ti2",
         lr=1e-2,
+        with_report=True,
         **{**changes, "steps": 90, "eval_every_epochs": 30},
     )
     assert result.best["val/top1"] > 0.9

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import vitrail
-from tests.training.running import StopAt, records, train, train_from, weights
+from tests.training.running import StopAt, records, resume, train, train_from, weights
 from vitrail.classifier import load
 from vitrail.config import StartConfig, TrainConfig, resolve
 from vitrail.data.preprocess import Preprocess, short_side
@@ -274,7 +274,7 @@ def test_stopped_and_resumed_equals_straight(
     changes = settings_of(kind, source)
     stopped = train_from(tmp_path, source, reporter=StopAt(7), **changes)
     assert stopped.stopped == "SIGINT"
-    loop.resume(stopped.run_dir)
+    resume(stopped.run_dir)
     assert records(stopped.run_dir) == records(straight[kind])
     assert weights(stopped.run_dir) == weights(straight[kind])
 
@@ -297,7 +297,7 @@ def test_with_a_checkpoint_the_source_is_not_needed(
 ) -> None:
     run, own = stopped_copy(source, tmp_path, **KINDS["all"])
     shutil.rmtree(own)
-    loop.resume(run)
+    resume(run)
     assert weights(run) == weights(straight["all"])
 
 
@@ -307,7 +307,7 @@ def test_without_a_checkpoint_the_source_is_opened_again(
 ) -> None:
     run, _ = stopped_copy(source, tmp_path, **KINDS["adapters"])
     without_checkpoints(run)
-    loop.resume(run)
+    resume(run)
     assert weights(run) == weights(straight["adapters"])
 
 
@@ -318,11 +318,11 @@ def test_without_a_checkpoint_another_source_is_refused(source: Path, tmp_path: 
     changed.model.get_parameter("norm.bias").data += 1
     changed.save(own, replace=True)
     with pytest.raises(ModelError) as caught:
-        loop.resume(run)
+        resume(run)
     assert caught.value.code == "VIT-404"
     shutil.rmtree(own)
     with pytest.raises(ModelError) as caught:
-        loop.resume(run)
+        resume(run)
     assert caught.value.code == "VIT-430"
 
 
@@ -334,7 +334,7 @@ def test_another_teacher_is_refused(source: Path, tmp_path: Path) -> None:
     changed.classes = changed.classes[::-1]
     changed.save(own, replace=True)
     with pytest.raises(ModelError) as caught:
-        loop.resume(run)
+        resume(run)
     assert caught.value.code == "VIT-404"
 
 
