@@ -385,7 +385,7 @@ def test_an_optimizer_loads_no_compiler() -> None:
         "import sys, torch\n"
         "from vitrail.config import OptimConfig\n"
         "from vitrail.training.optim import create_optimizer, parameter_groups\n"
-        "layer = torch.nn.Linear(3, 2)\n"
+        "layer = torch.nn.Sequential(torch.nn.Linear(3, 2))\n"
         "for name in ('adamw', 'sgd', 'lamb', 'muon'):\n"
         "    config = OptimConfig(name=name)\n"
         "    rule = create_optimizer(parameter_groups(layer, config), config)\n"
