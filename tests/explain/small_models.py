@@ -25,6 +25,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "gap_norm_after": {"pool": "gap", "norm_after_pool": True, "cls_token": True},
     "cls_gap": {"pool": "cls_gap", "num_registers": 1},
     "map": {"pool": "map", "num_registers": 2},
+    "map_patches": {"pool": "map", "num_registers": 2, "map_prefix": False, "map_heads": 2},
     "seq": {
         "pool": "seq", "stem": "conv", "stem_convs": 2, "stem_width": 5, "image_size": (10, 7),
         "patch_size": (1, 1),
@@ -35,6 +36,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "shared": {"posemb": "learned_2d", "posemb_at": "shared", "posemb_prefix": False},
     "relative": {"posemb": "relative", "posemb_prefix": False},
     "rope": {"posemb": "rope_2d", "posemb_prefix": False},
+    "learned_rope": {
+        "posemb": "learned_rope_2d", "rope": "index", "rope_start": 1.0, "rope_grid": (5, 4),
+    },
     "hybrid": {
         "stem": "resnet", "stem_width": 32, "stem_stages": (1, 1), "stem_root": "small",
         "image_size": (4, 5), "patch_size": (1, 1),

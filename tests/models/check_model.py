@@ -96,7 +96,7 @@ def vit_shapes(c: ViTConfig) -> Shapes:
     expected |= {"patches": (c.num_patches, D), "embedded": (N, D), "tokens": (N, D)}
     expected |= {f"block{i:02d}/{key}": block[key] for i in range(c.depth) for key in block}
     if c.pool in ("map", "seq"):
-        expected["pool/attention"] = (heads if c.pool == "map" else 1, 1, N)
+        expected["pool/attention"] = ((c.map_heads or heads) if c.pool == "map" else 1, 1, N)
     return expected | {"pooled": pooled, "pre_logits": features, "logits": (c.num_classes,)}
 
 

@@ -186,6 +186,8 @@ def numbers_kept(config: ModelConfig, batch_size: int) -> int:
         {"dropout": 0.1},
         {"drop_path": 0.1},
         {"posemb": "rope_2d"},
+        {"posemb": "learned_rope_2d", "rope": "index"},
+        {"pool": "map", "num_registers": 2, "map_prefix": False, "map_heads": 2},
         {"posemb": "relative"},
         {"pre_norm": True},
         {"posemb_at": "every"},
@@ -274,6 +276,8 @@ def test_compact_convolutional_transformer() -> None:
     "changes",
     [
         {"pool": "seq"},
+        {"posemb": "learned_rope_2d", "num_registers": 2},
+        {"pool": "map", "map_mlp_dim": 5, "map_heads": 2},
         {"pool": "cls_gap", "representation_size": 5},
         {"pool": "gap", "cls_token": True, "norm_after_pool": True},
         {"stem": "conv", "stem_convs": 3, "stem_kernel": 7, "stem_width": 5, "patch_size": (1, 1)},
@@ -356,3 +360,5 @@ def test_swiglu_and_pooling_multiply_adds() -> None:
     block = 4 * 4 * 16 + 2 * 16 * 4 + 4 * 2 * 12
     pool = 16 + 4 * 32 + 2 * 4 * 4 + 16 + 2 * 12  # q, kv, mixing, projection, MLP of one token
     assert macs(pooled) == patches + block + pool + 4 * 5
+    wider = pooled.model_copy(update={"map_mlp_dim": 7})
+    assert macs(wider) == macs(pooled) + 2 * 4 * (7 - 3)

@@ -81,7 +81,7 @@ def test_without_posemb_patches_have_no_order(order: list[int], pool: str) -> No
         *((posemb, "stem") for posemb in ("learned", "learned_2d", "sincos_2d")),
         *((posemb, "shared") for posemb in ("learned", "learned_2d", "sincos_2d")),
         *((posemb, "every") for posemb in ("learned", "learned_2d")),
-        *((posemb, "stem") for posemb in ("relative", "rope_2d")),
+        *((posemb, "stem") for posemb in ("relative", "rope_2d", "learned_rope_2d")),
     ],
 )
 def test_with_posemb_patches_have_an_order(posemb: str, place: str, pool: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -17,25 +19,32 @@ from tests.models.tiny_configs import (
     pairs_of,
 )
 from tests.reference import vit_numpy
-from vitrail.models.configs import ViTConfig
+from vitrail.models.configs import LEARNED, ViTConfig
 
 CHOICES = covering_choices()
 # The pairs that exclude each other; everything else is in some configuration above.
+KINDS: dict[str, list[tuple[Any, str]]] = {
+    option: [
+        (value, value[option] if isinstance(value, dict) else value) for value in OPTIONS[option]
+    ]
+    for option in ("posemb", "pool")
+}
 REFUSED: list[tuple[tuple[str, object], tuple[str, object]]] = [
     *(
-        (("posemb_prefix", True), ("posemb", kind))
-        for kind in OPTIONS["posemb"]
-        if kind != "learned"
+        (("posemb_prefix", True), ("posemb", v))
+        for v, kind in KINDS["posemb"]
+        if kind not in LEARNED
     ),
     *(
-        (("posemb", kind), ("posemb_at", place))
-        for kind in ("none", "relative", "rope_2d")
+        (("posemb", value), ("posemb_at", place))
+        for value, kind in KINDS["posemb"]
         for place in ("every", "shared")
+        if kind in ("none", "relative", "rope_2d")
     ),
     (("posemb", "sincos_2d"), ("posemb_at", "every")),
     *((("posemb_at", place), ("shape", OPTIONS["shape"][3])) for place in ("every", "shared")),
-    *((("distillation_token", True), ("pool", pool)) for pool in OPTIONS["pool"] if pool != "cls"),
-    *((("norm_after_pool", True), ("pool", pool)) for pool in OPTIONS["pool"] if pool != "gap"),
+    *((("distillation_token", True), ("pool", v)) for v, kind in KINDS["pool"] if kind != "cls"),
+    *((("norm_after_pool", True), ("pool", v)) for v, kind in KINDS["pool"] if kind != "gap"),
     (("distillation_token", True), ("norm_after_pool", True)),
     (("distillation_token", True), ("representation_size", 13)),
 ]

@@ -124,7 +124,7 @@ def _tokens(state: State, config: ViTConfig, patches: Array) -> Array:
     """Prefix and position: cls and dist (with rows of the table or not), registers, patches."""
     h, w = config.grid
     prefix = [state[name][0, 0] for name in ("cls_token", "dist_token") if name in state]
-    if config.posemb == "learned":
+    if config.posemb in ("learned", "learned_rope_2d"):
         table = state["pos_embed"][0]
         if config.posemb_prefix:
             prefix = [token + row for token, row in zip(prefix, table, strict=False)]
@@ -147,7 +147,7 @@ def _added(state: State, config: ViTConfig, owner: str) -> Array:
     (h, w), total = config.grid, np.zeros((config.num_tokens, config.width))
     for patch in range(h * w):
         place = config.num_prefix + patch
-        if config.posemb == "learned":
+        if config.posemb in ("learned", "learned_rope_2d"):
             table = state[f"{owner}pos_embed"][0]
             total[place] = table[len(table) - h * w + patch]
         elif config.posemb == "learned_2d":
@@ -191,7 +191,7 @@ def _attention(x: Array, state: State, name: str, config: ViTConfig) -> tuple[Ar
         if config.qk_norm:
             query = _layer_norm(query, state, f"{name}.q_norm", config.ln_eps)
             key = _layer_norm(key, state, f"{name}.k_norm", config.ln_eps)
-        if config.posemb == "rope_2d":
+        if config.posemb.endswith("rope_2d"):
             query, key = _rotate(query, config), _rotate(key, config)
         logits = query @ key.T
         if config.posemb == "relative":
@@ -207,14 +207,21 @@ def _rotate(x: Array, config: ViTConfig) -> Array:
     (h, w), quarter, half = config.grid, config.head_dim // 4, config.head_dim // 2
     out = x.copy()
     for patch in range(h * w):
-        y_x = ((patch // w + 0.5) / h * 2 - 1, (patch % w + 0.5) / w * 2 - 1)
-        angles = [2 * math.pi * c / 100 ** (k / quarter) for c in y_x for k in range(quarter)]
+        row, column = divmod(patch, w)
+        if config.rope == "centred":
+            middles = ((row + 0.5) / h * 2 - 1, (column + 0.5) / w * 2 - 1)
+            y_x = [2 * math.pi * middle for middle in middles]
+        else:
+            y_x = [row + config.rope_start, column + config.rope_start]
+            if config.rope_grid is not None:
+                y_x = [y_x[0] / h * config.rope_grid[0], y_x[1] / w * config.rope_grid[1]]
+        angles = [c / config.rope_base ** (k / quarter) for c in y_x for k in range(quarter)]
         turn = np.cos(angles).astype(np.float32) + 1j * np.sin(angles).astype(np.float32).astype(
             np.float64
         )
-        row = config.num_prefix + patch
-        turned = (x[row, :half] + 1j * x[row, half:]) * turn
-        out[row] = np.concatenate([turned.real, turned.imag])
+        place = config.num_prefix + patch
+        turned = (x[place, :half] + 1j * x[place, half:]) * turn
+        out[place] = np.concatenate([turned.real, turned.imag])
     return out
 
 
@@ -272,13 +279,16 @@ def _pool(tokens: Array, state: State, config: ViTConfig, out: dict[str, Array])
         return weighted
     if config.pool == "cls":
         return tokens[:2] if config.distillation_token else tokens[0]
-    size = config.head_dim
+    num_heads = config.map_heads or config.num_heads
+    size = config.width // num_heads
+    seen = slice(0 if config.map_prefix else config.num_prefix, None)
     query = _dense(state["attn_pool.latent"][0], state, "attn_pool.q")  # (1, D)
     key, value = np.split(_dense(tokens, state, "attn_pool.kv"), 2, axis=-1)
     heads, all_weights = [], []
-    for head in range(config.num_heads):
+    for head in range(num_heads):
         columns = slice(head * size, (head + 1) * size)
-        weights = _softmax(query[:, columns] @ key[:, columns].T / math.sqrt(size))
+        weights = np.zeros((1, len(tokens)))
+        weights[:, seen] = _softmax(query[:, columns] @ key[seen, columns].T / math.sqrt(size))
         all_weights.append(weights)
         heads.append(weights @ value[:, columns])
     out["pool/attention"] = np.stack(all_weights)

@@ -19,6 +19,7 @@ from vitrail.errors import UsageError
 from vitrail.models.fields import (
     Depths,
     Eps,
+    OptionalGrid,
     OptionalScale,
     OptionalSize,
     Root,
@@ -45,10 +46,14 @@ from vitrail.models.residual_config import (
 from vitrail.models.stages import Pair, Unit, check_width, halved, root_sizes, units
 
 Pool = Literal["cls", "gap", "map", "cls_gap", "seq"]
-Posemb = Literal["none", "learned", "learned_2d", "sincos_2d", "relative", "rope_2d"]
+Posemb = Literal[
+    "none", "learned", "learned_2d", "sincos_2d", "relative", "rope_2d", "learned_rope_2d"
+]
 Gelu = Literal["gelu", "gelu_tanh", "quick_gelu", "relu"]
 Order = Literal["pre", "post", "branch", "between"]
-ADDED = ("learned", "learned_2d", "sincos_2d")  # posemb that is added to tokens
+ADDED = ("learned", "learned_2d", "sincos_2d", "learned_rope_2d")  # posemb that is added to tokens
+LEARNED = ("learned", "learned_rope_2d")  # with a table of one row a token
+ROTARY = ("rope_2d", "learned_rope_2d")  # that turns queries and keys
 WITH_CLS = ("cls", "cls_gap")  # pools that read the cls token
 
 MAX_TOKENS = 65_536  # attention is quadratic: more is a mistake or an attack
@@ -87,6 +92,11 @@ class ViTConfig(Section):
     pool: Pool = "cls"
     # Where not given, true when the pool reads it; with gap or map it is present, not in the mean.
     cls_token: bool = True
+    # map: heads and hidden width where they are not those of the blocks; whether the pooling sees
+    # the prefix tokens.
+    map_heads: OptionalSize = None
+    map_mlp_dim: OptionalSize = None
+    map_prefix: bool = True
     norm_after_pool: bool = False  # gap: the final norm follows the mean (timm's fc_norm)
     # false: the mean of what the last block gives, as transformers' CLIP classifiers read it
     final_norm: bool = True
@@ -96,6 +106,13 @@ class ViTConfig(Section):
     # Table 8. stem: added once; every: also to the input of every later block, from a table of its
     # own each; shared: from the same table each time.
     posemb_at: Literal["stem", "every", "shared"] = "stem"
+    # Rotary, where a patch is. centred: from -1 to 1, times 2 pi (DINOv3). index: row and column,
+    # counted from rope_start (prefix tokens are at 0), stretched to rope_grid (h, w) where that is
+    # given (EVA02). The periods are rope_base^(k / (head_dim / 4)).
+    rope: Literal["centred", "index"] = "centred"
+    rope_base: Annotated[float, Field(gt=1, le=1e6)] = 100.0
+    rope_start: Annotated[float, Field(ge=0, le=1024)] = 0.0
+    rope_grid: OptionalGrid = None
     # Extra tokens between cls and patches, without posemb and not in the mean.
     num_registers: Annotated[int, Field(ge=0, le=1024)] = 0
     layer_scale: OptionalScale = None  # initial value: 1e-4 in DeiT III, 1e-5 in DINOv2
@@ -146,13 +163,15 @@ class ViTConfig(Section):
         if isinstance(values, Mapping):
             refuse_unknown(values, cls.model_fields)
             values = {"cls_token": values.get("pool", "cls") in WITH_CLS, **values}
-            learned = values.get("posemb", "learned") == "learned"
+            learned = values.get("posemb", "learned") in LEARNED
             values = {"posemb_prefix": learned and is_true(values["cls_token"]), **values}
         config = validated(handler, values)
         _check_stem(config)
         _check_patches(config)
         _check_size(config)
         _check_combination(config)
+        _check_rotary(config)
+        _check_map(config)
         return config
 
     @property
@@ -251,6 +270,11 @@ class ViTConfig(Section):
         )
 
     @property
+    def is_rotary(self) -> bool:
+        """Whether queries and keys are turned by their patch's position."""
+        return self.posemb in ROTARY
+
+    @property
     def head_dim(self) -> int:
         """Channels of one attention head."""
         return self.width // self.num_heads
@@ -344,9 +368,9 @@ def _check_stem(config: ViTConfig) -> None:
 def _check_combination(config: ViTConfig) -> None:
     """Raises UsageError VIT-222 for the first setting that is impossible or without effect."""
     c = config
-    divisor = {"learned_2d": 2, "sincos_2d": 4, "rope_2d": 4}.get(c.posemb, 1)
-    axis = "width / num_heads" if c.posemb == "rope_2d" else "width"
-    size = c.head_dim if c.posemb == "rope_2d" else c.width
+    divisor = 4 if c.is_rotary else {"learned_2d": 2, "sincos_2d": 4}.get(c.posemb, 1)
+    axis = "width / num_heads" if c.is_rotary else "width"
+    size = c.head_dim if c.is_rotary else c.width
     is_repeated = c.posemb_at != "stem"
     is_linear_drop = c.drop_path > 0 and c.drop_path_schedule == "linear"
     problems: dict[str, object] = {
@@ -354,7 +378,7 @@ def _check_combination(config: ViTConfig) -> None:
         f"posemb='sincos_2d' needs width >= 8, got {c.width}": c.posemb == "sincos_2d"
         and c.width < 8,
         f"posemb_prefix has no effect with posemb={c.posemb!r}": c.posemb_prefix
-        and c.posemb != "learned",
+        and c.posemb not in LEARNED,
         f"posemb_at={c.posemb_at!r} has no effect with posemb={c.posemb!r}": is_repeated
         and c.posemb not in ADDED,
         "posemb_at='every' with a fixed table is 'shared': posemb='sincos_2d'": c.posemb
@@ -379,3 +403,36 @@ def _check_combination(config: ViTConfig) -> None:
         and c.depth == 1,
     }
     refuse_first(problems)
+
+
+def _check_rotary(config: ViTConfig) -> None:
+    """Raises UsageError VIT-222 for a field of the rotation without effect."""
+    c, fields = config, type(config).model_fields
+    changed = {
+        name: getattr(c, name) != fields[name].default
+        for name in ("rope", "rope_base", "rope_start", "rope_grid")
+    }
+    problems: dict[str, object] = {
+        f"{name} has no effect with posemb={c.posemb!r}": is_changed and not c.is_rotary
+        for name, is_changed in changed.items()
+    }
+    problems |= {
+        f"{name} has no effect with rope='centred'": changed[name] and c.rope == "centred"
+        for name in ("rope_start", "rope_grid")
+    }
+    refuse_first(problems)
+
+
+def _check_map(config: ViTConfig) -> None:
+    """Raises UsageError VIT-222 for a field of the attention pooling that does not fit."""
+    c = config
+    heads = c.map_heads or 1
+    refuse_first(
+        {
+            f"map_heads is for pool='map', got {c.pool!r}": c.map_heads and c.pool != "map",
+            f"map_mlp_dim is for pool='map', got {c.pool!r}": c.map_mlp_dim and c.pool != "map",
+            f"width {c.width} is not a multiple of map_heads {heads}": c.width % heads,
+            f"map_prefix is for pool='map', got {c.pool!r}": not c.map_prefix and c.pool != "map",
+            "map_prefix has no effect without prefix tokens": not c.map_prefix and not c.num_prefix,
+        }
+    )

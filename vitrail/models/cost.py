@@ -9,7 +9,7 @@ the tests (spec 1.2, 1.5, 1.6). Of BiT and of stems: `residual_cost.py`.
 from __future__ import annotations
 
 from vitrail.models.bit_configs import BiTConfig
-from vitrail.models.configs import ViTConfig
+from vitrail.models.configs import LEARNED, ViTConfig
 from vitrail.models.names import ModelConfig
 from vitrail.models.residual_config import ResNetConfig, conv_weights
 from vitrail.models.residual_cost import (
@@ -39,7 +39,7 @@ def parameters(config: ModelConfig) -> int:
     total += c.depth * _block_parameters(c)
     total += 2 * D * (int(c.final_norm) + int(c.pre_norm))  # the one before the blocks
     if c.pool == "map":
-        total += D + 4 * (D * D + D) + 2 * D + _mlp_parameters(D, c.mlp_dim)
+        total += D + 4 * (D * D + D) + 2 * D + _mlp_parameters(D, c.map_mlp_dim or c.mlp_dim)
     total += D + 1 if c.pool == "seq" else 0
     if c.representation_size:
         total += c.pooled_width * c.representation_size + c.representation_size
@@ -80,7 +80,7 @@ def _convolutions(c: ViTConfig) -> list[tuple[int, int]]:
 
 def _posemb_parameters(c: ViTConfig) -> int:
     count = c.depth if c.posemb_at == "every" else 1
-    if c.posemb == "learned":
+    if c.posemb in LEARNED:
         return count * c.posemb_rows * c.width
     return count * sum(c.grid) * (c.width // 2) if c.posemb == "learned_2d" else 0
 
@@ -118,7 +118,7 @@ def macs(config: ModelConfig) -> int:
     block += N * N * D if c.posemb == "relative" else 0
     total += c.depth * block
     if c.pool == "map":
-        total += 2 * D * D + 2 * N * D * D + 2 * N * D + 2 * D * M
+        total += 2 * D * D + 2 * N * D * D + 2 * N * D + 2 * D * (c.map_mlp_dim or M)
     total += 2 * N * D if c.pool == "seq" else 0
     if c.representation_size:
         total += c.pooled_width * c.representation_size
@@ -235,14 +235,14 @@ def _block_activations(c: ViTConfig, batch_size: int, num_queries: int) -> int:
     # Of every token the input, norm and its statistics, key, value.
     per_key = 4 * D + 2
     per_key += D + 2 * heads if c.qk_norm else 0
-    per_key += D if c.posemb == "rope_2d" else 0
+    per_key += D if c.is_rotary else 0
     # Of those read the query and mixed values; input, norm and statistics of the MLP, softmax.
     per_query = 4 * D + 2 + heads
     per_query += 2 * M + (2 * M if c.mlp == "swiglu" else M if c.gelu == "quick_gelu" else 0)
     per_query += 2 * D if c.layer_scale is not None else 0
     per_query += D + 2 * heads if c.qk_norm else 0
     per_query += 2 * D + M if c.dropout else 0
-    per_query += D if c.posemb == "rope_2d" and num_queries == c.num_tokens else 0
+    per_query += D if c.is_rotary and num_queries == c.num_tokens else 0
     if c.posemb == "relative":  # softmax, scaled queries, gathered keys (once a batch)
         per_query += c.num_tokens * (heads + c.head_dim // batch_size) + D - heads
     return c.num_tokens * per_key + num_queries * per_query

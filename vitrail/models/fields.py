@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
 
+from vitrail.config import Size
 from vitrail.errors import UsageError, nearest, shortened
 
 T = TypeVar("T")
@@ -15,6 +16,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 NoneText = BeforeValidator(lambda value: None if value in ("none", "") else value)
 OptionalScale = Annotated[Annotated[float, Field(gt=0, le=10)] | None, NoneText]
 OptionalSize = Annotated[Annotated[int, Field(ge=1, le=65_536)] | None, NoneText]
+OptionalGrid = Annotated[Size | None, NoneText]
 Eps = Annotated[float, Field(gt=0, le=1e-2)]
 # outside: (w - mean) / (std + eps), Flax; inside: (w - mean) / sqrt(var + eps), BiT and timm.
 StdForm = Literal["outside", "inside"]

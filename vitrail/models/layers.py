@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -261,19 +262,27 @@ class Block(nn.Module):
 class MapHead(nn.Module):
     """Attention pooling of big_vision (`MAPHead`): y = MHA(probe, x), then y + MLP(LN(y)).
 
-    There is no residual around the attention. The probe sees all tokens, registers too, as in timm.
+    There is no residual around the attention. The probe sees all tokens, registers too, or with
+    map_prefix=false the patches only.
     """
+
+    mask: Tensor
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         width = config.width
-        self.num_heads = config.num_heads
+        self.num_heads = config.map_heads or config.num_heads
+        self.has_mask = not config.map_prefix
+        if self.has_mask:
+            hidden = np.where(np.arange(config.num_tokens) < config.num_prefix, -np.inf, 0.0)
+            mask = torch.from_numpy(hidden).float().view(1, 1, 1, -1)  # (1, 1, 1, N)
+            self.register_buffer("mask", mask, persistent=False)
         self.latent = nn.Parameter(torch.zeros(1, 1, width))
         self.q = nn.Linear(width, width)
         self.kv = nn.Linear(width, 2 * width)
         self.proj = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width, eps=config.ln_eps)
-        self.mlp = Mlp(width, config.mlp_dim, config.gelu)
+        self.mlp = Mlp(width, config.map_mlp_dim or config.mlp_dim, config.gelu)
 
     def forward(self, x: Tensor, tap: Tap | None) -> Tensor:
         """x: (B, N, D). Returns (B, D)."""
@@ -287,7 +296,8 @@ class MapHead(nn.Module):
         k, v = (
             dense(self.kv, x).view(B, N, 2, self.num_heads, -1).unbind(2)
         )  # each (B, N, heads, head_dim)
-        pooled = attend(q, k.transpose(1, 2), v.transpose(1, 2), None, tap, "pool/attention")
+        bias = self.mask.to(q.dtype) if self.has_mask else None
+        pooled = attend(q, k.transpose(1, 2), v.transpose(1, 2), bias, tap, "pool/attention")
         pooled = dense(self.proj, pooled.transpose(1, 2).reshape(B, 1, D))
         pooled = pooled + self.mlp(self.norm(pooled))
         return torch.select(pooled, 1, 0)  # (B, D)

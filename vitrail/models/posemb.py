@@ -14,16 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vitrail.models.configs import ViTConfig
-
-ROPE_BASE = 100.0  # DINOv3
+from vitrail.models.configs import LEARNED, ViTConfig
 
 
 def learned_tables(config: ViTConfig) -> dict[str, nn.Parameter]:
     """Zeros for the learned tables that are added at one place, by name; often none."""
     (h, w), width = config.grid, config.width
     shapes: dict[str, tuple[int, ...]] = {}
-    if config.posemb == "learned":
+    if config.posemb in LEARNED:
         shapes = {"pos_embed": (1, config.posemb_rows, width)}
     elif config.posemb == "learned_2d":
         shapes = {"pos_embed_x": (1, w, width // 2), "pos_embed_y": (1, h, width // 2)}
@@ -36,7 +34,7 @@ def added(config: ViTConfig, owner: nn.Module) -> tuple[Tensor, Tensor]:
     Returns the rows of cls and dist, (1, rows, D), rows 0 without `posemb_prefix`, and those of the
     patches, (1, P, D).
     """
-    if config.posemb == "learned":
+    if config.posemb in LEARNED:
         table = owner.get_parameter("pos_embed")
         num_rows = config.posemb_rows - config.num_patches
         return table[:, :num_rows], table[:, num_rows:]
@@ -70,21 +68,36 @@ def sincos_2d(grid: tuple[int, int], width: int) -> NDArray[np.float64]:
     return np.concatenate([f(angle) for angle in angles for f in (np.sin, np.cos)], axis=1)
 
 
-def rope_2d(grid: tuple[int, int], head_dim: int) -> NDArray[np.float64]:
-    """Cosines and sines of axial rotary embedding as in DINOv3. Returns (2, h*w, head_dim).
+def rope_2d(config: ViTConfig) -> NDArray[np.float64]:
+    """Cosines and sines of axial rotary embedding. Returns (2, h*w, head_dim).
 
-    Patch centres are scaled to [-1, 1] per axis, so that the angles of a grid do not depend on its
-    size; the periods are 100^(k / (head_dim/4)), k = 0 .. head_dim/4-1. Columns [y angles, x
-    angles] twice, to go with `rotate`.
+    A channel's angle is its axis' place of the patch / rope_base^(k / (head_dim/4)), k = 0 ..
+    head_dim/4-1. Columns [y angles, x angles] twice, to go with `rotate`. EVA02, rope-vit and the
+    Perception Encoder pair neighbouring channels; their weights are sorted when they are read.
     """
-    centres = [2 * (np.arange(size) + 0.5) / size - 1 for size in grid]
-    y, x = np.meshgrid(*centres, indexing="ij")
-    periods = ROPE_BASE ** (np.arange(head_dim // 4) / (head_dim // 4))
+    quarter = config.head_dim // 4
+    y, x = np.meshgrid(*rope_places(config), indexing="ij")
+    periods = config.rope_base ** (np.arange(quarter) / quarter)
     angles = np.concatenate(
-        [2 * math.pi * axis.reshape(-1, 1) / periods for axis in (y, x)], axis=1
+        [axis.reshape(-1, 1) / periods for axis in (y, x)], axis=1
     )  # (h*w, head_dim/2)
     angles = np.tile(angles, 2)  # (h*w, head_dim)
     return np.stack([np.cos(angles), np.sin(angles)])
+
+
+def rope_places(config: ViTConfig) -> list[NDArray[np.float64]]:
+    """Where the rows (h,) and the columns (w,) of patches are, in radians at period 1.
+
+    Centred: patch centres from -pi * 2 to pi * 2, which do not depend on the grid's size
+    (DINOv3). Index: 0, 1, 2 ..., or what a grid of another size would give them (EVA02).
+    """
+    if config.rope == "centred":
+        return [2 * math.pi * (2 * (np.arange(size) + 0.5) / size - 1) for size in config.grid]
+    stretched = config.rope_grid or config.grid
+    return [
+        (np.arange(size, dtype=np.float64) + config.rope_start) * (other / size)
+        for size, other in zip(config.grid, stretched, strict=True)
+    ]
 
 
 def rotate(x: Tensor, rope: Tensor) -> Tensor:

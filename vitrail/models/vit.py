@@ -69,10 +69,8 @@ class ViT(nn.Module):
                 torch.from_numpy(sincos_2d(config.grid, config.width)).float().unsqueeze(0)
             )  # (1, P, D)
             self.register_buffer("pos_embed_fixed", table, persistent=False)
-        elif config.posemb == "rope_2d":
-            table = torch.from_numpy(
-                rope_2d(config.grid, config.head_dim)
-            ).float()  # (2, P, head_dim)
+        if config.is_rotary:
+            table = torch.from_numpy(rope_2d(config)).float()  # (2, P, head_dim)
             self.register_buffer("rope", table, persistent=False)
 
     def forward(self, images: Tensor, *, tap: TapDict | None = None) -> Tensor:
@@ -187,7 +185,7 @@ class ViT(nn.Module):
         config, block = self.config, self.blocks[index]
         if index and config.posemb_at != "stem":
             x = x + added_to_all(config, block if config.posemb_at == "every" else self)
-        rope = self.rope if config.posemb == "rope_2d" else None
+        rope = self.rope if config.is_rotary else None
         output: Tensor = block(x, rope, tap, num_outputs)
         return output
 
