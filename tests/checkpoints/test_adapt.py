@@ -121,6 +121,8 @@ OPTIONS: list[dict[str, Any]] = [
     {"posemb": "relative"},
     {"posemb": "sincos_2d"},
     {"posemb": "rope_2d"},
+    {"posemb": "learned_rope_2d", "rope": "index", "rope_grid": (5, 4)},
+    {"pool": "map", "num_registers": 3, "map_prefix": False, "map_heads": 4, "map_mlp_dim": 5},
     {"posemb": "none"},
     {"posemb_prefix": False, "num_registers": 2},
     {"norm_after_pool": True, "pool": "gap"},
@@ -151,6 +153,7 @@ def test_every_kind_of_model_moves_to_a_grid_that_is_not_square(fields: dict[str
     changed = {name for name in state if adapted[name] is not state[name]}
     expected = {"patch_embed.proj.weight", "head.weight", "head.bias"}
     tables = {"learned": ["pos_embed"], "learned_2d": ["pos_embed_x", "pos_embed_y"]}
+    tables["learned_rope_2d"] = tables["learned"]
     expected |= set(tables.get(kind, []))
     if config.posemb_at == "every":
         expected |= {f"blocks.1.{name}" for name in tables[kind]}

@@ -222,7 +222,7 @@ WRONG: dict[str, tuple[dict[str, Tensor | None], dict[str, Any], str, str]] = {
     "activation": ({}, {"model_args": {"act_layer": "mish"}}, "VIT-418", "act_layer"),
     "norm": ({}, {"model_args": {"norm_layer": "rmsnorm"}}, "VIT-418", "norm_layer"),
     "pool": ({}, {"global_pool": "avgmax"}, "VIT-418", "global_pool"),
-    "architecture": ({}, {"architecture": "vit_base_patch16_rope_224"}, "VIT-418", "rotary"),
+    "architecture": ({}, {"architecture": "vit_base_patch16_rope_mixed_224"}, "VIT-418", "rotary"),
     "arguments": (
         {}, {"model_args": 7, "architecture": ["x"], "pretrained_cfg": None}, "VIT-419", "heads"),
 }  # fmt: skip

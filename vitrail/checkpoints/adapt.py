@@ -28,7 +28,7 @@ from vitrail.checkpoints.posemb_resize import (
 )
 from vitrail.checkpoints.rules import Shape
 from vitrail.errors import ModelError
-from vitrail.models.configs import ViTConfig
+from vitrail.models.configs import LEARNED, ViTConfig
 from vitrail.models.names import ModelConfig
 
 PATCHES = "patch_embed.proj.weight"
@@ -191,12 +191,13 @@ def _posemb(change: Change, new: State) -> list[str]:
     how = f"grid {_by(config.grid)} becomes {_by(target.grid)}"
     of_layers = f" of {config.depth} layers" if config.posemb_at == "every" else ""
     by_rule = f"{RULES[rule].text} (rule {rule!r})"
-    if kind == "learned":
+    if kind in LEARNED:
         num_prefix = target.posemb_rows - target.num_patches
         for name in _tables(new, "pos_embed"):
             new[name] = resize_posemb(new[name], config.grid, target.grid, num_prefix, rule)
         kept = f"; {num_prefix} prefix row(s) kept" if num_prefix else ""
-        return [f"pos_embed{of_layers}: {how}: {by_rule}{kept}."]
+        turns = "; the rotation is computed anew" if config.is_rotary else ""
+        return [f"pos_embed{of_layers}: {how}: {by_rule}{kept}{turns}."]
     if kind == "learned_2d":
         for axis, kind_of_axis in enumerate(("pos_embed_y", "pos_embed_x")):
             for name in _tables(new, kind_of_axis):

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vitrail.checkpoints import google_blocks as flax
-from vitrail.checkpoints.equivalents import COMPUTED, position_rules, require
+from vitrail.checkpoints.equivalents import COMPUTED, ORDINARY, position_rules, require
 from vitrail.checkpoints.google_vit import (
     DEFAULT_SIZE,
     FIXED,
@@ -41,6 +41,7 @@ from vitrail.models.names import PublishedConfig
 NAME = "big_vision"
 ROOT = "params/"
 HELD = FIXED | {
+    **ORDINARY,
     "final_norm": True,
     "block": "pre",
     "pool": ("cls", "gap", "map"),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from vitrail.checkpoints.equivalents import COMPUTED, position_rules, require
+from vitrail.checkpoints.equivalents import COMPUTED, ORDINARY, position_rules, require
 from vitrail.checkpoints.evaluation_crops import IMAGENET, centre_crop
 from vitrail.checkpoints.origin import Origin, Recognised, Written, cannot_hold, vit_config
 from vitrail.checkpoints.provenance import Said
@@ -35,6 +35,7 @@ MARKS = ("mask_token", "register_tokens", "blocks.0.mlp.w12.weight")
 UNUSED = {"mask_token": "only for training on masked pictures"}
 FIXED: dict[str, object] = {"ln_eps": 1e-6, "gelu": "gelu"}
 HELD: dict[str, object] = FIXED | {
+    **ORDINARY,
     "final_norm": True,
     "block": "pre",
     "drop_rest": False,

@@ -20,6 +20,8 @@ from vitrail.models.posemb import sincos_2d
 
 COMPUTED = ("none", "learned_2d", "sincos_2d")  # positions that a table of all patches can hold
 TOKENS = ("cls_token", "dist_token")
+# What no format but timm's can hold otherwise.
+ORDINARY: dict[str, object] = {"map_heads": None, "map_mlp_dim": None, "map_prefix": True}
 
 
 def require(name: str, config: ModelConfig, expected: Mapping[str, object]) -> None:

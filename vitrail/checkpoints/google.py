@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vitrail.checkpoints import google_blocks as flax
-from vitrail.checkpoints.equivalents import COMPUTED, position_rules, require
+from vitrail.checkpoints.equivalents import COMPUTED, ORDINARY, position_rules, require
 from vitrail.checkpoints.google_vit import (
     FIXED,
     FIXED_STEM,
@@ -35,6 +35,7 @@ from vitrail.models.names import ModelConfig, PublishedConfig
 NAME = "google"
 # Fields that these files have no tensor or no number for.
 HELD = FIXED | {
+    **ORDINARY,
     "final_norm": True,
     "block": "pre",
     "pool": ("cls", "gap"),

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vitrail.checkpoints import huggingface_names as hf
-from vitrail.checkpoints.equivalents import COMPUTED, require
+from vitrail.checkpoints.equivalents import COMPUTED, ORDINARY, require
 from vitrail.checkpoints.huggingface_config import (
     DEFAULTS,
     classes_of,
@@ -49,6 +49,7 @@ from vitrail.models.names import PublishedConfig
 NAME = "huggingface"
 TIMM_WRAPPER = "timm_wrapper"  # a folder of transformers around a model of timm, which reads it
 HELD: dict[str, object] = {
+    **ORDINARY,
     "final_norm": True,
     "block": "pre",
     "norm_after_pool": False,

@@ -20,7 +20,7 @@ from vitrail.checkpoints.published_rows import ROWS
 from vitrail.checkpoints.rules import Header, Shape
 from vitrail.errors import ModelError
 
-FIELDS = ("num_heads", "gelu", "ln_eps", "pool", "posemb", "block", "final_norm")
+FIELDS = ("num_heads", "gelu", "ln_eps", "pool", "posemb", "block", "final_norm", "map_prefix")
 # Flags of a form, by the tensor (our names) that is there, or is not.
 PRESENT = {
     "cls": "cls_token", "dist": "dist_token", "reg": "reg_token", "ls": "blocks.0.ls1.gamma",

@@ -23,6 +23,7 @@ class Row:
     pool: str = "cls"
     block: str = "pre"
     final_norm: bool = True
+    map_prefix: bool = True
     more: str = ""
     form: str = ""
 
@@ -43,6 +44,7 @@ class Row:
             "posemb": posemb,
             "block": self.block,
             "final_norm": self.final_norm,
+            "map_prefix": self.map_prefix,
         }
 
     def agrees(self, given: Mapping[str, Any]) -> bool:

@@ -15,7 +15,6 @@ from dataclasses import replace
 
 from vitrail.checkpoints.published_row import ROTARY, Row
 
-POOL_PATCHES = "attention pooling that leaves out class token and registers"
 SCALED = "attention scaled by 768^-0.5"
 
 
@@ -164,7 +163,7 @@ ROWS: tuple[Row, ...] = (
     ),
     *_rows(
         "reg map",
-        R((896, 18, 2304, 16), 14, pool="map", more=POOL_PATCHES, text=
+        R((896, 18, 2304, 16), 14, pool="map", map_prefix=False, text=
           "vit_so150m_patch16_reg4_map_256"),
     ),
     *_rows(

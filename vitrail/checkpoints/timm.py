@@ -34,6 +34,7 @@ from vitrail.checkpoints.timm_config import (
     TWO_TOKENS,
     classes_of,
     config_of,
+    eva_entry,
     read_preprocess,
     reason_of,
     refused,
@@ -42,6 +43,8 @@ from vitrail.checkpoints.timm_config import (
     written_arguments,
     written_config,
 )
+from vitrail.checkpoints.timm_eva import as_plain, own_rules
+from vitrail.checkpoints.timm_eva import written as written_eva
 from vitrail.checkpoints.torch_layout import Layout, Pairs, stages, to_ours, write_rules
 from vitrail.data.preprocess import Preprocess
 from vitrail.models.bit_configs import DEPTHS, STEM_WIDTH, BiTConfig
@@ -67,6 +70,8 @@ HELD: dict[str, object] = {
     "posemb": ("learned", *COMPUTED),
     "posemb_at": "stem",
     "representation_size": None,
+    "map_heads": None,
+    "map_mlp_dim": None,
     "stem": ("none", "resnet"),
 }
 DISTILLED: dict[str, object] = {"num_registers": 0, "mlp": "gelu", "pre_norm": False,
@@ -77,7 +82,10 @@ DEFAULT_SIZE = (224, 224)
 
 def recognise(header: Header) -> Recognised | None:
     """timm's config.json, or timm's names and no other library's config.json."""
-    values = config_of(header)
+    values, own = config_of(header), header
+    entry = eva_entry(header, values)
+    if entry is not None:
+        header = as_plain(header)
     layout = Layout(header, to_ours(OLD_PAIRS))
     is_vit = all(name in layout.shapes for name in VIT_MARK)
     is_bit = all(name in layout.shapes for name in BIT_MARK)
@@ -98,6 +106,8 @@ def recognise(header: Header) -> Recognised | None:
     settings = table(values, "pretrained_cfg", values)
     preprocess, notes = read_preprocess(config, settings)
     model, rules = layout.model_and_rules(config, UNUSED)
+    if entry is not None and isinstance(config, ViTConfig):
+        rules = own_rules(own, rules, config, entry.rotation)
     classes = classes_of(values, config) or labels_of(values, config.num_classes)
     notes += [note for note in [names_left_out(values, config.num_classes)] if note]
     named = values.get("label_names")
@@ -154,6 +164,9 @@ def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str
 
 
 def _written_vit(config: ViTConfig) -> tuple[str, dict[str, Any], list[Rule]]:
+    if config.is_rotary:
+        architecture, arguments, rules = written_eva(config)
+        return architecture, written_arguments(config) | arguments, rules
     require(NAME, config, HELD)
     if config.distillation_token:
         require(NAME, config, DISTILLED)

@@ -14,6 +14,8 @@ from vitrail.checkpoints.evaluation_crops import HALF, centre_crop, crop_fractio
 from vitrail.checkpoints.provenance import GIVEN, Said, unknown, with_given
 from vitrail.checkpoints.published import architecture as architecture_row
 from vitrail.checkpoints.rules import Header
+from vitrail.checkpoints.timm_entries import Entry
+from vitrail.checkpoints.timm_eva import entry_of, ratio_of, stated_of
 from vitrail.data.preprocess import Preprocess, short_side
 from vitrail.errors import ModelError
 from vitrail.models.configs import ViTConfig
@@ -22,8 +24,9 @@ from vitrail.models.names import ModelConfig
 TANH = "gelu_tanh"
 # Architectures of timm whose blocks, positions or poolings are none of ours.
 OTHERS: tuple[tuple[str, str], ...] = (
-    (r".*_(rope|dinov3|lingbot|sapiens2)(_.*)?|vit_pe_.*|eva02_.*", "rotary positions"),
-    (r"eva_giant_.*", "biases of query and value of their own"),
+    (r".*_rope_mixed_.*", "rotary positions whose frequencies are learned"),
+    (r".*_(rope|dinov3|lingbot|sapiens2)(_.*)?|vit_pe_.*", "rotary positions that nobody checked"),
+    (r"eva02_.*", "norms inside a branch"),
     (r"vit_s?relpos_.*|test_vit_relpos|beit.*|samvit_.*", "relative positions"),
     (r".*_(dwee|dlittle|dpwee|pwee|xp|18x2|36x1|mci)(_.*)?", "blocks of another kind"),
     (r"aimv2.*|vitamin_.*", "blocks of another kind"),
@@ -32,6 +35,7 @@ OTHERS: tuple[tuple[str, str], ...] = (
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": TANH, "quick_gelu": "quick_gelu", "relu": "relu"}
 TAG = "vitrail"  # of config.json files that are written here
 POOLS = {"token": "cls", "avg": "gap", "map": "map"}
+POOL_NAMES = {ours: theirs for theirs, ours in POOLS.items()}
 # Arguments of timm's models that change what is computed, and the value that is supported.
 SUPPORTED: dict[str, Any] = {
     "norm_layer": None, "embed_norm_layer": None, "block_fn": None, "mlp_layer": None,
@@ -79,19 +83,33 @@ def with_stated(header: Header, values: Mapping[str, Any]) -> Header:
     for name, expected in SUPPORTED.items():
         if arguments.get(name, expected) != expected:
             raise refused(header, f"{name} is {str(arguments[name])[:60]!r}")
-    stated = _of_entry(header, values, arguments)
+    entry = eva_entry(header, values)
+    if entry is not None:
+        stated = stated_of(entry, header, arguments)
+    else:
+        stated = _of_entry(header, values, arguments)
     if arguments.get("act_layer") is not None:
         stated["gelu"] = _one_of(header, "act_layer", arguments["act_layer"], ACTIVATIONS)
     pool = arguments.get("global_pool", values.get("global_pool"))
     if pool is not None and "blocks.0.norm1.weight" in header.shapes:
         stated["pool"] = _one_of(header, "global_pool", pool, POOLS)
-        includes = architecture in POOLS_ALL
-        _check_prefix(header, stated["pool"], arguments.get("pool_include_prefix", includes))
+        is_seen = entry is not None and stated["pool"] == "map"  # Eva's attention pooling sees all
+        includes = is_seen or architecture in POOLS_ALL
+        includes = arguments.get("pool_include_prefix", includes)
+        stated |= _seen_prefix(header, stated["pool"], includes=bool(includes))
     stated |= {key: arguments[key] for key in ("num_heads",) if key in arguments}
     stated |= {"posemb": "none"} if arguments.get("pos_embed") == "none" else {}
     size = arguments.get("img_size") or _input_size(table(values, "pretrained_cfg", values))
     stated |= {"image_size": size} if size else {}
     return with_given(header, stated, Said("file", "config.json"))
+
+
+def eva_entry(header: Header, values: Mapping[str, Any]) -> Entry | None:
+    """The entry of timm's class Eva, None where it is of another one. Raises ModelError VIT-418."""
+    try:
+        return entry_of(values, table(values, "model_args"))
+    except ValueError as error:
+        raise refused(header, f"its argument {error}") from error
 
 
 def _of_entry(
@@ -185,14 +203,13 @@ def written_config(
 ) -> dict[str, Any]:
     """config.json as timm's hub functions write and read it."""
     is_vit = isinstance(config, ViTConfig)
-    pools = {ours: theirs for theirs, ours in POOLS.items()}
     described: dict[str, Any] = {
         "architecture": architecture,
         "num_classes": config.num_classes,
         "num_features": config.num_features,
     }
     if isinstance(config, ViTConfig):
-        described["global_pool"] = pools[config.pool]
+        described["global_pool"] = POOL_NAMES[config.pool]
     described |= {"model_args": dict(arguments)} if arguments else {}
     described["pretrained_cfg"] = {
         "tag": TAG,
@@ -211,34 +228,34 @@ def written_config(
 def written_arguments(config: ViTConfig) -> dict[str, Any]:
     """Arguments that make timm's VisionTransformer the same network, whatever its entry's own."""
     height, width = config.patch_size
-    hidden = config.mlp_dim * (2 if config.mlp == "swiglu" else 1)
-    ratio = hidden / config.width  # timm computes int(width * ratio)
-    ratio = ratio if int(config.width * ratio) == hidden else (hidden + 0.5) / config.width
+    hidden = config.mlp_dim * (2 if config.mlp == "swiglu" and not config.is_rotary else 1)
     arguments: dict[str, Any] = {
         "img_size": list(config.image_size),
         "patch_size": height if height == width else [height, width],
         "embed_dim": config.width,
         "depth": config.depth,
         "num_heads": config.num_heads,
-        "mlp_ratio": ratio,
+        "mlp_ratio": ratio_of(hidden, config.width),
         "in_chans": config.channels,
         "init_values": config.layer_scale,
-        "pre_norm": config.pre_norm,
     }
+    if config.is_rotary:
+        return arguments | {"global_pool": POOL_NAMES[config.pool]}
     if config.mlp == "gelu":
         arguments["act_layer"] = config.gelu
     if config.qk_norm:
         arguments["qk_norm"] = True
+    arguments["pre_norm"] = config.pre_norm
     if config.distillation_token:
         return arguments
     return arguments | {
         "class_token": config.cls_token,
-        "global_pool": {ours: theirs for theirs, ours in POOLS.items()}[config.pool],
+        "global_pool": POOL_NAMES[config.pool],
         "fc_norm": config.norm_after_pool,
         "no_embed_class": config.posemb == "learned" and not config.posemb_prefix,
         "reg_tokens": config.num_registers,
         "pos_embed": "none" if config.posemb == "none" else "learn",
-        "pool_include_prefix": config.pool == "map" and config.num_prefix > 0,
+        "pool_include_prefix": config.pool == "map" and config.map_prefix and config.num_prefix > 0,
     }
 
 
@@ -263,15 +280,14 @@ def _one_of(header: Header, name: str, value: object, known: Mapping[str, str]) 
     return known[value]
 
 
-def _check_prefix(header: Header, pool: str, includes: object) -> None:
-    """timm's mean and attention pooling see the patches alone, unless told otherwise; ours sees
-    registers and class token in attention pooling, and never in the mean.
+def _seen_prefix(header: Header, pool: str, *, includes: bool) -> dict[str, Any]:
+    """Whether attention pooling sees class token and registers, where there are any. The mean of
+    ours never does. Raises ModelError VIT-418.
     """
     has_prefix = "cls_token" in header.shapes or "reg_token" in header.shapes
-    if pool == "gap" and includes:
+    if pool == "gap" and includes and has_prefix:
         raise refused(header, "pool_include_prefix=true with global_pool 'avg'")
-    if pool == "map" and has_prefix and not includes:
-        raise refused(header, "attention pooling that leaves out class token and registers")
+    return {"map_prefix": includes} if pool == "map" and has_prefix else {}
 
 
 def _input_size(settings: Mapping[str, Any]) -> list[int] | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from vitrail.checkpoints.change import shapes_of, tensor_shapes
 from vitrail.checkpoints.origin import given_size, square
-from vitrail.checkpoints.provenance import Fact, Said, assumed, sources_of
+from vitrail.checkpoints.provenance import Fact, Said, assumed, sources_of, unknown
 from vitrail.checkpoints.published import Size, check_decided, decide, form_of
 from vitrail.checkpoints.rules import Header, Rule, Shape, ignored, implied, renamed
 from vitrail.checkpoints.unsupported import check_parts, size_without_table
@@ -124,6 +125,9 @@ class Layout:
         }
         if "reg_token" in self.shapes:
             fields["num_registers"] = self.shape("reg_token", 3)[1]
+        if "attn_pool.mlp.fc1.weight" in self.shapes:
+            hidden = self.shape("attn_pool.mlp.fc1.weight", 2)[0]
+            fields["map_mlp_dim"] = None if hidden == mlp_dim else hidden
         if "pre_logits.weight" in self.shapes:
             fields["representation_size"] = self.shape("pre_logits.weight", 2)[0]
         stem = self._stem()
@@ -143,6 +147,12 @@ class Layout:
         custom = {"gelu": "gelu", "ln_eps": eps, "pool": self._pool(), "block": "pre",
                   "final_norm": has_norm}  # fmt: skip
         decision = decide(self.header, size, form, custom, f"as most models of {self.like}")
+        pools_prefix = "attn_pool.latent" in self.shapes and (
+            fields["cls_token"] or "reg_token" in self.shapes
+        )
+        if pools_prefix and not {"map_prefix"} & {*decision.values, *sources_of(self.header)}:
+            asked = (*decision.asked, unknown("map_prefix", (True, False)))
+            decision = replace(decision, asked=asked)
         check_decided(self.header, size, decision)
         self.said |= decision.said | sources_of(self.header)
         if not fields["cls_token"] or "attn_pool.latent" in self.shapes:
@@ -151,8 +161,9 @@ class Layout:
         if not decision.rows and is_gamma:
             self.more += [Fact("rotary positions", "none", "assumed", "as in DeiT III")]
         values = decision.values
-        values.pop("posemb", None)
-        self.said.pop("posemb", None)
+        for name in ("posemb",) if pools_prefix else ("posemb", "map_prefix"):
+            values.pop(name, None)
+            self.said.pop(name, None)
         return values
 
     def _mlp(self) -> tuple[int, str]:

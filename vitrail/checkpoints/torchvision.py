@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vitrail.checkpoints.equivalents import COMPUTED, position_rules, require
+from vitrail.checkpoints.equivalents import COMPUTED, ORDINARY, position_rules, require
 from vitrail.checkpoints.evaluation_crops import IMAGENET, centre_crop
 from vitrail.checkpoints.origin import Origin, Recognised, Written, cannot_hold, vit_config
 from vitrail.checkpoints.provenance import Said
@@ -53,6 +53,7 @@ OLD_PAIRS: Pairs = (
 HEADS = ("heads",)  # of fine-tunes: a Linear in its place, or in a Sequential
 FIXED: dict[str, object] = {"ln_eps": 1e-6, "gelu": "gelu"}
 HELD: dict[str, object] = FIXED | {
+    **ORDINARY,
     "final_norm": True,
     "block": "pre",
     "drop_rest": False,

@@ -14,6 +14,7 @@ from vitrail.checkpoints.origin import given, given_size
 from vitrail.checkpoints.provenance import sources_of
 from vitrail.checkpoints.rules import Header, Shape, listed
 from vitrail.errors import ModelError
+from vitrail.models.configs import ROTARY
 
 PARTS: tuple[tuple[str, str], ...] = (
     (r"(.*\.)?(lora_[AB]|lora_embedding_[AB]|adapter\w*)(\..*)?",
@@ -62,7 +63,9 @@ def check_parts(header: Header, shapes: Mapping[str, Shape]) -> None:
             found.setdefault(what, []).append(name)
     if "blocks.0.norm1.weight" in shapes and "blocks.0.norm1.bias" not in shapes:
         found["RMS norms (without bias)"] = ["blocks.0.norm1.weight"]
-    if "norm_pre.weight" in shapes and "attn_pool.latent" in shapes:
+    if turns_as_told(header):
+        pass
+    elif "norm_pre.weight" in shapes and "attn_pool.latent" in shapes:
         found["rotary positions (Perception Encoder)"] = ["norm_pre.weight", "attn_pool.latent"]
     elif "norm_pre.weight" in shapes and not {"norm.weight", "fc_norm.weight"} & set(shapes):
         found["rotary positions (Perception Encoder)"] = ["norm_pre.weight"]
@@ -73,6 +76,13 @@ def check_parts(header: Header, shapes: Mapping[str, Shape]) -> None:
             f"{header.name} holds what is not supported:\n" + "\n".join(lines),
             hint="Without them the model would compute something else, so they are never left out.",
         )
+
+
+def turns_as_told(header: Header) -> bool:
+    """Whether the file itself says that the model is rotary, and how."""
+    told = sources_of(header).get("posemb")
+    is_told = told is not None and told.source == "file"
+    return is_told and given(header, "posemb", None) in ROTARY
 
 
 def size_without_table(header: Header, shapes: Mapping[str, Shape]) -> tuple[int, int]:
@@ -92,15 +102,15 @@ def size_without_table(header: Header, shapes: Mapping[str, Shape]) -> tuple[int
             "VIT-418",
             f"{header.name} has no position table, but the tensors of a model with rotary "
             "positions (DINOv3, rope-vit, Perception Encoder).",
-            hint="Rotary positions are not supported: without them it would be another model.",
+            hint="How they turn is in no tensor: read the folder of timm's hub, whose config.json "
+            "names the model. Without them it would be another model.",
         )
     size = given_size(header)
-    if given(header, "posemb", None) != "none":
+    if given(header, "posemb", None) != "none" and not turns_as_told(header):
         raise ModelError(
             "VIT-420",
             f"{header.name} has no position table. Models with rotary or relative positions have "
-            "none either, and are not supported; that this one has no positions at all is not in "
-            "the file.",
+            "none either; that this one has no positions at all is not in the file.",
             hint="Only if it was trained without positions: --set posemb=none "
             "--set image_size=HEIGHTxWIDTH",
         )
