@@ -28,7 +28,7 @@ from vitrail.checkpoints.posemb_resize import (
 )
 from vitrail.checkpoints.rules import Shape
 from vitrail.errors import ModelError
-from vitrail.models.configs import LEARNED, ViTConfig
+from vitrail.models.configs import ViTConfig
 from vitrail.models.names import ModelConfig
 
 PATCHES = "patch_embed.proj.weight"
@@ -191,7 +191,7 @@ def _posemb(change: Change, new: State) -> list[str]:
     how = f"grid {_by(config.grid)} becomes {_by(target.grid)}"
     of_layers = f" of {config.depth} layers" if config.posemb_at == "every" else ""
     by_rule = f"{RULES[rule].text} (rule {rule!r})"
-    if kind in LEARNED:
+    if config.is_learned:
         num_prefix = target.posemb_rows - target.num_patches
         for name in _tables(new, "pos_embed"):
             new[name] = resize_posemb(new[name], config.grid, target.grid, num_prefix, rule)

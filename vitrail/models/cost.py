@@ -9,7 +9,7 @@ the tests (spec 1.2, 1.5, 1.6). Of BiT and of stems: `residual_cost.py`.
 from __future__ import annotations
 
 from vitrail.models.bit_configs import BiTConfig
-from vitrail.models.configs import LEARNED, ViTConfig
+from vitrail.models.configs import ViTConfig
 from vitrail.models.names import ModelConfig
 from vitrail.models.residual_config import ResNetConfig, conv_weights
 from vitrail.models.residual_cost import (
@@ -80,7 +80,7 @@ def _convolutions(c: ViTConfig) -> list[tuple[int, int]]:
 
 def _posemb_parameters(c: ViTConfig) -> int:
     count = c.depth if c.posemb_at == "every" else 1
-    if c.posemb in LEARNED:
+    if c.is_learned:
         return count * c.posemb_rows * c.width
     return count * sum(c.grid) * (c.width // 2) if c.posemb == "learned_2d" else 0
 

@@ -14,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vitrail.models.configs import LEARNED, ViTConfig
+from vitrail.models.configs import ViTConfig
 
 
 def learned_tables(config: ViTConfig) -> dict[str, nn.Parameter]:
     """Zeros for the learned tables that are added at one place, by name; often none."""
     (h, w), width = config.grid, config.width
     shapes: dict[str, tuple[int, ...]] = {}
-    if config.posemb in LEARNED:
+    if config.is_learned:
         shapes = {"pos_embed": (1, config.posemb_rows, width)}
     elif config.posemb == "learned_2d":
         shapes = {"pos_embed_x": (1, w, width // 2), "pos_embed_y": (1, h, width // 2)}
@@ -34,7 +34,7 @@ def added(config: ViTConfig, owner: nn.Module) -> tuple[Tensor, Tensor]:
     Returns the rows of cls and dist, (1, rows, D), rows 0 without `posemb_prefix`, and those of the
     patches, (1, P, D).
     """
-    if config.posemb in LEARNED:
+    if config.is_learned:
         table = owner.get_parameter("pos_embed")
         num_rows = config.posemb_rows - config.num_patches
         return table[:, :num_rows], table[:, num_rows:]
