@@ -7,6 +7,7 @@ only.
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import overload
 
@@ -18,7 +19,8 @@ from tests.rounding import EXACT, moves_nothing
 from vitrail.models.bit import BiTResNet
 from vitrail.models.bit_configs import BiTConfig
 from vitrail.models.configs import ViTConfig
-from vitrail.models.cost import parameters
+from vitrail.models.conv_norm import has_running_values
+from vitrail.models.cost import parameters, running_values
 from vitrail.models.create import Model, build, create_model
 from vitrail.models.names import ModelConfig, config_from_numbers
 from vitrail.models.residual_config import ResNetConfig
@@ -35,15 +37,16 @@ def random_model(config: BiTConfig, seed: int = 0, dtype: torch.dtype = ...) -> 
 @overload
 def random_model(config: ModelConfig, seed: int = 0, dtype: torch.dtype = ...) -> Model: ...
 def random_model(config: ModelConfig, seed: int = 0, dtype: torch.dtype = torch.float64) -> Model:
-    """In evaluation mode, every parameter drawn from normal(0.3), norms' scales around 1."""
+    """In evaluation mode, every parameter drawn from normal(0.3), norms' scales around 1; running
+    means likewise, running variances above 0.3."""
     generator = torch.Generator().manual_seed(seed)
     model = build(config)
     values = {}
-    for name, value in model.named_parameters():
+    for name, value in model.state_dict().items():
         mean = 1.0 if "norm" in name and name.endswith("weight") else 0.0
-        values[name] = mean + 0.3 * torch.randn(
-            value.shape, generator=generator, dtype=torch.float64
-        )
+        drawn = torch.randn(value.shape, generator=generator, dtype=torch.float64)
+        is_variance = name.endswith("running_var")
+        values[name] = 0.3 + drawn.square() if is_variance else mean + 0.3 * drawn
     model.load_state_dict(values, strict=True, assign=True)
     return model.to(dtype).eval()
 
@@ -70,17 +73,21 @@ def check_model(config: ModelConfig) -> None:
     check_gradients(model)
     check_evaluation(model)
     check_tap(model)
-    check_training(model)
+    check_training(copy.deepcopy(model))
     check_checkpointing(model)
     check_bfloat16(config)
     check_round_trip(model)
 
 
 def check_parameters(model: Model) -> None:
-    """The closed formula counts what is there; nothing but parameters is in the state dict."""
-    assert sum(value.numel() for value in model.parameters()) == parameters(model.config)
-    assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
-    config = model.config
+    """The closed formulas count what is there; nothing but parameters and the running values of
+    BatchNorm is in the state dict."""
+    config, state = model.config, model.state_dict()
+    assert sum(value.numel() for value in model.parameters()) == parameters(config)
+    running = {name for name in state if name.endswith((".running_mean", ".running_var"))}
+    assert set(state) - running == {name for name, _ in model.named_parameters()}
+    assert sum(state[name].numel() for name in running) == running_values(config)
+    assert bool(running) == has_running_values(model)
     assert config_from_numbers(config.family, json.loads(config.model_dump_json())) == config
 
 
@@ -182,7 +189,11 @@ def check_tap(model: Model) -> None:
 
 
 def check_training(model: Model) -> None:
-    """Dropout and drop-path read torch's global generator, nothing else, and only in training."""
+    """Dropout and drop-path read torch's global generator, nothing else, and only in training.
+
+    With BatchNorm an image's logits in training depend on the others of its batch; without it and
+    without randomness they are those of evaluation.
+    """
     c, images = model.config, random_images(model.config, 3)
     model.train()
     runs = []
@@ -196,24 +207,27 @@ def check_training(model: Model) -> None:
     assert any(not torch.equal(runs[0], other) for other in runs[2:]) == is_random
     if has_two_heads:
         assert runs[0].shape == (3, 2, c.num_classes)
-    if not is_random:
+    if has_running_values(model):
+        torch.manual_seed(3)
+        first = model.train()(images * torch.tensor([1.0, 1.0, 2.0]).view(3, 1, 1, 1))[0]
+        assert (first - runs[0][0]).abs().max() > 1e-6, "an image does not see its neighbours"
+    elif not is_random:
         mean = runs[0].mean(1) if has_two_heads else runs[0]
         assert (mean - model(images)).abs().max() <= EXACT
 
 
 def check_checkpointing(model: Model) -> None:
-    """Recomputing activations changes neither loss nor gradients, by not one bit."""
+    """Recomputing activations changes neither loss nor gradients nor running values, by not one
+    bit."""
     images, results = random_images(model.config, 3), []
-    model.train()
-    for model.checkpoint_activations in (False, True):
+    for is_checkpointed in (False, True):
+        trained = copy.deepcopy(model).train()
+        trained.checkpoint_activations = is_checkpointed
         torch.manual_seed(7)
-        model.zero_grad()
-        loss = model(images).square().sum()
+        loss = trained(images).square().sum()
         loss.backward()
-        gradients = [value.grad for value in model.parameters() if value.grad is not None]
-        results.append([loss.detach(), *[value.clone() for value in gradients]])
-    model.eval().zero_grad()
-    model.checkpoint_activations = False
+        gradients = [value.grad for value in trained.parameters() if value.grad is not None]
+        results.append([loss.detach(), *gradients, *trained.state_dict().values()])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
@@ -228,6 +242,8 @@ def check_bfloat16(config: ModelConfig) -> None:
     exact = model(images)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = model(images)
+        assert model.train()(images).isfinite().all()
+        model.eval()
         if isinstance(config, ViTConfig):
             _, store = tapped(model, images, "block00/output")
             assert store["block00/output"].dtype == torch.float32

@@ -17,6 +17,7 @@ from vitrail.models.configs import ViTConfig
 from vitrail.models.cost import activation_bytes, macs, parameters, standardised_bytes
 from vitrail.models.create import build, create_model
 from vitrail.models.names import ModelConfig, resolve_model
+from vitrail.models.residual_config import ResNetConfig
 
 # name: 1000 classes, these with GAP and no cls, no head, 21,843 classes, these with a tanh layer,
 # 384 px (0: not a multiple of 14), billions of multiply-adds at 224 px and at 384 px.
@@ -305,6 +306,15 @@ def test_multiply_adds_of_a_residual_network_by_hand() -> None:
 
 
 SMALL: dict[str, Any] = {"depths": (1, 2), "width_factor": 0.5, "num_classes": 7}
+RES: dict[str, Any] = {"image_size": (31, 26), "num_classes": 7}
+RESIDUAL: dict[str, Any] = {
+    "stem": "residual",
+    "stem_stride": 1,
+    "stem_widths": (24, 40),
+    "stem_strides": (1, 2),
+    "stem_depths": (1, 2),
+    "depth": 1,
+}
 STEM: dict[str, Any] = TINY | {"depth": 1, "stem": "resnet", "patch_size": (1, 1)}
 
 
@@ -320,6 +330,14 @@ STEM: dict[str, Any] = TINY | {"depth": 1, "stem": "resnet", "patch_size": (1, 1
         ViTConfig(**(STEM | {"stem_stages": (1, 2)})),
         ViTConfig(**(STEM | {"stem_stages": (1,), "stem_root": "small", "image_size": (6, 8)})),
         ViTConfig(**(STEM | {"stem": "conv", "stem_convs": 2, "pool": "seq"})),
+        ResNetConfig(**RES),
+        ResNetConfig(**RES, norm="group", relu="sum", depths=(2, 1)),
+        ResNetConfig(**RES, norm="group_std", opening="projection", block="bottleneck"),
+        ResNetConfig(**RES, relu="sum", block="bottleneck", stem_stride=1),
+        ResNetConfig(**RES, opening="projection", pool="mean", depths=(2, 3)),
+        ViTConfig(**(TINY | RESIDUAL)),
+        ViTConfig(**(TINY | RESIDUAL | {"stem_norm": "group"})),
+        ViTConfig(**(TINY | {"depth": 1, "stem": "residual", "stem_stride": 1})),
     ],
     ids=lambda config: f"{config.family}-{config.image_size}",
 )

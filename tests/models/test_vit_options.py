@@ -65,7 +65,7 @@ def test_equals_numpy_reference(choice: Choice) -> None:
     """Logits and every intermediate, |diff| <= 1e-10 in float64 (rung 2 of the ladder)."""
     config = build_config(choice)
     model, images = random_model(config), random_images(config, 2)
-    state = {name: value.detach().numpy() for name, value in model.named_parameters()}
+    state = {name: value.numpy() for name, value in model.state_dict().items()}
     with torch.no_grad():
         _, store = tapped(model, images)
     expected = vit_numpy.forward(state, config, images.numpy())
@@ -100,7 +100,7 @@ def test_reference_tells_wrong_options_apart() -> None:
     """Negative control: with one option of the reference wrong, it must not agree."""
     config = build_config({})
     model, images = random_model(config), random_images(config, 1)
-    state = {name: value.detach().numpy() for name, value in model.named_parameters()}
+    state = {name: value.numpy() for name, value in model.state_dict().items()}
     logits = model(images).detach().numpy()
     for change in ({"gelu": "gelu_tanh"}, {"ln_eps": 1e-5}, {"posemb": "none"}):
         other = ViTConfig(**(config.model_dump(exclude={"posemb_prefix"}) | change))

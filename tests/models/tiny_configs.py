@@ -23,7 +23,8 @@ BASE: dict[str, Any] = {
     "mlp_dim": 11,
     "num_classes": 7,
 }
-# The root of a hybrid, its stages, and convolutions; grids 3 x 2, 2 x 3 and 3 x 2.
+# The root of a hybrid, its stages, convolutions, and residual stems with BatchNorm and without a
+# unit; grids 3 x 2, 2 x 3, 3 x 2, 3 x 2 and 3 x 1.
 STEMS: dict[str, dict[str, Any]] = {
     "root": {
         "stem": "resnet",
@@ -48,6 +49,23 @@ STEMS: dict[str, dict[str, Any]] = {
         "stem_width": 5,
         "image_size": (10, 7),  # map 3 x 2
         "patch_size": (1, 1),
+    },
+    "residual": {
+        "stem": "residual",
+        "stem_width": 6,
+        "stem_stride": 1,
+        "stem_widths": (8, 10),
+        "stem_strides": (3, 2),
+        "stem_depths": (1, 0),
+        "image_size": (14, 7),  # maps 14 x 7, 5 x 3, 3 x 2
+        "patch_size": (1, 1),
+    },
+    "convolutions": {
+        "stem": "residual",
+        "stem_width": 6,
+        "stem_norm": "group_std",
+        "image_size": (11, 5),  # map 6 x 3
+        "patch_size": (2, 3),
     },
 }
 # Every option with its values; a value of several fields is a dict.

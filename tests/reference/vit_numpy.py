@@ -13,11 +13,16 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.reference import resnet_numpy
+from tests.reference import residual_numpy, resnet_numpy
 from vitrail.models.configs import ViTConfig
 
 Array = NDArray[np.float64]
 State = Mapping[str, Array]
+STEM_MAPS = {
+    "resnet": resnet_numpy.hybrid_map,
+    "conv": resnet_numpy.conv_map,
+    "residual": residual_numpy.stem_map,
+}
 
 
 def forward(state: State, config: ViTConfig, images: Array) -> dict[str, Array]:
@@ -30,8 +35,7 @@ def _forward_one(state: State, config: ViTConfig, image: Array) -> dict[str, Arr
     out: dict[str, Array] = {}
     feature_map = image
     if config.stem != "none":
-        stem = resnet_numpy.conv_map if config.stem == "conv" else resnet_numpy.hybrid_map
-        feature_map = out["feature_map"] = stem(state, config, image)
+        feature_map = out["feature_map"] = STEM_MAPS[config.stem](state, config, image)
     out["patches"] = _patches(state, config, feature_map)
     x = _tokens(state, config, out["patches"])
     if config.pre_norm:

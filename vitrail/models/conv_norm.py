@@ -79,9 +79,9 @@ class BatchNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, C, H, W). In training moves the running values by `momentum`."""
         has_spread = x.shape[0] * x.shape[2] * x.shape[3] > 1
-        is_moving = has_spread and not self.is_frozen
-        mean = self.running_mean if is_moving or not has_spread else None
-        var = self.running_var if is_moving or not has_spread else None
+        mean, var = self.running_mean, self.running_var
+        if self.is_frozen:  # None would do, but recomputing must save what the first pass saved
+            mean, var = mean.clone(), var.clone()
         return F.batch_norm(
             x, mean, var, self.weight, self.bias, has_spread, self.momentum, self.eps
         )

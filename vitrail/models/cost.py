@@ -23,7 +23,12 @@ from vitrail.models.residual_cost import (
     unit_parameters,
     unit_weights,
 )
-from vitrail.models.resnet_cost import conv_macs, conv_parameters, trunk_activations
+from vitrail.models.resnet_cost import (
+    conv_macs,
+    conv_parameters,
+    ends_with_relu,
+    trunk_activations,
+)
 from vitrail.models.stages import halved
 
 
@@ -46,6 +51,17 @@ def parameters(config: ModelConfig) -> int:
     if c.num_classes:
         total += (c.num_features + 1) * c.num_classes * (2 if c.distillation_token else 1)
     return total
+
+
+def running_values(config: ModelConfig) -> int:
+    """Numbers of the state dict that are not trained: BatchNorm's running means and variances."""
+    if isinstance(config, BiTConfig):
+        return 0
+    if isinstance(config, ResNetConfig):
+        norm, convs = config.norm, config.convs
+    else:
+        norm, convs = config.stem_norm, config.residual_convs
+    return 2 * sum(conv.num_out for conv in convs) if norm == "batch" else 0
 
 
 def _bit_parameters(c: BiTConfig) -> int:
@@ -188,14 +204,13 @@ def _bit_activations(c: BiTConfig, is_checkpointed: bool) -> int:
 
 
 def _resnet_activations(c: ResNetConfig, is_checkpointed: bool) -> int:
+    is_on_sum = c.relu == "sum"
     total = trunk_activations(
-        c.stem_conv,
-        c.units,
-        c.norm,
-        is_relu_on_sum=c.relu == "sum",
-        is_checkpointed=is_checkpointed,
+        c.stem_conv, c.units, c.norm, is_relu_on_sum=is_on_sum, is_checkpointed=is_checkpointed
     )
-    return total + c.num_features * c.map_size[0] * c.map_size[1]
+    if c.pool == "mean" or ends_with_relu(c.units, is_relu_on_sum=is_on_sum):
+        return total
+    return total + c.num_features * c.map_size[0] * c.map_size[1]  # the maximum needs the map
 
 
 def _embedding_activations(c: ViTConfig, is_checkpointed: bool) -> int:

@@ -191,6 +191,12 @@ class ResNetConfig(Section):
                 "norm_momentum has no effect: only norm='batch' keeps running values": (
                     config.norm != "batch" and config.norm_momentum != default
                 ),
+                "block='bottleneck' has no effect without a unit (depths)": (
+                    config.block != "basic" and not any(config.depths)
+                ),
+                "relu='sum' has no effect without a unit (depths)": (
+                    config.relu != "branch" and not any(config.depths)
+                ),
                 "head_bias_init has no effect without a head (num_classes=0)": (
                     config.head_bias_init and not config.num_classes
                 ),

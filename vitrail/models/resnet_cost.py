@@ -31,12 +31,22 @@ def trunk_activations(
     is_relu_on_sum: bool,
     is_checkpointed: bool,
 ) -> int:
-    """Numbers that stem and stages keep from forward to backward, the last map not counted."""
+    """Numbers that stem and stages keep from forward to backward; of the last map where it is a
+    ReLU's result, which its gradient needs."""
     total = stem.num_in * _area(stem.in_size) + _norm_numbers(stem, norm)
+    if not units:
+        return total + stem.num_out * _area(stem.out_size)
+    if ends_with_relu(units, is_relu_on_sum=is_relu_on_sum):
+        total += units[-1].num_out * _area(units[-1].out_size)
     inside = [_unit_activations(unit, norm, is_relu_on_sum) for unit in units]
     if not is_checkpointed:
         return total + sum(inside)
-    return total + sum(unit.num_in * _area(unit.in_size) for unit in units) + max(inside, default=0)
+    return total + sum(unit.num_in * _area(unit.in_size) for unit in units) + max(inside)
+
+
+def ends_with_relu(units: Sequence[ResidualUnit], *, is_relu_on_sum: bool) -> bool:
+    """Whether the last map is a ReLU's result, not a sum."""
+    return is_relu_on_sum or not units[-1].is_sum
 
 
 def _unit_activations(unit: ResidualUnit, norm: str, is_relu_on_sum: bool) -> int:
