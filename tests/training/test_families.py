@@ -32,6 +32,41 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "optim.layer_decay": 0.7,
         "checkpoint_activations": True,
     },
+    "resnet": {
+        "model": "resnet_ti",
+        "model.stem_width": 5,
+        "model.widths": "6,8",
+        "ema": 0.9,
+        "optim.name": "muon",
+        "optim.layer_decay": 0.7,
+    },
+    "resnet_parts": {
+        "model": "resnet_ti",
+        "model.stem_width": 5,
+        "model.widths": "8,12",
+        "model.block": "bottleneck",
+        "model.opening": "projection",
+        "model.relu": "sum",
+        "batch_size": 32,
+        "optim.accumulate": 4,
+        "checkpoint_activations": True,
+    },
+    "residual_stem": {
+        "model": "vit_ti4",
+        "model.stem": "residual",
+        "model.stem_width": 5,
+        "model.stem_stride": 1,
+        "model.stem_widths": "6",
+        "model.stem_strides": "2",
+        "model.stem_depths": "1",
+        "model.patch_size": "1",
+        "model.width": 16,
+        "model.depth": 2,
+        "model.num_heads": 2,
+        "model.mlp_dim": 23,
+        "ema": 0.9,
+        "checkpoint_activations": True,
+    },
     "hybrid": {
         "model": "r26_vit_s32",
         "model.stem_stages": "1",
@@ -86,7 +121,8 @@ def test_a_run_of_every_family(family: str, tmp_path: Path) -> None:
     document = json.loads((straight / "model" / "model.json").read_text())
     architecture = document["architecture"]
     assert architecture["name"] == FAMILIES[family]["model"]
-    assert architecture["family"] == ("bit" if "bit" in family else "vit")
+    expected = next((one for one in ("bit", "resnet") if family.startswith(one)), "vit")
+    assert architecture["family"] == expected
     classifier = load(straight)
     measured = json.loads((straight / "eval" / "test" / "metrics.json").read_text())
     assert classifier.evaluate("builtin:digits").to_json()["top1"] == measured["top1"]

@@ -229,12 +229,13 @@ def show_plan(layers: list[Layer], output: Output, *, dry_run: bool) -> int:
         lines = [
             *plan_lines(plan),
             *(f"from   {sentence}" for sentence in plan.changes),
+            *(f"note    {sentence}" for sentence in plan.notes),
             f"step    {1000 * found.step_secs:.0f} ms, "
             f"{found.total_steps or 'as many as fit'} steps: {lasts}",
             f"memory  {found.peak_bytes / 1e9:.2f} GB at the highest",
         ]
         record = {"choices": choices, "settings": settings_record(plan), "measured": asdict(found)}
-        record |= {"changes": list(plan.changes), "notes": list(plan.splits.notes)}
+        record |= {"changes": list(plan.changes), "notes": [*plan.splits.notes, *plan.notes]}
         output.result(record, lines)
         output.note("dry run: nothing was kept or written")
     else:

@@ -102,6 +102,8 @@ def train(
                 reporter.notice(checked.sentence)
             for sentence in plan.changes:
                 reporter.notice(f"from {plan.config.start.model}: {sentence}")
+            for sentence in plan.notes:
+                reporter.notice(sentence)
             live = _start(run, plan, clock, reporter, None)
             return _run(live, stop, with_report)
 

@@ -16,7 +16,7 @@ from vitrail.errors import DataError, EnvironmentFault, UsageError
 from vitrail.models.names import ModelConfig, config_from_numbers, resolve_model
 from vitrail.recipes.catalogue import recipe
 from vitrail.runs import documents
-from vitrail.training import choose
+from vitrail.training import batch_statistics, choose
 from vitrail.training.choose_start import pictures_of, recipe_name, settle, take_over
 from vitrail.training.distill import check_teacher
 from vitrail.training.facts import Facts, measure
@@ -59,6 +59,11 @@ class Plan:
         """Steps that one pass over the training pictures takes."""
         assert isinstance(self.config.batch_size, int)
         return len(self.splits.train) / self.config.batch_size
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is worth knowing of it before the first step."""
+        return batch_statistics.sentences(self.config, self.model)
 
     @property
     def eval_every(self) -> int:
