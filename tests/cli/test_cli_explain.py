@@ -12,18 +12,24 @@ from PIL import Image
 
 import vitrail
 from tests.cli.cli_command import Done, run
-from tests.explain.small_models import bit, vit
+from tests.explain.small_models import bit, resnet, vit
 from vitrail.classifier import Classifier
 from vitrail.data.preprocess import Preprocess
+from vitrail.models.create import Model
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel")
 
 
 def save(name: str, kind: str) -> None:
     """A classifier of colour pictures."""
-    model = bit(torch.float32, 1) if kind == "bit" else vit(kind, torch.float32, channels=3)
+    if kind == "bit":
+        model: Model = bit(torch.float32, 1)
+    elif kind == "resnet":
+        model = resnet(torch.float32, channels=1)
+    else:
+        model = vit(kind, torch.float32, channels=3)
     height, width = model.config.image_size
-    means = (0.5,) * 3 if kind != "bit" else (0.5,)
+    means = (0.5,) * model.config.channels
     preprocess = Preprocess(
         height=height, width=width, resize=(height, width), mean=means, std=means
     )
@@ -94,10 +100,11 @@ def test_folders_are_numbered_and_never_overwritten() -> None:
         assert f"{name}/a-random.png" in done.out
 
 
-def test_a_bit_has_its_own_methods() -> None:
-    save("bit", "bit")
-    assert "gradcam of" in good("bit", "a.png", "--out", "cam").out
-    done = run("explain", "bit", "a.png", "--method", "rollout")
+@pytest.mark.parametrize("kind", ["bit", "resnet"])
+def test_a_residual_network_has_its_own_methods(kind: str) -> None:
+    save(kind, kind)
+    assert "gradcam of" in good(kind, "a.png", "--out", f"cam-{kind}").out
+    done = run("explain", kind, "a.png", "--method", "rollout")
     assert done.code == 2
     assert "VIT-271" in done.err
     assert "gradcam, integrated-gradients, occlusion, random" in done.err

@@ -448,12 +448,15 @@ def test_explanations_end_with_their_time() -> None:
     assert spent.overlay(pixels, "dog") is None
 
 
-def test_models_without_attention_or_positions(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["bit", "resnet"])
+def test_models_without_attention_or_positions(model: str, tmp_path: Path) -> None:
     bit = create_model("bit_r50x1", width_factor=0.5, depths=(1, 1), num_classes=4,
                        image_size=(32, 32))  # fmt: skip
+    resnet = create_model("resnet_ti", num_classes=4)
     preprocess = made_inside(CLASSES).preprocess
     preprocess = preprocess.model_copy(update={"height": 32, "resize": (32, 32)})
-    inside = Inside(bit, preprocess, CLASSES)
+    inside = Inside(bit if model == "bit" else resnet, preprocess, CLASSES)
+    assert inside.overlay(np.zeros((19, 23, 3), np.uint8), CLASSES[0]) is not None
     assert inside.method == "gradcam"
     assert inside.reach([np.zeros((9, 9, 3), np.uint8)]) is None
     page = "".join(inside_section(inside, FakePictures(), "test"))

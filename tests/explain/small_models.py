@@ -12,6 +12,8 @@ from vitrail.models.bit import BiTResNet
 from vitrail.models.bit_configs import BiTConfig
 from vitrail.models.configs import ViTConfig
 from vitrail.models.create import Model
+from vitrail.models.residual import ResNet
+from vitrail.models.residual_config import ResNetConfig
 from vitrail.models.vit import ViT
 
 BASE: dict[str, Any] = {
@@ -43,9 +45,16 @@ KINDS: dict[str, dict[str, Any]] = {
         "stem": "resnet", "stem_width": 32, "stem_stages": (1, 1), "stem_root": "small",
         "image_size": (4, 5), "patch_size": (1, 1),
     },
+    "residual": {
+        "stem": "residual", "stem_width": 5, "stem_widths": (6,), "stem_strides": (2,),
+        "stem_depths": (1,), "image_size": (9, 7), "patch_size": (1, 1),
+    },
 }  # fmt: skip
 BIT = BiTConfig(
     image_size=(19, 13), channels=2, depths=(1, 1), width_factor=0.5, stem="small", num_classes=5
+)
+RESNET = ResNetConfig(
+    image_size=(19, 13), channels=2, stem_width=5, widths=(6, 7), pool="mean", num_classes=5
 )
 
 
@@ -57,6 +66,11 @@ def vit(kind: str, dtype: torch.dtype = torch.float64, **fields: Any) -> ViT:
 def bit(dtype: torch.dtype = torch.float64, channels: int = 2) -> BiTResNet:
     """A convolutional one."""
     return random_model(BIT.model_copy(update={"channels": channels}), dtype=dtype)
+
+
+def resnet(dtype: torch.dtype = torch.float64, **fields: Any) -> ResNet:
+    """One for small images, with BatchNorm."""
+    return random_model(ResNetConfig(**(RESNET.model_dump() | fields)), dtype=dtype)
 
 
 def picture(model: Model, seed: int = 1) -> Tensor:

@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.explain.small_models import KINDS, bit, picture, vit
+from tests.explain.small_models import KINDS, bit, picture, resnet, vit
 from tests.models.check_model import random_images, tapped
 from tests.reference import explain_numpy
 from vitrail.explain import distance, filters, positions, similarity
 from vitrail.explain.drawing import LEGEND_PX, shortened
 from vitrail.explain.figures import Inspected, write_figures
 from vitrail.models.configs import ViTConfig
-from vitrail.models.create import Model, create_model
+from vitrail.models.create import Model, ResidualNet, create_model
 
 
 def test_distance_by_hand() -> None:
@@ -104,6 +104,11 @@ def test_the_first_kernel_of_every_kind() -> None:
     assert kernel.shape == (32, 2, 3, 3)
     assert kernel.mean(dim=(1, 2, 3)).abs().max() <= 1e-9
     assert filters.first_kernel(vit("seq")).shape[1] == 2
+    small = resnet()
+    assert torch.equal(filters.first_kernel(small), small.get_parameter("stem.conv.weight"))
+    assert filters.first_kernel(vit("residual")).shape == (5, 2, 3, 3)
+    kernel = filters.first_kernel(resnet(norm="group_std"))
+    assert kernel.mean(dim=(1, 2, 3)).abs().max() <= 1e-9
 
 
 def test_position_tables_are_those_that_are_added() -> None:
@@ -268,8 +273,9 @@ def test_long_names_keep_their_end() -> None:
     assert shortened(f"/home/{'x' * 40}/runs/photos-1") == "..." + "x" * 13 + "/runs/photos-1"
 
 
-def test_what_a_model_cannot_have_is_said(tmp_path: Path) -> None:
-    done = write_figures([Inspected("b", bit(), pictures_for(bit()))], tmp_path)
+@pytest.mark.parametrize("kind", [bit, resnet])
+def test_what_a_model_cannot_have_is_said(kind: Callable[[], ResidualNet], tmp_path: Path) -> None:
+    done = write_figures([Inspected("b", kind(), pictures_for(kind()))], tmp_path)
     assert [path.name for path in done.files] == [
         "filters.png",
         "filters.csv",

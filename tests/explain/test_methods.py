@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.explain.small_models import KINDS, bit, picture, vit
+from tests.explain.small_models import KINDS, bit, picture, resnet, vit
 from vitrail.errors import ModelError, UsageError
 from vitrail.explain.maps import Request
 from vitrail.explain.methods import METHODS, checked, default_method, explain, methods_of
@@ -18,17 +18,19 @@ from vitrail.models.create import Model
 
 def model_of(kind: str) -> Model:
     """float32, as users have them."""
+    if kind == "resnet":
+        return resnet(torch.float32)
     return bit(torch.float32) if kind == "bit" else vit(kind, torch.float32)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "bit"])
+@pytest.mark.parametrize("kind", [*KINDS, "bit", "resnet"])
 def test_every_method_that_the_model_has(kind: str) -> None:
     model = model_of(kind)
     images = picture(model)
     with torch.no_grad():
         logits = model(images)[0].numpy()
     names = methods_of(model)
-    wanted = list(METHODS) if kind != "bit" else [
+    wanted = list(METHODS) if kind not in ("bit", "resnet") else [
         "gradcam", "integrated-gradients", "occlusion", "random",
     ]  # fmt: skip
     assert names == wanted
@@ -51,6 +53,7 @@ def test_every_method_that_the_model_has(kind: str) -> None:
 def test_defaults() -> None:
     assert default_method(vit("cls")) == "relevance"
     assert default_method(bit()) == "gradcam"
+    assert default_method(resnet()) == "gradcam"
     headless = vit("cls", num_classes=0)
     assert default_method(headless) == "rollout"
     assert methods_of(headless) == ["attention", "rollout", "random"]
@@ -67,6 +70,8 @@ def test_defaults() -> None:
         ("cls", {"method": "rolout"}, "VIT-270", "Did you mean rollout?"),
         ("bit", {"method": "rollout"}, "VIT-271", "gradcam, integrated-gradients, occlusion"),
         ("bit", {"method": "attention"}, "VIT-271", "gradcam"),
+        ("resnet", {"method": "relevance"}, "VIT-271", "a residual network has no attention"),
+        ("resnet", {"method": "gradcam", "layer": 0}, "VIT-274", "stem; stage0; stage1"),
         ("headless", {"method": "relevance"}, "VIT-272", "attention, rollout, random"),
         ("cls", {"method": "rollout", "target": 1}, "VIT-273", "Leave it out"),
         ("cls", {"method": "rollout", "layer": 1}, "VIT-273", "which takes token"),

@@ -23,6 +23,7 @@ from vitrail.models.conv_norm import has_running_values
 from vitrail.models.cost import parameters, running_values
 from vitrail.models.create import Model, build, create_model
 from vitrail.models.names import ModelConfig, config_from_numbers
+from vitrail.models.residual import ResNet
 from vitrail.models.residual_config import ResNetConfig
 from vitrail.models.tap import TapDict, residual_tap_names, tap_names
 from vitrail.models.vit import ViT
@@ -34,6 +35,8 @@ Shapes = dict[str, tuple[int, ...]]
 def random_model(config: ViTConfig, seed: int = 0, dtype: torch.dtype = ...) -> ViT: ...
 @overload
 def random_model(config: BiTConfig, seed: int = 0, dtype: torch.dtype = ...) -> BiTResNet: ...
+@overload
+def random_model(config: ResNetConfig, seed: int = 0, dtype: torch.dtype = ...) -> ResNet: ...
 @overload
 def random_model(config: ModelConfig, seed: int = 0, dtype: torch.dtype = ...) -> Model: ...
 def random_model(config: ModelConfig, seed: int = 0, dtype: torch.dtype = torch.float64) -> Model:

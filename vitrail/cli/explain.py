@@ -35,7 +35,7 @@ class Options:
     """What is asked of a method; which options it takes: docs/explain.md."""
 
     method: Method | None = None
-    """How to explain. Default: relevance; gradcam for a BiT; rollout for a model without a head."""
+    """How to explain. Default: relevance; gradcam for a ResNet; rollout without a head."""
     layer: str | None = None
     """attention and gradcam: a block from 0, or -1 for the last; or the name of a feature map."""
     head: int | None = None

@@ -115,7 +115,9 @@ def _reach(models: Sequence[Inspected], out: Path, done: Written) -> None:
     found: list[tuple[str, distance.Reach]] = []
     for one in models:
         if isinstance(one.model, ResidualNet):
-            done.notes.append(f"{one.name}: no attention distance: a BiT-ResNet has no attention")
+            done.notes.append(
+                f"{one.name}: no attention distance: a residual network has no attention"
+            )
         else:
             found.append((one.name, distance.reach(one.model, _batches(one))))
     if not found:

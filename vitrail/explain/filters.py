@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vitrail.models.conv_norm import ConvNorm
 from vitrail.models.create import Model
 from vitrail.models.std_conv import StdConv2d, standardised
 
@@ -32,6 +33,8 @@ class Components:
 def first_kernel(model: Model) -> Tensor:
     """What touches the pixels, (D, C, ph, pw)."""
     for module in model.modules():  # in the order of the forward pass
+        if isinstance(module, ConvNorm):
+            return module.kernel()
         if isinstance(module, StdConv2d):
             return standardised(module.weight, module.eps, module.form)
         if isinstance(module, torch.nn.Conv2d):

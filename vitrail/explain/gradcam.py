@@ -3,8 +3,9 @@
 Channels are weighted by the mean over positions of the logit's gradient, summed, and cut at 0
 (equations 1 and 2). Positions are the patch tokens that enter a block, the last one unless asked
 otherwise (behind it, patch tokens of a cls model have no gradient); prefix tokens take no part. Of
-BiT, hybrids and convolutional tokenizers a feature map can be asked for by its name in `tap.py`;
-BiT's default is the last map, after norm and ReLU, the usual Grad-CAM.
+residual networks, hybrids and convolutional tokenizers a feature map can be asked for by its name
+in `tap.py`; a residual network's default is the last map (BiT's after norm and ReLU), the usual
+Grad-CAM.
 """
 
 from __future__ import annotations

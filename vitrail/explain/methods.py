@@ -54,14 +54,14 @@ def methods_of(model: Model) -> list[str]:
 def _refusal(model: Model, method: Method) -> str | None:
     """Why the model has no such explanation."""
     if isinstance(model, ResidualNet) and not method.of_any_model:
-        return "a BiT-ResNet has no attention"
+        return "a residual network has no attention"
     if not model.config.num_classes and method.has_target:
         return "the model has no head, and so no class that could be explained"
     return None
 
 
 def default_method(model: Model) -> str:
-    """relevance; Grad-CAM for BiT; rollout, or chance, for a model without classes."""
+    """relevance; Grad-CAM for a residual network; rollout, or chance, without classes."""
     names = methods_of(model)
     wanted = ("relevance", "gradcam", "rollout", "random")
     return next(name for name in wanted if name in names)

@@ -5,8 +5,9 @@ a baseline x' to the picture x, summed over channels, with sign. The integral is
 Gauss-Legendre quadrature; the sum over all pixels is logit(x) - logit(x') up to its error, which is
 reported (completeness, proposition 1 of the paper). The baseline is 0 after normalisation: the
 colour that the preprocessing calls the mean. Where GroupNorm follows the first convolution (BiT,
-hybrids) a line from a constant picture says nothing, as the network hardly sees the scale of its
-input, and all change falls on one end of it; there the baseline is the picture blurred to 4 x 4.
+hybrids, residual networks without BatchNorm) a line from a constant picture says nothing, as the
+network hardly sees the scale of its input, and all change falls on one end of it; there the
+baseline is the picture blurred to 4 x 4.
 
 Occlusion (arXiv 1311.2901): one cell after another is covered with the same mean colour; the value
 is how far the logarithm of the class's probability falls. Slow, and true: it asks the model itself.
@@ -23,7 +24,10 @@ from torch import Tensor
 
 from vitrail.explain.maps import Maps, Request, array, best, cell_edges, log_scores
 from vitrail.keyed_random import uniforms
+from vitrail.models.bit_configs import BiTConfig
+from vitrail.models.configs import ViTConfig
 from vitrail.models.create import Model, ResidualNet
+from vitrail.models.names import ModelConfig
 
 STEPS = 32
 BATCH = 8  # pictures at a time
@@ -70,11 +74,20 @@ def integrated_gradients(model: Model, images: Tensor, request: Request) -> Maps
 
 def baseline_of(model: Model, images: Tensor) -> tuple[Tensor, str]:
     """Where the line to the picture starts, (1, C, H, W), and its name."""
-    if not isinstance(model, ResidualNet) and model.config.stem != "resnet":
+    if not _has_group_norm(model.config):
         return torch.zeros_like(images), "the mean colour (0 after normalisation)"
     small = F.adaptive_avg_pool2d(images, BLURRED_PX)
     large = F.interpolate(small, images.shape[2:], mode="bicubic", align_corners=False)
     return large, f"the picture blurred to {BLURRED_PX} x {BLURRED_PX}"
+
+
+def _has_group_norm(config: ModelConfig) -> bool:
+    """Whether GroupNorm follows the first convolution, so that its scale does not count."""
+    if isinstance(config, ViTConfig):
+        return config.stem == "resnet" or (
+            config.stem == "residual" and config.stem_norm != "batch"
+        )
+    return isinstance(config, BiTConfig) or config.norm != "batch"
 
 
 def _gradients(model: Model, images: Tensor, target: int) -> Tensor:

@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 def why_none(model: Model) -> str | None:
     """Why a model has no such figure, or None."""
     if isinstance(model, ResidualNet):
-        return "a BiT-ResNet has no position embedding"
+        return "a residual network has no position embedding"
     kind = model.config.posemb
     if kind == "none":
         return "the model has no position embedding"

@@ -43,11 +43,14 @@ class ConvNorm(nn.Module):
             else nn.GroupNorm(math.gcd(GROUPS, shape.num_out), shape.num_out, eps=eps)
         )
 
+    def kernel(self) -> Tensor:
+        """What is applied, (O, I, k, k)."""
+        weight = self.conv.weight
+        return standardised(weight, STD_EPS, "inside") if self.kind == "group_std" else weight
+
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, I, H, W). Returns (B, O, ceil(H / stride), ceil(W / stride))."""
-        weight = self.conv.weight
-        if self.kind == "group_std":
-            weight = standardised(weight, STD_EPS, "inside")
+        weight = self.kernel()
         pads = weight.shape[-1] // 2
         if isinstance(self.norm, BatchNorm) and not self.norm.is_learning:
             scale, shift = self.norm.scale_and_shift()
