@@ -27,6 +27,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import vitrail
+from tests.models.check_model import random_model
 from vitrail import bundle
 from vitrail.checkpoints.torch_file import CHILD
 from vitrail.classifier import Classifier, Meta, find_model, load
@@ -37,6 +38,7 @@ from vitrail.data.sources import open_whole
 from vitrail.errors import EnvironmentFault, ModelError, UsageError
 from vitrail.models.configs import ViTConfig
 from vitrail.models.create import create_model
+from vitrail.models.names import resolve_model
 
 CLASSES = ["cat", "dog", "<script>", "\u05d0\u05d1\u05d2", "e"]
 CONFIG = ViTConfig(
@@ -217,6 +219,30 @@ def test_a_saved_model_is_the_same_model(classifier: Classifier, folder: Path) -
     for name, value in classifier.model.state_dict().items():
         assert torch.equal(loaded.model.state_dict()[name], value)
     assert all(value.requires_grad for value in loaded.model.parameters())
+
+
+@pytest.mark.parametrize("norm", ["batch", "group_std"])
+@pytest.mark.parametrize("name", ["resnet_ti", "vit_ti4"])
+def test_running_values_are_in_the_file(name: str, norm: str, tmp_path: Path) -> None:
+    """A residual network and a ViT behind a residual stem come back to the bit; the card says what
+    it is."""
+    stem = {"stem": "residual", "stem_norm": norm, "width": 24, "num_heads": 3, "depth": 1}
+    config = resolve_model(
+        name,
+        num_classes=5,
+        image_size=(10, 14),
+        overrides={"norm": norm} if name == "resnet_ti" else stem | {"patch_size": 1},
+    )
+    classifier = Classifier(random_model(config, dtype=torch.float32), PREPROCESS, CLASSES)
+    classifier.save(tmp_path / "m")
+    loaded = load(tmp_path / "m")
+    for key, value in classifier.model.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[key], value)
+    assert loaded.predict(pictures(3)) == classifier.predict(pictures(3))
+    kind = "residual-network" if name == "resnet_ti" else "vision-transformer"
+    assert f"- {kind}\n" in (tmp_path / "m" / "README.md").read_text()
+    document = json.loads((tmp_path / "m" / "model.json").read_text())
+    assert document["architecture"]["family"] == config.family
 
 
 @pytest.mark.parametrize("posemb", ["learned", "sincos_2d", "rope_2d", "relative", "learned_2d"])

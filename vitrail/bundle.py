@@ -31,7 +31,7 @@ from vitrail.errors import ModelError
 from vitrail.files import utf8_name, whole_folder, writing
 from vitrail.folder import Folder, NotPlain, open_plain
 from vitrail.model_record import MAX_RECORD_BYTES, Record, parse_record
-from vitrail.models.cost import parameters
+from vitrail.models.cost import parameters, running_values
 from vitrail.models.names import ModelConfig
 from vitrail.unpacking import TooTight, open_zip
 
@@ -137,7 +137,7 @@ def _incomplete(path: Path, name: str) -> ModelError:
 
 def _check_size(size: int, config: ModelConfig, name: Path, max_bytes: int) -> None:
     """Refuse weights that cannot be those of `config`, before anything is allocated."""
-    numbers = parameters(config)
+    numbers = parameters(config) + running_values(config)
     if size > max_bytes or numbers * 2 > max_bytes:
         raise ModelError(
             "VIT-436",
@@ -147,7 +147,7 @@ def _check_size(size: int, config: ModelConfig, name: Path, max_bytes: int) -> N
     if not numbers * 2 <= size <= numbers * 4 + HEADER_BYTES:
         raise ModelError(
             "VIT-436",
-            f"{name} has {size} bytes; the {numbers} parameters of {RECORD} need "
+            f"{name} has {size} bytes; the {numbers} numbers of {RECORD} need "
             f"{numbers * 2} to {numbers * 4 + HEADER_BYTES}.",
             hint=WEIGHTS_HINT,
         )

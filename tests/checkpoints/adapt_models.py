@@ -29,10 +29,14 @@ def vit(**fields: Any) -> ViTConfig:
 
 
 def values(config: ModelConfig, seed: int = 0) -> State:
-    """Random tensors for every name: zeros and ones would hide what is lost."""
+    """Random tensors for every name: zeros and ones would hide what is lost. Variances above 0."""
     generator = torch.Generator().manual_seed(seed)
-    return {
+    drawn = {
         name: torch.randn(shape, generator=generator) for name, shape in shapes_of(config).items()
+    }
+    return {
+        name: value.square() + 0.1 if name.endswith("running_var") else value
+        for name, value in drawn.items()
     }
 
 

@@ -276,6 +276,30 @@ def test_a_residual_network_gets_another_root_and_head(style: str) -> None:
     assert caught.value.code == "VIT-451"
 
 
+@pytest.mark.parametrize("norm", ["batch", "group_std"])
+def test_a_residual_network_for_small_images_gets_another_size(norm: str) -> None:
+    """Running values are taken along; gray pictures as three equal channels give the same."""
+    config = resolve_model("resnet_ti", num_classes=7, overrides={"norm": norm})
+    target = target_config(config, image_size=(24, 20), channels=1, num_classes=2)
+    state = values(config)
+    adapted, sentences = adapt(
+        state, config, target, resample="google", classes=PETS, target_classes=("gnu", "yak")
+    )
+    running = [name for name in state if "running" in name]
+    assert bool(running) == (norm == "batch")
+    assert all(torch.equal(adapted[name], state[name]) for name in running)
+    assert torch.equal(adapted["head.fc.weight"][0], state["head.fc.weight"][6])
+    assert ("standardised" in sentences[0]) == (norm == "group_std")
+    gray = target_config(config, channels=1)
+    other, _ = adapt(state, config, gray, resample="google")
+    images = pictures(gray)
+    if norm == "batch":
+        expected = run(config, state, images.expand(-1, 3, -1, -1))
+        torch.testing.assert_close(run(gray, other, images), expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ModelError, match="VIT-451"):
+        adapt(state, config, target.model_copy(update={"pool": "mean"}), resample="google")
+
+
 @pytest.mark.parametrize(
     ("name", "size", "layer"),
     [

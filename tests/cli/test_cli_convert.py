@@ -18,9 +18,11 @@ from tests.checkpoints.plain_vit import state
 from tests.checkpoints.test_name_map import PLAIN as NAMES
 from tests.cli.cli_command import run
 from tests.golden.case import CASES, read_case
+from tests.models.check_model import random_model as trained_model
 from vitrail.cli.convert import Format
 from vitrail.data.preprocess import Preprocess
 from vitrail.models.configs import ViTConfig
+from vitrail.models.names import resolve_model
 
 GOOGLE = CASES / "google_vit_token" / "ViT-Ti_8.npz"
 HUGGINGFACE = CASES / "hf_vit"
@@ -115,6 +117,31 @@ def test_from_vitrail_to_every_format_and_back(tmp_path: Path, to: str, start: s
     if to not in ("google", "big_vision"):
         assert after.preprocess.resize == 19
         assert after.classes == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("name", ["resnet_ti", "vit_ti4"])
+@pytest.mark.parametrize("to", get_args(Format))
+def test_only_vitrail_has_the_residual_network_for_small_images(
+    tmp_path: Path, to: str, name: str
+) -> None:
+    """Alone and as a stem: a reason before anything is written; as a folder to the bit."""
+    stem = {"stem": "residual", "width": 24, "num_heads": 3, "depth": 1}
+    config = resolve_model(name, num_classes=3, overrides={} if name == "resnet_ti" else stem,
+                           image_size=(32, 32))  # fmt: skip
+    preprocess = Preprocess(height=32, width=32, resize=(32, 32), crop="none")
+    model = trained_model(config, dtype=torch.float32)
+    vitrail.Classifier(model, preprocess, ["a", "b", "c"]).save(tmp_path / "in")
+    out = tmp_path / OUT.get(to, "out")
+    done = run("convert", tmp_path / "in", out, "--to", to, "--json")
+    if to != "vitrail":
+        assert (done.code, done.document["code"]) == (4, "VIT-417"), done.err
+        assert "vitrail's own" in done.document["message"]
+        assert not out.exists()
+        return
+    assert done.code == 0, done.err
+    before, after = (load_file(one / "model.safetensors") for one in (tmp_path / "in", out))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
 
 
 def test_what_a_format_lacks_can_be_stated(tmp_path: Path) -> None:

@@ -176,6 +176,10 @@ def test_models_needs_no_torch_and_agrees_with_the_paper() -> None:
     assert (one["image_size"], one["grid"], one["tokens"]) == ([384, 192], [24, 12], 289)
     assert "86,567,656" in good("models", "vit_b16").out
     assert "vit_gigantic14" in good("models").out
+    resnet = good("models", "ResNet-S", "--json").document
+    assert (resnet["family"], resnet["image_size"], resnet["grid"]) == ("resnet", [32, 32], [8, 8])
+    assert "8 layers, units of the stages 1+1" in good("models", "resnet_s").out
+    assert {"resnet_ti", "resnet_s", "resnet_m", "resnet_b"} <= records.keys()
 
 
 def test_doctor_says_what_fits_and_no_names() -> None:

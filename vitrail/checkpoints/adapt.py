@@ -28,18 +28,20 @@ from vitrail.checkpoints.posemb_resize import (
 )
 from vitrail.checkpoints.rules import Shape
 from vitrail.errors import ModelError
+from vitrail.models.bit_configs import BiTConfig
 from vitrail.models.configs import ViTConfig
 from vitrail.models.names import ModelConfig
+from vitrail.models.residual_config import ResNetConfig
 
 PATCHES = "patch_embed.proj.weight"
-# The layer that sees pixels, the first of these that there is; the kernels of a residual network's
-# root are standardised.
-STANDARDISED = (
+# The layer that sees pixels, the first of these that there is.
+PIXEL_LAYERS = (
     "patch_embed.backbone.stem.conv.weight",
     "patch_embed.backbone.conv.weight",
     "stem.conv.weight",
+    "patch_embed.convs.0.weight",
+    PATCHES,
 )
-PIXEL_LAYERS = (*STANDARDISED, "patch_embed.convs.0.weight", PATCHES)
 # What may differ: fields that change no tensor's meaning, and those whose change is made here.
 FREE_FIELDS = {
     "image_size",
@@ -140,9 +142,18 @@ def _channels(change: Change, new: State) -> list[str]:
     how = "the sum over the channels"
     if after > 1:
         how = f"channels repeated in turn, times {before}/{after}"
-    if name in STANDARDISED:
+    if _is_standardised(change.config):
         how += "; roughly, as this kernel is standardised"
     return [f"{name}: {before} input channels become {after}: {how}."]
+
+
+def _is_standardised(config: ModelConfig) -> bool:
+    """Whether the kernel that sees pixels is."""
+    if isinstance(config, ResNetConfig):
+        return config.norm == "group_std"
+    if isinstance(config, BiTConfig) or config.stem == "resnet":
+        return True
+    return config.stem == "residual" and config.stem_norm == "group_std"
 
 
 def _patches(change: Change, new: State) -> list[str]:
