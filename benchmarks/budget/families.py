@@ -1,0 +1,97 @@
+"""What is searched: the sizes of every family, and the choices of a recipe, which all share.
+
+A candidate is drawn by a generator that is keyed by family and number, so that a search can be
+repeated, and gone on with. The first candidate of a family is today's default of it.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from vitrail.training.choose import patch_size
+
+Settings = dict[str, Any]
+
+ENCODER: Settings = {"model.pool": "gap", "model.posemb": "sincos_2d"}
+# Of a recipe, each drawn alone. The rate is in units of the optimiser's usual one.
+USUAL_LR = {"adamw": 4e-3, "muon": 1e-2, "sgd": 0.3}
+CHOICES: dict[str, list[Settings]] = {
+    "optimiser": [
+        {"optim.name": "adamw", "optim.weight_decay": 0.05},
+        {"optim.name": "muon", "optim.momentum": 0.95, "optim.weight_decay": 0.05},
+        {"optim.name": "sgd", "optim.weight_decay": 5e-4},
+    ],
+    "rate": [{"rate": rate} for rate in (0.25, 0.5, 1.0, 2.0)],
+    "batch": [{"batch_size": size} for size in (64, 128, 256)],
+    "decay": [{"decay": factor} for factor in (1.0, 4.0)],
+    "schedule": [
+        {"schedule.name": "linear", "schedule.warmup": 0.15},
+        {"schedule.name": "cosine", "schedule.warmup": 0.05},
+    ],
+    "ema": [{"ema": 0.0}, {"ema": 0.99}, {"ema": 0.998}],
+    "smoothing": [{"loss.label_smoothing": value} for value in (0.0, 0.1)],
+    "shift": [
+        {"augment.crop": "none"},
+        {"augment.crop": "pad_crop", "augment.crop_pad": 2},
+        {"augment.crop": "pad_crop", "augment.crop_pad": 4},
+        {"augment.crop": "pad_crop", "augment.crop_pad": 4, "augment.erase": 0.25},
+        {"augment.crop": "inception", "augment.crop_scale": (0.35, 1.0)},
+    ],
+}
+
+
+def sizes(family: str, side: int) -> list[Settings]:
+    """The architectures of a family for square images of `side` px, from small to large."""
+    if family == "vit":
+        patch = patch_size((side, side))
+        return [
+            {"model.name": f"vit_ti{patch}", **ENCODER, **_blocks(width, depth)}
+            for width, depth in ((96, 4), (128, 6), (192, 9))
+        ]
+    if family == "conv_stem":
+        stems = [_stem(side, width, depth, units=0) for width, depth in ((96, 4), (128, 6))]
+        return [*stems, {"model.name": "cct_2_3x2"}]
+    if family == "hybrid":
+        return [_stem(side, width, depth, units=1) for width, depth in ((96, 2), (128, 4))]
+    return [{"model.name": f"resnet_{size}"} for size in ("ti", "s", "m", "b")]
+
+
+FAMILIES = ("vit", "conv_stem", "hybrid", "residual")
+
+
+def candidate(family: str, side: int, number: int) -> Settings:
+    """Settings of the candidate with this number."""
+    draw = random.Random(f"{family}/{number}")
+    settings = dict(draw.choice(sizes(family, side)))
+    for choice in CHOICES.values():
+        settings |= draw.choice(choice)
+    rate, decay = settings.pop("rate"), settings.pop("decay")
+    settings["optim.lr"] = rate * USUAL_LR[settings["optim.name"]]
+    settings["optim.weight_decay"] *= decay
+    return settings
+
+
+def _blocks(width: int, depth: int) -> Settings:
+    return {
+        "model.width": width,
+        "model.depth": depth,
+        "model.num_heads": width // 32,
+        "model.mlp_dim": 2 * width,
+    }
+
+
+def _stem(side: int, width: int, depth: int, units: int) -> Settings:
+    """3x3 convolutions down to a map of about 8 x 8, with so many residual units a stage."""
+    stages = max(1, (side // 8).bit_length() - 2)
+    widths = tuple(width // 2 ** (stages - 1 - stage) for stage in range(stages))
+    return {
+        "model.name": "vit_ti1",
+        "model.stem": "residual",
+        "model.stem_width": max(16, widths[0] // 2),
+        "model.stem_widths": widths,
+        "model.stem_strides": (2,) * stages,
+        "model.stem_depths": (units,) * stages,
+        **ENCODER,
+        **_blocks(width, depth),
+    }
