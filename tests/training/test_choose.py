@@ -56,7 +56,26 @@ def test_small_gray_pictures(gray: Path) -> None:
     assert config.data.channels == 1
     assert config.data.workers == 0
     assert config.augment.flip == 0.0  # a mirrored arrow points the other way
-    assert config.model.name == "vit_ti4"
+    assert config.model.name.startswith("resnet_")
+    assert config.optim.name == "muon"
+    assert plan(gray, model="auto-vit").config.model.name == "vit_ti4"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"model.patch_size": 4}, {"recipe": "small.scratch"}, {"model.depth": 3}],
+    ids=str,
+)
+def test_a_word_that_only_a_vit_has_asks_for_one(gray: Path, settings: dict[str, Any]) -> None:
+    assert isinstance(plan(gray, **settings).model, ViTConfig)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "name"), [(0.05, "resnet_ti"), (2, "resnet_s"), (30, "resnet_m"), (900, "resnet_b")]
+)
+def test_a_longer_time_gets_a_larger_network(gray: Path, minutes: float, name: str) -> None:
+    settings = {"time_limit_secs": 60 * minutes, "threads": 1, "precision": "float32"}
+    assert plan(gray, **settings).config.model.name == name
 
 
 @pytest.mark.parametrize(
@@ -73,7 +92,7 @@ def test_longer_runs_get_wider_models_and_larger_shifts(
 ) -> None:
     if "time_limit" in settings:
         settings = {"time_limit": "1s"}  # about two passes at the assumed pace
-    chosen = plan(gray, **settings)
+    chosen = plan(gray, model="auto-vit", **settings)
     assert chosen.config.augment.crop == crop
     assert isinstance(chosen.model, ViTConfig)
     assert chosen.model.width == width

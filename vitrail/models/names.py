@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeGuard
 
+from vitrail.config import parse_size
 from vitrail.errors import UsageError, nearest
 from vitrail.models.bit_configs import DEPTHS, BiTConfig
 from vitrail.models.configs import ViTConfig
@@ -119,6 +120,7 @@ def full_name(name: str, fields: Mapping[str, Any]) -> str:
     named = parse_name(name)
     if named is None:
         return name
+    named = _fitted(name, named, fields.get("image_size"))
     other = [
         f"{key} {_in_words(fields[key])}"
         for key, value in named.fields.items()
@@ -147,6 +149,20 @@ def parse_name(name: str) -> Named | None:
         if found:
             return found
     return None
+
+
+def _fitted(name: str, named: Named, image_size: Any) -> Named:
+    """`named`, where its fields depend on the size of the image."""
+    size = parse_size(image_size)
+    if named.family != "resnet" or not _is_pair(size):
+        return named  # what is no size is refused where the configuration is made
+    return Named("resnet", _resnet_fields(name, size))
+
+
+def _is_pair(size: object) -> TypeGuard[tuple[int, int]]:
+    if not isinstance(size, tuple | list):
+        return False
+    return len(size) == 2 and all(type(side) is int and side > 0 for side in size)
 
 
 def _letter(spelt: str) -> str | None:
@@ -219,8 +235,12 @@ def _bit(text: str) -> Named | None:
 
 def _resnet(text: str) -> Named | None:
     """resnet_s, ResNet-S."""
-    fields = resnet_fields(text.lower().replace("-", "_"))
+    fields = _resnet_fields(text)
     return Named("resnet", fields) if fields else None
+
+
+def _resnet_fields(text: str, *image_size: tuple[int, int]) -> dict[str, Any]:
+    return resnet_fields(text.strip().lower().replace("-", "_"), *image_size)
 
 
 def _cct(text: str) -> Named | None:
@@ -271,6 +291,7 @@ def resolve_model(
             hint = "Published weights: vitrail models --weights; to start from them: --from NAME"
         close = meant or nearest(name.lower(), known_names())
         raise UsageError("VIT-221", f"unknown model {name!r}. {close}", hint=hint)
+    named = _fitted(name, named, image_size)
     values = named.fields | {"num_classes": num_classes, "channels": channels}
     if image_size is not None:
         values["image_size"] = image_size

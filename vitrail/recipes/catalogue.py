@@ -10,6 +10,7 @@ from vitrail.recipes import bit, deit, paper, plain, small, transfer
 from vitrail.recipes.pictures import Pictures
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
+    "small.residual": small.residual,
     "small.scratch": small.scratch,
     "paper.imagenet1k": paper.imagenet1k,
     "paper.imagenet21k": paper.imagenet21k,

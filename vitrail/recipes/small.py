@@ -20,6 +20,19 @@ from vitrail.config import (
 )
 
 
+def residual() -> TrainConfig:
+    """A residual network by Muon: linear warm-up and decay, label smoothing, a shift and a flip."""
+    return TrainConfig(
+        recipe="small.residual",
+        epochs=60,
+        data=DataConfig(normalize="dataset"),
+        augment=AugmentConfig(crop="pad_crop", crop_pad=2, flip=0.5),
+        optim=OptimConfig(name="muon", lr=1e-2, momentum=0.95, weight_decay=0.05, clip=1.0),
+        schedule=ScheduleConfig(name="linear", warmup=0.15),
+        loss=LossConfig(label_smoothing=0.1),
+    )
+
+
 def scratch() -> TrainConfig:
     """AdamW, cosine, label smoothing, a shifted crop and a flip, averaged weights."""
     return TrainConfig(

@@ -11,15 +11,22 @@ from typing import Any, NamedTuple
 
 from vitrail.config import TrainConfig, flatten
 from vitrail.device import memory_bytes, num_cores, num_threads, pick_device, pick_precision
-from vitrail.models.cost import activation_bytes, parameters, standardised_bytes
-from vitrail.models.names import CONFIGS, ModelConfig, Named, parse_name
+from vitrail.models.cost import activation_bytes, macs, parameters, standardised_bytes
+from vitrail.models.names import CONFIGS, ModelConfig, Named, parse_name, resolve_model
+from vitrail.training.choose_model import (
+    AUTO,
+    AUTO_VIT,
+    RESIDUAL,
+    affordable_images,
+    family_recipe,
+    residual_size,
+)
 from vitrail.training.facts import Facts
 
 IMAGE_SIZES = (32, 48, 64, 96, 128, 160, 192, 224)
 SMALL_SIDE = 64  # px; residual networks then start with a 3x3 convolution
 SHIFT_SIDE = 24  # px; a shift moves smaller pictures too far
 FEW_PASSES, MANY_PASSES = 10, 100
-CPU_PACE, GPU_PACE = 2_500, 50_000  # pictures a second that a small model trains on, roughly
 MOST_WORKERS, WORKER_BYTES = 8, 300_000_000  # of memory that a process may need for itself
 MIRROR_LOSS = 0.1  # share of nearest-neighbour accuracy that a flip may cost
 
@@ -80,7 +87,7 @@ def recipe_name(config: TrainConfig, facts: Facts) -> tuple[str, str]:
         and pick_device(config.device).type == "cuda"
     ):
         return "plain.vit_s16_i1k", f"{facts.num_train} large pictures and a GPU"
-    return "small.scratch", f"{facts.num_train} training pictures from scratch"
+    return family_recipe(config, facts)
 
 
 def fill(chosen: Chosen, *, multi_label: bool) -> None:
@@ -127,7 +134,11 @@ def _image_size(chosen: Chosen) -> None:
 
 
 def _model(chosen: Chosen) -> None:
-    if not chosen.is_auto("model.name"):
+    name = chosen.values["model.name"]
+    if name == AUTO and chosen.values["recipe"] == RESIDUAL:
+        chosen.set("model.name", *residual_size(chosen.values, chosen.facts))
+        return
+    if name not in (AUTO, AUTO_VIT):
         return
     size = chosen.values["data.image_size"]
     if max(size) <= 12:
@@ -142,10 +153,10 @@ def _model(chosen: Chosen) -> None:
         "model.name", f"vit_ti{patch}", f"{size[0]}x{size[1]} px in patches of {patch}, on a CPU"
     )
     shape, why = NARROW, "not many passes over small pictures on a CPU"
-    if chosen.facts.kind == "files" or _passes(chosen) >= MANY_PASSES:
-        shape, why = WIDER, "photographs, or many passes, on a CPU"
     if "model.width" in chosen.values:
         shape, why = _fitting(shape, int(chosen.values["model.width"])), "fits the width"
+    elif chosen.facts.kind == "files" or _passes(chosen, **shape._asdict()) >= MANY_PASSES:
+        shape, why = WIDER, "photographs, or many passes, on a CPU"
     for key, value in shape._asdict().items():
         if f"model.{key}" not in chosen.values:
             chosen.set(f"model.{key}", value, why)
@@ -231,16 +242,18 @@ def _crop(chosen: Chosen) -> None:
         chosen.set("augment.crop_pad", max(1, side // part), f"1/{part} of the side")
 
 
-def _passes(chosen: Chosen) -> float:
-    """Passes over the training pictures; under a time limit a guess from the kind of device."""
-    n, values = chosen.facts.num_train, chosen.values
-    if values.get("time_limit_secs"):
-        pace = GPU_PACE if pick_device(chosen.config.device).type == "cuda" else CPU_PACE
-        return float(values["time_limit_secs"]) * pace / n
-    if values.get("epochs"):
-        return float(values["epochs"])
-    examples = values.get("examples") or values["steps"] * int(values["batch_size"])
-    return float(examples) / n
+def _passes(chosen: Chosen, **shape: int) -> float:
+    """Passes over the training images with the model as it is chosen, or of another shape."""
+    fields = {key.removeprefix("model."): value for key, value in chosen.values.items()
+              if key.startswith("model.") and key != "model.name"}  # fmt: skip
+    config = resolve_model(
+        str(chosen.values["model.name"]),
+        num_classes=2,
+        image_size=chosen.values["data.image_size"],
+        channels=int(chosen.values["data.channels"]),
+        overrides=shape | fields,
+    )
+    return affordable_images(macs(config), chosen.values, chosen.facts) / chosen.facts.num_train
 
 
 def _flip(chosen: Chosen) -> None:

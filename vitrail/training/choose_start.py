@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vitrail.config import TrainConfig
+from vitrail.models.bit_configs import BiTConfig
 from vitrail.models.configs import ViTConfig
 from vitrail.models.names import parse_name
 from vitrail.recipes.pictures import Pictures
@@ -35,8 +36,10 @@ def recipe_name(config: TrainConfig, facts: Facts, start: Start | None) -> tuple
         return "transfer.head", "only the head is trained"
     if config.lora.rank:
         return "transfer.lora", "adapters are trained"
-    if not isinstance(start.config, ViTConfig):
+    if isinstance(start.config, BiTConfig):
         return "bit.hyperrule", "the model is a BiT ResNet"
+    if not isinstance(start.config, ViTConfig):
+        return "transfer.adamw", "the model is a residual network"
     if not start.classes and not start.config.num_classes:
         return "transfer.adamw", "the model has seen no labels"
     if facts.num_train < SEARCHED:
