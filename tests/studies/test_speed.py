@@ -47,7 +47,7 @@ def job_of(settings: dict[str, Any], *, is_pace: bool = False) -> Job:
 
 def test_named_models_at_224_px_and_the_small_families() -> None:
     cells = check_cells(STUDY, SETUP)
-    assert len(cells) == 3 * (sum(map(len, NAMED.values())) + 3)
+    assert len(cells) == 3 * (sum(map(len, NAMED.values())) + 4)
     assert all(cell.measures == ("speed",) for cell in cells)
     by_name = {str(cell.axes["model"]): cell for cell in cells}
     assert by_name[REFERENCE].settings["examples"] == EXAMPLES

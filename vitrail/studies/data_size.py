@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from vitrail.studies.cell import Cell
 from vitrail.studies.comparison import at_ends, sentence, table
-from vitrail.studies.families import BIT, HYBRID, VIT, families, macs
+from vitrail.studies.families import BIT, HYBRID, RESNET, VIT, families, macs
 from vitrail.studies.result import Figure, Outcome, Verdict
 from vitrail.studies.row import Row
 from vitrail.studies.setup import Setup
@@ -98,10 +98,12 @@ def _figure(key: str, rows: Sequence[Row], value: str, what: str) -> Figure:
 
 
 def _verdict(rows: Sequence[Row]) -> Verdict:
+    rival = RESNET if any(row.arm == RESNET for row in rows) else BIT
+    against = at_ends(rows, VIT, rival, "test/top1", "pictures", "training pictures")
     against_bit = at_ends(rows, VIT, BIT, "test/top1", "pictures", "training pictures")
     against_hybrid = at_ends(rows, VIT, HYBRID, "test/top1", "pictures", "training pictures")
     gains = _gains(rows)
-    answer = " ".join(against_bit) or "Too few cells are finished to say anything."
+    answer = " ".join(against) or "Too few cells are finished to say anything."
     if gains and not any(gap.is_clear and gap.mean > 0 for gap in gains.values()):
         answer += (
             " But no family gains from more pictures here: the length of training is what limits "
@@ -113,7 +115,8 @@ def _verdict(rows: Sequence[Row]) -> Verdict:
         claim=CLAIM,
         source="arXiv 2010.11929, section 4.3, Figures 3 and 4",
         evidence=[
-            *against_bit,
+            *against,
+            *(against_bit if rival != BIT else []),
             *against_hybrid,
             *(sentence(f"{arm}: {in_words(gap, 'most pictures', 'fewest')}")
               for arm, gap in gains.items()),

@@ -1,7 +1,9 @@
 """The paper's three families at two scales: small enough for two cores, and the paper's own.
 
 Small: a ViT of width 96 in patches of about 1/8 of the side, a BiT-ResNet of three bottlenecks, and
-a hybrid with one bottleneck before three blocks: 16, 65 and 38 million multiply-adds on 28 px.
+a hybrid with one bottleneck before three blocks: 16, 65 and 38 million multiply-adds on 28 px; and
+a residual network made for small images (20 million), because at this scale BiT is a weak opponent
+(docs/decisions.md).
 Full: ViT-B/32, BiT-R50x1 and R50+ViT-B/32 (arXiv 2010.11929, Table 6). No torch here.
 """
 
@@ -16,7 +18,7 @@ from vitrail.studies.setup import Setup
 from vitrail.training.choose import NARROW, patch_size
 
 Settings = dict[str, Any]
-VIT, BIT, HYBRID = "ViT", "BiT-ResNet", "Hybrid"
+VIT, RESNET, BIT, HYBRID = "ViT", "ResNet", "BiT-ResNet", "Hybrid"
 ROOT_SIDE = 40  # px; residual networks look at larger pictures with a root of stride 4
 GROUPED_WIDTH = 32  # channels; GroupNorm has 32 groups
 # Optimiser and rate by validation on Fashion-MNIST, at the compute of 40,000 pictures through the
@@ -41,6 +43,7 @@ def families(setup: Setup) -> dict[str, Settings]:
     root = "small" if max(size) <= ROOT_SIDE else "imagenet"
     return {
         VIT: small_vit(size),
+        RESNET: {"model.name": "resnet_s"},
         BIT: {
             "model.name": "bit_r26x0.5",
             "model.depths": (1, 1, 1),

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from vitrail.studies.cell import Cell
-from vitrail.studies.families import BIT, HYBRID, VIT, families, macs
+from vitrail.studies.families import BIT, HYBRID, RESNET, VIT, families, macs
 from vitrail.studies.result import Figure, Outcome, Verdict
 from vitrail.studies.row import Axis, Row
 from vitrail.studies.setup import Setup
@@ -163,7 +163,12 @@ def _mean(rows: Sequence[Row], cost: str) -> float:
 
 
 def _verdict(rows: Sequence[Row]) -> Verdict:
-    pairs = [*PAIRS, (f"small {VIT}", f"small {BIT}"), (f"small {HYBRID}", f"small {BIT}")]
+    pairs = [
+        *PAIRS,
+        (f"small {VIT}", f"small {RESNET}"),
+        (f"small {VIT}", f"small {BIT}"),
+        (f"small {HYBRID}", f"small {BIT}"),
+    ]
     said = [sentences for one, other in pairs if (sentences := _compared(rows, one, other))]
     return Verdict(
         answer=" ".join(said[0]) if said else "Too few models are timed to compare any.",

@@ -1,7 +1,8 @@
 """How cells are trained, at both scales: from random values, and from another cell's weights.
 
-Small: `small.scratch` and `transfer.adamw`. The paper's: the part of Table 3 for the data set that
-has about as many pictures, and Table 4 (arXiv 2010.11929). No torch here.
+Small: `small.scratch`, for residual networks `small.residual`, and `transfer.adamw`. The paper's:
+the part of Table 3 for the data set that has about as many pictures, and Table 4 (arXiv
+2010.11929). No torch here.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vitrail.models.names import parse_name
 from vitrail.recipes.paper import BATCH, FINETUNE_BATCH, JFT_RATES, WARMUP
 from vitrail.studies.cell import Cell
 from vitrail.studies.row import Axis
 from vitrail.studies.setup import Setup
 
 Settings = dict[str, Any]
-SMALL, SMALL_TUNED = "small.scratch", "transfer.adamw"
+SMALL, SMALL_RESIDUAL, SMALL_TUNED = "small.scratch", "small.residual", "transfer.adamw"
 # Up to how many training pictures a part of Table 3 is followed: ImageNet has 1.3 million,
 # ImageNet-21k 14, JFT 303.
 TABLE_3 = {"paper.imagenet1k": 4e6, "paper.imagenet21k": 6e7, "paper.jft": float("inf")}
@@ -38,11 +40,17 @@ def from_scratch(
 
     own: the model, and what else this cell has of its own. recipe: in place of that of the scale.
     """
-    name = recipe or (full_recipe(setup.num_train) if setup.is_full else SMALL)
+    name = recipe or (full_recipe(setup.num_train) if setup.is_full else small_recipe(own))
     settings = {**setup.base(), **plain_training(setup), **own, "examples": max(1, int(examples))}
     if name in TABLE_3:
         settings = {**_table_3(name, settings), **settings}
     return Cell(arm, axes, settings, seed, name, measures=measures)
+
+
+def small_recipe(own: Mapping[str, Any]) -> str:
+    """The recipe of the family that a cell trains."""
+    named = parse_name(str(own.get("model.name", "")))
+    return SMALL_RESIDUAL if named is not None and named.family == "resnet" else SMALL
 
 
 def from_weights(
