@@ -41,11 +41,11 @@ class Settings:
     """The settings named most often. Values are text here; vitrail.config checks them."""
 
     model: str | None = None
-    """For instance vit_s16, ViT-B/16, r50_vit_b16, bit_r50x1, auto. All: vitrail models."""
+    """A name as vit_s16, r50_vit_b16, bit_r50x1, resnet_s; auto, auto-vit. All: vitrail models."""
     from_: Annotated[str | None, Parameter(name="--from")] = None
     """Start a new run from the weights of a model: a run, a model folder, a foreign checkpoint."""
     recipe: str | None = None
-    """A complete set of settings to start from, for instance small.scratch or paper.finetune."""
+    """A complete set of settings to start from, for instance small.residual or paper.finetune."""
     epochs: str | None = None
     """Length of the run in passes over the training pictures."""
     steps: str | None = None
