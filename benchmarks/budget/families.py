@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from vitrail.models.residual_names import RESNETS
 from vitrail.training.choose import patch_size
 
 Settings = dict[str, Any]
@@ -50,11 +51,10 @@ def sizes(family: str, side: int) -> list[Settings]:
             for width, depth in ((96, 4), (128, 6), (192, 9))
         ]
     if family == "conv_stem":
-        stems = [_stem(side, width, depth, units=0) for width, depth in ((96, 4), (128, 6))]
-        return [*stems, {"model.name": "cct_2_3x2"}]
+        return [{"model.name": name} for name in ("vitc_ti", "vitc_s", "cct_2_3x2")]
     if family == "hybrid":
-        return [_stem(side, width, depth, units=1) for width, depth in ((96, 2), (128, 4))]
-    return [{"model.name": f"resnet_{size}"} for size in ("ti", "s", "m", "b")]
+        return [{"model.name": name} for name in ("vitr_ti", "vitr_s")]
+    return [{"model.name": name} for name in RESNETS]
 
 
 FAMILIES = ("vit", "conv_stem", "hybrid", "residual")
@@ -78,20 +78,4 @@ def _blocks(width: int, depth: int) -> Settings:
         "model.depth": depth,
         "model.num_heads": width // 32,
         "model.mlp_dim": 2 * width,
-    }
-
-
-def _stem(side: int, width: int, depth: int, units: int) -> Settings:
-    """3x3 convolutions down to a map of about 8 x 8, with so many residual units a stage."""
-    stages = max(1, (side // 8).bit_length() - 2)
-    widths = tuple(width // 2 ** (stages - 1 - stage) for stage in range(stages))
-    return {
-        "model.name": "vit_ti1",
-        "model.stem": "residual",
-        "model.stem_width": max(16, widths[0] // 2),
-        "model.stem_widths": widths,
-        "model.stem_strides": (2,) * stages,
-        "model.stem_depths": (units,) * stages,
-        **ENCODER,
-        **_blocks(width, depth),
     }

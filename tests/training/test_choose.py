@@ -58,7 +58,7 @@ def test_small_gray_pictures(gray: Path) -> None:
     assert config.augment.flip == 0.0  # a mirrored arrow points the other way
     assert config.model.name.startswith("resnet_")
     assert config.optim.name == "muon"
-    assert plan(gray, model="auto-vit").config.model.name == "vit_ti4"
+    assert plan(gray, model="auto-vit").config.model.name == "vitc_ti"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_word_that_only_a_vit_has_asks_for_one(gray: Path, settings: dict[str,
 
 
 @pytest.mark.parametrize(
-    ("minutes", "name"), [(0.05, "resnet_ti"), (2, "resnet_s"), (30, "resnet_m"), (900, "resnet_b")]
+    ("minutes", "name"), [(0.05, "resnet_ti"), (2, "resnet_s"), (60, "resnet_m"), (2000, "resnet_b")]
 )
 def test_a_longer_time_gets_a_larger_network(gray: Path, minutes: float, name: str) -> None:
     settings = {"time_limit_secs": 60 * minutes, "threads": 1, "precision": "float32"}
@@ -83,7 +83,8 @@ def test_a_longer_time_gets_a_larger_network(gray: Path, minutes: float, name: s
     [
         ({"epochs": 5}, "none", None, 96),
         ({"epochs": 50}, "pad_crop", 1, 96),
-        ({"epochs": 150}, "pad_crop", 3, 128),
+        ({"epochs": 150}, "pad_crop", 3, 96),
+        ({"epochs": 2000}, "pad_crop", 3, 128),
         ({"time_limit": "1s"}, "none", None, 96),
     ],
 )

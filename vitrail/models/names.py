@@ -5,6 +5,7 @@
 | ViT-B/16 | vit_b16 | arXiv 2010.11929 Table 1; other sizes: big_vision `decode_variant`, timm |
 | R50+ViT-B/16 | r50_vit_b16 | section 4.1 and Table 6; vision_transformer `configs/models.py` |
 | BiT-R50x1, BiT-R50x1-GN | bit_r50x1, bit_r50x1_gn | arXiv 1912.11370; big_vision `models/bit.py` |
+| ResNet-S, ViTC-S, ViTR-S | resnet_s, vitc_s, vitr_s | `residual_names.py` |
 | CCT-7/3x1 | cct_7_3x1 | arXiv 2104.05704, Compact-Transformers `src/cct.py` |
 
 The number behind a hybrid's slash is the ResNet's total stride: 32 is all four stages, 16 moves
@@ -24,7 +25,7 @@ from vitrail.models.bit_configs import DEPTHS, BiTConfig
 from vitrail.models.configs import ViTConfig
 from vitrail.models.other_names import meaning
 from vitrail.models.residual_config import ResNetConfig
-from vitrail.models.residual_names import RESNETS, resnet_fields
+from vitrail.models.residual_names import FITTED, RESNETS, fitted_fields
 
 Family = Literal["vit", "bit", "resnet"]
 PublishedConfig = ViTConfig | BiTConfig  # other libraries have weights of such
@@ -110,7 +111,7 @@ def known_names() -> list[str]:
     names = [
         slug(letter, patch) for letter, variant in VARIANTS.items() for patch in variant.patch_sizes
     ]
-    return ["vit_digits", *names, *HYBRIDS, *BITS, *RESNETS, *CCTS]
+    return ["vit_digits", *names, *HYBRIDS, *BITS, *FITTED, *CCTS]
 
 
 def full_name(name: str, fields: Mapping[str, Any]) -> str:
@@ -144,7 +145,7 @@ def parse_name(name: str) -> Named | None:
     text = name.strip()
     if text.lower().replace("-", "_") == "vit_digits":
         return Named("vit", dict(DIGITS))
-    for reader in (_vit, _hybrid, _bit, _resnet, _cct):
+    for reader in (_vit, _hybrid, _bit, _for_small_images, _cct):
         found = reader(text)
         if found:
             return found
@@ -154,9 +155,9 @@ def parse_name(name: str) -> Named | None:
 def _fitted(name: str, named: Named, image_size: Any) -> Named:
     """`named`, where its fields depend on the size of the image."""
     size = parse_size(image_size)
-    if named.family != "resnet" or not _is_pair(size):
+    if not _is_pair(size):
         return named  # what is no size is refused where the configuration is made
-    return Named("resnet", _resnet_fields(name, size))
+    return Named(named.family, fitted_fields(_spelt(name), size) or named.fields)
 
 
 def _is_pair(size: object) -> TypeGuard[tuple[int, int]]:
@@ -233,14 +234,15 @@ def _bit(text: str) -> Named | None:
     return Named("bit", fields) if len(endings) == len(set(endings)) else None
 
 
-def _resnet(text: str) -> Named | None:
-    """resnet_s, ResNet-S."""
-    fields = _resnet_fields(text)
-    return Named("resnet", fields) if fields else None
+def _for_small_images(text: str) -> Named | None:
+    """resnet_s, ViTC-Ti."""
+    name = _spelt(text)
+    fields = fitted_fields(name)
+    return Named("resnet" if name in RESNETS else "vit", fields) if fields else None
 
 
-def _resnet_fields(text: str, *image_size: tuple[int, int]) -> dict[str, Any]:
-    return resnet_fields(text.strip().lower().replace("-", "_"), *image_size)
+def _spelt(name: str) -> str:
+    return name.strip().lower().replace("-", "_")
 
 
 def _cct(text: str) -> Named | None:
@@ -284,7 +286,7 @@ def resolve_model(
             f"A ViT is a size and a patch in pixels, e.g. vit_s16 or ViT-S/16. Sizes: {sizes}. "
             "A hybrid is R26, R50, R101, R152 or R200 before a ViT of /32 or /16, or R before a "
             "ViT. A BiT is its depth and width, e.g. bit_r50x1. For small images and budgets: "
-            f"{', '.join(RESNETS)}."
+            f"{', '.join(FITTED)}."
         )
         meant = meaning(name)
         if meant:

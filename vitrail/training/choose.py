@@ -17,9 +17,12 @@ from vitrail.training.choose_model import (
     AUTO,
     AUTO_VIT,
     RESIDUAL,
+    RESNETS,
+    VIT,
+    VITS,
     affordable_images,
     family_recipe,
-    residual_size,
+    largest,
 )
 from vitrail.training.facts import Facts
 
@@ -27,6 +30,7 @@ IMAGE_SIZES = (32, 48, 64, 96, 128, 160, 192, 224)
 SMALL_SIDE = 64  # px; residual networks then start with a 3x3 convolution
 SHIFT_SIDE = 24  # px; a shift moves smaller pictures too far
 FEW_PASSES, MANY_PASSES = 10, 100
+LARGE_DATA = 20_000  # training images; residual networks then take larger batches
 MOST_WORKERS, WORKER_BYTES = 8, 300_000_000  # of memory that a process may need for itself
 MIRROR_LOSS = 0.1  # share of nearest-neighbour accuracy that a flip may cost
 
@@ -136,7 +140,7 @@ def _image_size(chosen: Chosen) -> None:
 def _model(chosen: Chosen) -> None:
     name = chosen.values["model.name"]
     if name == AUTO and chosen.values["recipe"] == RESIDUAL:
-        chosen.set("model.name", *residual_size(chosen.values, chosen.facts))
+        chosen.set("model.name", *largest(RESNETS, chosen.values, chosen.facts))
         return
     if name not in (AUTO, AUTO_VIT):
         return
@@ -145,6 +149,11 @@ def _model(chosen: Chosen) -> None:
         chosen.set("model.name", "vit_digits", f"pictures of {size[0]}x{size[1]} px")
         return
     on_gpu = pick_device(chosen.config.device).type == "cuda"
+    has_own = any(key.startswith("model.") and not chosen.is_free(key) for key in chosen.values
+                  if key != "model.name")  # fmt: skip
+    if chosen.values["recipe"] == VIT and not on_gpu and not has_own:
+        chosen.set("model.name", *largest(VITS, chosen.values, chosen.facts))
+        return
     patch = patch_size(size)
     if on_gpu:
         chosen.set("model.name", f"vit_s{patch}", "a GPU trains it in reasonable time")
@@ -214,12 +223,10 @@ def patch_size(size: tuple[int, int]) -> int:
 def _batch_size(chosen: Chosen) -> None:
     if chosen.is_auto("batch_size"):
         n = chosen.facts.num_train
+        is_large = chosen.values["recipe"] == RESIDUAL and n >= LARGE_DATA
         size = next((b for b in (64, 32, 16, 8) if n >= 20 * b), min(8, n))
-        chosen.set(
-            "batch_size",
-            size,
-            f"at least 20 steps an epoch with {n} pictures" if size < 64 else "many small steps",
-        )
+        why = f"at least 20 steps an epoch with {n} pictures" if size < 64 else "many small steps"
+        chosen.set("batch_size", *((128, "many pictures") if is_large else (size, why)))
 
 
 def _crop(chosen: Chosen) -> None:

@@ -20,8 +20,9 @@ from vitrail.training.facts import Facts
 AUTO, AUTO_VIT = "auto", "auto-vit"
 RESIDUAL, VIT = "small.residual", "small.scratch"
 DIGITS_SIDE = 12  # px; for smaller images there is a ViT of its own
-# Of a residual network: how many images it must see to be better than the next smaller one.
-ENOUGH = {"resnet_ti": 0, "resnet_s": 30_000, "resnet_m": 300_000, "resnet_b": 3_000_000}
+# How many images a size must see in training to be better than the next smaller one.
+RESNETS = {"resnet_ti": 0, "resnet_s": 30_000, "resnet_m": 500_000, "resnet_b": 5_000_000}
+VITS = {"vitc_ti": 0, "vitc_s": 1_000_000}
 # Forward multiply-adds a second of training: of one core, of a GPU.
 CORE_MACS = {"bfloat16": 2.5e10, "float32": 1.4e10}
 GPU_MACS = 2e12
@@ -47,9 +48,9 @@ def family_recipe(config: TrainConfig, facts: Facts) -> tuple[str, str]:
     return RESIDUAL, f"{facts.num_train} training images from scratch"
 
 
-def residual_size(values: Mapping[str, Any], facts: Facts) -> tuple[str, str]:
-    """The largest residual network that sees enough images in the budget, and why."""
-    for name in reversed(ENOUGH):
+def largest(sizes: Mapping[str, int], values: Mapping[str, Any], facts: Facts) -> tuple[str, str]:
+    """The largest of `sizes`, from small to large, that sees enough images, and why."""
+    for name in reversed(list(sizes)):
         config = resolve_model(
             name,
             num_classes=2,
@@ -57,7 +58,7 @@ def residual_size(values: Mapping[str, Any], facts: Facts) -> tuple[str, str]:
             channels=int(values["data.channels"]),
         )
         seen = affordable_images(macs(config), values, facts)
-        if seen >= ENOUGH[name]:
+        if seen >= sizes[name]:
             break
     return name, f"about {seen / facts.num_train:.2g} passes over {facts.num_train} images"
 
