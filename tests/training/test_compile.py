@@ -16,6 +16,7 @@ import pytest
 
 from tests.training.running import TINY, StopAt, records, train, weights
 from vitrail.errors import EnvironmentFault
+from vitrail.training import loop
 from vitrail.training.compiled import compile_faults
 
 STEPS = 14  # a record is written after 12
@@ -52,9 +53,36 @@ def test_compiled_steps_are_close_to_plain_ones_and_resume(tmp_path: Path) -> No
     assert records(cut) == records(other)
 
 
-def train_on(run_dir: Path) -> Path:
-    from vitrail.training import loop
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@needs_compiler
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_a_compiled_residual_network_is_close_to_the_plain_one(
+    recomputed: bool, tmp_path: Path
+) -> None:
+    """Running values move once a step there too: validation, which takes them, agrees."""
+    settings: dict[str, Any] = {
+        "steps": STEPS,
+        "model": "resnet_ti",
+        "model.stem_width": 5,
+        "model.widths": "6,8",
+        "checkpoint_activations": recomputed,
+    }
+    tiny = {key: value for key, value in TINY.items() if not key.startswith("model.")}
+    runs = [
+        loop.train(
+            [("test", tiny | settings | {"compile": is_compiled})],
+            runs_dir=tmp_path,
+            name=f"compiled-{is_compiled}",
+            with_report=False,
+        ).run_dir
+        for is_compiled in (False, True)
+    ]
+    assert len(losses(runs[0])) >= 2
+    assert losses(runs[1]) == pytest.approx(losses(runs[0]), rel=1e-4)
 
+
+def train_on(run_dir: Path) -> Path:
     return loop.resume(run_dir).run_dir
 
 

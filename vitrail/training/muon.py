@@ -23,14 +23,14 @@ from vitrail.training.update_rules import Group, UpdateRule, adam_directions, ru
 STEPS, A, B, C = 5, 3.4445, -4.7750, 2.0315
 RMS = 0.2  # of an AdamW step, in units of the rate
 TINY = 1e-7
-FUSED = {"qkv": 3, "kv": 2}  # matrices side by side in the rows of a layer of this name
+FUSED = {"qkv": 3, "kv": 2}  # matrices one below the other in a layer of this name
 
 
 class Muon(UpdateRule):
     """Groups with `is_hidden` get Muon, the others AdamW; both need `names` of their parameters.
 
-    `lr`, `weight_decay` and `momentum` may differ by group. betas, eps: of AdamW. num_gates: how
-    many matrices a layer called fc1 is.
+    `lr`, `weight_decay` and `momentum` may differ by group. betas, eps: of AdamW. is_gated: whether
+    the MLPs of the blocks are packed SwiGLUs, two matrices in one (never that of a pooling).
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class Muon(UpdateRule):
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
         *,
-        num_gates: int = 1,
+        is_gated: bool = False,
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps, "weight_decay": 0.0}
         super().__init__(groups, defaults)
-        self.parts = FUSED | {"fc1": num_gates}
+        self.is_gated = is_gated
 
     def update(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
         """One step of a group."""
@@ -63,10 +63,16 @@ class Muon(UpdateRule):
         ahead = torch._foreach_lerp(grads, buffers, group["momentum"])  # Nesterov
         names = {id(p): name for p, name in zip(group["params"], group["names"], strict=True)}
         for param, move in zip(params, ahead, strict=True):
-            layer = names[id(param)].rsplit(".", 2)[-2]
-            parts = move.flatten(1).chunk(self.parts.get(layer, 1))
+            parts = move.flatten(1).chunk(self.num_matrices(names[id(param)]))
             scaled = [orthogonal(part) * (RMS * max(part.shape) ** 0.5) for part in parts]
             param.add_(torch.cat(scaled).view_as(param), alpha=-group["lr"])
+
+    def num_matrices(self, name: str) -> int:
+        """How many matrices of its own the parameter `name` is."""
+        path = name.split(".")
+        if self.is_gated and "blocks" in path and path[-2] == "fc1":
+            return 2
+        return FUSED.get(path[-2], 1) if len(path) > 1 else 1
 
 
 def orthogonal(matrix: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ NOT_KERNELS = re.compile(
     r"(pos_embed\w*|\w+_token\w*|register_tokens|latent|probe|gamma\w*|rel_pos\w*|relative\w*)"
 )
 BLOCK = re.compile(r"(stages\.\d+\.)?blocks\.\d+(?=\.)")
+OUTPUTS = ("head", "predict")  # layers that answer, of a classifier and of masked patches
 STEM = ("patch_embed", "pos_embed", "cls_token", "reg_token", "dist_token", "norm_pre", "stem")
 
 
@@ -81,7 +82,7 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, An
     for name, value in named:
         layer = layer_of(name, blocks) if config.layer_decay < 1 else depth + 1
         kernel = is_kernel(model, name, value)
-        is_hidden = is_split and kernel and not name.startswith("head")
+        is_hidden = is_split and kernel and not name.startswith(OUTPUTS)
         group = groups.setdefault(
             (layer, kernel, is_hidden),
             {
@@ -101,10 +102,11 @@ def create_optimizer(
     groups: list[dict[str, Any]],
     config: OptimConfig,
     device: torch.device | str = "cpu",
-    num_gates: int = 1,
+    *,
+    is_gated: bool = False,
 ) -> Optimizer:
     """The optimiser that `config` names; AdamW fused on a CPU (7 ms instead of 24 for 5.7 M on two
-    cores) and on CUDA.
+    cores) and on CUDA. is_gated: see `Muon`.
     """
     if config.name == "sgd":
         return Momentum(groups, lr=config.lr, momentum=config.momentum)
@@ -117,7 +119,7 @@ def create_optimizer(
             momentum=config.momentum,
             betas=config.betas,
             eps=config.eps,
-            num_gates=num_gates,
+            is_gated=is_gated,
         )
     rule = FusedAdamW if torch.device(device).type in ("cpu", "cuda") else AdamW
     return rule(groups, lr=config.lr, betas=config.betas, eps=config.eps)

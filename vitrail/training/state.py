@@ -96,8 +96,8 @@ def start_state(
     """The state before the first step. weights: those to start from, else random values."""
     network = create_network(config, model, weights).to(device)
     groups = parameter_groups(network, config.optim)
-    gates = 2 if isinstance(model, ViTConfig) and model.mlp == "swiglu" else 1
-    optimizer = create_optimizer(groups, config.optim, device, gates)
+    is_gated = isinstance(model, ViTConfig) and model.mlp == "swiglu"
+    optimizer = create_optimizer(groups, config.optim, device, is_gated=is_gated)
     return TrainState(
         network, optimizer, Ema(network, config.ema) if config.ema else None, schedule
     )
