@@ -72,15 +72,19 @@ STEMS: dict[str, dict[str, Any]] = {
 OPTIONS: dict[str, list[Any]] = {
     "pool": [
         *("cls", "gap", "map", "cls_gap", "seq"),
-        {"pool": "map", "map_heads": 4, "map_mlp_dim": 5},
-        {"pool": "map", "map_prefix": False},
+        {"pool": "map", "map_heads": 4, "map_mlp_dim": 5, "map_prefix": False},
     ],
     "cls_token": [{}, {"cls_token": True}],
     "norm_after_pool": [False, True],
     "posemb": [
         *("none", "learned", "learned_2d", "sincos_2d", "relative", "rope_2d"),
-        {"posemb": "rope_2d", "rope": "index", "rope_base": 7.0, "rope_grid": (5, 7)},
-        {"posemb": "learned_rope_2d", "rope": "index", "rope_base": 50.0, "rope_start": 1.0},
+        {
+            "posemb": "learned_rope_2d",
+            "rope": "index",
+            "rope_base": 7.0,
+            "rope_start": 1.0,
+            "rope_grid": (5, 7),
+        },
     ],
     "posemb_prefix": [False, True],
     "posemb_at": ["stem", "every", "shared"],
@@ -141,7 +145,7 @@ def is_possible(choice: Choice) -> bool:
     return True
 
 
-def covering_choices(seed: int = 3, attempts: int = 120) -> list[Choice]:
+def covering_choices(seed: int = 1, attempts: int = 120) -> list[Choice]:
     """Few choices that contain every possible pair of values: greedy, the same on every run."""
     generator = random.Random(seed)
     uncovered, chosen = all_pairs(), list[Choice]()
