@@ -11,7 +11,7 @@ from vitrail.cli.main import main
 
 TINY = [
     "--models", "vit_digits,bit_r26x0.5", "--sizes", "100,300,1437", "--seeds", "1",
-    "--examples", "640",
+    "--examples", "320", "--processes", "1",
 ]  # fmt: skip
 
 
@@ -26,7 +26,7 @@ def test_a_comparison_ends_in_a_recommendation(capsys: pytest.CaptureFixture[str
     folder = Path(record["folder"])
     assert folder == Path("compare/digits")
     assert record["finished"] == record["cells"] == 6
-    # Two hundred examples teach little: what learns nothing knows the digits better.
+    # 320 examples teach little: what learns nothing knows the digits better.
     assert record["verdict"]["answer"].startswith("Nothing can be said of these models: the best ")
     assert record["facts"]["choice"]["model"]
     for name in ("study.html", "study.md", "table.csv", "table.parquet", "verdict.json",
@@ -52,7 +52,7 @@ def test_given_weights_stand_beside_models_from_scratch(
     short = ["--model", "vit_digits", "--steps", "20", "--threads", "1"]
     assert main(["train", "builtin:digits", "--name", "given", "-q", *short]) == 0
     words = ["--models", "vit_digits", "--from", "runs/given", "--sizes", "100,1437"]
-    words += ["--seeds", "1", "--examples", "640", "--accumulate", "2"]
+    words += ["--seeds", "1", "--examples", "320", "--processes", "1", "--accumulate", "2"]
     capsys.readouterr()
     assert main(["compare", "builtin:digits", *words, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)

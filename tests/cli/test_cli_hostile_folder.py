@@ -1,5 +1,6 @@
 """A downloaded folder, with everything in it that its maker could think of, used as data, as run,
-as model and as working directory: nothing of it runs, nothing outside changes, nothing waits.
+as model and as working directory: nothing of it runs, nothing outside changes, nothing waits: no
+command takes HANG_SECS longer than in the same folder before anybody laid hands on it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ COMMANDS = [
     "study data-size --data photos --examples 16 --seeds 1 --processes 1 --out ../study",
 ]  # fmt: skip
 SAMPLE = ("predict {run}",)
+HANG_SECS = 10.0
 
 
 def pictures(folder: Path, count: int, seed: int) -> None:
@@ -129,8 +131,24 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def tried(words: str, harmless: Path, tmp_path: Path) -> str:
-    """Run a command in a poisoned copy; what is wrong with how it went, "" where nothing is."""
+def filled(words: str) -> str:
+    """The words with the names of the folder."""
+    return words.format(run="runs/run", model="model", pipe="pipe.toml")
+
+
+def harmless_secs(words: str, harmless: Path, folder: Path) -> float:
+    """How long a command takes in an unharmed copy."""
+    place = folder / "downloaded"
+    shutil.copytree(harmless, place)
+    started = time.monotonic()
+    assert vitrail(filled(words), place)[0] != -1
+    return time.monotonic() - started
+
+
+def tried(words: str, harmless: Path, tmp_path: Path, usual: float | None = None) -> str:
+    """Run a command in a poisoned copy; what is wrong with how it went, "" where nothing is.
+    usual: how long it takes in an unharmed copy.
+    """
     place, mark, victim = tmp_path / "downloaded", tmp_path / "RAN", tmp_path / "victim"
     shutil.copytree(harmless, place)
     victim.mkdir()
@@ -140,9 +158,8 @@ def tried(words: str, harmless: Path, tmp_path: Path) -> str:
         (victim / name).write_text("precious\n" * 100)
     poison(place, mark, victim)
     before = content(victim)
-    filled = words.format(run="runs/run", model="model", pipe="pipe.toml")
     started = time.monotonic()
-    code, said = vitrail(filled, place)
+    code, said = vitrail(filled(words), place)
     took = time.monotonic() - started
     if mark.exists():
         return f"{words}: of the folder ran: {mark.read_text()}"
@@ -150,6 +167,8 @@ def tried(words: str, harmless: Path, tmp_path: Path) -> str:
         return f"{words}: files outside were changed"
     if code == -1:
         return f"{words}: still there after {took:.0f} s"
+    if usual is not None and took > usual + HANG_SECS:
+        return f"{words}: {took:.1f} s, {usual:.1f} s in an unharmed folder"
     if code == 1 or "VIT-100" in said or "Traceback" in said:
         return f"{words}: exit {code}: {said[-500:]}"
     return ""
@@ -170,4 +189,5 @@ def test_nothing_of_a_hostile_folder_runs_or_leads_out(
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("words", COMMANDS)
 def test_every_verb_in_a_hostile_folder(harmless: Path, tmp_path: Path, words: str) -> None:
-    assert not tried(words, harmless, tmp_path)
+    usual = harmless_secs(words, harmless, tmp_path / "usual")
+    assert not tried(words, harmless, tmp_path, usual)

@@ -112,7 +112,9 @@ def test_a_run_with_stopped_workers_ends_with_a_checkpoint(
 def test_ctrl_c_ends_a_command_in_the_middle_of_native_code(caught: bool) -> None:
     """The second one, where a run takes the first for a wish to stop after its step."""
     code = textwrap.dedent(f"""
-        import hashlib
+        import hashlib, signal
+        # A shell starts what it leaves in the background with Ctrl-C ignored, children too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         from vitrail.cli import last_resort
         from vitrail.training.signals import stop_signals
         last_resort.GRACE_SECS = 0.5
