@@ -60,7 +60,7 @@ processors-sample: $(VENV)/.test
 check: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy vitrail tests benchmarks
+	$(BIN)/mypy --num-workers 2 vitrail tests benchmarks
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.run
