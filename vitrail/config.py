@@ -215,7 +215,7 @@ class AugmentConfig(Section):
 class OptimConfig(Section):
     """The update rule. `weight_decay` is torch's lambda, multiplied by the rate; kernels only."""
 
-    name: Literal["adamw", "sgd", "lamb", "muon"] = "adamw"
+    name: Literal["adamw", "sgd", "lamb", "muon", "schedule_free"] = "adamw"
     lr: Annotated[float, Field(gt=0)] = 1e-3
     betas: Pair = (0.9, 0.999)
     eps: Annotated[float, Field(gt=0)] = 1e-8

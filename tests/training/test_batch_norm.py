@@ -261,6 +261,7 @@ def test_a_residual_network_learns_from_another(tmp_path: Path) -> None:
 REFUSED = [
     ({"objective": "masked_patches"}, "VIT-251"),
     ({"lora.rank": 2, "from": "FIRST"}, "VIT-250"),
+    ({"compile": True, "checkpoint_activations": True}, "VIT-255"),
 ]
 
 

@@ -386,7 +386,7 @@ def test_an_optimizer_loads_no_compiler() -> None:
         "from vitrail.config import OptimConfig\n"
         "from vitrail.training.optim import create_optimizer, parameter_groups\n"
         "layer = torch.nn.Sequential(torch.nn.Linear(3, 2))\n"
-        "for name in ('adamw', 'sgd', 'lamb', 'muon'):\n"
+        "for name in ('adamw', 'sgd', 'lamb', 'muon', 'schedule_free'):\n"
         "    config = OptimConfig(name=name)\n"
         "    rule = create_optimizer(parameter_groups(layer, config), config)\n"
         "    layer(torch.ones(1, 3)).sum().backward()\n"

@@ -266,7 +266,7 @@ def checkpoint_bytes(num_parameters: int, optimizer: str, *, ema: bool) -> int:
     """Predicted bytes of one checkpoint: float32 weights, the optimiser's running tensors, averaged
     weights.
     """
-    running = 1 if optimizer == "sgd" else 2
+    running = {"sgd": 1, "schedule_free": 3}.get(optimizer, 2)
     return 4 * num_parameters * (1 + running + int(ema)) + 200_000
 
 

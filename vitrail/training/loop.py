@@ -199,7 +199,7 @@ def _start(
     schedule = Schedule.of(plan.total_steps or 1)
     state = start_state(config, plan.model, schedule, device, weights)
     num_parameters = sum(value.numel() for value in state.model.parameters())
-    check_disk(run.path, checkpoint_bytes(num_parameters, config.optim.name, ema=bool(config.ema)))
+    check_disk(run.path, checkpoint_bytes(num_parameters, config.optim.name, ema=bool(state.ema)))
     metrics = MetricsLog(run.metrics)
     damaged = [name for name, _ in checkpoint.damaged] if checkpoint else []
     if checkpoint:

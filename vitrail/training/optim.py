@@ -23,6 +23,7 @@ from torch.optim import AdamW
 from vitrail.config import OptimConfig
 from vitrail.errors import ModelError, UsageError
 from vitrail.training.muon import Muon
+from vitrail.training.schedule_free import SCALARS, ScheduleFree
 from vitrail.training.update_rules import FusedAdamW, Lamb, Momentum, UpdateRule
 
 Optimizer = UpdateRule | AdamW
@@ -121,6 +122,8 @@ def create_optimizer(
             eps=config.eps,
             is_gated=is_gated,
         )
+    if config.name == "schedule_free":
+        return ScheduleFree(groups, lr=config.lr, betas=config.betas, eps=config.eps)
     rule = FusedAdamW if torch.device(device).type in ("cpu", "cuda") else AdamW
     return rule(groups, lr=config.lr, betas=config.betas, eps=config.eps)
 
@@ -169,7 +172,7 @@ def restore_optimizer(
     states: dict[str, dict[str, Tensor]] = {}
     for flat, value in tensors.items():
         key, _, name = flat.partition("/")
-        if name not in parameters or (key != "step" and value.shape != parameters[name].shape):
+        if name not in parameters or (key not in SCALARS and value.shape != parameters[name].shape):
             raise ModelError(
                 "VIT-406",
                 f"optimiser state {flat} {tuple(value.shape)} does not fit the model: expected "
@@ -186,7 +189,7 @@ def restore_optimizer(
         parameter = parameters[name]
         optimizer.state[parameter] = {
             key: value.clone()
-            if key == "step" and not on_device
+            if key in SCALARS and not on_device
             else value.to(parameter.device, copy=True)
             for key, value in state.items()
         }

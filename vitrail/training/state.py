@@ -29,6 +29,7 @@ from vitrail.training.optim import (
     restore_optimizer,
 )
 from vitrail.training.schedule import Plan as Schedule
+from vitrail.training.schedule_free import Averages, ScheduleFree
 
 
 @dataclass
@@ -49,7 +50,7 @@ class TrainState:
 
     model: nn.Module
     optimizer: Optimizer
-    ema: Ema | None
+    ema: Ema | Averages | None
     schedule: Schedule
     step: int = 0
     best: dict[str, Any] = field(default_factory=dict)
@@ -98,9 +99,10 @@ def start_state(
     groups = parameter_groups(network, config.optim)
     is_gated = isinstance(model, ViTConfig) and model.mlp == "swiglu"
     optimizer = create_optimizer(groups, config.optim, device, is_gated=is_gated)
-    return TrainState(
-        network, optimizer, Ema(network, config.ema) if config.ema else None, schedule
-    )
+    average: Ema | Averages | None = Ema(network, config.ema) if config.ema else None
+    if isinstance(optimizer, ScheduleFree):
+        average = Averages(network, optimizer)
+    return TrainState(network, optimizer, average, schedule)
 
 
 def restore(state: TrainState, checkpoint: Checkpoint) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vitrail.config import TrainConfig
 from vitrail.data.loader import ArrayLoader, FileLoader
+from vitrail.training.ema import Ema
 from vitrail.training.optim import clip_gradients, set_lr
 from vitrail.training.precision import autocast
 from vitrail.training.state import TrainState
@@ -41,8 +42,9 @@ def update(
     norm = clip_gradients(state.model.parameters(), config.optim.clip)
     if device.type != "cpu" or bool(torch.isfinite(total + norm)):
         state.optimizer.step()
-        if state.ema:
+        if isinstance(state.ema, Ema):
             state.ema.decay = min(config.ema, (state.step + 1) / (state.step + 10))
+        if state.ema:
             state.ema.update(state.model)
     return total, norm
 

@@ -8,18 +8,29 @@ from vitrail.config import LossConfig, TrainConfig
 from vitrail.data.sources import Splits
 from vitrail.errors import UsageError
 from vitrail.models.configs import ViTConfig
+from vitrail.models.cost import running_values
 from vitrail.models.names import ModelConfig
 from vitrail.training.masked_patches import check_encoder
 
 
 def check_together(config: TrainConfig, model: ModelConfig, splits: Splits) -> None:
-    """Raises UsageError VIT-226, VIT-246, VIT-248 to VIT-251, VIT-253."""
+    """Raises UsageError VIT-226, VIT-244, VIT-246, VIT-248 to VIT-251, VIT-253, VIT-255."""
     for key, why in idle_settings(config):
         raise UsageError("VIT-246", f"{key} has no effect: {why}.", hint="Leave it out.")
+    if config.optim.name == "schedule_free":
+        _check_schedule_free(config)
     if config.start.model == "":
         _check_random_start(config)
     if config.lora.rank:
         _check_adapters(config, model)
+    if config.compile and config.checkpoint_activations and running_values(model):
+        raise UsageError(
+            "VIT-255",
+            "--compile and checkpoint_activations with BatchNorm: torch.compile cannot compute "
+            "again what must not move the running values again.",
+            hint="Leave one of them out, or use GroupNorm (--model.norm group, of a stem "
+            "--model.stem_norm group).",
+        )
     if config.objective == "masked_patches":
         _check_masked_patches(config, model)
     if config.distill.teacher and splits.multi_label:
@@ -55,6 +66,29 @@ def idle_settings(config: TrainConfig) -> Iterator[tuple[str, str]]:
 def _changed(config: TrainConfig, section: str) -> list[str]:
     values, plain = config.model_dump()[section], TrainConfig().model_dump()[section]
     return [key for key, value in values.items() if value != plain[key]]
+
+
+def _check_schedule_free(config: TrainConfig) -> None:
+    """Its average takes the place of a schedule and of --ema."""
+    name, cooldown = config.schedule.name, config.schedule.cooldown
+    contradictions = {
+        f"--schedule.name {name}: the rate warms up and stays": (
+            name != "constant",
+            "Use --schedule.name constant",
+        ),
+        f"--schedule.cooldown {cooldown:g}: the rate stays": (
+            cooldown > 0,
+            "Use --schedule.cooldown 0",
+        ),
+        f"--ema {config.ema:g}: it ships an average of its own": (
+            config.ema > 0,
+            "Use --ema 0",
+        ),
+    }
+    for what, (is_so, hint) in contradictions.items():
+        if is_so:
+            message = f"--optim.name schedule_free does not go with {what}."
+            raise UsageError("VIT-244", message, hint=f"{hint}, or another --optim.name.")
 
 
 def _check_random_start(config: TrainConfig) -> None:
