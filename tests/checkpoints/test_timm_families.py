@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from vitrail.checkpoints.adapt import adapt, target_config
 from vitrail.checkpoints.foreign import Foreign, read_foreign, write_foreign
 from vitrail.checkpoints.recognise import recognise
 from vitrail.checkpoints.rules import Header
@@ -23,6 +24,7 @@ from vitrail.checkpoints.timm_entries import ENTRIES, Rotation
 from vitrail.checkpoints.timm_eva import channel_order
 from vitrail.errors import ModelError
 from vitrail.models.configs import ViTConfig
+from vitrail.models.create import Model, build
 
 FAMILIES = Path(__file__).with_name("timm_families")
 NAMES = sorted(path.name for path in FAMILIES.iterdir())
@@ -57,14 +59,16 @@ def config_of(foreign: Foreign) -> ViTConfig:
     return foreign.config
 
 
-def arrays(name: str) -> tuple[Tensor, Tensor]:
+def arrays(name: str, *keys: str) -> tuple[Tensor, Tensor]:
     with np.load(FAMILIES / name / "io.npz") as file:
-        return torch.from_numpy(file["x"]), torch.from_numpy(file["expected"])
+        first, second = keys or ("x", "expected")
+        return torch.from_numpy(file[first]), torch.from_numpy(file[second])
 
 
-def difference(foreign: Foreign, x: Tensor, expected: Tensor) -> float:
+def difference(model: Model, x: Tensor, expected: Tensor) -> float:
+    """Relative to the largest logit."""
     with torch.no_grad():
-        return float((foreign.model(x) - expected).abs().max() / expected.abs().max())
+        return float((model(x) - expected).abs().max() / expected.abs().max())
 
 
 @pytest.mark.promise("M6")
@@ -75,9 +79,26 @@ def test_timm_answers_the_same(name: str) -> None:
     config = config_of(foreign)
     assert {field: getattr(config, field) for field in TOLD[name]} == TOLD[name]
     assert (foreign.origin, config.num_heads, config.gelu) == ("timm", 3, "gelu")
-    assert difference(foreign, *arrays(name)) <= 5e-6
+    assert difference(foreign.model, *arrays(name)) <= 5e-6
     assert not foreign.report.unused
     assert not foreign.report.left_out
+
+
+@pytest.mark.promise("M6")
+@pytest.mark.parametrize("name", NAMES)
+def test_timm_answers_the_same_at_another_size(name: str) -> None:
+    """Grid 3 x 5 becomes 4 x 7 by timm's own `set_input_size`: the table and the rotation."""
+    foreign = read_foreign(FAMILIES / name)
+    config = config_of(foreign)
+    target = target_config(config, image_size=(16, 42))
+    state, _ = adapt(foreign.model.state_dict(), config, target, resample=foreign.resample)
+    model = build(target).eval()
+    model.load_state_dict(state, strict=True, assign=True)
+    assert difference(model, *arrays(name, "larger", "resized")) <= 5e-6
+    if config.rope_grid:  # a control: places that are not stretched to the grid of pre-training
+        other = build(ViTConfig(**(target.model_dump() | {"rope_grid": None}))).eval()
+        other.load_state_dict(state, strict=True, assign=True)
+        assert difference(other, *arrays(name, "larger", "resized")) > 1e-3
 
 
 @pytest.mark.promise("M6")
@@ -113,7 +134,7 @@ def test_written_and_read_again(name: str, tmp_path: Path) -> None:
 def test_a_control_that_must_fail(tmp_path: Path, name: str, change: dict[str, Any]) -> None:
     """With one argument another the outputs do not agree: each of them is followed."""
     folder = with_arguments(tmp_path, name, change)
-    assert difference(read_foreign(folder), *arrays(name)) > 1e-3
+    assert difference(read_foreign(folder).model, *arrays(name)) > 1e-3
 
 
 def with_arguments(place: Path, name: str, change: dict[str, Any]) -> Path:

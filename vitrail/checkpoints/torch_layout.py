@@ -163,7 +163,8 @@ class Layout:
         values = decision.values
         for name in ("posemb",) if pools_prefix else ("posemb", "map_prefix"):
             values.pop(name, None)
-            self.said.pop(name, None)
+            if name not in sources_of(self.header):
+                self.said.pop(name, None)
         return values
 
     def _mlp(self) -> tuple[int, str]:
