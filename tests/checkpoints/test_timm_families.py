@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tests.models.check_model import random_model
 from vitrail.checkpoints.adapt import adapt, target_config
 from vitrail.checkpoints.foreign import Foreign, read_foreign, write_foreign
 from vitrail.checkpoints.recognise import recognise
@@ -112,6 +113,26 @@ def test_written_and_read_again(name: str, tmp_path: Path) -> None:
     state = again.model.state_dict()
     for key, value in foreign.model.state_dict().items():
         assert torch.equal(state[key], value), key
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"posemb": "rope_2d", "pool": "map", "num_registers": 2, "qk_norm": True},
+        {"posemb": "learned_rope_2d", "rope": "index", "rope_base": 50.0, "mlp": "swiglu"},
+        {"posemb": "rope_2d", "pool": "gap", "norm_after_pool": True, "ln_eps": 1e-5},
+        {"posemb": "rope_2d", "rope": "index", "rope_grid": (7, 4), "ln_eps": 1e-5},
+        {"posemb": "rope_2d", "rope": "index", "ln_eps": 1e-5, "layer_scale": 1e-5},
+    ],
+    ids=str,
+)
+def test_a_model_of_ours_comes_back_from_timm(fields: dict[str, Any], tmp_path: Path) -> None:
+    """Every field of it, though timm leaves out arguments that are None."""
+    sizes: dict[str, Any] = {"image_size": (12, 30), "patch_size": (4, 6), "mlp_dim": 31}
+    config = ViTConfig(**sizes, width=24, depth=2, num_heads=3, num_classes=5, **fields)
+    preprocess = read_foreign(FAMILIES / NAMES[0]).preprocess
+    write_foreign(random_model(config, dtype=torch.float32), preprocess, [], "timm", tmp_path / "w")
+    assert read_foreign(tmp_path / "w").config == config
 
 
 @pytest.mark.promise("M6")

@@ -114,7 +114,8 @@ def stated_of(entry: Entry, header: Header, arguments: Mapping[str, Any]) -> dic
     if "embed_dim" in arguments or width == entry.width:
         stated["num_heads"] = entry.heads
     if "attn_pool.latent" in header.shapes:
-        stated["map_heads"] = entry.map_heads
+        heads = arguments.get("num_heads", entry.heads)
+        stated["map_heads"] = None if entry.map_heads == heads else entry.map_heads
     turn = entry.rotation
     if turn is None:
         return stated
