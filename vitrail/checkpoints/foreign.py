@@ -209,7 +209,7 @@ def check_out(written: Written, to: str, out: Path) -> None:
 def name_of(config: ModelConfig) -> str:
     """The published size with these numbers, "vit_b16", or the family."""
     sizes = config.model_dump(exclude={"image_size", "num_classes", "channels"})
-    if sizes.get("block", "pre") != "pre" or not sizes.get("final_norm", True):
+    if isinstance(config, ViTConfig) and (config.block != "pre" or not config.final_norm):
         return config.family  # the size of a published model, but another function
     for name in known_names():
         named = parse_name(name)
@@ -217,7 +217,7 @@ def name_of(config: ModelConfig) -> str:
             said = {key: named.fields[key] for key in named.fields if key in sizes}
             if all(_same(sizes[key], value) for key, value in said.items()) and (
                 sizes.get("stem", "none") == named.fields.get("stem", "none")
-                or config.family == "bit"
+                or config.family != "vit"
             ):
                 return name
     return config.family
