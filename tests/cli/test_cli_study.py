@@ -180,11 +180,11 @@ def test_a_dry_run_counts_and_keeps_nothing(tmp_path: Path) -> None:
     typed = f"data-size {DIGITS} --sizes 100,500 --seeds 2 --examples 6400 --processes 3 --dry-run"
     done = run("study", *typed.split(), "--out", tmp_path / "s")
     assert done.code == 0
-    assert "12 cells" in done.out
-    assert "0:04 with 3 processes" in done.out
+    assert "16 cells" in done.out
+    assert "0:06 with 3 processes" in done.out
     assert not (tmp_path / "s").exists()
     document = run("study", *typed.split(), "--json").document
-    assert document == {"cells": 12, "seconds": 4.0, "examples": 6400, "processes": 3}
+    assert document == {"cells": 16, "seconds": 6.0, "examples": 6400, "processes": 3}
     assert "ViT, pictures 100, seed 0" in run("study", *typed.split(), "-v").out
     assert run("study", *typed.split(), "-q").err == ""
 
@@ -211,13 +211,13 @@ def test_one_document_and_nothing_else(tmp_path: Path) -> None:
     assert done.code == 0
     document = done.document
     assert {key: document[key] for key in ("cells", "finished", "left_out", "stopped")} == {
-        "cells": 12, "finished": 0, "left_out": 3, "stopped": None,
+        "cells": 16, "finished": 0, "left_out": 3, "stopped": None,
     }  # fmt: skip
     assert document["verdict"]["answer"] == "Nothing."
     assert (document["tables"]["Top-1"][1], document["facts"]) == (["ViT", "0.5"], {"n": 1})
     assert Path(document["folder"]) == tmp_path / "s" / "data-size"
     record = json.loads((tmp_path / "s" / "data-size" / "study.json").read_text())
-    assert (record["examples"], len(record["cells"]), record["seeds"]) == (6400, 12, [0])
+    assert (record["examples"], len(record["cells"]), record["seeds"]) == (6400, 16, [0])
 
 
 @pytest.mark.usefixtures("_no_workers")
