@@ -1,10 +1,11 @@
-"""Search the recipe of a family for a budget by successive halving (arXiv 1502.07943).
+"""Search recipe and size of a family for a budget, by validation.
 
-    python -m benchmarks.budget.search DATA --name cifar10-5000 --family residual --secs 60
+    python -m benchmarks.budget.search DATA --name cifar10-2890 --secs 60 --images 2890
 
-DATA has training and validation images, no test images. Rungs: `--trials` candidates at a fourth of
-the budget, the better fourth at half of it with two seeds, the best two at the whole with three.
-Every finished trial is a line in `--out`; the same command goes on where it stopped.
+DATA has training and validation images, no test images. Every family gets the same: `--recipes`
+recipes at its second size for a fourth of the budget; every size with the best recipe for half of
+it; the best size for the whole of it, with two seeds. A finished trial is a line in `--out`; the
+same command goes on where it stopped, and prints the table at the end.
 """
 
 from __future__ import annotations
@@ -16,22 +17,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
-from benchmarks.budget.families import FAMILIES, Settings, candidate
+from benchmarks.budget.families import FAMILIES, Settings, recipe, sizes
 from benchmarks.budget.trial import run
 from vitrail.device import machine
-
-
-class Rung(NamedTuple):
-    """share: of the budget. kept: how many candidates of the rung before take part."""
-
-    share: float
-    kept: int
-    seeds: int
-
-
-def rungs(trials: int) -> list[Rung]:
-    """Of a search that begins with so many candidates."""
-    return [Rung(0.25, trials, 1), Rung(0.5, max(2, trials // 4), 1), Rung(1.0, 2, 3)]
 
 
 class Store:
@@ -64,35 +52,29 @@ class Search(NamedTuple):
     fixed: Settings
     store: Store
 
-    def trial(self, family: str, number: int, share: float, seed: int) -> float:
-        """Validation top-1 of a candidate; trained unless it is in the store."""
-        asked: dict[str, Any] = {"setting": self.name, "family": family, "number": number}
-        asked |= {"secs": self.secs, "share": share, "seed": seed}
+    def trial(self, family: str, size: int, number: int, share: float, seed: int = 0) -> float:
+        """Validation top-1 of a size with a recipe; trained unless it is in the store."""
+        asked: dict[str, Any] = {"setting": self.name, "family": family, "size": size}
+        asked |= {"recipe": number, "secs": self.secs, "share": share, "seed": seed}
         found = self.store.find(**asked)
         if found is None:
-            settings = candidate(family, self.side, number)
+            settings = sizes(family, self.side)[size] | recipe(number)
             outcome = run(
                 {"data.path": self.data, **settings, **self.fixed}, share * self.secs, seed
             )
-            found = {**asked} | outcome._asdict() | {"settings": settings} | origin()
+            found = asked | outcome._asdict() | {"settings": settings} | origin()
             self.store.add(found)
             trained = f"{outcome.examples} images, {outcome.macs / 1e6:.0f} M"
-            what = f"{self.name} {family} {number} {share:g} seed {seed}"
+            what = f"{self.name} {family} size {size} recipe {number} {share:g} seed {seed}"
             print(f"{what}: {outcome.top1:.4f} ({trained})", flush=True)
         return float(found["top1"])
 
-    def best(self, family: str, trials: int) -> list[tuple[float, int]]:
-        """(mean validation top-1, candidate) of the last rung, the best first."""
-        ranked = [(0.0, number) for number in range(trials)]
-        for rung in rungs(trials):
-            ranked = sorted(
-                (
-                    (mean(self.trial(family, n, rung.share, s) for s in range(rung.seeds)), n)
-                    for _, n in ranked[: rung.kept]
-                ),
-                reverse=True,
-            )
-        return ranked
+    def best(self, family: str, recipes: int) -> tuple[float, int, int]:
+        """Mean validation top-1 of the best at the whole budget, its size and recipe."""
+        num_sizes = len(sizes(family, self.side))
+        number = max(range(recipes), key=lambda n: self.trial(family, 1, n, 0.25))
+        size = max(range(num_sizes), key=lambda n: self.trial(family, n, number, 0.5))
+        return mean(self.trial(family, size, number, 1.0, s) for s in range(2)), size, number
 
 
 def origin() -> dict[str, str]:
@@ -110,7 +92,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=32, help="px of the images")
     parser.add_argument("--secs", type=float, default=60.0, help="of one core")
     parser.add_argument("--family", choices=FAMILIES, action="append")
-    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--recipes", type=int, default=8)
     parser.add_argument("--images", type=int, help="train on so many")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/budget.jsonl"))
     given = parser.parse_args()
@@ -119,8 +101,9 @@ def main() -> None:
         fixed["data.train_pictures"] = given.images
     search = Search(given.name, given.data, given.side, given.secs, fixed, Store(given.out))
     for family in given.family or FAMILIES:
-        for top1, number in search.best(family, given.trials):
-            print(f"{given.name} {family} {number}: {top1:.4f}")
+        top1, size, number = search.best(family, given.recipes)
+        chosen = sizes(family, given.side)[size]["model.name"]
+        print(f"{given.name} {family}: {top1:.4f} with {chosen}, recipe {number}", flush=True)
 
 
 if __name__ == "__main__":
