@@ -1,12 +1,7 @@
-"""What is searched: the sizes of every family, and the choices of a recipe, which all share.
-
-A recipe is drawn by a generator that is keyed by its number, so that a search can be repeated, and
-gone on with.
-"""
+"""What is searched: the sizes of every family, and the recipes, which all share."""
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 from vitrail.models.residual_names import RESNETS
@@ -22,22 +17,16 @@ COMMON: Settings = {
     "schedule.warmup": 0.15,
     "ema": 0.0,
 }
-# Of a recipe, each drawn alone. The rate is in units of the optimiser's usual one.
-USUAL_LR = {"adamw": 4e-3, "muon": 2e-2, "sgd": 0.3}
-CHOICES: dict[str, list[Settings]] = {
-    "optimiser": [
-        {"optim.name": "adamw", "optim.weight_decay": 0.05},
-        {"optim.name": "muon", "optim.momentum": 0.95, "optim.weight_decay": 0.05},
-    ],
-    "rate": [{"rate": rate} for rate in (0.25, 0.5, 1.0, 2.0)],
-    "decay": [{"decay": factor} for factor in (1.0, 4.0, 12.0)],
-    "batch": [{"batch_size": size} for size in (64, 128)],
-    "shift": [
-        {"augment.crop": "pad_crop", "augment.crop_pad": 2},
-        {"augment.crop": "pad_crop", "augment.crop_pad": 4},
-        {"augment.crop": "inception", "augment.crop_scale": (0.35, 1.0)},
-    ],
-}
+# Optimiser, peak rate and weight decay of each recipe that every family tries.
+RECIPES: tuple[tuple[str, float, float], ...] = (
+    ("adamw", 2e-3, 0.05),
+    ("adamw", 4e-3, 0.3),
+    ("muon", 5e-3, 0.3),
+    ("muon", 1e-2, 0.1),
+    ("muon", 2e-2, 0.3),
+    ("sgd", 0.3, 1e-3),
+)
+LARGE_DATA = 20_000  # images; from there on in batches of 128, else 64
 
 
 def sizes(family: str, side: int) -> list[Settings]:
@@ -58,16 +47,13 @@ def sizes(family: str, side: int) -> list[Settings]:
 FAMILIES = ("vit", "conv_stem", "hybrid", "residual")
 
 
-def recipe(number: int) -> Settings:
+def recipe(number: int, side: int, num_images: int) -> Settings:
     """The recipe with this number, the same for every family."""
-    draw = random.Random(f"recipe {number}")
-    settings = dict(COMMON)
-    for choice in CHOICES.values():
-        settings |= draw.choice(choice)
-    rate, decay = settings.pop("rate"), settings.pop("decay")
-    settings["optim.lr"] = rate * USUAL_LR[settings["optim.name"]]
-    settings["optim.weight_decay"] = round(decay * settings["optim.weight_decay"], 6)
-    return settings
+    name, lr, decay = RECIPES[number]
+    settings = COMMON | {"optim.name": name, "optim.lr": lr, "optim.weight_decay": decay}
+    settings |= {"optim.momentum": 0.95} if name == "muon" else {}
+    settings["batch_size"] = 128 if num_images >= LARGE_DATA else 64
+    return settings | {"augment.crop": "pad_crop", "augment.crop_pad": side // 12}
 
 
 def _blocks(width: int, depth: int) -> Settings:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.budget.search DATA --name cifar10-2890 --secs 60 --images 2890
 
-DATA has training and validation images, no test images. Every family gets the same: `--recipes`
+DATA has training and validation images, no test images. Every family gets the same: six
 recipes at its second size for a fourth of the budget; every size with the best recipe for half of
 it; the best size for the whole of it, with two seeds. A finished trial is a line in `--out`; the
 same command goes on where it stopped, and prints the table at the end.
@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
-from benchmarks.budget.families import FAMILIES, Settings, recipe, sizes
+from benchmarks.budget.families import FAMILIES, RECIPES, Settings, recipe, sizes
 from benchmarks.budget.trial import run
 from vitrail.device import machine
 
@@ -48,6 +48,7 @@ class Search(NamedTuple):
     name: str
     data: str
     side: int
+    images: int
     secs: float
     fixed: Settings
     store: Store
@@ -58,7 +59,7 @@ class Search(NamedTuple):
         asked |= {"recipe": number, "secs": self.secs, "share": share, "seed": seed}
         found = self.store.find(**asked)
         if found is None:
-            settings = sizes(family, self.side)[size] | recipe(number)
+            settings = sizes(family, self.side)[size] | recipe(number, self.side, self.images)
             outcome = run(
                 {"data.path": self.data, **settings, **self.fixed}, share * self.secs, seed
             )
@@ -69,10 +70,10 @@ class Search(NamedTuple):
             print(f"{what}: {outcome.top1:.4f} ({trained})", flush=True)
         return float(found["top1"])
 
-    def best(self, family: str, recipes: int) -> tuple[float, int, int]:
+    def best(self, family: str) -> tuple[float, int, int]:
         """Mean validation top-1 of the best at the whole budget, its size and recipe."""
         num_sizes = len(sizes(family, self.side))
-        number = max(range(recipes), key=lambda n: self.trial(family, 1, n, 0.25))
+        number = max(range(len(RECIPES)), key=lambda n: self.trial(family, 1, n, 0.25))
         size = max(range(num_sizes), key=lambda n: self.trial(family, n, number, 0.5))
         return mean(self.trial(family, size, number, 1.0, s) for s in range(2)), size, number
 
@@ -92,16 +93,16 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=32, help="px of the images")
     parser.add_argument("--secs", type=float, default=60.0, help="of one core")
     parser.add_argument("--family", choices=FAMILIES, action="append")
-    parser.add_argument("--recipes", type=int, default=8)
-    parser.add_argument("--images", type=int, help="train on so many")
+    parser.add_argument("--images", type=int, required=True, help="train on so many")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/budget.jsonl"))
     given = parser.parse_args()
-    fixed: Settings = {"data.image_size": (given.side, given.side)}
-    if given.images:
-        fixed["data.train_pictures"] = given.images
-    search = Search(given.name, given.data, given.side, given.secs, fixed, Store(given.out))
+    fixed: Settings = {"data.image_size": (given.side, given.side), "data.test_fraction": 0.0}
+    fixed["data.train_pictures"] = given.images
+    search = Search(
+        given.name, given.data, given.side, given.images, given.secs, fixed, Store(given.out)
+    )
     for family in given.family or FAMILIES:
-        top1, size, number = search.best(family, given.recipes)
+        top1, size, number = search.best(family)
         chosen = sizes(family, given.side)[size]["model.name"]
         print(f"{given.name} {family}: {top1:.4f} with {chosen}, recipe {number}", flush=True)
 

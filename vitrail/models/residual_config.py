@@ -172,7 +172,7 @@ class ResNetConfig(Section):
     norm_eps: Eps = 1e-5
     # BatchNorm: the share of a batch in the running mean and variance.
     norm_momentum: Annotated[float, Field(gt=0, le=1)] = 0.1
-    pool: Literal["mean", "max"] = "max"
+    pool: Literal["mean", "max"] = "mean"
     # 0: no head, the model returns features.
     num_classes: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     head_bias_init: Annotated[float, Field(ge=-100, le=100)] = 0.0  # below 0 for a sigmoid loss

@@ -57,7 +57,7 @@ def fitted_fields(name: str, image_size: tuple[int, int] = (32, 32)) -> dict[str
             "widths": widths,
             "strides": strides,
             "depths": (1,) * len(strides),
-            "pool": "max",
+            "pool": "mean",
         }
     if name not in STEMMED:
         return {}
