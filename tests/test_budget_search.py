@@ -32,7 +32,7 @@ def test_every_size_fits_the_image(family: str, side: int) -> None:
 def test_every_family_gets_the_same_recipes(tmp_path: Path) -> None:
     """The rungs on made-up outcomes: recipe 5 is best, and of the sizes the first."""
     store = Store(tmp_path / "trials.jsonl")
-    search = Search("made", "/data", 32, 100, 10.0, {}, store)
+    search = Search("made", "/data", 32, 100, 10.0, {}, store, range(2))
     for family in FAMILIES:
         for size, number, share, seed in itertools.product(range(4), range(6), SHARES, range(2)):
             asked = {"setting": "made", "family": family, "size": size, "recipe": number}

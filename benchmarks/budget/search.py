@@ -4,7 +4,7 @@
 
 DATA has training and validation images, no test images. Every family gets the same: six
 recipes at its second size for a fourth of the budget; every size with the best recipe for half of
-it; the best size for the whole of it, with two seeds. A finished trial is a line in `--out`; the
+it; the best size for the whole of it, with `--seeds` seeds. A finished trial is a line in `--out`; the
 same command goes on where it stopped, and prints the table at the end.
 """
 
@@ -52,6 +52,7 @@ class Search(NamedTuple):
     secs: float
     fixed: Settings
     store: Store
+    seeds: range = range(1)
 
     def trial(self, family: str, size: int, number: int, share: float, seed: int = 0) -> float:
         """Validation top-1 of a size with a recipe; trained unless it is in the store."""
@@ -75,7 +76,7 @@ class Search(NamedTuple):
         num_sizes = len(sizes(family, self.side))
         number = max(range(len(RECIPES)), key=lambda n: self.trial(family, 1, n, 0.25))
         size = max(range(num_sizes), key=lambda n: self.trial(family, n, number, 0.5))
-        return mean(self.trial(family, size, number, 1.0, s) for s in range(2)), size, number
+        return mean(self.trial(family, size, number, 1.0, s) for s in self.seeds), size, number
 
 
 def origin() -> dict[str, str]:
@@ -94,12 +95,20 @@ def main() -> None:
     parser.add_argument("--secs", type=float, default=60.0, help="of one core")
     parser.add_argument("--family", choices=FAMILIES, action="append")
     parser.add_argument("--images", type=int, required=True, help="train on so many")
+    parser.add_argument("--seeds", type=int, default=1, help="of the last rung")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/budget.jsonl"))
     given = parser.parse_args()
     fixed: Settings = {"data.image_size": (given.side, given.side), "data.test_fraction": 0.0}
     fixed["data.train_pictures"] = given.images
     search = Search(
-        given.name, given.data, given.side, given.images, given.secs, fixed, Store(given.out)
+        given.name,
+        given.data,
+        given.side,
+        given.images,
+        given.secs,
+        fixed,
+        Store(given.out),
+        range(given.seeds),
     )
     for family in given.family or FAMILIES:
         top1, size, number = search.best(family)

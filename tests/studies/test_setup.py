@@ -65,7 +65,7 @@ def test_the_families_can_be_built_for_pictures_of_every_kind(kind: str) -> None
         setup = made_setup(STUDY, facts=PHOTOGRAPHS)
         assert setup.image_size == (64, 64)
     costs = {arm: macs(model, setup) for arm, model in families(setup).items()}
-    assert len(costs) == 3
+    assert len(costs) == 4
     assert max(costs.values()) < 8 * min(costs.values())
 
 
