@@ -2,10 +2,10 @@
 
     python -m benchmarks.budget.search DATA --name cifar10-2890 --secs 60 --images 2890
 
-DATA has training and validation images, no test images. Every family gets the same: six
-recipes at its second size for a fourth of the budget; every size with the best recipe for half of
-it; the best size for the whole of it, with `--seeds` seeds. A finished trial is a line in `--out`; the
-same command goes on where it stopped, and prints the table at the end.
+DATA has training and validation images, no test images. Every family gets the same: six recipes at
+its second size for a fourth of the budget; every size with the best recipe for half of it; the best
+size for the whole of it, with `--seeds` seeds. A finished trial is a line in `--out`; the same
+command goes on where it stopped, and prints the best at the end.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def test_a_key_changes_with_everything_that_decides_the_run() -> None:
 
 def test_a_grandparent_counts() -> None:
     child = cell(start=cell(start=PLAIN))
-    other = cell(start=cell(start=cell(optim__lr=0.01)))
+    other = cell(start=cell(start=cell(optim__lr=0.03)))
     assert child.key(PICTURES) != other.key(PICTURES)
 
 

@@ -61,6 +61,13 @@ def test_small_gray_pictures(gray: Path) -> None:
     assert plan(gray, model="auto-vit").config.model.name == "vitc_ti"
 
 
+def test_another_optimiser_gets_a_rate_of_its_own(gray: Path) -> None:
+    assert plan(gray).config.optim.lr == 2e-2
+    chosen = plan(gray, **{"optim.name": "adamw"}).config
+    assert (chosen.optim.lr, chosen.optim.weight_decay) == (3e-3, 0.05)
+    assert plan(gray, **{"optim.name": "adamw", "optim.lr": 7e-4}).config.optim.lr == 7e-4
+
+
 @pytest.mark.parametrize(
     "settings",
     [{"model.patch_size": 4}, {"recipe": "small.scratch"}, {"model.depth": 3}],

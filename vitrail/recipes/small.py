@@ -28,22 +28,21 @@ def residual() -> TrainConfig:
         epochs=60,
         data=DataConfig(normalize="dataset"),
         augment=AugmentConfig(crop="pad_crop", crop_pad=2, flip=0.5),
-        optim=OptimConfig(name="muon", lr=2e-2, momentum=0.95, weight_decay=0.05, clip=1.0),
+        optim=OptimConfig(name="muon", lr=2e-2, momentum=0.95, weight_decay=0.3, clip=1.0),
         schedule=ScheduleConfig(name="linear", warmup=0.15),
         loss=LossConfig(label_smoothing=0.1),
     )
 
 
 def scratch() -> TrainConfig:
-    """AdamW, cosine, label smoothing, a shifted crop and a flip, averaged weights."""
+    """A ViT by Muon, in the same way, at half the rate."""
     return TrainConfig(
         recipe="small.scratch",
         model={"name": "auto", "pool": "gap", "posemb": "sincos_2d"},  # type: ignore[arg-type]
         epochs=60,
-        ema=0.998,
         data=DataConfig(normalize="dataset"),
         augment=AugmentConfig(crop="pad_crop", crop_pad=2, flip=0.5),
-        optim=OptimConfig(lr=2e-3, weight_decay=0.05, clip=1.0),
-        schedule=ScheduleConfig(name="cosine", warmup=0.05),
+        optim=OptimConfig(name="muon", lr=1e-2, momentum=0.95, weight_decay=0.3, clip=1.0),
+        schedule=ScheduleConfig(name="linear", warmup=0.15),
         loss=LossConfig(label_smoothing=0.1),
     )

@@ -23,7 +23,7 @@ from vitrail.studies.summary import best, difference, in_words, points, series
 from vitrail.studies.trainings import from_scratch
 
 ARMS = {"CLS": "cls", "GAP": "gap", "MAP": "map"}
-RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
+RATES = (2.5e-3, 5e-3, 1e-2, 2e-2, 4e-2)
 FULL_RATES = (3e-4, 8e-4)
 CLAIM = (
     "A class token and average pooling are equally good, if each has its own learning rate: "

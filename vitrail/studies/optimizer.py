@@ -29,7 +29,12 @@ from vitrail.studies.trainings import from_scratch
 
 ADAM, SGD = "Adam", "SGD"
 ARMS: dict[str, dict[str, Any]] = {
-    ADAM: {"optim.name": "adamw", "optim.weight_decay": 0.05},
+    ADAM: {
+        "optim.name": "adamw",
+        "optim.weight_decay": 0.05,
+        "schedule.name": "cosine",
+        "schedule.warmup": 0.05,
+    },
     SGD: SGD_SETTINGS,
 }
 # A factor of about 3 apart, on either side of what is usual; the best should lie inside.

@@ -75,8 +75,6 @@ def _pretraining(setup: Setup, arm: str, seed: int) -> Cell:
     own = one_vit(setup)
     if not setup.is_full:
         own["data.normalize"] = "dataset"
-    if arm == MASKED:  # at the paper's rate, which goes with the width of the model
-        own.pop("optim.lr", None)
     recipe = "paper.masked_patches" if arm == MASKED else ""
     axes: dict[str, Axis] = {PRETRAINED: setup.num_train}
     return from_scratch(setup, arm, axes, own, setup.examples, seed, recipe=recipe)

@@ -32,6 +32,12 @@ SHIFT_SIDE = 24  # px; a shift moves smaller pictures too far
 FEW_PASSES, MANY_PASSES = 10, 100
 LARGE_DATA = 20_000  # training images; residual networks then take larger batches
 MOST_WORKERS, WORKER_BYTES = 8, 300_000_000  # of memory that a process may need for itself
+# Rate, momentum and decay of the optimisers that the recipes for small images do not take.
+USUAL: dict[str, dict[str, float]] = {
+    "adamw": {"optim.lr": 3e-3, "optim.weight_decay": 0.05},
+    "lamb": {"optim.lr": 3e-3, "optim.weight_decay": 0.05},
+    "sgd": {"optim.lr": 0.3, "optim.weight_decay": 1e-3, "optim.momentum": 0.9},
+}
 MIRROR_LOSS = 0.1  # share of nearest-neighbour accuracy that a flip may cost
 
 
@@ -101,6 +107,7 @@ def fill(chosen: Chosen, *, multi_label: bool) -> None:
         chosen.set("loss.name", "sigmoid", "a picture may have several labels")
     _channels(chosen)
     _image_size(chosen)
+    _rate(chosen)
     _batch_size(chosen)
     _model(chosen)
     _family(chosen)
@@ -227,6 +234,18 @@ def _batch_size(chosen: Chosen) -> None:
         size = next((b for b in (64, 32, 16, 8) if n >= 20 * b), min(8, n))
         why = f"at least 20 steps an epoch with {n} pictures" if size < 64 else "many small steps"
         chosen.set("batch_size", *((128, "many pictures") if is_large else (size, why)))
+
+
+def _rate(chosen: Chosen) -> None:
+    """Where a user names another optimiser than the recipe: a rate and decay that are usual for it,
+    because those of Muon are not.
+    """
+    name = str(chosen.values["optim.name"])
+    if chosen.is_free("optim.name") or chosen.values["recipe"] not in (RESIDUAL, VIT):
+        return
+    for key, value in USUAL.get(name, {}).items():
+        if chosen.is_free(key):
+            chosen.set(key, value, f"usual for {name}")
 
 
 def _crop(chosen: Chosen) -> None:
