@@ -600,6 +600,16 @@ def test_values_that_are_not_finite_are_refused(folder: Path) -> None:
     refuses(folder, "VIT-441", "norm.bias")
 
 
+def test_a_variance_below_zero_is_refused(tmp_path: Path) -> None:
+    """Its root would answer every image with no number at all."""
+    config = resolve_model("resnet_ti", num_classes=5, image_size=(10, 14))
+    Classifier(random_model(config, dtype=torch.float32), PREPROCESS, CLASSES).save(tmp_path / "m")
+    weights = load_file(tmp_path / "m" / "model.safetensors")
+    weights["stem.norm.running_var"][3] = -0.5
+    rewrite(tmp_path / "m", weights)
+    refuses(tmp_path / "m", "VIT-441", "stem.norm.running_var")
+
+
 def test_whole_numbers_are_no_weights(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     weights["norm.bias"] = weights["norm.bias"].to(torch.int32)

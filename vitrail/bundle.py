@@ -187,6 +187,13 @@ def _read_tensors(weights: Path, expected: Shapes, name: Path) -> dict[str, Tens
             f"{name} holds values that are not finite, in {_listed(broken)}.",
             hint="Training diverged or the file is damaged; take an earlier model.",
         )
+    negative = sorted(
+        key for key, value in tensors.items() if key.endswith(".running_var") and value.min() < 0
+    )
+    if negative:
+        raise ModelError(
+            "VIT-441", f"{name} holds variances below 0, in {_listed(negative)}.", hint=WEIGHTS_HINT
+        )
     return tensors
 
 
