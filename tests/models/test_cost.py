@@ -331,6 +331,7 @@ STEM: dict[str, Any] = TINY | {"depth": 1, "stem": "resnet", "patch_size": (1, 1
         ViTConfig(**(STEM | {"stem_stages": (1,), "stem_root": "small", "image_size": (6, 8)})),
         ViTConfig(**(STEM | {"stem": "conv", "stem_convs": 2, "pool": "seq"})),
         ResNetConfig(**RES),
+        ResNetConfig(**RES, pool="max"),
         ResNetConfig(**RES, norm="group", relu="sum", depths=(2, 1)),
         ResNetConfig(**RES, norm="group_std", opening="projection", block="bottleneck"),
         ResNetConfig(**RES, relu="sum", block="bottleneck", stem_stride=1),

@@ -32,6 +32,7 @@ TINY: dict[str, Any] = {
     "channels": 2,
     "stem_width": 6,
     "widths": (8, 12),
+    "pool": "max",
     "num_classes": 7,
 }
 # Every value of these with every value of another, in the choices below.
