@@ -297,7 +297,7 @@ def test_a_residual_network_for_small_images_gets_another_size(norm: str) -> Non
         expected = run(config, state, images.expand(-1, 3, -1, -1))
         torch.testing.assert_close(run(gray, other, images), expected, rtol=1e-4, atol=1e-4)
     with pytest.raises(ModelError, match="VIT-451"):
-        adapt(state, config, target.model_copy(update={"pool": "mean"}), resample="google")
+        adapt(state, config, target.model_copy(update={"pool": "max"}), resample="google")
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ from vitrail.training.choose_model import (
     RESIDUAL,
     RESNETS,
     VIT,
-    VITS,
     affordable_images,
     family_recipe,
     largest,
+    vits,
 )
 from vitrail.training.facts import Facts
 
@@ -159,7 +159,7 @@ def _model(chosen: Chosen) -> None:
     has_own = any(key.startswith("model.") and not chosen.is_free(key) for key in chosen.values
                   if key != "model.name")  # fmt: skip
     if chosen.values["recipe"] == VIT and not on_gpu and not has_own:
-        chosen.set("model.name", *largest(VITS, chosen.values, chosen.facts))
+        chosen.set("model.name", *largest(vits(size), chosen.values, chosen.facts))
         return
     patch = patch_size(size)
     if on_gpu:

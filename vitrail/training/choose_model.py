@@ -7,8 +7,10 @@ the machine's abilities, never at a stopwatch.
 
 from __future__ import annotations
 
+import math
+
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from vitrail.config import TrainConfig, flatten
 from vitrail.device import num_threads, pick_device, pick_precision
@@ -23,6 +25,22 @@ DIGITS_SIDE = 12  # px; for smaller images there is a ViT of its own
 # How many images a size must see in training to be better than the next smaller one.
 RESNETS = {"resnet_ti": 0, "resnet_s": 30_000, "resnet_m": 500_000, "resnet_b": 5_000_000}
 VITS = {"vitc_ti": 0, "vitc_s": 1_000_000}
+TOKENIZED_SIDE = 40  # px; up to here convolutions with pools make better tokens (CCT)
+TOKENIZED = {"cct_2_3x2": 0, "cct_4_3x2": 1_000_000}
+
+
+class Found(NamedTuple):
+    """A setting of the search: training images, how often the best network saw each, and validation
+    top-1 of the best of each family.
+    """
+
+    data: str
+    images: int
+    passes: float
+    top1: Mapping[str, float]
+
+
+FOUND: tuple[Found, ...] = ()
 # Forward multiply-adds a second of training: of one core, of a GPU.
 CORE_MACS = {"bfloat16": 2.5e10, "float32": 1.4e10}
 GPU_MACS = 2e12
@@ -61,6 +79,21 @@ def largest(sizes: Mapping[str, int], values: Mapping[str, Any], facts: Facts) -
         if seen >= sizes[name]:
             break
     return name, f"about {seen / facts.num_train:.2g} passes over {facts.num_train} images"
+
+
+def beside(seen: float, facts: Facts, family: str) -> str:
+    """What the search says of `family` and of the next best, in the setting that is nearest."""
+    asked = (math.log(facts.num_train), math.log(max(1.0, seen / facts.num_train)))
+    nearest = min(FOUND, key=lambda row: math.dist(asked, (math.log(row.images), math.log(row.passes)))
+    others = {name: top1 for name, top1 in nearest.top1.items() if name != family}
+    rival = max(others, key=lambda name: others[name])
+    gap = 100 * (nearest.top1[family] - others[rival])
+    return f"{nearest.data}: {gap:.0f} points above the next best, {rival}"
+
+
+def vits(image_size: tuple[int, int]) -> Mapping[str, int]:
+    """The ViTs that are chosen from for images of (height, width) px."""
+    return TOKENIZED if max(image_size) <= TOKENIZED_SIDE else VITS
 
 
 def affordable_images(macs_of_one: int, values: Mapping[str, Any], facts: Facts) -> float:
