@@ -89,7 +89,8 @@ def test_flags_are_read_as_whole_words(tmp_path: Path) -> None:
     assert device.cpu_flags(tmp_path / "absent") == frozenset()
 
 
-def test_threads_are_set_and_returned() -> None:
+def test_threads_are_set_and_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # fewer than the cores, where it is set
     before = torch.get_num_threads()
     try:
         assert device.set_threads(1) == torch.get_num_threads() == 1
