@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -59,6 +60,13 @@ def test_small_gray_pictures(gray: Path) -> None:
     assert config.model.name.startswith("resnet_")
     assert config.optim.name == "muon"
     assert plan(gray, model="auto-vit").config.model.name == "cct_2_3x2"
+
+
+def test_a_choice_names_the_next_best_family(gray: Path) -> None:
+    why = {key: reason for key, _, reason in plan(gray).choices}
+    assert re.search(r"with .* images of .* points above a ", why["model.name"])
+    why = {key: reason for key, _, reason in plan(gray, model="auto-vit").choices}
+    assert "points below a residual network" in why["model.name"]
 
 
 def test_another_optimiser_gets_a_rate_of_its_own(gray: Path) -> None:

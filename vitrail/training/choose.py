@@ -17,7 +17,9 @@ from vitrail.training.choose_model import (
     AUTO,
     AUTO_VIT,
     RESIDUAL,
+    RESNET,
     RESNETS,
+    STEMMED,
     VIT,
     affordable_images,
     family_recipe,
@@ -147,7 +149,7 @@ def _image_size(chosen: Chosen) -> None:
 def _model(chosen: Chosen) -> None:
     name = chosen.values["model.name"]
     if name == AUTO and chosen.values["recipe"] == RESIDUAL:
-        chosen.set("model.name", *largest(RESNETS, chosen.values, chosen.facts))
+        chosen.set("model.name", *largest(RESNETS, RESNET, chosen.values, chosen.facts))
         return
     if name not in (AUTO, AUTO_VIT):
         return
@@ -159,7 +161,7 @@ def _model(chosen: Chosen) -> None:
     has_own = any(key.startswith("model.") and not chosen.is_free(key) for key in chosen.values
                   if key != "model.name")  # fmt: skip
     if chosen.values["recipe"] == VIT and not on_gpu and not has_own:
-        chosen.set("model.name", *largest(vits(size), chosen.values, chosen.facts))
+        chosen.set("model.name", *largest(vits(size), STEMMED, chosen.values, chosen.facts))
         return
     patch = patch_size(size)
     if on_gpu:
