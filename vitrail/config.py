@@ -264,6 +264,8 @@ class TrainConfig(Section):
     threads: Annotated[int, Field(ge=1)] | Auto = "auto"
     compile: bool = False
     checkpoint_activations: bool = False
+    # After a training from scratch, train a small residual network as a baseline.
+    residual_baseline: bool = True
     freeze: Literal["none", "body"] = "none"
     patience: Annotated[int, Field(ge=0)] = (
         0  # evaluations without a better val/loss before stopping; 0: off

@@ -16,7 +16,7 @@ from torch import nn
 
 from vitrail.classifier import Classifier, Meta, record_for
 from vitrail.data.sources import Source, subset
-from vitrail.errors import DataError, ModelError
+from vitrail.errors import DataError, ModelError, VitrailError
 from vitrail.evaluation.audit import Limits, audit
 from vitrail.evaluation.inside import Inside
 from vitrail.evaluation.judged import judged_as
@@ -26,6 +26,7 @@ from vitrail.evaluation.run_data import record_of
 from vitrail.models.create import Model
 from vitrail.runs.manifest import Damaged, step_name
 from vitrail.runs.stored import read_weights
+from vitrail.training import rival
 from vitrail.training.advice import Evidence, advice
 from vitrail.training.clock import Clock
 from vitrail.training.metrics_log import last_records
@@ -80,6 +81,7 @@ def finish(
     simple = _baselines(last, judged) if ending.with_report else {}
     if ending.with_report:
         _advise(last, judged, simple)
+        simple |= _rival(last, judged)
     figures = {"seconds": round(clock.seconds(), 3), "best": state.best, "baselines": simple}
     run.update(**figures, stopped=ending.stopped, results=metrics_of(results))
     if ending.with_report:
@@ -148,6 +150,35 @@ def _baselines(last: Last, judged: Mapping[str, Judged]) -> dict[str, float]:
             "nearest-neighbour baseline left out (time limit); a longer --time-limit includes it"
         )
     return found
+
+
+def _rival(last: Last, judged: Mapping[str, Judged]) -> dict[str, float]:
+    """What a small residual network reaches, on the same split as the other baselines."""
+    split = next((split for split in ("test", "val") if split in judged), None)
+    if split is None or not rival.is_wanted(last.plan):
+        return {}
+    if last.limit is not None:
+        last.leave_out(
+            f"{rival.NAME} beside this model left out (time limit); to see it: --model "
+            f"{rival.MODEL}"
+        )
+        return {}
+    try:
+        source = getattr(last.plan.splits, split)
+        found = rival.small_residual(last.plan, last.state.step, source)
+    except VitrailError as error:  # a run is not lost for want of a baseline
+        last.reporter.notice(f"{rival.NAME} beside this model: {error.message}")
+        return {}
+    if found is None:
+        return {}
+    name, top1 = found
+    low_high = judged[split].record.get("top1_interval", (0.0, 1.0))
+    if top1 > float(low_high[1]):
+        last.reporter.notice(
+            f"a {rival.NAME} reaches {top1:.3f} for as many multiply-adds: --model auto takes one; "
+            "a ViT pays with pre-trained weights (--from) or far more images"
+        )
+    return {name: top1}
 
 
 def _advise(last: Last, judged: Mapping[str, Judged], simple: Mapping[str, float]) -> None:
