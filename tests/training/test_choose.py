@@ -87,7 +87,7 @@ def test_a_word_that_only_a_vit_has_asks_for_one(gray: Path, settings: dict[str,
 
 @pytest.mark.parametrize(
     ("minutes", "name"),
-    [(0.05, "resnet_ti"), (2, "resnet_s"), (60, "resnet_m"), (2000, "resnet_b")],
+    [(0.05, "resnet_ti"), (2, "resnet_s"), (120, "resnet_m"), (4000, "resnet_b")],
 )
 def test_a_longer_time_gets_a_larger_network(gray: Path, minutes: float, name: str) -> None:
     settings = {"time_limit_secs": 60 * minutes, "threads": 1, "precision": "float32"}

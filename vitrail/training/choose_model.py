@@ -22,7 +22,7 @@ AUTO, AUTO_VIT = "auto", "auto-vit"
 RESIDUAL, VIT = "small.residual", "small.scratch"
 DIGITS_SIDE = 12  # px; for smaller images there is a ViT of its own
 # How many images a size must see in training to be better than the next smaller one.
-RESNETS = {"resnet_ti": 0, "resnet_s": 30_000, "resnet_m": 500_000, "resnet_b": 5_000_000}
+RESNETS = {"resnet_ti": 0, "resnet_s": 30_000, "resnet_m": 1_000_000, "resnet_b": 10_000_000}
 VITS = {"vitc_ti": 0, "vitc_s": 1_000_000}
 TOKENIZED_SIDE = 40  # px; up to here convolutions with pools make better tokens (CCT)
 TOKENIZED = {"cct_2_3x2": 0, "cct_4_3x2": 1_000_000}
