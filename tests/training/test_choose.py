@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -60,6 +61,17 @@ def test_small_gray_pictures(gray: Path) -> None:
     assert config.model.name.startswith("resnet_")
     assert config.optim.name == "muon"
     assert plan(gray, model="auto-vit").config.model.name == "cct_2_3x2"
+
+
+def test_a_flip_is_not_given_up_for_noise(gray: Path) -> None:
+    """Of 500 images 100 are asked: 4 points less than 29 are within their noise."""
+    facts = replace(plan(gray).facts, num_train=500, mirrored=(0.29, 0.25))
+    chosen = choose.Chosen(TrainConfig(), {}, facts)
+    choose._flip(chosen)
+    assert not chosen.reasons
+    chosen.facts = replace(facts, mirrored=(0.9, 0.5))
+    choose._flip(chosen)
+    assert chosen.values["augment.flip"] == 0.0
 
 
 def test_a_choice_names_the_next_best_family(gray: Path) -> None:

@@ -6,6 +6,7 @@ command on the same machine makes the same run.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from vitrail.training.choose_model import (
     largest,
     vits,
 )
-from vitrail.training.facts import Facts
+from vitrail.training.facts import QUERIES, Facts
 
 IMAGE_SIZES = (32, 48, 64, 96, 128, 160, 192, 224)
 SMALL_SIDE = 64  # px; residual networks then start with a 3x3 convolution
@@ -40,7 +41,7 @@ USUAL: dict[str, dict[str, float]] = {
     "lamb": {"optim.lr": 3e-3, "optim.weight_decay": 0.05},
     "sgd": {"optim.lr": 0.3, "optim.weight_decay": 1e-3, "optim.momentum": 0.9},
 }
-MIRROR_LOSS = 0.1  # share of nearest-neighbour accuracy that a flip may cost
+MIRROR_LOSS = 0.1  # share of nearest-neighbour accuracy that a flip may cost, beyond its noise
 
 
 @dataclass
@@ -288,7 +289,9 @@ def _flip(chosen: Chosen) -> None:
     if chosen.facts.mirrored is None or not chosen.is_free("augment.flip"):
         return
     plain, mirrored = chosen.facts.mirrored
-    if mirrored < plain * (1 - MIRROR_LOSS):
+    queries = min(QUERIES, chosen.facts.num_train // 5)
+    noise = 2 * math.sqrt(2 * plain * (1 - plain) / max(1, queries))
+    if mirrored < plain * (1 - MIRROR_LOSS) - noise:
         why = f"nearest neighbours agree for {mirrored:.0%} of mirrored pictures, else {plain:.0%}"
         chosen.set("augment.flip", 0.0, why)
 
