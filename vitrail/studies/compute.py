@@ -33,7 +33,7 @@ SHARES = (1 / 9, 1 / 3, 1.0)  # of the most compute
 SMALL, LARGE = "small", "large"
 LARGER: dict[str, dict[str, Any]] = {  # what the large size changes: 1.3 to 2.8 times the cost
     VIT: {f"model.{key}": value for key, value in WIDER._asdict().items()},
-    RESNET: {"model.name": "resnet_m"},
+    RESNET: {"model.name": "resnet_s"},
     BIT: {"model.depths": (2, 2, 2)},
     HYBRID: {"model.depth": 6},
 }

@@ -1,9 +1,9 @@
 """The paper's three families at two scales: small enough for two cores, and the paper's own.
 
 Small: a ViT of width 96 in patches of about 1/8 of the side, a hybrid of residual stages and two
-blocks, and a residual network: 16, 29 and 20 million multiply-adds on 28 px. Beside them a
-BiT-ResNet of three bottlenecks (65 million), which is the paper's in style, and at this scale a
-weak opponent (docs/decisions.md).
+blocks, and a residual network, the best size of it for seconds of training (docs/budgets.md): 16,
+29 and 9 million multiply-adds on 28 px. Beside them a BiT-ResNet of three bottlenecks (65 million),
+which is the paper's in style, and at this scale a weak opponent (docs/decisions.md).
 Full: ViT-B/32, BiT-R50x1 and R50+ViT-B/32 (arXiv 2010.11929, Table 6). No torch here.
 """
 
@@ -44,7 +44,7 @@ def families(setup: Setup) -> dict[str, Settings]:
     root = "small" if max(size) <= ROOT_SIDE else "imagenet"
     return {
         VIT: small_vit(size),
-        RESNET: {"model.name": "resnet_s"},
+        RESNET: {"model.name": "resnet_ti"},
         BIT: {
             "model.name": "bit_r26x0.5",
             "model.depths": (1, 1, 1),
