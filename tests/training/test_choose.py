@@ -88,6 +88,13 @@ def test_another_optimiser_gets_a_rate_of_its_own(gray: Path) -> None:
     assert plan(gray, **{"optim.name": "adamw", "optim.lr": 7e-4}).config.optim.lr == 7e-4
 
 
+@pytest.mark.parametrize("name", ["bit_r26x1", "r_vit_ti16"])
+def test_what_muon_was_not_searched_for_has_adamw(gray: Path, name: str) -> None:
+    chosen = plan(gray, model=name).config.optim
+    assert (chosen.name, chosen.lr, chosen.weight_decay) == ("adamw", 3e-3, 0.05)
+    assert plan(gray, model=name, **{"optim.name": "muon"}).config.optim.name == "muon"
+
+
 @pytest.mark.parametrize(
     "settings",
     [{"model.patch_size": 4}, {"recipe": "small.scratch"}, {"model.depth": 3}],

@@ -243,9 +243,15 @@ def _rate(chosen: Chosen) -> None:
     """Where a user names another optimiser than the recipe: a rate and decay that are usual for it,
     because those of Muon are not.
     """
-    name = str(chosen.values["optim.name"])
-    if chosen.is_free("optim.name") or chosen.values["recipe"] not in (RESIDUAL, VIT):
+    if chosen.values["recipe"] not in (RESIDUAL, VIT):
         return
+    named = parse_name(str(chosen.values["model.name"]))
+    if named is not None and (named.family == "bit" or named.fields.get("stem") == "resnet"):
+        if chosen.is_free("optim.name"):  # Muon was searched for the other families
+            chosen.set("optim.name", "adamw", "the model has standardised kernels")
+    elif chosen.is_free("optim.name"):
+        return
+    name = str(chosen.values["optim.name"])
     for key, value in USUAL.get(name, {}).items():
         if chosen.is_free(key):
             chosen.set(key, value, f"usual for {name}")

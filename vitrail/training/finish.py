@@ -175,7 +175,7 @@ def _rival(last: Last, judged: Mapping[str, Judged]) -> dict[str, float]:
     low_high = judged[split].record.get("top1_interval", (0.0, 1.0))
     if top1 > float(low_high[1]):
         last.reporter.notice(
-            f"a {rival.NAME} reaches {top1:.3f} for as many multiply-adds: --model auto takes one; "
+            f"a {rival.NAME} reaches {top1:.3f} for no more multiply-adds: --model {rival.MODEL}; "
             "a ViT pays with pre-trained weights (--from) or far more images"
         )
     return {name: top1}
