@@ -10,32 +10,20 @@ those that the network saw at y.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from vitrail.training.update_rules import Group, UpdateRule, running
+from vitrail.training.update_rules import Group, WithMoments, running
 
 SCALARS = ("step", "weight_sum")  # of a parameter's state, beside tensors of its shape
 
 
-class ScheduleFree(UpdateRule):
+class ScheduleFree(WithMoments):
     """State of each parameter: z, x, exp_avg_sq, step, and the sum of the squared rates. `lr`,
     `betas`, `eps` and `weight_decay` may differ by group.
     """
-
-    def __init__(
-        self,
-        groups: Iterable[Group],
-        lr: float,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(
-            groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        )
 
     def update(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
         """One step of a group: z, its average x, and y into the parameters."""

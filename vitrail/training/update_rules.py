@@ -84,9 +84,9 @@ class Momentum(UpdateRule):
         torch._foreach_add_(params, buffers, alpha=-group["lr"])
 
 
-class FusedAdamW(UpdateRule):
-    """torch's fused AdamW, on a CPU or a CUDA device. `lr`, `betas`, `eps` and `weight_decay` may
-    differ by group.
+class WithMoments(UpdateRule):
+    """Rules with Adam's settings: `lr`, `betas`, `eps` and `weight_decay`, which may differ by
+    group.
     """
 
     def __init__(
@@ -95,11 +95,17 @@ class FusedAdamW(UpdateRule):
         lr: float,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-        weight_decay: float = 0.01,
+        weight_decay: float = 0.0,
     ) -> None:
         super().__init__(
             groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         )
+
+
+class FusedAdamW(WithMoments):
+    """torch's fused AdamW, on a CPU or a CUDA device. `lr`, `betas`, `eps` and `weight_decay` may
+    differ by group.
+    """
 
     def update(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
         """One step of a group."""
@@ -119,20 +125,8 @@ class FusedAdamW(UpdateRule):
         )  # fmt: skip
 
 
-class Lamb(UpdateRule):
+class Lamb(WithMoments):
     """LAMB. `lr`, `betas`, `eps` and `weight_decay` may differ by group."""
-
-    def __init__(
-        self,
-        groups: Iterable[Group],
-        lr: float,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-6,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(
-            groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        )
 
     def update(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
         """One step of a group."""
