@@ -11,9 +11,9 @@ made there are equal unless the code computes or says something else:
 
 `--stopped DIR` keeps a run that was interrupted; `--resume-from DIR` resumes a copy of it, so
 that runs begun before the change are known to go on after it. `--tree DIR` records another
-checkout with this list. Checkpoints of other libraries are read from ../shared/golden; where it is
-missing those traces are "not here". `compare` prints one line a trace and exits with 1 where
-anything differs.
+checkout with this list, `--only NAME` some of it. Checkpoints of other libraries are read from
+../shared/golden; where it is missing those traces are "not here". `compare` prints one line a
+trace and exits with 1 where anything differs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from benchmarks.golden_traces.record import ROOT, record
+from benchmarks.golden_traces.record import ROOT, Runner, record
 
 SHOWN = 3  # differing files of a trace that are named
 WIDTH = 100  # characters of a line that are shown
@@ -41,10 +41,12 @@ def main(arguments: list[str]) -> int:
         lines, equal = compare(*(json.loads(p.read_text()) for p in (options.a, options.b)))
         print("\n".join(lines))
         return 0 if equal else 1
+    if options.stopped and options.stopped.exists():
+        sys.exit(f"{options.stopped} is there already")
     began, cpu = time.monotonic(), os.times().children_user
     with tempfile.TemporaryDirectory(prefix="golden-") as work:
-        before = options.resume_from
-        result = record(options.tree, Path(work), options.stopped, before, options.jobs)
+        run = Runner(options.tree, Path(work), options.stopped)
+        result = record(run, options.resume_from, options.only, options.jobs)
     options.out.write_text(json.dumps(result, indent=1) + "\n")
     took, used = time.monotonic() - began, os.times().children_user - cpu
     print(f"{len(result['traces'])} traces in {took:.0f} s, {used:.0f} s of CPU: {options.out}")
@@ -60,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     recording.add_argument("--stopped", type=Path, help="keep the interrupted run here")
     recording.add_argument("--resume-from", type=Path, help="an interrupted run to resume")
     recording.add_argument("--tree", type=Path, default=ROOT, help="the checkout that is run")
+    recording.add_argument("--only", default="", help="traces whose name begins so, no others")
     recording.add_argument("--jobs", type=int, choices=(1, 2), default=1, help="traces at a time")
     comparing = verbs.add_parser("compare")
     comparing.add_argument("a", type=Path)

@@ -42,15 +42,15 @@ TEXTS = (
 )
 
 
-def record(tree: Path, work: Path, stopped: Path | None, before: Path | None, jobs: int) -> Any:
-    """Run every trace in the folder `work` with the package of `tree`."""
-    prepare(work, before)
-    run = Runner(tree, work, stopped)
+def record(run: Runner, before: Path | None, only: str, jobs: int) -> Any:
+    """The record of every trace, or of `FIRST` and those whose name begins with `only`."""
+    prepare(run.work, before)
+    rest = [trace for trace in TRACES if trace.name.startswith(only)]
     with ThreadPoolExecutor(jobs) as pool:
         done = list(pool.map(run.trace, FIRST))
-        done += pool.map(run.trace, TRACES)
-    names = [trace.name for trace in (*FIRST, *TRACES)]
-    return {"made": made(tree), "traces": dict(zip(names, done, strict=True))}
+        done += pool.map(run.trace, rest)
+    names = [trace.name for trace in (*FIRST, *rest)]
+    return {"made": made(run.tree), "traces": dict(zip(names, done, strict=True))}
 
 
 def prepare(work: Path, before: Path | None) -> None:
@@ -83,7 +83,7 @@ class Runner:
     """Runs commands of the package of `tree` in the folder `work`."""
 
     def __init__(self, tree: Path, work: Path, stopped: Path | None) -> None:
-        self.work, self.stopped = work, stopped
+        self.tree, self.work, self.stopped = tree, work, stopped
         home = str(work / "home")
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("VITRAIL_")} | {
             "PYTHONPATH": str(tree),
@@ -103,7 +103,7 @@ class Runner:
         found: dict[str, str] = {}
         for number, command in enumerate(trace.commands):
             if trace.stop and number == 0:
-                self.stop(command)
+                found[f"$ {command}"] = self.stop(command)
             else:
                 found[f"$ {command}"] = self.text(command)
         for path in trace.keep:
@@ -131,21 +131,20 @@ class Runner:
         out, err = process.communicate()
         return normal(f"exit {process.returncode}\n{json_text(out)}\n{err}", self.work)
 
-    def stop(self, command: str) -> None:
-        """Interrupt the command behind its first checkpoint, and keep a copy if asked to."""
+    def stop(self, command: str) -> str:
+        """Interrupt the command behind its first checkpoint, and keep a copy; its exit code."""
         process = self.start(command)
         until = time.monotonic() + STOP_SECS
         while not (self.work / STOP_AT).exists() and time.monotonic() < until:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate()
-        if process.returncode != 130:
-            raise RuntimeError(f"{command} was not interrupted: {process.returncode} {err}")
+        process.communicate()
         run = self.work / "runs" / "stopped"
         if self.stopped:
             copy_folder(run, self.stopped)
         if not (self.work / "before").exists():
             copy_folder(run, self.work / "before" / "stopped")
+        return f"exit {process.returncode}"
 
 
 def files(work: Path, path: str) -> Iterator[tuple[str, str]]:
