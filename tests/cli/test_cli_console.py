@@ -41,6 +41,7 @@ def plan() -> Any:
         name="digits",
         classes=("0", "1"),
         parts=lambda: {"train": source, "val": source[:3]},
+        counts=lambda: {"train": len(source), "val": 3},
         notes=(),
     )
     from vitrail.models.names import resolve_model

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from vitrail.cli.arguments import commands
-from vitrail.cli.main import GLOBAL, VERBS
-from vitrail.cli.settings import setting_options
+from vitrail.cli.main import GLOBAL
+from vitrail.cli.registry import VERBS, commands, setting_options
 from vitrail.config import SHORT, known_keys
 
 ROOT = Path(__file__).resolve().parents[2]

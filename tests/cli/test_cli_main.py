@@ -15,8 +15,9 @@ from cyclopts import App
 
 from tests.cli.cli_command import fake, run
 from vitrail import errors
-from vitrail.cli.main import GLOBAL, SWITCHES, VERBS
+from vitrail.cli.main import GLOBAL, SWITCHES
 from vitrail.cli.output import Output, plain, table
+from vitrail.cli.registry import VERBS
 from vitrail.errors import DataError
 
 PYTHON = [sys.executable, "-m", "vitrail"]

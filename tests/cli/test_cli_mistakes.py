@@ -16,9 +16,8 @@ import pytest
 
 from tests.cli import mistakes_place
 from tests.cli.cli_command import run
-from vitrail.cli.arguments import option_names
-from vitrail.cli.main import GLOBAL, VERBS
-from vitrail.cli.settings import setting_options
+from vitrail.cli.main import GLOBAL
+from vitrail.cli.registry import VERBS, option_names, setting_options
 
 PICTURE = "photos/cat/0.png"
 GOOD = "runs/good"

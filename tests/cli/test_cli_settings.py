@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitrail.cli.arguments import option_names
-from vitrail.cli.settings import layers_of, setting_options, take_settings
+from vitrail.cli.registry import option_names, setting_options
+from vitrail.cli.settings import layers_of, take_settings
 from vitrail.cli.train import app
 from vitrail.config import known_keys, resolve
 from vitrail.errors import UsageError

@@ -17,12 +17,12 @@ from tests.cli.mistakes_place import save_pictures
 from tests.cli.test_cli_mistakes import OPTIONS, suggested_options, suggested_verbs
 from tests.studies.small_study import ONE_SECOND
 from vitrail.cli.computing import ending
-from vitrail.cli.main import VERBS
+from vitrail.cli.registry import VERBS
 from vitrail.studies import run as studies
 from vitrail.studies.catalogue import STUDIES
+from vitrail.studies.planned import Planned
 from vitrail.studies.publish import rerun
 from vitrail.studies.result import Outcome, Verdict
-from vitrail.studies.run import Planned
 from vitrail.studies.study import Computed
 
 DIGITS = "--data builtin:digits"

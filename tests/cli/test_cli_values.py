@@ -13,8 +13,7 @@ import pytest
 
 from tests.cli.cli_command import run
 from tests.cli.mistakes_place import TRAIN, save_pictures
-from vitrail.cli.arguments import commands
-from vitrail.cli.main import VERBS
+from vitrail.cli.registry import VERBS, commands
 from vitrail.config import MOST, TrainConfig, flatten, known_keys, read_toml, resolve
 from vitrail.errors import UsageError
 from vitrail.models.configs import ViTConfig

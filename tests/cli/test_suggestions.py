@@ -9,9 +9,8 @@ import pytest
 
 from vitrail.checkpoints.catalogue import CATALOGUE, HUB
 from vitrail.checkpoints.meant import way_out
-from vitrail.cli.arguments import option_names, verbs_with
-from vitrail.cli.main import SWITCHES, VERBS
-from vitrail.cli.settings import setting_options
+from vitrail.cli.main import SWITCHES
+from vitrail.cli.registry import VERBS, option_names, setting_options, verbs_with
 from vitrail.cli.suggestions import OPTIONS, SAID, closest, option_meant
 from vitrail.cli.suggestions import VERBS as VERBS_OF_OTHERS
 from vitrail.device import device_meant

@@ -25,8 +25,8 @@ from vitrail.models.create import Model, build, create_model
 from vitrail.models.names import ModelConfig, config_from_numbers
 from vitrail.models.residual import ResNet
 from vitrail.models.residual_config import ResNetConfig
-from vitrail.models.tap import TapDict, residual_tap_names, tap_names
-from vitrail.models.vit import ViT
+from vitrail.models.tap import TapDict, residual_tap_names
+from vitrail.models.vit import ViT, tap_names
 
 Shapes = dict[str, tuple[int, ...]]
 

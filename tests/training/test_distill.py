@@ -20,12 +20,12 @@ from vitrail.models.create import create_model
 from vitrail.training.classify import Classify
 from vitrail.training.distill import (
     Teacher,
-    class_columns,
     open_teacher,
     recast,
     teacher_loss,
 )
 from vitrail.training.plan import Plan, plan_run
+from vitrail.training.together import class_columns
 
 CPU = torch.device("cpu")
 GRAY = Preprocess(height=5, width=7, resize=(5, 7), mean=(0.3,), std=(0.2,))

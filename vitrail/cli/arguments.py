@@ -8,7 +8,6 @@ becomes a UsageError with a way out.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ from cyclopts.exceptions import (
     UnusedCliTokensError,
 )
 
+from vitrail.cli.registry import commands, option_names, verbs_with
 from vitrail.cli.suggestions import option_meant, option_named
 from vitrail.errors import UsageError, nearest, shortened
 
@@ -46,20 +46,6 @@ def app_of(name: str, *, note: str = "") -> App:
         help_epilogue=f"{note}\n{everywhere}" if note else everywhere,
         version_flags=[],
     )
-
-
-def commands(app: App) -> dict[str, App]:
-    """The parts of a verb by name (`check` of `vitrail data`), or the verb itself under ""."""
-    if app.default_command is not None:
-        return {"": app}
-    return {name: app[name] for name in app if not name.startswith("-")}
-
-
-def option_names(app: App) -> list[str]:
-    """Every option the parser of one verb, with all its parts, knows, as typed."""
-    parts = [part.assemble_argument_collection() for part in commands(app).values()]
-    found = [item for part in parts for item in part if item.parse]
-    return sorted({name for item in found for name in item.names if name.startswith("-")})
 
 
 def bind(
@@ -150,15 +136,12 @@ def unknown_option(name: str, known: Sequence[str], verb: str = "") -> UsageErro
     return UsageError("VIT-211", text, hint=hint)
 
 
-def verbs_with(option: str) -> list[str]:
-    """The verbs that have an option of this very name."""
-    from vitrail.cli.main import VERBS
-    from vitrail.cli.settings import setting_options
-
-    name = option.replace("_", "-")
-    return [
-        verb
-        for verb, one in VERBS.items()
-        if name in option_names(importlib.import_module(one.module).app)
-        or (one.takes_settings and name in setting_options())
-    ]
+def check_numbers(numbers: dict[str, int]) -> None:
+    """Raise UsageError VIT-202 for a count below 1."""
+    for option, value in numbers.items():
+        if value < 1:
+            raise UsageError(
+                "VIT-202",
+                f"{option}: expected a number from 1, got {value}.",
+                hint=f"For instance {option} 5",
+            )

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Parameter
 
+from vitrail.cli.arguments import check_numbers
 from vitrail.cli.output import Output
-from vitrail.cli.predict import check_numbers
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
-    from vitrail.studies.run import Asked, Engines, Planned
+    from vitrail.studies.planned import Planned
+    from vitrail.studies.run import Asked, Engines
     from vitrail.studies.setup import Setup
     from vitrail.studies.study import Computed, Study
 

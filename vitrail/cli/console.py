@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,13 @@ from vitrail.spelling import printable
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from vitrail.models.names import ModelConfig
     from vitrail.training.plan import Plan
     from vitrail.training.reporter import RunResult
 
 REFRESH_SECS = 0.2
+# Norms of the residual network, in words.
+NORMS = {"batch": "BatchNorm", "group": "GroupNorm", "group_std": "GroupNorm, standardised"}
 COLUMNS = (
     ("epoch", 6), ("train/loss", 10), ("val/loss", 8), ("val/top1", 8),
     ("lr", 8), ("img/s", 7), ("wait", 5), ("eta", 7),
@@ -74,8 +78,6 @@ class ConsoleReporter:
 
     def plan(self, plan: Plan, run_dir: Path) -> None:
         """The choices made for this run, and where it is written."""
-        from vitrail.cli.train import plan_lines
-
         for line in plan_lines(plan):
             self.line(line)
         self.line(
@@ -208,3 +210,44 @@ def result_lines(result: RunResult) -> list[str]:
             + ", ".join(f"{name} {score:.2f}" for name, score in result.baselines.items())
         )
     return lines + [f"next  {command}" for command in result.next_commands]
+
+
+def network_text(model: ModelConfig) -> str:
+    """The sizes of a network in a few words."""
+    from vitrail.models.bit_configs import BiTConfig
+    from vitrail.models.residual_config import ResNetConfig
+
+    if isinstance(model, BiTConfig):
+        units = "+".join(map(str, model.depths))
+        return f"{units} units | root of {model.stem_width} channels | {model.style}"
+    if isinstance(model, ResNetConfig):
+        units, widths = ("+".join(map(str, sizes)) for sizes in (model.depths, model.widths))
+        return f"{units} units | {widths} channels | {NORMS[model.norm]}"
+    patch = f"patch {model.patch_size[0]}x{model.patch_size[1]}"
+    stem = "" if model.stem == "none" else f"{model.stem} stem | "
+    return (
+        f"{stem}{model.depth} layers | width {model.width} | {model.num_heads} heads | "
+        f"{patch} | {model.num_tokens} tokens"
+    )
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """What a run is: data, model, and what was chosen for it with the reason, one line each."""
+    from vitrail.models.cost import parameters
+    from vitrail.models.names import full_name
+
+    splits, model = plan.splits, plan.model
+    sizes = ", ".join(f"{name} {n}" for name, n in splits.counts().items())
+    height, width = plan.facts.size
+    kind = "gray" if plan.facts.channels == 1 else "RGB"
+    config = plan.config
+    lines = [
+        f"vitrail {version('vitrail')} | torch {version('torch')} | {config.device} | "
+        f"{config.precision} | {config.threads} threads | seed {config.seed} | deterministic",
+        f"data   {splits.name}  {len(splits.classes)} classes | {sizes} | {height}x{width} {kind}",
+        *(f"data   {note}" for note in splits.notes),
+        f"model  {full_name(config.model.name, model.model_dump())}  {network_text(model)} | "
+        f"{parameters(model) / 1e6:.2f} M parameters",
+    ]
+    width = max((len(key) for key, _, _ in plan.choices), default=0)
+    return lines + [f"auto   {key:<{width}}  {value}  ({why})" for key, value, why in plan.choices]

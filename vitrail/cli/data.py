@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from vitrail.cli.arguments import app_of
+from vitrail.cli.arguments import app_of, check_numbers
 from vitrail.cli.data_findings import (
     doubted_labels,
     report_files,
@@ -17,7 +17,6 @@ from vitrail.cli.data_findings import (
 )
 from vitrail.cli.measuring import say_notes
 from vitrail.cli.output import Output, plain, table
-from vitrail.cli.predict import check_numbers
 from vitrail.errors import DataError, GateError, UsageError
 from vitrail.files import whole_file, whole_folder
 
@@ -149,7 +148,7 @@ def split(
             "VIT-206", f"{out} exists; it is not overwritten.", hint="Choose another name"
         )
     write_split(splits, out)
-    record = {"data": data, "file": out, "how": splits.how, "counts": counts(splits)}
+    record = {"data": data, "file": out, "how": splits.how, "counts": splits.counts()}
     record |= {"notes": splits.notes}
     say_notes(splits, output)
     if root is None:
@@ -264,7 +263,7 @@ def get(name: Literal["digits"], out: Path = Path("digits"), /, *, output: Out) 
                 folder = temporary / part / source.classes[int(label)]
                 folder.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(np.squeeze(np.asarray(pixels))).save(folder / f"{index:04d}.png")
-    record = {"name": name, "folder": out, "counts": counts(splits)}
+    record = {"name": name, "folder": out, "counts": splits.counts()}
     output.result(record, [*split_lines(splits), f"wrote {out}", f"next  vitrail train {out}"])
     return 0
 
@@ -281,17 +280,12 @@ def named_split(splits: Splits, name: str) -> Source:
     return found[name]
 
 
-def counts(splits: Splits) -> dict[str, int]:
-    """Pictures in each split."""
-    return {name: len(source) for name, source in splits.parts().items()}
-
-
 def split_lines(splits: Splits) -> list[str]:
     """What the data is, for people: classes and pictures a split."""
     import numpy as np
 
     head = f"{splits.name}  {len(splits.classes)} classes | " + ", ".join(
-        f"{name} {n}" for name, n in counts(splits).items()
+        f"{name} {n}" for name, n in splits.counts().items()
     )
     if splits.multi_label or len(splits.classes) > 50:
         return [head, splits.how]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from vitrail.cli.arguments import app_of
+from vitrail.cli.arguments import app_of, check_numbers
 from vitrail.cli.eta import eta
 from vitrail.cli.evaluation_lines import (
     calibration_lines,
@@ -30,7 +30,6 @@ from vitrail.cli.measuring import (
     way_of,
 )
 from vitrail.cli.output import Output
-from vitrail.cli.predict import check_numbers
 from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import GateError, UsageError
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
+from vitrail.cli.explain_options import Inspection, Options
 from vitrail.cli.output import Output, plain
 from vitrail.cli.predict import Asked, find_pictures
 from vitrail.cli.read_as import ReadAs
@@ -25,45 +26,6 @@ if TYPE_CHECKING:
 
 app = app_of("vitrail explain")
 LONGEST = 100  # letters of a picture's name in those of its files
-Method = Literal[
-    "attention", "rollout", "relevance", "gradcam", "integrated-gradients", "occlusion", "random"
-]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """What is asked of a method; which options it takes: docs/explain.md."""
-
-    method: Method | None = None
-    """How to explain. Default: relevance; gradcam for a ResNet; rollout without a head."""
-    layer: str | None = None
-    """attention and gradcam: a block from 0, or -1 for the last; or the name of a feature map."""
-    head: int | None = None
-    """attention: one head, from 0. Default: the mean."""
-    target: str | None = None
-    """The class to explain, its name or number. Default: the model's first choice."""
-    token: str | None = None
-    """ROW,COLUMN of a patch: what it attends to, in place of the output."""
-    steps: int | None = None
-    """integrated-gradients: points on the way from the baseline. Default: 32."""
-    seed: int | None = None
-    """random: of the numbers."""
-    style: Literal["heat", "spotlight"] = "heat"
-    """heat: colours; spotlight: the paper's Figure 6, black where the model does not look."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Inspection:
-    """What --figures shows."""
-
-    data: str | None = None
-    """Pictures for --figures, as for vitrail train. Default: the data of the run."""
-    split: str = "test"
-    """Which of them: train, val or test."""
-    num: int = 128
-    """How many of them, a sample."""
-    against: Path | None = None
-    """A second model, shown beside the first."""
 
 
 @app.default

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from vitrail.bundle import NO_RECORD
 from vitrail.classifier import Classifier
+from vitrail.cli.explain_options import Inspection
 from vitrail.cli.measuring import is_run, opened_for, say_notes
 from vitrail.cli.output import Output, plain, table
 from vitrail.cli.read_as import ReadAs
@@ -27,9 +27,6 @@ from vitrail.explain.faithfulness import judge as judge_methods
 from vitrail.explain.picture import class_index, input_of, pixels_of
 from vitrail.files import csv_text, whole_folder, write_together
 from vitrail.models.create import Model
-
-if TYPE_CHECKING:
-    from vitrail.cli.explain import Inspection
 
 BATCH = 8
 

@@ -14,50 +14,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
-from typing import NamedTuple
 
 from vitrail.child_process import SAFE_PATH
 from vitrail.cli.last_resort import end_when_interrupted, exit_code
 from vitrail.cli.output import Output
+from vitrail.cli.registry import VERBS, Verb
 from vitrail.cli.streams import ReaderGoneError, close_streams, has_reader, open_streams
 from vitrail.device import process_age
 from vitrail.errors import UsageError, VitrailError, environment_fault, nearest
 
-
-class Verb(NamedTuple):
-    """A module with `app`, its parser; whether it takes settings of a run; a line for --help."""
-
-    module: str
-    takes_settings: bool
-    summary: str
-
-
-VERBS = {
-    "train": Verb("vitrail.cli.train", True, "train a classifier on a folder of pictures"),
-    "eval": Verb("vitrail.cli.evaluate", False, "measure a classifier on labelled pictures"),
-    "probe": Verb(
-        "vitrail.cli.probe", False, "what frozen features are worth: few-shot, linear, k-NN"
-    ),
-    "predict": Verb("vitrail.cli.predict", False, "classify pictures"),
-    "compare": Verb(
-        "vitrail.cli.compare", False, "which model for your pictures, and would more of them help"
-    ),
-    "study": Verb("vitrail.cli.study", False, "the paper's experiments on your own pictures"),
-    "convert": Verb("vitrail.cli.convert", False, "checkpoints of other libraries, both ways"),
-    "explain": Verb(
-        "vitrail.cli.explain", False, "where a model looks and why it answers as it does"
-    ),
-    "report": Verb(
-        "vitrail.cli.report", False, "one page about a run: curves, confusion, mistakes"
-    ),
-    "data": Verb("vitrail.cli.data", False, "check, split, show or get pictures"),
-    "models": Verb("vitrail.cli.models", False, "architectures: parameters, multiply-adds, tokens"),
-    "runs": Verb("vitrail.cli.runs", False, "list runs: status, dataset, best figure, age"),
-    "lr-find": Verb("vitrail.cli.lr_find", True, "compare learning rates in short trainings"),
-    "doctor": Verb(
-        "vitrail.cli.doctor", False, "this machine: versions, memory, what it can train"
-    ),
-}
 GLOBAL = {
     "--json": "one JSON document on stdout, nothing else there (train: JSON lines, result last)",
     "-q, --quiet": "results and errors only",
@@ -147,14 +112,15 @@ def unknown_verb(name: str) -> UsageError:
 
 def call(verb: Verb, tokens: Sequence[str], output: Output) -> int:
     """Parse and run one verb; its exit code."""
-    from vitrail.cli.arguments import bind, option_names
+    from vitrail.cli.arguments import bind
+    from vitrail.cli.registry import option_names, setting_options
 
     os.getcwd()  # a folder that was removed ends libraries without a word
     app = importlib.import_module(verb.module).app
     settings: dict[str, str] = {}
     taken: list[str] = []
     if verb.takes_settings:
-        from vitrail.cli.settings import setting_options, take_settings
+        from vitrail.cli.settings import take_settings
 
         settings, tokens = take_settings(tokens, option_names(app))
         taken = setting_options()

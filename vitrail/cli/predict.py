@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from vitrail.cli.arguments import app_of
+from vitrail.cli.arguments import app_of, check_numbers
 from vitrail.cli.output import Output, plain
 from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import DataError, UsageError
@@ -84,17 +84,6 @@ def predict(
     if failed:
         output.note(f"{len(failed)} of {len(records)} pictures cannot be read; their lines say why")
     return 0
-
-
-def check_numbers(numbers: dict[str, int]) -> None:
-    """Raise UsageError VIT-202 for a count below 1."""
-    for option, value in numbers.items():
-        if value < 1:
-            raise UsageError(
-                "VIT-202",
-                f"{option}: expected a number from 1, got {value}.",
-                hint=f"For instance {option} 5",
-            )
 
 
 def check_table(out: Path) -> None:

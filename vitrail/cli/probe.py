@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from cyclopts import Parameter
 
-from vitrail.cli.arguments import app_of
+from vitrail.cli.arguments import app_of, check_numbers
 from vitrail.cli.measuring import Reading, is_run, opened_for, say_notes
 from vitrail.cli.output import Output, plain, table
-from vitrail.cli.predict import check_numbers
 from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import UsageError
 from vitrail.files import write_whole

@@ -10,16 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vitrail.cli.arguments import unknown_option
-from vitrail.config import SHORT, TrainConfig, environment_layer, flatten, known_keys, read_toml
+from vitrail.cli.registry import setting_options
+from vitrail.config import TrainConfig, environment_layer, flatten, read_toml
 from vitrail.errors import UsageError
 
 Layer = tuple[str, Mapping[str, object]]
-HIDDEN = ("data.path",)  # given as DATA
-
-
-def setting_options() -> list[str]:
-    """The options that set a key of TrainConfig, long and short; `--model.FIELD` beside them."""
-    return ["--" + key.replace("_", "-") for key in [*known_keys(), *SHORT] if key not in HIDDEN]
 
 
 def take_settings(

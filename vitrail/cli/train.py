@@ -7,7 +7,6 @@ beside it is where the images of the run lie now.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +20,6 @@ from vitrail.config import SHORT
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
-    from vitrail.models.names import ModelConfig
     from vitrail.training.plan import Plan
 
 app = app_of(
@@ -29,8 +27,6 @@ app = app_of(
     note="Any other setting: --SECTION.NAME VALUE, for instance --ema 0.999 or --model.depth 6. "
     "All of them with their values: vitrail train DATA --print-config",
 )
-# Norms of the residual network, in words.
-NORMS = {"batch": "BatchNorm", "group": "GroupNorm", "group_std": "GroupNorm, standardised"}
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 Given = Annotated[Any, Parameter(parse=False)]
 
@@ -214,6 +210,7 @@ def resume(run_dir: Path, data: str | None, others: list[str], output: Output) -
 
 def show_plan(layers: list[Layer], output: Output, *, dry_run: bool) -> int:
     """Print what a run would be: its choices for --dry-run, all settings for --print-config."""
+    from vitrail.cli.console import plan_lines
     from vitrail.cli.measuring import say_notes
     from vitrail.training.plan import plan_run
 
@@ -281,45 +278,3 @@ def sorted_as_toml(keys: list[str]) -> list[str]:
         for key in keys
         if (key.split(".")[0] if "." in key else "") == table
     ]
-
-
-def network_text(model: ModelConfig) -> str:
-    """The sizes of a network in a few words."""
-    from vitrail.models.bit_configs import BiTConfig
-    from vitrail.models.residual_config import ResNetConfig
-
-    if isinstance(model, BiTConfig):
-        units = "+".join(map(str, model.depths))
-        return f"{units} units | root of {model.stem_width} channels | {model.style}"
-    if isinstance(model, ResNetConfig):
-        units, widths = ("+".join(map(str, sizes)) for sizes in (model.depths, model.widths))
-        return f"{units} units | {widths} channels | {NORMS[model.norm]}"
-    patch = f"patch {model.patch_size[0]}x{model.patch_size[1]}"
-    stem = "" if model.stem == "none" else f"{model.stem} stem | "
-    return (
-        f"{stem}{model.depth} layers | width {model.width} | {model.num_heads} heads | "
-        f"{patch} | {model.num_tokens} tokens"
-    )
-
-
-def plan_lines(plan: Plan) -> list[str]:
-    """What a run is: data, model, and what was chosen for it with the reason, one line each."""
-    from vitrail.cli.data import counts
-    from vitrail.models.cost import parameters
-    from vitrail.models.names import full_name
-
-    splits, model = plan.splits, plan.model
-    sizes = ", ".join(f"{name} {n}" for name, n in counts(splits).items())
-    height, width = plan.facts.size
-    kind = "gray" if plan.facts.channels == 1 else "RGB"
-    config = plan.config
-    lines = [
-        f"vitrail {version('vitrail')} | torch {version('torch')} | {config.device} | "
-        f"{config.precision} | {config.threads} threads | seed {config.seed} | deterministic",
-        f"data   {splits.name}  {len(splits.classes)} classes | {sizes} | {height}x{width} {kind}",
-        *(f"data   {note}" for note in splits.notes),
-        f"model  {full_name(config.model.name, model.model_dump())}  {network_text(model)} | "
-        f"{parameters(model) / 1e6:.2f} M parameters",
-    ]
-    width = max((len(key) for key, _, _ in plan.choices), default=0)
-    return lines + [f"auto   {key:<{width}}  {value}  ({why})" for key, value, why in plan.choices]

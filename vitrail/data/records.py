@@ -122,6 +122,10 @@ class Splits:
         found = {"train": self.train, "val": self.val, "test": self.test}
         return {name: source for name, source in found.items() if source is not None}
 
+    def counts(self) -> dict[str, int]:
+        """Images in each split."""
+        return {name: len(source) for name, source in self.parts().items()}
+
 
 @overload
 def subset(source: ArraySource, indices: Indices) -> ArraySource: ...
@@ -141,3 +145,10 @@ def subset(source: Source, indices: Indices) -> Source:
     if isinstance(source, FileSource):
         return replace(source, paths=tuple(source.paths[i] for i in indices))
     raise TypeError(f"no subset of a {type(source).__name__}")
+
+
+def class_counts(source: Source) -> list[int]:
+    """Pictures of each class; with several labels a picture counts for each of them."""
+    if source.labels.ndim == 2:
+        return [int(count) for count in source.labels.sum(axis=0)]
+    return [int(count) for count in np.bincount(source.labels, minlength=len(source.classes))]

@@ -10,174 +10,29 @@ figures are those of `multi_label.py`, and two more are given: f1_micro and mean
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from vitrail.evaluation import metrics, multi_label, selective, tables, uncertainty
-from vitrail.evaluation.intervals import wilson
-from vitrail.evaluation.metrics import Bin, ClassScores
+from vitrail.evaluation import tables, uncertainty
+from vitrail.evaluation.predictions import Predictions
 from vitrail.evaluation.uncertainty import Interval
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What a model did on n pictures. probabilities (n, K) float32; labels (n,) int64, or (n, K)
-    0/1 for several labels a picture; losses (n,) in nats; ids: the pictures' names, or empty.
-    """
-
-    classes: tuple[str, ...]
-    probabilities: NDArray[np.float32]
-    labels: NDArray[np.int64] | NDArray[np.float32]
-    losses: NDArray[np.float64]
-    ids: tuple[str, ...] = ()
-    images_per_s: float = 0.0
-    temperature: float = 1.0
-    judged: Mapping[str, Any] | None = None  # which images these are, how many were trained on
-
-    @property
-    def n(self) -> int:
-        """Number of pictures."""
-        return len(self.probabilities)
-
-    def only(self, kept: NDArray[np.bool_]) -> Evaluation:
-        """The same of the pictures that are kept. kept: (n,)"""
-        ids = tuple(name for name, is_kept in zip(self.ids, kept, strict=False) if is_kept)
-        return replace(
-            self,
-            probabilities=self.probabilities[kept],
-            labels=self.labels[kept],
-            losses=self.losses[kept],
-            ids=ids if self.ids else (),
-        )
-
-    @property
-    def is_multi_label(self) -> bool:
-        """Whether a picture may have several labels."""
-        return self.labels.ndim == 2
-
-    @cached_property
-    def predicted(self) -> NDArray[np.int64]:
-        """The best class of each picture. (n,)"""
-        return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
-
-    @cached_property
-    def correct(self) -> NDArray[np.bool_]:
-        """Whether the best class is the label, or one of the labels. (n,)"""
-        if self.is_multi_label:
-            return multi_label.hit_at_1(self.probabilities, self._y)
-        return np.asarray(self.predicted == self.labels)
-
-    @property
-    def top1(self) -> float:
-        """Share of pictures whose best class is right."""
-        return float(self.correct.mean()) if self.n else 0.0
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval of top1."""
-        return wilson(int(self.correct.sum()), self.n)
-
-    @property
-    def top5(self) -> float:
-        """Share of pictures with the label among the best 5 classes (1.0 where there are at most
-        5).
-        """
-        if self.is_multi_label:
-            return multi_label.hit_at_k(self.probabilities, self._y, 5)
-        return metrics.top_k(self.probabilities, self._labels, 5)
-
-    @property
-    def nll(self) -> float:
-        """Mean negative log-likelihood, nats."""
-        return float(self.losses.mean()) if self.n else 0.0
-
-    @property
-    def brier(self) -> float:
-        """Mean squared error of the probabilities: summed over classes, or averaged over them for
-        several labels.
-        """
-        if self.is_multi_label:
-            return (
-                float(((self.probabilities.astype(np.float64) - self._y) ** 2).mean())
-                if self.n
-                else 0.0
-            )
-        return metrics.brier(self.probabilities, self._labels)
-
-    @cached_property
-    def bins(self) -> list[Bin]:
-        """15 equal-width bins of confidence; with several labels, of every (picture, class)."""
-        if self.is_multi_label:
-            return metrics.reliability(self.probabilities.ravel(), self._y.ravel() > 0)
-        return metrics.reliability(self.probabilities.max(axis=1, initial=0.0), self.correct)
-
-    @property
-    def ece(self) -> float:
-        """Expected calibration error over `bins`."""
-        return metrics.ece(self.bins)
-
-    @cached_property
-    def class_scores(self) -> ClassScores:
-        """Pictures, predictions, precision, recall and F1 of each class."""
-        if self.is_multi_label:
-            return multi_label.threshold_scores(self.probabilities, self._y)
-        size = len(self.classes)
-        return metrics.class_scores(
-            np.bincount(self._labels[self.correct], minlength=size),
-            np.bincount(self._labels, minlength=size),
-            np.bincount(self.predicted, minlength=size),
-        )
-
-    @property
-    def f1_macro(self) -> float:
-        """Mean F1 of the classes that occur."""
-        return metrics.f1_macro(self.class_scores)
-
-    @property
-    def balanced_accuracy(self) -> float:
-        """Mean recall of the classes that have a picture; several labels: mean of true positive and
-        negative rates.
-        """
-        if self.is_multi_label:
-            return multi_label.balanced_accuracy(self.probabilities, self._y)
-        return metrics.balanced_accuracy(self.class_scores)
-
-    @property
-    def confusion(self) -> NDArray[np.int64]:
-        """Counts (K, K): row = label, column = prediction. Not defined for several labels a
-        picture.
-        """
-        if self.is_multi_label:
-            raise ValueError("a confusion matrix needs one label a picture")
-        return metrics.confusion(self._labels, self.predicted, len(self.classes))
+class Evaluation(Predictions):
+    """What a model did on n images, with intervals, and as files."""
 
     @cached_property
     def intervals(self) -> dict[str, Interval]:
         """The 95 % interval of each figure, bootstrapped where there is no closed form."""
-        return uncertainty.intervals(self)
+        return uncertainty.intervals(self, self.ece_by_chance)
 
     @cached_property
     def ece_by_chance(self) -> Interval:
         """The middle 95 % of `ece` if every probability were true."""
         return uncertainty.ece_by_chance(self)
-
-    @property
-    def selective(self) -> dict[str, Any]:
-        """How often it is wrong on the pictures it is surest of: area and points of the curve."""
-        return selective.selective(self.probabilities.max(axis=1, initial=0.0), self.correct)
-
-    @property
-    def _labels(self) -> NDArray[np.int64]:
-        return self.labels.astype(np.int64, copy=False)
-
-    @property
-    def _y(self) -> NDArray[np.float32]:
-        return self.labels.astype(np.float32, copy=False)
 
     def write(self, folder: Path, more: Mapping[str, Any] | None = None) -> None:
         """Write metrics.json, predictions.csv, confusion.csv and calibration.json into `folder`
@@ -200,32 +55,3 @@ class Evaluation:
             **({} if self.judged is None else {"judged": dict(self.judged)}),
             **(more or {}),
         }
-
-    def to_json(self) -> dict[str, Any]:
-        """The figures as plain data, in the order of the docs."""
-        scores, (low, high) = self.class_scores, self.interval
-        document: dict[str, Any] = {
-            "n": self.n,
-            "top1": self.top1,
-            "top1_interval": [low, high],
-            "top5": self.top5,
-        }
-        document |= {
-            "nll": self.nll,
-            "brier": self.brier,
-            "ece": self.ece,
-            "f1_macro": self.f1_macro,
-        }
-        document["balanced_accuracy"] = self.balanced_accuracy
-        if self.is_multi_label:
-            document["f1_micro"] = multi_label.f1_micro(self.probabilities, self._y)
-            document["mean_average_precision"] = multi_label.mean_average_precision(
-                self.probabilities, self._y
-            )
-        document["classes"] = {
-            name: {"n": int(scores.n[i]), "precision": float(scores.precision[i]),
-                   "recall": float(scores.recall[i]), "f1": float(scores.f1[i])}
-            for i, name in enumerate(self.classes)
-        }  # fmt: skip
-        document["images_per_s"] = self.images_per_s
-        return document

@@ -12,22 +12,20 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from vitrail.evaluation.predictions import Predictions
 from vitrail.files import csv_text, write_together, writing
 from vitrail.folder import make_folder
 from vitrail.spelling import label_cell
-
-if TYPE_CHECKING:
-    from vitrail.evaluation.record import Evaluation
 
 PREDICTION_COLUMNS = ("source", "label", "predicted", "p_label", "p_predicted", "loss")
 CONFUSION_COLUMNS = ("label", "predicted", "n")
 
 
-def write_evaluation(evaluation: Evaluation, folder: Path, document: Mapping[str, Any]) -> None:
+def write_evaluation(evaluation: Predictions, folder: Path, document: Mapping[str, Any]) -> None:
     """Write the files of `evaluation` into `folder`, each whole; `document` is metrics.json.
     Raises EnvironmentFault VIT-506.
     """
@@ -43,12 +41,12 @@ def write_evaluation(evaluation: Evaluation, folder: Path, document: Mapping[str
     write_together(folder, files, replace=True)
 
 
-def predictions_text(evaluation: Evaluation) -> str:
+def predictions_text(evaluation: Predictions) -> str:
     """predictions.csv."""
     return csv_text(PREDICTION_COLUMNS, _predictions(evaluation))
 
 
-def calibration(evaluation: Evaluation) -> dict[str, object]:
+def calibration(evaluation: Predictions) -> dict[str, object]:
     """The reliability diagram as numbers."""
     bins = [asdict(one) for one in evaluation.bins]
     return {
@@ -59,7 +57,7 @@ def calibration(evaluation: Evaluation) -> dict[str, object]:
     }
 
 
-def _predictions(evaluation: Evaluation) -> Iterable[Sequence[object]]:
+def _predictions(evaluation: Predictions) -> Iterable[Sequence[object]]:
     names, p = evaluation.classes, evaluation.probabilities
     for i in range(evaluation.n):
         own = (
@@ -81,7 +79,7 @@ def _predictions(evaluation: Evaluation) -> Iterable[Sequence[object]]:
         )
 
 
-def _confusion(evaluation: Evaluation) -> Iterable[Sequence[object]]:
+def _confusion(evaluation: Predictions) -> Iterable[Sequence[object]]:
     names = [label_cell([name]) for name in evaluation.classes]
     count = len(names)
     pairs, numbers = np.unique(evaluation.labels * count + evaluation.predicted, return_counts=True)

@@ -15,7 +15,6 @@ weighs its part of every sum, which gives the same figures as repeating its row.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +30,7 @@ from vitrail.evaluation.bootstrap import (
     uniform,
 )
 from vitrail.evaluation.intervals import wilson
-
-if TYPE_CHECKING:
-    from vitrail.evaluation.record import Evaluation
+from vitrail.evaluation.predictions import Predictions
 
 Interval = tuple[float, float]
 Figures = Callable[[Counts], dict[str, float]]
@@ -41,7 +38,7 @@ DECISIONS = 200_000_000  # of (replicate, picture, class) with several labels; s
 MIN_REPLICATES = 100
 
 
-def num_replicates(evaluation: Evaluation) -> int:
+def num_replicates(evaluation: Predictions) -> int:
     """1,000; fewer where a replicate sorts through many classes of several labels a picture."""
     if not evaluation.is_multi_label:
         return REPLICATES
@@ -49,8 +46,12 @@ def num_replicates(evaluation: Evaluation) -> int:
     return int(np.clip(DECISIONS // decisions, MIN_REPLICATES, REPLICATES))
 
 
-def intervals(evaluation: Evaluation, *, seed: int = 0) -> dict[str, Interval]:
-    """The interval of each figure by its key of metrics.json; {} for fewer than two pictures."""
+def intervals(
+    evaluation: Predictions, by_chance: Interval | None = None, *, seed: int = 0
+) -> dict[str, Interval]:
+    """The interval of each figure by its key of metrics.json; {} for fewer than two images.
+    by_chance: `ece_by_chance`, where it is known.
+    """
     n = evaluation.n
     if n < 2:
         return {}
@@ -63,13 +64,13 @@ def intervals(evaluation: Evaluation, *, seed: int = 0) -> dict[str, Interval]:
     }
     found |= {name: percentile_interval(drawn) for name, drawn in values.items() if name != "ece"}
     low, high = basic_interval(whole["ece"], values["ece"])
-    is_more_than_chance = whole["ece"] > evaluation.ece_by_chance[1]
+    is_more_than_chance = whole["ece"] > (by_chance or ece_by_chance(evaluation, seed=seed))[1]
     least = max(low, 0.0) if is_more_than_chance else 0.0
     found["ece"] = (least, min(max(high, whole["ece"]), 1.0))
     return found
 
 
-def ece_by_chance(evaluation: Evaluation, *, seed: int = 0) -> Interval:
+def ece_by_chance(evaluation: Predictions, *, seed: int = 0) -> Interval:
     """The middle 95 % of the ECE that these probabilities would show if every one were true; (0, 0)
     for no pictures.
     """
@@ -85,7 +86,7 @@ def ece_by_chance(evaluation: Evaluation, *, seed: int = 0) -> Interval:
     return percentile_interval(np.array(values))
 
 
-def _decisions(evaluation: Evaluation) -> tuple[Values, NDArray[np.bool_]]:
+def _decisions(evaluation: Predictions) -> tuple[Values, NDArray[np.bool_]]:
     """What calibration is about: confidence and truth of each prediction, or with several labels of
     each (picture, class).
     """
@@ -95,7 +96,7 @@ def _decisions(evaluation: Evaluation) -> tuple[Values, NDArray[np.bool_]]:
     return p.max(axis=1), evaluation.correct
 
 
-def class_intervals(evaluation: Evaluation) -> dict[str, dict[str, Interval]]:
+def class_intervals(evaluation: Predictions) -> dict[str, dict[str, Interval]]:
     """Wilson's intervals of precision and recall of each class that has a prediction or a
     picture.
     """
@@ -111,14 +112,14 @@ def class_intervals(evaluation: Evaluation) -> dict[str, dict[str, Interval]]:
     }
 
 
-def figures_of(evaluation: Evaluation) -> Figures:
+def figures_of(evaluation: Predictions) -> Figures:
     """The bootstrapped figures of a replicate, from how often each picture was drawn."""
     if evaluation.is_multi_label:
         return _of_several_labels(evaluation)
     return _of_one_label(evaluation)
 
 
-def _of_one_label(evaluation: Evaluation) -> Figures:
+def _of_one_label(evaluation: Predictions) -> Figures:
     p, labels = evaluation.probabilities, evaluation.labels.astype(np.int64)
     predicted, correct, size = evaluation.predicted, evaluation.correct, len(evaluation.classes)
     own = np.take_along_axis(p, labels[:, None], axis=1)[:, 0].astype(np.float64)
@@ -143,7 +144,7 @@ def _of_one_label(evaluation: Evaluation) -> Figures:
     return figures
 
 
-def _of_several_labels(evaluation: Evaluation) -> Figures:
+def _of_several_labels(evaluation: Predictions) -> Figures:
     p, given = evaluation.probabilities, evaluation.labels > 0  # (n, C)
     said = p > multi_label.THRESHOLD
     squares = ((p.astype(np.float64) - given) ** 2).mean(axis=1)

@@ -8,37 +8,28 @@ fused path.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from torch import Tensor
 
 from vitrail.errors import UsageError, nearest
-from vitrail.models.bit_configs import BiTConfig
-from vitrail.models.configs import ViTConfig
-from vitrail.models.residual_config import ResNetConfig
 
 TapDict = dict[str, Tensor | None]
 
 
-def tap_names(config: ViTConfig) -> list[str]:
-    """Every intermediate of a ViT, in the order of computation.
+class ResidualStages(Protocol):
+    """What the names of a residual network follow from: `BiTConfig` or `ResNetConfig`."""
 
-    feature_map (B, C, h, w) behind a stem; patches (B, P, D) before posemb; embedded (B, N, D) into
-    the first block; per block attention (B, heads, N, N) after the softmax and output (B, N, D),
-    without the position that a `posemb_at` adds to the next block's input;
-    tokens (B, N, D) after the final norm, or without one where it follows the mean; pool/attention
-    (B, heads, 1, N) of pool="map", (B, 1, 1, N) of pool="seq"; pooled (B, D); pre_logits (B, R);
-    logits (B, K). Prefix tokens come first: cls, dist, registers.
-    """
-    names = ["feature_map"] if config.stem != "none" else []
-    names += ["patches", "embedded"]
-    for index in range(config.depth):
-        names += [f"block{index:02d}/attention", f"block{index:02d}/output"]
-    names += ["tokens"] + (["pool/attention"] if config.pool in ("map", "seq") else [])
-    names += ["pooled", "pre_logits"]
-    return names + (["logits"] if config.num_classes else [])
+    @property
+    def depths(self) -> Sequence[int]:
+        """Units of each stage."""
+
+    @property
+    def num_classes(self) -> int:
+        """0: no head."""
 
 
-def residual_tap_names(config: BiTConfig | ResNetConfig) -> list[str]:
+def residual_tap_names(config: ResidualStages) -> list[str]:
     """Every intermediate of a residual network.
 
     stem, stage0 ... and feature_map (of a BiT after the last norm and ReLU) as (B, C, h, w);
@@ -48,7 +39,7 @@ def residual_tap_names(config: BiTConfig | ResNetConfig) -> list[str]:
     return [*names, "feature_map", "pre_logits"] + (["logits"] if config.num_classes else [])
 
 
-def map_names(config: BiTConfig | ResNetConfig) -> list[str]:
+def map_names(config: ResidualStages) -> list[str]:
     """Those of them that are maps, (B, C, h, w)."""
     return [name for name in residual_tap_names(config) if name not in ("pre_logits", "logits")]
 

@@ -16,7 +16,7 @@ from vitrail.models.configs import ADDED, ViTConfig
 from vitrail.models.hybrid import create_embedding
 from vitrail.models.layers import Block, MapHead, SeqPool
 from vitrail.models.posemb import added, added_to_all, learned_tables, rope_2d, sincos_2d
-from vitrail.models.tap import Tap, TapDict, check_images, tap_names
+from vitrail.models.tap import Tap, TapDict, check_images
 
 
 class ViT(nn.Module):
@@ -208,3 +208,22 @@ class ViT(nn.Module):
             return torch.cat([tokens[:, 0], mean], dim=1)
         normed: Tensor = self.fc_norm(mean) if config.norm_after_pool else mean
         return normed
+
+
+def tap_names(config: ViTConfig) -> list[str]:
+    """Every intermediate of a ViT, in the order of computation.
+
+    feature_map (B, C, h, w) behind a stem; patches (B, P, D) before posemb; embedded (B, N, D) into
+    the first block; per block attention (B, heads, N, N) after the softmax and output (B, N, D),
+    without the position that a `posemb_at` adds to the next block's input;
+    tokens (B, N, D) after the final norm, or without one where it follows the mean; pool/attention
+    (B, heads, 1, N) of pool="map", (B, 1, 1, N) of pool="seq"; pooled (B, D); pre_logits (B, R);
+    logits (B, K). Prefix tokens come first: cls, dist, registers.
+    """
+    names = ["feature_map"] if config.stem != "none" else []
+    names += ["patches", "embedded"]
+    for index in range(config.depth):
+        names += [f"block{index:02d}/attention", f"block{index:02d}/output"]
+    names += ["tokens"] + (["pool/attention"] if config.pool in ("map", "seq") else [])
+    names += ["pooled", "pre_logits"]
+    return names + (["logits"] if config.num_classes else [])

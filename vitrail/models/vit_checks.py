@@ -4,19 +4,15 @@ effect. No torch here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vitrail.errors import UsageError
 from vitrail.models.fields import refuse_first, refuse_size
 from vitrail.models.residual_config import conv_weights
-
-if TYPE_CHECKING:
-    from vitrail.models.configs import ViTConfig
+from vitrail.models.vit_fields import ViTFields
 
 MAX_TOKENS = 65_536  # attention is quadratic: more is a mistake or an attack
 
 
-def check_size(config: ViTConfig) -> None:
+def check_size(config: ViTFields) -> None:
     """Raises UsageError VIT-222 for what is too large to be meant, before anything is allocated."""
     c = config
     if c.num_tokens > MAX_TOKENS:
@@ -40,7 +36,7 @@ def check_size(config: ViTConfig) -> None:
         raise UsageError("VIT-222", message, hint=hint)
 
 
-def check_combination(config: ViTConfig) -> None:
+def check_combination(config: ViTFields) -> None:
     """Raises UsageError VIT-222 for the first setting that is impossible or without effect."""
     c = config
     divisor = 4 if c.is_rotary else {"learned_2d": 2, "sincos_2d": 4}.get(c.posemb, 1)
@@ -80,7 +76,7 @@ def check_combination(config: ViTConfig) -> None:
     refuse_first(problems)
 
 
-def check_rotary(config: ViTConfig) -> None:
+def check_rotary(config: ViTFields) -> None:
     """Raises UsageError VIT-222 for a field of the rotation without effect."""
     c, fields = config, type(config).model_fields
     changed = {
@@ -98,7 +94,7 @@ def check_rotary(config: ViTConfig) -> None:
     refuse_first(problems)
 
 
-def check_map(config: ViTConfig) -> None:
+def check_map(config: ViTFields) -> None:
     """Raises UsageError VIT-222 for a field of the attention pooling that does not fit."""
     c = config
     heads = c.map_heads or 1

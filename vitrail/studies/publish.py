@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vitrail.config import flatten, toml_lines
 from vitrail.folder import Folder
 from vitrail.runs.documents import settings_in
 from vitrail.spelling import command_text
+from vitrail.studies.planned import Planned
 from vitrail.studies.result import Outcome
 from vitrail.studies.setup import Setup
 from vitrail.studies.study import Computed
-
-if TYPE_CHECKING:
-    from vitrail.studies.run import Planned
 
 OPTIONS = {"starts": "--from"}  # where an option has another name than the choice
 

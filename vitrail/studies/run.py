@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,13 @@ from vitrail import __version__
 from vitrail.errors import EnvironmentFault
 from vitrail.studies.budget import (
     Paces,
-    cell_secs,
     examples_for,
-    makespan,
     paces_from,
-    training_share,
 )
-from vitrail.studies.cell import Cell, needed
+from vitrail.studies.cell import needed
 from vitrail.studies.engine import Engine, LocalEngine
 from vitrail.studies.guard import guarded, judged_by, outside
+from vitrail.studies.planned import Planned
 from vitrail.studies.publish import write_results
 from vitrail.studies.result import Outcome
 from vitrail.studies.setup import Setup
@@ -42,28 +40,6 @@ class Asked:
     processes: int
     command: str
     folder: str = ""  # name of the study's folder; "": that of the study
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A study about to be computed. setup: with the number of examples that was planned."""
-
-    study: Study
-    setup: Setup
-    store: Store
-    cells: list[Cell]
-    paces: Paces
-    is_new: bool
-    simple: Mapping[str, float] = field(default_factory=dict)  # top-1 of what learns nothing
-
-    def seconds(self, processes: int) -> float:
-        """Until all cells are computed, none being there."""
-        return makespan((cell_secs(cell, self.paces) for cell in self.cells), processes)
-
-    @property
-    def training_share(self) -> float:
-        """Of that time, what goes into training; the rest opens data and judges models."""
-        return training_share(self.cells, self.paces)
 
 
 def plan(study: Study, setup: Setup, asked: Asked, parent: Path, engine: Engines) -> Planned:

@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from vitrail.data.records import class_counts
 from vitrail.training.plan import Plan
-from vitrail.training.run_files import class_counts
 
 FEW_PICTURES = 5
 LEAST_STEPS = 20  # fewer say nothing about settings

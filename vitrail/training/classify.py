@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vitrail.data.loader import Batch, normalise
 from vitrail.data.mix import mix, mix_numbers
+from vitrail.data.records import class_counts
 from vitrail.data.sources import Source
 from vitrail.evaluation.baselines import baselines
 from vitrail.training import objectives
@@ -17,7 +18,6 @@ from vitrail.training.distill import Teacher, open_teacher, teacher_loss
 from vitrail.training.held_out import judge, never
 from vitrail.training.plan import Plan
 from vitrail.training.precision import autocast
-from vitrail.training.run_files import class_counts
 from vitrail.training.task import Forward, Judged, Parts
 
 

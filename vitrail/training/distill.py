@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitrail.config import DistillConfig, TrainConfig
+from vitrail.config import DistillConfig
 from vitrail.data.preprocess import Preprocess
-from vitrail.errors import UsageError
 from vitrail.training.source import open_pinned
+from vitrail.training.together import class_columns
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as gray pictures are made
 TEACHER_BATCH = 128
@@ -56,46 +56,6 @@ def open_teacher(config: DistillConfig, classes: Sequence[str], device: torch.de
     )
     model = found.model.to(device).eval().requires_grad_(False)
     return Teacher(model, found.preprocess, found.temperature, columns.to(device))
-
-
-def check_teacher(config: TrainConfig, classes: Sequence[str]) -> TrainConfig:
-    """`config` with the hash of the teacher, which is opened to see that it fits.
-
-    Raises what `open_teacher` raises.
-    """
-    distill = config.distill
-    found, model_config, sha256 = open_pinned(distill.teacher, distill.sha256, "distill.teacher")
-    class_columns(distill.teacher, found.classes, model_config.num_classes, classes)
-    return config.model_copy(update={"distill": distill.model_copy(update={"sha256": sha256})})
-
-
-def class_columns(
-    name: str, known: Sequence[str], outputs: int, classes: Sequence[str]
-) -> list[int]:
-    """Which output of the teacher stands for each of `classes`.
-
-    known: its classes, by name; without names its `outputs` must be as many as the classes are.
-    Raises UsageError VIT-252 where one is missing.
-    """
-    if not known:
-        if outputs == len(classes):
-            return list(range(outputs))
-        raise UsageError(
-            "VIT-252",
-            f"teacher {name} has {outputs} outputs without names; the data has {len(classes)} "
-            "classes.",
-            hint="Choose a teacher that was trained on these classes.",
-        )
-    missing = [one for one in classes if one not in known]
-    if missing:
-        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if missing[5:] else "")
-        raise UsageError(
-            "VIT-252",
-            f"teacher {name} does not know the class {shown}; it knows "
-            f"{', '.join(known[:5])}{' ...' if known[5:] else ''}.",
-            hint="Choose a teacher that was trained on these classes.",
-        )
-    return [list(known).index(one) for one in classes]
 
 
 def recast(images: Tensor, theirs: Preprocess, ours: Preprocess) -> Tensor:

@@ -22,12 +22,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vitrail.errors import UsageError
 from vitrail.keyed_random import mix, uniforms
-from vitrail.models.configs import ViTConfig
 from vitrail.models.create import Model
-from vitrail.models.names import ModelConfig
 from vitrail.models.vit import ViT
+from vitrail.training.together import check_encoder
 
 SHARE = 0.5  # of the patches that are corrupted
 MASKED, REPLACED = 0.8, 0.1  # of the corrupted; the rest stays
@@ -134,24 +132,6 @@ class MaskedPatches(nn.Module):
         new = torch.where(role == MASK, self.mask_token.to(patches.dtype), new)  # (B, M, D)
         where = places.unsqueeze(2).expand_as(new)
         return patches.scatter(1, where, new)
-
-
-def check_encoder(config: ModelConfig) -> ViTConfig:
-    """Refuse what has no patches whose colour could be asked. Raises UsageError VIT-251."""
-    if not isinstance(config, ViTConfig):
-        raise UsageError(
-            "VIT-251",
-            f"objective masked_patches needs a Vision Transformer, got the family {config.family}.",
-            hint="Choose one: --model vit_s16",
-        )
-    (height, width), (h, w) = config.image_size, config.grid
-    if config.drop_rest or height % h or width % w:
-        raise UsageError(
-            "VIT-251",
-            f"objective masked_patches: {height}x{width} px do not divide into {h}x{w} patches.",
-            hint="Choose another --image-size, or a model without a stem.",
-        )
-    return config
 
 
 def _rows(x: Tensor, places: Tensor) -> Tensor:

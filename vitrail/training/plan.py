@@ -18,7 +18,6 @@ from vitrail.recipes.catalogue import recipe
 from vitrail.runs import documents
 from vitrail.training import batch_statistics, choose
 from vitrail.training.choose_start import pictures_of, recipe_name, settle, take_over
-from vitrail.training.distill import check_teacher
 from vitrail.training.facts import Facts, measure
 from vitrail.training.schedule import check_schedule
 from vitrail.training.start import (
@@ -29,7 +28,7 @@ from vitrail.training.start import (
     open_start,
     starting_weights,
 )
-from vitrail.training.together import check_together
+from vitrail.training.together import check_teacher, check_together
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 Layers = Sequence[tuple[str, Mapping[str, Any]]]

@@ -21,7 +21,6 @@ from vitrail.data.sources import Source, subset
 from vitrail.training.held_out import EVAL_BATCH, never, until
 from vitrail.training.masked_patches import (
     LEVELS,
-    check_encoder,
     colour_targets,
     corruption_of_pictures,
     corruption_of_step,
@@ -30,6 +29,7 @@ from vitrail.training.masked_patches import (
 from vitrail.training.plan import Plan
 from vitrail.training.precision import autocast
 from vitrail.training.task import Forward, Judged, Parts
+from vitrail.training.together import check_encoder
 
 SAMPLE = 2000  # pictures that the baseline looks at
 

@@ -20,6 +20,7 @@ from vitrail.data.check import (
     write_bad_files,
 )
 from vitrail.data.examples import FILE, Examples, examples_of
+from vitrail.data.records import class_counts
 from vitrail.data.sample import keyed_order
 from vitrail.data.sources import Source, fingerprint, subset
 from vitrail.device import machine
@@ -215,10 +216,3 @@ def data_record(plan: Plan, run: RunDir) -> dict[str, Any]:
             "std": list(facts.std),
         },
     }
-
-
-def class_counts(source: Source) -> list[int]:
-    """Pictures of each class; with several labels a picture counts for each of them."""
-    if source.labels.ndim == 2:
-        return [int(count) for count in source.labels.sum(axis=0)]
-    return [int(count) for count in np.bincount(source.labels, minlength=len(source.classes))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from vitrail.config import LossConfig, TrainConfig
 from vitrail.data.sources import Splits
@@ -10,7 +10,7 @@ from vitrail.errors import UsageError
 from vitrail.models.configs import ViTConfig
 from vitrail.models.cost import running_values
 from vitrail.models.names import ModelConfig
-from vitrail.training.masked_patches import check_encoder
+from vitrail.training.source import open_pinned
 
 
 def check_together(config: TrainConfig, model: ModelConfig, splits: Splits) -> None:
@@ -144,3 +144,61 @@ def _check_masked_patches(config: TrainConfig, model: ModelConfig) -> None:
             f"{given[0]} does not go with objective masked_patches, which learns from no label.",
             hint="Leave it out. A complete set of settings: --recipe paper.masked_patches",
         )
+
+
+def check_teacher(config: TrainConfig, classes: Sequence[str]) -> TrainConfig:
+    """`config` with the hash of the teacher, which is opened to see that it fits.
+
+    Raises what `open_teacher` raises.
+    """
+    distill = config.distill
+    found, model_config, sha256 = open_pinned(distill.teacher, distill.sha256, "distill.teacher")
+    class_columns(distill.teacher, found.classes, model_config.num_classes, classes)
+    return config.model_copy(update={"distill": distill.model_copy(update={"sha256": sha256})})
+
+
+def class_columns(
+    name: str, known: Sequence[str], outputs: int, classes: Sequence[str]
+) -> list[int]:
+    """Which output of the teacher stands for each of `classes`.
+
+    known: its classes, by name; without names its `outputs` must be as many as the classes are.
+    Raises UsageError VIT-252 where one is missing.
+    """
+    if not known:
+        if outputs == len(classes):
+            return list(range(outputs))
+        raise UsageError(
+            "VIT-252",
+            f"teacher {name} has {outputs} outputs without names; the data has {len(classes)} "
+            "classes.",
+            hint="Choose a teacher that was trained on these classes.",
+        )
+    missing = [one for one in classes if one not in known]
+    if missing:
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if missing[5:] else "")
+        raise UsageError(
+            "VIT-252",
+            f"teacher {name} does not know the class {shown}; it knows "
+            f"{', '.join(known[:5])}{' ...' if known[5:] else ''}.",
+            hint="Choose a teacher that was trained on these classes.",
+        )
+    return [list(known).index(one) for one in classes]
+
+
+def check_encoder(config: ModelConfig) -> ViTConfig:
+    """Refuse what has no patches whose colour could be asked. Raises UsageError VIT-251."""
+    if not isinstance(config, ViTConfig):
+        raise UsageError(
+            "VIT-251",
+            f"objective masked_patches needs a Vision Transformer, got the family {config.family}.",
+            hint="Choose one: --model vit_s16",
+        )
+    (height, width), (h, w) = config.image_size, config.grid
+    if config.drop_rest or height % h or width % w:
+        raise UsageError(
+            "VIT-251",
+            f"objective masked_patches: {height}x{width} px do not divide into {h}x{w} patches.",
+            hint="Choose another --image-size, or a model without a stem.",
+        )
+    return config

@@ -1,0 +1,79 @@
+"""The verbs, and the options that each has. Their modules are imported when they are asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from cyclopts import App
+
+HIDDEN = ("data.path",)  # given as DATA
+
+
+class Verb(NamedTuple):
+    """A module with `app`, its parser; whether it takes settings of a run; a line for --help."""
+
+    module: str
+    takes_settings: bool
+    summary: str
+
+
+VERBS = {
+    "train": Verb("vitrail.cli.train", True, "train a classifier on a folder of pictures"),
+    "eval": Verb("vitrail.cli.evaluate", False, "measure a classifier on labelled pictures"),
+    "probe": Verb(
+        "vitrail.cli.probe", False, "what frozen features are worth: few-shot, linear, k-NN"
+    ),
+    "predict": Verb("vitrail.cli.predict", False, "classify pictures"),
+    "compare": Verb(
+        "vitrail.cli.compare", False, "which model for your pictures, and would more of them help"
+    ),
+    "study": Verb("vitrail.cli.study", False, "the paper's experiments on your own pictures"),
+    "convert": Verb("vitrail.cli.convert", False, "checkpoints of other libraries, both ways"),
+    "explain": Verb(
+        "vitrail.cli.explain", False, "where a model looks and why it answers as it does"
+    ),
+    "report": Verb(
+        "vitrail.cli.report", False, "one page about a run: curves, confusion, mistakes"
+    ),
+    "data": Verb("vitrail.cli.data", False, "check, split, show or get pictures"),
+    "models": Verb("vitrail.cli.models", False, "architectures: parameters, multiply-adds, tokens"),
+    "runs": Verb("vitrail.cli.runs", False, "list runs: status, dataset, best figure, age"),
+    "lr-find": Verb("vitrail.cli.lr_find", True, "compare learning rates in short trainings"),
+    "doctor": Verb(
+        "vitrail.cli.doctor", False, "this machine: versions, memory, what it can train"
+    ),
+}
+
+
+def commands(app: App) -> dict[str, App]:
+    """The parts of a verb by name (`check` of `vitrail data`), or the verb itself under ""."""
+    if app.default_command is not None:
+        return {"": app}
+    return {name: app[name] for name in app if not name.startswith("-")}
+
+
+def option_names(app: App) -> list[str]:
+    """Every option the parser of one verb, with all its parts, knows, as typed."""
+    parts = [part.assemble_argument_collection() for part in commands(app).values()]
+    found = [item for part in parts for item in part if item.parse]
+    return sorted({name for item in found for name in item.names if name.startswith("-")})
+
+
+def setting_options() -> list[str]:
+    """The options that set a key of TrainConfig, long and short; `--model.FIELD` beside them."""
+    from vitrail.config import SHORT, known_keys
+
+    return ["--" + key.replace("_", "-") for key in [*known_keys(), *SHORT] if key not in HIDDEN]
+
+
+def verbs_with(option: str) -> list[str]:
+    """The verbs that have an option of this very name."""
+    name = option.replace("_", "-")
+    return [
+        verb
+        for verb, one in VERBS.items()
+        if name in option_names(importlib.import_module(one.module).app)
+        or (one.takes_settings and name in setting_options())
+    ]
