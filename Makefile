@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DEFAULT := not slow and not parity and not weights and not gpu and not network
 # Tests whose verdict could depend on how a processor rounds, and the settings they also run under.
 NUMERIC := tests/models tests/explain tests/checkpoints tests/evaluation tests/training
-SAMPLE := tests/models/test_vit_options.py tests/models/test_golden.py tests/explain/test_golden_attention.py
+SAMPLE := tests/models/vit/test_vit_options.py tests/models/test_golden.py tests/explain/methods/test_golden_attention.py
 PROCESSORS := ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=COMPATIBLE OMP_NUM_THREADS=1
 SEED := $(shell date +%Y%m%d)
 
@@ -43,7 +43,7 @@ test: $(VENV)/.test
 # The default suite in parts, two at a time, each part with one thread: two processes with two threads each on two cores wait for one another.
 # Prints the share of lines and branches that it runs; fails below the floor of pyproject.toml. The parts that take longest begin first.
 LONG := tests/training/ tests/cli/ tests/checkpoints/
-PARTS := $(LONG) $(filter-out $(LONG),$(sort $(dir $(wildcard tests/*/test_*.py)))) 'tests/test_*.py'
+PARTS := $(LONG) $(filter-out $(LONG),$(shell find tests -mindepth 2 -name 'test_*.py' | cut -d/ -f1-2 | sort -u | sed 's,$$,/,')) 'tests/test_*.py'
 PART := OMP_NUM_THREADS=1 $(BIN)/python -m coverage run --parallel-mode -m pytest -q -m "$(DEFAULT)"
 coverage: $(VENV)/.test
 	$(BIN)/python -m coverage erase

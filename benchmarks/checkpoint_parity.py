@@ -18,17 +18,17 @@ import torch
 from torch import Tensor
 
 from tests.checkpoints.golden_case import as_double, pictures, random_model
-from tests.checkpoints.test_foreign import CHECKPOINTS, OUTPUT
+from tests.checkpoints.test_external import CHECKPOINTS, OUTPUT
 from tests.golden.case import STATED, read_case
-from vitrail.checkpoints.foreign import Foreign, read_foreign, write_foreign
-from vitrail.checkpoints.origins import ORIGINS
-from vitrail.checkpoints.rules import MappingReport
-from vitrail.data.preprocess import Preprocess
+from vitrail.checkpoints.external import Foreign, read_foreign, write_foreign
+from vitrail.checkpoints.mapping.rules import MappingReport
+from vitrail.checkpoints.origins.registry import ORIGINS
+from vitrail.data.images.preprocess import Preprocess
 from vitrail.errors import VitrailError
-from vitrail.models.bit_configs import BiTConfig
-from vitrail.models.configs import ViTConfig
+from vitrail.models.bit.config import BiTConfig
 from vitrail.models.cost import parameters
 from vitrail.models.names import ModelConfig
+from vitrail.models.vit.config import ViTConfig
 
 HEAD = ("source", "case", "model", "float32", "float64", "back")
 

@@ -37,8 +37,8 @@ def write_files(folder: Path, model: str, **overrides: Any) -> None:
     """The same random network in every format."""
     import torch
 
-    from vitrail.checkpoints.foreign import write_foreign
-    from vitrail.data.preprocess import Preprocess
+    from vitrail.checkpoints.external import write_foreign
+    from vitrail.data.images.preprocess import Preprocess
     from vitrail.models.create import create_model
 
     network = create_model(model, num_classes=1000, gelu="gelu_tanh", **overrides)
@@ -56,7 +56,7 @@ def write_files(folder: Path, model: str, **overrides: Any) -> None:
 def reader(kind: str, contender: str) -> Callable[[Path], object]:
     """What is measured: a function of the path."""
     if contender == "vitrail":
-        from vitrail.checkpoints.foreign import read_foreign
+        from vitrail.checkpoints.external import read_foreign
 
         return lambda path: read_foreign(
             path, given={"num_heads": 3} if "tiny" in str(path) else {}

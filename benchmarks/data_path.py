@@ -40,15 +40,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.timing import write_result
 from vitrail.config import AugmentConfig
-from vitrail.data import slots
-from vitrail.data.augment import augment_picture, write_planes
-from vitrail.data.batch import normalise
-from vitrail.data.crops import flips, inception_box
-from vitrail.data.decode import decode
-from vitrail.data.file_loader import FileLoader
-from vitrail.data.order import batch_indices
-from vitrail.data.preprocess import Preprocess
-from vitrail.data.records import FileSource
+from vitrail.data.augment import random_slots
+from vitrail.data.augment.crops import flips, inception_box
+from vitrail.data.augment.one_image import augment_picture, write_planes
+from vitrail.data.images.decode import decode
+from vitrail.data.images.preprocess import Preprocess
+from vitrail.data.loading.batch import normalise
+from vitrail.data.loading.file_loader import FileLoader
+from vitrail.data.loading.order import batch_indices
+from vitrail.data.sources.source import FileSource
 from vitrail.device import keep_freed_memory, num_cores
 
 Pixels = NDArray[np.uint8]
@@ -62,11 +62,11 @@ PREPROCESS = Preprocess(
 )
 
 
-def uniforms(epoch: int, indices: NDArray[np.int64]) -> slots.Uniforms:
-    return slots.draw(0, np.full_like(indices, epoch), indices, np.zeros_like(indices))
+def uniforms(epoch: int, indices: NDArray[np.int64]) -> random_slots.Uniforms:
+    return random_slots.draw(0, np.full_like(indices, epoch), indices, np.zeros_like(indices))
 
 
-def pillow_picture(path: str, u: slots.Uniforms) -> Image.Image:
+def pillow_picture(path: str, u: random_slots.Uniforms) -> Image.Image:
     """The same pipeline in plain Pillow."""
     with Image.open(path) as opened:
         image = opened.convert("RGB")
@@ -78,7 +78,7 @@ def pillow_picture(path: str, u: slots.Uniforms) -> Image.Image:
     return image
 
 
-def vitrail_picture(path: str, u: slots.Uniforms) -> Pixels:
+def vitrail_picture(path: str, u: random_slots.Uniforms) -> Pixels:
     """What a loader worker does, into (3, h, w)."""
     with open(path, "rb") as file:
         pixels = decode(file.read(), name=path, padded=True)
@@ -90,7 +90,7 @@ def vitrail_picture(path: str, u: slots.Uniforms) -> Pixels:
 class PlainDataset(Dataset[tuple[torch.Tensor, int]]):
     """What a plain training script does: one normalised float32 tensor a sample."""
 
-    def __init__(self, paths: list[str], u: slots.Uniforms) -> None:
+    def __init__(self, paths: list[str], u: random_slots.Uniforms) -> None:
         self.paths = paths
         self.u = u
         self.mean = torch.tensor(MEAN).view(3, 1, 1)
@@ -157,7 +157,7 @@ def through_loader(paths: list[str], rounds: int, workers: int, batch: int) -> S
 
     def theirs(number: int) -> tuple[float, float]:
         indices, epochs, repeats = batch_indices(0, number, num, len(paths))
-        u = slots.draw(0, epochs, indices, repeats)
+        u = random_slots.draw(0, epochs, indices, repeats)
         dataset = PlainDataset([paths[index] for index in indices], u)
         plain = DataLoader(dataset, batch_size=batch, num_workers=workers, drop_last=True)
         return _drain(iter(plain), lambda item: item[0])

@@ -20,10 +20,10 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.timing import compete, serve, write_result
-from vitrail.explain.maps import Request
-from vitrail.explain.methods import explain
+from vitrail.explain.methods.maps import Request
+from vitrail.explain.methods.registry import explain
 from vitrail.models.create import create_model
-from vitrail.models.vit import ViT
+from vitrail.models.vit.model import ViT
 
 CONTENDERS = ["predict", "attention", "rollout", "relevance"]
 TURNS = 3  # pictures a turn

@@ -27,13 +27,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.timing import write_result
-from vitrail.evaluation.faithfulness import Row, mean_with_interval, summary, table
-from vitrail.evaluation.intervals import wilson
+from vitrail.evaluation.faithfulness_intervals import Row, mean_with_interval, summary, table
+from vitrail.evaluation.metrics.intervals import wilson
 from vitrail.explain.faithfulness import Judged, judge
 from vitrail.explain.synthetic import CLASSES, Objects, objects
-from vitrail.models.configs import ViTConfig
 from vitrail.models.create import create_model
-from vitrail.models.vit import ViT
+from vitrail.models.vit.config import ViTConfig
+from vitrail.models.vit.model import ViT
 
 SIZE_PX, PATCH_PX = 48, 8
 WIDTH, DEPTH, HEADS = 64, 4, 4

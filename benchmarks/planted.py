@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from vitrail.data.copies import copies
-from vitrail.data.looks import small_pictures
-from vitrail.data.sketches import joined, sketch
-from vitrail.data.sources import Source, open_data, subset
-from vitrail.evaluation.audit import SMALL_PX, Limits, _looks
-from vitrail.evaluation.label_suspects import MIN_DOUBT, rank
-from vitrail.evaluation.left_out import gradients, left_out
-from vitrail.evaluation.run_pictures import SplitPictures
+from vitrail.data.check.inspection import small_pictures
+from vitrail.data.check.near_duplicates import copies
+from vitrail.data.check.perceptual_hash import joined, sketch
+from vitrail.data.sources.open_data import Source, open_data, subset
+from vitrail.evaluation.labels.audit import SMALL_PX, Limits, _looks
+from vitrail.evaluation.labels.label_suspects import MIN_DOUBT, rank
+from vitrail.evaluation.labels.loo_ridge import gradients, left_out
+from vitrail.report.run_images import SplitPictures
 
 PLANTED, PICTURES = 60, 10_000
 SHARE = 0.05

@@ -2,7 +2,7 @@
 
 The dense layers' products and those of attention, forward and, for training, the two gradients of
 each (the patches need none). Two kernels: "torch" is torch.mm and torch.bmm; "fastest" takes for
-the dense layers the fastest kernel we know on this machine (vitrail.models.products) and keeps
+the dense layers the fastest kernel we know on this machine (vitrail.models.layers.matmul) and keeps
 torch.bmm for attention, where nothing faster is at hand. Inputs are made once and stay: a floor.
 """
 
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vitrail.models import products
-from vitrail.models.configs import ViTConfig
+from vitrail.models.layers import matmul
+from vitrail.models.vit.config import ViTConfig
 
 Multiply = Callable[[Tensor, Tensor], Tensor]
 
@@ -58,9 +58,9 @@ def all_products(
          torch.randn(one.rows, one.outputs))
         for one in dense_products(config, batch_size, is_short=is_short)
     ]  # fmt: skip
-    forward: Multiply = products.linear if kernel == "fastest" else _linear
+    forward: Multiply = matmul.linear if kernel == "fastest" else _linear
     weight_gradient: Multiply = (
-        products._weight_gradient if kernel == "fastest" else lambda dy, x: torch.mm(dy.t(), x)
+        matmul._weight_gradient if kernel == "fastest" else lambda dy, x: torch.mm(dy.t(), x)
     )
     attend = _attention(config, batch_size, config.num_tokens, is_train)
     attend_last = _attention(config, batch_size, 1 if is_short else config.num_tokens, is_train)

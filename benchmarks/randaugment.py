@@ -29,8 +29,8 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from benchmarks.timing import write_result
 from vitrail.config import AugmentConfig
-from vitrail.data import slots
-from vitrail.data.batch_augment import augment_batch
+from vitrail.data.augment import random_slots
+from vitrail.data.augment.batch_augment import augment_batch
 from vitrail.device import keep_freed_memory
 
 Pixels = NDArray[np.uint8]
@@ -100,7 +100,7 @@ def measure(
 
     def ours(epoch: int) -> None:
         keys = np.full_like(indices, epoch), indices, np.zeros_like(indices)
-        u = slots.draw(0, *keys, slots.needed(config))
+        u = random_slots.draw(0, *keys, random_slots.needed(config))
         augment_batch(images, u, config, (size, size))
 
     def theirs(epoch: int) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import vitrail
 from vitrail.classifier import load
-from vitrail.data.sources import open_data
-from vitrail.evaluation.audit import Limits, audit
-from vitrail.evaluation.report import write_report
+from vitrail.data.sources.open_data import open_data
+from vitrail.evaluation.labels.audit import Limits, audit
+from vitrail.report.run_report import write_report
 from vitrail.training.finish import inside_of
 
 

@@ -28,7 +28,7 @@ BASELINE = "import torch"
 def commands_in(folder: Path) -> dict[str, list[str]]:
     """What is timed; writes a model and a picture into `folder`."""
     from vitrail.classifier import Classifier
-    from vitrail.data.preprocess import Preprocess
+    from vitrail.data.images.preprocess import Preprocess
     from vitrail.models.create import create_model
 
     preprocess = Preprocess(height=224, width=224, resize=256, crop="center")

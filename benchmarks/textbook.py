@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitrail.models.configs import ViTConfig
 from vitrail.models.names import resolve_model
+from vitrail.models.vit.config import ViTConfig
 
 
 def vit_named(name: str, **choices: Any) -> ViTConfig:

@@ -132,7 +132,7 @@ def table(title: str, rows: Mapping[str, Mapping[str, Any]], ours: str) -> str:
 def write_result(name: str, result: Mapping[str, Any]) -> None:
     """benchmarks/results/NAME.json, with the machine and its load."""
     from vitrail.device import machine
-    from vitrail.models.products import products_name
+    from vitrail.models.layers.matmul import products_name
 
     record = {**result, "machine": {**machine(), "products": products_name()}}
     record["load_average"] = [round(value, 2) for value in os.getloadavg()]

@@ -24,12 +24,12 @@ from benchmarks.textbook import TextbookViT, vit_named
 from benchmarks.timing import compete, serve, summary, table, write_result
 from vitrail.config import OptimConfig, TrainConfig
 from vitrail.device import keep_freed_memory, pick_precision
-from vitrail.models.configs import ViTConfig
-from vitrail.training import objectives
-from vitrail.training.schedule import Plan
+from vitrail.models.vit.config import ViTConfig
+from vitrail.training.optim.schedule import Plan
 from vitrail.training.state import start_state
 from vitrail.training.step import update
-from vitrail.training.task import Forward, Parts
+from vitrail.training.tasks import objectives
+from vitrail.training.tasks.task import Forward, Parts
 
 CASES = {  # batch size, steps a turn
     "vit_32px": (128, 3),  # patch 4, width 192, depth 6, 3 heads

@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 
 import vitrail
 from benchmarks.timing import write_result
-from vitrail.data.records import ArraySource
-from vitrail.data.sources import open_data
-from vitrail.evaluation.intervals import student_t
+from vitrail.data.sources.open_data import open_data
+from vitrail.data.sources.source import ArraySource
+from vitrail.evaluation.metrics.intervals import student_t
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
 SHOTS = (5, 25, 1000)  # the last: all there are

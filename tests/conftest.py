@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vitrail.child_process import SAFE_PATH
+from vitrail.system.child_process import SAFE_PATH
 
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command does, before torch is loaded
 

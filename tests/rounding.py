@@ -15,7 +15,7 @@ from math import sqrt
 
 from torch import Tensor, nn
 
-from vitrail.models.vit import ViT
+from vitrail.models.vit.model import ViT
 
 U = 2.0**-24
 C = 3.0

@@ -1,4 +1,4 @@
-"""The rows of docs/architecture.md, as a test: a module imports only from rows below its own."""
+"""docs/architecture.md, as a test: the tree of folders, and the order in which they import."""
 
 from __future__ import annotations
 
@@ -6,36 +6,17 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "vitrail"
-# From the top; a module may import from its own folder and from every later row.
-ROWS = [
-    {"demo", "__main__"},
-    {"cli"},
-    {"studies"},
-    {"training"},
-    {"classifier"},
-    {"checkpoints"},
-    {"run_model"},
-    {"bundle", "model_card"},
-    {"evaluation"},
-    {"explain"},
-    {"model_record"},
-    {"models", "recipes"},
-    {"data"},
-    {"runs"},
-    {"keyed_random", "device", "config", "restricted_pickle", "child_process"},
-    {"documents", "folder"},
-    {"containers", "files", "unpacking", "interrupts"},
-    {"errors"},
-    {"spelling"},
-]
-FENCES = {  # a library and the only places that may name it
-    "pickle": {"restricted_pickle", "checkpoints"},  # there in pickle_child.py only, see below
+PAGE = ROOT / "docs/architecture.md"
+MOST_FILES = 20  # of a folder, __init__.py apart
+FENCES = {  # a library and the only rooms that may name it
+    "pickle": {"data", "checkpoints"},  # in two files only, see below
     "subprocess": {"checkpoints", "studies"},
     "rich": {"cli"},
     "cyclopts": {"cli"},
@@ -46,7 +27,7 @@ FENCES = {  # a library and the only places that may name it
 }
 FORBIDDEN = {"torchvision", "timm", "yaml", "requests", "urllib", "socket", "http"}
 CONNECTIONS = {"urllib", "http"}  # allowed in the one file that downloads
-DOWNLOADER = "checkpoints/download.py"
+DOWNLOADER = "checkpoints/hub/download.py"
 
 
 def modules() -> list[Path]:
@@ -54,8 +35,13 @@ def modules() -> list[Path]:
 
 
 def home(path: Path) -> str:
-    """Folder, or file at the root, that a module belongs to."""
+    """Room, or file at the root, that a module belongs to."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def place(module: str) -> str:
+    """Folder of a module `data/sources/split`; of a module of the root its own name."""
+    return module.rpartition("/")[0] or module
 
 
 def imports(path: Path) -> list[tuple[str, int]]:
@@ -68,30 +54,82 @@ def imports(path: Path) -> list[tuple[str, int]]:
     return found
 
 
-def row(name: str) -> int:
-    return next(number for number, names in enumerate(ROWS) if name in names)
+def edges() -> list[tuple[str, str, int]]:
+    """(module, module that it imports, line), also inside functions and for types only."""
+    names = {str(path.relative_to(PACKAGE).with_suffix("")) for path in modules()}
+    found = []
+    for path in modules():
+        here = str(path.relative_to(PACKAGE).with_suffix(""))
+        if here.endswith("__init__"):
+            continue  # the public names, loaded when first used
+        for name, line in imports(path):
+            parts = name.split(".")[1:]
+            for module in ("/".join(parts), "/".join(parts[:-1])):
+                if name.startswith("vitrail.") and module in names and module != here:
+                    found.append((here, module, line))
+                    break
+    return found
+
+
+def block(heading: str) -> list[str]:
+    """Lines of the first indented block behind a heading of the page."""
+    text = PAGE.read_text(encoding="utf-8").split(f"## {heading}\n", 1)[1]
+    lines = text.split("\n## ", 1)[0].splitlines()
+    return [line.strip() for line in lines if line.startswith("    ")]
+
+
+def rows() -> list[set[str]]:
+    return [set(line.split(", ")) for line in block("Rows")]
+
+
+def places() -> set[str]:
+    """Folders with a module of their own, and the modules of the root."""
+    files = [path for path in modules() if path.name != "__init__.py"]
+    return {place(str(path.relative_to(PACKAGE).with_suffix(""))) for path in files}
 
 
 def test_every_module_has_a_row() -> None:
-    known = set().union(*ROWS) | {"__init__"}
-    assert {home(path) for path in modules()} <= known
+    named = [name for names in rows() for name in names]
+    assert sorted(named) == sorted(set(named)), "a place has one row"
+    assert set(named) == places()
 
 
 def test_imports_go_downwards() -> None:
-    wrong = []
-    for path in modules():
-        place = home(path)
-        if place == "__init__":
-            continue  # the public names, loaded when first used
-        for name, line in imports(path):
-            parts = name.split(".")
-            if parts[0] != "vitrail" or len(parts) < 2 or parts[1] in ("__version__", place):
-                continue
-            if not (PACKAGE / parts[1]).is_dir() and not (PACKAGE / f"{parts[1]}.py").is_file():
-                continue  # a public name of the root
-            if row(parts[1]) <= row(place):
-                wrong.append(f"{path.relative_to(ROOT)}:{line} {place} -> {parts[1]}")
+    number = {name: n for n, names in enumerate(rows()) for name in names}
+    wrong = [
+        f"vitrail/{one}.py:{line} {place(one)} -> {place(other)}"
+        for one, other, line in edges()
+        if place(one) != place(other) and number[place(other)] <= number[place(one)]
+    ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    """Also inside functions and under TYPE_CHECKING."""
+    left: dict[str, set[str]] = {}
+    for one, other, _ in edges():
+        left.setdefault(one, set()).add(other)
+    while ends := [name for name, found in left.items() if not found & set(left)]:
+        for name in ends:
+            del left[name]
+    assert not left, {name: sorted(found & set(left)) for name, found in left.items()}
+
+
+def test_folders_stay_small_and_two_levels_deep() -> None:
+    counts = Counter(path.parent for path in modules() if path.name != "__init__.py")
+    assert {str(folder): n for folder, n in counts.items() if n > MOST_FILES} == {}
+    assert max(len(path.relative_to(PACKAGE).parts) for path in modules()) <= 3
+
+
+def test_the_tree_on_the_page_is_the_tree() -> None:
+    """A folder a line, with the first sentence of its `__init__.py`."""
+    found = []
+    for path in modules():
+        folder = path.relative_to(PACKAGE).parent
+        if path.name == "__init__.py" and folder != Path("."):
+            text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            found.append((f"{folder}/", text.splitlines()[0]))
+    assert [tuple(re.split(r" {2,}", line)) for line in block("Tree")] == sorted(found)
 
 
 def test_libraries_stay_in_their_places() -> None:
@@ -109,10 +147,14 @@ def test_libraries_stay_in_their_places() -> None:
 @pytest.mark.promise("M9")
 def test_what_is_unpacked_is_unpacked_by_one_rule() -> None:
     """Whoever names a library that unpacks either is `unpacking`, asks it, or only packs."""
-    asks = {"data/arrays.py", "bundle.py", "checkpoints/zip_directory.py"}
-    only_packs = {"checkpoints/tensor_writing.py"}
+    asks = {
+        "data/sources/arrays.py",
+        "model_folder/bundle.py",
+        "checkpoints/formats/zip_directory.py",
+    }
+    only_packs = {"checkpoints/formats/tensor_writing.py"}
     checksum = {"training/lora.py"}
-    images = {"data/tiff_structure.py"}  # throws away what comes out, in pieces
+    images = {"data/images/tiff_structure.py"}  # throws away what comes out, in pieces
     found = set()
     for path in modules():
         for name, _ in imports(path):
@@ -137,31 +179,31 @@ def test_dangerous_words_occur_in_one_file_only() -> None:
         for line in path.read_text(encoding="utf-8").splitlines()
         if words.search(line.replace("model.eval(", "").replace(".eval()", ""))
     }
-    assert found <= {"restricted_pickle.py", "checkpoints/pickle_child.py"}
+    assert found <= {"data/sources/restricted_pickle.py", "checkpoints/formats/pickle_sandbox.py"}
     users = {
         path.name for path in modules() if any(n.startswith("pickle") for n, _ in imports(path))
     }
-    assert users <= {"restricted_pickle.py", "pickle_child.py"}
+    assert users <= {"restricted_pickle.py", "pickle_sandbox.py"}
 
 
 WRITERS = {  # the only places that write files, and why they do not use files.py
     "files.py": "whole files",
     "runs/filesystem.py": "checkpoints and metrics, with a protocol of their own",
     "runs/lock.py": "the lock",
-    "training/run_dir.py": "run.json and its like, and log.txt, which grows",
+    "training/storage/run_dir.py": "run.json and its like, and log.txt, which grows",
     "folder.py": "folders that somebody else may have made",
-    "studies/store.py": "rows.jsonl, which grows",
-    "studies/engine.py": "log.txt, which grows",
-    "checkpoints/download.py": "downloads, which go on where they were cut",
+    "studies/engine/store.py": "rows.jsonl, which grows",
+    "studies/engine/processes.py": "log.txt, which grows",
+    "checkpoints/hub/download.py": "downloads, which go on where they were cut",
     "cli/streams.py": "the null device",
 }
 IN_THEIR_BLOCKS = {  # write to what a block of files.py, or a temporary folder, lends them
-    "bundle.py",
-    "checkpoints/tensor_writing.py",
-    "cli/data.py",
+    "model_folder/bundle.py",
+    "checkpoints/formats/tensor_writing.py",
+    "cli/verbs/data.py",
     "cli/data_findings.py",
     "explain/explanation.py",
-    "explain/figures.py",
+    "explain/inspect/inspection_figures.py",
 }
 
 
@@ -186,7 +228,9 @@ def test_files_are_written_in_one_place() -> None:
 
 @pytest.mark.promise("M1")
 def test_the_process_that_reads_pickles_imports_the_standard_library_only() -> None:
-    names = {name.split(".")[0] for name, _ in imports(PACKAGE / "checkpoints/pickle_child.py")}
+    names = {
+        name.split(".")[0] for name, _ in imports(PACKAGE / "checkpoints/formats/pickle_sandbox.py")
+    }
     assert names - {"__future__"} <= set(sys.stdlib_module_names)
 
 
@@ -213,8 +257,8 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 def test_configurations_are_checked_without_torch() -> None:
     program = (
-        "import sys; import vitrail.config, vitrail.models.configs, vitrail.models.cost, "
-        "vitrail.recipes.catalogue, vitrail.data.sources, vitrail.data.check; "
+        "import sys; import vitrail.config, vitrail.models.vit.config, vitrail.models.cost, "
+        "vitrail.recipes.registry, vitrail.data.sources.open_data, vitrail.data.check.check_data; "
         "print('torch' in sys.modules)"
     )
     answer = subprocess.run(

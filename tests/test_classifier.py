@@ -28,18 +28,18 @@ from safetensors.torch import load_file, save_file
 
 import vitrail
 from tests.models.check_model import random_model
-from vitrail import bundle
-from vitrail.checkpoints.torch_file import CHILD
+from vitrail.checkpoints.formats.torch_pickle import CHILD
 from vitrail.classifier import Classifier, Meta, find_model, load
-from vitrail.data import prepared
-from vitrail.data.decode import read_bytes
-from vitrail.data.preprocess import Preprocess
-from vitrail.data.sources import open_whole
+from vitrail.data.images.decode import read_bytes
+from vitrail.data.images.preprocess import Preprocess
+from vitrail.data.loading import prepared
+from vitrail.data.sources.open_data import open_whole
 from vitrail.errors import EnvironmentFault, ModelError, UsageError
-from vitrail.models.configs import ViTConfig
+from vitrail.model_folder import bundle
 from vitrail.models.cost import parameters, running_values
 from vitrail.models.create import create_model
 from vitrail.models.names import resolve_model
+from vitrail.models.vit.config import ViTConfig
 
 CLASSES = ["cat", "dog", "<script>", "\u05d0\u05d1\u05d2", "e"]
 CONFIG = ViTConfig(
@@ -776,9 +776,11 @@ def test_predicting_imports_little(folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     tops, ours = done.stdout.split("\n")[:2]
     assert not {"matplotlib", "scipy", "sklearn", "pandas", "rich", "cyclopts"} & set(tops.split())
-    assert not {"vitrail.evaluation.evaluate", "vitrail.data.loader", "vitrail.training"} & set(
-        ours.split()
-    )
+    assert not {
+        "vitrail.evaluation.evaluate",
+        "vitrail.data.loading.loader",
+        "vitrail.training",
+    } & set(ours.split())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="files are decoded in processes there")

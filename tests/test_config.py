@@ -25,7 +25,7 @@ from vitrail.config import (
     to_toml,
 )
 from vitrail.errors import UsageError
-from vitrail.recipes.catalogue import RECIPES, recipe
+from vitrail.recipes.registry import RECIPES, recipe
 
 
 def test_later_layers_win_and_sources_say_which() -> None:

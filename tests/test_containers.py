@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from vitrail import containers, device
+from vitrail import device
+from vitrail.system import containers
 
 GB = 2**30
 V1 = "/sys/fs/cgroup"

@@ -20,12 +20,12 @@ OS_PREFIXES = ("exec", "spawn")
 MODULES = {"subprocess", "multiprocessing", "pty", "ray"}
 CLASSES = {"ProcessPoolExecutor", "DataLoader", "create_subprocess_exec", "create_subprocess_shell"}
 PLACES = {  # file: how its processes leave the working directory out
-    "checkpoints/torch_file.py": "-I -S, the file by its whole path, no environment",
-    "studies/engine.py": "child_process.python_command",
-    "studies/timing.py": "child_process.python_command",
-    "studies/ray_engine.py": "ray is told of no working directory",
-    "data/crew.py": "waits for those of data/worker_process.py",
-    "data/worker_process.py": "fork on Linux; elsewhere child_process.safe_children",
+    "checkpoints/formats/torch_pickle.py": "-I -S, the file by its whole path, no environment",
+    "studies/engine/processes.py": "child_process.python_command",
+    "studies/engine/timing.py": "child_process.python_command",
+    "studies/engine/ray_engine.py": "ray is told of no working directory",
+    "data/loading/crew.py": "waits for those of data/loading/worker_process.py",
+    "data/loading/worker_process.py": "fork on Linux; elsewhere child_process.safe_children",
 }
 
 
@@ -106,15 +106,17 @@ def trapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.promise("M7")
 def test_a_process_of_a_study_imports_nothing_of_the_working_directory(trapped: Path) -> None:
-    from vitrail.child_process import python_command
+    from vitrail.system.child_process import python_command
 
-    subprocess.run(python_command("vitrail.studies.worker"), input=b"", timeout=100, check=False)
+    subprocess.run(
+        python_command("vitrail.studies.engine.worker"), input=b"", timeout=100, check=False
+    )
     assert not list(trapped.glob("RAN-*"))
 
 
 @pytest.mark.promise("M7")
 def test_processes_that_libraries_start_leave_it_out_too(trapped: Path) -> None:
-    from vitrail.child_process import SAFE_PATH, safe_children
+    from vitrail.system.child_process import SAFE_PATH, safe_children
 
     before = os.environ.get(SAFE_PATH)
     with safe_children():
@@ -143,7 +145,9 @@ def test_settings_of_matplotlib_in_the_working_directory_are_not_read(
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
     os.mkfifo(tmp_path / "matplotlibrc")  # opening it would wait for ever
-    program = "from vitrail.studies.figures import require_matplotlib as r; print(r().__name__)"
+    program = (
+        "from vitrail.studies.results.plots import require_matplotlib as r; print(r().__name__)"
+    )
     done = subprocess.run(
         [sys.executable, "-P", "-c", program], capture_output=True, timeout=60, check=False
     )

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vitrail.data.sources.restricted_pickle import load_numpy_pickle
 from vitrail.errors import DataError
-from vitrail.restricted_pickle import load_numpy_pickle
 
 # What Python 2 with numpy 1 wrote for {"data": array([[1, 2], [3, 4]], uint8), "labels": [1, 0]}.
 PYTHON2 = (
@@ -145,6 +145,6 @@ def test_shared_parts_do_not_multiply() -> None:
 
 
 def test_the_instruction_list_is_real() -> None:
-    from vitrail import restricted_pickle
+    from vitrail.data.sources import restricted_pickle
 
     assert {code.name for code in pickletools.opcodes} >= restricted_pickle._INSTRUCTIONS

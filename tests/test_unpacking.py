@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitrail.bundle import read_bundle
-from vitrail.checkpoints.tensor_files import open_tensors
-from vitrail.data.arrays import open_idx, open_npz
+from vitrail.checkpoints.formats.open_tensors import open_tensors
+from vitrail.data.sources.arrays import open_idx, open_npz
 from vitrail.errors import VitrailError
+from vitrail.model_folder.bundle import read_bundle
 from vitrail.unpacking import MAX_RATIO, SMALL_BYTES, TooTight, check_ratio, open_zip
 
 ZEROS = 66 * 2**20  # a little more than what may be packed as one likes

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from vitrail import errors
     from vitrail.classifier import Classifier, load
     from vitrail.config import TrainConfig
-    from vitrail.data.preprocess import Preprocess
-    from vitrail.data.sources import open_data
-    from vitrail.models.configs import ViTConfig
+    from vitrail.data.images.preprocess import Preprocess
+    from vitrail.data.sources.open_data import open_data
     from vitrail.models.create import create_model
+    from vitrail.models.vit.config import ViTConfig
     from vitrail.training.api import resume, train
 
 __version__ = "0.1.0"
@@ -35,12 +35,12 @@ __all__ = [
 
 _HOME = {
     "Classifier": "vitrail.classifier",
-    "Preprocess": "vitrail.data.preprocess",
+    "Preprocess": "vitrail.data.images.preprocess",
     "TrainConfig": "vitrail.config",
-    "ViTConfig": "vitrail.models.configs",
+    "ViTConfig": "vitrail.models.vit.config",
     "create_model": "vitrail.models.create",
     "load": "vitrail.classifier",
-    "open_data": "vitrail.data.sources",
+    "open_data": "vitrail.data.sources.open_data",
     "resume": "vitrail.training.api",
     "train": "vitrail.training.api",
 }

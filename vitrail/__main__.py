@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 
-from vitrail.child_process import forget_working_directory
+from vitrail.system.child_process import forget_working_directory
 
 forget_working_directory()
 

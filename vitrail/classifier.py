@@ -1,7 +1,7 @@
 """A classifier: a model, the preprocessing it was trained with, the names of its classes.
 
-What predict, eval, export and serve all take. On disk it is a folder (`bundle.py`), which can be
-moved, renamed, zipped and read-only.
+What predict, eval, export and serve all take. On disk it is a folder (`model_folder/bundle.py`),
+which can be moved, renamed, zipped and read-only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,21 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 import vitrail
-from vitrail.bundle import (
+from vitrail.checkpoints.catalogue.meant import way_out
+from vitrail.checkpoints.external import Foreign, read_foreign
+from vitrail.checkpoints.hub.download import Progress
+from vitrail.checkpoints.hub.resolve import place_of
+from vitrail.checkpoints.mapping.fact import Fact
+from vitrail.checkpoints.origins.name_map import read_map
+from vitrail.checkpoints.origins.registry import ORIGINS
+from vitrail.data.images.preprocess import Preprocess
+from vitrail.data.loading.isolated import is_cheap
+from vitrail.data.loading.prepared import prepared_files, prepared_picture
+from vitrail.data.sources.examples import Examples
+from vitrail.device import num_cores
+from vitrail.errors import ModelError, UsageError
+from vitrail.folder import Folder
+from vitrail.model_folder.bundle import (
     MAX_BYTES,
     MAX_EXAMPLES_BYTES,
     NO_RECORD,
@@ -35,29 +49,15 @@ from vitrail.bundle import (
     read_bundle,
     write_bundle,
 )  # fmt: skip
-from vitrail.checkpoints.download import Progress
-from vitrail.checkpoints.foreign import Foreign, read_foreign
-from vitrail.checkpoints.meant import way_out
-from vitrail.checkpoints.name_map import read_map
-from vitrail.checkpoints.origins import ORIGINS
-from vitrail.checkpoints.provenance import Fact
-from vitrail.checkpoints.resolve import place_of
-from vitrail.data.examples import Examples
-from vitrail.data.isolated import is_cheap
-from vitrail.data.prepared import prepared_files, prepared_picture
-from vitrail.data.preprocess import Preprocess
-from vitrail.device import num_cores
-from vitrail.errors import ModelError, UsageError
-from vitrail.folder import Folder
-from vitrail.interrupts import Threads
-from vitrail.model_card import card_of
-from vitrail.model_record import Architecture, Record, made_record
+from vitrail.model_folder.model_card import card_of
+from vitrail.model_folder.model_record import Architecture, Record, made_record
 from vitrail.models.create import Model, build
 from vitrail.models.names import ModelConfig
 from vitrail.run_model import RunModel, is_run, read_run_model
+from vitrail.system.interrupts import Threads
 
 if TYPE_CHECKING:
-    from vitrail.evaluation.probe_record import Probe
+    from vitrail.evaluation.probes.probe_record import Probe
     from vitrail.evaluation.record import Evaluation
     from vitrail.explain.explanation import Explanation
 
@@ -287,8 +287,8 @@ class Classifier:
         a patch, to see what it attends to. Raises UsageError VIT-270 to VIT-276 for what the model
         cannot answer, DataError VIT-328 or VIT-330 for the picture.
         """
-        from vitrail.explain.maps import Request
-        from vitrail.explain.picture import class_index, explain_picture
+        from vitrail.explain.image_input import class_index, explain_picture
+        from vitrail.explain.methods.maps import Request
 
         if not isinstance(self.model, Model):
             raise TypeError(f"a vitrail model can be explained, not a {type(self.model).__name__}")
@@ -314,7 +314,7 @@ class Classifier:
         UserWarning where it was. Raises ModelError VIT-403 where the classes differ, VIT-443 where
         the model knows none.
         """
-        from vitrail.data.loader import make_loader
+        from vitrail.data.loading.loader import make_loader
         from vitrail.evaluation.evaluate import evaluate
         from vitrail.evaluation.judged import open_given
         from vitrail.evaluation.on_data import relabelled
@@ -356,10 +356,10 @@ class Classifier:
         neighbours). l2: of several the best on validation pictures is used. cache: keep the
         features in the usual folder. Raises UsageError VIT-202, VIT-240, VIT-260 to VIT-264.
         """
-        from vitrail.evaluation.features import Frozen, Reading, cache_folder
         from vitrail.evaluation.judged import open_given
-        from vitrail.evaluation.probe import check, probe_opened
-        from vitrail.evaluation.probe_record import Settings
+        from vitrail.evaluation.probes.features import Frozen, Reading, cache_folder
+        from vitrail.evaluation.probes.fit_probe import check, probe_opened
+        from vitrail.evaluation.probes.probe_record import Settings
 
         ks = (k,) if isinstance(k, int) else None if k is None else tuple(k)
         l2s = (l2,) if isinstance(l2, int | float) else None if l2 is None else tuple(l2)

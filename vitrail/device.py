@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrail import containers
 from vitrail.errors import EnvironmentFault, UsageError, nearest
+from vitrail.system import containers
 
 if TYPE_CHECKING:
     import torch

@@ -4,7 +4,7 @@ A run that was interrupted, or still goes on, has no model/ yet. Once it has bee
 checkpoints hold the weights that were judged best: averaged ones where the run keeps them. They are
 read through their manifest (`runs/stored.py`), and what only training needs is taken off:
 adapters are added to the layers that they change (`training/lora.py`), the predictor of masked
-patches goes (`training/masked_patches.py`).
+patches goes (`training/tasks/masked_patches.py`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 
 from torch import Tensor
 
-from vitrail.bundle import Shapes, check_shapes
-from vitrail.data.preprocess import Preprocess
+from vitrail.data.images.preprocess import Preprocess
 from vitrail.errors import ModelError, VitrailError
 from vitrail.folder import Folder
-from vitrail.model_record import refused
+from vitrail.model_folder.bundle import Shapes, check_shapes
+from vitrail.model_folder.model_record import refused
 from vitrail.models.names import ModelConfig, config_from_numbers
 from vitrail.runs import documents
 from vitrail.runs.lock import holder_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from vitrail.models.residual_names import RESNETS
-from vitrail.training.choose import patch_size
+from vitrail.models.resnet.names import RESNETS
+from vitrail.training.plan.auto import patch_size
 
 Settings = dict[str, Any]
 

@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 
 import torch
 
-from vitrail.data.loader import make_loader
+from vitrail.data.loading.loader import make_loader
 from vitrail.device import keep_freed_memory, set_threads
 from vitrail.models.cost import macs
 from vitrail.training.loop import train
-from vitrail.training.plan import Plan, plan_run
-from vitrail.training.schedule import Plan as Schedule
+from vitrail.training.optim.schedule import Plan as Schedule
+from vitrail.training.plan.plan_run import Plan, plan_run
 from vitrail.training.state import start_state
 from vitrail.training.step import trial as steps_of
-from vitrail.training.tasks import task_of
+from vitrail.training.tasks.registry import task_of
 
 WARMUP, TIMED = 3, 12  # steps
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitrail.checkpoints.change import State, shapes_of
-from vitrail.models.configs import ViTConfig
+from vitrail.checkpoints.adapt.request import State, shapes_of
 from vitrail.models.create import build
 from vitrail.models.names import ModelConfig
+from vitrail.models.vit.config import ViTConfig
 
 VIT: dict[str, Any] = {
     "image_size": (10, 9),

@@ -12,22 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vitrail.checkpoints.origin import Origin, Recognised, Written
-from vitrail.checkpoints.provenance import GIVEN
-from vitrail.checkpoints.rules import (
+from vitrail.checkpoints.formats.open_tensors import open_tensors
+from vitrail.checkpoints.mapping.fact import GIVEN
+from vitrail.checkpoints.mapping.origin import Origin, Recognised, Written
+from vitrail.checkpoints.mapping.rules import (
     Header,
     MappingReport,
     TensorSource,
     read_state,
     write_state,
 )
-from vitrail.checkpoints.scratch import Memory
-from vitrail.checkpoints.tensor_files import open_tensors
-from vitrail.data.preprocess import Preprocess
+from vitrail.checkpoints.mapping.scratch import Memory
+from vitrail.data.images.preprocess import Preprocess
 from vitrail.models.create import build
+from vitrail.models.layers.tap import TapDict
 from vitrail.models.names import ModelConfig, PublishedConfig
-from vitrail.models.posemb import sincos_2d
-from vitrail.models.tap import TapDict
+from vitrail.models.vit.posemb import sincos_2d
 
 CASES = Path(__file__).resolve().parents[1] / "golden" / "cases"
 # Arrays of io.npz by the name in our tap, where they are not the same.

@@ -11,8 +11,8 @@ from PIL import Image
 
 from tests.cli.cli_command import run
 from vitrail.classifier import Classifier
-from vitrail.data.preprocess import Preprocess
-from vitrail.data.sources import ArraySource, open_data
+from vitrail.data.images.preprocess import Preprocess
+from vitrail.data.sources.open_data import ArraySource, open_data
 from vitrail.models.create import create_model
 
 

@@ -19,8 +19,8 @@ from tests.cli.cli_command import Done, run
 from tests.data.odd_pictures import encoded, noise
 from tests.training.running import TINY, StopAt
 from vitrail.classifier import load
-from vitrail.data.identity import digests_of
-from vitrail.data.records import FileSource
+from vitrail.data.sources.digest import digests_of
+from vitrail.data.sources.source import FileSource
 from vitrail.evaluation.judged import open_given
 from vitrail.training import loop
 

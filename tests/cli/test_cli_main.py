@@ -32,7 +32,7 @@ def verb_that(monkeypatch: pytest.MonkeyPatch, fault: BaseException | None) -> N
             raise fault
 
     app.default(doctor)
-    fake(monkeypatch, "vitrail.cli.doctor", app=app)
+    fake(monkeypatch, "vitrail.cli.verbs.doctor", app=app)
 
 
 def test_help_names_every_verb_and_global_option() -> None:
@@ -146,7 +146,7 @@ def in_a_verb(*lines: str) -> subprocess.CompletedProcess[str]:
     code = (
         "import os, sys; from types import ModuleType; from cyclopts import App\n"
         f"m = ModuleType('x'); m.app = App()\ndef doctor():\n{body}"
-        "m.app.default(doctor); sys.modules['vitrail.cli.doctor'] = m\n"
+        "m.app.default(doctor); sys.modules['vitrail.cli.verbs.doctor'] = m\n"
         "from vitrail.cli.main import main; sys.exit(main(['doctor']))"
     )
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vitrail.cli.registry import option_names, setting_options
 from vitrail.cli.settings import layers_of, take_settings
-from vitrail.cli.train import app
+from vitrail.cli.verbs.train import app
 from vitrail.config import known_keys, resolve
 from vitrail.errors import UsageError
 

@@ -16,8 +16,8 @@ from tests.cli.mistakes_place import TRAIN, save_pictures
 from vitrail.cli.registry import VERBS, commands
 from vitrail.config import MOST, TrainConfig, flatten, known_keys, read_toml, resolve
 from vitrail.errors import UsageError
-from vitrail.models.configs import ViTConfig
 from vitrail.models.names import resolve_model
+from vitrail.models.vit.config import ViTConfig
 from vitrail.spelling import escaped
 
 NEVER = ("nan", "inf", "-inf", "1e400", "-1e400", "1e308", "9" * 400, "9" * 5000, "\u0663",

@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from tests.cli.cli_command import Done, fake, run
 from tests.cli.mistakes_place import TRAIN, save_pictures
-from vitrail.cli.predict import check_table, table_of
+from vitrail.cli.verbs.predict import check_table, table_of
 from vitrail.config import read_toml
 from vitrail.errors import EnvironmentFault
 from vitrail.spelling import unescaped
@@ -268,7 +268,7 @@ def test_data_show_writes_sheets() -> None:
 
 @pytest.mark.usefixtures("place")
 def test_data_get_writes_files_that_are_the_digits() -> None:
-    from vitrail.data.sources import open_data
+    from vitrail.data.sources.open_data import open_data
 
     record = good("data", "get", "digits", "--json").document
     assert record["counts"] == {"train": 1437, "val": 180, "test": 180}
@@ -296,7 +296,7 @@ def test_lr_find_writes_numbers_and_a_plot(monkeypatch: pytest.MonkeyPatch) -> N
             sentence="no rate is clearly better",
         )
 
-    fake(monkeypatch, "vitrail.training.lr_find", lr_find=lr_find)
+    fake(monkeypatch, "vitrail.training.lr_sweep", lr_find=lr_find)
     record = good("lr-find", "photos", "--batch-size", 4, "--json").document
     assert record["suggestion"] == 1e-3
     assert asked["layers"][-1][1] == {"batch_size": "4", "data.path": "photos"}

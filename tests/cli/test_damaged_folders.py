@@ -17,13 +17,13 @@ import pytest
 from tests.cli import damage
 from tests.cli.cli_command import run
 from tests.cli.mistakes_place import TRAIN, save_pictures
-from tests.evaluation.made_run import made_audit, made_run
+from tests.report.made_run import made_audit, made_run
 from tests.studies.made_rows import made_row
 from vitrail.classifier import load
 from vitrail.errors import VitrailError
-from vitrail.evaluation.report import write_report
-from vitrail.evaluation.run_pictures import NoPictures
-from vitrail.studies.store import open_store
+from vitrail.report.run_images import NoPictures
+from vitrail.report.run_report import write_report
+from vitrail.studies.engine.store import open_store
 
 PICTURE = "photos/cat/0.png"
 READERS = {  # verbs that read a folder: R a run, M a model, S studies

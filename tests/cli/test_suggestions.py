@@ -7,16 +7,16 @@ from importlib import import_module
 
 import pytest
 
-from vitrail.checkpoints.catalogue import CATALOGUE, HUB
-from vitrail.checkpoints.meant import way_out
+from vitrail.checkpoints.catalogue.meant import way_out
+from vitrail.checkpoints.catalogue.weights import CATALOGUE, HUB
 from vitrail.cli.main import SWITCHES
 from vitrail.cli.registry import VERBS, option_names, setting_options, verbs_with
 from vitrail.cli.suggestions import OPTIONS, SAID, closest, option_meant
 from vitrail.cli.suggestions import VERBS as VERBS_OF_OTHERS
 from vitrail.device import device_meant
-from vitrail.models.configs import ViTConfig
 from vitrail.models.names import parse_name
 from vitrail.models.other_names import NEAREST, our_name
+from vitrail.models.vit.config import ViTConfig
 
 OF_VERB = {
     name: {

@@ -25,7 +25,7 @@ Maker = Callable[[], bytes]
 
 _CHILD = """
 import json, os, sys, time
-from vitrail.data.decode import DecodeFault, decode
+from vitrail.data.images.decode import DecodeFault, decode
 for path in sys.argv[1:]:
     if os.fork() == 0:
         data = open(path, "rb").read()

@@ -11,8 +11,8 @@ from PIL import Image
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from vitrail.data.preprocess import Preprocess
-from vitrail.data.sources import ArraySource, Splits
+from vitrail.data.images.preprocess import Preprocess
+from vitrail.data.sources.open_data import ArraySource, Splits
 
 CLASSES = ("cat", "dog", "fox")
 HEIGHT, WIDTH = 5, 7

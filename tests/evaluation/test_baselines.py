@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
-from vitrail.data.sources import ArraySource, FileSource, open_data
+from vitrail.data.sources.open_data import ArraySource, FileSource, open_data
 from vitrail.evaluation import baselines as module
 from vitrail.evaluation.baselines import baselines, majority, nearest_neighbours
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vitrail.data.batch import Batch
-from vitrail.data.preprocess import Preprocess
+from vitrail.data.images.preprocess import Preprocess
+from vitrail.data.loading.batch import Batch
 from vitrail.errors import ModelError
 from vitrail.evaluation.evaluate import evaluate
 from vitrail.evaluation.record import Evaluation

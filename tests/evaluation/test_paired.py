@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from tests.evaluation.made_run import made_evaluation
+from tests.report.made_run import made_evaluation
 from vitrail.evaluation import paired
-from vitrail.evaluation.intervals import wilson
+from vitrail.evaluation.metrics.intervals import wilson
 from vitrail.evaluation.paired import compare, mcnemar, newcombe
 from vitrail.evaluation.record import Evaluation
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vitrail.data.records import FileSource
+from vitrail.data.sources.source import FileSource
 from vitrail.errors import DataError, UsageError
-from vitrail.evaluation.intervals import wilson
+from vitrail.evaluation.metrics.intervals import wilson
 from vitrail.evaluation.real_labels import (
     check_pictures,
     class_numbers,

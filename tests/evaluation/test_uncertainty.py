@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.stats._resampling import BootstrapResult
 
-from tests.evaluation.made_run import made_evaluation
+from tests.report.made_run import made_evaluation
 from vitrail.evaluation import uncertainty
-from vitrail.evaluation.bootstrap import (
+from vitrail.evaluation.metrics.bootstrap import (
     basic_interval,
     drawn,
     percentile_interval,
     replicated,
     uniform,
 )
-from vitrail.evaluation.intervals import wilson
+from vitrail.evaluation.metrics.intervals import wilson
 from vitrail.evaluation.record import Evaluation
 
 CLASSES = ["cat", "dog", "fox", "owl"]

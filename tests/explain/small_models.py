@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from tests.models.check_model import random_images, random_model
-from vitrail.models.bit import BiTResNet
-from vitrail.models.bit_configs import BiTConfig
-from vitrail.models.configs import ViTConfig
+from vitrail.models.bit.config import BiTConfig
+from vitrail.models.bit.model import BiTResNet
 from vitrail.models.create import Model
-from vitrail.models.residual import ResNet
-from vitrail.models.residual_config import ResNetConfig
-from vitrail.models.vit import ViT
+from vitrail.models.resnet.config import ResNetConfig
+from vitrail.models.resnet.model import ResNet
+from vitrail.models.vit.config import ViTConfig
+from vitrail.models.vit.model import ViT
 
 BASE: dict[str, Any] = {
     "image_size": (10, 21), "patch_size": (5, 7), "channels": 2, "width": 12, "depth": 2,

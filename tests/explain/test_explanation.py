@@ -15,12 +15,12 @@ from PIL import Image
 
 from tests.explain.small_models import vit
 from vitrail.classifier import Classifier
-from vitrail.data.decode import DecodeFault
-from vitrail.data.preprocess import Preprocess
+from vitrail.data.images.decode import DecodeFault
+from vitrail.data.images.preprocess import Preprocess
 from vitrail.errors import UsageError
 from vitrail.explain import overlay
-from vitrail.explain.maps import Request
-from vitrail.explain.picture import explain_picture
+from vitrail.explain.image_input import explain_picture
+from vitrail.explain.methods.maps import Request
 from vitrail.explain.placing import resized, to_picture
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel")

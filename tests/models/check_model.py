@@ -16,17 +16,17 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from tests.rounding import EXACT, moves_nothing
-from vitrail.models.bit import BiTResNet
-from vitrail.models.bit_configs import BiTConfig
-from vitrail.models.configs import ViTConfig
-from vitrail.models.conv_norm import has_running_values
+from vitrail.models.bit.config import BiTConfig
+from vitrail.models.bit.model import BiTResNet
 from vitrail.models.cost import parameters, running_values
 from vitrail.models.create import Model, build, create_model
+from vitrail.models.layers.tap import TapDict, residual_tap_names
 from vitrail.models.names import ModelConfig, config_from_numbers
-from vitrail.models.residual import ResNet
-from vitrail.models.residual_config import ResNetConfig
-from vitrail.models.tap import TapDict, residual_tap_names
-from vitrail.models.vit import ViT, tap_names
+from vitrail.models.resnet.config import ResNetConfig
+from vitrail.models.resnet.conv_norm import has_running_values
+from vitrail.models.resnet.model import ResNet
+from vitrail.models.vit.config import ViTConfig
+from vitrail.models.vit.model import ViT, tap_names
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-from vitrail.models.bit_configs import BiTConfig
-from vitrail.models.configs import ViTConfig
+from vitrail.models.bit.config import BiTConfig
 from vitrail.models.cost import activation_bytes, macs, parameters, standardised_bytes
 from vitrail.models.create import build, create_model
 from vitrail.models.names import ModelConfig, resolve_model
-from vitrail.models.residual_config import ResNetConfig
+from vitrail.models.resnet.config import ResNetConfig
+from vitrail.models.vit.config import ViTConfig
 
 # name: 1000 classes, these with GAP and no cls, no head, 21,843 classes, these with a tanh layer,
 # 384 px (0: not a multiple of 14), billions of multiply-adds at 224 px and at 384 px.

@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.golden.case import Case, read_case
-from vitrail.models.bit import BiTResNet
-from vitrail.models.bit_configs import BiTConfig
-from vitrail.models.configs import ViTConfig
+from vitrail.models.bit.config import BiTConfig
+from vitrail.models.bit.model import BiTResNet
 from vitrail.models.create import build
-from vitrail.models.tap import TapDict
-from vitrail.models.vit import ViT
+from vitrail.models.layers.tap import TapDict
+from vitrail.models.vit.config import ViTConfig
+from vitrail.models.vit.model import ViT
 
 # timm's stems standardise and normalise with other numbers than Flax's.
 TIMM_STEM = {"stem": "resnet", "stem_width": 32, "std_form": "inside", "std_eps": 1e-8}

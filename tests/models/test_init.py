@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from vitrail.models.bit_configs import BiTConfig
-from vitrail.models.configs import ViTConfig
+from vitrail.models.bit.config import BiTConfig
 from vitrail.models.create import create_model
 from vitrail.models.names import resolve_model
+from vitrail.models.vit.config import ViTConfig
 
 SIZES: dict[str, Any] = {
     "image_size": (60, 35),

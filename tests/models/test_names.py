@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitrail.errors import UsageError
-from vitrail.models.bit_configs import BiTConfig
-from vitrail.models.configs import ViTConfig
+from vitrail.models.bit.config import BiTConfig
 from vitrail.models.names import (
     VARIANTS,
     config_from_numbers,
@@ -20,6 +19,7 @@ from vitrail.models.names import (
     resolve_model,
     slug,
 )
+from vitrail.models.vit.config import ViTConfig
 
 # Width, depth, MLP, heads: arXiv 2010.11929 Table 1 (B, L, H); big_vision `decode_variant`, timm.
 TABLE = {

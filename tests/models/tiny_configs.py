@@ -11,7 +11,7 @@ import random
 from typing import Any
 
 from vitrail.errors import UsageError
-from vitrail.models.configs import ViTConfig
+from vitrail.models.vit.config import ViTConfig
 
 BASE: dict[str, Any] = {
     "image_size": (10, 9),

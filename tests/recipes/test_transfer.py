@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from vitrail.config import DURATIONS, TrainConfig, build, config_hash, flatten, to_toml
-from vitrail.data.preprocess import Preprocess
+from vitrail.data.images.preprocess import Preprocess
 from vitrail.models.names import ModelConfig, resolve_model
-from vitrail.recipes.catalogue import BY_PICTURES, recipe
-from vitrail.recipes.pictures import Pictures
-from vitrail.training.choose_start import recipe_name
-from vitrail.training.facts import Facts
-from vitrail.training.schedule import check_schedule, lr_at
-from vitrail.training.start import Start
+from vitrail.recipes.image_facts import Pictures
+from vitrail.recipes.registry import BY_PICTURES, recipe
+from vitrail.training.optim.schedule import check_schedule, lr_at
+from vitrail.training.plan.auto_start import recipe_name
+from vitrail.training.plan.facts import Facts
+from vitrail.training.plan.starting_model import Start
 
 SIZES = [300, 1020, 3680, 19_999, 20_000, 50_000, 499_999, 500_000, 1_281_167]
 

@@ -1,4 +1,4 @@
-"""Makes tf_resize.npz: what TensorFlow's own resize gives, for tests/data/test_tf_resize.py.
+"""Makes tf_resize.npz: what TensorFlow's own resize gives, for tests/data/images/test_tf_resize.py.
 
 Run by hand where TensorFlow is installed (pip install tensorflow-cpu); the file that stands here
 was made with TensorFlow 2.21.0:  python tests/reference/make_tf_resize.py

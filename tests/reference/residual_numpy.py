@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.reference.resnet_numpy import correlate
-from vitrail.models.configs import ViTConfig
-from vitrail.models.residual_config import ResNetConfig
+from vitrail.models.resnet.config import ResNetConfig
+from vitrail.models.vit.config import ViTConfig
 
 Array = NDArray[np.float64]
 State = Mapping[str, Array]

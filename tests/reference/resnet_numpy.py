@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.models.bit_configs import BiTConfig
-from vitrail.models.configs import ViTConfig
+from vitrail.models.bit.config import BiTConfig
+from vitrail.models.vit.config import ViTConfig
 
 Array = NDArray[np.float64]
 State = Mapping[str, Array]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.reference import residual_numpy, resnet_numpy
-from vitrail.models.configs import ViTConfig
+from vitrail.models.vit.config import ViTConfig
 
 Array = NDArray[np.float64]
 State = Mapping[str, Array]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from vitrail.studies.row import Axis, Row
+from vitrail.studies.engine.row import Axis, Row
 
 
 def made_row(

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from vitrail.studies.cell import Cell, needed
-from vitrail.studies.row import Row
+from vitrail.studies.compute_study import Study
+from vitrail.studies.engine.cell import Cell, needed
+from vitrail.studies.engine.row import Row
 from vitrail.studies.setup import Setup
-from vitrail.studies.study import Study
-from vitrail.training.facts import Facts
+from vitrail.training.plan.facts import Facts
 
 EXAMPLES = 64_000
 FACTS = Facts(12_000, "arrays", (28, 28), 1, (0.3,), (0.35,), (0.8, 0.79))

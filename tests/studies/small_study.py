@@ -10,12 +10,12 @@ from typing import Any
 
 from vitrail.errors import VitrailError
 from vitrail.studies.budget import Pace, Paces
-from vitrail.studies.cell import Cell, needed
-from vitrail.studies.engine import Event
-from vitrail.studies.job import Job
-from vitrail.studies.row import Row
+from vitrail.studies.engine.cell import Cell, needed
+from vitrail.studies.engine.job import Job
+from vitrail.studies.engine.processes import Event
+from vitrail.studies.engine.row import Row
+from vitrail.studies.engine.store import Store
 from vitrail.studies.setup import Setup, open_setup
-from vitrail.studies.store import Store
 
 TINY: dict[str, Any] = {
     "model.name": "vit_digits",

@@ -24,7 +24,7 @@ from vitrail.studies.budget import (
     rounded_down,
     training_share,
 )
-from vitrail.studies.cell import Cell, needed
+from vitrail.studies.engine.cell import Cell, needed
 
 PACE = Pace(open_secs=0.5, secs_per_example=0.001, secs_per_judged=0.0005, judged=540)
 

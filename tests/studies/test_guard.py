@@ -6,11 +6,11 @@ import pytest
 
 from tests.studies.made_rows import made_row
 from tests.studies.small_study import digits
-from vitrail.studies.compare import STUDY as COMPARE
-from vitrail.studies.data_size import STUDY as DATA_SIZE
+from vitrail.studies.engine.row import Row
+from vitrail.studies.experiments.compare_models import STUDY as COMPARE
+from vitrail.studies.experiments.data_size import STUDY as DATA_SIZE
 from vitrail.studies.guard import arms, guarded, judged_by, outside
-from vitrail.studies.result import Outcome, Verdict
-from vitrail.studies.row import Row
+from vitrail.studies.results.result import Outcome, Verdict
 
 ANSWER = "Take A: it is 3 points above B."
 SIMPLE = {"majority class": 0.12, "5 nearest neighbours": 0.41}

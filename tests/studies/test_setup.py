@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from tests.studies.made_setup import PHOTOGRAPHS, made_setup
-from vitrail.cli.computing import plan_lines
+from vitrail.cli.study_runner import plan_lines
 from vitrail.errors import DataError, UsageError
 from vitrail.models.names import resolve_model
-from vitrail.studies.data_size import STUDY
-from vitrail.studies.families import families, macs
+from vitrail.studies.experiments.data_size import STUDY
+from vitrail.studies.experiments.families import families, macs
 from vitrail.studies.run import Asked
 from vitrail.studies.setup import absolute, nested_sizes, open_setup, rounded, share_sizes
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.training.crash_fs import MemoryFiles
 from vitrail.runs.filesystem import FileSystem
-from vitrail.training.checkpoint import save_checkpoint
+from vitrail.training.storage.checkpoint import save_checkpoint
 
 RUN = Path("/run")
 

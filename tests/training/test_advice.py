@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vitrail.training.advice import Evidence, advice
-from vitrail.training.plan import Plan, plan_run
+from vitrail.training.plan.plan_run import Plan, plan_run
 
 
 @pytest.fixture(scope="module")

@@ -19,11 +19,11 @@ from vitrail.config import TrainConfig, build
 from vitrail.errors import UsageError
 from vitrail.models.names import resolve_model
 from vitrail.training import loop
-from vitrail.training.batch_statistics import sentences
-from vitrail.training.ema import Ema
 from vitrail.training.network import create_network
+from vitrail.training.optim.batch_statistics import sentences
+from vitrail.training.optim.ema import Ema
+from vitrail.training.optim.schedule import Plan as Schedule
 from vitrail.training.reporter import RunResult, SilentReporter
-from vitrail.training.schedule import Plan as Schedule
 from vitrail.training.state import start_state
 from vitrail.training.step import update
 

@@ -17,7 +17,7 @@ from tests.cli.cli_command import run
 from tests.training.running import StopAt, train, train_from
 from vitrail.errors import ModelError
 from vitrail.training import loop
-from vitrail.training.plan import plan_run
+from vitrail.training.plan.plan_run import plan_run
 
 pytestmark = [pytest.mark.promise("R17"), pytest.mark.timeout(200)]
 

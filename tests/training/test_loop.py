@@ -16,13 +16,13 @@ from PIL import Image
 import vitrail
 from tests.training.running import TINY, StopAt, records, resume, train, weights
 from vitrail.classifier import load
-from vitrail.data.sources import fingerprint
+from vitrail.data.sources.open_data import fingerprint
 from vitrail.errors import DataError, EnvironmentFault, ModelError, TrainingError, UsageError
 from vitrail.evaluation.judged import open_given, open_own
-from vitrail.training import objectives
 from vitrail.training.dry_run import dry_run
-from vitrail.training.plan import Plan, plan_run
+from vitrail.training.plan.plan_run import Plan, plan_run
 from vitrail.training.reporter import SilentReporter
+from vitrail.training.tasks import objectives
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +265,7 @@ def test_a_batch_that_does_not_fit_is_refused_with_the_parts_that_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gigabytes: float, parts: int | None
 ) -> None:
     settings: dict[str, Any] = {"batch_size": 128, "model__width": 64, "model__mlp_dim": 128}
-    monkeypatch.setattr("vitrail.training.plan.memory_bytes", lambda: int(gigabytes * 1e9))
+    monkeypatch.setattr("vitrail.training.plan.plan_run.memory_bytes", lambda: int(gigabytes * 1e9))
     with pytest.raises(EnvironmentFault) as caught:
         train(tmp_path, **settings)
     assert caught.value.code == "VIT-503"
@@ -280,7 +280,7 @@ def test_a_run_of_many_threads_goes_on_where_there_is_one_core(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vitrail.device.num_cores", lambda: 2)
-    monkeypatch.setattr("vitrail.training.plan.num_cores", lambda: 2)
+    monkeypatch.setattr("vitrail.training.plan.plan_run.num_cores", lambda: 2)
     before = torch.get_num_threads()
     told: list[str] = []
     reporter = SilentReporter()
@@ -288,7 +288,7 @@ def test_a_run_of_many_threads_goes_on_where_there_is_one_core(
     try:
         run = train(tmp_path, threads=8, reporter=StopAt(4)).run_dir
         monkeypatch.setattr("vitrail.device.num_cores", lambda: 1)
-        monkeypatch.setattr("vitrail.training.plan.num_cores", lambda: 1)
+        monkeypatch.setattr("vitrail.training.plan.plan_run.num_cores", lambda: 1)
         assert resume(run, reporter=reporter).steps == 13
         assert torch.get_num_threads() == 1
     finally:

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.config import LoraConfig, OptimConfig, StartConfig, TrainConfig
-from vitrail.models.configs import ViTConfig
 from vitrail.models.create import create_model
-from vitrail.models.vit import ViT
+from vitrail.models.vit.config import ViTConfig
+from vitrail.models.vit.model import ViT
 from vitrail.training.lora import LoraLinear, add_adapters, merged_state
 from vitrail.training.network import create_network, merged
-from vitrail.training.optim import parameter_groups
+from vitrail.training.optim.optimizer import parameter_groups
 
 RANK = 3
 

@@ -11,7 +11,7 @@ import pytest
 
 import vitrail
 from vitrail.training import rival
-from vitrail.training.plan import plan_run
+from vitrail.training.plan.plan_run import plan_run
 from vitrail.training.reporter import RunResult
 
 TINY = {"model.width": 16, "model.depth": 1, "model.num_heads": 1, "model.mlp_dim": 16}

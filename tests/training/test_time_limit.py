@@ -21,9 +21,9 @@ from tests.training.running import TINY, StopAt, records
 from vitrail.config import read_toml, resolve
 from vitrail.training import loop, time_limit
 from vitrail.training.clock import Clock, share
+from vitrail.training.optim.schedule import Plan as Schedule
+from vitrail.training.optim.schedule import lr_on
 from vitrail.training.reporter import SilentReporter
-from vitrail.training.schedule import Plan as Schedule
-from vitrail.training.schedule import lr_on
 from vitrail.training.time_limit import FEW_STEPS, TimeLimit, duration
 
 LIMIT = 60.0
@@ -301,7 +301,7 @@ def test_a_time_limited_run_goes_on_with_the_plan_it_was_made(tmp_path: Path) ->
 
 
 def test_validation_under_a_limit_is_a_sample_that_the_clock_has_no_say_in(tmp_path: Path) -> None:
-    from vitrail.training.plan import plan_run
+    from vitrail.training.plan.plan_run import plan_run
 
     layer = {key: value for key, value in TINY.items() if key != "steps"}
     short = plan_run([("test", {**layer, "time_limit": "1s"})])

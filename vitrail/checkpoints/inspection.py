@@ -15,14 +15,14 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vitrail.checkpoints.foreign import Foreign, read_foreign, with_known
-from vitrail.checkpoints.origins import ORIGINS
+from vitrail.checkpoints.external import Foreign, read_foreign, with_known
+from vitrail.checkpoints.formats.open_tensors import open_tensors
+from vitrail.checkpoints.mapping.rules import Header
+from vitrail.checkpoints.mapping.stated import read_settings
+from vitrail.checkpoints.mapping.unsupported import part_of
+from vitrail.checkpoints.mapping.wrappers import views
+from vitrail.checkpoints.origins.registry import ORIGINS
 from vitrail.checkpoints.recognise import ask
-from vitrail.checkpoints.rules import Header
-from vitrail.checkpoints.stated import read_settings
-from vitrail.checkpoints.tensor_files import open_tensors
-from vitrail.checkpoints.unsupported import part_of
-from vitrail.checkpoints.wrappers import views
 from vitrail.errors import ModelError
 
 NO_NAMES = "its names are not there"

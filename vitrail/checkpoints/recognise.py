@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from vitrail.checkpoints.origin import Origin, Recognised
-from vitrail.checkpoints.origins import ORIGINS
-from vitrail.checkpoints.rules import Header, ignored
-from vitrail.checkpoints.tables import TABLE, is_named, no_table
-from vitrail.checkpoints.unsupported import why_unknown
-from vitrail.checkpoints.wrappers import View, left_beside, views
+from vitrail.checkpoints.mapping.origin import Origin, Recognised
+from vitrail.checkpoints.mapping.rules import Header, ignored
+from vitrail.checkpoints.mapping.tensor_tables import TABLE, is_named, no_table
+from vitrail.checkpoints.mapping.unsupported import why_unknown
+from vitrail.checkpoints.mapping.wrappers import View, left_beside, views
+from vitrail.checkpoints.origins.registry import ORIGINS
 from vitrail.errors import ModelError, UsageError, VitrailError, nearest
 
 FAULTS = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from vitrail.models.names import ModelConfig
-    from vitrail.training.plan import Plan
+    from vitrail.training.plan.plan_run import Plan
     from vitrail.training.reporter import RunResult
 
 REFRESH_SECS = 0.2
@@ -214,8 +214,8 @@ def result_lines(result: RunResult) -> list[str]:
 
 def network_text(model: ModelConfig) -> str:
     """The sizes of a network in a few words."""
-    from vitrail.models.bit_configs import BiTConfig
-    from vitrail.models.residual_config import ResNetConfig
+    from vitrail.models.bit.config import BiTConfig
+    from vitrail.models.resnet.config import ResNetConfig
 
     if isinstance(model, BiTConfig):
         units = "+".join(map(str, model.depths))

@@ -11,21 +11,21 @@ from vitrail.errors import UsageError
 from vitrail.files import encoded, whole_files
 
 if TYPE_CHECKING:
-    from vitrail.data.check import DataReport
-    from vitrail.data.looks import Look, Wanted
-    from vitrail.data.sources import Splits
-    from vitrail.evaluation.label_suspects import Suspects
+    from vitrail.data.check.check_data import DataReport
+    from vitrail.data.check.inspection import Look, Wanted
+    from vitrail.data.sources.open_data import Splits
+    from vitrail.evaluation.labels.label_suspects import Suspects
 
 SHOWN = 10  # suspects printed
 
 
 def wanted(*, labels: bool) -> Wanted:
     """What a look has to take of each picture."""
-    from vitrail.data.looks import Wanted
+    from vitrail.data.check.inspection import Wanted
 
     if not labels:
         return Wanted(sketch=True)
-    from vitrail.evaluation.audit import SMALL_PX
+    from vitrail.evaluation.labels.audit import SMALL_PX
 
     return Wanted(sketch=True, small_px=SMALL_PX)
 
@@ -53,12 +53,12 @@ def write_reports(
     doubted: Suspects | None,
 ) -> None:
     """Write `files`, those of `report_files`."""
-    from vitrail.data.check import write_bad_files
-    from vitrail.data.decode import MAX_PIXELS
-    from vitrail.data.duplicates import write_duplicates
-    from vitrail.evaluation.data_page import data_page
-    from vitrail.evaluation.label_suspects import write_suspects
-    from vitrail.evaluation.run_pictures import SplitPictures
+    from vitrail.data.check.check_data import write_bad_files
+    from vitrail.data.check.duplicates import write_duplicates
+    from vitrail.data.images.decode import MAX_PIXELS
+    from vitrail.evaluation.labels.label_suspects import write_suspects
+    from vitrail.report.data_page import data_page
+    from vitrail.report.run_images import SplitPictures
 
     page = data_page(data, record, SplitPictures(splits, MAX_PIXELS))
     with whole_files(files[0].parent, [file.name for file in files]) as places:
@@ -73,14 +73,14 @@ def doubted_labels(
     splits: Splits, looks: Mapping[str, Sequence[Look]], model: str | None, output: Output
 ) -> Suspects:
     """Labels that look wrong, by gradients or by the features of `model`."""
-    from vitrail.evaluation.audit import label_suspects
+    from vitrail.evaluation.labels.audit import label_suspects
 
     if model is None:
         return label_suspects(splits.parts(), looks)
     from vitrail.classifier import load
-    from vitrail.cli.downloads import progress_of
-    from vitrail.evaluation.audit import feature_suspects
-    from vitrail.evaluation.features import Frozen, cache_folder
+    from vitrail.cli.download_progress import progress_of
+    from vitrail.evaluation.labels.audit import feature_suspects
+    from vitrail.evaluation.probes.features import Frozen, cache_folder
 
     classifier = load(model, progress=progress_of(output))
     frozen = Frozen(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from vitrail.evaluation.calibrate import Calibration
     from vitrail.evaluation.real_labels import Real
     from vitrail.evaluation.record import Evaluation
-    from vitrail.evaluation.robustness import Robustness
+    from vitrail.evaluation.robustness.measure import Robustness
 
 WORST = 5
 KEPT = (0.8, 0.5)  # shares of the surest pictures

@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 
-from vitrail.child_process import SAFE_PATH
 from vitrail.cli.last_resort import end_when_interrupted, exit_code
 from vitrail.cli.output import Output
 from vitrail.cli.registry import VERBS, Verb
 from vitrail.cli.streams import ReaderGoneError, close_streams, has_reader, open_streams
 from vitrail.device import process_age
 from vitrail.errors import UsageError, VitrailError, environment_fault, nearest
+from vitrail.system.child_process import SAFE_PATH
 
 GLOBAL = {
     "--json": "one JSON document on stdout, nothing else there (train: JSON lines, result last)",

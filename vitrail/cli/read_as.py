@@ -37,9 +37,9 @@ def load(model: Path, read_as: ReadAs | None, output: Output, *, device: Any = "
 
     Raises what `vitrail.load` raises, and UsageError VIT-202 and VIT-211.
     """
-    from vitrail.checkpoints.stated import read_settings
+    from vitrail.checkpoints.mapping.stated import read_settings
     from vitrail.classifier import load as load_classifier
-    from vitrail.cli.downloads import progress_of
+    from vitrail.cli.download_progress import progress_of
     from vitrail.cli.told import tell
 
     read_as = read_as or ReadAs()

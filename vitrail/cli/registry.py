@@ -20,29 +20,35 @@ class Verb(NamedTuple):
 
 
 VERBS = {
-    "train": Verb("vitrail.cli.train", True, "train a classifier on a folder of pictures"),
-    "eval": Verb("vitrail.cli.evaluate", False, "measure a classifier on labelled pictures"),
+    "train": Verb("vitrail.cli.verbs.train", True, "train a classifier on a folder of pictures"),
+    "eval": Verb("vitrail.cli.verbs.evaluate", False, "measure a classifier on labelled pictures"),
     "probe": Verb(
-        "vitrail.cli.probe", False, "what frozen features are worth: few-shot, linear, k-NN"
+        "vitrail.cli.verbs.probe", False, "what frozen features are worth: few-shot, linear, k-NN"
     ),
-    "predict": Verb("vitrail.cli.predict", False, "classify pictures"),
+    "predict": Verb("vitrail.cli.verbs.predict", False, "classify pictures"),
     "compare": Verb(
-        "vitrail.cli.compare", False, "which model for your pictures, and would more of them help"
+        "vitrail.cli.verbs.compare",
+        False,
+        "which model for your pictures, and would more of them help",
     ),
-    "study": Verb("vitrail.cli.study", False, "the paper's experiments on your own pictures"),
-    "convert": Verb("vitrail.cli.convert", False, "checkpoints of other libraries, both ways"),
+    "study": Verb("vitrail.cli.verbs.study", False, "the paper's experiments on your own pictures"),
+    "convert": Verb(
+        "vitrail.cli.verbs.convert", False, "checkpoints of other libraries, both ways"
+    ),
     "explain": Verb(
-        "vitrail.cli.explain", False, "where a model looks and why it answers as it does"
+        "vitrail.cli.verbs.explain", False, "where a model looks and why it answers as it does"
     ),
     "report": Verb(
-        "vitrail.cli.report", False, "one page about a run: curves, confusion, mistakes"
+        "vitrail.cli.verbs.report", False, "one page about a run: curves, confusion, mistakes"
     ),
-    "data": Verb("vitrail.cli.data", False, "check, split, show or get pictures"),
-    "models": Verb("vitrail.cli.models", False, "architectures: parameters, multiply-adds, tokens"),
-    "runs": Verb("vitrail.cli.runs", False, "list runs: status, dataset, best figure, age"),
-    "lr-find": Verb("vitrail.cli.lr_find", True, "compare learning rates in short trainings"),
+    "data": Verb("vitrail.cli.verbs.data", False, "check, split, show or get pictures"),
+    "models": Verb(
+        "vitrail.cli.verbs.models", False, "architectures: parameters, multiply-adds, tokens"
+    ),
+    "runs": Verb("vitrail.cli.verbs.runs", False, "list runs: status, dataset, best figure, age"),
+    "lr-find": Verb("vitrail.cli.verbs.lr_find", True, "compare learning rates in short trainings"),
     "doctor": Verb(
-        "vitrail.cli.doctor", False, "this machine: versions, memory, what it can train"
+        "vitrail.cli.verbs.doctor", False, "this machine: versions, memory, what it can train"
     ),
 }
 

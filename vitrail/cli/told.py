@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vitrail.checkpoints.provenance import Fact
+    from vitrail.checkpoints.mapping.fact import Fact
     from vitrail.classifier import Classifier
     from vitrail.cli.output import Output
 

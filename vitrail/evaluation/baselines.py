@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from vitrail.data.decode import decode
-from vitrail.data.sources import ArraySource, Source
+from vitrail.data.images.decode import decode
+from vitrail.data.sources.open_data import ArraySource, Source
 from vitrail.errors import DataError
 
 SIDE = 32  # px

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vitrail.data.batch import Batch, normalise
-from vitrail.data.preprocess import Preprocess
+from vitrail.data.images.preprocess import Preprocess
+from vitrail.data.loading.batch import Batch, normalise
 from vitrail.errors import ModelError
-from vitrail.evaluation import metrics, multi_label
+from vitrail.evaluation.metrics import multi_label, single_label
 from vitrail.evaluation.record import Evaluation
 
 FLUSH_BYTES = 64 * 2**20  # logits kept on the device before they are moved to memory
@@ -179,6 +179,6 @@ def _score(
         x = logits.astype(np.float64)
         log_p, log_not_p = -np.logaddexp(0, -x), -np.logaddexp(0, x)
         return np.exp(log_p).astype(np.float32), multi_label.cross_entropy(log_p, log_not_p, labels)
-    log_p = metrics.log_softmax(logits)
+    log_p = single_label.log_softmax(logits)
     loss = -np.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
     return np.exp(log_p).astype(np.float32), loss

@@ -21,11 +21,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.data.examples import SEEN, Examples, Pool, pool_of
-from vitrail.data.folder import some
-from vitrail.data.identity import digests_of
-from vitrail.data.records import Source, Splits
-from vitrail.data.sources import open_data, open_whole
+from vitrail.data.sources.digest import digests_of
+from vitrail.data.sources.examples import SEEN, Examples, Pool, pool_of
+from vitrail.data.sources.folder import some
+from vitrail.data.sources.open_data import open_data, open_whole
+from vitrail.data.sources.source import Source, Splits
 from vitrail.errors import DataError, ModelError, UsageError
 from vitrail.evaluation.record import Evaluation
 from vitrail.evaluation.run_data import facts_of, parts_of, places_of, record_of

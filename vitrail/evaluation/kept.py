@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.errors import ModelError
+from vitrail.evaluation.eval_files import predictions_text
 from vitrail.evaluation.judged import Opened
 from vitrail.evaluation.record import Evaluation
-from vitrail.evaluation.tables import predictions_text
 from vitrail.folder import Folder
 from vitrail.runs import documents
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vitrail.data.sources import ArraySource, FileSource, Source
+from vitrail.data.sources.open_data import ArraySource, FileSource, Source
 from vitrail.errors import ModelError
 
 

@@ -12,8 +12,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from vitrail.evaluation.bootstrap import percentile_interval, replicated
-from vitrail.evaluation.intervals import Z95, wilson
+from vitrail.evaluation.metrics.bootstrap import percentile_interval, replicated
+from vitrail.evaluation.metrics.intervals import Z95, wilson
 from vitrail.evaluation.record import Evaluation
 
 LEVEL = 0.05

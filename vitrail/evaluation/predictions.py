@@ -10,9 +10,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.evaluation import metrics, multi_label, selective
-from vitrail.evaluation.intervals import wilson
-from vitrail.evaluation.metrics import Bin, ClassScores
+from vitrail.evaluation.metrics import multi_label, selective, single_label
+from vitrail.evaluation.metrics.intervals import wilson
+from vitrail.evaluation.metrics.single_label import Bin, ClassScores
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Predictions:
         """
         if self.is_multi_label:
             return multi_label.hit_at_k(self.probabilities, self._y, 5)
-        return metrics.top_k(self.probabilities, self._labels, 5)
+        return single_label.top_k(self.probabilities, self._labels, 5)
 
     @property
     def nll(self) -> float:
@@ -98,19 +98,19 @@ class Predictions:
                 if self.n
                 else 0.0
             )
-        return metrics.brier(self.probabilities, self._labels)
+        return single_label.brier(self.probabilities, self._labels)
 
     @cached_property
     def bins(self) -> list[Bin]:
         """15 equal-width bins of confidence; with several labels, of every (picture, class)."""
         if self.is_multi_label:
-            return metrics.reliability(self.probabilities.ravel(), self._y.ravel() > 0)
-        return metrics.reliability(self.probabilities.max(axis=1, initial=0.0), self.correct)
+            return single_label.reliability(self.probabilities.ravel(), self._y.ravel() > 0)
+        return single_label.reliability(self.probabilities.max(axis=1, initial=0.0), self.correct)
 
     @property
     def ece(self) -> float:
         """Expected calibration error over `bins`."""
-        return metrics.ece(self.bins)
+        return single_label.ece(self.bins)
 
     @cached_property
     def class_scores(self) -> ClassScores:
@@ -118,7 +118,7 @@ class Predictions:
         if self.is_multi_label:
             return multi_label.threshold_scores(self.probabilities, self._y)
         size = len(self.classes)
-        return metrics.class_scores(
+        return single_label.class_scores(
             np.bincount(self._labels[self.correct], minlength=size),
             np.bincount(self._labels, minlength=size),
             np.bincount(self.predicted, minlength=size),
@@ -127,7 +127,7 @@ class Predictions:
     @property
     def f1_macro(self) -> float:
         """Mean F1 of the classes that occur."""
-        return metrics.f1_macro(self.class_scores)
+        return single_label.f1_macro(self.class_scores)
 
     @property
     def balanced_accuracy(self) -> float:
@@ -136,7 +136,7 @@ class Predictions:
         """
         if self.is_multi_label:
             return multi_label.balanced_accuracy(self.probabilities, self._y)
-        return metrics.balanced_accuracy(self.class_scores)
+        return single_label.balanced_accuracy(self.class_scores)
 
     @property
     def confusion(self) -> NDArray[np.int64]:
@@ -145,7 +145,7 @@ class Predictions:
         """
         if self.is_multi_label:
             raise ValueError("a confusion matrix needs one label a picture")
-        return metrics.confusion(self._labels, self.predicted, len(self.classes))
+        return single_label.confusion(self._labels, self.predicted, len(self.classes))
 
     @property
     def selective(self) -> dict[str, Any]:

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.data.records import Source
+from vitrail.data.sources.source import Source
 from vitrail.errors import DataError, UsageError
-from vitrail.evaluation.intervals import wilson
+from vitrail.evaluation.metrics.intervals import wilson
 from vitrail.evaluation.record import Evaluation
 
 NUM_CLASSES = 1000

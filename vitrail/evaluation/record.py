@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vitrail.evaluation import tables, uncertainty
+from vitrail.evaluation import eval_files, uncertainty
 from vitrail.evaluation.predictions import Predictions
 from vitrail.evaluation.uncertainty import Interval
 
@@ -36,9 +36,9 @@ class Evaluation(Predictions):
 
     def write(self, folder: Path, more: Mapping[str, Any] | None = None) -> None:
         """Write metrics.json, predictions.csv, confusion.csv and calibration.json into `folder`
-        (see tables.py).
+        (see eval_files.py).
         """
-        tables.write_evaluation(self, folder, self.document(more))
+        eval_files.write_evaluation(self, folder, self.document(more))
 
     def document(self, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """`to_json` with everything that follows from the same predictions, and `more` keys."""

@@ -2,7 +2,8 @@
 
 A run records where its data lay as it was named, absolutely, and as seen from the folder of the
 run; so it is found from any working directory, and after run and data were moved together. Which
-images are which is told by their content (`data/examples.py`), never by drawing the split again.
+images are which is told by their content (`data/sources/examples.py`), never by drawing the split
+again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from vitrail.data.examples import (
+from vitrail.data.sources.examples import (
     FILE,
     ROLES,
     Examples,
@@ -25,9 +26,9 @@ from vitrail.data.examples import (
     pool_of,
     read_examples,
 )
-from vitrail.data.folder import some
-from vitrail.data.records import Indices, Source, Splits
-from vitrail.data.sources import open_whole
+from vitrail.data.sources.folder import some
+from vitrail.data.sources.open_data import open_whole
+from vitrail.data.sources.source import Indices, Source, Splits
 from vitrail.errors import DataError, ModelError
 from vitrail.folder import Folder
 from vitrail.runs import documents

@@ -19,8 +19,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.evaluation import metrics, multi_label, selective
-from vitrail.evaluation.bootstrap import (
+from vitrail.evaluation.metrics import multi_label, selective, single_label
+from vitrail.evaluation.metrics.bootstrap import (
     REPLICATES,
     Counts,
     Values,
@@ -29,7 +29,7 @@ from vitrail.evaluation.bootstrap import (
     replicated,
     uniform,
 )
-from vitrail.evaluation.intervals import wilson
+from vitrail.evaluation.metrics.intervals import wilson
 from vitrail.evaluation.predictions import Predictions
 
 Interval = tuple[float, float]
@@ -49,7 +49,7 @@ def num_replicates(evaluation: Predictions) -> int:
 def intervals(
     evaluation: Predictions, by_chance: Interval | None = None, *, seed: int = 0
 ) -> dict[str, Interval]:
-    """The interval of each figure by its key of metrics.json; {} for fewer than two images.
+    """The interval of each figure by its key of single_label.json; {} for fewer than two images.
     by_chance: `ece_by_chance`, where it is known.
     """
     n = evaluation.n
@@ -77,11 +77,11 @@ def ece_by_chance(evaluation: Predictions, *, seed: int = 0) -> Interval:
     sure, _ = _decisions(evaluation)
     if not len(sure):
         return (0.0, 0.0)
-    place = metrics.bin_places(sure)
+    place = single_label.bin_places(sure)
     values = []
     for replicate in range(num_replicates(evaluation)):
         gap = (uniform(len(sure), replicate, seed=seed) < sure) - sure
-        sums = np.bincount(place, gap, metrics.NUM_BINS)
+        sums = np.bincount(place, gap, single_label.NUM_BINS)
         values.append(float(np.abs(sums).sum() / len(sure)))
     return percentile_interval(np.array(values))
 
@@ -127,7 +127,7 @@ def _of_one_label(evaluation: Predictions) -> Figures:
     area, ece = _area_of(p.max(axis=1), correct), _ece_of(*_decisions(evaluation))
 
     def figures(counts: Counts) -> dict[str, float]:
-        scores = metrics.class_scores(
+        scores = single_label.class_scores(
             np.bincount(labels[correct], counts[correct], size).astype(np.int64),
             np.bincount(labels, counts, size).astype(np.int64),
             np.bincount(predicted, counts, size).astype(np.int64),
@@ -136,8 +136,8 @@ def _of_one_label(evaluation: Predictions) -> Figures:
             "nll": _mean(counts, evaluation.losses),
             "brier": _mean(counts, squares),
             "ece": ece(counts),
-            "f1_macro": metrics.f1_macro(scores),
-            "balanced_accuracy": metrics.balanced_accuracy(scores),
+            "f1_macro": single_label.f1_macro(scores),
+            "balanced_accuracy": single_label.balanced_accuracy(scores),
             "selective_area": area(counts),
         }
 
@@ -158,12 +158,12 @@ def _of_several_labels(evaluation: Predictions) -> Figures:
         hits, positive, called = (
             np.rint(counts @ part).astype(np.int64) for part in parts
         )  # (C,) each
-        scores = metrics.class_scores(hits, positive, called)
+        scores = single_label.class_scores(hits, positive, called)
         return {
             "nll": _mean(counts, evaluation.losses),
             "brier": _mean(counts, squares),
             "ece": ece(np.repeat(counts, classes)),
-            "f1_macro": metrics.f1_macro(scores),
+            "f1_macro": single_label.f1_macro(scores),
             "balanced_accuracy": multi_label.balanced_rates(hits, positive, called, n),
             "f1_micro": float(2 * hits.sum() / max(int(positive.sum() + called.sum()), 1)),
             "mean_average_precision": precision(counts),
@@ -178,10 +178,10 @@ def _mean(counts: Counts, values: Values) -> float:
 
 
 def _ece_of(sure: Values, correct: NDArray[np.bool_]) -> Callable[[Counts], float]:
-    place, gap = metrics.bin_places(sure), correct - sure  # (n,)
+    place, gap = single_label.bin_places(sure), correct - sure  # (n,)
 
     def ece(counts: Counts) -> float:
-        gaps = np.bincount(place, counts * gap, metrics.NUM_BINS)
+        gaps = np.bincount(place, counts * gap, single_label.NUM_BINS)
         return float(np.abs(gaps).sum() / counts.sum())
 
     return ece

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vitrail.data.decode import Pixels
-from vitrail.data.preprocess import Preprocess
+from vitrail.data.images.decode import Pixels
+from vitrail.data.images.preprocess import Preprocess
 from vitrail.errors import UsageError
 from vitrail.explain import overlay
-from vitrail.explain.maps import Array, Layer
+from vitrail.explain.methods.maps import Array, Layer
 from vitrail.explain.placing import on_input, to_picture
 from vitrail.files import whole_file
 

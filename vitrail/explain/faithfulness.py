@@ -21,11 +21,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitrail.explain.maps import Array, Request, Scores, cell_edges, log_scores
-from vitrail.explain.methods import METHODS, checked, explain, methods_of
-from vitrail.explain.pixels import BATCH, cell_boxes, cells_of, seen_size
+from vitrail.explain.methods.maps import Array, Request, Scores, cell_edges, log_scores
+from vitrail.explain.methods.pixels import BATCH, cell_boxes, cells_of, seen_size
+from vitrail.explain.methods.registry import METHODS, checked, explain, methods_of
+from vitrail.explain.methods.walk import evaluating
 from vitrail.explain.placing import resized
-from vitrail.explain.walk import evaluating
 from vitrail.keyed_random import uniforms
 from vitrail.models.create import Model
 

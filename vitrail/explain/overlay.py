@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from vitrail.data.decode import Pixels
+from vitrail.data.images.decode import Pixels
 from vitrail.errors import UsageError
-from vitrail.explain.maps import Array
+from vitrail.explain.methods.maps import Array
 
 STYLES = ("heat", "spotlight")
 SHORTEST_PX, LONGEST_PX = 224, 1024  # sides of a drawing

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from vitrail.data.preprocess import Preprocess
-from vitrail.explain.maps import Array
+from vitrail.data.images.preprocess import Preprocess
+from vitrail.explain.methods.maps import Array
 
 
 def resized(values: Array, size: tuple[int, int]) -> Array:

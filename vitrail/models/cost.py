@@ -3,16 +3,13 @@ built.
 
 D width, M mlp_dim, N tokens with prefix, P patches, L depth, K classes, R features entering the
 head. The constants of google-research/vision_transformer `models_test.py` and timm's profiler are
-the tests (spec 1.2, 1.5, 1.6). Of BiT and of stems: `residual_cost.py`.
+the tests (spec 1.2, 1.5, 1.6). Of BiT and of stems: `models/bit/cost.py`.
 """
 
 from __future__ import annotations
 
-from vitrail.models.bit_configs import BiTConfig
-from vitrail.models.configs import ViTConfig
-from vitrail.models.names import ModelConfig
-from vitrail.models.residual_config import ResNetConfig, conv_weights
-from vitrail.models.residual_cost import (
+from vitrail.models.bit.config import BiTConfig
+from vitrail.models.bit.cost import (
     NORM_NUMBERS,
     final_norm_macs,
     root_activations,
@@ -23,13 +20,16 @@ from vitrail.models.residual_cost import (
     unit_parameters,
     unit_weights,
 )
-from vitrail.models.resnet_cost import (
+from vitrail.models.layers.stages import halved
+from vitrail.models.names import ModelConfig
+from vitrail.models.resnet.config import ResNetConfig, conv_weights
+from vitrail.models.resnet.cost import (
     conv_macs,
     conv_parameters,
     ends_with_relu,
     trunk_activations,
 )
-from vitrail.models.stages import halved
+from vitrail.models.vit.config import ViTConfig
 
 
 def parameters(config: ModelConfig) -> int:
@@ -121,7 +121,7 @@ def macs(config: ModelConfig) -> int:
     """Multiply-adds of one image's forward pass: stem, patch embedding, blocks, pooling, head.
 
     LayerNorm, softmax, GELU and additions are left out, as in most papers, whose "GFLOPs" are this
-    number; of residual networks `residual_cost.py` says what counts. The last block is counted in
+    number; of residual networks `models/bit/cost.py` says what counts. The last block is counted in
     full, as there; with pool="cls" the model computes only the tokens of it which are read.
     """
     if isinstance(config, BiTConfig):

@@ -7,14 +7,14 @@ from typing import Any, overload
 import torch
 
 from vitrail.errors import UsageError
-from vitrail.models.bit import BiTResNet
-from vitrail.models.bit_configs import BiTConfig
-from vitrail.models.configs import ViTConfig
+from vitrail.models.bit.config import BiTConfig
+from vitrail.models.bit.model import BiTResNet
 from vitrail.models.init import initial_value
 from vitrail.models.names import ModelConfig, resolve_model
-from vitrail.models.residual import ResNet
-from vitrail.models.residual_config import ResNetConfig
-from vitrail.models.vit import ViT
+from vitrail.models.resnet.config import ResNetConfig
+from vitrail.models.resnet.model import ResNet
+from vitrail.models.vit.config import ViTConfig
+from vitrail.models.vit.model import ViT
 
 Model = ViT | BiTResNet | ResNet
 ResidualNet = BiTResNet | ResNet

@@ -34,10 +34,10 @@ import math
 import torch
 from torch import Tensor
 
-from vitrail.models.bit_configs import BiTConfig
-from vitrail.models.configs import ViTConfig
+from vitrail.models.bit.config import BiTConfig
 from vitrail.models.names import ModelConfig
-from vitrail.models.residual_config import ResNetConfig
+from vitrail.models.resnet.config import ResNetConfig
+from vitrail.models.vit.config import ViTConfig
 
 TRUNCATED_DEVIATION = 0.87962566103423978  # of a standard normal cut at +-2
 

@@ -5,7 +5,7 @@
 | ViT-B/16 | vit_b16 | arXiv 2010.11929 Table 1; other sizes: big_vision `decode_variant`, timm |
 | R50+ViT-B/16 | r50_vit_b16 | section 4.1 and Table 6; vision_transformer `configs/models.py` |
 | BiT-R50x1, BiT-R50x1-GN | bit_r50x1, bit_r50x1_gn | arXiv 1912.11370; big_vision `models/bit.py` |
-| ResNet-S, ViTC-S, ViTR-S | resnet_s, vitc_s, vitr_s | `residual_names.py` |
+| ResNet-S, ViTC-S, ViTR-S | resnet_s, vitc_s, vitr_s | `models/resnet/names.py` |
 | CCT-7/3x1 | cct_7_3x1 | arXiv 2104.05704, Compact-Transformers `src/cct.py` |
 
 The number behind a hybrid's slash is the ResNet's total stride: 32 is all four stages, 16 moves
@@ -21,11 +21,11 @@ from typing import Any, Literal, NamedTuple, TypeGuard
 
 from vitrail.config import parse_size
 from vitrail.errors import UsageError, nearest
-from vitrail.models.bit_configs import DEPTHS, BiTConfig
-from vitrail.models.configs import ViTConfig
+from vitrail.models.bit.config import DEPTHS, BiTConfig
 from vitrail.models.other_names import meaning
-from vitrail.models.residual_config import ResNetConfig
-from vitrail.models.residual_names import FITTED, RESNETS, fitted_fields
+from vitrail.models.resnet.config import ResNetConfig
+from vitrail.models.resnet.names import FITTED, RESNETS, fitted_fields
+from vitrail.models.vit.config import ViTConfig
 
 Family = Literal["vit", "bit", "resnet"]
 PublishedConfig = ViTConfig | BiTConfig  # other libraries have weights of such

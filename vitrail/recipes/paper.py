@@ -14,8 +14,8 @@ Hardware: the paper's batch of 4096 wants an accelerator with much memory, or --
 from __future__ import annotations
 
 from vitrail.config import AugmentConfig, DataConfig, OptimConfig, ScheduleConfig, TrainConfig
-from vitrail.recipes.bit import steps_of
-from vitrail.recipes.pictures import Pictures, Size
+from vitrail.recipes.bit_recipes import steps_of
+from vitrail.recipes.image_facts import Pictures, Size
 
 BATCH, FINETUNE_BATCH = 4096, 512
 WARMUP = 10_000  # steps

@@ -22,7 +22,7 @@ from vitrail.config import (
     ScheduleConfig,
     TrainConfig,
 )
-from vitrail.recipes.pictures import Pictures
+from vitrail.recipes.image_facts import Pictures
 
 
 def adamw(pictures: Pictures) -> TrainConfig:

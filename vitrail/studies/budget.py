@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitrail.errors import UsageError
-from vitrail.studies.cell import Cell, needed
+from vitrail.studies.engine.cell import Cell, needed
 
 FINISH_SECS = 1.0  # to save a model, and the like
 KEPT_BACK = 0.08  # share of a budget for what no plan foresees

@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vitrail.config import DataConfig
-from vitrail.data.sources import open_as
+from vitrail.data.sources.open_data import open_as
 from vitrail.evaluation.baselines import baselines
-from vitrail.evaluation.intervals import wilson
-from vitrail.studies.result import Outcome
-from vitrail.studies.row import Row
+from vitrail.evaluation.metrics.intervals import wilson
+from vitrail.studies.compute_study import Study
+from vitrail.studies.engine.row import Row
+from vitrail.studies.results.result import Outcome
 from vitrail.studies.setup import Setup
-from vitrail.studies.study import Study
 
 BASELINE_SECS = 10.0
 MORE = "More training may change that: a larger --budget, or more --examples."

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from vitrail.studies.budget import Paces, cell_secs, makespan, training_share
-from vitrail.studies.cell import Cell
+from vitrail.studies.compute_study import Study
+from vitrail.studies.engine.cell import Cell
+from vitrail.studies.engine.store import Store
 from vitrail.studies.setup import Setup
-from vitrail.studies.store import Store
-from vitrail.studies.study import Study
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,19 @@ from vitrail.config import flatten, toml_lines
 from vitrail.folder import Folder
 from vitrail.runs.documents import settings_in
 from vitrail.spelling import command_text
+from vitrail.studies.compute_study import Computed
 from vitrail.studies.planned import Planned
-from vitrail.studies.result import Outcome
+from vitrail.studies.results.result import Outcome
 from vitrail.studies.setup import Setup
-from vitrail.studies.study import Computed
 
 OPTIONS = {"starts": "--from"}  # where an option has another name than the choice
 
 
 def write_results(planned: Planned, found: Computed, outcome: Outcome) -> None:
     """Tables, figures, verdict.json, study.html and study.md."""
-    from vitrail.studies.markdown import write_markdown
-    from vitrail.studies.page import write_page
-    from vitrail.studies.tables import write_csv, write_parquet
+    from vitrail.studies.results.markdown import write_markdown
+    from vitrail.studies.results.study_page import write_page
+    from vitrail.studies.results.tables import write_csv, write_parquet
 
     folder, store = planned.store.folder, planned.store
     write_csv(found.rows, folder / "table.csv")

@@ -16,15 +16,15 @@ from vitrail.studies.budget import (
     examples_for,
     paces_from,
 )
-from vitrail.studies.cell import needed
-from vitrail.studies.engine import Engine, LocalEngine
+from vitrail.studies.compute_study import Computed, Study, Watcher, compute, measure_paces
+from vitrail.studies.engine.cell import needed
+from vitrail.studies.engine.processes import Engine, LocalEngine
+from vitrail.studies.engine.store import Store, open_store, question_of
 from vitrail.studies.guard import guarded, judged_by, outside
 from vitrail.studies.planned import Planned
 from vitrail.studies.publish import write_results
-from vitrail.studies.result import Outcome
+from vitrail.studies.results.result import Outcome
 from vitrail.studies.setup import Setup
-from vitrail.studies.store import Store, open_store, question_of
-from vitrail.studies.study import Computed, Study, Watcher, compute, measure_paces
 
 Engines = Callable[[Store], Engine]
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vitrail.data.sources import Splits, fingerprint, open_data
+from vitrail.data.sources.open_data import Splits, fingerprint, open_data
 from vitrail.errors import DataError, UsageError
 from vitrail.recipes.paper import BATCH
 from vitrail.spelling import escaped, unescaped
-from vitrail.training.facts import Facts, measure
+from vitrail.training.plan.facts import Facts, measure
 
 PATIENT = 1e6  # passes between evaluations: only the end of a run is judged
 SAVE_SECS = 20.0

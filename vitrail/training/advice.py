@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from vitrail.data.records import class_counts
-from vitrail.training.plan import Plan
+from vitrail.data.sources.source import class_counts
+from vitrail.training.plan.plan_run import Plan
 
 FEW_PICTURES = 5
 LEAST_STEPS = 20  # fewer say nothing about settings

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from vitrail.errors import EnvironmentFault
-from vitrail.training.task import Forward
+from vitrail.training.tasks.task import Forward
 
 
 def compiled(network: nn.Module) -> Forward:

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 
 import torch
 
-from vitrail.data.loader import make_loader
-from vitrail.data.sources import subset
+from vitrail.data.loading.loader import make_loader
+from vitrail.data.sources.open_data import subset
 from vitrail.device import keep_freed_memory, set_threads
-from vitrail.training.held_out import EVAL_BATCH
-from vitrail.training.plan import Plan
-from vitrail.training.schedule import Plan as Schedule
-from vitrail.training.start import starting_weights
+from vitrail.training.optim.schedule import Plan as Schedule
+from vitrail.training.plan.plan_run import Plan
+from vitrail.training.plan.starting_model import starting_weights
 from vitrail.training.state import start_state
 from vitrail.training.step import trial
-from vitrail.training.tasks import task_of
+from vitrail.training.tasks.registry import task_of
+from vitrail.training.tasks.validation import EVAL_BATCH
 
 NUM_STEPS = 2
 

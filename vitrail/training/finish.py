@@ -15,28 +15,28 @@ import torch
 from torch import nn
 
 from vitrail.classifier import Classifier, Meta, record_for
-from vitrail.data.sources import Source, subset
+from vitrail.data.sources.open_data import Source, subset
 from vitrail.errors import DataError, ModelError, VitrailError
-from vitrail.evaluation.audit import Limits, audit
-from vitrail.evaluation.inside import Inside
 from vitrail.evaluation.judged import judged_as
+from vitrail.evaluation.labels.audit import Limits, audit
 from vitrail.evaluation.record import Evaluation
-from vitrail.evaluation.report import write_report
 from vitrail.evaluation.run_data import record_of
 from vitrail.models.create import Model
+from vitrail.report.explanations import Inside
+from vitrail.report.run_report import write_report
 from vitrail.runs.manifest import Damaged, step_name
 from vitrail.runs.stored import read_weights
 from vitrail.training import rival
 from vitrail.training.advice import Evidence, advice
 from vitrail.training.clock import Clock
-from vitrail.training.metrics_log import last_records
 from vitrail.training.network import merged, shipped
-from vitrail.training.plan import Plan
+from vitrail.training.plan.plan_run import Plan
 from vitrail.training.reporter import Reporter, RunResult
-from vitrail.training.run_dir import RunDir, reason_of
 from vitrail.training.run_files import start_record
 from vitrail.training.state import TrainState
-from vitrail.training.task import Judged, Task
+from vitrail.training.storage.metrics_log import last_records
+from vitrail.training.storage.run_dir import RunDir, reason_of
+from vitrail.training.tasks.task import Judged, Task
 from vitrail.training.time_limit import TimeLimit
 
 AUDIT_SHARE = 0.05  # of the run's time for looking at its data again

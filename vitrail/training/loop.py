@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from vitrail.config import config_hash, flatten
-from vitrail.data.loader import Batch, make_loader
+from vitrail.data.loading.loader import Batch, make_loader
 from vitrail.device import keep_freed_memory, resumed_threads, set_threads
 from vitrail.errors import TrainingError
 from vitrail.evaluation.run_data import resumed
@@ -29,34 +29,34 @@ from vitrail.runs.lock import RunLock
 from vitrail.runs.manifest import Damaged, step_name
 from vitrail.runs.stored import check_weights
 from vitrail.training import run_files
-from vitrail.training.checkpoint import (
+from vitrail.training.clock import Clock, share
+from vitrail.training.compiled import compile_faults, compiled
+from vitrail.training.determinism import make_deterministic
+from vitrail.training.finish import Ending, check_saveable, finish, lost_best
+from vitrail.training.optim.optimizer import set_lr
+from vitrail.training.optim.schedule import Plan as Schedule
+from vitrail.training.optim.schedule import lr_on
+from vitrail.training.plan.plan_run import Layers, Plan, plan_run
+from vitrail.training.plan.resumed import is_finished, settings_of
+from vitrail.training.plan.starting_model import starting_weights
+from vitrail.training.reporter import Reporter, RunResult, SilentReporter
+from vitrail.training.run_context import Live
+from vitrail.training.signals import StopRequest, stop_signals
+from vitrail.training.state import TrainState, Window, restore, start_state
+from vitrail.training.step import trial, update
+from vitrail.training.storage.checkpoint import (
     Checkpoint,
     check_disk,
     checkpoint_bytes,
     load_latest,
     save_checkpoint,
 )
-from vitrail.training.checkpoint import sweep as sweep_checkpoints
-from vitrail.training.clock import Clock, share
-from vitrail.training.compiled import compile_faults, compiled
-from vitrail.training.determinism import make_deterministic
-from vitrail.training.finish import Ending, check_saveable, finish, lost_best
-from vitrail.training.held_out import never
-from vitrail.training.live import Live
-from vitrail.training.metrics_log import MetricsLog
-from vitrail.training.optim import set_lr
-from vitrail.training.plan import Layers, Plan, plan_run
-from vitrail.training.reporter import Reporter, RunResult, SilentReporter
-from vitrail.training.resumed import is_finished, settings_of
-from vitrail.training.run_dir import RunDir, create_run, ending, open_run
-from vitrail.training.schedule import Plan as Schedule
-from vitrail.training.schedule import lr_on
-from vitrail.training.signals import StopRequest, stop_signals
-from vitrail.training.start import starting_weights
-from vitrail.training.state import TrainState, Window, restore, start_state
-from vitrail.training.step import trial, update
-from vitrail.training.task import Judged
-from vitrail.training.tasks import task_of
+from vitrail.training.storage.checkpoint import sweep as sweep_checkpoints
+from vitrail.training.storage.metrics_log import MetricsLog
+from vitrail.training.storage.run_dir import RunDir, create_run, ending, open_run
+from vitrail.training.tasks.registry import task_of
+from vitrail.training.tasks.task import Judged
+from vitrail.training.tasks.validation import never
 from vitrail.training.time_limit import (
     TIMED_STEPS,
     WARMUP_STEPS,

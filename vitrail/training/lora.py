@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vitrail.config import LoraConfig
 from vitrail.keyed_random import mix
-from vitrail.models.products import linear
+from vitrail.models.layers.matmul import linear
 from vitrail.run_model import with_adapter
 
 LAYERS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")

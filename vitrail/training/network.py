@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from vitrail.config import TrainConfig
 from vitrail.models.create import Model, build, create_model
 from vitrail.models.names import ModelConfig
-from vitrail.models.vit import ViT
+from vitrail.models.vit.model import ViT
 from vitrail.training.lora import LoraLinear, add_adapters, merged_state
-from vitrail.training.masked_patches import MaskedPatches
-from vitrail.training.start import HEADS
+from vitrail.training.plan.starting_model import HEADS
+from vitrail.training.tasks.masked_patches import MaskedPatches
 
 
 def create_network(

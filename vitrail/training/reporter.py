@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from vitrail.training.plan import Plan
+    from vitrail.training.plan.plan_run import Plan
 
 
 @dataclass(frozen=True)

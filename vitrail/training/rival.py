@@ -12,21 +12,21 @@ from contextlib import closing
 import numpy as np
 import torch
 
-from vitrail import interrupts
 from vitrail.config import flatten
-from vitrail.data.loader import make_loader
-from vitrail.data.sources import Source, subset
+from vitrail.data.loading.loader import make_loader
+from vitrail.data.sources.open_data import Source, subset
 from vitrail.keyed_random import mix, permutation
 from vitrail.models.cost import macs
 from vitrail.models.names import resolve_model
-from vitrail.models.residual_config import ResNetConfig
-from vitrail.training.optim import set_lr
-from vitrail.training.plan import Plan, plan_run
-from vitrail.training.schedule import Plan as Schedule
-from vitrail.training.schedule import lr_on
+from vitrail.models.resnet.config import ResNetConfig
+from vitrail.system import interrupts
+from vitrail.training.optim.optimizer import set_lr
+from vitrail.training.optim.schedule import Plan as Schedule
+from vitrail.training.optim.schedule import lr_on
+from vitrail.training.plan.plan_run import Plan, plan_run
 from vitrail.training.state import start_state
 from vitrail.training.step import update
-from vitrail.training.tasks import task_of
+from vitrail.training.tasks.registry import task_of
 
 MODEL, NAME = "resnet_s", "small residual network"
 MOST_MACS = 5e12  # in training: about three minutes of a core

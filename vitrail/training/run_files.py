@@ -12,24 +12,24 @@ import torch
 
 from vitrail import __version__
 from vitrail.config import DataConfig, config_hash, flatten, to_toml
-from vitrail.data.check import (
+from vitrail.data.check.check_data import (
     Look,
     known,
     look_at,
     require_good,
     write_bad_files,
 )
-from vitrail.data.examples import FILE, Examples, examples_of
-from vitrail.data.records import class_counts
-from vitrail.data.sample import keyed_order
-from vitrail.data.sources import Source, fingerprint, subset
+from vitrail.data.sources.examples import FILE, Examples, examples_of
+from vitrail.data.sources.open_data import Source, fingerprint, subset
+from vitrail.data.sources.sample import keyed_order
+from vitrail.data.sources.source import class_counts
 from vitrail.device import machine
 from vitrail.evaluation.run_data import place_record
 from vitrail.files import write_whole
-from vitrail.models.products import products_name
-from vitrail.training.git_commit import git_commit
-from vitrail.training.plan import Plan
-from vitrail.training.run_dir import SCHEMA, RunDir
+from vitrail.models.layers.matmul import products_name
+from vitrail.training.plan.plan_run import Plan
+from vitrail.training.storage.git_commit import git_commit
+from vitrail.training.storage.run_dir import SCHEMA, RunDir
 
 BadFiles = list[tuple[str, str]]
 AT_ONCE = 256  # files looked at between two looks at the clock

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from vitrail import interrupts
+from vitrail.system import interrupts
 
 
 class StopRequest:

@@ -15,21 +15,21 @@ from torch import Tensor, nn
 
 from vitrail.config import TrainConfig
 from vitrail.errors import ModelError
-from vitrail.models.configs import ViTConfig
 from vitrail.models.names import ModelConfig
+from vitrail.models.vit.config import ViTConfig
 from vitrail.runs.documents import StateForm, reason_of
-from vitrail.training.checkpoint import Checkpoint
-from vitrail.training.ema import Ema
 from vitrail.training.network import create_network
-from vitrail.training.optim import (
+from vitrail.training.optim.ema import Ema
+from vitrail.training.optim.optimizer import (
     Optimizer,
     create_optimizer,
     optimizer_tensors,
     parameter_groups,
     restore_optimizer,
 )
-from vitrail.training.schedule import Plan as Schedule
-from vitrail.training.schedule_free import Averages, ScheduleFree
+from vitrail.training.optim.schedule import Plan as Schedule
+from vitrail.training.optim.schedule_free import Averages, ScheduleFree
+from vitrail.training.storage.checkpoint import Checkpoint
 
 
 @dataclass

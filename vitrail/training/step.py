@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from vitrail.config import TrainConfig
-from vitrail.data.loader import ArrayLoader, FileLoader
-from vitrail.training.ema import Ema
-from vitrail.training.optim import clip_gradients, set_lr
-from vitrail.training.precision import autocast
+from vitrail.data.loading.loader import ArrayLoader, FileLoader
+from vitrail.training.optim.ema import Ema
+from vitrail.training.optim.optimizer import clip_gradients, set_lr
 from vitrail.training.state import TrainState
-from vitrail.training.task import Forward, Parts, Task
+from vitrail.training.tasks.precision import autocast
+from vitrail.training.tasks.task import Forward, Parts, Task
 
 Loss = Callable[[Forward, Parts], Tensor]
 

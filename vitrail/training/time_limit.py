@@ -24,14 +24,14 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
 
-from vitrail.data.sources import Source, subset
+from vitrail.data.sources.open_data import Source, subset
 from vitrail.keyed_random import permutation
 from vitrail.models.cost import macs
 from vitrail.training.clock import Clock
-from vitrail.training.schedule import Plan as Schedule
+from vitrail.training.optim.schedule import Plan as Schedule
 
 if TYPE_CHECKING:
-    from vitrail.training.plan import Plan
+    from vitrail.training.plan.plan_run import Plan
 
 WARMUP_STEPS, TIMED_STEPS = 3, 10
 WARMUP_SHARE, TIMED_SHARE = 0.01, 0.03  # of the limit, for these steps at most

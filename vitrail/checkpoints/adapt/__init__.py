@@ -1,0 +1,1 @@
+"""A read model fitted to another size: position embeddings, patches, head."""

@@ -1,0 +1,1 @@
+"""Files of tensors: opened, read within limits, written; nothing of a model is known here."""

@@ -1,0 +1,1 @@
+"""From the name of published weights to a file on this machine."""

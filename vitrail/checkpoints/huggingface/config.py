@@ -1,0 +1,280 @@
+"""transformers' `config.json` and our architecture.
+
+Source: transformers 5.23, the configuration class of each model. What the shapes of the tensors
+say is read from them; the rest is in the file, or has the class's default.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vitrail.checkpoints.huggingface.names import Names, numbered
+from vitrail.checkpoints.mapping.fact import Said
+from vitrail.checkpoints.mapping.origin import cannot_hold, vit_config
+from vitrail.checkpoints.mapping.rules import Header, Shape
+from vitrail.errors import ModelError, nearest
+from vitrail.models.vit.config import ViTConfig
+
+# Defaults that matter where a file leaves them out.
+VIT: dict[str, Any] = {"hidden_act": "gelu", "layer_norm_eps": 1e-12}
+DINO: dict[str, Any] = {"hidden_act": "gelu", "layer_norm_eps": 1e-6, "layerscale_value": 1.0}
+CLIP: dict[str, Any] = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
+SIGLIP: dict[str, Any] = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "vit": VIT,
+    "deit": VIT,
+    "dinov2": DINO,
+    "dinov2_with_registers": DINO,
+    "siglip": SIGLIP,
+    "siglip_vision_model": SIGLIP,
+    "clip": CLIP,
+    "clip_vision_model": CLIP,
+    "vit_msn": VIT | {"layer_norm_eps": 1e-6},
+    "vit_mae": VIT,
+    "ijepa": VIT,
+}
+# Kinds that are no typing error: what of theirs ours does not have.
+ROTARY = "rotary positions, which are not supported"
+RELATIVE = "relative positions and biases of its own, which are not supported"
+OTHERS = {
+    "dinov3_vit": ROTARY,
+    "dinov3_convnext": "a ConvNeXt",
+    "eva": ROTARY,
+    "eva02": ROTARY,
+    "pe_video": ROTARY,
+    "beit": RELATIVE,
+    "data2vec-vision": RELATIVE,
+    "siglip2": "NaFlex: images in patches of any number, which are not supported",
+    "siglip2_vision_model": "NaFlex: images in patches of any number, which are not supported",
+    "aimv2": "RMS norms and a gated MLP, which are not supported",
+    "aimv2_vision_model": "RMS norms and a gated MLP, which are not supported",
+    "yolos": "tokens for detection and positions at every layer; it is no classifier",
+    "swin": "windows that shift, which are not supported",
+    "swinv2": "windows that shift, which are not supported",
+    "vit_hybrid": "a BiT of transformers in front; timm's hybrids can be read",
+    "vitpose": "a decoder of key points; it is no classifier",
+    "dpt": "a decoder of depth; it is no classifier",
+    "sam": RELATIVE,
+    "sam2": "windows and stages, which are not supported",
+    "bit": "a ResNet; Google's and timm's BiT files can be read",
+}
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+    "relu": "relu",
+}
+WRITTEN_ACTIVATIONS = {
+    "gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu", "relu": "relu",
+}  # fmt: skip
+MAX_RATIO = 64
+WHOLE = ("siglip", "clip")  # of images and texts: the image tower is a table of its own
+# Our fields and the keys that hold them.
+KEYS = {"image_size": "image_size", "num_heads": "num_attention_heads", "gelu": "hidden_act",
+        "ln_eps": "layer_norm_eps"}  # fmt: skip
+
+
+def read_config(header: Header, values: Mapping[str, Any], names: Names) -> ViTConfig:
+    """The architecture. values: of config.json. Raises ModelError VIT-418."""
+    model_type = str(values.get("model_type"))
+    inner = values.get("vision_config") if model_type in WHOLE else values
+    found = DEFAULTS[model_type] | dict(inner if isinstance(inner, Mapping) else {})
+    shapes = header.shapes
+    kernel = "patch_embedding" if names.is_siglip else "patch_embeddings.projection"
+    width, channels, *patch = _shape(header, f"{names.base}embeddings.{kernel}.weight", 4)
+    hidden = _shape(header, f"{names.layers}0.{names.mlp[-1]}.weight", 2)[1]
+    act = str(found["hidden_act"])
+    if act not in ACTIVATIONS:
+        raise refused(header, f"hidden_act {act!r}: {nearest(act, ACTIVATIONS)}")
+    is_swiglu = "mlp." in names.mlp[0] and "fc1" not in names.mlp[0]
+    fields: dict[str, Any] = {
+        "image_size": found.get("image_size", 224),
+        "patch_size": tuple(patch),
+        "channels": channels,
+        "width": width,
+        "depth": numbered(shapes, names),
+        "num_heads": found.get("num_attention_heads", 12),
+        "mlp_dim": hidden,
+        "mlp": "swiglu" if is_swiglu else "gelu",
+        "gelu": "gelu" if is_swiglu else ACTIVATIONS[act],
+        "ln_eps": found["layer_norm_eps"],
+        "dropout": found.get("hidden_dropout_prob", 0.0),
+        "drop_path": found.get("drop_path_rate", 0.0),
+        "drop_path_schedule": "constant",
+    }
+    if f"{names.layers}0.layer_scale1.lambda1" in shapes:
+        fields["layer_scale"] = found["layerscale_value"]
+    return vit_config(header, **(fields | _tokens(header, names, found, model_type)))
+
+
+def other_kind(model_type: str) -> str:
+    """What is said of a kind of model that is not read."""
+    known = OTHERS.get(model_type)
+    return f"model_type {model_type!r}" + (
+        f": {known}." if known else ", no Vision Transformer that is read."
+    )
+
+
+def said_by(values: Mapping[str, Any]) -> dict[str, Said]:
+    """Who says each field that is not in the shapes: the file, or transformers' own default."""
+    inner = values.get("vision_config")
+    found = inner if isinstance(inner, Mapping) else values
+    told, default = Said("file", "config.json"), Said("assumed", "default of the class")
+    return {field: told if key in found else default for field, key in KEYS.items()}
+
+
+def classes_of(values: Mapping[str, Any], num_classes: int) -> tuple[str, ...]:
+    """Class names, () where they are only LABEL_0, LABEL_1 ..., or do not fit the head
+    (`names_left_out` says so); equal names get their number, a null name is its number.
+    """
+    labels = values.get("id2label")
+    if not num_classes or not isinstance(labels, Mapping) or names_left_out(values, num_classes):
+        return ()
+    named = {str(number): name for number, name in labels.items()}
+    found = [
+        str(number) if named[str(number)] is None else str(named[str(number)])
+        for number in range(num_classes)
+    ]
+    if all(name == f"LABEL_{number}" for number, name in enumerate(found)):
+        return ()
+    counts = Counter(found)
+    return tuple(
+        f"{name} ({number})" if counts[name] > 1 else name for number, name in enumerate(found)
+    )
+
+
+def names_left_out(values: Mapping[str, Any], num_classes: int) -> str:
+    """Why the names of id2label are not those of the head, "" where they are."""
+    labels = values.get("id2label")
+    if not num_classes or not isinstance(labels, Mapping):
+        return ""
+    numbers = {str(number) for number in labels}
+    if numbers == {str(number) for number in range(num_classes)}:
+        return ""
+    return (
+        f"id2label of config.json has {len(numbers)} names, the head {num_classes} outputs: no "
+        "name is taken, classes are their numbers"
+    )
+
+
+def written_config(
+    config: ViTConfig, architecture: str, model_type: str, classes: Sequence[str]
+) -> dict[str, Any]:
+    """The object of config.json."""
+    c = config
+    values: dict[str, Any] = {
+        "image_size": c.image_size[0] if c.image_size[0] == c.image_size[1] else c.image_size,
+        "patch_size": c.patch_size[0] if c.patch_size[0] == c.patch_size[1] else c.patch_size,
+        "num_channels": c.channels,
+        "hidden_size": c.width,
+        "num_hidden_layers": c.depth,
+        "num_attention_heads": c.num_heads,
+        "hidden_act": WRITTEN_ACTIVATIONS[c.gelu],
+        "layer_norm_eps": c.ln_eps,
+    }
+    if model_type.startswith("dinov2"):
+        values |= {"mlp_ratio": mlp_ratio(c), "use_swiglu_ffn": c.mlp == "swiglu"}
+        values |= {"layerscale_value": 1.0 if c.layer_scale is None else c.layer_scale}
+        values |= {"hidden_dropout_prob": c.dropout, "qkv_bias": True}
+        if c.drop_path_schedule == "constant":
+            values["drop_path_rate"] = c.drop_path
+        if model_type == "dinov2":
+            values["use_mask_token"] = True
+        else:
+            values["num_register_tokens"] = c.num_registers
+    else:
+        values["intermediate_size"] = c.mlp_dim
+    if model_type in ("vit", "deit"):
+        values |= {"hidden_dropout_prob": c.dropout, "qkv_bias": True}
+        if c.representation_size:
+            values |= {"pooler_output_size": c.representation_size, "pooler_act": "tanh"}
+    if model_type.startswith("siglip"):
+        values["vision_use_head"] = c.pool == "map"
+    if model_type == "siglip":
+        inner = {"model_type": "siglip_vision_model", **values}
+        values = {"vision_config": inner, "text_config": {"model_type": "siglip_text_model"}}
+    values |= {"architectures": [architecture], "model_type": model_type, "dtype": "float32"}
+    if c.num_classes:
+        names = list(classes) or [f"LABEL_{number}" for number in range(c.num_classes)]
+        values["id2label"] = {str(number): name for number, name in enumerate(names)}
+        values["label2id"] = {name: number for number, name in enumerate(names)}
+    return values
+
+
+def mlp_ratio(config: ViTConfig) -> int:
+    """DINOv2's whole ratio of mlp_dim to width; its SwiGLU keeps two thirds, rounded up to 8.
+
+    Raises ModelError VIT-417 where there is none.
+    """
+    for ratio in range(1, MAX_RATIO):
+        hidden = config.width * ratio
+        if config.mlp == "swiglu":
+            hidden = (int(hidden * 2 / 3) + 7) // 8 * 8
+        if hidden == config.mlp_dim:
+            return ratio
+    why = f"mlp_dim {config.mlp_dim} is no whole multiple of width {config.width}"
+    raise cannot_hold("huggingface (Dinov2)", why)
+
+
+def refused(header: Header, what: str) -> ModelError:
+    """VIT-418: the folder's config.json is of another kind of model."""
+    return ModelError(
+        "VIT-418",
+        f"{header.name}: config.json has {what}",
+        hint=f"Models of transformers that can be read: {', '.join(DEFAULTS)}.",
+    )
+
+
+def _shape(header: Header, name: str, rank: int) -> Shape:
+    shape = header.shapes.get(name, ())
+    if len(shape) != rank:
+        found = f"has shape {shape}" if name in header.shapes else "is missing"
+        raise ModelError(
+            "VIT-418",
+            f"{header.name}: {name} {found}; expected a tensor of {rank} axes.",
+            hint="The file is not whole, or of another kind of model.",
+        )
+    return shape
+
+
+def _tokens(
+    header: Header, names: Names, values: Mapping[str, Any], model_type: str
+) -> dict[str, Any]:
+    """Prefix tokens, pooling and head."""
+    shapes = header.shapes
+    if "cls_classifier.weight" in shapes:
+        num_classes = _shape(header, "cls_classifier.weight", 2)[0]
+        return {"distillation_token": True, "num_classes": num_classes}
+    has_head = "classifier.weight" in shapes
+    fields: dict[str, Any] = {
+        "num_classes": _shape(header, "classifier.weight", 2)[0] if has_head else 0
+    }
+    if names.is_clip:
+        is_projected = not has_head and "visual_projection.weight" in shapes
+        if is_projected:
+            fields["num_classes"] = _shape(header, "visual_projection.weight", 2)[0]
+        pool = "gap" if has_head else "cls"
+        more = {"cls_token": True, "pre_norm": True, "final_norm": not has_head}
+        return fields | more | {"pool": pool, "posemb_prefix": True}
+    if names.is_siglip:
+        has_map = f"{names.base}head.probe" in shapes and not has_head
+        return fields | {"pool": "map" if has_map else "gap"}
+    if model_type.startswith("dinov2"):
+        fields["pool"] = "cls_gap" if has_head else "cls"
+        registers = f"{names.base}embeddings.register_tokens"
+        if registers in shapes:
+            fields["num_registers"] = _shape(header, registers, 3)[1]
+        return fields
+    if model_type == "ijepa":
+        return fields | {"cls_token": False, "pool": "gap"}
+    if model_type == "deit":  # the distillation token without a head of its own
+        fields["num_registers"] = 1
+    pooler = f"{names.base}pooler.dense.weight"
+    if not has_head and pooler in shapes and values.get("pooler_act", "tanh") == "tanh":
+        fields["representation_size"] = _shape(header, pooler, 2)[0]
+    return fields

@@ -1,0 +1,208 @@
+"""Folders of Hugging Face transformers: ViT, DeiT, DINOv2 (with registers), SigLIP's image tower.
+
+Source: transformers 5.23; tensors under the names that it saves
+(`checkpoints/huggingface/names.py`), beside `config.json` and `preprocessor_config.json`. A model
+is written as the class that computes the same, in exactly the same sums:
+
+- class token alone: ViTForImageClassification; without a head ViTModel, its pooler our tanh layer;
+- two tokens with a head each: DeiTForImageClassificationWithTeacher;
+- class token and one register: DeiTForImageClassification, whose second token no head reads;
+- layer scale, registers, SwiGLU, or a mean beside a class token: Dinov2ForImageClassification,
+  Dinov2WithRegistersForImageClassification, whose head reads class token and mean side by side;
+- no class token: SiglipForImageClassification, whose classifier reads the mean after the last norm,
+  or without a head SiglipVisionModel, with attention pooling or none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from vitrail.checkpoints.huggingface import names as hf
+from vitrail.checkpoints.huggingface.config import (
+    DEFAULTS,
+    classes_of,
+    mlp_ratio,
+    names_left_out,
+    other_kind,
+    read_config,
+    refused,
+    said_by,
+    written_config,
+)
+from vitrail.checkpoints.huggingface.preprocess import read_preprocess, write_preprocess
+from vitrail.checkpoints.huggingface.rules import (
+    read_rules,
+    written_dino,
+    written_siglip,
+    written_vit,
+)
+from vitrail.checkpoints.mapping.equivalents import COMPUTED, ORDINARY, require
+from vitrail.checkpoints.mapping.fact import Said
+from vitrail.checkpoints.mapping.origin import Origin, Recognised, Written, cannot_hold
+from vitrail.checkpoints.mapping.rules import Header, Rule
+from vitrail.data.images.preprocess import Preprocess
+from vitrail.models.names import PublishedConfig
+from vitrail.models.vit.config import ViTConfig
+
+NAME = "huggingface"
+TIMM_WRAPPER = "timm_wrapper"  # a folder of transformers around a model of timm, which reads it
+HELD: dict[str, object] = {
+    **ORDINARY,
+    "final_norm": True,
+    "block": "pre",
+    "norm_after_pool": False,
+    "posemb": ("learned", *COMPUTED),
+    "posemb_at": "stem",
+    "qk_norm": False,
+    "pre_norm": False,
+    "stem": ("none",),
+}
+
+
+class Form(NamedTuple):
+    """A class of transformers: with a head and bare; base: of the body's names behind a head;
+    held: what it has, field by field."""
+
+    model_type: str
+    base: str
+    head: str
+    bare: str
+    held: Mapping[str, object]
+
+
+PLAIN: dict[str, object] = {"layer_scale": None, "mlp": "gelu", "pool": ("cls",)}
+VIT = Form("vit", "vit.", "ViTForImageClassification", "ViTModel", PLAIN)
+DEIT = Form("deit", "deit.", "DeiTForImageClassification", "DeiTModel", PLAIN)
+TEACHER = Form(
+    "deit",
+    "deit.",
+    "DeiTForImageClassificationWithTeacher",
+    "DeiTModel",
+    PLAIN | {"num_registers": 0},
+)
+MEANS: dict[str, object] = {"representation_size": None, "pool": ("cls", "gap", "cls_gap")}
+DINO = Form("dinov2", "dinov2.", "Dinov2ForImageClassification", "Dinov2Model", MEANS)
+REGISTERS = Form(
+    "dinov2_with_registers",
+    "dinov2_with_registers.",
+    "Dinov2WithRegistersForImageClassification",
+    "Dinov2WithRegistersModel",
+    MEANS,
+)
+SIGLIP = Form(
+    "siglip",
+    "vision_model.",
+    "SiglipForImageClassification",
+    "SiglipVisionModel",
+    PLAIN | {"num_registers": 0, "representation_size": None, "pool": ("gap", "map")},
+)
+
+
+def recognise(header: Header) -> Recognised | None:
+    """A folder whose config.json has a model_type, or tensors with transformers' names."""
+    values = header.metadata.get("config.json")
+    names = hf.names_of(header.shapes)
+    if not isinstance(values, Mapping) or "model_type" not in values:
+        if names is None:
+            return None
+        raise refused(header, "no model_type, or is not beside the tensors: heads are unknown.")
+    model_type = str(values["model_type"])
+    if model_type == TIMM_WRAPPER:
+        return None
+    if names is None or model_type not in DEFAULTS:
+        raise refused(header, other_kind(model_type))
+    config = read_config(header, values, names)
+    rules = read_rules(config, names)
+    settings = header.metadata.get("preprocessor_config.json")
+    preprocess, notes = read_preprocess(
+        header.name,
+        settings if isinstance(settings, Mapping) else None,
+        model_type,
+        config.image_size,
+        config.channels,
+    )
+    is_multi = values.get("problem_type") == "multi_label_classification"
+    return Recognised(
+        config,
+        rules + hf.unused_rules(header.shapes, rules),
+        preprocess,
+        classes_of(values, config.num_classes),
+        tuple(notes + [note for note in [names_left_out(values, config.num_classes)] if note]),
+        "sigmoid" if is_multi else "softmax",
+        # Its register models antialias, as dinov2's own do; the others do not.
+        "dino_registers" if values["model_type"] == "dinov2_with_registers" else "",
+        said=said_by(values),
+        prepared=_prepared(settings),
+    )
+
+
+def _prepared(settings: object) -> Said:
+    if isinstance(settings, Mapping):
+        return Said("file", "preprocessor_config.json")
+    return Said("assumed", "no preprocessor_config.json: as most of the family's models")
+
+
+def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
+    """A folder that transformers opens. Raises ModelError VIT-417."""
+    if not isinstance(config, ViTConfig):
+        raise cannot_hold(NAME, "transformers' ResNets standardise kernels in another way")
+    form = form_of(config)
+    architecture = form.head if config.num_classes else form.bare
+    _check(config, form, f"{NAME} ({architecture})")
+    settings, notes = write_preprocess(preprocess)
+    is_tower = form is SIGLIP and not config.num_classes
+    model_type = "siglip_vision_model" if is_tower else form.model_type
+    described = written_config(config, architecture, model_type, classes)
+    if architecture == "ViTModel" and not config.representation_size:
+        notes.append("ViTModel makes up a pooler that this model does not have: do not read it")
+    files = {"config.json": _json(described), "preprocessor_config.json": _json(settings)}
+    return Written(_rules(config, form), "safetensors", files, notes=tuple(notes))
+
+
+def form_of(config: ViTConfig) -> Form:
+    """The class of transformers that comes nearest."""
+    if not config.cls_token:
+        return SIGLIP
+    if config.distillation_token:
+        return TEACHER
+    is_plain = config.pool == "cls" and config.layer_scale is None and config.mlp == "gelu"
+    if is_plain and config.num_registers < 2:
+        return DEIT if config.num_registers else VIT
+    return REGISTERS if config.num_registers else DINO
+
+
+def _check(config: ViTConfig, form: Form, name: str) -> None:
+    """Raises ModelError VIT-417 for the first thing that this class has no place for."""
+    require(name, config, HELD)
+    require(name, config, form.held)
+    if config.representation_size and config.num_classes:
+        raise cannot_hold(name, "no class has both a tanh layer and a head")
+    if form in (DINO, REGISTERS, SIGLIP):
+        for field in ("image_size", "patch_size"):
+            height, width = getattr(config, field)
+            if height != width:
+                raise cannot_hold(name, f"{field} is {height} x {width}; the class needs a square")
+    if form in (DINO, REGISTERS):
+        mlp_ratio(config)
+    if form is SIGLIP and config.num_classes and config.pool == "map":
+        raise cannot_hold(name, "its classifier reads the mean, not the attention pooling")
+    if not config.num_classes and (form is TEACHER or form.held is MEANS and config.pool != "cls"):
+        raise cannot_hold(name, "without a head it gives the class token, not this pooling")
+
+
+def _rules(config: ViTConfig, form: Form) -> list[Rule]:
+    base = form.base if config.num_classes or form is SIGLIP else ""
+    if form is SIGLIP:
+        return written_siglip(config, base)
+    if form in (DINO, REGISTERS):
+        return written_dino(config, base)
+    return written_vit(config, base, has_token=form is DEIT)
+
+
+def _json(values: Mapping[str, Any]) -> bytes:
+    return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+HUGGINGFACE = Origin(NAME, recognise, write, resample="huggingface")

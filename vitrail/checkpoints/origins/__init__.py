@@ -1,0 +1,1 @@
+"""One file for each library whose checkpoints are read and written; `registry.py` lists them."""

@@ -1,0 +1,359 @@
+"""`vitrail eval MODEL [DATA]`: measure a classifier on one split; --min-top1 is a gate.
+
+What is judged is what the run held out, found by content, or all of other data; images that were
+trained on are counted (`evaluation/judged.py`). No record is written over another.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from vitrail.cli.arguments import app_of, check_numbers
+from vitrail.cli.eta import eta
+from vitrail.cli.eval_run import (
+    Reading,
+    is_run,
+    measure,
+    opened_for,
+    outputs,
+    say_notes,
+    way_of,
+)
+from vitrail.cli.evaluation_lines import (
+    calibration_lines,
+    evaluation_lines,
+    real_lines,
+    robustness_lines,
+)
+from vitrail.cli.output import Output
+from vitrail.cli.read_as import ReadAs, load
+from vitrail.errors import GateError, UsageError
+
+if TYPE_CHECKING:
+    from vitrail.classifier import Classifier
+    from vitrail.data.sources.open_data import Source
+    from vitrail.evaluation.judged import Judged, Opened
+    from vitrail.evaluation.record import Evaluation
+
+app = app_of("vitrail eval")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is measured beside the usual figures."""
+
+    calibrate: Annotated[bool, Parameter(negative=())] = False
+    """Fit the model's temperature on the validation pictures and write it into model.json."""
+    against: Path | None = None
+    """Another model, measured on the same pictures: is one better, or is it chance?"""
+    tta: Literal["none", "flip"] = "none"
+    """flip: a picture and its mirror image make one prediction."""
+    corruptions: str | None = None
+    """Measure on corrupted pictures too: all, or names or groups: noise,blur,weather,digital."""
+    severity: str | None = None
+    """Of the corruptions: 3, or 1,3,5, or 1-5. Default: 1-5."""
+    real_labels: Path | None = None
+    """real.json of ImageNet ReaL, for the validation pictures of ImageNet."""
+
+
+@app.default
+def evaluate(
+    model: Path,
+    data: str | None = None,
+    /,
+    *,
+    split: str = "test",
+    min_top1: float | None = None,
+    out: Path | None = None,
+    asked: Annotated[Asked | None, Parameter(name="*")] = None,
+    reading: Annotated[Reading | None, Parameter(name="*")] = None,
+    read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
+    output: Annotated[Output, Parameter(parse=False)],
+) -> int:
+    """Measure a classifier on labelled pictures: accuracy, calibration, every class.
+
+    Parameters
+    ----------
+    model
+        A run directory or a model directory.
+    data
+        Images, as for vitrail train: the run's own where they lie now, or others, of which every
+        labelled one is judged. Default: the data of the run.
+    split
+        train, val or test.
+    min_top1
+        Exit 7 where top-1 is below this share.
+    out
+        Folder for metrics.json, predictions.csv, confusion.csv, calibration.json; must not exist.
+        Default for a run: a new folder of RUN/eval.
+    """
+    reading, asked = reading or Reading(), asked or Asked()
+    check(split, min_top1, out, reading, asked)
+    from vitrail.cli.verbs.temperature import model_folder
+
+    if asked.calibrate:
+        model_folder(model)
+    classifier = load(model, read_as, output)
+    opened = opened_for(model, classifier.examples, data, split, draw=asked.calibrate)
+    say_notes(opened.listed, output)
+    job = Job(model, classifier, opened, split, reading, asked, output)
+    found, more, lines = measured(job)
+    skipped = more["pictures"]["skipped"]
+    title = opened.listed.name + ("" if opened.how == "all" else f" {split}")
+    first = evaluation_lines(found, title, skipped=skipped)
+    wrote = kept(job, found, more, out)
+    output.result(found.document(more), [*first, *lines, *wrote])
+    if min_top1 is not None and found.top1 < min_top1:
+        raise GateError(
+            "VIT-701",
+            f"--min-top1 {min_top1}: top-1 is {found.top1:.4f} on {found.n} pictures.",
+            hint="Which classes are worst: vitrail report RUN",
+        )
+    return 0
+
+
+def check(
+    split: str, min_top1: float | None, out: Path | None, reading: Reading, asked: Asked
+) -> None:
+    """Raise UsageError VIT-202, VIT-206, VIT-280 to VIT-283 for what cannot be asked."""
+    check_numbers({"--batch-size": reading.batch_size, "--max-pixels": reading.max_pixels})
+    if min_top1 is not None and not 0 <= min_top1 <= 1:
+        raise UsageError(
+            "VIT-202",
+            f"--min-top1 {min_top1}: expected a share from 0 to 1.",
+            hint="For 90 %: --min-top1 0.9",
+        )
+    if out is not None and out.exists():
+        raise UsageError("VIT-206", f"{out} exists; it is not overwritten.", hint="Choose another")
+    if asked.severity is not None and asked.corruptions is None:
+        raise UsageError(
+            "VIT-282",
+            f"--severity {asked.severity} has no effect without --corruptions.",
+            hint="Add --corruptions all, or leave it out.",
+        )
+    if asked.calibrate and asked.tta != "none":
+        raise UsageError(
+            "VIT-282",
+            "--calibrate and --tta: the temperature is stored for predictions of one view.",
+            hint="Use one of them at a time.",
+        )
+    if asked.calibrate and split == "val":
+        raise UsageError(
+            "VIT-283",
+            "--calibrate fits on the validation pictures, so it is not judged on them.",
+            hint="Judge it on others: --split test",
+        )
+    if asked.corruptions is not None:
+        from vitrail.evaluation.robustness.corruptions import corruptions_named, severities_of
+
+        corruptions_named(asked.corruptions)
+        severities_of(asked.severity or "1-5")
+
+
+def kept(job: Job, found: Evaluation, more: dict[str, Any], out: Path | None) -> list[str]:
+    """Write the evaluation where it was asked for, or beside what a run has; what to tell."""
+    from vitrail.evaluation.kept import keep, name_of
+
+    if out is not None:
+        found.write(out, more)
+        return [f"wrote {out}"]
+    if not is_run(job.model):
+        return []
+    name = name_of(job.opened, job.split, more, job.model)
+    folder, is_new = keep(job.model, name, found, more)
+    return [f"wrote {folder}" if is_new else f"{folder} has this very evaluation; it stays"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What is measured, on what, and how."""
+
+    model: Path
+    classifier: Classifier
+    opened: Opened
+    split: str
+    reading: Reading
+    asked: Asked
+    output: Output
+
+
+def measured(job: Job) -> tuple[Evaluation, dict[str, Any], list[str]]:
+    """The evaluation, further keys of metrics.json, and lines about them."""
+    from vitrail.evaluation.real_labels import check_pictures, read_real, real_accuracy
+
+    asked, output = job.asked, job.output
+    labels = read_real(asked.real_labels) if asked.real_labels else None
+    judged, skipped = pictures(job, job.split)
+    source = in_classes_of(judged.source, job.classifier, job.model, output)
+    if labels is not None:
+        check_pictures(source, labels)
+    rival = rival_of(job, judged) if asked.against else None
+    more: dict[str, Any] = {"pictures": {"seen": len(source), "skipped": skipped}, "tta": asked.tta}
+    if job.opened.listed.notes:
+        more["data_notes"] = list(job.opened.listed.notes)
+    lines: list[str] = []
+    if asked.calibrate:
+        found, lines = calibrated(job, source, more)
+    else:
+        found = measure(job.classifier, source, job.reading, asked.tta, output)
+    lines = [*judged_lines(judged, found, more), *lines]
+    if labels is not None:
+        real = real_accuracy(found, labels)
+        more["real"] = real.to_json()
+        lines += real_lines(real)
+    if rival is not None:
+        lines += against(job, rival, found, more)
+    if asked.corruptions is not None:
+        lines += corrupt(job, source, found, more)
+    return found, more, lines
+
+
+def judged_lines(judged: Judged, found: Evaluation, more: dict[str, Any]) -> list[str]:
+    """Which images were judged and how far the model knows them; also into the record."""
+    without = judged.without_seen(found)
+    more["judged"] = judged.to_json() | ({"without": without} if without else {})
+    lines = judged.sentences()
+    if without and without["n"]:
+        lines.append(f"top-1 of the {without['n']:,} others: {without['top1']:.4f}")
+    return lines
+
+
+def pictures(job: Job, split: str) -> tuple[Judged, int]:
+    """The images of a split that can be read, and how many cannot."""
+    from vitrail.data.check.check_data import usable
+
+    judged = job.opened.judged(split)
+    if job.reading.on_bad_file == "stop":
+        return judged, 0
+    reading = job.reading
+    source, bad = usable(judged.source, max_pixels=reading.max_pixels, workers=reading.workers)
+    for name, reason in bad:
+        job.output.note(f"left out  {name}: {reason}")
+    return job.opened.judged(split, source), len(bad)
+
+
+def in_classes_of(source: Source, classifier: Classifier, name: Path, output: Output) -> Source:
+    """`source` labelled in the classes of a model. Raises ModelError VIT-403."""
+    from vitrail.evaluation.on_data import relabelled
+
+    if not classifier.classes:
+        output.note(
+            f"{name} does not name its classes: its outputs are taken in the order of the folders"
+        )
+    return relabelled(source, classifier.classes, str(name))
+
+
+def calibrated(job: Job, source: Source, more: dict[str, Any]) -> tuple[Evaluation, list[str]]:
+    """Fit the temperature on validation, judge it on `source`, and only then store it."""
+    from vitrail.cli.verbs.temperature import model_folder, store
+    from vitrail.evaluation.calibrate import calibration_of, fit_temperature
+
+    classifier = job.classifier
+    held, _ = pictures(job, "val")
+    is_own = job.opened.how == "recorded"
+    if not is_own:
+        for sentence in held.sentences():
+            job.output.note(f"temperature: {sentence}")
+    val = in_classes_of(held.source, classifier, job.model, job.output)
+    fitted = outputs(classifier, val, job.reading, job.output)
+    old, new = classifier.temperature, fit_temperature(fitted.logits, fitted.labels)
+    found = calibration_of(fitted.scored(old), fitted.scored(new), "val")
+    judged = outputs(classifier, source, job.reading, job.output)
+    before, after = judged.scored(old), judged.scored(new)
+    more["calibration"] = {
+        **found.to_json(),
+        "judged": {"nll_before": before.nll, "nll": after.nll,
+                   "ece_before": before.ece, "ece": after.ece},
+    }  # fmt: skip
+    said = store(model_folder(job.model), found, {job.split: after} if is_own else {})
+    classifier.temperature = new
+    return after, [*calibration_lines(found, before, after), *said]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rival:
+    """The other model of --against, the images in its classes, and which of them neither of the two
+    models was trained on.
+    """
+
+    model: Path
+    classifier: Classifier
+    source: Source
+    unseen: Any
+
+
+def rival_of(job: Job, judged: Judged) -> Rival:
+    """Load the other model before anything is computed. Raises ModelError VIT-403, DataError
+    VIT-326 where no image is left that neither model was trained on.
+    """
+    from vitrail.evaluation.judged import both_unseen
+
+    other = job.asked.against or job.model
+    rival = load(other, None, job.output)
+    unseen = both_unseen(judged, rival.examples, (str(job.model), str(other)))
+    if isinstance(rival.examples, str):
+        job.output.note(f"{other}: whether it was trained on them cannot be told: {rival.examples}")
+    return Rival(other, rival, in_classes_of(judged.source, rival, other, job.output), unseen)
+
+
+def against(job: Job, rival: Rival, found: Evaluation, more: dict[str, Any]) -> list[str]:
+    """Another model on the same pictures."""
+    from vitrail.evaluation.paired import compare, sentences
+
+    theirs = measure(rival.classifier, rival.source, job.reading, job.asked.tta, job.output)
+    if len(theirs.classes) != len(found.classes):
+        job.output.note(
+            f"{rival.model} chooses among {len(theirs.classes)} classes, "
+            f"{job.model} among {len(found.classes)}: nll does not compare like with like"
+        )
+    left_out = int((~rival.unseen).sum())
+    told = []
+    if left_out:
+        told = [
+            f"compared on {theirs.n - left_out:,} of {theirs.n:,} images: one of the two was "
+            f"trained on the {left_out:,} others"
+        ]
+        found, theirs = found.only(rival.unseen), theirs.only(rival.unseen)
+    comparison = compare(found, theirs)
+    more["against"] = {
+        "model": str(rival.model), "trained_on": left_out, "n": theirs.n, **comparison.to_json(),
+    }  # fmt: skip
+    low, high = theirs.interval
+    return [
+        *told,
+        f"against {rival.model}  top-1  {theirs.top1:.4f}  (95 % {low:.4f}-{high:.4f})    "
+        f"nll  {theirs.nll:.4f}",
+        *sentences(comparison, str(job.model), str(rival.model)),
+    ]
+
+
+def corrupt(job: Job, source: Source, found: Evaluation, more: dict[str, Any]) -> list[str]:
+    """The model on corrupted pictures."""
+    from vitrail.evaluation.robustness.corruptions import corruptions_named, severities_of
+    from vitrail.evaluation.robustness.measure import robustness
+
+    names = corruptions_named(job.asked.corruptions or "all")
+    levels = severities_of(job.asked.severity or "1-5")
+    total = len(source) * len(names) * len(levels)
+    job.output.note(
+        f"{len(names)} corruptions at {len(levels)} severities of {len(source):,} pictures: "
+        f"{total:,} predictions"
+    )
+    way = way_of(job.classifier, source, job.reading, job.asked.tta)
+    with eta(job.output, "corrupted pictures") as tell:
+        result = robustness(
+            way.model,
+            way.batches(),
+            job.classifier.preprocess,
+            names,
+            levels,
+            device=way.device,
+            precision=way.precision,
+            progress=lambda done: tell(done, total),
+        )
+    more["corruptions"] = {"clean_top1": found.top1, **result.to_json()}
+    return robustness_lines(result, found.top1)

@@ -1,0 +1,216 @@
+"""`vitrail explain MODEL PICTURES`: where a model looks and why it answers as it does.
+
+Three uses: maps of single pictures; --faithfulness, which judges the methods themselves on these
+pictures; --figures, the inspection figures of the model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from vitrail.cli.arguments import app_of
+from vitrail.cli.explain_options import Inspection, Options
+from vitrail.cli.output import Output, plain
+from vitrail.cli.read_as import ReadAs
+from vitrail.cli.verbs.predict import Asked, find_pictures
+from vitrail.errors import DataError, UsageError
+from vitrail.spelling import printable
+
+if TYPE_CHECKING:
+    from vitrail.classifier import Classifier
+
+app = app_of("vitrail explain")
+LONGEST = 100  # letters of a picture's name in those of its files
+
+
+@app.default
+def explain(
+    model: Path,
+    pictures: Annotated[tuple[Path, ...], Parameter(negative=())] = (),
+    /,
+    *,
+    options: Annotated[Options | None, Parameter(name="*")] = None,
+    faithfulness: Annotated[bool, Parameter(negative=())] = False,
+    figures: Annotated[bool, Parameter(negative=())] = False,
+    inspection: Annotated[Inspection | None, Parameter(name="*")] = None,
+    read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
+    out: Path | None = None,
+    device: str = "auto",
+    output: Annotated[Output, Parameter(parse=False)],
+) -> int:
+    """Show where a model looks and why it answers as it does.
+
+    Parameters
+    ----------
+    model
+        A run directory, a model directory, or a checkpoint.
+    pictures
+        Pictures, or folders of pictures.
+    faithfulness
+        Judge every method on these pictures: deletion and insertion areas beside chance.
+    figures
+        Inspection figures of the model: filters, positions, attention distance, similarity.
+    out
+        Folder to write; must not exist. Default: explain, with a number where that exists.
+    device
+        auto, cpu, cuda, cuda:1, mps.
+    """
+    options, inspection = options or Options(), inspection or Inspection()
+    _check_use(pictures, options, inspection, figures=figures, faithfulness=faithfulness)
+    if not figures and not pictures:
+        raise UsageError(
+            "VIT-201",
+            "PICTURES are missing: what to explain.",
+            hint="For instance: vitrail explain MODEL a.jpg",
+        )
+    found = Asked() if figures else find_pictures(pictures)
+    for note in found.notes:
+        output.note(note)
+    folder = free_folder(out)
+    from vitrail.cli.verbs import explain_model
+    from vitrail.device import pick_device
+
+    place = pick_device(device)
+    if figures:
+        return explain_model.write_figures(model, inspection, folder, place, output, read_as)
+    classifier = explain_model.load(model, place, output, read_as)
+    if faithfulness:
+        for path, why in found.refused.items():
+            output.note(f"{path}  {why}")
+        return explain_model.judge(classifier, found.readable, options.target, folder, output)
+    return maps(classifier, found, options, folder, output)
+
+
+def _check_use(
+    pictures: Sequence[Path],
+    options: Options,
+    inspection: Inspection,
+    *,
+    figures: bool,
+    faithfulness: bool,
+) -> None:
+    """Raises UsageError VIT-277 for options of another use of the verb, VIT-202 for a count."""
+    asked = {
+        f"--{field.name}"
+        for group, plain_group in ((options, Options()), (inspection, Inspection()))
+        for field in dataclasses.fields(group)
+        if getattr(group, field.name) != getattr(plain_group, field.name)
+    }
+    own = {f"--{field.name}" for field in dataclasses.fields(Inspection)}
+    surplus = asked - own if figures else asked & own
+    if faithfulness:
+        surplus |= asked - own - {"--target"}
+    use = "--figures" if figures else "--faithfulness" if faithfulness else "maps of pictures"
+    if figures and faithfulness:
+        surplus, use = {"--faithfulness"}, "--figures"
+    if figures and pictures:
+        surplus = {"PICTURES"}
+    if surplus:
+        hint = "Pictures for figures: --data DATA" if figures else "Leave it out."
+        text = f"{', '.join(sorted(surplus))} has no effect with {use}."
+        raise UsageError("VIT-277", text, hint=hint)
+    if inspection.num < 1:
+        raise UsageError(
+            "VIT-202", f"--num: expected a number from 1, got {inspection.num}.", hint="--num 128"
+        )
+
+
+def free_folder(out: Path | None) -> Path:
+    """Where files go. Raises UsageError VIT-206 where `out` exists."""
+    if out is not None and (out.exists() or out.is_symlink()):
+        raise UsageError("VIT-206", f"{out} exists; it is not overwritten.", hint="Choose another")
+    folder, number = out or Path("explain"), 1
+    while folder.exists():
+        number += 1
+        folder = Path(f"explain-{number}")
+    return folder
+
+
+def maps(
+    classifier: Classifier, asked: Asked, options: Options, folder: Path, output: Output
+) -> int:
+    """An overlay and an .npz a picture; exit 3 only where no picture could be read."""
+    layer, token = layer_of(options.layer), token_of(options.token)
+    records, names = list[dict[str, Any]](), set[str]()
+    for path in asked.pictures:
+        if path in asked.refused:
+            records.append(plain({"source": path, "error": asked.refused[path], "files": []}))
+            continue
+        try:
+            found = classifier.explain(
+                path,
+                options.method,
+                layer=layer,
+                head=options.head,
+                target=options.target,
+                token=token,
+                steps=options.steps,
+                seed=options.seed,
+            )
+        except DataError as fault:
+            reason = getattr(fault, "reason", fault.message)
+            records.append(plain({"source": path, "error": reason, "files": []}))
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        stem = free_name(f"{printable(path.stem)[:LONGEST]}-{found.method}", names)
+        files = [
+            found.save(folder / f"{stem}{suffix}", style=options.style)
+            for suffix in (".png", ".npz")
+        ]
+        record = {**found.to_json(), "error": None, "files": files}
+        records.append(plain(record) | {"files": [str(file) for file in files]})
+    failed = [record for record in records if record["error"]]
+    if len(failed) == len(records):
+        first = f"{failed[0]['source']}: {failed[0]['error']}"
+        raise DataError(
+            "VIT-362",
+            f"none of the {len(records)} pictures can be read; the first: {first}",
+            hint="Accepted: jpeg png webp bmp gif tiff",
+        )
+    output.result(records, [line for record in records for line in lines_of(record)])
+    if failed:
+        output.note(f"{len(failed)} of {len(records)} pictures cannot be read; their lines say why")
+    return 0
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """`name`, with a number where a picture before had it; added to `taken`."""
+    found, number = name, 1
+    while found in taken:
+        number += 1
+        found = f"{name}-{number}"
+    taken.add(found)
+    return found
+
+
+def layer_of(text: str | None) -> int | str | None:
+    """A number where it is one, else the name."""
+    if text is None:
+        return None
+    return int(text) if text.lstrip("-").isdecimal() else text
+
+
+def token_of(text: str | None) -> tuple[int, int] | None:
+    """(row, column) of "3,5". Raises UsageError VIT-202."""
+    if text is None:
+        return None
+    parts = text.split(",")
+    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
+        raise UsageError(
+            "VIT-202", f"--token {text}: expected ROW,COLUMN of a patch.", hint="--token 0,0"
+        )
+    return int(parts[0]), int(parts[1])
+
+
+def lines_of(record: dict[str, Any]) -> list[str]:
+    """One picture for people."""
+    if record["error"]:
+        return [f"{record['source']}  error: {record['error']}"]
+    top = "  ".join(f"{item['label']} {item['score']:.4f}" for item in record["top"])
+    of = f" of {record['label']}" if record["label"] else ""
+    return [f"{record['source']}  {top}", f"  {record['method']}{of}  {'  '.join(record['files'])}"]

@@ -1,0 +1,217 @@
+"""`vitrail models [NAME]`: what an architecture costs, from closed formulas, and which published
+weights there are for it, without loading torch; or what a file holds (`inspect_file.py`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from vitrail.cli.arguments import app_of
+from vitrail.cli.output import Output, table
+from vitrail.cli.read_as import ReadAs
+
+if TYPE_CHECKING:
+    from vitrail.models.names import ModelConfig
+
+app = app_of("vitrail models")
+BATCH = 32
+
+
+@app.default
+def models(
+    name: str | None = None,
+    /,
+    *,
+    image_size: str | None = None,
+    classes: int = 1000,
+    weights: Annotated[bool, Parameter(negative=())] = False,
+    get: str | None = None,
+    read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
+    output: Annotated[Output, Parameter(parse=False)],
+) -> int:
+    """Parameters, multiply-adds and tokens of every architecture, or of one; published weights.
+
+    Parameters
+    ----------
+    name
+        For instance vit_b16, ViT-B/16, vit_ti4, r50_vit_b16, bit_r50x1, cct_7_3x1; the name of
+        weights; or a file or folder: what it holds and how it would be read (exit 4: not as it is).
+    image_size
+        Pixels: 224, or 192x256 (height first). Default: that of the architecture.
+    classes
+        Outputs of the head.
+    weights
+        List published weights instead: of every architecture, or of one.
+    get
+        Download weights, or check those that are here: a name of the list, google:FILE,
+        hf:OWNER/NAME.
+    """
+    from vitrail.checkpoints.catalogue.weights import CATALOGUE
+    from vitrail.cli.verbs import weights as published
+    from vitrail.models.names import known_names
+
+    if get is not None:
+        record = published.get(get, output)
+        output.result(record, published.get_lines(record))
+        return 0
+    if name is not None and _is_place(name):
+        from vitrail.cli.verbs.inspect_file import inspect_file
+
+        return inspect_file(Path(name), read_as or ReadAs(), output)
+    if name in CATALOGUE:
+        row = CATALOGUE[name]
+        output.result(published.weights_record(row), published.weights_lines(row))
+        return 0
+    if name is not None:
+        record = cost_record(name, image_size, classes)
+        rows = published.rows_of(name)
+        record["weights"] = [published.weights_record(row) for row in rows]
+        sources = published.weights_table(rows) if rows else ["no published weights are known"]
+        lines = sources if weights else [*detail_lines(record), "", *sources]
+        output.result(record["weights"] if weights else record, lines)
+        return 0
+    if weights:
+        rows = published.rows_of(None)
+        listed = [published.weights_record(row) for row in rows]
+        output.result(listed, published.weights_table(rows))
+        return 0
+    records = [cost_record(variant, image_size, classes) for variant in known_names()]
+    head = ("model", "image", "stem", "patch", "tokens", "layers", "width", "heads", "M params",
+            "GMACs")  # fmt: skip
+    output.result(records, table([head, *(row_of(record) for record in records)]))
+    return 0
+
+
+def _is_place(name: str) -> bool:
+    """Whether a file or folder is meant: it exists, or ends as a checkpoint does."""
+    endings = (".pth", ".pt", ".bin", ".ckpt", ".tar", ".safetensors", ".npz")
+    return Path(name).exists() or name.endswith(endings)
+
+
+def cost_record(name: str, image_size: str | None, classes: int) -> dict[str, Any]:
+    """One architecture as numbers. Raises UsageError VIT-202, VIT-214, VIT-221."""
+    from vitrail.config import parse_size
+    from vitrail.errors import UsageError
+    from vitrail.models.cost import activation_bytes, macs, parameters
+    from vitrail.models.names import resolve_model
+
+    size = parse_size(image_size) if image_size else None
+    if image_size and not isinstance(size, tuple):
+        raise UsageError(
+            "VIT-202",
+            f"--image-size {image_size}: expected 224 or 192x256 (height first).",
+            hint="For instance --image-size 224",
+        )
+    if classes < 0:
+        raise UsageError(
+            "VIT-202",
+            f"--classes {classes}: expected a number from 0.",
+            hint="0 is a model without a head",
+        )
+    config = resolve_model(name, num_classes=classes, image_size=size)  # type: ignore[arg-type]
+    return {
+        "name": name,
+        "family": config.family,
+        "image_size": list(config.image_size),
+        **shape_of(config),
+        "num_classes": classes,
+        "parameters": parameters(config),
+        "macs": macs(config),
+        "activation_bytes": activation_bytes(config, BATCH),
+        "activation_batch": BATCH,
+    }
+
+
+def shape_of(config: ModelConfig) -> dict[str, Any]:
+    """Sizes inside the network; None for what a family does not have. `grid` of a ResNet is its
+    last feature map, `depth` its number of layers, `width` that of its root."""
+    from vitrail.models.bit.config import BiTConfig
+    from vitrail.models.resnet.config import ResNetConfig
+
+    if isinstance(config, BiTConfig):
+        none = dict.fromkeys(("patch_size", "tokens", "num_heads", "mlp_dim"))
+        depth = 3 * sum(config.depths) + 2
+        sizes = {"stem": list(config.depths), "grid": list(config.map_size)}
+        return none | sizes | {"depth": depth, "width": config.stem_width}
+    if isinstance(config, ResNetConfig):
+        none = dict.fromkeys(("patch_size", "tokens", "num_heads", "mlp_dim"))
+        sizes = {"stem": list(config.depths), "grid": list(config.map_size)}
+        return none | sizes | {"depth": len(config.convs) + 1, "width": config.stem_width}
+    stems = {
+        "residual": list(config.stem_depths),
+        "none": None,
+        "resnet": list(config.stem_stages),
+        "conv": [config.stem_convs],
+    }
+    return {
+        "stem": stems[config.stem],
+        "patch_size": list(config.patch_size),
+        "grid": list(config.grid),
+        "tokens": config.num_tokens,
+        "depth": config.depth,
+        "width": config.width,
+        "num_heads": config.num_heads,
+        "mlp_dim": config.mlp_dim,
+    }
+
+
+def by(pair: list[int] | None) -> str:
+    """16 for (16, 16), 16x32 for (16, 32)."""
+    if pair is None:
+        return "-"
+    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
+
+
+def stem_text(stem: list[int] | None) -> str:
+    """Units of each residual stage, or the number of convolutions."""
+    if stem is None:
+        return "-"
+    return "+".join(map(str, stem)) or "root"
+
+
+def network_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the network is, for people."""
+    grid = f"{record['grid'][0]} x {record['grid'][1]}"
+    if record["family"] in ("bit", "resnet"):
+        stages = f"{record['depth']} layers, units of the stages {stem_text(record['stem'])}"
+        return [("network", f"{stages}, root of {record['width']} channels"), ("last map", grid)]
+    stem = [] if record["stem"] is None else [("stem", stem_text(record["stem"]))]
+    encoder = f"{record['depth']} layers, width {record['width']}, {record['num_heads']} heads"
+    return [
+        *stem,
+        ("patch", f"{by(record['patch_size'])}, grid {grid}"),
+        ("tokens", str(record["tokens"])),
+        ("encoder", f"{encoder}, mlp {record['mlp_dim']}"),
+    ]
+
+
+def row_of(record: dict[str, Any]) -> list[str]:
+    """One row of the table."""
+    sizes = [by(record["image_size"]), stem_text(record["stem"]), by(record["patch_size"])]
+    counts = [str(record[name] or "-") for name in ("tokens", "depth", "width", "num_heads")]
+    return [
+        record["name"],
+        *sizes,
+        *counts,
+        f"{record['parameters'] / 1e6:,.2f}",
+        f"{record['macs'] / 1e9:,.2f}",
+    ]
+
+
+def detail_lines(record: dict[str, Any]) -> list[str]:
+    """One architecture, a number a line."""
+    rows = [
+        ("model", record["name"]),
+        ("image", f"{by(record['image_size'])} pixels, {record['num_classes']} classes"),
+        *network_rows(record),
+        ("parameters", f"{record['parameters']:,}"),
+        ("multiply-adds", f"{record['macs'] / 1e9:,.3f} G a picture"),
+        (
+            "training",
+            f"about {record['activation_bytes'] / 1e9:,.2f} GB of activations at batch {BATCH}",
+        ),
+    ]
+    return [f"{key:<14} {value}" for key, value in rows]

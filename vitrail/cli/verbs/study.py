@@ -1,0 +1,186 @@
+"""`vitrail study NAME --data DATA`: one of the paper's experiments on your own pictures.
+
+The same command goes on where a killed or interrupted one was; finished cells are never computed
+again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from vitrail.cli.arguments import app_of
+from vitrail.cli.output import Output
+from vitrail.cli.study_runner import Machines, asked_of, check_counts, engines_of, execute, numbers
+from vitrail.errors import UsageError
+
+if TYPE_CHECKING:
+    from vitrail.studies.compute_study import Study
+    from vitrail.studies.setup import Setup
+
+app = app_of("vitrail study", note="All studies: vitrail study --list")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What some studies vary; each says so if it does not."""
+
+    sizes: str | None = None
+    """Numbers of training pictures, 500,2000,8000. Default: four, up to all there are."""
+    transfer: str | None = None
+    """data-size: other pictures, for few-shot and fine-tuning after pre-training on DATA."""
+    equal: Literal["compute", "epochs"] | None = None
+    """data-size: what all cells have alike. Default: compute."""
+    rates: str | None = None
+    """head, optimizer: learning rates, 0.0005,0.001,0.002."""
+    image_size: int | None = None
+    """Pixels of a side. Default: the pictures' own up to 64, else 64; with --full 224."""
+
+
+@app.default
+def study(
+    name: str | None = None,
+    /,
+    *,
+    data: str | None = None,
+    budget: str | None = None,
+    examples: int | None = None,
+    seeds: int = 3,
+    choices: Choices | None = None,
+    machines: Machines | None = None,
+    out: Path = Path("studies"),
+    full: Annotated[bool, Parameter(negative=())] = False,
+    dry_run: Annotated[bool, Parameter(negative=())] = False,
+    list_: Annotated[bool, Parameter(name="--list", negative=())] = False,
+    output: Annotated[Output, Parameter(parse=False)],
+) -> int:
+    """Run one of the paper's experiments: table, figures, and a verdict on the paper's claim.
+
+    Parameters
+    ----------
+    name
+        data-size, head, posemb, shape ...; all of them: --list
+    data
+        Pictures, as for vitrail train.
+    budget
+        How long it may take, 20m or 2h; the amount of training follows from it. Default: 20m.
+    examples
+        The amount of training instead of a budget: pictures that a run of the reference model sees.
+    seeds
+        How many runs of every cell.
+    out
+        Folder of studies.
+    full
+        The paper's own models and recipes. Without --budget or --examples: show the cells and what
+        they cost, and stop.
+    dry_run
+        Say how many cells there are and how long they take, and stop.
+    list_
+        Name the studies and stop.
+    """
+    from vitrail.studies.experiments.registry import study_named
+
+    if list_ or name is None:
+        return list_studies(name, list_, output)
+    found = study_named(name)
+    choices, machines = choices or Choices(), machines or Machines()
+    check_counts(examples, seeds, choices.image_size, machines)
+    if data is None:
+        raise UsageError(
+            "VIT-201",
+            "--data is missing: the pictures to learn from.",
+            hint=f"For instance: vitrail study {name} --data builtin:digits",
+        )
+    setup = setup_of(found, data, choices, machines, seeds, full)
+    asked = asked_of(budget, examples, machines, setup, output, is_alone=found.is_alone)
+    if full and budget is None and examples is None:
+        return show_full(found, setup, output)
+    setup.check_enough()
+    return execute(found, setup, asked, engines_of(machines, asked, setup), out,
+                   dry_run=dry_run, output=output)  # fmt: skip
+
+
+def list_studies(name: str | None, is_asked: bool, output: Output) -> int:
+    """Every study with its title. Raises UsageError VIT-201 where a name was forgotten."""
+    from vitrail.studies.experiments.registry import STUDIES
+
+    if not is_asked:
+        raise UsageError("VIT-201", "the name of a study is missing.",
+                         hint="All of them: vitrail study --list")  # fmt: skip
+    width = max(map(len, STUDIES))
+    record = {key: {"title": one.title, "claim": one.claim} for key, one in STUDIES.items()}
+    output.result(record, [f"{key:<{width}}  {one.title}" for key, one in STUDIES.items()])
+    return 0
+
+
+def setup_of(
+    study: Study, data: str, choices: Choices, machines: Machines, seeds: int, is_full: bool
+) -> Setup:
+    """What the cells follow from. Raises UsageError VIT-293 for an option the study lacks."""
+    from dataclasses import replace
+
+    from vitrail.device import pick_device
+    from vitrail.studies.setup import FULL_SHARES, nested_sizes, open_setup, share_sizes
+
+    given = {item.name: getattr(choices, item.name) for item in fields(choices)}
+    given = {key: value for key, value in given.items() if value is not None}
+    known = {*study.choices, "image_size", *(("sizes",) if study.has_sizes else ())}
+    for key in given:
+        if key not in known:
+            option = "--" + key.replace("_", "-")
+            raise UsageError(
+                "VIT-293",
+                f"{option} has no effect on the study {study.name}.",
+                hint="Leave it out.",
+            )
+    sizes, transfer = given.pop("sizes", None), given.pop("transfer", "")
+    if "rates" in given:
+        given["rates"] = numbers("--rates", given["rates"], float)
+    setup = open_setup(
+        data, transfer, examples=0, seeds=tuple(range(seeds)), is_full=is_full,
+        device=str(pick_device(machines.device)), threads=machines.threads,
+        accumulate=machines.accumulate,
+        choices={key: value for key, value in study.choices.items() if key != "transfer"} | given,
+    )  # fmt: skip
+    if not study.has_sizes:
+        return setup
+    if sizes is None:
+        counts = (setup.num_train, setup.num_classes)
+        chosen = share_sizes(*counts, FULL_SHARES) if is_full else nested_sizes(*counts)
+        return replace(setup, sizes=chosen)
+    found = tuple(sorted(set(numbers("--sizes", sizes, int))))
+    if found[0] < setup.num_classes or found[-1] > setup.num_train:
+        raise UsageError(
+            "VIT-202",
+            f"--sizes {sizes}: {setup.name} has {setup.num_train} training pictures of "
+            f"{setup.num_classes} classes.",
+            hint=f"Use numbers from {setup.num_classes} to {setup.num_train}, or leave it out.",
+        )
+    return replace(setup, sizes=found)
+
+
+def show_full(study: Study, setup: Setup, output: Output) -> int:
+    """The cells of the paper's scale and what they cost in operations."""
+    from dataclasses import replace
+
+    from vitrail.studies.experiments.families import macs
+
+    cells = study.cells(replace(setup, examples=FULL_EXAMPLES))
+    flops = sum(
+        6 * macs(cell.pace_cell().settings, setup) * cell.settings["examples"] for cell in cells
+    )
+    record = {"cells": len(cells), "exaflops": flops / 1e18, "scale": study.full}
+    lines = [f"{study.name} at the paper's scale: {study.full}",
+             *(f"  {cell.title}" for cell in cells),
+             f"{len(cells)} cells, {flops / 1e18:,.0f} exaFLOPs; at 150 TFLOP/s a device "
+             f"{flops / 150e12 / 86400:,.0f} device-days",
+             "to run them: the same with --budget, or with --examples of your own"]  # fmt: skip
+    output.result(record, lines)
+    return 0
+
+
+FULL_EXAMPLES = 300_000_000 * 7  # seven passes over JFT-300M (Table 6)

@@ -1,0 +1,1 @@
+"""Random changes of training images, one at a time or a batch at once."""

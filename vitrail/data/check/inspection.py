@@ -1,0 +1,167 @@
+"""A look at every picture: whether it can be used, and what it is like.
+
+Each is read and decoded once, by threads: both decoders release Python's lock.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from PIL import Image
+
+from vitrail.data.check.perceptual_hash import Sketches, joined, sketch, sketch_all
+from vitrail.data.images.decode import MAX_PIXELS, DecodeFault, Pixels, decode, decode_size
+from vitrail.data.loading.isolated import each, is_cheap
+from vitrail.data.sources.digest import digest_of
+from vitrail.data.sources.sample import sample
+from vitrail.data.sources.source import ArraySource, FileSource, Source
+from vitrail.system.interrupts import Threads
+
+CHUNK = 16  # pictures: what a worker is asked for at a time
+_SAMPLE = 10_000  # pictures whose channels are measured
+_GRID = 64  # values a side of each of them
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one picture is like; `reason` is "" for a good one. size: (height, width) px."""
+
+    reason: str = ""
+    size: tuple[int, int] = (0, 0)
+    gray: bool = False
+    digest: bytes = b""
+    mean: tuple[float, ...] = ()  # per channel, of values in [0, 1]
+    mean_square: tuple[float, ...] = ()
+    sketch: Sketches | None = None  # of a file, where asked for
+    small: Pixels | None = None  # likewise, a square one
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a look takes of a picture in a file beside the facts; of those in memory it can be had
+    later (`sketches_of`, `small_pictures`). small_px: the side of a small picture, 0 for none.
+    """
+
+    sketch: bool = False
+    small_px: int = 0
+
+
+def look_at(
+    source: Source,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    workers: int = 0,
+    pixels: bool = True,
+    wanted: Wanted = Wanted(),
+) -> list[Look]:
+    """A look at every picture of `source`, in order; without `pixels` only headers are read.
+
+    Files are decoded in processes where those are cheap to start (Linux), also with 0 workers: a
+    picture at which a decoder crashes, hangs or eats memory is then a bad picture and nothing else.
+    """
+    chosen = frozenset(sample(source, _SAMPLE, "looks").tolist())
+    one = Looking(max_pixels, pixels, wanted, chosen)
+    with warnings.catch_warnings():  # Pillow's, about metadata; threads may not change the filters
+        warnings.simplefilter("ignore")
+        if isinstance(source, FileSource) and pixels and is_cheap():
+            return [*each(source, one, workers=workers, chunk=CHUNK, max_pixels=max_pixels)]
+        with Threads(max(1, workers), "looks") as pool:
+            return pool.in_order(partial(one, source), len(source), source.source_id)
+
+
+def sketches_of(source: Source, looks: Sequence[Look]) -> tuple[Sketches, list[int]]:
+    """The sketches of the good pictures, and which pictures of `source` these are."""
+    if isinstance(source, ArraySource):
+        return sketch_all(source.images), list(range(len(source)))
+    found = [(i, look.sketch) for i, look in enumerate(looks) if look.sketch is not None]
+    return joined([one for _, one in found]), [i for i, _ in found]
+
+
+def small_pictures(source: Source, looks: Sequence[Look], side_px: int) -> tuple[Pixels, list[int]]:
+    """Pictures uint8 (m, h, w, C) of one size, and which of `source` these are: those in memory as
+    they are where their sides are below 1.5 x `side_px`, all others as squares.
+    """
+    if isinstance(source, ArraySource):
+        images = source.images
+        if max(images.shape[1:3]) >= 1.5 * side_px:
+            images = np.stack([shrunk(one, side_px) for one in images])
+        return images, list(range(len(source)))
+    found = [(i, look.small) for i, look in enumerate(looks) if look.small is not None]
+    if not found:
+        return np.zeros((0, side_px, side_px, 3), np.uint8), []
+    return np.stack([one for _, one in found]), [i for i, _ in found]
+
+
+def shrunk(pixels: Pixels, side_px: int) -> Pixels:
+    """A picture uint8 (H, W, C) as a square (side_px, side_px, C)."""
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    square = image.resize((side_px, side_px), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return np.asarray(square).reshape(side_px, side_px, -1)
+
+
+def bad_pictures(source: Source, looks: Sequence[Look]) -> list[tuple[str, str]]:
+    """(id, reason) of the pictures that cannot be used."""
+    return [(source.source_id(i), look.reason) for i, look in enumerate(looks) if look.reason]
+
+
+@dataclass(frozen=True)
+class Looking:
+    """How to look at a picture; chosen: of which the channels are measured."""
+
+    max_pixels: int
+    pixels: bool
+    wanted: Wanted
+    chosen: frozenset[int]
+
+    def __call__(self, source: Source, index: int) -> Look:
+        """A look at one picture."""
+        try:
+            return _look(self, source, index)
+        except MemoryError:
+            return Look(reason="not enough memory to decode it")
+
+
+def _look(how: Looking, source: Source, index: int) -> Look:
+    max_pixels, wanted = how.max_pixels, how.wanted
+    drawn, small = None, None
+    try:
+        data, _ = source.read(index)
+        if isinstance(data, bytes):
+            digest = digest_of(data)
+            if not how.pixels:
+                return Look(size=decode_size(data, max_pixels=max_pixels), digest=digest)
+            array = decode(data, max_pixels=max_pixels)
+            drawn = sketch(array) if wanted.sketch else None
+            small = shrunk(array, wanted.small_px) if wanted.small_px else None
+        else:
+            array = data
+            digest = digest_of(array)
+    except DecodeFault as fault:
+        return Look(reason=fault.reason)
+    means, squares = _moments(array) if index in how.chosen else ((), ())
+    size = (array.shape[0], array.shape[1])
+    return Look("", size, _is_gray(array), digest, means, squares, drawn, small)
+
+
+def _is_gray(array: Pixels) -> bool:
+    if array.shape[2] == 1:
+        return True
+    first = array[0, 0]
+    if first[0] != first[1] or first[0] != first[2]:
+        return False
+    return bool(
+        (array[:, :, 0] == array[:, :, 1]).all() and (array[:, :, 0] == array[:, :, 2]).all()
+    )
+
+
+def _moments(array: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and mean square per channel of an even grid of at most 64 x 64 values."""
+    height, width = array.shape[:2]
+    rows = np.linspace(0, height - 1, min(height, _GRID)).astype(np.int64)
+    columns = np.linspace(0, width - 1, min(width, _GRID)).astype(np.int64)
+    values = array[rows[:, None], columns] / 255  # (h, w, C)
+    return tuple(values.mean((0, 1)).tolist()), tuple((values**2).mean((0, 1)).tolist())

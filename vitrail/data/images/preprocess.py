@@ -1,0 +1,241 @@
+"""What happens to a picture before a model is evaluated on it: resize, crop, scale to floats.
+
+The record travels inside every model (`model.json`), because a model is only as good as the pixels
+it gets (spec 2.6). Resizing is Pillow's, bit for bit, on 8-bit pixels, or TensorFlow's
+(`tf_resize.py`), which Google's own code uses. The rounding rules are those of the libraries that
+the published weights were measured with:
+
+- `resize` a pair: the whole picture squashed to (height, width) (big_transfer, transformers'
+  ViTImageProcessor).
+- `resize` a number: the short side in px, the long one int(resize * long / short) (torchvision,
+  transformers). A target that is not square is covered, sides rounded to the nearest (timm's
+  ResizeKeepRatio). timm's own number is `short_side(size, crop_pct)`.
+- the same with TensorFlow: both sides rounded to the nearest (big_vision's `resize_small`).
+- `crop` "center": the offset is rounded, halves to even (torchvision, timm); "center_floor":
+  rounded down (transformers, big_vision); "none": the resized picture is the result.
+- `resizer` "tensorflow": results are cut to 8 bits (big_vision), or with `keep_floats` stay as they
+  are (vision_transformer). `antialias` false is `tf.image.resize` as it comes: of a picture made
+  much smaller most pixels are never looked at. Pillow's resize is always antialiased.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from vitrail.data.images.decode import MAX_PIXELS, Pixels, exif_turn, read_picture, rgb_pixels
+from vitrail.data.images.tf_resize import Floats, Method, tf_resize
+from vitrail.errors import DataError
+
+if TYPE_CHECKING:
+    import torch
+
+Side = Annotated[int, Field(ge=1, le=16384)]
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_TF_METHODS: dict[tuple[str, bool], Method] = {
+    ("bilinear", False): "bilinear",
+    ("bilinear", True): "bilinear_antialias",
+    ("area", True): "area",
+}
+CropInterpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+
+
+class Preprocess(BaseModel):
+    """A picture of any size to float32 (C, height, width); C = len(mean), 1 is gray."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    height: Side
+    width: Side
+    resize: Side | tuple[Side, Side]
+    crop: Literal["center", "center_floor", "none"] = "none"
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "area"] = "bicubic"
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    resizer: Literal["pillow", "tensorflow"] = "pillow"
+    antialias: bool = True
+    keep_floats: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self._check_resizer()
+        if len(self.mean) not in (1, 3) or len(self.std) != len(self.mean):
+            raise ValueError(
+                f"mean and std need 1 or 3 values each, got {self.mean} and {self.std}"
+            )
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be above 0, got {self.std}")
+        target = (self.height, self.width)
+        if self.crop == "none" and self.resize != target:
+            raise ValueError(
+                f"resize {self.resize} without a crop must equal (height, width) = {target}"
+            )
+        sides = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
+        short = min(target) if isinstance(self.resize, int) else None
+        if any(have < (short or need) for have, need in zip(sides, target, strict=True)):
+            raise ValueError(f"resize {self.resize} is smaller than the crop {target}")
+        return self
+
+    def _check_resizer(self) -> None:
+        if self.resizer == "tensorflow":
+            if (self.interpolation, self.antialias) not in _TF_METHODS:
+                raise ValueError(
+                    "TensorFlow's resize is here bilinear with or without antialias, or area with "
+                    f"it; got {self.interpolation} with antialias={self.antialias}"
+                )
+        elif self.interpolation == "area" or not self.antialias or self.keep_floats:
+            raise ValueError(
+                "interpolation area, antialias=false and keep_floats=true need resizer=tensorflow"
+            )
+
+    @property
+    def channels(self) -> int:
+        """1 (gray) or 3 (RGB)."""
+        return len(self.mean)
+
+    @property
+    def crop_interpolation(self) -> CropInterpolation:
+        """For random crops of training, which Pillow or torch resizes to 8 bits."""
+        return "bilinear" if self.interpolation == "area" else self.interpolation
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for model.json; those of the resizer only where it is not Pillow."""
+        values = dict(self.model_dump(mode="json"))
+        if self.resizer == "pillow":
+            for name in ("resizer", "antialias", "keep_floats"):
+                del values[name]
+        return values
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Preprocess:
+        """The record of a model.json. Raises DataError VIT-329 naming each bad value."""
+        try:
+            return cls.model_validate_json(json.dumps(values))
+        except ValidationError as error:
+            lines = [
+                f"  {'.'.join(str(part) for part in item['loc']) or 'preprocess'}: {item['msg']}"
+                for item in error.errors(include_url=False)
+            ]
+            raise DataError(
+                "VIT-329", "preprocess record cannot be used:\n" + "\n".join(lines)
+            ) from error
+
+    def pixels(self, array: Pixels) -> Pixels:
+        """Resized and cropped pixels uint8 (height, width, channels) of some (H, W, 1 or 3).
+
+        With `keep_floats` these are `values`, rounded: for showing and for training, whose
+        augmentation works on 8 bits.
+        """
+        values = self.values(array)
+        return values if values.dtype == np.uint8 else np.rint(values).astype(np.uint8)
+
+    def values(self, array: Pixels) -> NDArray[Any]:
+        """What the model is shown, before mean and std: (height, width, channels) in 0..255, uint8,
+        or float32 with `keep_floats`.
+        """
+        image = _picture(array, self.channels)
+        height, width = self.resized(image.height, image.width)
+        top, left = self._offset(height - self.height), self._offset(width - self.width)
+        if self.resizer == "tensorflow":
+            values = self._tensorflow(np.array(image), height, width)
+            values = values[top : top + self.height, left : left + self.width]
+        else:
+            if (height, width) != (image.height, image.width):
+                image = image.resize((width, height), _FILTERS[self.interpolation])
+            if (height, width) != (self.height, self.width):
+                image = image.crop((left, top, left + self.width, top + self.height))
+            values = np.array(image).reshape(self.height, self.width, -1)  # (h, w, 1 or 3)
+        return (
+            values if values.shape[2] == self.channels else np.repeat(values, self.channels, axis=2)
+        )
+
+    def _tensorflow(self, pixels: Pixels, height: int, width: int) -> Pixels | Floats:
+        """Resized (height, width, 1 or 3), cut to 8 bits unless floats are kept."""
+        method = _TF_METHODS[self.interpolation, self.antialias]
+        values = tf_resize(pixels.reshape(*pixels.shape[:2], -1), height, width, method)
+        return values if self.keep_floats else values.astype(np.uint8)
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) to which a picture of that size is resized before the crop."""
+        if not isinstance(self.resize, int):
+            return self.resize
+        short = min(height, width)
+        if self.height == self.width and self.resizer == "tensorflow":
+            factor = np.float32(self.resize) / np.float32(short)
+            return (round(np.float32(height) * factor), round(np.float32(width) * factor))
+        if self.height == self.width:
+            return (int(self.resize * height / short), int(self.resize * width / short))
+        scale = self.resize / min(self.height, self.width)
+        ratio = min(height / (scale * self.height), width / (scale * self.width))
+        return (max(self.height, round(height / ratio)), max(self.width, round(width / ratio)))
+
+    def __call__(
+        self, picture: bytes | str | Path | Image.Image | Pixels, *, max_pixels: int = MAX_PIXELS
+    ) -> torch.Tensor:
+        """Float32 (C, height, width) of a file, its bytes, a Pillow picture or pixels (H, W[, C]).
+
+        Raises DecodeFault (VIT-330) for a file that cannot be decoded, DataError VIT-328 for other
+        arrays.
+        """
+        import torch
+
+        values = torch.from_numpy(self.values(_to_array(picture, max_pixels)))  # (h, w, C)
+        images = values.permute(2, 0, 1).contiguous().to(torch.float32).div_(255)  # (C, h, w)
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
+            for values in (self.mean, self.std)
+        )
+        return images.sub_(mean).div_(std)
+
+    def _offset(self, room: int) -> int:
+        return room // 2 if self.crop == "center_floor" else round(room / 2)
+
+
+def short_side(size_px: int, crop_fraction: float) -> int:
+    """timm's resize: floor(size / crop_pct); 224 at .9 is 248."""
+    return math.floor(size_px / crop_fraction)
+
+
+def gray_pixels(array: Pixels) -> Pixels:
+    """One channel (H, W, 1) of RGB (H, W, 3): luma of ITU-R 601-2 as Pillow's "L" has it."""
+    return np.array(Image.fromarray(array).convert("L"))[:, :, None]
+
+
+def _picture(array: Pixels, channels: int) -> Image.Image:
+    """A Pillow picture of (H, W, 1 or 3) pixels: gray where one channel is wanted or given."""
+    if (
+        array.ndim != 3
+        or array.dtype != np.uint8
+        or array.shape[2] not in (1, 3)
+        or 0 in array.shape
+    ):
+        raise DataError(
+            "VIT-328",
+            f"pixels must be uint8 of shape (H, W, 3) or (H, W, 1), got {array.dtype} of shape "
+            f"{array.shape}.",
+            hint="Scale floats to 0..255 and convert: (x * 255).round().astype('uint8').",
+        )
+    if array.shape[2] == 1:
+        return Image.fromarray(np.ascontiguousarray(array[:, :, 0]))
+    image = Image.fromarray(np.ascontiguousarray(array))
+    return image.convert("L") if channels == 1 else image
+
+
+def _to_array(picture: bytes | str | Path | Image.Image | Pixels, max_pixels: int) -> Pixels:
+    if isinstance(picture, np.ndarray):
+        return picture[:, :, None] if picture.ndim == 2 else picture
+    if isinstance(picture, Image.Image):
+        return exif_turn(rgb_pixels(picture), picture)
+    return read_picture(picture, max_pixels=max_pixels)

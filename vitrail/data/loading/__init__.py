@@ -1,0 +1,1 @@
+"""Batches in an order that follows from the seed, read by worker processes."""

@@ -1,0 +1,127 @@
+"""Batches of small pictures held in memory: gathered and augmented all at once, on the device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vitrail.config import AugmentConfig
+from vitrail.data.augment import random_slots
+from vitrail.data.augment.batch_augment import augment_batch, to_channels
+from vitrail.data.images.decode import Pixels
+from vitrail.data.images.preprocess import Preprocess
+from vitrail.data.loading.batch import Batch
+from vitrail.data.loading.order import batch_indices
+from vitrail.system import interrupts
+
+if TYPE_CHECKING:
+    from vitrail.data.sources.open_data import ArraySource
+
+# What is augmented at once, at most, unless a batch is more: 128 pictures of 32 px alone take 1.6 x
+# as long as among 1,024.
+GROUP_PICTURES = 1024
+GROUP_BYTES = 2**22
+
+
+class ArrayLoader:
+    """Batches of a source of arrays; arguments as for `vitrail.data.loading.loader.make_loader`."""
+
+    def __init__(
+        self,
+        source: ArraySource,
+        preprocess: Preprocess,
+        augment: AugmentConfig | None,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        images = source.images if source.images.flags.writeable else source.images.copy()
+        self._images = torch.from_numpy(images).to(
+            device
+        )  # (n, H, W, C); shared with the source on a CPU
+        self._labels = source.labels
+        self._preprocess = preprocess
+        self._augment = augment
+        self._batch_size = batch_size
+        picture_bytes = preprocess.channels * preprocess.height * preprocess.width
+        most = min(GROUP_PICTURES, GROUP_BYTES // picture_bytes)
+        self._grouped = max(1, most // batch_size)  # steps
+        self._seed = seed
+        self.data_wait_secs = 0.0
+
+    def batches(self, start_step: int, stop_step: int) -> Generator[Batch, None, None]:
+        """The training batches of steps `start_step` .. `stop_step` - 1, whatever came before.
+
+        Small batches are made several at a time. Groups begin at multiples of their size: what a
+        step holds, to the last bit, is a function of the step wherever a run resumes.
+        """
+        group: list[Batch] = []
+        for step in range(start_step, stop_step):
+            began = time.perf_counter()
+            if not group:
+                group = self._training(step // self._grouped)[step % self._grouped :]
+            batch = group.pop(0)
+            self.data_wait_secs += time.perf_counter() - began
+            yield batch
+
+    def eval_batches(self, batch_size: int) -> Generator[Batch, None, None]:
+        """Every picture once, in order, with the evaluation preprocessing; the last batch may be
+        smaller.
+        """
+        num = len(self._images)
+        for first in range(0, num, batch_size):
+            interrupts.check(interrupts.EVALUATION_SECS)
+            began = time.perf_counter()
+            indices = np.arange(first, min(first + batch_size, num), dtype=np.int64)
+            images = self._evaluated(self._gather(indices), self._preprocess.values)
+            batch = self._batch(images, indices)
+            self.data_wait_secs += time.perf_counter() - began
+            yield batch
+
+    def _training(self, number: int) -> list[Batch]:
+        """The batches of group `number`: of steps number * grouped and on."""
+        augment = self._augment
+        repeats = augment.repeats if augment else 1
+        size = (self._batch_size * self._grouped, len(self._images), repeats)
+        indices, epochs, repeat = batch_indices(self._seed, number, *size)
+        images = self._gather(indices)
+        if augment is None or augment.crop == "none":
+            images = self._evaluated(images, self._preprocess.pixels)
+        if augment is not None:
+            u = random_slots.draw(self._seed, epochs, indices, repeat, random_slots.needed(augment))
+            images = augment_batch(
+                to_channels(images, self._preprocess.channels), u, augment,
+                (self._preprocess.height, self._preprocess.width),
+                interpolation=self._preprocess.crop_interpolation,
+                keep_aspect=isinstance(self._preprocess.resize, int),
+            )  # fmt: skip
+        runs = (
+            slice(first, first + self._batch_size) for first in range(0, size[0], self._batch_size)
+        )
+        return [self._batch(images[run], indices[run]) for run in runs]
+
+    def _gather(self, indices: NDArray[np.int64]) -> torch.Tensor:
+        """The pictures of `indices` as they are stored, (B, C, H, W), a copy."""
+        rows = torch.from_numpy(indices).to(self._images.device)
+        return self._images[rows].permute(0, 3, 1, 2).contiguous()
+
+    def _evaluated(
+        self, images: torch.Tensor, one: Callable[[Pixels], NDArray[Any]]
+    ) -> torch.Tensor:
+        """`images` (B, C, H, W) after the evaluation preprocessing; `one` does it for a picture."""
+        preprocess = self._preprocess
+        have, want = tuple(images.shape[2:]), (preprocess.height, preprocess.width)
+        if have == want == preprocess.resized(*have):
+            return to_channels(images, preprocess.channels)
+        pixels = images.permute(0, 2, 3, 1).cpu().numpy()  # (B, H, W, C)
+        out = np.stack([one(picture) for picture in pixels])  # (B, h, w, C)
+        return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous().to(images.device)
+
+    def _batch(self, images: torch.Tensor, indices: NDArray[np.int64]) -> Batch:
+        return Batch(images, torch.from_numpy(self._labels[indices]), torch.from_numpy(indices))

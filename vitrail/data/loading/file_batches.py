@@ -1,0 +1,221 @@
+"""One batch of picture files: which pictures, and how each becomes pixels.
+
+An item is a function of its number alone: it finds its examples (`order`) and their keys (`slots`)
+itself. So whoever makes it, a worker or threads of this process, makes the same
+(reliability R5).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vitrail.config import AugmentConfig
+from vitrail.data.augment import random_slots
+from vitrail.data.augment.one_image import augment_picture, write_planes
+from vitrail.data.images.decode import DecodeFault, Pixels, decode
+from vitrail.data.images.preprocess import Preprocess, gray_pixels
+from vitrail.data.loading.batch import Batch
+from vitrail.data.loading.order import batch_indices
+from vitrail.device import num_cores
+from vitrail.system import interrupts
+from vitrail.system.interrupts import Threads
+
+if TYPE_CHECKING:
+    from vitrail.data.sources.open_data import Source
+
+MAX_THREADS = 8  # without workers
+
+Indices = NDArray[np.int64]
+Begun = dict[int, tuple[float, int]]  # thread -> when it began which picture
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A picture that a worker could not use; becomes VIT-301 in the parent."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class TrainSteps:
+    """Item s is the training batch of step s."""
+
+    source: Source
+    preprocess: Preprocess
+    augment: AugmentConfig | None
+    batch_size: int
+    seed: int
+    max_pixels: int
+
+    def item(
+        self, step: int, pool: Threads | None = None, out: torch.Tensor | None = None
+    ) -> Batch | Fault:
+        """The batch of `step`: pictures shared out among the threads of `pool`, written to `out`
+        (B, C, h, w).
+        """
+        repeats = self.augment.repeats if self.augment else 1
+        size = (self.batch_size, len(self.source), repeats)
+        indices, epochs, repeat = batch_indices(self.seed, step, *size)
+        u = random_slots.draw(self.seed, epochs, indices, repeat)  # (B, NUM_SLOTS)
+        keep_aspect = isinstance(self.preprocess.resize, int)
+        target = (self.preprocess.height, self.preprocess.width)
+        cropped = self.augment is not None and self.augment.crop != "none"
+
+        def view(place: int, pixels: Pixels, out: Pixels) -> None:
+            if self.augment is None or self.augment.crop == "none":
+                pixels = self.preprocess.pixels(pixels)
+            elif self.preprocess.channels == 1:
+                pixels = gray_pixels(pixels)
+            if self.augment is None:
+                out[...] = pixels.transpose(2, 0, 1)
+                return
+            image = augment_picture(
+                pixels, u[place], self.augment, target,
+                interpolation=self.preprocess.crop_interpolation, keep_aspect=keep_aspect,
+            )  # fmt: skip
+            write_planes(image, out)
+
+        task = Task(self.source, self.max_pixels, cropped and self.preprocess.channels == 3, view)
+        return _batch(task, indices, self.block(len(indices)) if out is None else out, pool)
+
+    def block(self, *pictures: int) -> torch.Tensor:
+        """Room for so many pictures: (..., C, h, w), without values."""
+        one = self.preprocess
+        return torch.empty((*pictures, one.channels, one.height, one.width), dtype=torch.uint8)
+
+
+@dataclass(frozen=True)
+class EvalParts:
+    """Item k is the k-th run of `batch_size` pictures in order."""
+
+    source: Source
+    preprocess: Preprocess
+    batch_size: int
+    max_pixels: int
+
+    def item(
+        self, part: int, pool: Threads | None = None, out: torch.Tensor | None = None
+    ) -> Batch | Fault:
+        """The batch of `part`; the rest as for `TrainSteps`."""
+        first = part * self.batch_size
+        indices = np.arange(first, min(first + self.batch_size, len(self.source)), dtype=np.int64)
+
+        def view(_: int, pixels: Pixels, out: Pixels) -> None:
+            out[...] = self.preprocess.values(pixels).transpose(2, 0, 1)
+
+        task = Task(self.source, self.max_pixels, False, view)
+        return _batch(task, indices, self.block(len(indices)) if out is None else out, pool)
+
+    def block(self, *pictures: int) -> torch.Tensor:
+        """Room for so many pictures: (..., C, h, w), without values."""
+        one = self.preprocess
+        dtype = torch.float32 if one.keep_floats else torch.uint8
+        return torch.empty((*pictures, one.channels, one.height, one.width), dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Task:
+    """How one picture is made: `view(place, pixels, out)` writes it to `out` (C, h, w)."""
+
+    source: Source
+    max_pixels: int
+    padded: bool  # whether `view` takes pixels (H, W, 4), see `decode`
+    view: Callable[[int, Pixels, Pixels], None]
+
+    def run_share(
+        self, places: deque[int], indices: list[int], images: Pixels, begun: Begun
+    ) -> list[tuple[int, Fault]]:
+        """`run` what no other thread takes of `places`, up to the first fault.
+
+        One call a thread: a future a picture would cost a tenth of the time.
+        """
+        thread = threading.get_ident()
+        try:
+            while True:
+                try:
+                    place = places.popleft()
+                except IndexError:
+                    return []
+                begun[thread] = (time.monotonic(), indices[place])
+                if fault := self.run(place, indices[place], images[place]):
+                    return [(place, fault)]
+        finally:
+            begun.pop(thread, None)
+
+    def check_progress(self, begun: Begun) -> None:
+        """Raise EnvironmentFault VIT-527 where a thread has been at a picture for too long."""
+        for since, index in [*begun.values()]:
+            if (secs := time.monotonic() - since) > interrupts.STALL_SECS:
+                raise interrupts.no_progress(self.source.source_id(index), secs)
+
+    def run(self, place: int, index: int, out: Pixels) -> Fault | None:
+        """Write picture `index`, the batch's number `place`."""
+        name = self.source.source_id(index)
+        try:
+            data, _ = self.source.read(index)
+            pixels = (
+                data
+                if isinstance(data, np.ndarray)
+                else decode(data, name=name, max_pixels=self.max_pixels, padded=self.padded)
+            )
+            self.view(place, pixels, out)
+        except DecodeFault as fault:
+            return Fault(fault.name or name, fault.reason)
+        except OSError as error:
+            return Fault(name, f"cannot be read ({error.strerror})")
+        except MemoryError:
+            return Fault(name, "not enough memory to decode it")
+        return None
+
+
+def _batch(task: Task, indices: Indices, out: torch.Tensor, pool: Threads | None) -> Batch | Fault:
+    """The batch of `indices`, or the first picture of it that cannot be used."""
+    images = out[: len(indices)]
+    begun: Begun = {}
+    places = deque(range(len(indices)))
+    share = (places, indices.tolist(), images.numpy(), begun)
+    if pool is None:
+        faults = task.run_share(*share)
+    else:
+        with warnings.catch_warnings():
+            # the decoder keeps Pillow quiet in the main thread only
+            warnings.simplefilter("ignore")
+            shares = [pool.submit(task.run_share, *share) for _ in range(pool.count)]
+            watch = partial(task.check_progress, begun)
+            try:
+                results = [pool.result_of(one, watch=watch) for one in shares]
+            finally:
+                places.clear()  # threads that are left behind do no more
+        faults = [fault for result in results for fault in result]
+    if faults:
+        return min(faults, key=lambda found: found[0])[1]
+    labels = torch.from_numpy(task.source.labels[indices])
+    return Batch(images, labels, torch.from_numpy(indices))
+
+
+def in_threads(
+    dataset: TrainSteps | EvalParts, numbers: range, grace_secs: float = 0.0
+) -> Generator[Batch | Fault, None, None]:
+    """Items `numbers`, each made by as many threads as there are cores; closing ends them. One core
+    has a thread too: the caller's must see a request to stop while a disk does not answer.
+    """
+    with Threads(_num_threads(), "pictures", grace_secs) as pool:
+        for number in numbers:
+            interrupts.check(grace_secs)
+            yield dataset.item(number, pool)
+
+
+def _num_threads() -> int:
+    return min(num_cores(), MAX_THREADS)

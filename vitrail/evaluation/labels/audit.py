@@ -1,0 +1,311 @@
+"""What a finished run finds out about its data: leakage between splits, and doubtful labels.
+
+Held-out labels are judged by the run's own predictions, training labels by ridge regression with
+each picture left out, because the network has learnt from those (`loo_ridge.py`). In a run
+directory it becomes audit.json (the findings that a report shows), duplicates.csv and
+label_suspects.csv (all of them).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitrail.data.check.duplicates import Duplicates, find_duplicates, write_duplicates
+from vitrail.data.check.inspection import Look, Wanted, look_at, sketches_of, small_pictures
+from vitrail.data.images.decode import MAX_PIXELS
+from vitrail.data.sources.open_data import ArraySource, Source, Splits, subset
+from vitrail.data.sources.sample import keyed_order
+from vitrail.data.sources.source import Indices
+from vitrail.evaluation.labels.label_suspects import (
+    OWN_PREDICTIONS,
+    Suspects,
+    suspects,
+    write_suspects,
+)
+from vitrail.evaluation.labels.loo_ridge import gradients, left_out
+from vitrail.evaluation.probes.features import Frozen
+from vitrail.evaluation.record import Evaluation
+
+SCHEMA = 1
+SMALL_PX = 32
+AT_ONCE, ARRAYS_AT_ONCE = 256, 4096  # pictures looked at between two looks at the clock
+MOST = 200  # groups, and suspects of a split, in audit.json
+# Seconds, measured on one slow core: of a look at a picture in memory, of comparing a pair of
+# pictures, of the gradients of a picture, and of its share of the ridge regression, which grows
+# with each class.
+LOOK_SECS, PAIR_SECS = 6e-5, 2e-9
+GRADIENT_SECS, RIDGE_SECS, CLASS_SECS = 2e-4, 4e-4, 1.4e-6
+Place = tuple[str, Source, int]  # split, index
+LEFT_OUT = "leave-one-out ridge regression on histograms of gradients"
+NO_TIME = "label check skipped (time limit)"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of the time for looking at pictures again, and of their size."""
+
+    max_secs: float = 60.0
+    workers: int = 0
+    max_pixels: int = MAX_PIXELS
+    slowness: float = 1.0  # how many times as long things take as on an idle machine
+    data: str = "DATA"  # as one would name it to a command
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Pictures of a held-out split that are also among the training pictures."""
+
+    pictures: int
+    n: int
+    top1: float | None = None  # of all, and without them; None where nothing was predicted
+    top1_without: float | None = None
+
+
+@dataclass(frozen=True)
+class Audit:
+    """duplicates: None where there was no time; looked: pictures of each split that were compared;
+    notes: what was not done, in sentences.
+    """
+
+    duplicates: Duplicates | None
+    looked: dict[str, int]
+    leaks: dict[str, Leak]
+    suspects: dict[str, Suspects]
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a report shows."""
+        groups = self.duplicates.groups if self.duplicates else ()
+        shown = sorted(groups, key=lambda one: (not one.is_leakage, not one.is_conflict))
+        return {
+            "schema": SCHEMA,
+            "looked": self.looked,
+            "duplicates": {
+                "groups": len(groups),
+                "across_splits": sum(one.is_leakage for one in groups),
+                "other_labels": sum(one.is_conflict for one in groups),
+                "shown": [asdict(one) for one in shown[:MOST]],
+            }
+            if self.duplicates
+            else None,
+            "leaks": {split: asdict(one) for split, one in self.leaks.items()},
+            "label_suspects": {split: one.to_json(MOST) for split, one in self.suspects.items()},
+            "notes": self.notes,
+        }
+
+    def write_tables(self, folder: Path) -> list[Path]:
+        """duplicates.csv and label_suspects.csv."""
+        found = [one for own in self.suspects.values() for one in own.found]
+        groups = self.duplicates.groups if self.duplicates else ()
+        return [
+            write_duplicates(groups, folder / "duplicates.csv"),
+            write_suspects(found, folder / "label_suspects.csv"),
+        ]
+
+    def sentences(self) -> list[str]:
+        """What a person should know at once: file names, numbers, advice."""
+        told = []
+        for split, leak in self.leaks.items():
+            if not leak.pictures:
+                continue
+            cost = ""
+            if leak.top1 is not None and leak.top1_without is not None:
+                cost = f"; without them top-1 is {leak.top1_without:.4f}, not {leak.top1:.4f}"
+            told.append(
+                f"{leak.pictures} of {leak.n} {split} pictures are also in train{cost}. "
+                f"The first: {self._example(split)}. All: duplicates.csv; keep equal pictures in "
+                "one split"
+            )
+        for split, own in self.suspects.items():
+            if own.found:
+                one = own.found[0]
+                told.append(
+                    f"{len(own.found)} of {own.n} labels of {split} are doubted, first "
+                    f"{one.source} ({one.label}; looks like {one.suggested}). "
+                    "All: label_suspects.csv"
+                )
+        return told + self.notes
+
+    def skipped(self) -> list[str]:
+        """What was not done for lack of time."""
+        return [note for note in self.notes if "(time limit)" in note]
+
+    def _example(self, split: str) -> str:
+        for group in self.duplicates.groups if self.duplicates else ():
+            if {"train", split} <= group.splits:
+                pair = [next(one for one in group.members if one.split == part)
+                        for part in ("train", split)]  # fmt: skip
+                return " = ".join(map(str, pair))
+        return ""
+
+
+def audit(splits: Splits, evaluations: Mapping[str, Evaluation], limits: Limits) -> Audit:
+    """Look at the pictures of `splits` again. evaluations: of each held-out split in its order."""
+    deadline = time.monotonic() + limits.max_secs
+    parts = splits.parts()
+    looks, places = {}, {}
+    for part in sorted(parts, key=lambda part: part == "train"):  # held-out ones first
+        until = deadline if _is_of_use(parts, limits) else -math.inf
+        places[part], looks[part] = _looks(parts[part], limits, until)
+    seen = {part: subset(source, places[part]) for part, source in parts.items()}
+    notes = [
+        f"only {len(looks[part])} of {len(source)} {part} images were looked at for duplicates and "
+        f"wrong labels (time limit); to look at all: vitrail data check {limits.data} --labels"
+        for part, source in parts.items()
+        if 0 < len(looks[part]) < len(source)
+    ]
+    looked = {part: len(looks[part]) for part in parts}
+    duplicates = None
+    if any(looked.values()) and time.monotonic() + _pair_secs(looked, limits) <= deadline:
+        found_in = find_duplicates(
+            seen,
+            {part: [look.digest for look in looks[part]] for part in parts},
+            {part: sketches_of(seen[part], looks[part]) for part in parts},
+        )
+        duplicates = _placed(found_in, places)
+    else:
+        notes.append(
+            f"duplicate check skipped (time limit); to run it: vitrail data check {limits.data}"
+        )
+    found, more = _suspects(splits, evaluations, places["train"], looks["train"], limits, deadline)
+    leaks = _leaks(parts, duplicates, evaluations)
+    return Audit(duplicates, looked, leaks, found, notes + more)
+
+
+def _looks(source: Source, limits: Limits, deadline: float) -> tuple[Indices, list[Look]]:
+    """A look at every image, or at a sample of those that the time allows; which, in order."""
+    wanted = Wanted(sketch=True, small_px=SMALL_PX)
+    in_memory = isinstance(source, ArraySource)
+    workers, at_once = (0, ARRAYS_AT_ONCE) if in_memory else (limits.workers, AT_ONCE)
+    order = keyed_order(source, "audit")
+    found: list[Look] = []
+    while len(found) < len(source) and time.monotonic() <= deadline:
+        own = subset(source, order[len(found) : len(found) + at_once])
+        found += look_at(own, max_pixels=limits.max_pixels, workers=workers, wanted=wanted)
+    places = order[: len(found)]
+    return np.sort(places), [found[at] for at in np.argsort(places)]
+
+
+def _pair_secs(looked: Mapping[str, int], limits: Limits) -> float:
+    """How long it takes to compare so many pictures with each other."""
+    return PAIR_SECS * sum(looked.values()) ** 2 * limits.slowness
+
+
+def _label_secs(num_train: int, num_classes: int, limits: Limits) -> float:
+    """How long it takes to judge the training labels."""
+    each = GRADIENT_SECS + RIDGE_SECS + CLASS_SECS * num_classes
+    return (each * num_train + 2) * limits.slowness
+
+
+def _is_of_use(parts: Mapping[str, Source], limits: Limits) -> bool:
+    """Whether pictures in memory are worth a look: what it is for would have to fit too."""
+    sizes = {part: len(source) for part, source in parts.items()}
+    num_classes = len(parts["train"].classes)
+    use = min(_pair_secs(sizes, limits), _label_secs(sizes["train"], num_classes, limits))
+    looking = LOOK_SECS * sum(sizes.values()) * limits.slowness
+    return not isinstance(parts["train"], ArraySource) or looking + use <= limits.max_secs
+
+
+def _placed(duplicates: Duplicates, places: Mapping[str, Indices]) -> Duplicates:
+    """Groups that were found among some images, by their places among all."""
+    groups = [
+        replace(
+            group,
+            members=tuple(
+                replace(one, index=int(places[one.split][one.index])) for one in group.members
+            ),
+        )
+        for group in duplicates.groups
+    ]
+    return replace(duplicates, groups=tuple(groups))
+
+
+def _suspects(
+    splits: Splits,
+    evaluations: Mapping[str, Evaluation],
+    places: Indices,
+    looks: Sequence[Look],
+    limits: Limits,
+    deadline: float,
+) -> tuple[dict[str, Suspects], list[str]]:
+    if splits.multi_label:
+        return {}, ["labels were not doubted: pictures have several"]
+    found = {}
+    for part, source in splits.parts().items():
+        if part in evaluations and evaluations[part].n == len(source):
+            judged = [(part, source, index) for index in range(len(source))]
+            found[part] = suspects(evaluations[part].probabilities, judged, OWN_PREDICTIONS)
+    cost = _label_secs(len(looks), len(splits.classes), limits)
+    if not looks or time.monotonic() + cost > deadline:
+        note = f"{NO_TIME}; to run it: vitrail data check {limits.data} --labels"
+        return {"train": Suspects((), len(splits.train), 0.0, LEFT_OUT, NO_TIME)} | found, [note]
+    own = label_suspects({"train": subset(splits.train, places)}, {"train": looks})
+    placed = tuple(replace(one, index=int(places[one.index])) for one in own.found)
+    return {"train": replace(own, found=placed)} | found, []
+
+
+def label_suspects(parts: Mapping[str, Source], looks: Mapping[str, Sequence[Look]]) -> Suspects:
+    """Suspects among the pictures of `parts` together, each judged by all the others."""
+    places: list[Place] = []
+    pictures = []
+    for part, source in parts.items():
+        images, indices = small_pictures(source, looks[part], SMALL_PX)
+        pictures.append(gradients(images))
+        places += [(part, source, index) for index in indices]
+    return _left_out_suspects(np.concatenate(pictures), places, LEFT_OUT)
+
+
+def feature_suspects(
+    parts: Mapping[str, Source], looks: Mapping[str, Sequence[Look]], frozen: Frozen, name: str
+) -> Suspects:
+    """As `label_suspects`, by the features of the model `name`, which has not learnt from them."""
+    places: list[Place] = []
+    rows = []
+    for part, source in parts.items():
+        good = np.array([i for i, look in enumerate(looks[part]) if not look.reason], np.int64)
+        rows.append(frozen.features(subset(source, good)))
+        places += [(part, source, int(index)) for index in good]
+    origin = f"leave-one-out ridge regression on features of {name}"
+    return _left_out_suspects(np.concatenate(rows), places, origin)
+
+
+def _left_out_suspects(
+    features: NDArray[np.float32], places: Sequence[Place], origin: str
+) -> Suspects:
+    labels = np.array([int(source.labels[index]) for _, source, index in places], np.int64)
+    if len(np.unique(labels)) < 2:
+        why_not = "no labels are listed: the pictures that can be read have only one."
+        return Suspects((), len(places), 0.0, origin, why_not)
+    probabilities = left_out(features, labels, len(places[0][1].classes)).probabilities
+    return suspects(probabilities, places, origin)
+
+
+def _leaks(
+    parts: Mapping[str, Source],
+    duplicates: Duplicates | None,
+    evaluations: Mapping[str, Evaluation],
+) -> dict[str, Leak]:
+    if duplicates is None:
+        return {}
+    found = {}
+    for part, source in parts.items():
+        if part == "train":
+            continue
+        leaked = sorted(duplicates.leaked(part))
+        judged = evaluations.get(part)
+        if judged is None or judged.n != len(source):
+            found[part] = Leak(len(leaked), len(source))
+            continue
+        kept = np.ones(judged.n, bool)
+        kept[leaked] = False
+        without = float(judged.correct[kept].mean()) if kept.any() else None
+        found[part] = Leak(len(leaked), len(source), judged.top1, without)
+    return found

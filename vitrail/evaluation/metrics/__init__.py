@@ -1,0 +1,1 @@
+"""Figures of predictions against labels, and their intervals."""

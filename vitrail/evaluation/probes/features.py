@@ -1,0 +1,212 @@
+"""Features of a frozen model: computed once, kept on disk, read back when the same are asked for.
+
+A row is what enters the model's head (`model.features`) for one picture under the model's own
+evaluation preprocessing. An entry of the cache is a safetensors file whose name is the sha256 of
+everything that its numbers depend on: weights and architecture, preprocessing, pictures, the kind
+of device, precision and the version of vitrail. Files count by name and content: reading them is
+cheap beside computing, and size and time of change stay where two files are exchanged. The numbers
+carry a sha256 of their own; an entry that is damaged is computed again, and said to be.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from torch import Tensor, nn
+
+import vitrail
+from vitrail.data.images.decode import MAX_PIXELS
+from vitrail.data.images.preprocess import Preprocess
+from vitrail.data.loading.batch import normalise
+from vitrail.data.loading.loader import make_loader
+from vitrail.data.sources.open_data import Source, fingerprint, subset
+from vitrail.errors import EnvironmentFault, ModelError
+from vitrail.evaluation.evaluate import inference
+from vitrail.files import cache_root, utf8_name, whole_file
+
+Features = NDArray[np.float32]
+SCHEMA = 2  # of an entry
+
+
+class FeatureModel(Protocol):
+    """What every architecture of vitrail offers."""
+
+    @property
+    def config(self) -> BaseModel: ...
+    def features(self, images: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How pictures are read and computed; on_bad_file: "stop" or "skip"."""
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    precision: str = "float32"
+    batch_size: int = 64
+    workers: int = 0
+    max_pixels: int = MAX_PIXELS
+    on_bad_file: str = "stop"
+
+
+def silent(*_: object) -> None:
+    """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A model whose features are wanted. cache: the folder of entries, None to keep nothing; say:
+    gets sentences for people; progress: gets (what is done, how far, of how much).
+    """
+
+    model: nn.Module
+    preprocess: Preprocess
+    reading: Reading = Reading()
+    cache: Path | None = None
+    say: Callable[[str], None] = silent
+    progress: Callable[[str, int, int], None] = silent
+
+    @cached_property
+    def identity(self) -> str:
+        """sha256 hex digits of architecture and weights."""
+        return identity(self.model)
+
+    def entry(self, source: Source) -> Path | None:
+        """Where the features of `source` are kept, whether or not they are there yet."""
+        if self.cache is None:
+            return None
+        facts = {
+            "schema": SCHEMA,
+            "vitrail": vitrail.__version__,
+            "model": self.identity,
+            "preprocess": self.preprocess.to_json(),
+            "pictures": fingerprint(source),
+            "computed": [self.reading.device.type, self.reading.precision],
+        }
+        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return self.cache / f"{key}.safetensors"
+
+    def features(self, source: Source) -> Features:
+        """Features (n, R) of every picture of `source`, in order.
+
+        Raises DataError VIT-301 for a picture that cannot be decoded, ModelError VIT-442 where a
+        feature is not finite.
+        """
+        path = self.entry(source)
+        found = self._kept(path, len(source))
+        if found is None:
+            found = self.compute(source)
+            self._keep(path, found)
+        return found
+
+    def rows(self, source: Source, indices: NDArray[np.int64]) -> Features:
+        """Features (m, R) of the pictures at `indices`. Only theirs are computed, unless those of
+        the whole `source` are kept or the others are few.
+        """
+        if 2 * len(indices) >= len(source):
+            return self.features(source)[indices]
+        found = self._kept(self.entry(source), len(source))
+        return self.features(subset(source, indices)) if found is None else found[indices]
+
+    def _kept(self, path: Path | None, num_pictures: int) -> Features | None:
+        """The features of an entry that is there and intact."""
+        if path is None or not path.is_file():
+            return None
+        try:
+            return _read(path, num_pictures)
+        except (SafetensorError, OSError, ValueError) as error:
+            self.say(f"kept features are damaged ({error}) and are computed again: {path}")
+            return None
+
+    def compute(self, source: Source) -> Features:
+        """As `features`, without a look into the cache."""
+        reading = self.reading
+        loader = make_loader(
+            source, self.preprocess, None, batch_size=reading.batch_size, workers=reading.workers,
+            max_pixels=reading.max_pixels,
+        )  # fmt: skip
+        model = self.model.to(reading.device)
+        rows: list[NDArray[np.float32]] = []
+        done = 0
+        with inference(model, reading.device, reading.precision):
+            for batch in loader.eval_batches(reading.batch_size):
+                images = normalise(batch.images.to(reading.device), self.preprocess)
+                part = cast(FeatureModel, model).features(images).float()  # (B, R)
+                rows.append(part.cpu().numpy())
+                done += len(images)
+                self.progress(f"features of {source.name}", done, len(source))
+        found = np.concatenate(rows)
+        _check_finite(found, source)
+        return found
+
+    def _keep(self, path: Path | None, found: Features) -> None:
+        """Write an entry: it is there whole or not at all. Where it cannot be written, say so."""
+        if path is None:
+            return
+        metadata = {"sha256": _digest(found), "schema": str(SCHEMA)}
+        try:
+            with whole_file(path, replace=True) as temporary:
+                save_file({"features": found}, temporary, metadata)
+        except EnvironmentFault as fault:
+            self.say(f"features are not kept: {fault.message}")
+
+
+def cache_folder(say: Callable[[str], None] = silent) -> Path | None:
+    """The usual place: $XDG_CACHE_HOME/vitrail/features, or ~/.cache/vitrail/features; None, which
+    is said, where there is neither.
+    """
+    try:
+        return cache_root() / "features"
+    except EnvironmentFault as fault:
+        say(f"features are not kept: {fault.message}")
+        return None
+
+
+def identity(model: nn.Module) -> str:
+    """sha256 hex digits of a model's architecture and every number in it."""
+    digest = hashlib.sha256(type(model).__name__.encode())
+    digest.update(cast(FeatureModel, model).config.model_dump_json().encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"\0{name}:{value.dtype}:{tuple(value.shape)}\0".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _read(path: Path, num_pictures: int) -> Features:
+    """The features of an entry. Raises ValueError, OSError or SafetensorError for a damaged one."""
+    with utf8_name(path) as readable, safe_open(readable, framework="np") as file:
+        metadata = file.metadata() or {}
+        found: Features = file.get_tensor("features")
+    if found.dtype != np.float32 or found.ndim != 2 or len(found) != num_pictures:
+        raise ValueError(f"{found.dtype} of shape {found.shape} for {num_pictures} pictures")
+    if metadata.get("sha256") != _digest(found):
+        raise ValueError("another sha256 than was written")
+    return found
+
+
+def _digest(found: Features) -> str:
+    shape = repr(found.shape).encode()
+    return hashlib.sha256(shape + found.tobytes()).hexdigest()
+
+
+def _check_finite(found: Features, source: Source) -> None:
+    finite = np.isfinite(found).all(axis=1)  # (n,)
+    if not finite.all():
+        raise ModelError(
+            "VIT-442",
+            f"the model gives features that are not finite for {int((~finite).sum())} of "
+            f"{len(found)} pictures, the first being {source.source_id(int(np.argmin(finite)))}.",
+            hint="Its weights are damaged or training diverged: load an earlier checkpoint, "
+            "or use --precision float32.",
+        )

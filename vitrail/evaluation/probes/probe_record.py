@@ -1,0 +1,99 @@
+"""What a probe is asked and what it found; the object of probe.json."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from vitrail.evaluation.metrics.intervals import mean_interval
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure; None is the kind's own value. k: pictures of each class, or neighbours; l2:
+    one is used as it is, of several the best on validation; seeds: how many draws.
+    """
+
+    kind: str = "few-shot"
+    split: str = "test"
+    k: tuple[int, ...] | None = None
+    l2: tuple[float, ...] | None = None
+    seeds: int | None = None
+    temperature: float | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One accuracy on the judged pictures, what gave it, and its 95 % intervals.
+
+    interval: of the number of judged pictures; by_seed: the accuracy of each draw, where there are
+    several. sweep: accuracy on validation by l2, where one was chosen; val_top1: on validation,
+    where this figure is one of those to choose from.
+    """
+
+    top1: float
+    interval: tuple[float, float]
+    num_train: int
+    k: int | None = None
+    votes: str | None = None
+    l2: float | None = None
+    by_seed: tuple[float, ...] = ()
+    sweep: dict[float, float] = field(default_factory=dict)
+    val_top1: float | None = None
+    is_chosen: bool = False
+
+    @property
+    def seeds_interval(self) -> tuple[float, float] | None:
+        """The interval of the mean over draws of training pictures."""
+        return mean_interval(self.by_seed) if len(self.by_seed) > 1 else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, without what does not apply."""
+        facts: dict[str, Any] = {"k": self.k, "votes": self.votes, "l2": self.l2}
+        facts |= {"num_train": self.num_train, "top1": self.top1}
+        facts["top1_interval"] = list(self.interval)
+        if self.by_seed:
+            facts["by_seed"] = list(self.by_seed)
+        if self.seeds_interval is not None:
+            facts["seeds_interval"] = list(self.seeds_interval)
+        if self.sweep:
+            facts["sweep"] = [{"l2": l2, "val/top1": top1} for l2, top1 in self.sweep.items()]
+        if self.val_top1 is not None:
+            facts |= {"val/top1": self.val_top1, "is_chosen": self.is_chosen}
+        return {key: value for key, value in facts.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The figures of one probe; chosen_on: the pictures that choices were made on."""
+
+    kind: str
+    data: str
+    split: str
+    n: int
+    num_classes: int
+    num_features: int
+    majority: float
+    figures: tuple[Figure, ...]
+    chosen_on: str | None = None
+    notes: tuple[str, ...] = ()
+    bad_files: tuple[tuple[str, str], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `vitrail probe --json` and of probe.json."""
+        return {
+            "schema": SCHEMA,
+            "kind": self.kind,
+            "data": self.data,
+            "split": self.split,
+            "n": self.n,
+            "num_classes": self.num_classes,
+            "num_features": self.num_features,
+            "baselines": {"majority class": self.majority},
+            "results": [figure.to_json() for figure in self.figures],
+            "chosen_on": self.chosen_on,
+            "notes": list(self.notes),
+            "bad_files": [{"source": name, "reason": reason} for name, reason in self.bad_files],
+        }

@@ -1,0 +1,1 @@
+"""Corrupted images, and what they cost a model."""

@@ -1,0 +1,84 @@
+"""A picture from its file to its explanation: decode, preprocess, explain, back to its own size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from vitrail.data.images.decode import MAX_PIXELS, Pixels, exif_turn, read_picture, rgb_pixels
+from vitrail.data.images.preprocess import Preprocess
+from vitrail.errors import UsageError, nearest
+from vitrail.explain.explanation import Explanation
+from vitrail.explain.methods.maps import Array, Request
+from vitrail.explain.methods.pixels import seen_size
+from vitrail.explain.methods.registry import checked, explain
+from vitrail.explain.placing import on_input, to_picture
+from vitrail.models.create import Model
+
+Picture = str | os.PathLike[str] | bytes | Image.Image | Pixels
+
+
+def class_index(classes: Sequence[str], target: str | int | None) -> int | None:
+    """The index of a class given by name or index. Raises UsageError VIT-276 for another name."""
+    if target is None or isinstance(target, int):
+        return target
+    if target in classes:
+        return classes.index(target)
+    if target.isdecimal():
+        return int(target)
+    known = nearest(target, classes) if classes else "The model does not know its classes by name."
+    raise UsageError(
+        "VIT-276", f"unknown class {target!r}. {known}", hint="Give a name or an index."
+    )
+
+
+def pixels_of(picture: Picture, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """uint8 (H, W, 1 or 3) of a path, the bytes of a file, a Pillow picture or pixels.
+
+    Raises DecodeFault (VIT-330) for a file that cannot be decoded.
+    """
+    if isinstance(picture, np.ndarray):
+        return picture[:, :, None] if picture.ndim == 2 else picture
+    if isinstance(picture, Image.Image):
+        return exif_turn(rgb_pixels(picture), picture)
+    source = picture if isinstance(picture, bytes) else Path(picture)
+    return read_picture(source, max_pixels=max_pixels)
+
+
+def input_of(model: Model, preprocess: Preprocess, pixels: Pixels) -> torch.Tensor:
+    """What the model is shown: (1, C, H, W), on its device and in its precision."""
+    like = next(model.parameters())
+    return preprocess(pixels)[None].to(like.device, like.dtype)
+
+
+def explain_picture(
+    model: Model, preprocess: Preprocess, picture: Picture, request: Request
+) -> tuple[Explanation, Array]:
+    """The explanation, without the names of classes, and the logits (K,).
+
+    Raises as `methods.explain`; DecodeFault VIT-330, DataError VIT-328 for the picture.
+    """
+    request = checked(model, request)
+    pixels = pixels_of(picture)
+    maps = explain(model, input_of(model, preprocess, pixels), request)
+    area = seen_size(model)
+    values = on_input(maps.grid, area, (preprocess.height, preprocess.width))
+    explanation = Explanation(
+        source=os.fspath(picture) if isinstance(picture, str | os.PathLike) else "",
+        method=request.method,
+        picture=pixels,
+        preprocess=preprocess,
+        map=to_picture(values, preprocess, pixels.shape[:2]),
+        grid=maps.grid,
+        layers=maps.layers,
+        target=maps.target,
+        facts=maps.facts,
+        matrix=maps.matrix,
+        area=area,
+    )
+    return explanation, maps.logits

@@ -1,0 +1,1 @@
+"""Figures of a whole model: filters, positions, distances, similarity."""

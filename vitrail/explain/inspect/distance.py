@@ -1,0 +1,89 @@
+"""How far attention reaches: mean distance (Figures 7, right, and 11), and its entropy.
+
+Distance, as an author of the paper defines it (google-research/vision_transformer issue 162): for
+each head the expected Euclidean distance on the token grid between a query's patch and the patches
+it attends to, weighted by attention, times the pixels between two tokens; the mean over queries and
+pictures. Prefix tokens are neither queries nor keys. Two conventions exist for the weights that
+remain when those columns are gone, and both are computed: `renormalised` (rows scaled to sum 1
+again; what the figures show) and as they are. Behind a stem the pixels between two tokens are those
+of the image, and rows and columns count with their own where patches are not square.
+
+Entropy: -sum a ln a over all tokens, prefix tokens too, mean over patch queries and pictures; ln N
+is the most there can be.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vitrail.explain.methods.walk import evaluating, run_blocks
+from vitrail.models.vit.config import ViTConfig
+from vitrail.models.vit.model import ViT
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Reach:
+    """Of every layer and head, (L, heads): distances in px of the model's input, with rows scaled
+    to sum 1 over patches and as they are; entropy in nats. num: pictures; most: ln N.
+    """
+
+    renormalised: Floats
+    plain: Floats
+    entropy: Floats
+    num: int
+    most: float
+
+
+def distances(config: ViTConfig) -> Tensor:
+    """Between the centres of every two patches, (P, P) float64, in px of the model's input."""
+    (h, w), (height, width) = config.grid, config.seen_size
+    y, x = np.divmod(np.arange(h * w), w)
+    y, x = y * height / h, x * width / w
+    found = np.hypot(y[:, None] - y, x[:, None] - x)
+    return torch.from_numpy(found)
+
+
+def reach(model: ViT, batches: Iterable[Tensor]) -> Reach:
+    """batches: images (B, C, H, W), preprocessed, on the model's device. One layer's attention is
+    alive at a time.
+    """
+    config = model.config
+    table = distances(config).to(next(model.parameters()).device)
+    totals = torch.zeros(3, config.depth, config.num_heads, dtype=torch.float64)
+    num = 0
+
+    def add(index: int, attention: Tensor) -> None:
+        totals[:, index] += sums(attention, table, config.num_prefix).cpu()
+
+    with evaluating(model):
+        for images in batches:
+            run_blocks(model, model.embed(images), range(config.depth), add)
+            num += len(images)
+    means = (totals / max(num, 1)).numpy()
+    return Reach(means[0], means[1], means[2], num, math.log(config.num_tokens))
+
+
+def sums(attention: Tensor, table: Tensor, num_prefix: int) -> Tensor:
+    """attention: (B, heads, N, N). Returns (3, heads): the sums over pictures, of the mean over
+    queries, of both distances and the entropy.
+    """
+    found = torch.zeros(3, attention.shape[1], dtype=torch.float64, device=attention.device)
+    for picture in attention:
+        for head, weights in enumerate(picture):  # one at a time: no copy of a layer
+            rows = weights[num_prefix:].double()  # (P, N)
+            among = rows[:, num_prefix:]
+            plain = (among * table).sum(dim=1)
+            kept = among.sum(dim=1)
+            found[0, head] += (plain / kept.clamp(min=torch.finfo(torch.float64).tiny)).mean()
+            found[1, head] += plain.mean()
+            found[2, head] += torch.special.entr(rows).sum(dim=1).mean()
+    return found

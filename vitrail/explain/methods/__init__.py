@@ -1,0 +1,1 @@
+"""Maps of what an answer rests on, one method a file; `registry.py` lists them."""

@@ -1,0 +1,1 @@
+"""The folder that holds a model: weights, record, card."""

@@ -1,0 +1,1 @@
+"""BiT: the residual network of the paper."""

@@ -1,0 +1,109 @@
+"""What a ViTConfig refuses: sizes that cannot be meant, settings that exclude each other or have no
+effect. No torch here.
+"""
+
+from __future__ import annotations
+
+from vitrail.errors import UsageError
+from vitrail.models.layers.fields import refuse_first, refuse_size
+from vitrail.models.resnet.config import conv_weights
+from vitrail.models.vit.fields import ViTFields
+
+MAX_TOKENS = 65_536  # attention is quadratic: more is a mistake or an attack
+
+
+def check_size(config: ViTFields) -> None:
+    """Raises UsageError VIT-222 for what is too large to be meant, before anything is allocated."""
+    c = config
+    if c.num_tokens > MAX_TOKENS:
+        message = f"{c.image_size} px images in {c.patch_size} px patches are {c.num_tokens} tokens"
+        hint = "Choose a larger patch or a smaller image."
+        raise UsageError("VIT-222", f"{message}; at most {MAX_TOKENS}", hint=hint)
+    weights = c.depth * c.width * (4 * c.width + (3 if c.mlp == "swiglu" else 2) * c.mlp_dim)
+    num_tables = c.depth if c.posemb_at == "every" else 1
+    weights += c.width * num_tables * c.num_tokens
+    weights += c.width * c.map_channels * c.patch_size[0] * c.patch_size[1]
+    weights += c.num_features * (c.num_classes + (c.width if c.representation_size else 0))
+    weights += sum(17 * unit.num_mid**2 for unit in c.stem_units)
+    weights += sum(conv_weights(conv) for conv in c.residual_convs)
+    if c.stem == "conv":
+        weights += c.stem_convs * c.stem_kernel**2 * max(c.width, c.stem_width) ** 2
+    refuse_size(weights, "Choose a smaller width, depth or mlp_dim.")
+    if c.width % c.num_heads:
+        fitting = [str(n) for n in range(1, 65) if c.width % n == 0 and c.width // n >= 8]
+        hint = f"num_heads that fit width {c.width}: {', '.join(fitting) or 1}"
+        message = f"width {c.width} is not a multiple of num_heads {c.num_heads}"
+        raise UsageError("VIT-222", message, hint=hint)
+
+
+def check_combination(config: ViTFields) -> None:
+    """Raises UsageError VIT-222 for the first setting that is impossible or without effect."""
+    c = config
+    divisor = 4 if c.is_rotary else {"learned_2d": 2, "sincos_2d": 4}.get(c.posemb, 1)
+    axis = "width / num_heads" if c.is_rotary else "width"
+    size = c.head_dim if c.is_rotary else c.width
+    is_repeated = c.posemb_at != "stem"
+    is_linear_drop = c.drop_path > 0 and c.drop_path_schedule == "linear"
+    problems: dict[str, object] = {
+        f"posemb={c.posemb!r} needs {axis} in multiples of {divisor}, got {size}": size % divisor,
+        f"posemb='sincos_2d' needs width >= 8, got {c.width}": c.posemb == "sincos_2d"
+        and c.width < 8,
+        f"posemb_prefix has no effect with posemb={c.posemb!r}": c.posemb_prefix
+        and not c.is_learned,
+        f"posemb_at={c.posemb_at!r} has no effect with posemb={c.posemb!r}": is_repeated
+        and not c.is_added,
+        "posemb_at='every' with a fixed table is 'shared': posemb='sincos_2d'": c.posemb
+        == "sincos_2d"
+        and c.posemb_at == "every",
+        f"posemb_at={c.posemb_at!r} has no effect at depth 1": is_repeated and c.depth == 1,
+        "posemb_prefix has no effect: there is no cls token": c.posemb_prefix and not c.cls_token,
+        f"pool={c.pool!r} needs cls_token": c.pool in ("cls", "cls_gap") and not c.cls_token,
+        f"norm_after_pool is for pool='gap', got {c.pool!r}": c.norm_after_pool and c.pool != "gap",
+        "norm_after_pool has no effect with final_norm=false": c.norm_after_pool
+        and not c.final_norm,
+        f"distillation_token needs pool='cls', got {c.pool!r}": c.distillation_token
+        and c.pool != "cls",
+        "distillation_token and representation_size do not go together": c.distillation_token
+        and c.representation_size,
+        "head_bias_init has no effect without a head (num_classes=0)": c.head_bias_init
+        and not c.num_classes,
+        f"gelu={c.gelu!r} has no effect with mlp='swiglu'": c.mlp == "swiglu"
+        and c.gelu != "gelu"
+        and c.pool != "map",
+        "drop_path has no effect at depth 1: the linear schedule starts at 0": is_linear_drop
+        and c.depth == 1,
+    }
+    refuse_first(problems)
+
+
+def check_rotary(config: ViTFields) -> None:
+    """Raises UsageError VIT-222 for a field of the rotation without effect."""
+    c, fields = config, type(config).model_fields
+    changed = {
+        name: getattr(c, name) != fields[name].default
+        for name in ("rope", "rope_base", "rope_start", "rope_grid")
+    }
+    problems: dict[str, object] = {
+        f"{name} has no effect with posemb={c.posemb!r}": is_changed and not c.is_rotary
+        for name, is_changed in changed.items()
+    }
+    problems |= {
+        f"{name} has no effect with rope='centred'": changed[name] and c.rope == "centred"
+        for name in ("rope_start", "rope_grid")
+    }
+    refuse_first(problems)
+
+
+def check_map(config: ViTFields) -> None:
+    """Raises UsageError VIT-222 for a field of the attention pooling that does not fit."""
+    c = config
+    heads = c.map_heads or 1
+    refuse_first(
+        {
+            f"map_heads is for pool='map', got {c.pool!r}": c.map_heads and c.pool != "map",
+            f"map_mlp_dim is for pool='map', got {c.pool!r}": c.map_mlp_dim and c.pool != "map",
+            f"width {c.width} is not a multiple of map_heads {heads}": c.width % heads,
+            f"map_prefix is for pool='map', got {c.pool!r}": not c.map_prefix and c.pool != "map",
+            "map_prefix has no effect without prefix tokens": not c.map_prefix and not c.num_prefix,
+        }
+    )

@@ -1,0 +1,229 @@
+"""The Vision Transformer (arXiv 2010.11929, figure 1, section 3.1), every option of `ViTConfig`.
+
+One forward path: patches -> tokens with position and prefix -> blocks -> final norm -> pool ->
+pre_logits -> head. Build it with `create_model`, which also sets the initial values; `ViT(config)`
+alone leaves torch's.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vitrail.models.layers.tap import Tap, TapDict, check_images
+from vitrail.models.vit.config import ADDED, ViTConfig
+from vitrail.models.vit.hybrid import create_embedding
+from vitrail.models.vit.layers import Block, MapHead, SeqPool
+from vitrail.models.vit.posemb import added, added_to_all, learned_tables, rope_2d, sincos_2d
+
+
+class ViT(nn.Module):
+    """Images to logits.
+
+    With the attribute `checkpoint_activations` set to True, training keeps only the input of each
+    block and computes the block again in the backward pass; values and gradients are the same.
+    """
+
+    pos_embed_fixed: Tensor
+    rope: Tensor
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.checkpoint_activations = False
+        width = config.width
+        self.patch_embed = create_embedding(config)
+        if config.cls_token:
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        if config.distillation_token:
+            self.dist_token = nn.Parameter(torch.zeros(1, 1, width))
+        if config.num_registers:
+            self.reg_token = nn.Parameter(torch.zeros(1, config.num_registers, width))
+        self._create_posemb()
+        self.norm_pre = nn.LayerNorm(width, eps=config.ln_eps) if config.pre_norm else nn.Identity()
+        self.blocks = nn.ModuleList(Block(config, index) for index in range(config.depth))
+        final = nn.LayerNorm(width, eps=config.ln_eps)
+        if config.norm_after_pool:
+            self.fc_norm = final
+        else:
+            self.norm = final if config.final_norm else nn.Identity()
+        if config.pool == "map":
+            self.attn_pool = MapHead(config)
+        elif config.pool == "seq":
+            self.seq_pool = SeqPool(width)
+        if config.representation_size:
+            self.pre_logits = nn.Linear(config.pooled_width, config.representation_size)
+        if config.num_classes:
+            self.head = nn.Linear(config.num_features, config.num_classes)
+            if config.distillation_token:
+                self.head_dist = nn.Linear(width, config.num_classes)
+
+    def _create_posemb(self) -> None:
+        config = self.config
+        for name, learned in learned_tables(config).items():
+            self.register_parameter(name, learned)
+        if config.posemb == "sincos_2d":
+            table = (
+                torch.from_numpy(sincos_2d(config.grid, config.width)).float().unsqueeze(0)
+            )  # (1, P, D)
+            self.register_buffer("pos_embed_fixed", table, persistent=False)
+        if config.is_rotary:
+            table = torch.from_numpy(rope_2d(config)).float()  # (2, P, head_dim)
+            self.register_buffer("rope", table, persistent=False)
+
+    def forward(self, images: Tensor, *, tap: TapDict | None = None) -> Tensor:
+        """images: (B, C, H, W) float, normalised. Returns logits (B, K).
+
+        Without a head (num_classes=0): features, (B, R).
+
+        With a distillation token: (B, 2, K), cls then dist, in training, and the mean of the two,
+        (B, K), in evaluation.
+        tap: see `tap.py`; a dict that receives intermediates by name.
+        Raises UsageError: VIT-224 other image shape, VIT-223 unknown name in tap.
+        """
+        reader = None if tap is None else Tap(tap, tap_names(self.config))
+        features = self._features(images, reader)
+        if not self.config.num_classes:
+            return features.mean(1) if self.config.distillation_token else features
+        logits = self._head(features)
+        if reader is not None:
+            reader.write("logits", logits)
+        return logits
+
+    def features(self, images: Tensor, *, tap: TapDict | None = None) -> Tensor:
+        """What enters the head, (B, R), R = representation_size or D.
+
+        With a distillation token: the mean of the two tokens, which enter a head each.
+        """
+        features = self._features(images, None if tap is None else Tap(tap, tap_names(self.config)))
+        return features.mean(1) if self.config.distillation_token else features
+
+    def _features(self, images: Tensor, tap: Tap | None) -> Tensor:
+        """(B, R); with a distillation token (B, 2, D)."""
+        # Of the last block only the tokens that are read, unless a tap may read them all.
+        num_pooled = 1 + self.config.distillation_token if self.config.pool == "cls" else None
+        tokens = self.encode(self.embed(images, tap), tap, num_pooled if tap is None else None)
+        pooled = self.pool(tokens, tap)
+        features = (
+            torch.tanh(self.pre_logits(pooled)) if self.config.representation_size else pooled
+        )
+        if tap is not None:
+            tap.write("pooled", pooled)
+            tap.write("pre_logits", features)
+        return features
+
+    def _head(self, features: Tensor) -> Tensor:
+        """(B, K); with a distillation token (B, 2, K) in training."""
+        logits: Tensor = self.head(features if features.ndim == 2 else features[:, 0])  # (B, K)
+        if not self.config.distillation_token:
+            return logits
+        both = torch.stack([logits, self.head_dist(features[:, 1])], dim=1)  # (B, 2, K)
+        return both if self.training else both.mean(1)
+
+    def embed(self, images: Tensor, tap: Tap | None = None) -> Tensor:
+        """Equation 1 up to the first block. images: (B, C, H, W). Returns (B, N, D)."""
+        check_images(images, (self.config.channels, *self.config.image_size))
+        is_checkpointed = self.checkpoint_activations and self.training and tap is None
+        patches = self.patch_embed(images, tap, is_checkpointed=is_checkpointed)
+        # The sum over blocks keeps the parameters' precision, also under autocast.
+        patches = patches.to(self.blocks[0].get_parameter("norm1.weight").dtype)  # (B, P, D)
+        if tap is not None:
+            tap.write("patches", patches)
+        x = self.arrange(patches)
+        if tap is not None:
+            tap.write("embedded", x)
+        return x
+
+    def arrange(self, patches: Tensor) -> Tensor:
+        """From patches (B, P, D) to what enters the first block (B, N, D): prefix and position."""
+        tokens = self._with_prefix_and_posemb(patches)  # (B, N, D)
+        x: Tensor = self.norm_pre(F.dropout(tokens, self.config.dropout, self.training))
+        return x
+
+    def _with_prefix_and_posemb(self, patches: Tensor) -> Tensor:
+        """(B, P, D) to (B, N, D): cls, dist and patches with position, registers without."""
+        config = self.config
+        prefix: list[Tensor] = [self.cls_token] if config.cls_token else []
+        prefix += [self.dist_token] if config.distillation_token else []
+        if config.posemb in ADDED:
+            rows, table = added(config, self)
+            if config.posemb_prefix:
+                prefix = [token + rows[:, i : i + 1] for i, token in enumerate(prefix)]
+            patches = patches + table
+        prefix += [self.reg_token] if config.num_registers else []
+        if not prefix:
+            return patches
+        expanded = [token.expand(patches.shape[0], -1, -1) for token in prefix]
+        return torch.cat([*expanded, patches], dim=1)
+
+    def encode(self, x: Tensor, tap: Tap | None = None, num_outputs: int | None = None) -> Tensor:
+        """Equations 2 to 4: blocks and final norm. x: (B, N, D). Returns (B, N, D).
+
+        With num_outputs, (B, num_outputs, D): the last block computes no other token.
+        """
+        for index in range(self.config.depth):
+            count = num_outputs if index + 1 == self.config.depth else None
+            if self.checkpoint_activations and self.training and tap is None:
+                x = checkpoint(self.run_block, index, x, tap, count, use_reentrant=False)
+            else:
+                x = self.run_block(index, x, tap, count)
+        x = x if self.config.norm_after_pool else self.norm(x)
+        if tap is not None:
+            tap.write("tokens", x)
+        return x
+
+    def run_block(
+        self, index: int, x: Tensor, tap: Tap | None = None, num_outputs: int | None = None
+    ) -> Tensor:
+        """One block. x: (B, N, D), `embed`'s tokens or what the block before it gave.
+
+        Behind the first one, position is added to x where `posemb_at` says so (Table 8).
+        Returns (B, N, D), or (B, num_outputs, D).
+        """
+        config, block = self.config, self.blocks[index]
+        if index and config.posemb_at != "stem":
+            x = x + added_to_all(config, block if config.posemb_at == "every" else self)
+        rope = self.rope if config.is_rotary else None
+        output: Tensor = block(x, rope, tap, num_outputs)
+        return output
+
+    def pool(self, tokens: Tensor, tap: Tap | None = None) -> Tensor:
+        """tokens: (B, N, D). Returns (B, D); with a distillation token (B, 2, D).
+
+        With pool="cls_gap" (B, 2 D). No prefix token ever enters a mean.
+        """
+        config = self.config
+        if config.pool == "map":
+            pooled: Tensor = self.attn_pool(tokens, tap)
+            return pooled
+        if config.pool == "seq":
+            weighted: Tensor = self.seq_pool(tokens, tap)
+            return weighted
+        if config.pool == "cls":
+            return tokens[:, :2] if config.distillation_token else tokens[:, 0]
+        mean = tokens[:, config.num_prefix :].mean(dim=1)  # (B, D)
+        if config.pool == "cls_gap":
+            return torch.cat([tokens[:, 0], mean], dim=1)
+        normed: Tensor = self.fc_norm(mean) if config.norm_after_pool else mean
+        return normed
+
+
+def tap_names(config: ViTConfig) -> list[str]:
+    """Every intermediate of a ViT, in the order of computation.
+
+    feature_map (B, C, h, w) behind a stem; patches (B, P, D) before posemb; embedded (B, N, D) into
+    the first block; per block attention (B, heads, N, N) after the softmax and output (B, N, D),
+    without the position that a `posemb_at` adds to the next block's input;
+    tokens (B, N, D) after the final norm, or without one where it follows the mean; pool/attention
+    (B, heads, 1, N) of pool="map", (B, 1, 1, N) of pool="seq"; pooled (B, D); pre_logits (B, R);
+    logits (B, K). Prefix tokens come first: cls, dist, registers.
+    """
+    names = ["feature_map"] if config.stem != "none" else []
+    names += ["patches", "embedded"]
+    for index in range(config.depth):
+        names += [f"block{index:02d}/attention", f"block{index:02d}/output"]
+    names += ["tokens"] + (["pool/attention"] if config.pool in ("map", "seq") else [])
+    names += ["pooled", "pre_logits"]
+    return names + (["logits"] if config.num_classes else [])

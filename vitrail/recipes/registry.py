@@ -1,0 +1,43 @@
+"""The recipes by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vitrail.config import TrainConfig
+from vitrail.errors import UsageError, nearest
+from vitrail.recipes import bit_recipes, deit_recipes, paper, plain, small, transfer
+from vitrail.recipes.image_facts import Pictures
+
+RECIPES: dict[str, Callable[[], TrainConfig]] = {
+    "small.residual": small.residual,
+    "small.scratch": small.scratch,
+    "paper.imagenet1k": paper.imagenet1k,
+    "paper.imagenet21k": paper.imagenet21k,
+    "paper.jft": paper.jft,
+    "plain.vit_s16_i1k": plain.vit_s16_i1k,
+    "deit": deit_recipes.deit,
+    "deit3": deit_recipes.deit3,
+    "transfer.head": transfer.head,
+    "transfer.lora": transfer.lora,
+}
+# Those whose numbers follow from the pictures.
+BY_PICTURES: dict[str, Callable[[Pictures], TrainConfig]] = {
+    "paper.finetune": paper.finetune,
+    "paper.masked_patches": paper.masked_patches,
+    "bit.hyperrule": bit_recipes.hyperrule,
+    "transfer.adamw": transfer.adamw,
+}
+# What a recipe is shown for where there are no pictures yet.
+EXAMPLE = Pictures(50_000, (224, 224))
+
+
+def recipe(name: str, pictures: Pictures = EXAMPLE) -> TrainConfig:
+    """The settings of the recipe called `name`. Raises UsageError VIT-217 for an unknown one."""
+    if name in BY_PICTURES:
+        return BY_PICTURES[name](pictures)
+    if name not in RECIPES:
+        raise UsageError(
+            "VIT-217", f"unknown recipe {name}. {nearest(name, [*RECIPES, *BY_PICTURES])}"
+        )
+    return RECIPES[name]()

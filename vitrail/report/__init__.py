@@ -1,0 +1,1 @@
+"""Pages and figures about a run or a dataset."""

@@ -1,0 +1,142 @@
+"""data_report.html: what a look at the data found, as one page in the frame of the run report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from vitrail import __version__
+from vitrail.report.figures import bar
+from vitrail.report.findings import group_lists, labels_section
+from vitrail.report.frame import Cell, facts, name, number, page, section, table, text
+from vitrail.report.run_images import Finder, NoPictures
+
+MAX_ROWS = 500
+
+
+def data_page(data: str, report: Mapping[str, Any], pictures: Finder | None = None) -> str:
+    """The page about `report`, the JSON object of data.check's DataReport, of the data at `data`;
+    "label_suspects" may stand beside its entries. Without `pictures` there are none on it.
+
+    Entries that are missing are left out.
+    """
+    pictures = pictures or NoPictures("")
+    problems = [str(one) for one in report.get("problems", [])]
+    sections = [findings_section(problems, report), pictures_section(report)]
+    if report.get("per_class"):
+        sections.append(classes_section(report["per_class"]))
+    if report.get("bad_files"):
+        sections.append(bad_section(report["bad_files"]))
+    sections += groups_sections(report.get("groups") or [], pictures)
+    if "label_suspects" in report:
+        sections += labels_section({"all": report["label_suspects"]}, pictures)
+    head = (
+        f'<h1>{name(data)}</h1><p class="verdict">{verdict(problems)}</p>'
+        f'<p class="say">{text(report.get("how", ""))}</p>'
+    )
+    foot = f"Written by vitrail {text(__version__)}. This file needs no network and sends nothing."
+    return page(f"{data} - vitrail data report", head, sections, foot)
+
+
+def verdict(problems: Sequence[str]) -> str:
+    """The headline."""
+    if not problems:
+        return "No problems found"
+    return "1 problem found" if len(problems) == 1 else f"{len(problems)} problems found"
+
+
+def findings_section(problems: Sequence[str], report: Mapping[str, Any]) -> str:
+    """Every problem in a sentence, and what was left out when the data were opened."""
+    items = [f"<li>{text(one)}</li>" for one in problems]
+    items = items or ['<li class="fine">Every picture can be used.</li>']
+    notes = "".join(f"<li>{text(one)}</li>" for one in report.get("notes", []))
+    below = f'<h3>Notes</h3><ul class="notes">{notes}</ul>' if notes else ""
+    return section("findings", "Findings", f'<ul class="findings">{"".join(items)}</ul>', below)
+
+
+def pictures_section(report: Mapping[str, Any]) -> str:
+    """A card: counts, sizes, colour."""
+    splits, sizes = report.get("splits") or {}, report.get("sizes") or {}
+    counts = ", ".join(f"{part} {n:,}" for part, n in splits.items())
+    median = f"{sizes.get('height_median', '?')} x {sizes.get('width_median', '?')} px"
+    spans = ", ".join(
+        f"{side} {sizes[f'{side}_min']} to {sizes[f'{side}_max']}"
+        for side in ("height", "width")
+        if f"{side}_min" in sizes
+    )
+    odd = [(report.get(f"num_{kind}", 0), kind) for kind in ("tiny", "huge", "gray")]
+    items = [
+        ("Pictures", f"{sum(splits.values()):,}", counts),
+        ("Classes", str(len(report.get("classes", []))), f"{report.get('imbalance', 1)} to 1"),
+        ("Median size", median if sizes else "", spans),
+        ("Unusual", ", ".join(f"{n} {kind}" for n, kind in odd), ""),
+        ("Mean", _numbers(report.get("mean", [])), "per channel, of values from 0 to 1"),
+        ("Standard deviation", _numbers(report.get("std", [])), ""),
+    ]
+    card = facts((key, text(value), text(small)) for key, value, small in items)
+    return section("pictures", "Pictures", card)
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.3f}" for value in values)
+
+
+def classes_section(per_class: Mapping[str, Mapping[str, int]]) -> str:
+    """A row a class, the largest first."""
+    splits = list(dict.fromkeys(split for counts in per_class.values() for split in counts))
+    totals = {key: sum(counts.values()) for key, counts in per_class.items()}
+    most = max(totals.values(), default=0) or 1
+    chosen = sorted(totals, key=lambda key: -totals[key])
+    if len(chosen) > MAX_ROWS:
+        chosen = chosen[: MAX_ROWS // 2] + chosen[-MAX_ROWS // 2 :]
+    rows: list[list[Cell | str]] = [
+        [
+            Cell(name(key), key),
+            *(number(int(per_class[key].get(split, 0))) for split in splits),
+            number(totals[key], more=bar(totals[key] / most)),
+        ]
+        for key in chosen
+    ]
+    lead = f"{len(per_class)} classes"
+    if len(chosen) < len(per_class):
+        lead += f"; the {MAX_ROWS // 2} largest and the {MAX_ROWS // 2} smallest are shown"
+    columns = ["class", *splits, "together"]
+    return section("classes", "Classes", table(columns, rows, sortable=True), lead=text(lead + "."))
+
+
+def bad_section(bad: Sequence[Sequence[str]]) -> str:
+    """Files that cannot be used, with the reason."""
+    rows = [[f"<code>{name(source)}</code>", text(reason)] for source, reason in bad[:MAX_ROWS]]
+    more = f" The first {MAX_ROWS} are shown; bad_files.csv has all." if len(bad) > MAX_ROWS else ""
+    lead = f"{len(bad)} files cannot be used.{more} Remove or fix them, or go on without them: "
+    return section("bad", "Bad files", table(["file", "reason"], rows),
+                   lead=text(lead) + "<code>--on-bad-file skip</code>")  # fmt: skip
+
+
+def groups_sections(groups: Sequence[Mapping[str, Any]], pictures: Finder) -> list[str]:
+    """Equal pictures and copies: across splits, with different labels, and the others."""
+    left = list(groups)
+    found = []
+    for key, title, lead, is_one in GROUPS:
+        own = [one for one in left if is_one(one)]
+        left = [one for one in left if not is_one(one)]
+        if own:
+            found.append(section(key, title, *group_lists(own, pictures), lead=text(lead)))
+    return found
+
+
+def _spans(group: Mapping[str, Any]) -> bool:
+    return len({one["split"] for one in group["members"]}) > 1
+
+
+def _contradicts(group: Mapping[str, Any]) -> bool:
+    return len({one["label"] for one in group["members"]}) > 1
+
+
+GROUPS: tuple[tuple[str, str, str, Callable[[Mapping[str, Any]], bool]], ...] = (
+    ("leakage", "Leakage", "The same pictures in several splits: their figures flatter the model. "
+     "Keep each with its copies in one split.", _spans),
+    ("conflicts", "Conflicting labels", "The same pictures with different labels: one is wrong.",
+     _contradicts),
+    ("duplicates", "Duplicates", "The same pictures within a split.", lambda _: True),
+)  # fmt: skip

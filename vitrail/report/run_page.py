@@ -1,0 +1,171 @@
+"""report.html: a run on one page. Order of sections: field survey in docs/report.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vitrail import __version__
+from vitrail.models.names import full_name
+from vitrail.report import verdict
+from vitrail.report.class_errors import (
+    calibration_section,
+    classes_section,
+    confusion_section,
+)
+from vitrail.report.curves import curves_section
+from vitrail.report.explanations import Inside
+from vitrail.report.figures import verdict_strip
+from vitrail.report.findings import labels_section, leakage_section
+from vitrail.report.frame import Cell, details, facts, name, number, page, section, table, text
+from vitrail.report.mistakes import mistakes_section, samples_section
+from vitrail.report.model_inside import inside_section
+from vitrail.report.run_images import Pictures
+from vitrail.report.run_record import RunRecord, SplitRecord
+from vitrail.report.verdict import duration, percent
+
+FIGURES = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "f1_macro": "macro-F1",
+    "f1_micro": "micro-F1",
+    "mean_average_precision": "mAP",
+    "balanced_accuracy": "balanced accuracy",
+    "nll": "NLL (nats)",
+    "brier": "Brier",
+    "ece": "ECE",
+}
+
+
+def report_page(record: RunRecord, pictures: Pictures, inside: Inside | None) -> str:
+    """The document; without `inside` nothing is explained."""
+    split = record.splits[0] if record.splits else None
+    sections = [run_section(record, split)]
+    if record.curves:
+        sections.append(curves_section(record))
+    if split is not None:
+        sections.append(classes_section(record, split))
+        if split.confusion:
+            sections.append(confusion_section(record, split))
+        if split.calibration.get("bins"):
+            sections.append(calibration_section(split))
+        sections.append(mistakes_section(split, pictures, inside))
+    sections += labels_section(record.audit.get("label_suspects") or {}, pictures)
+    sections += leakage_section(record.audit, pictures)
+    if inside is not None:
+        sections += inside_section(inside, pictures, split.name if split else "train")
+    sections += samples_section(pictures)
+    sections.append(environment_section(record))
+    foot = f"Written by vitrail {text(__version__)}. This file needs no network and sends nothing."
+    return page(f"{record.name} - vitrail report", head(record, split), sections, foot)
+
+
+def head(record: RunRecord, split: SplitRecord | None) -> str:
+    """The verdict."""
+    title = f"<h1>{name(record.name)} &middot; {name(record.data.get('name', 'data'))}</h1>"
+    if split is None:
+        headline, sentence = verdict.without_classes(record)
+        return f'{title}<p class="verdict">{text(headline)}</p><p>{text(sentence)}</p>'
+    low, high = split.interval
+    top1 = split.figure("top1") or 0.0
+    notes = "".join(f"<li>{text(one)}</li>" for one in verdict.remarks(record, split))
+    say = (
+        f"{verdict.beside_baselines(record, split)} With {split.metrics.get('n', 0)} pictures the "
+        f"true share lies between {percent(low)} and {percent(high)} (95 % interval)."
+    )
+    return (
+        f'{title}<p class="verdict">{percent(top1)} <small>of {text(split.name)} pictures right'
+        f'</small></p><p class="say">{text(say).replace(" %", "&nbsp;%")}</p>'
+        + verdict_strip(top1, (low, high), list(record.baselines.items()))
+        + (f'<h3>Worth knowing</h3><ul class="notes">{notes}</ul>' if notes else "")
+    )
+
+
+def shape_of(model: Mapping[str, Any]) -> str:
+    """Depth and width of a network, from the fields of its configuration."""
+    if "depths" in model:
+        units = "+".join(map(str, model["depths"]))
+        return f"{units} units, width factor {model.get('width_factor', 1)}"
+    return f"{model.get('depth', '?')} layers, width {model.get('width', '?')}"
+
+
+def run_section(record: RunRecord, split: SplitRecord | None) -> str:
+    """Card, metrics of every split, the command."""
+    run, data = record.run, record.data
+    model, machine, best = (run.get(key) or {} for key in ("model", "machine", "best"))
+    counts = ", ".join(f"{part} {n}" for part, n in (data.get("counts") or {}).items())
+    size = "x".join(str(side) for side in model.get("image_size", []))
+    reached = [f"{k} {v:.4f}" for k, v in best.items() if isinstance(v, float) and "/" in k]
+    shape = f"{shape_of(model)}, {size} px"
+    chip = ", ".join(machine.get("gpus") or []) or machine.get("cpu", "")
+    items = [
+        ("Data", name(data.get("name", "")), f"{len(record.classes)} classes; {counts}"),
+        ("Model", text(full_name(str(model.get("name", "")), model)), shape),
+        ("Time", text(duration(run.get("seconds"))), f"status: {run.get('status', 'unknown')}"),
+        (
+            "Best evaluation",
+            f"epoch {best['epoch']:.2f}" if "epoch" in best else "",
+            ", ".join(reached),
+        ),
+        ("Hardware", text(run.get("device", "")), f"{chip}; {run.get('threads', '?')} threads"),
+        ("Seed", text(run.get("seed", "")), f"config {run.get('config_hash', '')}"),
+    ]
+    card = facts((key, value, text(small)) for key, value, small in items)
+    parts = [card]
+    if record.splits:
+        parts.append(metrics_table(record.splits))
+    command = f"<h3>To repeat it</h3><pre>{text_lines(str(run.get('command', '')))}</pre>"
+    how = text(data.get("split", ""))
+    return section("run", "Run", *parts, command if run.get("command") else "", lead=how)
+
+
+def metrics_table(splits: Sequence[SplitRecord]) -> str:
+    """One row a split."""
+    keys = [key for key in FIGURES if any(one.figure(key) is not None for one in splits)]
+    columns = ["split", "pictures", *(FIGURES[key] for key in keys), "images/s"]
+    rows: list[list[Cell | str]] = []
+    for one in splits:
+        cells: list[Cell | str] = [text(one.name), number(int(one.metrics.get("n", 0)))]
+        intervals = {**(one.metrics.get("intervals") or {}), "top1": one.interval}
+        for key in keys:
+            low, high = intervals.get(key) or (None, None)
+            more = "" if low is None else f'<small class="of">{low:.3f}&ndash;{high:.3f}</small>'
+            cells.append(number(one.figure(key), 4, more=more))
+        rows.append([*cells, number(one.figure("images_per_s"), 0)])
+    return table(columns, rows)
+
+
+def environment_section(record: RunRecord) -> str:
+    """Versions, machine, settings."""
+    run = record.run
+    versions = ", ".join(f"{key} {value}" for key, value in (run.get("versions") or {}).items())
+    rows = [
+        ("versions", versions),
+        ("git commit", run.get("git") or "none"),
+        ("started", run.get("started", "")),
+    ]
+    rows += [_machine_row(key, value) for key, value in (run.get("machine") or {}).items()]
+    rows += [
+        ("data fingerprint", run.get("data_fingerprint", "")),
+        ("bad files", run.get("bad_files", 0)),
+    ]
+    said = [(key, ", ".join(map(str, v)) if isinstance(v, list) else v) for key, v in rows]
+    cells = [[text(key), text(value)] for key, value in said if value not in ("", None)]
+    settings = details("Every setting (config.toml)", f"<pre>{text_lines(record.config)}</pre>")
+    return section(
+        "environment", "Environment", table(["", ""], cells), settings if record.config else ""
+    )
+
+
+def _machine_row(key: str, value: Any) -> tuple[str, Any]:
+    """A line about the machine; bytes for people."""
+    if key.endswith("_bytes") and isinstance(value, int):
+        return key.removesuffix("_bytes").replace("_", " "), f"{value / 2**30:.1f} GiB"
+    if isinstance(value, bool):
+        value = "yes" if value else "no"
+    return key.replace("_", " "), value
+
+
+def text_lines(content: str) -> str:
+    """Text of several lines, escaped line by line."""
+    return "\n".join(text(line) for line in content.splitlines())

@@ -1,0 +1,1 @@
+"""How the cells of a study are computed, stored and found again."""

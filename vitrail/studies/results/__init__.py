@@ -1,0 +1,1 @@
+"""Tables, figures and verdicts of the rows of a study."""

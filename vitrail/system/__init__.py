@@ -1,0 +1,1 @@
+"""What the machine lets a process do: child processes, containers, interrupts."""

@@ -1,0 +1,1 @@
+"""Update rules, schedules and averages of weights."""

@@ -1,0 +1,143 @@
+"""What the training images are like, measured before anything is chosen: size, colour, statistics,
+mirror images. Samples do not depend on the order of the data (`data/sources/sample.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitrail.data.images.decode import decode, decode_size
+from vitrail.data.loading.isolated import each, is_cheap
+from vitrail.data.sources.open_data import ArraySource, FileSource, Source, subset
+from vitrail.data.sources.sample import keyed_order, sample
+from vitrail.errors import DataError
+
+SAMPLE = 256  # files looked at
+DECODED = 64  # of them decoded
+MEASURED = 10_000  # images in memory whose statistics are taken
+QUERIES, BANK = 1_000, 5_000  # of the mirror test
+LEAST_QUERIES = 20  # fewer tell nothing
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Of the training split.
+
+    size: median (height, width) px; mean, std: per channel, of values in [0, 1].
+    """
+
+    num_train: int
+    kind: str  # "arrays" or "files"
+    size: tuple[int, int]
+    channels: int  # 1 where every picture looked at is gray
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    mirrored: tuple[float, float] | None  # nearest-neighbour accuracy: as it is, mirrored; arrays
+    decoded: int = 0  # files whose colours were looked at
+
+
+def measure(source: Source) -> Facts:
+    """Facts of a training split, from a sample of it; a pure function."""
+    if isinstance(source, ArraySource):
+        order = keyed_order(source, "facts")
+        images = source.images
+        mean, std = _statistics([images if len(images) <= MEASURED else images[order[:MEASURED]]])
+        size = (int(images.shape[1]), int(images.shape[2]))
+        mirrored = _mirror_test(source, order) if source.labels.ndim == 1 else None
+        return Facts(len(source), "arrays", size, int(images.shape[3]), mean, std, mirrored)
+    assert isinstance(source, FileSource)
+    places = sample(source, SAMPLE, "facts")
+    first, others = places[:DECODED], places[DECODED:]
+    looked = [*_look(source, first, pixels=True), *_look(source, others, pixels=False)]
+    sizes = [one.size for one in looked if one.size]
+    pictures = [one.pixels for one in looked if one.pixels is not None]
+    faults = [one.fault for one in looked if one.fault]
+    if len(pictures) < min(DECODED, len(sizes)):  # some of the first are bad
+        more = _look(source, others, pixels=True)
+        pictures += [one.pixels for one in more if one.pixels is not None]
+        pictures = pictures[:DECODED]
+    if not pictures:
+        listed = "\n".join(faults[:3])
+        raise DataError(
+            "VIT-301",
+            f"none of the {len(places)} training images looked at can be decoded:\n{listed}",
+            hint="See what is wrong with all of them: vitrail data check DATA",
+        )
+    is_gray = all(bool((p == p[:, :, :1]).all()) for p in pictures)
+    mean, std = _statistics([p[None, :, :, :1] if is_gray else p[None] for p in pictures])
+    height, width = np.median(np.array(sizes), axis=0)
+    size = (int(height), int(width))
+    return Facts(len(source), "files", size, len(mean), mean, std, None, len(pictures))
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """One file: its size and every second of its pixels, or a line about what is wrong with it."""
+
+    size: tuple[int, int] | None = None
+    pixels: NDArray[np.uint8] | None = None
+    fault: str = ""
+
+
+def _look(source: FileSource, places: NDArray[np.int64], *, pixels: bool) -> list[_Looked]:
+    """The files at `places`, read in a process of its own where that is cheap."""
+    chosen = subset(source, places)
+    one = partial(_look_at, pixels)
+    if is_cheap():
+        return [*each(chosen, one, chunk=4)]
+    return [one(chosen, index) for index in range(len(chosen))]
+
+
+def _look_at(pixels: bool, source: Source, index: int) -> _Looked:
+    try:
+        data, _ = source.read(index)
+        assert isinstance(data, bytes)
+        size = decode_size(data)
+        return _Looked(size, decode(data)[::2, ::2].copy() if pixels else None)
+    except DataError as fault:  # named by the check that runs before training
+        reason = getattr(fault, "reason", fault)
+        return _Looked(fault=f"  {source.source_id(index)}   {reason}")
+    except MemoryError:
+        return _Looked(fault=f"  {source.source_id(index)}   not enough memory to decode it")
+
+
+def _statistics(
+    groups: list[NDArray[np.uint8]],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel over (n, H, W, C) groups, from exact histograms."""
+    channels = groups[0].shape[-1]
+    means, stds = [], []
+    for channel in range(channels):
+        counts = sum(np.bincount(group[..., channel].ravel(), minlength=256) for group in groups)
+        values = np.arange(256) / 255
+        total = np.sum(counts)
+        mean = float((counts * values).sum() / total)
+        means.append(round(mean, 4))
+        stds.append(
+            max(1e-3, round(float(np.sqrt((counts * (values - mean) ** 2).sum() / total)), 4))
+        )
+    return tuple(means), tuple(stds)
+
+
+def _mirror_test(source: ArraySource, order: NDArray[np.int64]) -> tuple[float, float] | None:
+    """How often an image's nearest other one has its class: as it is, and mirrored.
+
+    Shares of up to 1,000 training images; None of too few. Where mirrored images still find their
+    class, a horizontal flip is an augmentation; a mirrored 3 does not.
+    """
+    order = order[: QUERIES + BANK]
+    n, cut = len(order), min(QUERIES, len(order) // 5)
+    if cut < LEAST_QUERIES:
+        return None
+    images, labels = source.images[order].astype(np.float32), source.labels[order]
+    queries, bank = images[:cut], images[cut:].reshape(n - cut, -1)
+    norms = (bank**2).sum(axis=1)
+    accuracies = []
+    for shown in (queries, queries[:, :, ::-1]):
+        distances = norms - 2 * shown.reshape(cut, -1) @ bank.T  # (cut, n - cut)
+        accuracies.append(float((labels[cut:][distances.argmin(axis=1)] == labels[:cut]).mean()))
+    return accuracies[0], accuracies[1]

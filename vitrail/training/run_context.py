@@ -1,0 +1,81 @@
+"""A run in progress: its plan, its state, what observes them, and how far it is."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from vitrail.data.loading.loader import ArrayLoader, FileLoader
+from vitrail.data.sources.open_data import Source
+from vitrail.training.clock import Clock
+from vitrail.training.plan.plan_run import Plan
+from vitrail.training.reporter import Reporter
+from vitrail.training.state import TrainState
+from vitrail.training.storage.metrics_log import MetricsLog
+from vitrail.training.storage.run_dir import RunDir
+from vitrail.training.tasks.task import Forward, Judged, Task
+from vitrail.training.time_limit import TimeLimit
+
+ENDLESS = sys.maxsize
+
+
+@dataclass
+class Live:
+    """A run in progress: its plan, its state and what observes them."""
+
+    run: RunDir
+    plan: Plan
+    clock: Clock
+    reporter: Reporter
+    device: torch.device
+    state: TrainState
+    metrics: MetricsLog
+    loader: ArrayLoader | FileLoader
+    task: Task
+    forward: Forward  # the network, compiled where that was asked for
+    evaluated: nn.Module  # holds the averaged weights while they are evaluated
+    damaged: list[str]  # checkpoints never to be pruned
+    val: Source | None  # what is judged in an evaluation
+    limit: TimeLimit | None
+    best: tuple[int, Judged] | None = None  # step and result, kept where time is short
+    saved_at: float = 0.0  # seconds of the run
+    eval_secs: float = 0.0  # of the last evaluation and its checkpoint
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether the last step has been done."""
+        if self.limit is not None:
+            return self.limit.is_over()
+        return self.state.step >= self.state.schedule.total_steps
+
+    @property
+    def has_no_patience(self) -> bool:
+        """Whether validation has not become better for too long."""
+        patience = self.plan.config.patience
+        return bool(patience) and self.state.stale >= patience
+
+    @property
+    def is_evaluation_due(self) -> bool:
+        """Whether to evaluate after this step."""
+        if self.limit is not None:
+            return self.limit.is_evaluation_due(self.state.step)
+        return self.state.step % self.plan.eval_every == 0
+
+    @property
+    def last_step(self) -> int:
+        """Where the run will end as far as that is known; here, where it was killed at its end."""
+        is_over = self.limit is not None and self.state.step > 0 and self.is_at_end
+        if is_over or self.has_no_patience:
+            return self.state.step
+        return self.plan.total_steps or ENDLESS
+
+    @property
+    def eta_secs(self) -> float:
+        """Seconds until the last step, evaluations on the way included."""
+        if self.limit is not None:
+            return max(0.0, self.limit.steps_left_secs())
+        left = self.state.schedule.total_steps - self.state.step
+        return left * (self.clock.secs_per_step() + self.eval_secs / self.plan.eval_every)

@@ -1,0 +1,1 @@
+"""What a run learns: what a batch becomes, its loss, how it is validated."""
