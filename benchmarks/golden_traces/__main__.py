@@ -46,8 +46,9 @@ def main(arguments: list[str]) -> int:
     began, cpu = time.monotonic(), os.times().children_user
     with tempfile.TemporaryDirectory(prefix="golden-") as work:
         run = Runner(options.tree, Path(work), options.stopped)
-        result = record(run, options.resume_from, options.only, options.jobs)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+        result: dict[str, Any] = {"traces": {}}
+        for result in record(run, options.resume_from, options.only, options.jobs):
+            options.out.write_text(json.dumps(result, indent=1) + "\n")
     took, used = time.monotonic() - began, os.times().children_user - cpu
     print(f"{len(result['traces'])} traces in {took:.0f} s, {used:.0f} s of CPU: {options.out}")
     return 0

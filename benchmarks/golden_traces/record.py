@@ -36,21 +36,27 @@ KEYS = re.compile(
 )
 NUMBER = r"\d[\d,.]*"
 TEXTS = (
+    # report.html: the last column of a table of figures is images/s.
+    (re.compile(r'data-v="\d+\.\d+">\d+(?=</td></tr>)'), "FIGURE"),
     (re.compile(rf"{NUMBER}\s?(img/s|images/s|ms|s|min|h|GB|MB|GiB|MiB)\b"), "FIGURE"),
     (re.compile(r"\b\d+:\d\d(:\d\d)?\b"), "TIME"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?([+-]\d\d:?\d\d|Z)?"), "DATE"),
 )
 
 
-def record(run: Runner, before: Path | None, only: str, jobs: int) -> Any:
-    """The record of every trace, or of `FIRST` and those whose name begins with `only`."""
+def record(run: Runner, before: Path | None, only: str, jobs: int) -> Iterator[dict[str, Any]]:
+    """The record, as far as it is, behind every trace.
+
+    The traces are `FIRST` and those of the others whose name begins with `only`.
+    """
     prepare(run.work, before)
-    rest = [trace for trace in TRACES if trace.name.startswith(only)]
+    done: dict[str, Any] = {"made": made(run.tree), "traces": {}}
+    rest = tuple(trace for trace in TRACES if trace.name.startswith(only))
     with ThreadPoolExecutor(jobs) as pool:
-        done = list(pool.map(run.trace, FIRST))
-        done += pool.map(run.trace, rest)
-    names = [trace.name for trace in (*FIRST, *rest)]
-    return {"made": made(run.tree), "traces": dict(zip(names, done, strict=True))}
+        for traces in (FIRST, rest):
+            for trace, found in zip(traces, pool.map(run.trace, traces), strict=True):
+                done["traces"][trace.name] = found
+                yield done
 
 
 def prepare(work: Path, before: Path | None) -> None:

@@ -79,11 +79,33 @@ FIRST = (
 )
 
 TRACES = (
+    Trace("help", ("--help", *(verb.replace(":", " ") + " --help" for verb in VERBS.split()))),
+    Trace("models", ("models", "models --json", "models vit_b16", "models --weights")),
+    Trace(
+        "settings",
+        (
+            f"train builtin:digits --print-config {BASE}",
+            f"train files --print-config --recipe paper.finetune --model vit_b16 {BASE}",
+            f"train files --print-config --model auto --epochs 3 {BASE}",
+        ),
+    ),
+    Trace("data check", ("data check files --json",)),
+    Trace(
+        "mistakes",
+        (
+            "train builtin:digits epochs=10",
+            "train no-such-folder",
+            "train builtin:digits --epohcs 3",
+            "predict files files/test/0",
+            "predict runs/plain no-such-image.png --json",
+        ),
+    ),
+    *(both_ways(*checkpoint) for checkpoint in CHECKPOINTS),
     train("augmented", "--model vit_digits --augment randaugment --augment.mixup 0.2 --ema 0.9"),
     train("sgd", "--model vit_digits --optim.name sgd --lr 0.03"),
     train("lamb", "--model vit_digits --optim.name lamb"),
     train("masked", "--recipe paper.masked_patches --model vit_digits"),
-    train("bit", "--model bit_r26x1_small --model.width_factor 0.5"),
+    train("bit", "--model bit_r26x1_small --model.width_factor 0.5 --batch-size 8"),
     train("residual", "--model resnet_ti"),
     train("hybrid", "--model vitr_ti --model.depth 1"),
     train("auto", "--model auto"),
@@ -149,27 +171,5 @@ TRACES = (
             "convert token-huggingface again-huggingface --to vitrail",
         ),
         ("again-google", "again-huggingface") + tuple(f"token-{to}{ENDING[to]}" for to in FORMATS),
-    ),
-    *(both_ways(*checkpoint) for checkpoint in CHECKPOINTS),
-    Trace("help", ("--help", *(verb.replace(":", " ") + " --help" for verb in VERBS.split()))),
-    Trace("models", ("models", "models --json", "models vit_b16", "models --weights")),
-    Trace(
-        "settings",
-        (
-            f"train builtin:digits --print-config {BASE}",
-            f"train files --print-config --recipe paper.finetune --model vit_b16 {BASE}",
-            f"train files --print-config --model auto --epochs 3 {BASE}",
-        ),
-    ),
-    Trace("data check", ("data check files --json",)),
-    Trace(
-        "mistakes",
-        (
-            "train builtin:digits epochs=10",
-            "train no-such-folder",
-            "train builtin:digits --epohcs 3",
-            "predict files files/test/0",
-            "predict runs/plain no-such-image.png --json",
-        ),
     ),
 )
