@@ -11,7 +11,7 @@ SAMPLE := tests/models/vit/test_vit_options.py tests/models/test_golden.py tests
 PROCESSORS := ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=COMPATIBLE OMP_NUM_THREADS=1
 SEED := $(shell date +%Y%m%d)
 
-.PHONY: demo test check coverage processors processors-sample bench nightly parity clean
+.PHONY: demo test check coverage processors processors-sample bench nightly parity wheel test-wheel clean
 
 # One stamp a set of extras, so that `make demo` does not install the test tools.
 $(VENV)/bin/python:
@@ -24,6 +24,10 @@ $(VENV)/.core: constraints.txt pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.test: $(VENV)/.core
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,check,studies]"
+	touch $@
+
+$(VENV)/.wheel: constraints.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt build
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.core
@@ -70,6 +74,14 @@ parity: $(VENV)/.parity
 
 nightly: $(VENV)/.parity processors
 	$(BIN)/python -m pytest --seed $(SEED) --hypothesis-seed $(SEED) -m "not weights and not gpu and not network"
+
+# Source archive and wheel in dist/; the wheel is built from the archive, which proves that the archive is complete.
+wheel: $(VENV)/.wheel
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+
+test-wheel: $(VENV)/.test
+	$(BIN)/python -m pytest -q tests/test_wheel.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
