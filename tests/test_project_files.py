@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,15 @@ def test_documents_name_targets_and_files_that_exist(path: Path) -> None:
     links = [link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
     files = [link for link in links if link and "://" not in link]
     assert [link for link in files if not (path.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "RELEASE.md", "SECURITY.md"])
+def test_documents_name_paths_and_programs_that_exist(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    paths = re.findall(r"\b(?:tests|docs|benchmarks|vitrail)/[\w/]+\.(?:py|md)\b", text)
+    assert [path for path in paths if not (ROOT / path).is_file()] == []
+    programs = re.findall(r"-m (benchmarks\.\w+)", text)
+    assert [program for program in programs if find_spec(program) is None] == []
 
 
 def test_the_expected_documents_exist() -> None:
