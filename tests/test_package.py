@@ -36,7 +36,7 @@ def test_every_file_of_the_package_is_shipped(project: dict[str, Any]) -> None:
         for path in PACKAGE.rglob("*")
         if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
     }
-    assert {"py.typed", "data/digits.npz", "evaluation/page.css", "evaluation/sort.js"} <= files
+    assert {"py.typed", "data/sources/digits.npz", "report/page.css", "report/sort.js"} <= files
     assert {name for name in files if not any(fnmatch(name, p) for p in patterns)} == set()
     assert [p for p in patterns if not any(fnmatch(name, p) for name in files)] == []
 
