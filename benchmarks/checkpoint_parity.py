@@ -20,7 +20,7 @@ from torch import Tensor
 from tests.checkpoints.golden_case import as_double, pictures, random_model
 from tests.checkpoints.test_external import CHECKPOINTS, OUTPUT
 from tests.golden.case import STATED, read_case
-from vitrail.checkpoints.external import Foreign, read_foreign, write_foreign
+from vitrail.checkpoints.external import ExternalCheckpoint, read_external, write_foreign
 from vitrail.checkpoints.mapping.rules import MappingReport
 from vitrail.checkpoints.origins.registry import ORIGINS
 from vitrail.data.images.preprocess import Preprocess
@@ -76,7 +76,7 @@ def formats() -> None:
         preprocess = Preprocess(height=24, width=24, resize=(24, 24))
         cells = []
         for to in ORIGINS:
-            foreign = Foreign(
+            foreign = ExternalCheckpoint(
                 Path(),
                 model,
                 config,
@@ -104,7 +104,7 @@ def main() -> None:
 def row(name: str) -> list[str]:
     """One line of the table."""
     case = read_case(name)
-    foreign = read_foreign(case.checkpoint, given=STATED.get(name))
+    foreign = read_external(case.checkpoint, given=STATED.get(name))
     key = "logits" if foreign.config.num_classes else OUTPUT.get(name, "features")
     found = ["other size: adapted", "other size: adapted"]
     back = round_trip(foreign)
@@ -124,7 +124,7 @@ def difference(ours: Tensor, theirs: Tensor) -> str:
     return f"{float((ours - theirs).abs().max()):.1e}"
 
 
-def round_trip(foreign: Foreign) -> str:
+def round_trip(foreign: ExternalCheckpoint) -> str:
     """What came back of the model that was written in its own format."""
     with tempfile.TemporaryDirectory() as folder:
         suffix = {"google": ".npz", "big_vision": ".npz", "bit": ".npz"}.get(foreign.origin)
@@ -137,7 +137,7 @@ def round_trip(foreign: Foreign) -> str:
         given = {"image_size": foreign.config.image_size} if suffix else {}
         if hasattr(foreign.config, "num_heads"):
             given["num_heads"] = foreign.config.num_heads  # type: ignore[assignment]
-        again = read_foreign(out, origin=foreign.origin, given=given)
+        again = read_external(out, origin=foreign.origin, given=given)
     one, other = foreign.model.state_dict(), again.model.state_dict()
     if set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one):
         return "same bits"

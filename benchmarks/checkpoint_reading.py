@@ -5,7 +5,7 @@
 Three files with random weights: Google's .npz, timm's folder (.safetensors), a .pth of the same
 state dict. "raw" is what the file's own library does until every value lies in the process's own
 memory: numpy.load of every array; safetensors' load_file and a copy of each tensor, since load_file
-itself maps the file and reads nothing; torch.load(weights_only=True). "vitrail" is `read_foreign`:
+itself maps the file and reads nothing; torch.load(weights_only=True). "vitrail" is `read_external`:
 the header checked, the model recognised and built, tensors rearranged to ours, checked to be finite
 and put into the model. The contenders take turns, each in a fresh process that has read a tiny file
 of the same kind; files are in the system's cache. Peak memory is what the process gained, by
@@ -56,9 +56,9 @@ def write_files(folder: Path, model: str, **overrides: Any) -> None:
 def reader(kind: str, contender: str) -> Callable[[Path], object]:
     """What is measured: a function of the path."""
     if contender == "vitrail":
-        from vitrail.checkpoints.external import read_foreign
+        from vitrail.checkpoints.external import read_external
 
-        return lambda path: read_foreign(
+        return lambda path: read_external(
             path, given={"num_heads": 3} if "tiny" in str(path) else {}
         )
     if kind == "npz":

@@ -27,9 +27,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.timing import write_result
-from vitrail.evaluation.faithfulness_intervals import Row, mean_with_interval, summary, table
+from vitrail.evaluation.faithfulness_intervals import (
+    MethodScores,
+    mean_with_interval,
+    summary,
+    table,
+)
 from vitrail.evaluation.metrics.intervals import wilson
-from vitrail.explain.faithfulness import Judged, judge
+from vitrail.explain.faithfulness import MethodCurves, judge
 from vitrail.explain.synthetic import CLASSES, Objects, objects
 from vitrail.models.create import create_model
 from vitrail.models.vit.config import ViTConfig
@@ -91,7 +96,7 @@ def accuracy(model: ViT, seed: int) -> tuple[float, tuple[float, float]]:
     return float(right) / TEST, wilson(int(right), TEST)
 
 
-def compared(judged: list[Judged]) -> list[dict[str, object]]:
+def compared(judged: list[MethodCurves]) -> list[dict[str, object]]:
     """The methods that should be good against the raw attention of the last layer, paired: mean
     gain over the pictures, its interval, and whether that leaves 0 out.
     """
@@ -139,7 +144,7 @@ def verdict(
     return record | {"is_clear": is_clear}
 
 
-def markdown(rows: list[Row]) -> str:
+def markdown(rows: list[MethodScores]) -> str:
     """The table for docs/explain.md."""
     head, *lines = table(rows)
     cells = [head, ["---"] * len(head), *lines]

@@ -25,7 +25,7 @@ from benchmarks.timing import compete, serve, summary, table, write_result
 from vitrail.config import OptimConfig, TrainConfig
 from vitrail.device import keep_freed_memory, pick_precision
 from vitrail.models.vit.config import ViTConfig
-from vitrail.training.optim.schedule import Plan
+from vitrail.training.optim.schedule import StepSchedule
 from vitrail.training.state import start_state
 from vitrail.training.step import update
 from vitrail.training.tasks import objectives
@@ -108,7 +108,7 @@ def vitrail_step(
     """The step of `vitrail train`."""
     keep_freed_memory()
     settings = TrainConfig(steps=1, precision=precision, optim=OptimConfig(lr=1e-4), device="cpu")  # type: ignore[arg-type]
-    state = start_state(settings, config, Plan.of(1), torch.device("cpu"))
+    state = start_state(settings, config, StepSchedule.of(1), torch.device("cpu"))
     state.model.train()
     targets = F.one_hot(labels, config.num_classes).float()
 

@@ -27,9 +27,9 @@ from torch import Tensor, nn
 
 import vitrail
 from vitrail.checkpoints.catalogue.meant import way_out
-from vitrail.checkpoints.external import Foreign, read_foreign
+from vitrail.checkpoints.external import ExternalCheckpoint, read_external
 from vitrail.checkpoints.hub.download import Progress
-from vitrail.checkpoints.hub.resolve import place_of
+from vitrail.checkpoints.hub.resolve import resolve_weights
 from vitrail.checkpoints.mapping.fact import Fact
 from vitrail.checkpoints.origins.name_map import read_map
 from vitrail.checkpoints.origins.registry import ORIGINS
@@ -315,8 +315,8 @@ class Classifier:
         the model knows none.
         """
         from vitrail.data.loading.loader import make_loader
+        from vitrail.evaluation.eval_set import open_given
         from vitrail.evaluation.evaluate import evaluate
-        from vitrail.evaluation.judged import open_given
         from vitrail.evaluation.on_data import relabelled
 
         judged = open_given(str(data), split, self.examples).judged(split)
@@ -356,16 +356,16 @@ class Classifier:
         neighbours). l2: of several the best on validation pictures is used. cache: keep the
         features in the usual folder. Raises UsageError VIT-202, VIT-240, VIT-260 to VIT-264.
         """
-        from vitrail.evaluation.judged import open_given
-        from vitrail.evaluation.probes.features import Frozen, Reading, cache_folder
+        from vitrail.evaluation.eval_set import open_given
+        from vitrail.evaluation.probes.features import FeatureOptions, Frozen, cache_folder
         from vitrail.evaluation.probes.fit_probe import check, probe_opened
-        from vitrail.evaluation.probes.probe_record import Settings
+        from vitrail.evaluation.probes.probe_record import ProbeSettings
 
         ks = (k,) if isinstance(k, int) else None if k is None else tuple(k)
         l2s = (l2,) if isinstance(l2, int | float) else None if l2 is None else tuple(l2)
-        settings = Settings(kind, split, ks, l2s, seeds, temperature)
+        settings = ProbeSettings(kind, split, ks, l2s, seeds, temperature)
         check(settings)
-        reading = Reading(device=self.device, batch_size=batch_size)
+        reading = FeatureOptions(device=self.device, batch_size=batch_size)
         folder = cache_folder() if cache else None
         frozen = Frozen(self.model, self.preprocess, reading, folder)
         opened = open_given(str(data), split, self.examples, draw=True)
@@ -445,10 +445,10 @@ def load(
     model yet, VIT-433 to VIT-441 a model that is damaged or hostile, VIT-460 to VIT-467 a name;
     EnvironmentFault VIT-520, VIT-530 to VIT-535 a download.
     """
-    place = find_model(place_of(path, progress=progress))
+    place = find_model(resolve_weights(path, progress=progress))
     if not is_ours(place):
         rules = read_map(Path(name_map)) if name_map else None
-        foreign = read_foreign(
+        foreign = read_external(
             place, origin=origin, given=given, table=table, name_map=rules, max_bytes=max_bytes
         )
         return of_foreign(foreign, device=device)
@@ -479,7 +479,7 @@ def load(
 
 def _of_run(run: Path, found: RunModel, model: Model, device: str | torch.device) -> Classifier:
     """The classifier of a run that is not finished."""
-    from vitrail.evaluation.judged import known_of
+    from vitrail.evaluation.eval_set import known_of
 
     model.load_state_dict(found.tensors, strict=True, assign=True)
     resample = ORIGINS[found.origin].resample if found.origin in ORIGINS else Meta.resample
@@ -490,7 +490,7 @@ def _of_run(run: Path, found: RunModel, model: Model, device: str | torch.device
                       examples=known_of(run, NO_RECORD))  # fmt: skip
 
 
-def of_foreign(foreign: Foreign, *, device: str | torch.device = "cpu") -> Classifier:
+def of_foreign(foreign: ExternalCheckpoint, *, device: str | torch.device = "cpu") -> Classifier:
     """The classifier of a checkpoint of another library."""
     meta = Meta(name=foreign.name, scores=foreign.scores, origin=foreign.origin,
                 resample=foreign.resample, notes=foreign.notes, facts=foreign.facts)  # fmt: skip

@@ -135,7 +135,7 @@ class DataConfig(Section):
     workers: Annotated[int, Field(ge=0, le=256)] | Auto = "auto"
 
 
-class ModelConfig(BaseModel):
+class ModelSettings(BaseModel):
     """A named size, and fields of its architecture that should differ (`--model.depth 6`)."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -275,7 +275,7 @@ class TrainConfig(Section):
     save_every_steps: Annotated[int, Field(ge=1)] | None = None
     keep_checkpoints: Annotated[int, Field(ge=2)] = 2
     data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
+    model: ModelSettings = ModelSettings()
     start: StartConfig = StartConfig()
     lora: LoraConfig = LoraConfig()
     distill: DistillConfig = DistillConfig()

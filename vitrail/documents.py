@@ -20,7 +20,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Number = Annotated[float, Field(ge=-1e39, le=1e39, allow_inf_nan=False)]  # float32 and its like
 
 
-class Part(BaseModel):
+class DocumentPart(BaseModel):
     """An object of a document: what it does not name is left out, null is the same as absent."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
@@ -38,7 +38,7 @@ def parse_json(data: bytes | str) -> object:
         raise ValueError("it is nested too deeply") from None
 
 
-def parse_document(data: bytes | str, schema: type[Part]) -> dict[str, Any]:
+def parse_document(data: bytes | str, schema: type[DocumentPart]) -> dict[str, Any]:
     """The object in a JSON text, as its schema has it. Raises ValueError with what is wrong."""
     try:
         return schema.model_validate(parse_json(data)).as_given()

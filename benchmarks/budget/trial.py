@@ -19,7 +19,7 @@ from vitrail.data.loading.loader import make_loader
 from vitrail.device import keep_freed_memory, set_threads
 from vitrail.models.cost import macs
 from vitrail.training.loop import train
-from vitrail.training.optim.schedule import Plan as Schedule
+from vitrail.training.optim.schedule import StepSchedule as Schedule
 from vitrail.training.plan.plan_run import Plan, plan_run
 from vitrail.training.state import start_state
 from vitrail.training.step import trial as steps_of

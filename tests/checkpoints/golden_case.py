@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vitrail.checkpoints.formats.open_tensors import open_tensors
 from vitrail.checkpoints.mapping.fact import GIVEN
-from vitrail.checkpoints.mapping.origin import Origin, Recognised, Written
+from vitrail.checkpoints.mapping.origin import ExportLayout, Origin, Recognised
 from vitrail.checkpoints.mapping.rules import (
     Header,
     MappingReport,
@@ -99,7 +99,7 @@ def write(
     model: nn.Module,
     preprocess: Preprocess | None = None,
     classes: tuple[str, ...] = (),
-) -> tuple[Tensors, Written]:
+) -> tuple[Tensors, ExportLayout]:
     """The model as the origin writes it; what the file does not say is stated again to read it."""
     config: PublishedConfig = model.config  # type: ignore[assignment]
     height, width = config.image_size

@@ -18,7 +18,7 @@ from tests.checkpoints.golden_case import pictures, random_model
 from tests.golden.case import CASES, STATED, read_case
 from vitrail.checkpoints.adapt.request import shapes_of
 from vitrail.checkpoints.catalogue.weights import ROWS
-from vitrail.checkpoints.external import name_of, plan_writing, read_foreign, write_foreign
+from vitrail.checkpoints.external import name_of, plan_writing, read_external, write_foreign
 from vitrail.checkpoints.mapping.evaluation_crops import crop_fraction
 from vitrail.checkpoints.mapping.fact import Fact, Said, with_given
 from vitrail.checkpoints.mapping.rules import Header
@@ -71,7 +71,7 @@ def test_as_it_is_every_file_agrees_or_is_asked_about(name: str) -> None:
     """
     case, refused = read_case(name), ("", "")
     try:
-        foreign = read_foreign(case.checkpoint)
+        foreign = read_external(case.checkpoint)
     except ModelError as error:
         refused = (error.code, error.hint)
     if refused[0]:
@@ -100,7 +100,7 @@ def sources(facts: Sequence[Fact]) -> dict[str, str]:
 def test_every_golden_checkpoint(name: str) -> None:
     """The file alone, with what it does not say: its origin and the reference's logits."""
     case = read_case(name)
-    foreign = read_foreign(case.checkpoint, given=STATED.get(name))
+    foreign = read_external(case.checkpoint, given=STATED.get(name))
     assert foreign.origin == next(v for k, v in ORIGIN_OF.items() if name.startswith(k))
     assert foreign.report.is_complete
     images = case.arrays["x"]
@@ -129,7 +129,7 @@ def test_load_opens_them(tmp_path: Path) -> None:
     images = read_case("timm_vit_token").arrays["x"]
     assert torch.equal(classifier.model(images), again.model(images))
     assert (
-        sources(of_foreign(read_foreign(TORCHVISION_FILE, given={"num_heads": 2})).meta.facts)[
+        sources(of_foreign(read_external(TORCHVISION_FILE, given={"num_heads": 2})).meta.facts)[
             "gelu"
         ]
         == "assumed"
@@ -160,7 +160,7 @@ def test_a_single_file_comes_back_whole(tmp_path: Path, to: str) -> None:
     preprocess = Preprocess(height=16, width=16, resize=19, crop="center", mean=(0.1, 0.2, 0.3))
     out = tmp_path / "a.safetensors"
     assert write_foreign(model, preprocess, ["x", "y", "z"], to, out) == [out]
-    foreign = read_foreign(out)
+    foreign = read_external(out)
     assert foreign.origin == to
     assert foreign.preprocess == preprocess
     assert foreign.classes == ("x", "y", "z")
@@ -172,15 +172,15 @@ def test_a_single_file_comes_back_whole(tmp_path: Path, to: str) -> None:
     bare = tmp_path / f"{to}_bare.safetensors"
     save_file(load_file(out), bare)
     with pytest.raises(ModelError) as caught:
-        read_foreign(bare, origin=to)
+        read_external(bare, origin=to)
     assert caught.value.code == "VIT-419"
-    foreign = read_foreign(bare, origin=to, given={"num_heads": 3})
+    foreign = read_external(bare, origin=to, given={"num_heads": 3})
     assert torch.equal(model(images), foreign.model(images))
     assert foreign.classes == ()
     assert sources(foreign.facts)["num_heads"] == "stated"
     bare.rename(tmp_path / f"{to}_tiny.safetensors")  # a name is no source of numbers
     with pytest.raises(ModelError, match="num_heads"):
-        read_foreign(tmp_path / f"{to}_tiny.safetensors", origin=to)
+        read_external(tmp_path / f"{to}_tiny.safetensors", origin=to)
 
 
 @pytest.mark.parametrize(
@@ -192,16 +192,16 @@ def test_a_note_that_is_made_up(tmp_path: Path, note: str) -> None:
     file = tmp_path / "deit_tiny.safetensors"
     state = random_model(ViTConfig(**SMALL)).state_dict()
     save_file(state, file, metadata={"vitrail": note})
-    assert read_foreign(file, given={"num_heads": 3}).origin == "deit"  # by its name
+    assert read_external(file, given={"num_heads": 3}).origin == "deit"  # by its name
 
 
 def test_given_comes_first() -> None:
-    foreign = read_foreign(TIMM_FOLDER, given={"num_heads": 4, "gelu": "gelu_tanh"})
+    foreign = read_external(TIMM_FOLDER, given={"num_heads": 4, "gelu": "gelu_tanh"})
     assert isinstance(foreign.config, ViTConfig)
     assert (foreign.config.num_heads, foreign.config.gelu) == (4, "gelu_tanh")
     for wrong in ({"num_heads": "two"}, {"num_heads": 0}, {"image_size": "x"}, {"no_field": 1}):
         with pytest.raises(ModelError) as caught:
-            read_foreign(TIMM_FOLDER, given=wrong)
+            read_external(TIMM_FOLDER, given=wrong)
         assert caught.value.code == "VIT-418"
 
 
@@ -232,7 +232,7 @@ WRONG: dict[str, tuple[dict[str, Tensor | None], dict[str, Any], str, str]] = {
 def test_what_does_not_fit_is_named(tmp_path: Path, name: str) -> None:
     tensors, config, code, words = WRONG[name]
     with pytest.raises(ModelError) as caught:
-        read_foreign(copied(tmp_path, tensors, **config))
+        read_external(copied(tmp_path, tensors, **config))
     assert (caught.value.code, words in caught.value.message) == (code, True), caught.value.message
     assert caught.value.hint
 
@@ -241,9 +241,9 @@ def test_what_does_not_fit_is_named(tmp_path: Path, name: str) -> None:
 def test_heads_beside_the_model_can_be_left_out(tmp_path: Path, name: str) -> None:
     folder = copied(tmp_path, {name: torch.ones(3)})
     with pytest.raises(ModelError) as caught:
-        read_foreign(folder)
+        read_external(folder)
     assert "--allow-unused" in caught.value.hint
-    foreign = read_foreign(folder, allow_unused=True)
+    foreign = read_external(folder, allow_unused=True)
     assert foreign.report.left_out == [(name, "an auxiliary head")]
 
 
@@ -262,7 +262,7 @@ def test_what_may_count_is_never_left_out(tmp_path: Path, name: str) -> None:
     """Nobody knows what an unknown tensor does, and these change the function."""
     folder = copied(tmp_path, {name: torch.ones(3)})
     with pytest.raises(ModelError) as caught:
-        read_foreign(folder, allow_unused=True)
+        read_external(folder, allow_unused=True)
     assert caught.value.code in ("VIT-418", "VIT-424")
     assert name in caught.value.message
 
@@ -270,7 +270,7 @@ def test_what_may_count_is_never_left_out(tmp_path: Path, name: str) -> None:
 def test_every_unknown_tensor_is_named_in_full(tmp_path: Path) -> None:
     names = [f"unknown_{number}.weight" for number in range(30)]
     with pytest.raises(ModelError) as caught:
-        read_foreign(copied(tmp_path, {name: torch.ones(3) for name in names}))
+        read_external(copied(tmp_path, {name: torch.ones(3) for name in names}))
     assert all(name in caught.value.message for name in names)
     assert caught.value.details["unused"] == sorted(names)
 
@@ -281,25 +281,25 @@ def test_every_missing_tensor_is_counted(tmp_path: Path) -> None:
     kept = "blocks.1.norm1.weight"
     folder = copied(tmp_path, dict.fromkeys(set(names) - {kept}))
     with pytest.raises(ModelError, match="blocks.1.attn.proj.bias.* and 1 more"):
-        read_foreign(folder)
+        read_external(folder)
 
 
 def test_no_origin_knows_it(tmp_path: Path) -> None:
     save_file({"layer.weight": torch.ones(3, 5)}, tmp_path / "a.safetensors")
     with pytest.raises(ModelError, match=r"layer.weight \(3, 5\)") as caught:
-        read_foreign(tmp_path / "a.safetensors")
+        read_external(tmp_path / "a.safetensors")
     assert caught.value.code == "VIT-422"
     with pytest.raises(ModelError) as caught:
-        read_foreign(TIMM_FOLDER, origin="torchvision")
+        read_external(TIMM_FOLDER, origin="torchvision")
     assert caught.value.code == "VIT-422"
     with pytest.raises(UsageError, match="Did you mean timm"):
-        read_foreign(TIMM_FOLDER, origin="tim")
+        read_external(TIMM_FOLDER, origin="tim")
 
 
 def test_a_model_that_is_too_large(tmp_path: Path) -> None:
     for limit in (1000, 100_000):
         with pytest.raises(ModelError) as caught:
-            read_foreign(TIMM_FOLDER, max_bytes=limit)
+            read_external(TIMM_FOLDER, max_bytes=limit)
         assert caught.value.code == "VIT-411"
 
 
@@ -461,7 +461,7 @@ def test_downloads_of_the_catalogue_know_their_preprocessing(
     small = Preprocess(height=32, width=40, resize=(32, 40))
     told = replace(row, origin="timm", image_size=(32, 40), preprocess=small)
     monkeypatch.setattr("vitrail.checkpoints.external.weights_at", lambda _: told)
-    foreign = read_foreign(CASES / "timm_bit" / "model.safetensors")
+    foreign = read_external(CASES / "timm_bit" / "model.safetensors")
     assert foreign.config.image_size == (32, 40)
     assert foreign.preprocess == small
     said = sources(foreign.facts)

@@ -21,7 +21,7 @@ from tests.training.running import TINY, StopAt
 from vitrail.classifier import load
 from vitrail.data.sources.digest import digests_of
 from vitrail.data.sources.source import FileSource
-from vitrail.evaluation.judged import open_given
+from vitrail.evaluation.eval_set import open_given
 from vitrail.training import loop
 
 SETTINGS: dict[str, Any] = {

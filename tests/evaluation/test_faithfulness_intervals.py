@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from vitrail.evaluation.faithfulness_intervals import csv_of, mean_with_interval, summary, table
-from vitrail.explain.faithfulness import Curves, Judged
+from vitrail.explain.faithfulness import Curves, MethodCurves
 
 NO_CURVES = Curves(np.array([0.0, 1]), np.ones(2), np.zeros(2))
 
 
-def judged(method: str, seed: int, n: int = 23, shift: float = 0.0, masks: bool = True) -> Judged:
+def judged(
+    method: str, seed: int, n: int = 23, shift: float = 0.0, masks: bool = True
+) -> MethodCurves:
     rng = np.random.default_rng(seed)
     areas: NDArray[np.float64] = rng.random((3, n))
     hits = (rng.random(n) < 0.3 + shift).astype(float) if masks else None
     mass = areas[2] + shift if masks else None
-    return Judged(method, areas[0] - shift, areas[1] + shift, NO_CURVES, hits, mass)
+    return MethodCurves(method, areas[0] - shift, areas[1] + shift, NO_CURVES, hits, mass)
 
 
 def test_intervals_are_those_of_scipy() -> None:
@@ -51,7 +53,9 @@ def test_differences_are_paired_and_signed_so_that_more_is_better() -> None:
 
 def test_hits_have_wilson_intervals() -> None:
     assert judged("a", 3).hits is not None
-    row = summary([Judged("random", np.ones(9), np.ones(9), NO_CURVES, np.ones(9), np.ones(9))])[0]
+    row = summary(
+        [MethodCurves("random", np.ones(9), np.ones(9), NO_CURVES, np.ones(9), np.ones(9))]
+    )[0]
     expected = stats.binomtest(9, 9).proportion_ci(method="wilson")
     assert row.figures["hits"].interval == pytest.approx((expected.low, expected.high), abs=1e-9)
 

@@ -10,7 +10,7 @@ import pytest
 from vitrail.config import DURATIONS, TrainConfig, build, config_hash, flatten, to_toml
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.models.names import ModelConfig, resolve_model
-from vitrail.recipes.image_facts import Pictures
+from vitrail.recipes.image_facts import ImageFacts
 from vitrail.recipes.registry import BY_PICTURES, recipe
 from vitrail.training.optim.schedule import check_schedule, lr_at
 from vitrail.training.plan.auto_start import recipe_name
@@ -43,7 +43,7 @@ def hyperrule_lr(step: int, num_train: int, base_lr: float = 0.003) -> float:
 @pytest.mark.parametrize("num_train", [4096, 19_999, 20_000, 500_000])
 def test_hyperrule_against_the_papers_code(num_train: int) -> None:
     """Every step but the two before a stair: theirs counts from 0 and compares strictly."""
-    config = recipe("bit.hyperrule", Pictures(num_train, (375, 500)))
+    config = recipe("bit.hyperrule", ImageFacts(num_train, (375, 500)))
     supports = hyperrule_supports(num_train)
     total = (config.examples or 0) // int(config.batch_size)
     assert total == supports[-1]
@@ -72,14 +72,14 @@ def test_hyperrule_against_the_papers_code(num_train: int) -> None:
 def test_hyperrule_resolution(
     size: tuple[int, int], start: tuple[int, int] | None, expected: int
 ) -> None:
-    config = recipe("bit.hyperrule", Pictures(5000, size, start))
+    config = recipe("bit.hyperrule", ImageFacts(5000, size, start))
     assert config.data.image_size == (expected, expected)
     enlarged = {128: 160, 480: 512, 28: 35}[expected]
     assert config.augment.crop_enlarge * expected == pytest.approx(enlarged)
 
 
 def test_resolutions_are_multiples() -> None:
-    patch14 = Pictures(5000, (375, 500), (224, 224), (14, 16))
+    patch14 = ImageFacts(5000, (375, 500), (224, 224), (14, 16))
     assert recipe("bit.hyperrule", patch14).data.image_size == (476, 480)
     assert recipe("paper.finetune", patch14).data.image_size == (364, 368)
 
@@ -87,8 +87,8 @@ def test_resolutions_are_multiples() -> None:
 @pytest.mark.parametrize("name", ["bit.hyperrule", "paper.finetune"])
 @pytest.mark.parametrize("num_train", SIZES)
 def test_small_data_sees_as_many_pictures_in_smaller_batches(name: str, num_train: int) -> None:
-    config = recipe(name, Pictures(num_train, (375, 500)))
-    large = recipe(name, Pictures(max(num_train, 512), (375, 500)))
+    config = recipe(name, ImageFacts(num_train, (375, 500)))
+    large = recipe(name, ImageFacts(max(num_train, 512), (375, 500)))
     batch = int(config.batch_size)
     assert config.examples == large.examples
     assert batch == 512 or batch <= num_train < 2 * batch
@@ -102,7 +102,7 @@ def test_small_data_sees_as_many_pictures_in_smaller_batches(name: str, num_trai
 )
 def test_the_papers_fine_tuning(num_train: int, steps: int, lr: float, warmup: int) -> None:
     """Table 4; vision_transformer `configs/common.py`; big_vision `configs/transfer.py`."""
-    config = recipe("paper.finetune", Pictures(num_train, (375, 500), (224, 224), (16, 16)))
+    config = recipe("paper.finetune", ImageFacts(num_train, (375, 500), (224, 224), (16, 16)))
     assert config.examples == steps * 512
     assert float(config.schedule.warmup) * steps == pytest.approx(warmup)
     optim = config.optim
@@ -110,7 +110,7 @@ def test_the_papers_fine_tuning(num_train: int, steps: int, lr: float, warmup: i
     assert (optim.lr, config.schedule.name) == (lr, "cosine")
     assert (config.augment.crop, config.augment.flip) == ("inception", 0.5)
     assert config.augment.crop_scale == (0.05, 1.0)
-    assert recipe("paper.finetune", Pictures(500, (28, 28))).augment.crop_scale == (0.35, 1.0)
+    assert recipe("paper.finetune", ImageFacts(500, (28, 28))).augment.crop_scale == (0.35, 1.0)
     assert config.data.image_size == (368, 368)  # 375 px are fewer than 384
 
 
@@ -125,7 +125,7 @@ def test_the_papers_fine_tuning(num_train: int, steps: int, lr: float, warmup: i
     ],
 )
 def test_higher_resolution_as_far_as_the_pictures_go(size: Any, start: Any, expected: Any) -> None:
-    pictures = Pictures(5000, size, start, (4, 4))
+    pictures = ImageFacts(5000, size, start, (4, 4))
     assert recipe("paper.finetune", pictures).data.image_size == expected
 
 
@@ -133,14 +133,14 @@ def test_higher_resolution_as_far_as_the_pictures_go(size: Any, start: Any, expe
     ("width", "depth", "lr", "decay"), [(768, 12, 1.302e-4, 0.75), (96, 4, 1.0417e-3, 1.0)]
 )
 def test_adamw_by_the_size_of_the_model(width: int, depth: int, lr: float, decay: float) -> None:
-    pictures = Pictures(500, (28, 28), (28, 28), (4, 4), width, depth)
+    pictures = ImageFacts(500, (28, 28), (28, 28), (4, 4), width, depth)
     config = recipe("transfer.adamw", pictures)
     assert config.optim.lr == pytest.approx(lr, rel=1e-3)
     assert config.optim.layer_decay == decay
 
 
 def test_masked_patches() -> None:
-    config = recipe("paper.masked_patches", Pictures(10_000_000, (375, 500)))
+    config = recipe("paper.masked_patches", ImageFacts(10_000_000, (375, 500)))
     assert (config.objective, config.optim.lr, config.batch_size) == ("masked_patches", 2e-4, 4096)
     assert config.schedule.name == "cosine"
 
@@ -148,7 +148,7 @@ def test_masked_patches() -> None:
 @pytest.mark.parametrize("name", sorted(BY_PICTURES))
 @pytest.mark.parametrize("num_train", SIZES)
 def test_complete_and_survives_toml(name: str, num_train: int) -> None:
-    config = recipe(name, Pictures(num_train, (28, 37), (28, 28), (4, 4)))
+    config = recipe(name, ImageFacts(num_train, (28, 37), (28, 28), (4, 4)))
     assert config.recipe == name
     assert sum(getattr(config, duration) is not None for duration in DURATIONS) == 1
     again = build(flatten(tomllib.loads(to_toml(config))), {})

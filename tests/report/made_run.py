@@ -12,7 +12,7 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.evaluation.record import Evaluation
 from vitrail.models.create import create_model
 from vitrail.models.vit.config import ViTConfig
-from vitrail.report.explanations import Inside
+from vitrail.report.explanations import ModelExplanations
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -122,7 +122,7 @@ def made_audit(classes: list[str]) -> dict[str, Any]:
     }
 
 
-def made_inside(classes: list[str], posemb: str = "learned") -> Inside:
+def made_inside(classes: list[str], posemb: str = "learned") -> ModelExplanations:
     """A small model with random weights."""
     fields: dict[str, Any] = {
         "image_size": (24, 32), "patch_size": (8, 8), "width": 12, "depth": 3, "num_heads": 3,
@@ -133,4 +133,4 @@ def made_inside(classes: list[str], posemb: str = "learned") -> Inside:
         height=24, width=32, resize=(24, 32), crop="none", interpolation="bilinear",
         mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5),
     )  # fmt: skip
-    return Inside(model, preprocess, classes)
+    return ModelExplanations(model, preprocess, classes)

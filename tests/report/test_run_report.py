@@ -21,13 +21,13 @@ from vitrail.errors import EnvironmentFault, ModelError
 from vitrail.evaluation.record import Evaluation
 from vitrail.models.create import create_model
 from vitrail.report import diagrams, verdict
-from vitrail.report.explanations import Inside
+from vitrail.report.explanations import ModelExplanations
 from vitrail.report.figures import Line, dots, plot, ticks
 from vitrail.report.frame import shown, text
 from vitrail.report.model_inside import inside_section, tile_sheet
 from vitrail.report.run_images import NoPictures, Pixels, Sample, Thumbnail
 from vitrail.report.run_page import shape_of
-from vitrail.report.run_record import Row, read_run
+from vitrail.report.run_record import PredictionRow, read_run
 from vitrail.report.run_report import write_report
 from vitrail.report.verdict import duration, percent
 
@@ -264,8 +264,8 @@ def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 # Words and figures
 
 
-def row(label: str, predicted: str, p: float, loss: float = 1.0) -> Row:
-    return Row("f", label, predicted, 0.1, p, loss)
+def row(label: str, predicted: str, p: float, loss: float = 1.0) -> PredictionRow:
+    return PredictionRow("f", label, predicted, 0.1, p, loss)
 
 
 def test_the_verdict_says_only_what_n_pictures_can_tell(tmp_path: Path) -> None:
@@ -444,7 +444,7 @@ def test_explanations_end_with_their_time() -> None:
     assert drawn.dtype == np.uint8
     assert drawn.shape[2] == 3
     assert inside.overlay(pixels, "no such class") is None
-    spent = Inside(inside.model, inside.preprocess, CLASSES, max_secs=0.0)
+    spent = ModelExplanations(inside.model, inside.preprocess, CLASSES, max_secs=0.0)
     assert spent.overlay(pixels, "dog") is None
 
 
@@ -455,7 +455,7 @@ def test_models_without_attention_or_positions(model: str, tmp_path: Path) -> No
     resnet = create_model("resnet_ti", num_classes=4)
     preprocess = made_inside(CLASSES).preprocess
     preprocess = preprocess.model_copy(update={"height": 32, "resize": (32, 32)})
-    inside = Inside(bit if model == "bit" else resnet, preprocess, CLASSES)
+    inside = ModelExplanations(bit if model == "bit" else resnet, preprocess, CLASSES)
     assert inside.overlay(np.zeros((19, 23, 3), np.uint8), CLASSES[0]) is not None
     assert inside.method == "gradcam"
     assert inside.reach([np.zeros((9, 9, 3), np.uint8)]) is None

@@ -16,7 +16,7 @@ from vitrail.errors import DataError, UsageError
 from vitrail.models.names import resolve_model
 from vitrail.studies.experiments.data_size import STUDY
 from vitrail.studies.experiments.families import families, macs
-from vitrail.studies.run import Asked
+from vitrail.studies.run import StudyRequest
 from vitrail.studies.setup import absolute, nested_sizes, open_setup, rounded, share_sizes
 
 
@@ -108,7 +108,7 @@ def test_what_of_the_data_is_left_out_is_said_with_the_plan(tmp_path: Path) -> N
     setup = open_setup(str(tmp_path), examples=0)
     assert setup.notes == ("left out: 1 image next to the class folders (loose.png)",)
     planned = SimpleNamespace(setup=setup, cells=[], training_share=1.0)
-    lines = plan_lines(planned, Asked(None, 1, 1, "vitrail study"))  # type: ignore[arg-type]
+    lines = plan_lines(planned, StudyRequest(None, 1, 1, "vitrail study"))  # type: ignore[arg-type]
     assert f"data   {setup.notes[0]}" in lines
 
 

@@ -22,7 +22,7 @@ from vitrail.training import loop
 from vitrail.training.network import create_network
 from vitrail.training.optim.batch_statistics import sentences
 from vitrail.training.optim.ema import Ema
-from vitrail.training.optim.schedule import Plan as Schedule
+from vitrail.training.optim.schedule import StepSchedule as Schedule
 from vitrail.training.reporter import RunResult, SilentReporter
 from vitrail.training.state import start_state
 from vitrail.training.step import update

@@ -18,7 +18,7 @@ from tests.training.running import TINY, StopAt, records, resume, train, weights
 from vitrail.classifier import load
 from vitrail.data.sources.open_data import fingerprint
 from vitrail.errors import DataError, EnvironmentFault, ModelError, TrainingError, UsageError
-from vitrail.evaluation.judged import open_given, open_own
+from vitrail.evaluation.eval_set import open_given, open_own
 from vitrail.training.dry_run import dry_run
 from vitrail.training.plan.plan_run import Plan, plan_run
 from vitrail.training.reporter import SilentReporter

@@ -12,7 +12,7 @@ from vitrail.models.create import create_model
 from vitrail.models.vit.config import ViTConfig
 from vitrail.models.vit.model import ViT
 from vitrail.training.lora import LoraLinear, add_adapters, merged_state
-from vitrail.training.network import create_network, merged
+from vitrail.training.network import create_network, merge_adapters
 from vitrail.training.optim.optimizer import parameter_groups
 
 RANK = 3
@@ -92,11 +92,11 @@ def test_merged_gives_the_same_outputs(changes: dict[str, object]) -> None:
 
 def test_merged_model_is_an_ordinary_one() -> None:
     model = adapted(vit(seed=2))
-    plain = merged(model)
+    plain = merge_adapters(model)
     assert type(plain) is ViT
     assert not any(isinstance(layer, LoraLinear) for layer in plain.modules())
     assert (plain(images()) - model(images())).abs().max() < 1e-5
-    assert merged(plain) is plain
+    assert merge_adapters(plain) is plain
 
 
 def test_only_adapters_and_head_are_trained() -> None:

@@ -23,12 +23,12 @@ from vitrail.checkpoints.formats.limits import too_much
 from vitrail.checkpoints.formats.open_tensors import SUFFIXES, OpenTensors, open_tensors, weights_of
 from vitrail.checkpoints.formats.shards import INDEX, parts_of
 from vitrail.checkpoints.formats.tensor_writing import write_folder, write_npz, write_safetensors
-from vitrail.checkpoints.hub.resolve import weights_at
+from vitrail.checkpoints.hub.resolve import catalogue_entry_at
 from vitrail.checkpoints.joined import Joined
 from vitrail.checkpoints.mapping.complete import check_complete
 from vitrail.checkpoints.mapping.fact import Fact, Said, facts_of, prepared, with_given
-from vitrail.checkpoints.mapping.metadata import NOTE, note_of, read_note
-from vitrail.checkpoints.mapping.origin import Written, cannot_hold
+from vitrail.checkpoints.mapping.metadata import NOTE, embedded_metadata, read_note
+from vitrail.checkpoints.mapping.origin import ExportLayout, cannot_hold
 from vitrail.checkpoints.mapping.rules import (
     Header,
     MappingReport,
@@ -56,7 +56,7 @@ STATE_DICTS = (DEIT, "dinov2", "torchvision")  # origins whose files are state d
 
 
 @dataclass
-class Foreign:
+class ExternalCheckpoint:
     """A checkpoint of another library, read. model: filled, in evaluation mode; name: of the size
     ("vit_b16"), or the family; resample: the rule for its position embeddings; notes: what the file
     does not say and was assumed; facts: every number with its source.
@@ -87,7 +87,7 @@ class Foreign:
         return hashlib.sha256("".join(each).encode()).hexdigest()
 
 
-def read_foreign(
+def read_external(
     path: Path,
     *,
     origin: str | None = None,
@@ -97,7 +97,7 @@ def read_foreign(
     allow_unused: bool = False,
     name_map: NameMap | None = None,
     max_bytes: int = MAX_BYTES,
-) -> Foreign:
+) -> ExternalCheckpoint:
     """The model in a file or folder of another library.
 
     origin: its name in ORIGINS, where the file should be read as that and no other. given: fields
@@ -131,7 +131,7 @@ def read_foreign(
     facts += facts_of(header, found.config, found.said) + found.more
     if is_one:
         facts += (Fact("scores", "sigmoid", "assumed", "one output, whose softmax is always 1"),)
-    return Foreign(
+    return ExternalCheckpoint(
         path=path,
         model=model.eval(),
         config=found.config,
@@ -166,13 +166,15 @@ def write_foreign(
     if written.container == "npz":
         write_npz(out, tensors)
     else:
-        write_safetensors(out, tensors, {NOTE: note_of(model.config, preprocess, classes, to)})
+        write_safetensors(
+            out, tensors, {NOTE: embedded_metadata(model.config, preprocess, classes, to)}
+        )
     return [out]
 
 
 def plan_writing(
     config: ModelConfig, preprocess: Preprocess, classes: Sequence[str], to: str
-) -> Written:
+) -> ExportLayout:
     """How the format `to` holds the model. Raises UsageError VIT-202, ModelError VIT-417."""
     if to not in ORIGINS:
         raise UsageError("VIT-202", f"unknown format {to!r}. {nearest(to, ORIGINS)}")
@@ -183,7 +185,7 @@ def plan_writing(
     return ORIGINS[to].write(config, preprocess, classes)
 
 
-def check_out(written: Written, to: str, out: Path) -> None:
+def check_out(written: ExportLayout, to: str, out: Path) -> None:
     """Raise UsageError VIT-202 where OUT does not look like what is written."""
     suffix = out.suffix.lower()
     if suffix in (".pth", ".pt", ".bin", ".ckpt", ".pkl"):
@@ -270,7 +272,7 @@ def _with_given(
     note = read_note(header, ORIGINS)
     source = Said("file", "vitrail's note")
     header = with_given(header, note.get("numbers", {}), source)
-    row = weights_at(path)
+    row = catalogue_entry_at(path)
     if row is not None:
         source = Said("row", f"row of {row.name}")
         header = with_given(header, _numbers_of(row), source)

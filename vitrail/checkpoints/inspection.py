@@ -15,7 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vitrail.checkpoints.external import Foreign, read_foreign, with_known
+from vitrail.checkpoints.external import ExternalCheckpoint, read_external, with_known
 from vitrail.checkpoints.formats.open_tensors import open_tensors
 from vitrail.checkpoints.mapping.rules import Header
 from vitrail.checkpoints.mapping.stated import read_settings
@@ -28,7 +28,7 @@ from vitrail.errors import ModelError
 NO_NAMES = "its names are not there"
 
 
-class Asked(NamedTuple):
+class ReadingOptions(NamedTuple):
     """As of `vitrail convert`."""
 
     settings: tuple[str, ...] = ()
@@ -44,15 +44,15 @@ class Tried(NamedTuple):
     why: str
 
 
-class Inspection(NamedTuple):
+class CheckpointInspection(NamedTuple):
     """foreign: None where it cannot be read, for the reason in `error`."""
 
     path: Path
     header: Header
     tried: tuple[Tried, ...]
-    foreign: Foreign | None
+    foreign: ExternalCheckpoint | None
     error: ModelError | None
-    asked: Asked
+    asked: ReadingOptions
 
     @property
     def command(self) -> str:
@@ -85,17 +85,17 @@ class Inspection(NamedTuple):
         }
 
 
-def inspect(path: Path, asked: Asked) -> Inspection:
+def inspect(path: Path, asked: ReadingOptions) -> CheckpointInspection:
     """What is at `path`. Raises what `open_tensors` raises, UsageError VIT-202, VIT-211."""
     given = read_settings(asked.settings)
     with closing(open_tensors(path, table=asked.table or "")) as source:
         header = with_known(source.header, path, given, asked.origin)
         tried = _tried(header, asked.origin)
     try:
-        foreign = read_foreign(path, origin=asked.origin, given=given, table=asked.table)
+        foreign = read_external(path, origin=asked.origin, given=given, table=asked.table)
     except ModelError as error:
-        return Inspection(path, header, tried, None, error, asked)
-    return Inspection(path, header, tried, foreign, None, asked)
+        return CheckpointInspection(path, header, tried, None, error, asked)
+    return CheckpointInspection(path, header, tried, foreign, None, asked)
 
 
 def format_of(header: Header) -> str:
@@ -134,7 +134,7 @@ def _try(name: str, header: Header) -> Tried:
     return Tried(name, len(missing) + len(over), why)
 
 
-def _of_foreign(foreign: Foreign) -> dict[str, Any]:
+def _of_foreign(foreign: ExternalCheckpoint) -> dict[str, Any]:
     classes = list(foreign.classes)
     return {
         "origin": foreign.origin,

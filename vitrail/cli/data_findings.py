@@ -12,22 +12,22 @@ from vitrail.files import encoded, whole_files
 
 if TYPE_CHECKING:
     from vitrail.data.check.check_data import DataReport
-    from vitrail.data.check.inspection import Look, Wanted
+    from vitrail.data.check.inspection import ImageStats, InspectOptions
     from vitrail.data.sources.open_data import Splits
     from vitrail.evaluation.labels.label_suspects import Suspects
 
 SHOWN = 10  # suspects printed
 
 
-def wanted(*, labels: bool) -> Wanted:
+def wanted(*, labels: bool) -> InspectOptions:
     """What a look has to take of each picture."""
-    from vitrail.data.check.inspection import Wanted
+    from vitrail.data.check.inspection import InspectOptions
 
     if not labels:
-        return Wanted(sketch=True)
+        return InspectOptions(sketch=True)
     from vitrail.evaluation.labels.audit import SMALL_PX
 
-    return Wanted(sketch=True, small_px=SMALL_PX)
+    return InspectOptions(sketch=True, small_px=SMALL_PX)
 
 
 def report_files(out: Path, *, labels: bool) -> list[Path]:
@@ -70,7 +70,7 @@ def write_reports(
 
 
 def doubted_labels(
-    splits: Splits, looks: Mapping[str, Sequence[Look]], model: str | None, output: Output
+    splits: Splits, looks: Mapping[str, Sequence[ImageStats]], model: str | None, output: Output
 ) -> Suspects:
     """Labels that look wrong, by gradients or by the features of `model`."""
     from vitrail.evaluation.labels.audit import label_suspects

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from vitrail.data.loading.batch import Batch
     from vitrail.data.sources.examples import Examples
     from vitrail.data.sources.open_data import Source, Splits
+    from vitrail.evaluation.eval_set import Opened
     from vitrail.evaluation.evaluate import Outputs
-    from vitrail.evaluation.judged import Opened
     from vitrail.evaluation.record import Evaluation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Reading:
+class DecodeOptions:
     """How pictures are read and computed."""
 
     batch_size: int = 64
@@ -53,7 +53,7 @@ def opened_for(
 
     Raises UsageError VIT-208 where no data is known, and as `open_own` and `open_given`.
     """
-    from vitrail.evaluation.judged import known_of, open_given, open_own
+    from vitrail.evaluation.eval_set import known_of, open_given, open_own
 
     if data is not None:
         return open_given(
@@ -94,7 +94,9 @@ class Way:
             tell(done, len(self.source))
 
 
-def way_of(classifier: Classifier, source: Source, reading: Reading, tta: str = "none") -> Way:
+def way_of(
+    classifier: Classifier, source: Source, reading: DecodeOptions, tta: str = "none"
+) -> Way:
     """How `classifier` sees `source`; with tta "flip" both views of each picture."""
     from vitrail.data.loading.loader import make_loader
     from vitrail.device import pick_device, pick_precision
@@ -117,7 +119,7 @@ def way_of(classifier: Classifier, source: Source, reading: Reading, tta: str = 
 
 
 def measure(
-    classifier: Classifier, source: Source, reading: Reading, tta: str, output: Output
+    classifier: Classifier, source: Source, reading: DecodeOptions, tta: str, output: Output
 ) -> Evaluation:
     """Run the classifier over every picture of `source`."""
     from vitrail.evaluation.evaluate import evaluate as run
@@ -136,7 +138,9 @@ def measure(
         )
 
 
-def outputs(classifier: Classifier, source: Source, reading: Reading, output: Output) -> Outputs:
+def outputs(
+    classifier: Classifier, source: Source, reading: DecodeOptions, output: Output
+) -> Outputs:
     """The logits of the classifier for every picture of `source`."""
     from vitrail.evaluation.evaluate import outputs_of
 

@@ -12,7 +12,7 @@ Method = Literal[
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
+class ExplainOptions:
     """What is asked of a method; which options it takes: docs/explain.md."""
 
     method: Method | None = None
@@ -34,7 +34,7 @@ class Options:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Inspection:
+class FigureOptions:
     """What --figures shows."""
 
     data: str | None = None

@@ -15,7 +15,7 @@ from vitrail.errors import UsageError
 if TYPE_CHECKING:
     from vitrail.studies.compute_study import Computed, Study
     from vitrail.studies.planned import Planned
-    from vitrail.studies.run import Asked, Engines
+    from vitrail.studies.run import Engines, StudyRequest
     from vitrail.studies.setup import Setup
 
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
@@ -73,11 +73,11 @@ def asked_of(
     output: Output,
     *,
     is_alone: bool = False,
-) -> Asked:
+) -> StudyRequest:
     """Budget and processes. Raises UsageError VIT-202, VIT-212."""
     from vitrail.config import check_unit, parse_secs
     from vitrail.device import num_cores
-    from vitrail.studies.run import Asked
+    from vitrail.studies.run import StudyRequest
 
     check_unit("--budget", budget)
     seconds = parse_secs(budget if budget is not None else "20m")
@@ -89,10 +89,10 @@ def asked_of(
     processes = machines.processes or (
         1 if one_at_a_time else max(1, num_cores() // machines.threads)
     )
-    return Asked(seconds, examples, processes, output.command)
+    return StudyRequest(seconds, examples, processes, output.command)
 
 
-def engines_of(machines: Machines, asked: Asked, setup: Setup) -> Engines:
+def engines_of(machines: Machines, asked: StudyRequest, setup: Setup) -> Engines:
     """Who computes."""
     from vitrail.studies.run import local
 
@@ -107,7 +107,7 @@ def engines_of(machines: Machines, asked: Asked, setup: Setup) -> Engines:
 def execute(
     study: Study,
     setup: Setup,
-    asked: Asked,
+    asked: StudyRequest,
     engines: Engines,
     out: Path,
     *,
@@ -145,7 +145,7 @@ def execute(
     return EXIT_CODES.get(found.stopped or "", 0)
 
 
-def plan_lines(planned: Planned, asked: Asked) -> list[str]:
+def plan_lines(planned: Planned, asked: StudyRequest) -> list[str]:
     """What is about to be done."""
     setup, share = planned.setup, planned.training_share
     lines = [
@@ -177,7 +177,9 @@ def ending(found: Computed, folder: Path) -> list[str]:
     return lines
 
 
-def show_plan(study: Study, setup: Setup, asked: Asked, engines: Engines, output: Output) -> int:
+def show_plan(
+    study: Study, setup: Setup, asked: StudyRequest, engines: Engines, output: Output
+) -> int:
     """The number of cells and the time they take, without computing any."""
     import tempfile
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vitrail import files
 from vitrail.evaluation.metrics.intervals import student_t, wilson
-from vitrail.explain.faithfulness import Judged
+from vitrail.explain.faithfulness import MethodCurves
 
 Values = NDArray[np.float64]
 Ends = tuple[float, float]
@@ -31,7 +31,7 @@ TITLES = {
 
 
 @dataclass(frozen=True)
-class Figure:
+class FaithfulnessScore:
     """A mean over n pictures, its interval, and the paired difference to random with its own.
 
     One picture has no interval.
@@ -49,12 +49,12 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Row:
+class MethodScores:
     """One method: figures by the name of the measure."""
 
     method: str
     n: int
-    figures: dict[str, Figure]
+    figures: dict[str, FaithfulnessScore]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -70,7 +70,7 @@ class Row:
         return {"method": self.method, "n": self.n, **figures}
 
 
-def summary(judged: Sequence[Judged]) -> list[Row]:
+def summary(judged: Sequence[MethodCurves]) -> list[MethodScores]:
     """A row a method, in the order given. One of them is "random"."""
     chance = next(one for one in judged if one.method == "random")
     rows = []
@@ -85,8 +85,8 @@ def summary(judged: Sequence[Judged]) -> list[Row]:
             ends = None if ends is None else (max(0.0, ends[0]), min(1.0, ends[1]))
             if name == "hits":
                 ends = wilson(int(values.sum()), len(values))
-            figures[name] = Figure(mean, ends, gain, gain_ends)
-        rows.append(Row(one.method, len(one.deletion), figures))
+            figures[name] = FaithfulnessScore(mean, ends, gain, gain_ends)
+        rows.append(MethodScores(one.method, len(one.deletion), figures))
     return rows
 
 
@@ -99,7 +99,7 @@ def mean_with_interval(values: Values) -> tuple[float, Ends | None]:
     return mean, (mean - half, mean + half)
 
 
-def table(rows: Sequence[Row]) -> list[list[str]]:
+def table(rows: Sequence[MethodScores]) -> list[list[str]]:
     """Cells for people, the head first: mean and interval of each measure, * where clear."""
     names = list(rows[0].figures)
     lines = [["method", *(TITLES[name] for name in names)]]
@@ -113,14 +113,14 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
     return lines
 
 
-def csv_of(rows: Sequence[Row]) -> str:
+def csv_of(rows: Sequence[MethodScores]) -> str:
     """A line a method and measure."""
     columns = ["method", "measure", "pictures", "mean", "low", "high"]
     columns += ["better_than_random", "better_low", "better_high"]
     return files.csv_text(columns, (_cells(row, name) for row in rows for name in row.figures))
 
 
-def _cells(row: Row, name: str) -> list[object]:
+def _cells(row: MethodScores, name: str) -> list[object]:
     one = row.figures[name]
     ends, better = one.interval or ("", ""), one.better_interval or ("", "")
     return [row.method, name, row.n, one.mean, *ends, one.better_than_random, *better]

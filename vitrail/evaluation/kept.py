@@ -16,7 +16,7 @@ from typing import Any
 
 from vitrail.errors import ModelError
 from vitrail.evaluation.eval_files import predictions_text
-from vitrail.evaluation.judged import Opened
+from vitrail.evaluation.eval_set import Opened
 from vitrail.evaluation.record import Evaluation
 from vitrail.folder import Folder
 from vitrail.runs import documents

@@ -124,7 +124,7 @@ def mass_inside(grid: Array, mask: NDArray[np.bool_]) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class MethodCurves:
     """What one method reaches, a value a picture, (n,): areas, and where masks are given whether it
     points inside the object (0 or 1) and how much of its mass is there. curves: the mean ones.
     """
@@ -146,7 +146,7 @@ def judge(
     masks: NDArray[np.bool_] | None = None,
     scores: Scores = "softmax",
     seed: int = 0,
-) -> list[Judged]:
+) -> list[MethodCurves]:
     """Every method on the same pictures; random is always among them, and last.
 
     images: (n, C, H, W), preprocessed. methods: those that the model has unless given. targets:
@@ -172,7 +172,7 @@ def _judge(
     masks: NDArray[np.bool_] | None,
     scores: Scores,
     seed: int,
-) -> Judged:
+) -> MethodCurves:
     cells = cells_of(model)
     found: list[Curves] = []
     hits, mass = list[float](), list[float]()
@@ -183,7 +183,7 @@ def _judge(
         if masks is not None:
             hits.append(float(points_at(by_cell(grid, cells), masks[place], key)))
             mass.append(mass_inside(grid, masks[place]))
-    return Judged(
+    return MethodCurves(
         method,
         np.array([one.deletion_area for one in found]),
         np.array([one.insertion_area for one in found]),

@@ -20,7 +20,7 @@ Expected (BiT-M R50x1): CIFAR-10 97.4 %, CIFAR-100 86.6 %, ImageNet 80.7 %.
 from __future__ import annotations
 
 from vitrail.config import AugmentConfig, DataConfig, OptimConfig, ScheduleConfig, TrainConfig
-from vitrail.recipes.image_facts import SMALL_SIDE, Pictures, Size
+from vitrail.recipes.image_facts import SMALL_SIDE, ImageFacts, Size
 
 BATCH = 512
 
@@ -30,7 +30,7 @@ def steps_of(num_train: int) -> int:
     return 500 if num_train < 20_000 else 10_000 if num_train < 500_000 else 20_000
 
 
-def hyperrule(pictures: Pictures) -> TrainConfig:
+def hyperrule(pictures: ImageFacts) -> TrainConfig:
     """SGD, three stairs, steps and Mixup by the number of pictures, resolution by their area."""
     steps, batch = steps_of(pictures.num_train), pictures.batch(BATCH)
     few = pictures.num_train < 20_000
@@ -57,7 +57,7 @@ def hyperrule(pictures: Pictures) -> TrainConfig:
     )
 
 
-def _image_size(pictures: Pictures) -> Size:
+def _image_size(pictures: ImageFacts) -> Size:
     if pictures.start_size is not None and min(pictures.start_size) < SMALL_SIDE:
         return pictures.start_size
     side = 128 if pictures.is_small else 480

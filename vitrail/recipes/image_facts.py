@@ -8,7 +8,7 @@ Size = tuple[int, int]
 SMALL_SIDE = 96  # px; BiT-HyperRule counts smaller pictures as small
 
 
-class Pictures(NamedTuple):
+class ImageFacts(NamedTuple):
     """The training pictures, and the model that training starts from. Sizes are (height, width) px.
 
     size: the median picture. start_size: what the model was trained on; None without one.

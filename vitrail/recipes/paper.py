@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from vitrail.config import AugmentConfig, DataConfig, OptimConfig, ScheduleConfig, TrainConfig
 from vitrail.recipes.bit_recipes import steps_of
-from vitrail.recipes.image_facts import Pictures, Size
+from vitrail.recipes.image_facts import ImageFacts, Size
 
 BATCH, FINETUNE_BATCH = 4096, 512
 WARMUP = 10_000  # steps
@@ -76,7 +76,7 @@ def _from_scratch(
     )
 
 
-def finetune(pictures: Pictures) -> TrainConfig:
+def finetune(pictures: ImageFacts) -> TrainConfig:
     """SGD with momentum 0.9, cosine, clip 1, no weight decay, 384 px after 224 (Table 4).
 
     500, 10,000 or 20,000 steps of 512 as for Pets and Flowers, CIFAR, and ImageNet; a smaller batch
@@ -100,7 +100,7 @@ def finetune(pictures: Pictures) -> TrainConfig:
     )
 
 
-def _higher(pictures: Pictures) -> Size | None:
+def _higher(pictures: ImageFacts) -> Size | None:
     """12/7 of the size the model was trained on, but not above the pictures' own, where they are
     larger than it.
     """
@@ -111,7 +111,7 @@ def _higher(pictures: Pictures) -> Size | None:
     return pictures.fitting(height * scale, width * scale) if scale > 1 else pictures.start_size
 
 
-def masked_patches(pictures: Pictures) -> TrainConfig:
+def masked_patches(pictures: ImageFacts) -> TrainConfig:
     """Masked patch prediction (section 4.6, appendix B.1.2): Adam 2e-4, cosine.
 
     The paper takes a million steps of 4096, one in a hundred of them warm-up. Here 100 passes, in

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from vitrail.config import TrainConfig
 from vitrail.errors import UsageError, nearest
 from vitrail.recipes import bit_recipes, deit_recipes, paper, plain, small, transfer
-from vitrail.recipes.image_facts import Pictures
+from vitrail.recipes.image_facts import ImageFacts
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "small.residual": small.residual,
@@ -22,17 +22,17 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "transfer.lora": transfer.lora,
 }
 # Those whose numbers follow from the pictures.
-BY_PICTURES: dict[str, Callable[[Pictures], TrainConfig]] = {
+BY_PICTURES: dict[str, Callable[[ImageFacts], TrainConfig]] = {
     "paper.finetune": paper.finetune,
     "paper.masked_patches": paper.masked_patches,
     "bit.hyperrule": bit_recipes.hyperrule,
     "transfer.adamw": transfer.adamw,
 }
 # What a recipe is shown for where there are no pictures yet.
-EXAMPLE = Pictures(50_000, (224, 224))
+EXAMPLE = ImageFacts(50_000, (224, 224))
 
 
-def recipe(name: str, pictures: Pictures = EXAMPLE) -> TrainConfig:
+def recipe(name: str, pictures: ImageFacts = EXAMPLE) -> TrainConfig:
     """The settings of the recipe called `name`. Raises UsageError VIT-217 for an unknown one."""
     if name in BY_PICTURES:
         return BY_PICTURES[name](pictures)

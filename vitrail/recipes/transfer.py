@@ -22,10 +22,10 @@ from vitrail.config import (
     ScheduleConfig,
     TrainConfig,
 )
-from vitrail.recipes.image_facts import Pictures
+from vitrail.recipes.image_facts import ImageFacts
 
 
-def adamw(pictures: Pictures) -> TrainConfig:
+def adamw(pictures: ImageFacts) -> TrainConfig:
     """50 epochs, label smoothing, averaged weights; layer decay 0.75 from 12 blocks on.
 
     Adam's rate in proportion to 1 / width (arXiv 2203.03466): 1.3e-4 for ViT-B, 1e-3 at width 96.

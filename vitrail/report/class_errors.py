@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from vitrail.report import diagrams, verdict
 from vitrail.report.figures import Line, bar, figure, plot
-from vitrail.report.frame import Cell, details, name, number, section, table, text
+from vitrail.report.frame import TableCell, details, name, number, section, table, text
 from vitrail.report.run_record import RunRecord, SplitRecord
 
 MAX_CLASS_ROWS = 1000
@@ -19,12 +19,12 @@ def classes_section(record: RunRecord, split: SplitRecord) -> str:
     names = list(scores)
     if len(names) > MAX_CLASS_ROWS:
         names = sorted(names, key=lambda key: scores[key]["f1"])[:MAX_CLASS_ROWS]
-    rows: list[list[Cell | str]] = []
+    rows: list[list[TableCell | str]] = []
     for key in names:
         one = scores[key]
         has = bool(one["n"])
         rows.append([
-            Cell(name(key), key), number(trained.get(key)), number(int(one["n"])),
+            TableCell(name(key), key), number(trained.get(key)), number(int(one["n"])),
             number(one["precision"]), number(one["recall"] if has else None),
             number(one["f1"] if has else None, more=bar(one["f1"])),
         ])  # fmt: skip
@@ -48,7 +48,7 @@ def confusion_section(record: RunRecord, split: SplitRecord) -> str:
         totals[label] = totals.get(label, 0) + n
     drawing = diagrams.confusion_matrix(split.confusion, chosen, totals)
     matrix = f'<div class="scroll matrix" tabindex="0">{drawing}</div>'
-    rows: list[list[Cell | str]] = []
+    rows: list[list[TableCell | str]] = []
     for label, predicted, n in diagrams.pairs(split.confusion):
         share = n / totals[label]
         rows.append([name(label), name(predicted), number(n), number(share, more=bar(share, 2))])
@@ -73,7 +73,7 @@ def calibration_section(split: SplitRecord) -> str:
         word = "above" if gap > 0 else "below"
         lead += f"Confidence lies {100 * abs(gap):.1f} points {word} accuracy on average. "
     lead += f"Temperature {split.calibration.get('temperature', 1):g}."
-    rows: list[list[Cell | str]] = []
+    rows: list[list[TableCell | str]] = []
     for one in bins:
         row = [number(int(one["n"])), number(one["confidence"]), number(one["accuracy"])]
         rows.append([text(f"{one['low']:.3f} to {one['high']:.3f}"), *row])

@@ -8,7 +8,7 @@ from typing import Any
 from vitrail import __version__
 from vitrail.report.figures import bar
 from vitrail.report.findings import group_lists, labels_section
-from vitrail.report.frame import Cell, facts, name, number, page, section, table, text
+from vitrail.report.frame import TableCell, facts, name, number, page, section, table, text
 from vitrail.report.run_images import Finder, NoPictures
 
 MAX_ROWS = 500
@@ -89,9 +89,9 @@ def classes_section(per_class: Mapping[str, Mapping[str, int]]) -> str:
     chosen = sorted(totals, key=lambda key: -totals[key])
     if len(chosen) > MAX_ROWS:
         chosen = chosen[: MAX_ROWS // 2] + chosen[-MAX_ROWS // 2 :]
-    rows: list[list[Cell | str]] = [
+    rows: list[list[TableCell | str]] = [
         [
-            Cell(name(key), key),
+            TableCell(name(key), key),
             *(number(int(per_class[key].get(split, 0))) for split in splits),
             number(totals[key], more=bar(totals[key] / most)),
         ]

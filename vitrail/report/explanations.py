@@ -39,7 +39,7 @@ class Positions:
     explained: dict[str, float]
 
 
-class Inside:
+class ModelExplanations:
     """A model in evaluation; explanations end after `max_secs` in all."""
 
     def __init__(

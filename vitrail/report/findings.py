@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vitrail.report.frame import Cell, details, name, number, section, table, text
+from vitrail.report.frame import TableCell, details, name, number, section, table, text
 from vitrail.report.mistakes import frames_of
 from vitrail.report.run_images import Finder
 from vitrail.report.verdict import percent
@@ -70,7 +70,7 @@ def group_lists(groups: Sequence[Group], pictures: Finder) -> list[str]:
     if not groups:
         return []
     cards = "".join(_group_card(group, pictures) for group in groups[:SHOWN])
-    rows: list[list[Cell | str]] = [
+    rows: list[list[TableCell | str]] = [
         [_members(group), number(len(group["members"]))] for group in groups[:TABLED]
     ]
     more = f" ({TABLED} of {len(groups)})" if len(groups) > TABLED else ""
@@ -150,7 +150,7 @@ def _suspect_card(one: Mapping[str, Any], pictures: Finder) -> str:
 
 
 def _suspect_table(found: Sequence[Mapping[str, Any]]) -> str:
-    rows: list[list[Cell | str]] = [
+    rows: list[list[TableCell | str]] = [
         [text(one["split"]), name(one["source"]), name(one["label"]), name(one["suggested"]),
          number(one["p_label"]), number(one["p_suggested"])]
         for one in found

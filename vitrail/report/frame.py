@@ -35,7 +35,7 @@ def name(value: object) -> str:
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """A table cell: HTML, the value it is sorted by, and whether it is a number."""
 
     html: str
@@ -43,22 +43,24 @@ class Cell:
     is_number: bool = False
 
 
-def number(value: float | None, digits: int = 3, *, more: str = "") -> Cell:
+def number(value: float | None, digits: int = 3, *, more: str = "") -> TableCell:
     """A number to the right, with HTML `more` behind it; a dash for None."""
     if value is None:
-        return Cell("&ndash;", -1, is_number=True)
+        return TableCell("&ndash;", -1, is_number=True)
     shape = f"{value:,d}" if isinstance(value, int) else f"{value:.{digits}f}"
-    return Cell(shape + more, value, is_number=True)
+    return TableCell(shape + more, value, is_number=True)
 
 
 def table(
-    columns: Sequence[str], rows: Iterable[Sequence[Cell | str]], *, sortable: bool = False
+    columns: Sequence[str], rows: Iterable[Sequence[TableCell | str]], *, sortable: bool = False
 ) -> str:
     """A table; cells that are plain strings are HTML already. Wide tables scroll by themselves.
 
     Without names of columns there is no head.
     """
-    body = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
+    body = [
+        [cell if isinstance(cell, TableCell) else TableCell(cell) for cell in row] for row in rows
+    ]
     right = [bool(body) and body[0][i].is_number for i in range(len(columns))]
     kinds = [' class="n"' if is_number else "" for is_number in right]
     heads = [
@@ -75,7 +77,7 @@ def table(
     )
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: TableCell) -> str:
     value = "" if cell.value is None else f' data-v="{text(cell.value)}"'
     kind = ' class="n"' if cell.is_number else ""
     return f"<td{kind}{value}>{cell.html}</td>"

@@ -7,15 +7,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vitrail.report import verdict
-from vitrail.report.explanations import Inside
+from vitrail.report.explanations import ModelExplanations
 from vitrail.report.frame import name, section, text
-from vitrail.report.run_images import Pictures, Pixels, Thumbnail
-from vitrail.report.run_record import Row, SplitRecord
+from vitrail.report.run_images import Pixels, RunImages, Thumbnail
+from vitrail.report.run_record import PredictionRow, SplitRecord
 
 MISTAKES, DOUBTFUL = 18, 12
 
 
-def mistakes_section(split: SplitRecord, pictures: Pictures, inside: Inside | None) -> str:
+def mistakes_section(
+    split: SplitRecord, pictures: RunImages, inside: ModelExplanations | None
+) -> str:
     """Thumbnails of what went most wrong, and of what was least sure."""
     wrong = verdict.worst_mistakes(split.rows, MISTAKES)
     doubtful = verdict.most_doubtful(split.rows, DOUBTFUL)
@@ -36,7 +38,9 @@ def mistakes_section(split: SplitRecord, pictures: Pictures, inside: Inside | No
     return section("mistakes", "Mistakes", *parts, lead=text(lead))
 
 
-def _card(row: Row, split: str, pictures: Pictures, inside: Inside | None) -> str:
+def _card(
+    row: PredictionRow, split: str, pictures: RunImages, inside: ModelExplanations | None
+) -> str:
     kind = "right" if row.is_right else "wrong"
     said = f'<i>called</i> <b class="{kind}">{name(row.predicted)}</b> {row.p_predicted:.2f}'
     if not row.is_right:
@@ -63,7 +67,7 @@ def picture_frame(pixels: Pixels | None, words: str, *, missing: str = "not at h
     return f'<div class="frame"><img{kind} alt="{text(words)}" src="{thumbnail.uri}"></div>'
 
 
-def samples_section(pictures: Pictures) -> list[str]:
+def samples_section(pictures: RunImages) -> list[str]:
     """Training pictures as they are and as training saw them."""
     found = pictures.samples()
     if not found:

@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.explain.inspect.distance import Reach
-from vitrail.report.explanations import Inside, Positions
+from vitrail.report.explanations import ModelExplanations, Positions
 from vitrail.report.figures import dots, figure
-from vitrail.report.frame import Cell, details, number, section, table, text
-from vitrail.report.run_images import Pictures, Pixels, png_uri
+from vitrail.report.frame import TableCell, details, number, section, table, text
+from vitrail.report.run_images import Pixels, RunImages, png_uri
 
 PICTURES = 64  # that attention is averaged over
 
 
-def inside_section(inside: Inside, pictures: Pictures, split: str) -> list[str]:
+def inside_section(inside: ModelExplanations, pictures: RunImages, split: str) -> list[str]:
     """The section; nothing where there is nothing to show."""
     drawn, below = [], ""
     reach = inside.reach(pictures.some(split, PICTURES)) if inside.has_attention else None
@@ -69,7 +69,7 @@ def _structure(found: Positions) -> str:
 
 
 def _reach_table(reach: Reach) -> str:
-    rows: list[list[Cell | str]] = []
+    rows: list[list[TableCell | str]] = []
     for layer, head in np.ndindex(reach.entropy.shape):
         values = reach.renormalised[layer, head], reach.plain[layer, head]
         rows.append([number(layer), number(head), *(number(float(one), 2) for one in values),

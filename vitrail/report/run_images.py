@@ -21,7 +21,7 @@ from vitrail.data.images.decode import decode
 from vitrail.data.sources.open_data import Source, Splits, subset
 from vitrail.data.sources.sample import sample
 from vitrail.errors import VitrailError
-from vitrail.evaluation.judged import open_own
+from vitrail.evaluation.eval_set import open_own
 from vitrail.folder import Folder
 from vitrail.report.run_record import RunRecord
 from vitrail.runs.documents import settings_in
@@ -47,7 +47,7 @@ class Finder(Protocol):
     def find(self, split: str, source: str) -> Pixels | None: ...
 
 
-class Pictures(Finder, Protocol):
+class RunImages(Finder, Protocol):
     """Where a report finds pictures. `why_not` is a sentence where it has none."""
 
     why_not: str
@@ -157,7 +157,7 @@ class DataPictures(SplitPictures):
         return found
 
 
-def open_pictures(record: RunRecord) -> Pictures:
+def open_pictures(record: RunRecord) -> RunImages:
     """The pictures of a run, or none and why."""
     try:
         settings = flatten(settings_in(Folder(record.path)) or {})

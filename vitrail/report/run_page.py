@@ -14,13 +14,13 @@ from vitrail.report.class_errors import (
     confusion_section,
 )
 from vitrail.report.curves import curves_section
-from vitrail.report.explanations import Inside
+from vitrail.report.explanations import ModelExplanations
 from vitrail.report.figures import verdict_strip
 from vitrail.report.findings import labels_section, leakage_section
-from vitrail.report.frame import Cell, details, facts, name, number, page, section, table, text
+from vitrail.report.frame import TableCell, details, facts, name, number, page, section, table, text
 from vitrail.report.mistakes import mistakes_section, samples_section
 from vitrail.report.model_inside import inside_section
-from vitrail.report.run_images import Pictures
+from vitrail.report.run_images import RunImages
 from vitrail.report.run_record import RunRecord, SplitRecord
 from vitrail.report.verdict import duration, percent
 
@@ -37,7 +37,7 @@ FIGURES = {
 }
 
 
-def report_page(record: RunRecord, pictures: Pictures, inside: Inside | None) -> str:
+def report_page(record: RunRecord, pictures: RunImages, inside: ModelExplanations | None) -> str:
     """The document; without `inside` nothing is explained."""
     split = record.splits[0] if record.splits else None
     sections = [run_section(record, split)]
@@ -123,9 +123,9 @@ def metrics_table(splits: Sequence[SplitRecord]) -> str:
     """One row a split."""
     keys = [key for key in FIGURES if any(one.figure(key) is not None for one in splits)]
     columns = ["split", "pictures", *(FIGURES[key] for key in keys), "images/s"]
-    rows: list[list[Cell | str]] = []
+    rows: list[list[TableCell | str]] = []
     for one in splits:
-        cells: list[Cell | str] = [text(one.name), number(int(one.metrics.get("n", 0)))]
+        cells: list[TableCell | str] = [text(one.name), number(int(one.metrics.get("n", 0)))]
         intervals = {**(one.metrics.get("intervals") or {}), "top1": one.interval}
         for key in keys:
             low, high = intervals.get(key) or (None, None)

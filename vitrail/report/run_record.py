@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from vitrail.documents import Count, Made, Number, Part, Share, checked, parse_document
+from vitrail.documents import Count, DocumentPart, Made, Number, Share, checked, parse_document
 from vitrail.errors import ModelError
 from vitrail.folder import Folder
 from vitrail.report import run_schema
@@ -29,7 +29,7 @@ CURVES = TypeAdapter(Curve)
 
 
 @dataclass(frozen=True)
-class Row:
+class PredictionRow:
     """A row of predictions.csv."""
 
     source: str
@@ -60,7 +60,7 @@ class SplitRecord:
 
     name: str
     metrics: Mapping[str, Any]
-    rows: list[Row] = field(default_factory=list)
+    rows: list[PredictionRow] = field(default_factory=list)
     confusion: dict[tuple[str, str], int] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
 
@@ -141,7 +141,7 @@ def read_run(path: Path) -> RunRecord:
         _content(folder, "config.toml").decode("utf-8", "replace"),
         list(_curves(folder, "metrics.jsonl")),
         sorted(splits, key=lambda split: (order.get(split.name, 2), split.name)),
-        _document(folder, "audit.json", run_schema.Audit),
+        _document(folder, "audit.json", run_schema.AuditForm),
     )
 
 
@@ -159,18 +159,18 @@ def _evaluated(folder: Folder) -> list[str]:
 def read_split(folder: Folder, name: str) -> SplitRecord:
     """The files of one evaluated split, in `eval/NAME` of a run. Raises ModelError VIT-406."""
     place = f"eval/{name}"
-    rows = list(_table(folder, f"{place}/predictions.csv", TypeAdapter(Row)))
+    rows = list(_table(folder, f"{place}/predictions.csv", TypeAdapter(PredictionRow)))
     cells = _table(folder, f"{place}/confusion.csv", TypeAdapter(Confused))
     return SplitRecord(
         name,
         _document(folder, f"{place}/metrics.json", run_schema.Metrics),
         rows,
         {(cell.label, cell.predicted): cell.n for cell in cells},
-        _document(folder, f"{place}/calibration.json", run_schema.Calibration),
+        _document(folder, f"{place}/calibration.json", run_schema.CalibrationForm),
     )
 
 
-def _document(folder: Folder, name: str, schema: type[Part]) -> dict[str, Any]:
+def _document(folder: Folder, name: str, schema: type[DocumentPart]) -> dict[str, Any]:
     content = _content(folder, name)
     with _reading(folder.path / name):
         return parse_document(content, schema) if folder.lies(name) else {}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitrail.files import write_together
-from vitrail.report.explanations import Inside
-from vitrail.report.run_images import Pictures, open_pictures
+from vitrail.report.explanations import ModelExplanations
+from vitrail.report.run_images import RunImages, open_pictures
 from vitrail.report.run_markdown import report_markdown
 from vitrail.report.run_page import report_page
 from vitrail.report.run_record import read_run
@@ -15,7 +15,7 @@ FILES = ("report.html", "report.md")
 
 
 def write_report(
-    run_dir: Path, pictures: Pictures | None = None, inside: Inside | None = None
+    run_dir: Path, pictures: RunImages | None = None, inside: ModelExplanations | None = None
 ) -> list[Path]:
     """Write the report into `run_dir`, over an older one, and return its files.
 

@@ -10,12 +10,12 @@ from typing import Annotated
 
 from pydantic import Field, JsonValue
 
-from vitrail.documents import Count, Number, Part, Plain, Share
+from vitrail.documents import Count, DocumentPart, Number, Plain, Share
 
 Interval = tuple[Number, Number]
 
 
-class Network(Part):
+class Network(DocumentPart):
     """The network of run.json."""
 
     name: str | None = None
@@ -26,7 +26,7 @@ class Network(Part):
     width_factor: Number | None = None
 
 
-class Machine(Part):
+class Machine(DocumentPart):
     """The machine of run.json; other facts about it are shown as they are."""
 
     model_config = {"extra": "allow"}
@@ -37,7 +37,7 @@ class Machine(Part):
     __pydantic_extra__: dict[str, JsonValue] = Field(init=False)
 
 
-class Best(Part):
+class BestForm(DocumentPart):
     """The best evaluation of run.json."""
 
     model_config = {"extra": "allow"}
@@ -46,14 +46,14 @@ class Best(Part):
     __pydantic_extra__: dict[str, Number | None] = Field(init=False)
 
 
-class Result(Part):
+class Result(DocumentPart):
     """A split in run.json."""
 
     n: Count | None = None
     top1: Share | None = None
 
 
-class Run(Part):
+class Run(DocumentPart):
     """run.json."""
 
     versions: dict[str, Plain] | None = None
@@ -71,12 +71,12 @@ class Run(Part):
     seconds: Annotated[float, Field(ge=0, le=1e12)] | None = None
     machine: Machine | None = None
     model: Network | None = None
-    best: Best | None = None
+    best: BestForm | None = None
     baselines: dict[str, Number | None] | None = None
     results: dict[str, Result] | None = None
 
 
-class Data(Part):
+class Data(DocumentPart):
     """data.json."""
 
     name: str | None = None
@@ -87,7 +87,7 @@ class Data(Part):
     fingerprints: dict[str, str] | None = None
 
 
-class ClassScore(Part):
+class ClassScore(DocumentPart):
     """A class in metrics.json."""
 
     n: Count
@@ -96,7 +96,7 @@ class ClassScore(Part):
     f1: Share
 
 
-class Metrics(Part):
+class Metrics(DocumentPart):
     """eval/SPLIT/metrics.json."""
 
     n: Count | None = None
@@ -116,7 +116,7 @@ class Metrics(Part):
     images_per_s: Number | None = None
 
 
-class ReliabilityBin(Part):
+class ReliabilityBin(DocumentPart):
     """A bin of calibration.json."""
 
     n: Count
@@ -126,14 +126,14 @@ class ReliabilityBin(Part):
     accuracy: Share
 
 
-class Calibration(Part):
+class CalibrationForm(DocumentPart):
     """eval/SPLIT/calibration.json."""
 
     temperature: Number | None = None
     bins: list[ReliabilityBin] | None = None
 
 
-class Member(Part):
+class MemberForm(DocumentPart):
     """A picture of a group of copies in audit.json."""
 
     split: str
@@ -142,20 +142,20 @@ class Member(Part):
     kind: str
 
 
-class Group(Part):
+class GroupForm(DocumentPart):
     """Pictures that are copies of each other."""
 
-    members: Annotated[list[Member], Field(min_length=1)]
+    members: Annotated[list[MemberForm], Field(min_length=1)]
 
 
-class Duplicates(Part):
+class DuplicatesForm(DocumentPart):
     """What was found of copies."""
 
     groups: Count = 0
-    shown: list[Group] | None = None
+    shown: list[GroupForm] | None = None
 
 
-class Leak(Part):
+class LeakForm(DocumentPart):
     """Held-out pictures that are training pictures too."""
 
     pictures: Count
@@ -164,7 +164,7 @@ class Leak(Part):
     top1_without: Share | None = None
 
 
-class Suspect(Part):
+class SuspectForm(DocumentPart):
     """A doubtful label."""
 
     split: str
@@ -175,7 +175,7 @@ class Suspect(Part):
     p_suggested: Share
 
 
-class Suspects(Part):
+class SuspectsForm(DocumentPart):
     """The doubtful labels of a split."""
 
     n: Count
@@ -183,13 +183,13 @@ class Suspects(Part):
     top1: Share
     origin: str = ""
     why_not: str = ""
-    found: list[Suspect] = []
+    found: list[SuspectForm] = []
 
 
-class Audit(Part):
+class AuditForm(DocumentPart):
     """audit.json."""
 
-    duplicates: Duplicates | None = None
-    leaks: dict[str, Leak] | None = None
-    label_suspects: dict[str, Suspects] | None = None
+    duplicates: DuplicatesForm | None = None
+    leaks: dict[str, LeakForm] | None = None
+    label_suspects: dict[str, SuspectsForm] | None = None
     notes: list[str] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vitrail.report.diagrams import pairs
-from vitrail.report.run_record import Row, RunRecord, SplitRecord
+from vitrail.report.run_record import PredictionRow, RunRecord, SplitRecord
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -148,17 +148,19 @@ def overconfidence(split: SplitRecord) -> float | None:
     return float(sum(one["n"] * (one["confidence"] - one["accuracy"]) for one in bins) / total)
 
 
-def worst_mistakes(rows: Sequence[Row], count: int) -> list[Row]:
+def worst_mistakes(rows: Sequence[PredictionRow], count: int) -> list[PredictionRow]:
     """The wrong predictions of greatest loss."""
     return sorted((row for row in rows if not row.is_right), key=lambda row: -row.loss)[:count]
 
 
-def most_doubtful(rows: Sequence[Row], count: int) -> list[Row]:
+def most_doubtful(rows: Sequence[PredictionRow], count: int) -> list[PredictionRow]:
     """The predictions of least confidence, right or wrong."""
     return sorted(rows, key=lambda row: row.p_predicted)[:count]
 
 
-def accuracy_by_coverage(rows: Sequence[Row], count: int = 100) -> list[tuple[float, float]]:
+def accuracy_by_coverage(
+    rows: Sequence[PredictionRow], count: int = 100
+) -> list[tuple[float, float]]:
     """(share of pictures kept, accuracy on them), the most confident pictures first.
 
     Pictures of equal confidence are kept or left out together. (El-Yaniv and Wiener, JMLR 2010.)

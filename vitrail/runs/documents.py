@@ -33,7 +33,7 @@ class Form(pydantic.BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", strict=True, protected_namespaces=())
 
 
-class Best(Form):
+class BestEvaluation(Form):
     """The best evaluation; empty before the first."""
 
     step: Count | None = None
@@ -49,7 +49,7 @@ class RunForm(Form):
     status: Literal["running", "finished", "stopped", "failed"]
     reason: Text | None = None
     seconds: Number = 0.0
-    best: Best = Best()
+    best: BestEvaluation = BestEvaluation()
     started: Text = ""
     command: Text = ""
     git: Text | None = None
@@ -101,8 +101,8 @@ class StateForm(Form):
     """
 
     step: Count
-    best: Best
-    judged: Best = Best()
+    best: BestEvaluation
+    judged: BestEvaluation = BestEvaluation()
     stale: Count
     lowest_loss: float | None
     seconds: Number

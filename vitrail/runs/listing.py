@@ -20,7 +20,7 @@ from vitrail.runs.lock import holder_of
 
 
 @dataclass(frozen=True)
-class Entry:
+class RunEntry:
     """One run. status: finished, running, interrupted (its process is gone), stopped, failed, or
     damaged. best: top-1, of the split that `judged` names. age_secs: since run.json was last
     written. note: why it failed, or what is damaged.
@@ -37,7 +37,7 @@ class Entry:
     note: str = ""
 
 
-def list_runs(folder: Path) -> list[Entry]:
+def list_runs(folder: Path) -> list[RunEntry]:
     """Every run in `folder`, newest first; `folder` itself where it is one.
 
     Raises FileNotFoundError where there is no such folder.
@@ -61,21 +61,21 @@ def _is_run(path: Path) -> bool:
     return stat.S_ISDIR(mode) and Folder(path).lies("run.json")
 
 
-def entry_of(path: Path) -> Entry:
+def entry_of(path: Path) -> RunEntry:
     """What one run says of itself."""
     age = _age(path / "run.json")
     if path.is_symlink():
-        return Entry(path.name, path, "link", age_secs=age, note=f"to {os.readlink(path)}")
+        return RunEntry(path.name, path, "link", age_secs=age, note=f"to {os.readlink(path)}")
     try:
         run = documents.read(Folder(path), "run.json")
         data = documents.read(Folder(path), "data.json")
     except ModelError as error:
-        return Entry(path.name, path, "damaged", age_secs=age, note=error.message)
+        return RunEntry(path.name, path, "damaged", age_secs=age, note=error.message)
     status = run["status"]
     if status == "running" and not holder_of(path):
         status = "interrupted"
     best, judged = _best(run)
-    return Entry(
+    return RunEntry(
         name=path.resolve().name,
         path=path,
         status=status,

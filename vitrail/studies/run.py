@@ -30,7 +30,7 @@ Engines = Callable[[Store], Engine]
 
 
 @dataclass(frozen=True)
-class Asked:
+class StudyRequest:
     """Beside the setup. budget_secs: None for as long as it takes with `examples`. processes: how
     many cells at a time.
     """
@@ -42,7 +42,7 @@ class Asked:
     folder: str = ""  # name of the study's folder; "": that of the study
 
 
-def plan(study: Study, setup: Setup, asked: Asked, parent: Path, engine: Engines) -> Planned:
+def plan(study: Study, setup: Setup, asked: StudyRequest, parent: Path, engine: Engines) -> Planned:
     """The folder, the pace, and how much training the budget buys; what was planned before stays.
 
     Raises UsageError VIT-291 for a budget too short, EnvironmentFault VIT-504 where another process
@@ -77,7 +77,7 @@ def measure(study: Study, setup: Setup, store: Store, engine: Engines) -> Paces:
 
 
 def _with_examples(
-    study: Study, setup: Setup, asked: Asked, paces: Paces, spent_secs: float
+    study: Study, setup: Setup, asked: StudyRequest, paces: Paces, spent_secs: float
 ) -> Setup:
     if asked.examples is not None:
         return replace(setup, examples=asked.examples)
@@ -92,7 +92,7 @@ def _with_examples(
     return replace(setup, examples=found)
 
 
-def _facts(study: Study, setup: Setup, asked: Asked) -> dict[str, Any]:
+def _facts(study: Study, setup: Setup, asked: StudyRequest) -> dict[str, Any]:
     """What makes a question: the same is continued, another gets a folder of its own."""
     return {
         "study": study.name,
@@ -108,7 +108,7 @@ def _facts(study: Study, setup: Setup, asked: Asked) -> dict[str, Any]:
     }
 
 
-def _record(planned: Planned, asked: Asked) -> dict[str, Any]:
+def _record(planned: Planned, asked: StudyRequest) -> dict[str, Any]:
     setup = planned.setup
     facts = _facts(planned.study, setup, asked)
     return {
@@ -129,7 +129,11 @@ def _record(planned: Planned, asked: Asked) -> dict[str, Any]:
 
 
 def run(
-    planned: Planned, asked: Asked, engine: Engines, watcher: Watcher, spent_secs: float = 0.0
+    planned: Planned,
+    asked: StudyRequest,
+    engine: Engines,
+    watcher: Watcher,
+    spent_secs: float = 0.0,
 ) -> tuple[Computed, Outcome]:
     """Compute what is missing and write what follows from all rows.
 

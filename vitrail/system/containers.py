@@ -17,7 +17,7 @@ Read = Callable[[str], str]  # a small file of the kernel; "" where it does not 
 ROOT = "/sys/fs/cgroup"
 
 
-class Group(NamedTuple):
+class ControlGroup(NamedTuple):
     """A folder of a tree of control groups."""
 
     folder: str
@@ -55,7 +55,7 @@ def memory_rest(read: Read) -> int | None:
     return min(rests, default=None)
 
 
-def groups(controller: str, read: Read) -> Iterator[Group]:
+def groups(controller: str, read: Read) -> Iterator[ControlGroup]:
     """Our own group and all above it, in each tree that limits `controller`."""
     usual = ["0::/", f"1:{controller}:/"]  # where /proc says nothing
     for line in [*usual, *read("/proc/self/cgroup").splitlines()]:
@@ -64,7 +64,7 @@ def groups(controller: str, read: Read) -> Iterator[Group]:
         is_v2 = number == "0" and not controllers
         if is_v2 or controller in controllers.split(","):
             for place, root in _mounts(controller, read, is_v2=is_v2):
-                yield from (Group(place + below, is_v2) for below in _upwards(path, root))
+                yield from (ControlGroup(place + below, is_v2) for below in _upwards(path, root))
 
 
 def _mounts(controller: str, read: Read, *, is_v2: bool) -> list[tuple[str, str]]:

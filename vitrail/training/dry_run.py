@@ -15,7 +15,7 @@ import torch
 from vitrail.data.loading.loader import make_loader
 from vitrail.data.sources.open_data import subset
 from vitrail.device import keep_freed_memory, set_threads
-from vitrail.training.optim.schedule import Plan as Schedule
+from vitrail.training.optim.schedule import StepSchedule as Schedule
 from vitrail.training.plan.plan_run import Plan
 from vitrail.training.plan.starting_model import starting_weights
 from vitrail.training.state import start_state

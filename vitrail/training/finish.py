@@ -17,26 +17,26 @@ from torch import nn
 from vitrail.classifier import Classifier, Meta, record_for
 from vitrail.data.sources.open_data import Source, subset
 from vitrail.errors import DataError, ModelError, VitrailError
-from vitrail.evaluation.judged import judged_as
+from vitrail.evaluation.eval_set import judged_as
 from vitrail.evaluation.labels.audit import Limits, audit
 from vitrail.evaluation.record import Evaluation
 from vitrail.evaluation.run_data import record_of
 from vitrail.models.create import Model
-from vitrail.report.explanations import Inside
+from vitrail.report.explanations import ModelExplanations
 from vitrail.report.run_report import write_report
 from vitrail.runs.manifest import Damaged, step_name
 from vitrail.runs.stored import read_weights
 from vitrail.training import rival
 from vitrail.training.advice import Evidence, advice
 from vitrail.training.clock import Clock
-from vitrail.training.network import merged, shipped
+from vitrail.training.network import export_model, merge_adapters
 from vitrail.training.plan.plan_run import Plan
 from vitrail.training.reporter import Reporter, RunResult
 from vitrail.training.run_files import start_record
 from vitrail.training.state import TrainState
 from vitrail.training.storage.metrics_log import last_records
 from vitrail.training.storage.run_dir import RunDir, reason_of
-from vitrail.training.tasks.task import Judged, Task
+from vitrail.training.tasks.task import EvalResult, Task
 from vitrail.training.time_limit import TimeLimit
 
 AUDIT_SHARE = 0.05  # of the run's time for looking at its data again
@@ -46,7 +46,7 @@ EXPLAIN_SECS = 1.5  # of one core, at the least
 
 
 @dataclass(frozen=True)
-class Ending:
+class StopReason:
     """How a run came to its last step. stopped: why before it was planned, or None. waited: share
     of the time spent waiting for pictures. with_report: whether baselines, audit and report follow.
     val: the validation pictures that were judged on the way; best: the step and the result of
@@ -58,7 +58,7 @@ class Ending:
     with_report: bool = True
     limit: TimeLimit | None = None
     val: Source | None = None
-    best: tuple[int, Judged] | None = None
+    best: tuple[int, EvalResult] | None = None
 
 
 def finish(
@@ -68,16 +68,16 @@ def finish(
     state: TrainState,
     network: nn.Module,
     clock: Clock,
-    ending: Ending,
+    ending: StopReason,
     reporter: Reporter,
 ) -> RunResult:
     """Write model/, eval/ and the report; returns what the run came to."""
     last = Last(run, plan, task, state, clock, ending, reporter)
     network.load_state_dict(best_weights(run.path, state, reporter))
-    network = merged(network)
+    network = merge_adapters(network)
     judged = _judge(last, network)
     results = {split: one.record for split, one in judged.items()}
-    classifier = _save_model(run, plan, shipped(network), results)
+    classifier = _save_model(run, plan, export_model(network), results)
     simple = _baselines(last, judged) if ending.with_report else {}
     if ending.with_report:
         _advise(last, judged, simple)
@@ -113,7 +113,7 @@ class Last:
     task: Task
     state: TrainState
     clock: Clock
-    ending: Ending
+    ending: StopReason
     reporter: Reporter
 
     @property
@@ -137,7 +137,7 @@ class Last:
             self.limit.left_out.append(sentence)
 
 
-def _baselines(last: Last, judged: Mapping[str, Judged]) -> dict[str, float]:
+def _baselines(last: Last, judged: Mapping[str, EvalResult]) -> dict[str, float]:
     """What no learning achieves on the split that the claim is made of."""
     split = next((split for split in ("test", "val") if split in judged), None)
     if split is None:
@@ -152,7 +152,7 @@ def _baselines(last: Last, judged: Mapping[str, Judged]) -> dict[str, float]:
     return found
 
 
-def _rival(last: Last, judged: Mapping[str, Judged]) -> dict[str, float]:
+def _rival(last: Last, judged: Mapping[str, EvalResult]) -> dict[str, float]:
     """What a small residual network reaches, on the same split as the other baselines."""
     split = next((split for split in ("test", "val") if split in judged), None)
     if split is None or not rival.is_wanted(last.plan):
@@ -181,7 +181,7 @@ def _rival(last: Last, judged: Mapping[str, Judged]) -> dict[str, float]:
     return {name: top1}
 
 
-def _advise(last: Last, judged: Mapping[str, Judged], simple: Mapping[str, float]) -> None:
+def _advise(last: Last, judged: Mapping[str, EvalResult], simple: Mapping[str, float]) -> None:
     """What the run's owner should know without asking."""
     split = next((split for split in ("test", "val") if split in judged), None)
     record = judged[split].record if split is not None else {}
@@ -218,7 +218,7 @@ def _report(last: Last, classifier: Classifier) -> None:
         )
 
 
-def _audit(last: Last, judged: Mapping[str, Judged]) -> None:
+def _audit(last: Last, judged: Mapping[str, EvalResult]) -> None:
     """Look for leakage and doubtful labels; audit.json and its tables. Says what was found."""
     plan, config = last.plan, last.plan.config
     if config.objective != "classify":
@@ -245,9 +245,9 @@ def _audit(last: Last, judged: Mapping[str, Judged]) -> None:
         last.limit.left_out.extend(found.skipped())
 
 
-def _judge(last: Last, network: nn.Module) -> dict[str, Judged]:
+def _judge(last: Last, network: nn.Module) -> dict[str, EvalResult]:
     """Each held-out split judged; eval/SPLIT/ where the network classifies."""
-    found: dict[str, Judged] = {}
+    found: dict[str, EvalResult] = {}
     for split in last.task.splits:
         source = getattr(last.plan.splits, split)
         if source is None:
@@ -273,7 +273,7 @@ def _with_seen(last: Last, found: Evaluation, split: str, source: Source) -> Eva
     return replace(found, judged=told.to_json() | ({"without": without} if without else {}))
 
 
-def _judge_split(last: Last, network: nn.Module, split: str, source: Source) -> Judged:
+def _judge_split(last: Last, network: nn.Module, split: str, source: Source) -> EvalResult:
     """A split judged, or under a time limit as many of its pictures as there is time for."""
     ending, limit = last.ending, last.limit
     if limit is None:
@@ -294,7 +294,7 @@ def _judge_split(last: Last, network: nn.Module, split: str, source: Source) -> 
     return result
 
 
-def in_order(judged: Judged, source: Source) -> Judged:
+def in_order(judged: EvalResult, source: Source) -> EvalResult:
     """`judged` with its pictures in the order of `source`."""
     found = judged.evaluation
     if found is None:
@@ -348,13 +348,18 @@ def check_saveable(plan: Plan) -> None:
         ) from error
 
 
-def inside_of(classifier: Classifier, max_secs: float = 30.0) -> Inside | None:
+def inside_of(classifier: Classifier, max_secs: float = 30.0) -> ModelExplanations | None:
     """What explains a run's mistakes in its report; None for a model that is not one of ours."""
     if not isinstance(classifier.model, Model):
         return None
     scores = classifier.meta.scores
-    return Inside(classifier.model, classifier.preprocess, classifier.classes, scores=scores,
-                  max_secs=max_secs)  # fmt: skip
+    return ModelExplanations(
+        classifier.model,
+        classifier.preprocess,
+        classifier.classes,
+        scores=scores,
+        max_secs=max_secs,
+    )
 
 
 def _last_loss(run: RunDir) -> float:

@@ -32,15 +32,15 @@ from vitrail.training import run_files
 from vitrail.training.clock import Clock, share
 from vitrail.training.compiled import compile_faults, compiled
 from vitrail.training.determinism import make_deterministic
-from vitrail.training.finish import Ending, check_saveable, finish, lost_best
+from vitrail.training.finish import StopReason, check_saveable, finish, lost_best
 from vitrail.training.optim.optimizer import set_lr
-from vitrail.training.optim.schedule import Plan as Schedule
+from vitrail.training.optim.schedule import StepSchedule as Schedule
 from vitrail.training.optim.schedule import lr_on
 from vitrail.training.plan.plan_run import Layers, Plan, plan_run
 from vitrail.training.plan.resumed import is_finished, settings_of
 from vitrail.training.plan.starting_model import starting_weights
 from vitrail.training.reporter import Reporter, RunResult, SilentReporter
-from vitrail.training.run_context import Live
+from vitrail.training.run_context import RunContext
 from vitrail.training.signals import StopRequest, stop_signals
 from vitrail.training.state import TrainState, Window, restore, start_state
 from vitrail.training.step import trial, update
@@ -55,7 +55,7 @@ from vitrail.training.storage.checkpoint import sweep as sweep_checkpoints
 from vitrail.training.storage.metrics_log import MetricsLog
 from vitrail.training.storage.run_dir import RunDir, create_run, ending, open_run
 from vitrail.training.tasks.registry import task_of
-from vitrail.training.tasks.task import Judged
+from vitrail.training.tasks.task import EvalResult
 from vitrail.training.tasks.validation import never
 from vitrail.training.time_limit import (
     TIMED_STEPS,
@@ -143,7 +143,7 @@ def resume(
             return _run(live, stop, with_report)
 
 
-def _run(live: Live, stop: StopRequest, with_report: bool) -> RunResult:
+def _run(live: RunContext, stop: StopRequest, with_report: bool) -> RunResult:
     plan, clock = live.plan, live.clock
     state, loader = live.state, live.loader
     log_every = max(1, min(50, round(plan.steps_per_epoch / 4)))
@@ -177,7 +177,7 @@ def _run(live: Live, stop: StopRequest, with_report: bool) -> RunResult:
     live.metrics.sync()
     live.metrics.close()
     waited = share(loader.data_wait_secs - waited, clock.step_secs())
-    how = Ending(stopped, waited, with_report, live.limit, live.val, live.best)
+    how = StopReason(stopped, waited, with_report, live.limit, live.val, live.best)
     ended = finish(live.run, plan, live.task, state, live.evaluated, clock, how, live.reporter)
     live.reporter.result(ended)
     return ended
@@ -185,7 +185,7 @@ def _run(live: Live, stop: StopRequest, with_report: bool) -> RunResult:
 
 def _start(
     run: RunDir, plan: Plan, clock: Clock, reporter: Reporter, checkpoint: Checkpoint | None
-) -> Live:
+) -> RunContext:
     """Everything the first step needs, out of the newest whole checkpoint where there is one."""
     config = plan.config
     device = torch.device(config.device)
@@ -214,7 +214,7 @@ def _start(
     if torn:
         reporter.notice(torn)
     val = validation(plan)
-    live = Live(
+    live = RunContext(
         run=run,
         plan=plan,
         clock=clock,
@@ -272,7 +272,7 @@ def _warn_of_other_bits(checkpoint: Checkpoint, reporter: Reporter) -> None:
 
 
 def _begin(
-    live: Live, limit: TimeLimit, weights: Mapping[str, Tensor] | None, *, is_new: bool
+    live: RunContext, limit: TimeLimit, weights: Mapping[str, Tensor] | None, *, is_new: bool
 ) -> None:
     """Say what a time limit means; plan the length of a new run, on throwaway weights."""
     plan, state, notice = live.plan, live.state, live.reporter.notice
@@ -289,7 +289,7 @@ def _begin(
         notice(f"time limit: validation on a sample of {len(live.val):,} of {len(whole):,} images")
 
 
-def _step(live: Live, batch: Batch) -> tuple[float, Tensor]:
+def _step(live: RunContext, batch: Batch) -> tuple[float, Tensor]:
     """Train on one batch; the learning rate and the norm of the gradients."""
     state, config = live.state, live.plan.config
     step = state.step + 1
@@ -306,14 +306,14 @@ def _step(live: Live, batch: Batch) -> tuple[float, Tensor]:
     return lr, norm
 
 
-def _is_save_due(live: Live) -> bool:
+def _is_save_due(live: RunContext) -> bool:
     config = live.plan.config
     if config.save_every_steps and live.state.step % config.save_every_steps == 0:
         return True
     return live.clock.seconds() - live.saved_at >= config.save_every_secs
 
 
-def _save(live: Live) -> None:
+def _save(live: RunContext) -> None:
     state, config = live.state, live.plan.config
     state.seconds = live.saved_at = live.clock.seconds()
     mark = live.metrics.sync()
@@ -338,7 +338,7 @@ def _save(live: Live) -> None:
     live.run.update(best=state.best, seconds=round(state.seconds, 3))
 
 
-def _interrupted(live: Live, signal: str) -> RunResult:
+def _interrupted(live: RunContext, signal: str) -> RunResult:
     """How a run ends that was asked to stop before its last step."""
     if live.state.step:  # also where the wait for a batch was cut short
         _save(live)
@@ -361,7 +361,7 @@ def _update_window(window: Window, loss: Tensor, examples: int) -> None:
     window.steps += 1
 
 
-def _evaluate(live: Live) -> None:
+def _evaluate(live: RunContext) -> None:
     """Judge the averaged weights, or the plain ones where none are kept, on validation pictures,
     and write a checkpoint.
     """
@@ -382,7 +382,7 @@ def _evaluate(live: Live) -> None:
         live.limit.evaluated(state.step, live.eval_secs)
 
 
-def _note_evaluation(live: Live, result: Judged) -> None:
+def _note_evaluation(live: RunContext, result: EvalResult) -> None:
     state, plan = live.state, live.plan
     record: dict[str, Any] = {
         "step": state.step,
@@ -403,7 +403,7 @@ def _note_evaluation(live: Live, result: Judged) -> None:
     live.reporter.evaluation({**record, "is_best": state.best["step"] == state.step})
 
 
-def _log_step(live: Live, lr: float, norm: Tensor) -> None:
+def _log_step(live: RunContext, lr: float, norm: Tensor) -> None:
     state, plan, clock = live.state, live.plan, live.clock
     window, perf = state.window, clock.lap(state.window, live.loader.data_wait_secs)
     record = {

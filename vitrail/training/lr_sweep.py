@@ -30,7 +30,7 @@ from vitrail.evaluation.metrics.intervals import Z95
 from vitrail.keyed_random import mix as mix_seed
 from vitrail.keyed_random import permutation
 from vitrail.training.optim.optimizer import set_lr
-from vitrail.training.optim.schedule import Plan as Schedule
+from vitrail.training.optim.schedule import StepSchedule as Schedule
 from vitrail.training.optim.schedule import lr_on
 from vitrail.training.plan.plan_run import Layers, Plan, plan_run
 from vitrail.training.plan.starting_model import starting_weights

@@ -46,7 +46,7 @@ def _filled(config: ModelConfig, weights: Mapping[str, Tensor]) -> Model:
     return model
 
 
-def merged(network: nn.Module) -> nn.Module:
+def merge_adapters(network: nn.Module) -> nn.Module:
     """`network` without adapters: an ordinary model that gives the same outputs; else itself."""
     if not any(isinstance(layer, LoraLinear) for layer in network.modules()):
         return network
@@ -55,6 +55,6 @@ def merged(network: nn.Module) -> nn.Module:
     return _filled(network.config, merged_state(network)).to(device).train(network.training)
 
 
-def shipped(network: nn.Module) -> nn.Module:
+def export_model(network: nn.Module) -> nn.Module:
     """What goes into the model folder: without adapters and what only this training needed."""
-    return network.encoder if isinstance(network, MaskedPatches) else merged(network)
+    return network.encoder if isinstance(network, MaskedPatches) else merge_adapters(network)

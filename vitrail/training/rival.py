@@ -21,7 +21,7 @@ from vitrail.models.names import resolve_model
 from vitrail.models.resnet.config import ResNetConfig
 from vitrail.system import interrupts
 from vitrail.training.optim.optimizer import set_lr
-from vitrail.training.optim.schedule import Plan as Schedule
+from vitrail.training.optim.schedule import StepSchedule as Schedule
 from vitrail.training.optim.schedule import lr_on
 from vitrail.training.plan.plan_run import Plan, plan_run
 from vitrail.training.state import start_state

@@ -16,14 +16,14 @@ from vitrail.training.reporter import Reporter
 from vitrail.training.state import TrainState
 from vitrail.training.storage.metrics_log import MetricsLog
 from vitrail.training.storage.run_dir import RunDir
-from vitrail.training.tasks.task import Forward, Judged, Task
+from vitrail.training.tasks.task import EvalResult, Forward, Task
 from vitrail.training.time_limit import TimeLimit
 
 ENDLESS = sys.maxsize
 
 
 @dataclass
-class Live:
+class RunContext:
     """A run in progress: its plan, its state and what observes them."""
 
     run: RunDir
@@ -40,7 +40,7 @@ class Live:
     damaged: list[str]  # checkpoints never to be pruned
     val: Source | None  # what is judged in an evaluation
     limit: TimeLimit | None
-    best: tuple[int, Judged] | None = None  # step and result, kept where time is short
+    best: tuple[int, EvalResult] | None = None  # step and result, kept where time is short
     saved_at: float = 0.0  # seconds of the run
     eval_secs: float = 0.0  # of the last evaluation and its checkpoint
 

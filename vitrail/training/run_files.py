@@ -13,9 +13,9 @@ import torch
 from vitrail import __version__
 from vitrail.config import DataConfig, config_hash, flatten, to_toml
 from vitrail.data.check.check_data import (
-    Look,
+    ImageStats,
+    inspect_images,
     known,
-    look_at,
     require_good,
     write_bad_files,
 )
@@ -36,7 +36,7 @@ AT_ONCE = 256  # files looked at between two looks at the clock
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedPlan:
     """A plan without the pictures that cannot be decoded. bad: (name, reason) of each of those;
     unseen: how many there was no time to look at, which stay.
     """
@@ -60,11 +60,11 @@ class Checked:
         )
 
 
-def without_bad_files(plan: Plan, max_secs: float = math.inf) -> Checked:
-    """Look at every picture, held-out ones first, or at as many as there is time for."""
+def without_bad_files(plan: Plan, max_secs: float = math.inf) -> CheckedPlan:
+    """ImageStats at every picture, held-out ones first, or at as many as there is time for."""
     splits = plan.splits
     if splits.kind == "arrays":
-        return Checked(plan, [])
+        return CheckedPlan(plan, [])
     deadline = time.monotonic() + max_secs
     bad: BadFiles = []
     parts: dict[str, Any] = {}
@@ -82,20 +82,20 @@ def without_bad_files(plan: Plan, max_secs: float = math.inf) -> Checked:
             source = known(source, [looked[place] for place in range(len(source))])
         parts[part] = subset(source, np.array(kept, np.int64)) if faults else source
     found = replace(splits, **parts, unused=tuple(unused))
-    return Checked(replace(plan, splits=found), bad, unseen)
+    return CheckedPlan(replace(plan, splits=found), bad, unseen)
 
 
-def _look(source: Source, config: DataConfig, deadline: float) -> dict[int, Look]:
+def _look(source: Source, config: DataConfig, deadline: float) -> dict[int, ImageStats]:
     """Looks by place, at all images or at a sample of as many as there is time for."""
     limited = deadline != math.inf
     order = keyed_order(source, "check") if limited else np.arange(len(source))
     step = AT_ONCE if limited else max(1, len(source))
-    looked: dict[int, Look] = {}
+    looked: dict[int, ImageStats] = {}
     for start in range(0, len(source), step):
         if time.monotonic() > deadline:
             break
         places = order[start : start + step]
-        found = look_at(
+        found = inspect_images(
             subset(source, places), max_pixels=config.max_pixels, workers=int(config.workers)
         )
         looked |= dict(zip(places.tolist(), found, strict=True))
@@ -112,7 +112,7 @@ def refuse_bad_files(run: RunDir, plan: Plan, bad: BadFiles) -> None:
         require_good(bad, total, str(table))
 
 
-def write_start(run: RunDir, checked: Checked, command: str) -> None:
+def write_start(run: RunDir, checked: CheckedPlan, command: str) -> None:
     """run.json, config.toml, config.sources.json, data.json."""
     plan = checked.plan
     run.write("config.toml", to_toml(plan.config))

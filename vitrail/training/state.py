@@ -27,7 +27,7 @@ from vitrail.training.optim.optimizer import (
     parameter_groups,
     restore_optimizer,
 )
-from vitrail.training.optim.schedule import Plan as Schedule
+from vitrail.training.optim.schedule import StepSchedule as Schedule
 from vitrail.training.optim.schedule_free import Averages, ScheduleFree
 from vitrail.training.storage.checkpoint import Checkpoint
 

@@ -13,14 +13,14 @@ import pytest
 from vitrail.checkpoints.catalogue.augreg_names import is_augreg, parse_augreg
 from vitrail.checkpoints.catalogue.weights import CATALOGUE, ROWS, weights_named, weights_of_model
 from vitrail.checkpoints.hub import resolve
-from vitrail.checkpoints.hub.download import Wanted, cached_path, check_address
+from vitrail.checkpoints.hub.download import DownloadRequest, cached_path, check_address
 from vitrail.checkpoints.hub.hf_download import parse_repository
 from vitrail.checkpoints.hub.resolve import (
     address_of,
+    catalogue_entry_at,
     folders_of,
     google_address,
-    place_of,
-    weights_at,
+    resolve_weights,
 )
 from vitrail.errors import ModelError
 from vitrail.models.names import resolve_model
@@ -173,9 +173,9 @@ def test_paths_stay_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(tmp_path)
     for path in ("runs/a", "model.npz", "C:/x", "vit_b16.npz", "./hf:a/b", "weights.v2.zip"):
         assert address_of(path) == ""
-        assert place_of(path) == Path(path)
+        assert resolve_weights(path) == Path(path)
     Path("vit_b16.i21k").mkdir()
-    assert place_of("vit_b16.i21k") == Path("vit_b16.i21k")  # what exists is a path
+    assert resolve_weights("vit_b16.i21k") == Path("vit_b16.i21k")  # what exists is a path
 
 
 def test_a_misspelt_catalogue_name_names_the_nearest(
@@ -183,29 +183,31 @@ def test_a_misspelt_catalogue_name_names_the_nearest(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError) as caught:
-        place_of("vit_b16.augreg_i21k_i1k_383")
+        resolve_weights("vit_b16.augreg_i21k_i1k_383")
     assert caught.value.code == "VIT-463"
     assert "Did you mean vit_b16.augreg_i21k_i1k_384?" in caught.value.message
 
 
 def test_names_are_downloaded_to_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[Wanted, Path]] = []
+    asked: list[tuple[DownloadRequest, Path]] = []
 
-    def fake(wanted: Wanted, target: Path, *, progress: object = None) -> Path:
+    def fake(wanted: DownloadRequest, target: Path, *, progress: object = None) -> Path:
         asked.append((wanted, target))
         return target
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(resolve, "download", fake)
-    place = place_of("vit_b16.deit_i1k_224")
+    place = resolve_weights("vit_b16.deit_i1k_224")
     address = "https://dl.fbaipublicfiles.com/deit/deit_base_patch16_224-b5f2ef4d.pth"
-    assert asked == [(Wanted(address, "b5f2ef4d"), place)]
+    assert asked == [(DownloadRequest(address, "b5f2ef4d"), place)]
     assert place == tmp_path / "vitrail/weights" / address.removeprefix("https://")
-    row = weights_at(place)
+    row = catalogue_entry_at(place)
     assert row is not None
     assert row.name == "vit_b16.deit_i1k_224"
-    assert weights_at(tmp_path / place.name) is None
-    assert place_of(Path(f"google:{B16}")) == cached_path(f"{GOOGLE}/vit_models/augreg/{B16}.npz")
+    assert catalogue_entry_at(tmp_path / place.name) is None
+    assert resolve_weights(Path(f"google:{B16}")) == cached_path(
+        f"{GOOGLE}/vit_models/augreg/{B16}.npz"
+    )
     assert is_augreg(asked[-1][1].name)
 
 

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.checkpoints.hostile_files import FILES, GOOD, intact
-from vitrail.checkpoints.external import read_foreign
+from vitrail.checkpoints.external import read_external
 from vitrail.checkpoints.formats import pickle_sandbox
 from vitrail.checkpoints.formats.limits import MAX_TENSORS
 from vitrail.checkpoints.formats.open_tensors import open_tensors
@@ -216,5 +216,5 @@ def test_damage_is_refused_by_the_whole_reading_too(tmp_path: Path) -> None:
         path = tmp_path / name
         path.write_bytes(data)
         with pytest.raises(ModelError) as caught:
-            read_foreign(path)
+            read_external(path)
         assert caught.value.code == "VIT-422"

@@ -15,7 +15,13 @@ from typing import Any, NamedTuple
 import pytest
 
 from vitrail.checkpoints.hub import download as module
-from vitrail.checkpoints.hub.download import Wanted, cache_dir, cached_path, download, verify
+from vitrail.checkpoints.hub.download import (
+    DownloadRequest,
+    cache_dir,
+    cached_path,
+    download,
+    verify,
+)
 from vitrail.errors import EnvironmentFault, ModelError, VitrailError
 
 BODY = bytes(i * i % 251 for i in range(3_000_017))  # a prime number of bytes, three pieces
@@ -109,7 +115,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def get(server: Server, target: Path, **wanted: Any) -> Path:
-    return download(Wanted(server.address, loopback=True, **wanted), target)
+    return download(DownloadRequest(server.address, loopback=True, **wanted), target)
 
 
 def fault(server: Server, target: Path, **wanted: Any) -> VitrailError:
@@ -127,7 +133,9 @@ def test_a_whole_file(server: Server, tmp_path: Path) -> None:
     told: list[tuple[str, int, int | None]] = []
     target = tmp_path / "deep" / "file.npz"
     download(
-        Wanted(server.address, SHA256, loopback=True), target, progress=lambda *a: told.append(a)
+        DownloadRequest(server.address, SHA256, loopback=True),
+        target,
+        progress=lambda *a: told.append(a),
     )
     assert target.read_bytes() == BODY
     assert names(target.parent) == {"file.npz", "file.npz.sha256", "file.npz.lock"}
@@ -292,14 +300,14 @@ def test_a_redirect_on_the_same_host_is_followed(server: Server, tmp_path: Path)
 def test_addresses_that_are_not_allowed(tmp_path: Path, address: str) -> None:
     for loopback in (False, True):
         with pytest.raises(EnvironmentFault) as caught:
-            download(Wanted(address, loopback=loopback), tmp_path / "a.npz")
+            download(DownloadRequest(address, loopback=loopback), tmp_path / "a.npz")
         assert caught.value.code == "VIT-532"
     assert names(tmp_path) == set()
 
 
 def test_plain_http_to_this_machine_needs_the_argument(server: Server, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match="expected https"):
-        download(Wanted(server.address), tmp_path / "file.npz")
+        download(DownloadRequest(server.address), tmp_path / "file.npz")
     assert server.site.seen == []
 
 
@@ -317,7 +325,7 @@ def test_proxies_of_the_environment(
 ) -> None:
     monkeypatch.setenv("http_proxy", server.address.removesuffix("/file.npz"))
     direct = "http://localhost:1/through.npz"
-    download(Wanted(direct, loopback=True), tmp_path / "through.npz")
+    download(DownloadRequest(direct, loopback=True), tmp_path / "through.npz")
     assert server.site.seen[0]["path"] == direct
 
 
@@ -368,7 +376,7 @@ def test_two_at_once_download_once(server: Server, tmp_path: Path) -> None:
             waiting.set()
 
     server.site.before = hold
-    wanted = Wanted(server.address, loopback=True)
+    wanted = DownloadRequest(server.address, loopback=True)
     one = threading.Thread(target=download, args=(wanted, target))
     one.start()
     assert first_asks.wait(10)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from vitrail.checkpoints.hub.hf_download import Repository, fetch, parse_repository
-from vitrail.checkpoints.hub.resolve import place_of
+from vitrail.checkpoints.hub.resolve import resolve_weights
 from vitrail.errors import EnvironmentFault, ModelError
 
 COMMIT, NEWER = "a" * 40, "b" * 40
@@ -50,7 +50,7 @@ def test_names(text: str, repository: Repository) -> None:
 )
 def test_wrong_names(text: str) -> None:
     with pytest.raises(ModelError) as caught:
-        place_of(f"hf:{text}")
+        resolve_weights(f"hf:{text}")
     assert caught.value.code == "VIT-464"
     assert "OWNER/NAME" in caught.value.message
 
@@ -145,7 +145,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
 
 def test_takes_configuration_and_weights_but_no_code(hub: Hub) -> None:
     told: list[tuple[str, int, int | None]] = []
-    folder = place_of("hf:a/b", progress=lambda *event: told.append(event))
+    folder = resolve_weights("hf:a/b", progress=lambda *event: told.append(event))
     assert sorted(path.name for path in folder.iterdir()) == sorted(TAKEN)
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
     assert told[-1] == ("downloading model.safetensors", len(WEIGHTS), len(WEIGHTS))
@@ -153,57 +153,57 @@ def test_takes_configuration_and_weights_but_no_code(hub: Hub) -> None:
 
 
 def test_the_second_use_is_the_same_commit_and_asks_nobody(hub: Hub) -> None:
-    folder = place_of("hf:a/b")
+    folder = resolve_weights("hf:a/b")
     hub.asked.clear()
     hub.main = NEWER
-    assert place_of("hf:a/b") == folder
+    assert resolve_weights("hf:a/b") == folder
     assert hub.asked == []
     (folder / "model.safetensors").unlink()  # a cache that was cleaned
-    assert place_of("hf:a/b") == folder
+    assert resolve_weights("hf:a/b") == folder
     assert hub.asked[0] == f"info a/b {COMMIT}"
-    assert place_of("hf:a/b@main").name == NEWER  # asks anew
-    assert place_of("hf:a/b").name == COMMIT
-    assert place_of(f"hf:a/b@{NEWER}").name == NEWER
+    assert resolve_weights("hf:a/b@main").name == NEWER  # asks anew
+    assert resolve_weights("hf:a/b").name == COMMIT
+    assert resolve_weights(f"hf:a/b@{NEWER}").name == NEWER
 
 
 def test_a_note_that_was_tampered_with_is_not_used(hub: Hub, tmp_path: Path) -> None:
-    place_of("hf:a/b")
+    resolve_weights("hf:a/b")
     note = tmp_path / "cache/vitrail/weights/hub/a--b.json"
     assert json.loads(note.read_text()) == {"commit": COMMIT, "files": TAKEN}
     for text in ("", "[]", '{"commit": "x", "files": []}', '{"commit": 1, "files": ["../a"]}'):
         note.write_text(text)
         hub.asked.clear()
-        place_of("hf:a/b")
+        resolve_weights("hf:a/b")
         assert hub.asked[0] == "info a/b None"
 
 
 def test_shards(hub: Hub) -> None:
     hub.files = {"config.json": b"{}", "model.safetensors.index.json": b"{}", "flax.msgpack": b""}
     hub.files |= {f"model-0000{i}-of-00002.safetensors": b"part" for i in (1, 2)}
-    assert len(list(place_of("hf:a/b").iterdir())) == 4
+    assert len(list(resolve_weights("hf:a/b").iterdir())) == 4
 
 
 def test_pickles_in_parts(hub: Hub) -> None:
     hub.files = {"config.json": b"{}", "pytorch_model.bin.index.json": b"{}"}
     hub.files |= {f"pytorch_model-0000{i}-of-00002.bin": b"part" for i in (1, 2)}
-    assert len(list(place_of("hf:a/b").iterdir())) == 4
+    assert len(list(resolve_weights("hf:a/b").iterdir())) == 4
 
 
 def test_an_adapter(hub: Hub) -> None:
     hub.files = {"adapter_config.json": b"{}", "adapter_model.safetensors": b""}
     with pytest.raises(ModelError, match="merge_and_unload"):
-        place_of("hf:a/b")
+        resolve_weights("hf:a/b")
 
 
 def test_pickles_only_where_there_is_nothing_else(hub: Hub) -> None:
     del hub.files["model.safetensors"]
-    assert "pytorch_model.bin" in {path.name for path in place_of("hf:a/b").iterdir()}
+    assert "pytorch_model.bin" in {path.name for path in resolve_weights("hf:a/b").iterdir()}
 
 
 def test_no_weights(hub: Hub) -> None:
     hub.files = {"README.md": b"", "model.onnx": b""}
     with pytest.raises(ModelError) as caught:
-        place_of("hf:a/b")
+        resolve_weights("hf:a/b")
     assert caught.value.code == "VIT-466"
     assert "README.md, model.onnx" in caught.value.message
 
@@ -211,7 +211,7 @@ def test_no_weights(hub: Hub) -> None:
 def test_wrong_sha256(hub: Hub) -> None:
     hub.stated = "0" * 64
     with pytest.raises(ModelError) as caught:
-        place_of("hf:a/b")
+        resolve_weights("hf:a/b")
     assert caught.value.code == "VIT-461"
     assert "0" * 64 in caught.value.message
 
@@ -237,7 +237,7 @@ def test_too_large(hub: Hub) -> None:
 def test_faults(hub: Hub, kind: str, code: str, part: str) -> None:
     hub.fault = getattr(sys.modules["huggingface_hub.errors"], kind)("500 Server Error\nmore")
     with pytest.raises((ModelError, EnvironmentFault)) as caught:
-        place_of("hf:a/b")
+        resolve_weights("hf:a/b")
     assert caught.value.code == code
     assert part in caught.value.message
     assert "more" not in caught.value.message
@@ -247,7 +247,7 @@ def test_faults(hub: Hub, kind: str, code: str, part: str) -> None:
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(EnvironmentFault) as caught:
-        place_of("hf:a/b")
+        resolve_weights("hf:a/b")
     assert caught.value.code == "VIT-520"
     assert "vitrail[hub]" in caught.value.hint
 

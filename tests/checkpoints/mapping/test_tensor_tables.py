@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.checkpoints.golden_case import random_model
-from vitrail.checkpoints.external import Foreign, read_foreign
+from vitrail.checkpoints.external import ExternalCheckpoint, read_external
 from vitrail.errors import ModelError
 from vitrail.models.vit.config import ViTConfig
 
@@ -25,11 +25,11 @@ def state(seed: int) -> dict[str, Tensor]:
     return {key: value.clone() for key, value in random_model(CONFIG, seed).state_dict().items()}
 
 
-def read(path: Path, table: str | None = None) -> Foreign:
-    return read_foreign(path, given={"num_heads": 3}, table=table)
+def read(path: Path, table: str | None = None) -> ExternalCheckpoint:
+    return read_external(path, given={"num_heads": 3}, table=table)
 
 
-def seed_of(foreign: Foreign) -> int:
+def seed_of(foreign: ExternalCheckpoint) -> int:
     found = foreign.model.state_dict()["norm.weight"]
     return next(seed for seed in (0, 1, 2) if torch.equal(found, state(seed)["norm.weight"]))
 

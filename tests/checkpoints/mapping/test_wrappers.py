@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tests.checkpoints.golden_case import pictures, random_model
 from tests.golden.case import CASES, STATED
-from vitrail.checkpoints.external import Foreign, read_foreign
+from vitrail.checkpoints.external import ExternalCheckpoint, read_external
 from vitrail.checkpoints.formats.open_tensors import open_tensors
 from vitrail.checkpoints.mapping.rules import Header
 from vitrail.checkpoints.mapping.wrappers import MAX_VIEWS, views
@@ -47,7 +47,7 @@ def saved(path: Path, tensors: dict[str, Any]) -> Path:
     return path
 
 
-def assert_read(foreign: Foreign, expected: dict[str, Tensor]) -> None:
+def assert_read(foreign: ExternalCheckpoint, expected: dict[str, Tensor]) -> None:
     found = foreign.model.state_dict()
     assert set(found) == set(expected)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -57,7 +57,7 @@ def assert_read(foreign: Foreign, expected: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_any_prefix_in_any_file(tmp_path: Path, prefix: str, suffix: str) -> None:
     file = saved(tmp_path / f"a{suffix}", below(prefix, state()))
-    foreign = read_foreign(file, given=GIVEN)
+    foreign = read_external(file, given=GIVEN)
     assert_read(foreign, state())
     assert not foreign.report.unused
     assert not foreign.report.left_out
@@ -70,7 +70,7 @@ def test_names_that_torch_inserts_anywhere(tmp_path: Path) -> None:
         name: name.replace("blocks.1.", "blocks.1._checkpoint_wrapped_module.") for name in state()
     }
     tensors = {f"_fsdp_wrapped_module.{names[name]}": value for name, value in state().items()}
-    assert_read(read_foreign(saved(tmp_path / "a.pth", tensors), given=GIVEN), state())
+    assert_read(read_external(saved(tmp_path / "a.pth", tensors), given=GIVEN), state())
 
 
 BESIDE: dict[str, Any] = {
@@ -90,7 +90,7 @@ BESIDE: dict[str, Any] = {
 @pytest.mark.parametrize("prefix", ["model.", "module.", ""])
 def test_what_lies_beside_is_left_out_by_name(tmp_path: Path, prefix: str, suffix: str) -> None:
     tensors = {**below(prefix, state()), **BESIDE}
-    foreign = read_foreign(saved(tmp_path / f"a{suffix}", tensors), given=GIVEN)
+    foreign = read_external(saved(tmp_path / f"a{suffix}", tensors), given=GIVEN)
     assert_read(foreign, state())
     told = {name.removeprefix(prefix) for name, _ in foreign.report.left_out}
     assert told == {name.removeprefix(prefix) for name in BESIDE}
@@ -99,7 +99,7 @@ def test_what_lies_beside_is_left_out_by_name(tmp_path: Path, prefix: str, suffi
 
 def test_figures_beside_the_table_are_told(tmp_path: Path) -> None:
     content = {"state_dict": below("model.", state()), "best_acc1": torch.tensor(0.5), "epoch": 3}
-    foreign = read_foreign(saved(tmp_path / "a.pth", content), given=GIVEN)
+    foreign = read_external(saved(tmp_path / "a.pth", content), given=GIVEN)
     assert [name for name, _ in foreign.report.left_out] == ["best_acc1", "epoch"]
 
 
@@ -111,13 +111,13 @@ def test_what_nobody_knows_beside_a_model_is_refused(tmp_path: Path, name: str) 
     tensors = {**below("backbone.", state()), name: torch.ones(3, 24)}
     file = saved(tmp_path / "a.pth", tensors)
     with pytest.raises(ModelError) as caught:
-        read_foreign(file, given=GIVEN)
+        read_external(file, given=GIVEN)
     assert (caught.value.code, name in caught.value.message) == ("VIT-424", True)
 
 
 def test_of_student_and_teacher_the_teacher_is_said_to_be_taken(tmp_path: Path) -> None:
     tensors = {**below("student.backbone.", state()), **below("teacher.backbone.", state(1))}
-    foreign = read_foreign(saved(tmp_path / "a.pth", tensors), given=GIVEN)
+    foreign = read_external(saved(tmp_path / "a.pth", tensors), given=GIVEN)
     assert_read(foreign, state(1))
     fact = next(fact for fact in foreign.facts if fact.field == "table")
     assert (fact.value, fact.possible) == ("teacher.backbone", ("student.backbone",))
@@ -127,7 +127,7 @@ def test_of_student_and_teacher_the_teacher_is_said_to_be_taken(tmp_path: Path) 
 def test_of_two_models_that_nothing_tells_apart_none_is_taken(tmp_path: Path) -> None:
     tensors = {**below("left.", state()), **below("right.", state(1))}
     with pytest.raises(ModelError) as caught:
-        read_foreign(saved(tmp_path / "a.pth", tensors), given=GIVEN)
+        read_external(saved(tmp_path / "a.pth", tensors), given=GIVEN)
     assert caught.value.code == "VIT-427"
     assert "left." in caught.value.message
     assert "right." in caught.value.message
@@ -136,7 +136,7 @@ def test_of_two_models_that_nothing_tells_apart_none_is_taken(tmp_path: Path) ->
 def test_what_is_missing_below_a_prefix_is_named(tmp_path: Path) -> None:
     tensors = below("model.", {k: v for k, v in state().items() if k != "norm.bias"})
     with pytest.raises(ModelError, match=r"norm\.bias"):
-        read_foreign(saved(tmp_path / "a.pth", tensors), given=GIVEN)
+        read_external(saved(tmp_path / "a.pth", tensors), given=GIVEN)
 
 
 @pytest.mark.parametrize("case", ["hf_vit", "timm_vit_token", "torchvision_vit", "fb_dinov2"])
@@ -154,8 +154,8 @@ def test_every_layout_below_a_prefix(tmp_path: Path, case: str) -> None:
     whole = tmp_path if (tmp_path / "config.json").exists() else tmp_path / "model.safetensors"
     plain = folder if (tmp_path / "config.json").exists() else path
     given = STATED.get(case)
-    expected = read_foreign(plain, given=given).model.state_dict()
-    assert_read(read_foreign(whole, given=given), expected)
+    expected = read_external(plain, given=given).model.state_dict()
+    assert_read(read_external(whole, given=given), expected)
 
 
 def test_a_file_of_very_many_names_has_few_views() -> None:
@@ -165,7 +165,7 @@ def test_a_file_of_very_many_names_has_few_views() -> None:
 
 
 def test_pictures_give_the_same_logits(tmp_path: Path) -> None:
-    foreign = read_foreign(saved(tmp_path / "a.pth", below("net.", state())), given=GIVEN)
+    foreign = read_external(saved(tmp_path / "a.pth", below("net.", state())), given=GIVEN)
     images = pictures(CONFIG)
     with torch.no_grad():
         expected = random_model(CONFIG).eval()(images)

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.checkpoints.plain_vit import State, blocks, forward, images, state
-from vitrail.checkpoints.external import Foreign, read_foreign
+from vitrail.checkpoints.external import ExternalCheckpoint, read_external
 from vitrail.checkpoints.huggingface.preprocess import CLIP
 from vitrail.checkpoints.mapping.evaluation_crops import IMAGENET_MEAN
 from vitrail.checkpoints.mapping.rules import Header
@@ -50,7 +50,7 @@ def below(prefix: str, tensors: State) -> State:
     return {prefix + name: value for name, value in tensors.items()}
 
 
-def assert_agrees(foreign: Foreign, expected: Tensor) -> None:
+def assert_agrees(foreign: ExternalCheckpoint, expected: Tensor) -> None:
     assert (foreign.model(images()) - expected).abs().max() <= 1e-5
 
 
@@ -90,7 +90,7 @@ def test_openai_clip(tmp_path: Path, prefix: str) -> None:
     """Told by what its files hold beside the weights; quick_gelu and eps 1e-5 are certain."""
     own = clip_state()
     content = below(prefix, below("visual.", clip(own)) | TEXT | OPENAI)
-    foreign = read_foreign(saved(tmp_path, content), given=GIVEN)
+    foreign = read_external(saved(tmp_path, content), given=GIVEN)
     assert_agrees(foreign, forward(own, images(), 3, eps=1e-5, act=quick_gelu))
     assert (foreign.origin, foreign.preprocess.mean) == ("clip", CLIP[0])
     assert {name for name, _ in foreign.report.left_out} == set(below(prefix, TEXT | OPENAI))
@@ -103,15 +103,15 @@ def test_openclip_says_its_activation_or_is_asked(tmp_path: Path) -> None:
     file = saved(tmp_path, content, "open_clip_model.safetensors")
     expected = forward(own, images(), 3, eps=1e-5)
     with pytest.raises(ModelError, match="--set gelu=quick_gelu") as caught:
-        read_foreign(file, given=GIVEN)
+        read_external(file, given=GIVEN)
     assert caught.value.code == "VIT-418"
-    assert_agrees(read_foreign(file, given=GIVEN | {"gelu": "gelu"}), expected)
+    assert_agrees(read_external(file, given=GIVEN | {"gelu": "gelu"}), expected)
     config = {
         "model_cfg": {"vision_cfg": {"width": 48, "head_width": 16, "image_size": 12}},
         "preprocess_cfg": {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.5, 0.5]},
     }
     (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
-    foreign = read_foreign(tmp_path)
+    foreign = read_external(tmp_path)
     assert_agrees(foreign, expected)
     assert foreign.preprocess.mean == (0.1, 0.2, 0.3)
 
@@ -138,7 +138,7 @@ def test_heads_of_clips_towers(width: int, depth: int, heads: int) -> None:
 def test_clips_resnet_is_refused(tmp_path: Path) -> None:
     content: State = {f"visual.layer1.0.conv{i}.weight": torch.ones(4, 4, 1, 1) for i in range(6)}
     with pytest.raises(ModelError) as caught:
-        read_foreign(saved(tmp_path, content | TEXT))
+        read_external(saved(tmp_path, content | TEXT))
     assert caught.value.code == "VIT-422"
 
 
@@ -157,7 +157,7 @@ def test_dino_takes_the_teacher_and_leaves_its_head(tmp_path: Path) -> None:
         "teacher": below("backbone.", own) | projection_head("head"),
         "epoch": 3, "dino_loss": {"center": torch.zeros(1, 9)},
     }  # fmt: skip
-    foreign = read_foreign(saved(tmp_path, content), given=GIVEN)
+    foreign = read_external(saved(tmp_path, content), given=GIVEN)
     assert_agrees(foreign, forward(own, images(), 3))
     assert foreign.origin == "dino"
     assert foreign.preprocess.mean == IMAGENET_MEAN
@@ -168,7 +168,7 @@ def test_dino_takes_the_teacher_and_leaves_its_head(tmp_path: Path) -> None:
 def test_ibot_and_mae(tmp_path: Path) -> None:
     own = state(classes=0)
     masked = own | {"masked_embed": torch.ones(1, 48)}
-    foreign = read_foreign(saved(tmp_path, {"state_dict": masked}), given=GIVEN)
+    foreign = read_external(saved(tmp_path, {"state_dict": masked}), given=GIVEN)
     assert_agrees(foreign, forward(own, images(), 3))
     assert foreign.origin == "ibot"
     decoder: State = {
@@ -177,7 +177,7 @@ def test_ibot_and_mae(tmp_path: Path) -> None:
         "decoder_blocks.0.norm1.weight": torch.ones(16), "decoder_norm.weight": torch.ones(16),
         "decoder_pred.weight": torch.ones(48, 16),
     }  # fmt: skip
-    foreign = read_foreign(saved(tmp_path, {"model": own | decoder}), given=GIVEN)
+    foreign = read_external(saved(tmp_path, {"model": own | decoder}), given=GIVEN)
     assert_agrees(foreign, forward(own, images(), 3))
     assert (foreign.origin, foreign.preprocess.mean) == ("mae", IMAGENET_MEAN)
     assert {name for name, _ in foreign.report.left_out} == set(decoder)
@@ -196,7 +196,7 @@ def moco(own: State) -> State:
 def test_moco_v3_takes_the_encoder_without_its_projection(tmp_path: Path) -> None:
     own = state(classes=0)
     file = saved(tmp_path, {"epoch": 300, "state_dict": moco(own)})
-    foreign = read_foreign(file, given=GIVEN)
+    foreign = read_external(file, given=GIVEN)
     assert_agrees(foreign, forward(own, images(), 3))
     assert foreign.origin == "moco"
     assert len(foreign.report.left_out) == 3 + (len(own) + 3) + 1 + 1
@@ -224,7 +224,7 @@ def test_a_convolutional_stem_of_moco_v3_is_refused(tmp_path: Path) -> None:
     own = moco(state(classes=0))
     stem = {name.replace("patch_embed.proj.", "patch_embed.proj.0."): v for name, v in own.items()}
     with pytest.raises(ModelError) as caught:
-        read_foreign(saved(tmp_path, stem), given=GIVEN)
+        read_external(saved(tmp_path, stem), given=GIVEN)
     assert caught.value.code == "VIT-422"
 
 
@@ -239,7 +239,7 @@ def test_a_timm_wrapper_folder(tmp_path: Path) -> None:
         "id2label": dict(zip("01234", "abcde", strict=True)),
     }  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(config))
-    foreign = read_foreign(tmp_path)
+    foreign = read_external(tmp_path)
     assert_agrees(foreign, forward(own, images(), 3))
     assert (foreign.origin, foreign.classes) == ("timm", tuple("abcde"))
     assert foreign.preprocess.mean == (0.1, 0.1, 0.1)
@@ -254,7 +254,7 @@ def test_a_tower_of_timm_in_openclip(tmp_path: Path) -> None:
     (tmp_path / "open_clip_config.json").write_text(
         json.dumps({"model_cfg": {"vision_cfg": vision}, "preprocess_cfg": shown})
     )
-    foreign = read_foreign(tmp_path, given=GIVEN)
+    foreign = read_external(tmp_path, given=GIVEN)
     assert_agrees(foreign, forward(own, images(), 3))
     assert foreign.preprocess.resize == (12, 12)
     told = {name for name, _ in foreign.report.left_out}
@@ -289,7 +289,7 @@ def test_cct_of_shi_labs(tmp_path: Path, kernel: int, count: int, px: int) -> No
     side = px // (2 * max(1, kernel // 2 - 1)) ** count
     own = state(side=side, cls=False)
     file = saved(tmp_path, cct(own, kernel, count))
-    foreign = read_foreign(file, given=GIVEN)
+    foreign = read_external(file, given=GIVEN)
     assert foreign.config.image_size == (px, px)
     theirs, x = cct(own, kernel, count), images(px)
     tokens = x
@@ -311,5 +311,5 @@ def test_cct_of_shi_labs(tmp_path: Path, kernel: int, count: int, px: int) -> No
 def test_vit_lite_and_cvt_are_refused(tmp_path: Path) -> None:
     """The same names with patches; their kernels are even."""
     with pytest.raises(ModelError, match="ViT-Lite or CVT") as caught:
-        read_foreign(saved(tmp_path, cct(state(cls=False), 4, 1)), given=GIVEN)
+        read_external(saved(tmp_path, cct(state(cls=False), 4, 1)), given=GIVEN)
     assert caught.value.code == "VIT-418"

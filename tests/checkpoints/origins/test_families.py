@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from vitrail.checkpoints.external import read_foreign
+from vitrail.checkpoints.external import read_external
 from vitrail.checkpoints.huggingface.config import OTHERS
 from vitrail.checkpoints.huggingface.preprocess import CLIP
 from vitrail.checkpoints.mapping.evaluation_crops import IMAGENET_MEAN
@@ -28,7 +28,7 @@ MEANS = {"clip": CLIP[0], "siglip": (0.5, 0.5, 0.5)}
 @pytest.mark.promise("M6")
 @pytest.mark.parametrize("name", sorted(path.name for path in FAMILIES.iterdir()))
 def test_the_library_answers_the_same(name: str) -> None:
-    foreign = read_foreign(FAMILIES / name)
+    foreign = read_external(FAMILIES / name)
     assert foreign.origin == "huggingface"
     assert isinstance(foreign.config, ViTConfig)
     assert (foreign.config.num_classes, foreign.config.num_heads) == (CLASSES.get(name, 0), 3)
@@ -48,7 +48,7 @@ def test_the_library_answers_the_same(name: str) -> None:
 
 
 def test_what_a_head_does_not_read_is_said() -> None:
-    foreign = read_foreign(FAMILIES / "clip_classifier")
+    foreign = read_external(FAMILIES / "clip_classifier")
     told = dict(foreign.report.left_out)
     assert "before this norm" in told["vision_model.post_layernorm.weight"]
 
@@ -61,7 +61,7 @@ def test_other_kinds_are_refused_with_the_reason(tmp_path: Path, kind: str) -> N
     config = json.loads((folder / "config.json").read_text()) | {"model_type": kind}
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError) as caught:
-        read_foreign(folder)
+        read_external(folder)
     assert caught.value.code == "VIT-418"
     assert OTHERS.get(kind, "no Vision Transformer that is read") in caught.value.message
     assert "Did you mean" not in caught.value.message
@@ -79,4 +79,4 @@ def test_a_control_that_must_fail(tmp_path: Path, name: str) -> None:
         config = json.loads((FAMILIES / name / "config.json").read_text()) | change
         (folder / "config.json").write_text(json.dumps(config))
         with torch.no_grad():
-            assert (read_foreign(folder).model(x) - expected).abs().max() > 1e-4
+            assert (read_external(folder).model(x) - expected).abs().max() > 1e-4

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tests.checkpoints.golden_case import pictures, random_model, read, source, write
-from vitrail.checkpoints.external import read_foreign
+from vitrail.checkpoints.external import read_external
 from vitrail.checkpoints.mapping.rules import Header
 from vitrail.checkpoints.origins.timm import TIMM
 from vitrail.checkpoints.origins.torch_layout import translate
@@ -52,7 +52,7 @@ def test_one_linear_wherever_it_is(tmp_path: Path, origin: str, place: str) -> N
     model, tensors = renamed_head(origin, ONE[place])
     assert isinstance(model, ViT)
     save_file(tensors, tmp_path / "a.safetensors")
-    foreign = read_foreign(tmp_path / "a.safetensors", given=GIVEN)
+    foreign = read_external(tmp_path / "a.safetensors", given=GIVEN)
     assert foreign.origin == origin
     images = pictures(model.config)
     with torch.no_grad():
@@ -77,7 +77,7 @@ def test_more_layers_are_refused_and_said(
     save_file(tensors, tmp_path / "a.safetensors")
     for allow in (False, True):
         with pytest.raises(ModelError) as caught:
-            read_foreign(tmp_path / "a.safetensors", given=GIVEN, allow_unused=allow)
+            read_external(tmp_path / "a.safetensors", given=GIVEN, allow_unused=allow)
         assert caught.value.code == "VIT-418"
         assert f"{name}.0" in caught.value.message
         assert f"{name}.2" in caught.value.message

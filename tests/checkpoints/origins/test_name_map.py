@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.checkpoints.plain_vit import State, forward, images, state
-from vitrail.checkpoints.external import Foreign, read_foreign
+from vitrail.checkpoints.external import ExternalCheckpoint, read_external
 from vitrail.checkpoints.origins.name_map import read_map
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.vit.config import ViTConfig
@@ -36,10 +36,10 @@ def example(word: str) -> str:
     return found[0]
 
 
-def mapped(folder: Path, text: str, tensors: dict[str, Any], **given: Any) -> Foreign:
+def mapped(folder: Path, text: str, tensors: dict[str, Any], **given: Any) -> ExternalCheckpoint:
     (folder / "map.toml").write_text(text, encoding="utf-8")
     torch.save(tensors, folder / "a.pth")
-    return read_foreign(folder / "a.pth", name_map=read_map(folder / "map.toml"), given=given)
+    return read_external(folder / "a.pth", name_map=read_map(folder / "map.toml"), given=given)
 
 
 class HomeMade(nn.Module):

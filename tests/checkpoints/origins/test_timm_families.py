@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tests.models.check_model import random_model
 from vitrail.checkpoints.adapt.adapt_model import adapt, target_config
-from vitrail.checkpoints.external import Foreign, read_foreign, write_foreign
+from vitrail.checkpoints.external import ExternalCheckpoint, read_external, write_foreign
 from vitrail.checkpoints.mapping.rules import Header
 from vitrail.checkpoints.origins.timm_entries import ENTRIES, Rotation
 from vitrail.checkpoints.origins.timm_eva import channel_order
@@ -55,7 +55,7 @@ TOLD: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def config_of(foreign: Foreign) -> ViTConfig:
+def config_of(foreign: ExternalCheckpoint) -> ViTConfig:
     assert isinstance(foreign.config, ViTConfig)
     return foreign.config
 
@@ -76,7 +76,7 @@ def difference(model: Model, x: Tensor, expected: Tensor) -> float:
 @pytest.mark.parametrize("name", NAMES)
 def test_timm_answers_the_same(name: str) -> None:
     """In float32, relative to the largest logit; back in timm's folder the same bits."""
-    foreign = read_foreign(FAMILIES / name)
+    foreign = read_external(FAMILIES / name)
     config = config_of(foreign)
     assert {field: getattr(config, field) for field in TOLD[name]} == TOLD[name]
     assert (foreign.origin, config.num_heads, config.gelu) == ("timm", 3, "gelu")
@@ -89,7 +89,7 @@ def test_timm_answers_the_same(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_timm_answers_the_same_at_another_size(name: str) -> None:
     """Grid 3 x 5 becomes 4 x 7 by timm's own `set_input_size`: the table and the rotation."""
-    foreign = read_foreign(FAMILIES / name)
+    foreign = read_external(FAMILIES / name)
     config = config_of(foreign)
     target = target_config(config, image_size=(16, 42))
     state, _ = adapt(foreign.model.state_dict(), config, target, resample=foreign.resample)
@@ -106,9 +106,9 @@ def test_timm_answers_the_same_at_another_size(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_written_and_read_again(name: str, tmp_path: Path) -> None:
     """The same network and the same bits, rotary models too, whose channels were sorted."""
-    foreign = read_foreign(FAMILIES / name)
+    foreign = read_external(FAMILIES / name)
     write_foreign(foreign.model, foreign.preprocess, foreign.classes, "timm", tmp_path / "out")
-    again = read_foreign(tmp_path / "out")
+    again = read_external(tmp_path / "out")
     assert again.config == foreign.config
     state = again.model.state_dict()
     for key, value in foreign.model.state_dict().items():
@@ -130,9 +130,9 @@ def test_a_model_of_ours_comes_back_from_timm(fields: dict[str, Any], tmp_path: 
     """Every field of it, though timm leaves out arguments that are None."""
     sizes: dict[str, Any] = {"image_size": (12, 30), "patch_size": (4, 6), "mlp_dim": 31}
     config = ViTConfig(**sizes, width=24, depth=2, num_heads=3, num_classes=5, **fields)
-    preprocess = read_foreign(FAMILIES / NAMES[0]).preprocess
+    preprocess = read_external(FAMILIES / NAMES[0]).preprocess
     write_foreign(random_model(config, dtype=torch.float32), preprocess, [], "timm", tmp_path / "w")
-    assert read_foreign(tmp_path / "w").config == config
+    assert read_external(tmp_path / "w").config == config
 
 
 @pytest.mark.promise("M6")
@@ -155,7 +155,7 @@ def test_a_model_of_ours_comes_back_from_timm(fields: dict[str, Any], tmp_path: 
 def test_a_control_that_must_fail(tmp_path: Path, name: str, change: dict[str, Any]) -> None:
     """With one argument another the outputs do not agree: each of them is followed."""
     folder = with_arguments(tmp_path, name, change)
-    assert difference(read_foreign(folder).model, *arrays(name)) > 1e-3
+    assert difference(read_external(folder).model, *arrays(name)) > 1e-3
 
 
 def with_arguments(place: Path, name: str, change: dict[str, Any]) -> Path:
@@ -184,7 +184,7 @@ def test_what_is_not_known_is_refused(
     tmp_path: Path, name: str, change: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ModelError, match=words) as caught:
-        read_foreign(with_arguments(tmp_path, name, change))
+        read_external(with_arguments(tmp_path, name, change))
     assert caught.value.code == "VIT-418"
 
 
@@ -198,7 +198,7 @@ def test_without_its_config_it_is_refused(tmp_path: Path, name: str) -> None:
     given = {"num_heads": 3, "image_size": (12, 30), "ln_eps": 1e-5}
     for more in ({}, {"posemb": "rope_2d"}, {"posemb": "learned_rope_2d", "rope": "index"}):
         with pytest.raises(ModelError) as caught:  # their channels may be in another order
-            read_foreign(tmp_path / "model.safetensors", given=given | more)
+            read_external(tmp_path / "model.safetensors", given=given | more)
         assert caught.value.code in ("VIT-418", "VIT-420", "VIT-422")
 
 

@@ -254,7 +254,7 @@ def test_a_name_is_used_as_everywhere(tmp_path: Path, monkeypatch: pytest.Monkey
         asked.append(str(model))
         return GOOGLE
 
-    monkeypatch.setattr("vitrail.checkpoints.hub.resolve.place_of", place_of)
+    monkeypatch.setattr("vitrail.checkpoints.hub.resolve.resolve_weights", place_of)
     done = run("convert", "google:augreg/Ti_8", tmp_path / "out", "--to", "timm", "--json")
     assert done.code == 0, done.err
     assert asked == ["google:augreg/Ti_8"]

@@ -15,7 +15,7 @@ from vitrail.data.augment.batch_augment import apply_plan, augment_batch, sample
 from vitrail.data.augment.batch_colors import COLOR_OPS
 from vitrail.data.augment.batch_resample import blur_weights, filter_weights, resize_boxes
 from vitrail.data.augment.one_image import FILTERS, apply_color, augment_picture, picture
-from vitrail.data.augment.policies import OP_ID, OPS, Plan, affine_maps, draw_plan
+from vitrail.data.augment.policies import OP_ID, OPS, AugmentDraws, affine_maps, draw_plan
 from vitrail.data.images.preprocess import gray_pixels
 
 # Levels of 255, on smooth pictures. Geometry: one, for the cut of fractions. Blur: three, Pillow
@@ -240,7 +240,9 @@ def test_strong_blends_are_clipped_not_wrapped(op: str) -> None:
 
 def test_a_plan_without_operations_changes_nothing() -> None:
     images = tensor(rough(3, 13, 11, 3))
-    assert torch.equal(apply_plan(images, Plan(np.zeros((3, 0), int), np.zeros((3, 0)))), images)
+    assert torch.equal(
+        apply_plan(images, AugmentDraws(np.zeros((3, 0), int), np.zeros((3, 0)))), images
+    )
 
 
 def test_the_input_is_not_changed() -> None:
@@ -248,7 +250,7 @@ def test_the_input_is_not_changed() -> None:
     before = images.clone()
     config = AugmentConfig(crop="none", flip=0, policy="randaugment", erasing=1.0, color_jitter=0.4)
     augment_batch(images, drawn(17), config, (13, 11))
-    apply_plan(images, Plan(np.full((17, 1), OP_ID["solarize"]), np.full((17, 1), 10.0)))
+    apply_plan(images, AugmentDraws(np.full((17, 1), OP_ID["solarize"]), np.full((17, 1), 10.0)))
     assert torch.equal(images, before)
 
 

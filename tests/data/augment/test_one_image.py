@@ -29,7 +29,7 @@ from vitrail.data.augment.policies import (
     OPS,
     RANDAUGMENT,
     TRIVIALAUGMENT,
-    Plan,
+    AugmentDraws,
     Range,
     affine_maps,
     argument,
@@ -288,8 +288,10 @@ def test_color_jitter_uses_each_operation_once_in_every_order() -> None:
     assert 1.29 < plan.values.max() <= 1.3
 
 
-def plan_of(*ops: tuple[str, float]) -> Plan:
-    return Plan(np.array([[OP_ID[op] for op, _ in ops]]), np.array([[value for _, value in ops]]))
+def plan_of(*ops: tuple[str, float]) -> AugmentDraws:
+    return AugmentDraws(
+        np.array([[OP_ID[op] for op, _ in ops]]), np.array([[value for _, value in ops]])
+    )
 
 
 def test_affine_maps_in_closed_form() -> None:

@@ -15,7 +15,7 @@ from tests.data.odd_pictures import encoded, noise
 from vitrail.data.check.check_data import (
     DataReport,
     check,
-    look_at,
+    inspect_images,
     require_good,
     usable,
     write_bad_files,
@@ -195,7 +195,7 @@ def test_headers_alone_find_sizes_and_other_formats(tmp_path: Path) -> None:
     photos(tmp_path, {"a": 4, "b": 4})
     (tmp_path / "a" / "x.jpg").write_bytes(b"%PDF-1.4")
     source = open_data(tmp_path, val_fraction=0, test_fraction=0).train
-    looks = look_at(source, pixels=False)
+    looks = inspect_images(source, pixels=False)
     assert {look.size for look in looks if not look.reason} == {(40, 50)}
     assert [look.reason for look in looks if look.reason][0].startswith("is a PDF document")
     assert all(look.digest for look in looks if not look.reason)

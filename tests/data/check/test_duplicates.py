@@ -11,7 +11,12 @@ import pytest
 from PIL import Image
 
 from vitrail.data.check.check_data import check
-from vitrail.data.check.duplicates import Group, Member, chains_of, write_duplicates
+from vitrail.data.check.duplicates import (
+    DuplicateGroup,
+    DuplicateMember,
+    chains_of,
+    write_duplicates,
+)
 from vitrail.data.check.near_duplicates import Copy
 from vitrail.data.sources.open_data import ArraySource, open_data
 
@@ -130,12 +135,17 @@ def test_copies_of_copies_make_one_group() -> None:
 
 
 def test_the_table_has_a_line_for_each_picture(tmp_path: Path) -> None:
-    pair = (Member("train", 3, "a/x.png", "a"), Member("val", 0, 'b/"y".png', "b", "mirrored"))
-    group = Group(pair, is_exact=False)
+    pair = (
+        DuplicateMember("train", 3, "a/x.png", "a"),
+        DuplicateMember("val", 0, 'b/"y".png', "b", "mirrored"),
+    )
+    group = DuplicateGroup(pair, is_exact=False)
     assert group.is_leakage
     assert group.is_conflict
     assert [str(one) for one in pair] == ["train: a/x.png", 'val: b/"y".png (mirrored)']
-    out = write_duplicates([group, Group(pair[:1], is_exact=True)], tmp_path / "duplicates.csv")
+    out = write_duplicates(
+        [group, DuplicateGroup(pair[:1], is_exact=True)], tmp_path / "duplicates.csv"
+    )
     rows = list(csv.reader(out.read_text(encoding="utf-8").splitlines()))
     assert rows == [
         ["group", "kind", "split", "source", "label"],

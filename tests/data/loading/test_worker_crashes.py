@@ -24,7 +24,7 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading import file_batches, isolated, loader_workers
 from vitrail.data.loading.batch import Batch
 from vitrail.data.loading.loader import FileLoader
-from vitrail.data.loading.worker_crashes import MAX_RESTARTS, NOWHERE, REASON, STALLED, Deaths
+from vitrail.data.loading.worker_crashes import MAX_RESTARTS, NOWHERE, REASON, STALLED, WorkerDeaths
 from vitrail.data.sources.open_data import FileSource
 from vitrail.errors import DataError, EnvironmentFault
 from vitrail.system import interrupts
@@ -126,7 +126,7 @@ def test_a_picture_that_crashes_the_decoder_is_named(
 
 def test_workers_that_die_without_a_cause_end_the_run() -> None:
     """Two deaths in a row at one picture are a cause; deaths between pictures are counted."""
-    deaths = Deaths()
+    deaths = WorkerDeaths()
     deaths.note(4, -9)
     deaths.note(8, -9)
     assert deaths.bad == {}
@@ -242,7 +242,9 @@ def test_a_look_survives_pictures_that_crash_hang_and_eat_memory(
 ) -> None:
     """Each is named; the looks at the others are as they would have been."""
     source = loader._train.source
-    expected_looks = inspection.look_at(source, wanted=inspection.Wanted(sketch=True))
+    expected_looks = inspection.inspect_images(
+        source, wanted=inspection.InspectOptions(sketch=True)
+    )
     monkeypatch.setattr(interrupts, "STALL_SECS", 0.7)
     monkeypatch.setattr(isolated, "ROOM_BYTES", 200 * 2**20)
     monkeypatch.setattr(inspection, "CHUNK", 4)
@@ -260,7 +262,9 @@ def test_a_look_survives_pictures_that_crash_hang_and_eat_memory(
         return read(self, index)
 
     monkeypatch.setattr(FileSource, "read", planted)
-    found = inspection.look_at(source, workers=workers, wanted=inspection.Wanted(sketch=True))
+    found = inspection.inspect_images(
+        source, workers=workers, wanted=inspection.InspectOptions(sketch=True)
+    )
     for index, (one, other) in enumerate(zip(found, expected_looks, strict=True)):
         if index in bad:
             assert bad[index][0] in one.reason

@@ -24,7 +24,7 @@ from tests.evaluation.frozen_model import (
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.sources.open_data import open_data
 from vitrail.errors import DataError, ModelError
-from vitrail.evaluation.probes.features import Frozen, Reading, cache_folder, identity
+from vitrail.evaluation.probes.features import FeatureOptions, Frozen, cache_folder, identity
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def said() -> list[str]:
 
 @pytest.fixture
 def frozen(tmp_path: Path, said: list[str]) -> Frozen:
-    return Frozen(Rows(), PREPROCESS, Reading(batch_size=7), tmp_path / "cache", said.append)
+    return Frozen(Rows(), PREPROCESS, FeatureOptions(batch_size=7), tmp_path / "cache", said.append)
 
 
 def seen(frozen: Frozen) -> int:

@@ -25,9 +25,9 @@ from vitrail.data.sources.split import hold_out
 from vitrail.errors import UsageError
 from vitrail.evaluation.metrics.intervals import mean_interval, wilson
 from vitrail.evaluation.probes import neighbours
-from vitrail.evaluation.probes.features import Frozen, Reading
+from vitrail.evaluation.probes.features import FeatureOptions, Frozen
 from vitrail.evaluation.probes.fit_probe import SWEEPS, check, probe
-from vitrail.evaluation.probes.probe_record import Settings
+from vitrail.evaluation.probes.probe_record import ProbeSettings
 
 FROZEN = Frozen(Rows(), PREPROCESS)
 SPLITS = made_splits()
@@ -40,7 +40,7 @@ def arrays(splits: Splits, part: str) -> tuple[Any, Any]:
 
 
 def test_few_shot_is_the_reference_for_each_k_and_seed() -> None:
-    found = probe(FROZEN, SPLITS, Settings(k=(1, 5), seeds=2))
+    found = probe(FROZEN, SPLITS, ProbeSettings(k=(1, 5), seeds=2))
     assert [one.k for one in found.figures] == [1, 5]
     x, y = arrays(SPLITS, "train")
     x_test, y_test = arrays(SPLITS, "test")
@@ -64,13 +64,13 @@ def test_few_shot_is_the_reference_for_each_k_and_seed() -> None:
 
 def test_few_shot_computes_what_it_needs() -> None:
     model = Rows()
-    probe(replace(FROZEN, model=model), SPLITS, Settings(k=(1, 2), seeds=2))
+    probe(replace(FROZEN, model=model), SPLITS, ProbeSettings(k=(1, 2), seeds=2))
     assert 53 + 6 <= model.seen <= 53 + 12
 
 
 def test_defaults_of_few_shot_are_the_papers() -> None:
     splits = replace(SPLITS, train=pictures(97, 1))
-    found = probe(FROZEN, splits, Settings())
+    found = probe(FROZEN, splits, ProbeSettings())
     assert [(one.k, one.num_train, len(one.by_seed)) for one in found.figures] == [
         (1, 3, 3), (5, 15, 3), (10, 30, 3), (25, 75, 3),
     ]  # fmt: skip
@@ -79,7 +79,7 @@ def test_defaults_of_few_shot_are_the_papers() -> None:
 
 def test_classes_with_few_pictures_give_all_of_theirs_and_it_is_said() -> None:
     rows = np.flatnonzero((SPLITS.train.labels != 2) | (np.arange(101) < 12))  # 4 of class 2
-    found = probe(FROZEN, replace(SPLITS, train=subset(SPLITS.train, rows)), Settings())
+    found = probe(FROZEN, replace(SPLITS, train=subset(SPLITS.train, rows)), ProbeSettings())
     assert [(one.k, one.num_train) for one in found.figures] == [
         (1, 3),
         (5, 14),
@@ -89,7 +89,7 @@ def test_classes_with_few_pictures_give_all_of_theirs_and_it_is_said() -> None:
     assert len(found.notes) == 3
     assert "k = 10: 1 of 3 classes have fewer training pictures (the smallest 4)" in found.notes[1]
     small = replace(SPLITS, train=pictures(15, 1))
-    found = probe(FROZEN, small, Settings())
+    found = probe(FROZEN, small, ProbeSettings())
     assert [one.k for one in found.figures] == [1, 5]
     assert found.notes == (
         "k = 10 is left out: no class has more than 5 pictures",
@@ -98,7 +98,7 @@ def test_classes_with_few_pictures_give_all_of_theirs_and_it_is_said() -> None:
 
 
 def test_one_of_several_l2_is_chosen_on_validation_never_on_the_judged_pictures() -> None:
-    settings = Settings(k=(3,), l2=SWEEPS["few-shot"], seeds=2)
+    settings = ProbeSettings(k=(3,), l2=SWEEPS["few-shot"], seeds=2)
     found = probe(FROZEN, SPLITS, settings)
     (figure,) = found.figures
     x, y = arrays(SPLITS, "train")
@@ -118,7 +118,7 @@ def test_one_of_several_l2_is_chosen_on_validation_never_on_the_judged_pictures(
 @pytest.mark.parametrize("kind", ["few-shot", "linear", "knn"])
 def test_labels_of_the_judged_pictures_change_no_choice(kind: str) -> None:
     """Judged on shuffled labels: accuracy falls, what was chosen stays."""
-    settings = Settings(kind, l2=SWEEPS.get(kind), k=(3, 7) if kind != "linear" else None)
+    settings = ProbeSettings(kind, l2=SWEEPS.get(kind), k=(3, 7) if kind != "linear" else None)
     before = probe(FROZEN, SPLITS, settings)
     test: Any = SPLITS.test
     wrong = replace(SPLITS, test=replace(test, labels=(test.labels + 1) % 3))
@@ -131,7 +131,7 @@ def test_labels_of_the_judged_pictures_change_no_choice(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["few-shot", "linear", "knn"])
 def test_without_a_validation_split_choices_are_made_on_training_pictures(kind: str) -> None:
-    settings = Settings(kind, l2=SWEEPS.get(kind))
+    settings = ProbeSettings(kind, l2=SWEEPS.get(kind))
     assert probe(FROZEN, SPLITS, settings).chosen_on == "the val split (29 pictures)"
     bare = probe(FROZEN, replace(SPLITS, val=None), settings)
     assert bare.chosen_on == "20 held out of 101 training pictures"
@@ -141,7 +141,7 @@ def test_without_a_validation_split_choices_are_made_on_training_pictures(kind: 
 
 
 def test_shots_are_not_drawn_from_the_pictures_held_out_for_the_choice() -> None:
-    found = probe(FROZEN, replace(SPLITS, val=None), Settings(k=(4,), l2=(1024.0, 1024.0001)))
+    found = probe(FROZEN, replace(SPLITS, val=None), ProbeSettings(k=(4,), l2=(1024.0, 1024.0001)))
     x, y = arrays(SPLITS, "train")
     kept, held = hold_out(y, 0.2, 0)
     assert found.chosen_on == f"{len(held)} held out of 101 training pictures"
@@ -154,7 +154,7 @@ def test_shots_are_not_drawn_from_the_pictures_held_out_for_the_choice() -> None
 
 
 def test_linear_reads_the_class_and_is_fitted_on_all_training_pictures() -> None:
-    found = probe(FROZEN, SPLITS, Settings("linear"))
+    found = probe(FROZEN, SPLITS, ProbeSettings("linear"))
     (figure,) = found.figures
     assert figure.top1 > 0.8
     assert figure.num_train == 101
@@ -162,14 +162,14 @@ def test_linear_reads_the_class_and_is_fitted_on_all_training_pictures() -> None
     assert figure.seeds_interval is None
     assert list(figure.sweep) == sorted(SWEEPS["linear"], reverse=True)
     assert figure.sweep[figure.l2 or 0] == max(figure.sweep.values())
-    alone = probe(FROZEN, SPLITS, Settings("linear", l2=(figure.l2 or 0,)))
+    alone = probe(FROZEN, SPLITS, ProbeSettings("linear", l2=(figure.l2 or 0,)))
     assert alone.figures[0].top1 == pytest.approx(figure.top1, abs=0.02)
     assert alone.chosen_on is None
-    assert "end of the sweep" in probe(FROZEN, SPLITS, Settings("linear", l2=(5, 9))).notes[0]
+    assert "end of the sweep" in probe(FROZEN, SPLITS, ProbeSettings("linear", l2=(5, 9))).notes[0]
 
 
 def test_knn_gives_both_votes_for_each_k_and_marks_one() -> None:
-    found = probe(FROZEN, SPLITS, Settings("knn"))
+    found = probe(FROZEN, SPLITS, ProbeSettings("knn"))
     assert [(one.k, one.votes) for one in found.figures] == [
         (k, votes) for k in (1, 5, 10, 20, 100) for votes in ("plain", "weighted")
     ]
@@ -187,12 +187,12 @@ def test_pictures_that_say_nothing_are_not_read() -> None:
     labels = np.random.default_rng(0).permutation(train.labels)
     splits = replace(SPLITS, train=replace(train, labels=labels))
     for kind in ("few-shot", "linear", "knn"):
-        assert probe(FROZEN, splits, Settings(kind)).figures[-1].top1 < 0.6
+        assert probe(FROZEN, splits, ProbeSettings(kind)).figures[-1].top1 < 0.6
 
 
 def test_the_record_is_plain_data_without_what_does_not_apply() -> None:
     few, linear, near = (
-        json.loads(json.dumps(probe(FROZEN, SPLITS, Settings(kind)).to_json()))
+        json.loads(json.dumps(probe(FROZEN, SPLITS, ProbeSettings(kind)).to_json()))
         for kind in ("few-shot", "linear", "knn")
     )
     assert list(few) == [
@@ -214,24 +214,24 @@ def test_the_record_is_plain_data_without_what_does_not_apply() -> None:
 @pytest.mark.parametrize(
     ("settings", "code", "word"),
     [
-        (Settings("mlp"), "VIT-202", "few-shot"),
-        (Settings(split="train"), "VIT-261", "--split test"),
-        (Settings(split="holdout"), "VIT-240", "train, val, test"),
-        (Settings("linear", k=(3,)), "VIT-262", "few-shot and knn"),
-        (Settings("knn", l2=(3.0,)), "VIT-262", "--l2 has no effect on --kind knn"),
-        (Settings("linear", seeds=2), "VIT-262", "--seeds"),
-        (Settings(temperature=0.1), "VIT-262", "knn"),
-        (Settings(k=(0,)), "VIT-202", "--k"),
-        (Settings(k=()), "VIT-202", "--k"),
-        (Settings(l2=(1.0, -1.0)), "VIT-202", "--l2"),
-        (Settings(l2=(float("nan"),)), "VIT-202", "--l2"),
-        (Settings(l2=(float("inf"),)), "VIT-202", "--l2"),
-        (Settings(seeds=0), "VIT-202", "--seeds"),
-        (Settings("knn", temperature=0.0), "VIT-202", "--temperature"),
-        (Settings("knn", k=(500,)), "VIT-263", "101 training pictures"),
+        (ProbeSettings("mlp"), "VIT-202", "few-shot"),
+        (ProbeSettings(split="train"), "VIT-261", "--split test"),
+        (ProbeSettings(split="holdout"), "VIT-240", "train, val, test"),
+        (ProbeSettings("linear", k=(3,)), "VIT-262", "few-shot and knn"),
+        (ProbeSettings("knn", l2=(3.0,)), "VIT-262", "--l2 has no effect on --kind knn"),
+        (ProbeSettings("linear", seeds=2), "VIT-262", "--seeds"),
+        (ProbeSettings(temperature=0.1), "VIT-262", "knn"),
+        (ProbeSettings(k=(0,)), "VIT-202", "--k"),
+        (ProbeSettings(k=()), "VIT-202", "--k"),
+        (ProbeSettings(l2=(1.0, -1.0)), "VIT-202", "--l2"),
+        (ProbeSettings(l2=(float("nan"),)), "VIT-202", "--l2"),
+        (ProbeSettings(l2=(float("inf"),)), "VIT-202", "--l2"),
+        (ProbeSettings(seeds=0), "VIT-202", "--seeds"),
+        (ProbeSettings("knn", temperature=0.0), "VIT-202", "--temperature"),
+        (ProbeSettings("knn", k=(500,)), "VIT-263", "101 training pictures"),
     ],
 )
-def test_settings_that_cannot_be_used(settings: Settings, code: str, word: str) -> None:
+def test_settings_that_cannot_be_used(settings: ProbeSettings, code: str, word: str) -> None:
     with pytest.raises(UsageError, match=word) as error:
         probe(FROZEN, SPLITS, settings)
     assert error.value.code == code
@@ -239,22 +239,22 @@ def test_settings_that_cannot_be_used(settings: Settings, code: str, word: str) 
 
 def test_settings_are_checked_before_anything_is_read() -> None:
     with pytest.raises(UsageError):
-        check(Settings(split="train"))
-    check(Settings())
+        check(ProbeSettings(split="train"))
+    check(ProbeSettings())
 
 
 def test_several_labels_a_picture_are_refused() -> None:
     with pytest.raises(UsageError, match="several labels") as error:
-        probe(FROZEN, replace(SPLITS, multi_label=True), Settings())
+        probe(FROZEN, replace(SPLITS, multi_label=True), ProbeSettings())
     assert error.value.code == "VIT-260"
 
 
 def test_too_few_pictures_to_hold_some_out() -> None:
     splits = replace(SPLITS, val=None, train=pictures(3, 1))
     with pytest.raises(UsageError, match="too few training pictures") as error:
-        probe(FROZEN, splits, Settings("linear"))
+        probe(FROZEN, splits, ProbeSettings("linear"))
     assert error.value.code == "VIT-264"
-    assert probe(FROZEN, splits, Settings()).figures[0].num_train == 3
+    assert probe(FROZEN, splits, ProbeSettings()).figures[0].num_train == 3
 
 
 def test_files_that_cannot_be_decoded_are_left_out_where_asked_and_named(tmp_path: Path) -> None:
@@ -262,8 +262,8 @@ def test_files_that_cannot_be_decoded_are_left_out_where_asked_and_named(tmp_pat
         save_folder(tmp_path / part, source)  # type: ignore[arg-type]
     (tmp_path / "train" / CLASSES[0] / "a.png").write_bytes(b"\x89PNG\r\n")
     (tmp_path / "test" / CLASSES[1] / "b.png").write_bytes(b"\x89PNG\r\n")
-    reading = Reading(on_bad_file="skip")
-    found = probe(replace(FROZEN, reading=reading), open_data(tmp_path), Settings(k=(2,)))
+    reading = FeatureOptions(on_bad_file="skip")
+    found = probe(replace(FROZEN, reading=reading), open_data(tmp_path), ProbeSettings(k=(2,)))
     assert (found.n, len(found.bad_files)) == (53, 2)
     assert [name.rsplit("/", 1)[1] for name, _ in found.bad_files] == ["a.png", "b.png"]
     assert all(reason for _, reason in found.bad_files)

@@ -8,7 +8,7 @@ import torch
 
 from tests.golden.case import CASES, STATED, read_case
 from tests.rounding import EXACT, float32_error, row_sum_error
-from vitrail.checkpoints.external import read_foreign
+from vitrail.checkpoints.external import read_external
 from vitrail.explain.methods.maps import Request
 from vitrail.explain.methods.registry import explain
 from vitrail.explain.methods.walk import blocks_of, evaluating, logits_of, run_blocks
@@ -28,7 +28,7 @@ def open_case(name: str) -> tuple[ViT, dict[str, torch.Tensor]]:
     """The model in the file, and the arrays."""
     case = read_case(name)
     path = case.folder if name.startswith(("hf_", "timm_")) else case.checkpoint
-    model = read_foreign(path, given=STATED.get(name)).model
+    model = read_external(path, given=STATED.get(name)).model
     assert isinstance(model, ViT)
     return model, case.arrays
 

@@ -94,7 +94,7 @@ def test_the_same_rows_as_one_and_two_processes(tmp_path: Path, cluster: Any) ->
 
 def test_plans_paces_and_errors_travel(tmp_path: Path, cluster: Any) -> None:
     setup = replace(digits(), seeds=(0,), sizes=(100,), choices={"equal": "compute"})
-    asked = run.Asked(None, 640, 2, "")
+    asked = run.StudyRequest(None, 640, 2, "")
     planned = run.plan(
         data_size.STUDY, setup, asked, tmp_path, lambda store: RayEngine(cluster.address)
     )

@@ -10,7 +10,13 @@ import pytest
 
 from tests.studies.made_setup import SEED_NOISE, check_cells, made_rows, made_setup
 from vitrail.studies.engine.cell import Cell
-from vitrail.studies.experiments.compare_models import STUDY, Start, arms, choose, expected
+from vitrail.studies.experiments.compare_models import (
+    STUDY,
+    PretrainedModel,
+    arms,
+    choose,
+    expected,
+)
 from vitrail.studies.experiments.families import BIT, HYBRID, RESNET, VIT, macs
 
 SIZES = (1_500, 3_000, 6_000, 12_000)
@@ -38,7 +44,7 @@ def test_cells_have_equal_compute() -> None:
 
 
 def test_named_models_and_given_weights_are_arms() -> None:
-    start = Start("mine", "runs/mine", "ab" * 32, 10**7)
+    start = PretrainedModel("mine", "runs/mine", "ab" * 32, 10**7)
     setup = made_setup(STUDY, sizes=SIZES, choices={"models": ("vit_ti4",), "starts": (start,)})
     assert list(arms(setup)) == ["vit_ti4", "from mine"]
     tuned = [cell for cell in STUDY.cells(setup) if cell.arm == "from mine"][0]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from vitrail.config import ScheduleConfig
 from vitrail.errors import UsageError
-from vitrail.training.optim.schedule import Plan, check_schedule, lr_at, lr_on
+from vitrail.training.optim.schedule import StepSchedule, check_schedule, lr_at, lr_on
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "cases" / "lr_schedules"
 ITEMS = {
@@ -149,9 +149,9 @@ def test_stairs_as_typed_on_a_command_line(text: str) -> None:
 
 
 @st.composite
-def replanned(draw: st.DrawFn) -> Plan:
+def replanned(draw: st.DrawFn) -> StepSchedule:
     """A plan that was changed up to four times, at any step."""
-    plan = Plan.of(draw(st.integers(1, 2000)))
+    plan = StepSchedule.of(draw(st.integers(1, 2000)))
     for _ in range(draw(st.integers(0, 4))):
         last = plan.pieces[-1]
         step = draw(st.integers(last.from_step, last.total_steps - 1))
@@ -164,7 +164,7 @@ def replanned(draw: st.DrawFn) -> Plan:
     st.sampled_from(["cosine", "linear", "polynomial", "rsqrt", "constant", "stair"]),
     st.sampled_from([0, 0.05, 0.3, 17]),
 )
-def test_progress_never_falls_and_ends_at_one(plan: Plan, name: Any, warmup: float) -> None:
+def test_progress_never_falls_and_ends_at_one(plan: StepSchedule, name: Any, warmup: float) -> None:
     steps = range(plan.total_steps + 2)
     shares = [plan.progress(step) for step in steps]
     assert shares[0] == 0
@@ -178,7 +178,7 @@ def test_progress_never_falls_and_ends_at_one(plan: Plan, name: Any, warmup: flo
 
 
 @given(replanned(), st.data())
-def test_replanning_changes_nothing_before_it(plan: Plan, data: st.DataObject) -> None:
+def test_replanning_changes_nothing_before_it(plan: StepSchedule, data: st.DataObject) -> None:
     last = plan.pieces[-1]
     now = data.draw(st.integers(last.from_step, last.total_steps - 1))
     later = plan.replan(now, data.draw(st.integers(now + 1, now + 500)))
@@ -192,17 +192,17 @@ def test_replanning_changes_nothing_before_it(plan: Plan, data: st.DataObject) -
 
 
 @given(replanned(), st.floats(0, 1))
-def test_step_at_is_the_inverse_of_progress(plan: Plan, share: float) -> None:
+def test_step_at_is_the_inverse_of_progress(plan: StepSchedule, share: float) -> None:
     assert plan.progress(plan.step_at(share)) == pytest.approx(share, abs=1e-9)
 
 
 @given(replanned())
-def test_json_gives_the_same_plan(plan: Plan) -> None:
-    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+def test_json_gives_the_same_plan(plan: StepSchedule) -> None:
+    assert StepSchedule.from_json(json.loads(json.dumps(plan.to_json()))) == plan
 
 
 def test_one_piece_is_the_plain_formula() -> None:
-    plan = Plan.of(97)
+    plan = StepSchedule.of(97)
     assert [plan.progress(step) for step in range(98)] == [step / 97 for step in range(98)]
     assert plan.total_steps == 97
     assert plan.replan(5, 97) is plan
@@ -211,6 +211,6 @@ def test_one_piece_is_the_plain_formula() -> None:
 @pytest.mark.parametrize(("step", "total"), [(5, 5), (9, 3), (-1, 10)])
 def test_a_plan_cannot_end_in_the_past(step: int, total: int) -> None:
     with pytest.raises(ValueError, match="re-plan"):
-        Plan.of(100).replan(step, total)
+        StepSchedule.of(100).replan(step, total)
     with pytest.raises(ValueError, match="at least 1"):
-        Plan.of(0)
+        StepSchedule.of(0)

@@ -23,7 +23,7 @@ from vitrail.models.create import create_model
 from vitrail.models.names import ModelConfig
 from vitrail.training import loop
 from vitrail.training.network import create_network
-from vitrail.training.plan.pinned_model import fingerprint, open_pinned
+from vitrail.training.plan.pinned_model import fingerprint, load_pinned
 from vitrail.training.plan.plan_run import Plan, plan_run
 from vitrail.training.plan.starting_model import at_size
 
@@ -48,7 +48,7 @@ def tensors(run_dir: Path) -> dict[str, Tensor]:
 
 
 def architecture(run: Path) -> ModelConfig:
-    return open_pinned(str(run), "", "")[1]
+    return load_pinned(str(run), "", "")[1]
 
 
 def planned(source: Path, **settings: Any) -> Plan:

@@ -19,7 +19,7 @@ from vitrail.classifier import load
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.create import create_model
 from vitrail.models.vit.config import ViTConfig
-from vitrail.training.plan.pinned_model import open_pinned
+from vitrail.training.plan.pinned_model import load_pinned
 from vitrail.training.plan.plan_run import plan_run
 from vitrail.training.tasks.masked_patches import (
     KEEP,
@@ -163,7 +163,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_run_leaves_an_encoder(straight: Path) -> None:
     model = load(straight)
     assert model.classes == []
-    assert open_pinned(str(straight), "", "")[1].num_classes == 0
+    assert load_pinned(str(straight), "", "")[1].num_classes == 0
     assert not [name for name in model.model.state_dict() if "mask" in name or "predict" in name]
     card = (straight / "model" / "README.md").read_text()
     assert "without a head" in card

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from vitrail.checkpoints.adapt.request import Change, State
+from vitrail.checkpoints.adapt.request import AdaptRequest, State
 from vitrail.checkpoints.mapping.rules import listed
 from vitrail.errors import ModelError
 from vitrail.models.names import ModelConfig
@@ -25,7 +25,7 @@ HEADS = ("head", "head_dist", "head.fc")
 PARTS = ("weight", "bias")
 
 
-def adapt_pre_logits(change: Change, new: State) -> list[str]:
+def adapt_pre_logits(change: AdaptRequest, new: State) -> list[str]:
     """Keeps, drops or starts the tanh layer before the head; the sentence of what changed."""
     has, wants = (_representation(config) for config in (change.config, change.target))
     if has == wants:
@@ -40,7 +40,7 @@ def adapt_pre_logits(change: Change, new: State) -> list[str]:
     return [f"pre_logits: a new layer of {wants} outputs, {before}."]
 
 
-def adapt_head(change: Change, new: State) -> list[str]:
+def adapt_head(change: AdaptRequest, new: State) -> list[str]:
     """Gives `new` the heads of the target; a sentence for each that changed.
 
     Raises ModelError VIT-454 where names are given for another number of classes.
@@ -50,7 +50,7 @@ def adapt_head(change: Change, new: State) -> list[str]:
     return [sentence for head in HEADS if (sentence := _adapt_one(change, new, head))]
 
 
-def _adapt_one(change: Change, new: State, head: str) -> str:
+def _adapt_one(change: AdaptRequest, new: State, head: str) -> str:
     """ "" where nothing changed."""
     has, wants = (f"{head}.weight" in names for names in (new, change.shapes))
     count = change.target.num_classes
@@ -76,7 +76,7 @@ def _adapt_one(change: Change, new: State, head: str) -> str:
     return f"{text}; {len(others)} start at zero ({listed(others)})." if others else f"{text}."
 
 
-def _why(change: Change) -> str:
+def _why(change: AdaptRequest) -> str:
     if not change.target_classes:
         return f"they were {change.config.num_classes}"
     if not change.classes:
@@ -84,14 +84,14 @@ def _why(change: Change) -> str:
     return "none has the name of an old one"
 
 
-def _is_same(change: Change) -> bool:
+def _is_same(change: AdaptRequest) -> bool:
     """Whether the rows mean what they meant."""
     if change.target_classes:
         return change.classes == change.target_classes
     return change.config.num_classes == change.target.num_classes
 
 
-def _kept_rows(change: Change) -> list[tuple[int, int]]:
+def _kept_rows(change: AdaptRequest) -> list[tuple[int, int]]:
     """(new row, old row) of each class named once on both sides."""
     before, after = (
         {name: row for row, name in enumerate(names) if Counter(names)[name] == 1}
@@ -100,7 +100,9 @@ def _kept_rows(change: Change) -> list[tuple[int, int]]:
     return [(row, before[name]) for name, row in after.items() if name in before]
 
 
-def _start(change: Change, new: State, head: str, kept: Sequence[tuple[int, int]] = ()) -> None:
+def _start(
+    change: AdaptRequest, new: State, head: str, kept: Sequence[tuple[int, int]] = ()
+) -> None:
     """The head of a new model, with the rows `kept` (new row, old row) of the checkpoint."""
     for name in (f"{head}.{part}" for part in PARTS):
         value = change.fresh(name)

@@ -25,7 +25,7 @@ from vitrail.checkpoints.adapt.posemb_resize import (
     resize_posemb,
     resize_relative,
 )
-from vitrail.checkpoints.adapt.request import Change, State, shapes_of
+from vitrail.checkpoints.adapt.request import AdaptRequest, State, shapes_of
 from vitrail.checkpoints.mapping.rules import Shape
 from vitrail.errors import ModelError
 from vitrail.models.bit.config import BiTConfig
@@ -80,7 +80,9 @@ def adapt(
     _check_fields(config, target)
     _check_tensors(state, shapes_of(config))
     shapes = shapes_of(target)
-    change = Change(config, target, shapes, resample, tuple(classes), tuple(target_classes), seed)
+    change = AdaptRequest(
+        config, target, shapes, resample, tuple(classes), tuple(target_classes), seed
+    )
     new = dict(state)
     sentences = [
         sentence
@@ -133,7 +135,7 @@ def target_config(
     return type(config)(**(config.model_dump() | changes))
 
 
-def _channels(change: Change, new: State) -> list[str]:
+def _channels(change: AdaptRequest, new: State) -> list[str]:
     name = next((name for name in PIXEL_LAYERS if name in new), None)
     if name is None or change.config.channels == change.target.channels:
         return []
@@ -156,7 +158,7 @@ def _is_standardised(config: ModelConfig) -> bool:
     return config.stem == "residual" and config.stem_norm == "group_std"
 
 
-def _patches(change: Change, new: State) -> list[str]:
+def _patches(change: AdaptRequest, new: State) -> list[str]:
     if PATCHES not in new or PATCHES not in change.shapes:
         return []
     old, size = tuple(new[PATCHES].shape[2:]), change.shapes[PATCHES][2:]
@@ -168,7 +170,7 @@ def _patches(change: Change, new: State) -> list[str]:
     return [f"{PATCHES}: patches {_by(old)} become {_by(size)}: {how} (FlexiViT)."]
 
 
-def _distillation(change: Change, new: State) -> list[str]:
+def _distillation(change: AdaptRequest, new: State) -> list[str]:
     """A distillation token comes or goes, with its row of the position table behind that of cls."""
     config, target = change.config, change.target
     if not isinstance(config, ViTConfig) or not isinstance(target, ViTConfig):
@@ -191,7 +193,7 @@ def _distillation(change: Change, new: State) -> list[str]:
     return [f"{text}."]
 
 
-def _posemb(change: Change, new: State) -> list[str]:
+def _posemb(change: AdaptRequest, new: State) -> list[str]:
     """Whatever kind of position embedding there is, for the target's grid."""
     config, target, rule = change.config, change.target, change.resample
     if not isinstance(config, ViTConfig) or not isinstance(target, ViTConfig):

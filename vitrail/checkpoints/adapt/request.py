@@ -17,7 +17,7 @@ State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Change:
+class AdaptRequest:
     """From which configuration to which. shapes: of every tensor of the target; resample: a rule
     of `posemb_resize.RULES`; classes, target_classes: names of the heads' rows, or none.
     """

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from vitrail.checkpoints.catalogue.published_row import Row
+from vitrail.checkpoints.catalogue.published_row import PublishedViT
 from vitrail.checkpoints.catalogue.published_rows import ROWS
 from vitrail.checkpoints.mapping.fact import GIVEN, Fact, Said, unknown
 from vitrail.checkpoints.mapping.origin import no_number
@@ -51,7 +51,7 @@ class Decision:
     values: dict[str, Any]
     said: dict[str, Said]
     asked: tuple[Fact, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[PublishedViT, ...]
 
 
 def form_of(shapes: Mapping[str, Shape], *, style: str = "") -> str:
@@ -66,7 +66,7 @@ def form_of(shapes: Mapping[str, Shape], *, style: str = "") -> str:
     return " ".join([*([style] if style else []), *words])
 
 
-def rows_of(size: Size, form: str) -> tuple[Row, ...]:
+def rows_of(size: Size, form: str) -> tuple[PublishedViT, ...]:
     """The published models of this size and form."""
     return tuple(row for row in ROWS if (row.size, row.form) == (tuple(size), form))
 
@@ -157,7 +157,7 @@ def _asked(header: Header, size: Size, decision: Decision) -> ModelError:
     )
 
 
-def _said(field: str, row: Row) -> Said:
+def _said(field: str, row: PublishedViT) -> Said:
     """Heads are certain: nobody changes them in a fine-tune. The rest is the model's, assumed."""
     if field == "num_heads":
         return Said("row", f"row of {row.names[0]}")
@@ -179,11 +179,11 @@ def divisors(width: int) -> tuple[int, ...]:
     return tuple(count for count in range(1, min(width, 64) + 1) if width % count == 0)
 
 
-def architecture(name: str) -> Row | None:
+def architecture(name: str) -> PublishedViT | None:
     """The row of timm's entry with this name."""
     return next((row for row in ROWS if name in row.names), None)
 
 
-def names_of(rows: Iterable[Row]) -> str:
+def names_of(rows: Iterable[PublishedViT]) -> str:
     """The first name of each."""
     return ", ".join(row.names[0] for row in rows)

@@ -12,7 +12,7 @@ ROTARY = "rotary positions"
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedViT:
     """One network. size: width, depth, mlp_dim, patch; text: its names, with spaces between."""
 
     size: SizeNumbers

@@ -13,17 +13,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vitrail.checkpoints.catalogue.published_row import ROTARY, Row
+from vitrail.checkpoints.catalogue.published_row import ROTARY, PublishedViT
 
 SCALED = "attention scaled by 768^-0.5"
 
 
-def _rows(form: str, *rows: Row) -> tuple[Row, ...]:
+def _rows(form: str, *rows: PublishedViT) -> tuple[PublishedViT, ...]:
     return tuple(replace(row, form=form) for row in rows)
 
 
-R = Row
-ROWS: tuple[Row, ...] = (
+R = PublishedViT
+ROWS: tuple[PublishedViT, ...] = (
     *_rows(
         "",
         R((768, 12, 3072, 16), 12, pool="gap", text=

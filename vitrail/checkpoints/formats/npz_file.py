@@ -23,7 +23,7 @@ from vitrail.checkpoints.formats.limits import (
     shown,
 )
 from vitrail.checkpoints.formats.open_file import OpenFile, empty_values
-from vitrail.checkpoints.formats.zip_directory import Member, fill_from, member_bytes
+from vitrail.checkpoints.formats.zip_directory import ZipEntry, fill_from, member_bytes
 from vitrail.checkpoints.mapping.rules import Header, Shape
 from vitrail.checkpoints.mapping.scratch import Memory
 from vitrail.errors import ModelError
@@ -43,7 +43,7 @@ HEAD = re.compile(
 class NpzFile:
     """An open .npz file. Raises ModelError VIT-411 or VIT-412 for what no model has."""
 
-    def __init__(self, file: OpenFile, members: dict[str, Member], max_bytes: int) -> None:
+    def __init__(self, file: OpenFile, members: dict[str, ZipEntry], max_bytes: int) -> None:
         self.file = file
         check_count(file.name, len(members))
         self.members = {name.removesuffix(".npy"): item for name, item in members.items()}
@@ -87,7 +87,7 @@ def _width(header: Header, name: str) -> int:
     return num_bytes(header.dtypes[name], ())
 
 
-def _read_head(file: OpenFile, name: str, member: Member) -> tuple[str, Shape, bool, int]:
+def _read_head(file: OpenFile, name: str, member: ZipEntry) -> tuple[str, Shape, bool, int]:
     """Type, shape, whether it is stored by columns, and the bytes before the values."""
     start = member_bytes(file, member, LONGEST_HEAD)
     if not start.startswith(b"\x93NUMPY") or len(start) < 12:
@@ -121,6 +121,6 @@ def _objects(file: str, name: str) -> ModelError:
     )
 
 
-def is_npz(members: dict[str, Member]) -> bool:
+def is_npz(members: dict[str, ZipEntry]) -> bool:
     """Whether a zip file with these members is an .npz."""
     return bool(members) and all(Path(name).suffix == ".npy" for name in members)

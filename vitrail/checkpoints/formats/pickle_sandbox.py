@@ -65,7 +65,7 @@ class Refused(Exception):
     """What ends the reading, in words for the user."""
 
 
-class Kind:
+class StorageKind:
     """A storage class by its type code; named by the file, never called."""
 
     def __init__(self, code: str) -> None:
@@ -79,7 +79,7 @@ class Values(dict[Any, Any]):
         return None
 
 
-class Nothing:
+class Ignored:
     """Stands for a harmless object: takes anything, keeps nothing."""
 
     def __init__(self, *_: object) -> None:
@@ -101,14 +101,14 @@ class Nothing:
         """As a list."""
 
 
-class Described:
+class TensorStub:
     """Stands for a tensor: where its values are. Made by the calls that the file asks for."""
 
     made = 0
 
     def __init__(self, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> None:
-        Described.made += 1
-        if Described.made > MAX_TENSORS:
+        TensorStub.made += 1
+        if TensorStub.made > MAX_TENSORS:
             raise Refused(f"it has more than {MAX_TENSORS} tensors")
         if not isinstance(storage, tuple) or len(storage) != 2:
             raise Refused("a tensor has no storage")
@@ -131,12 +131,12 @@ class Parameter:
 
 NAMES: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): Values,
-    ("torch._utils", "_rebuild_tensor"): Described,
-    ("torch._utils", "_rebuild_tensor_v2"): Described,
+    ("torch._utils", "_rebuild_tensor"): TensorStub,
+    ("torch._utils", "_rebuild_tensor_v2"): TensorStub,
     ("torch._utils", "_rebuild_parameter"): Parameter,
     ("torch._utils", "_rebuild_parameter_with_state"): Parameter,
-    **{("torch", name): Kind(code) for name, code in STORAGES.items()},
-    **dict.fromkeys(HARMLESS, Nothing),
+    **{("torch", name): StorageKind(code) for name, code in STORAGES.items()},
+    **dict.fromkeys(HARMLESS, Ignored),
 }
 
 
@@ -158,7 +158,7 @@ class Reader(pickle.Unpickler):
         if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != "storage":
             raise Refused("it names a storage in an unknown way")
         kind, key, view = pid[1], pid[2], pid[5] if len(pid) == 6 else None
-        if not isinstance(kind, Kind) or not isinstance(key, str) or view is not None:
+        if not isinstance(kind, StorageKind) or not isinstance(key, str) or view is not None:
             raise Refused("it names a storage in an unknown way")
         self.kinds[key] = kind.code
         return kind.code, key
@@ -194,12 +194,12 @@ def described(found: Any, wanted: str = "") -> dict[str, Any]:
             "beside": beside}  # fmt: skip
 
 
-def tensors_of(table: dict[Any, Any]) -> dict[str, Described]:
+def tensors_of(table: dict[Any, Any]) -> dict[str, TensorStub]:
     """The tensors that lie in a table itself."""
     return {
         key: item
         for key, item in table.items()
-        if isinstance(key, str) and len(key) <= MAX_NAME and isinstance(item, Described)
+        if isinstance(key, str) and len(key) <= MAX_NAME and isinstance(item, TensorStub)
     }
 
 
@@ -247,7 +247,7 @@ def storages(file: Any, keys: list[str], kinds: dict[str, str]) -> dict[str, lis
     return places
 
 
-def shut_in() -> None:
+def enter_sandbox() -> None:
     """From here on: no files, no network, no programs, little memory and time."""
     try:
         import resource
@@ -296,7 +296,7 @@ def main(kind: str, wanted: str = "") -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    shut_in()
+    enter_sandbox()
     text = json.dumps(main(*sys.argv[1:]))
     sys.stdout.write(text)
     sys.stdout.flush()

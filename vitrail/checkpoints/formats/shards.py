@@ -31,7 +31,7 @@ MAX_SHARDS = 1_000
 INDEX = ".index.json"
 
 
-class Part(Protocol):
+class ShardFile(Protocol):
     """An open file of tensors."""
 
     header: Header
@@ -46,7 +46,7 @@ class Part(Protocol):
 class Shards:
     """Several files of tensors as one; `parts` by the tensors' names."""
 
-    def __init__(self, name: str, parts: Mapping[str, Part], max_bytes: int) -> None:
+    def __init__(self, name: str, parts: Mapping[str, ShardFile], max_bytes: int) -> None:
         self.parts = parts
         shapes = {key: part.header.shapes[key] for key, part in parts.items()}
         dtypes = {key: part.header.dtypes[key] for key, part in parts.items()}
@@ -64,14 +64,14 @@ class Shards:
 
 
 def open_shards(
-    index: Path, name: str, open_part: Callable[[Path, str], Part], max_bytes: int
+    index: Path, name: str, open_part: Callable[[Path, str], ShardFile], max_bytes: int
 ) -> Shards:
     """The files that the index names, all beside it and all of the index's own kind.
 
     Raises ModelError VIT-411, VIT-412, VIT-433 where one is missing.
     """
     table = _table(index)
-    opened: dict[str, Part] = {}
+    opened: dict[str, ShardFile] = {}
     try:
         for shard in sorted(set(table.values())):
             opened[shard] = open_part(_place(index, shard), shard)
@@ -116,7 +116,7 @@ def _place(index: Path, shard: str) -> Path:
     return place
 
 
-def _check(index: str, table: Mapping[str, str], opened: Mapping[str, Part]) -> None:
+def _check(index: str, table: Mapping[str, str], opened: Mapping[str, ShardFile]) -> None:
     """Every tensor of every file is in the index, with that file. Raises ModelError VIT-412."""
     for key, shard in table.items():
         if key not in opened[shard].header.shapes:

@@ -30,7 +30,7 @@ from vitrail.checkpoints.formats.limits import (
 from vitrail.checkpoints.formats.open_file import OpenFile, empty_values
 from vitrail.checkpoints.formats.zip_directory import (
     STORED,
-    Member,
+    ZipEntry,
     data_offset,
     fill_from,
     member_bytes,
@@ -62,7 +62,7 @@ class TorchFile:
     def __init__(
         self,
         file: OpenFile,
-        members: dict[str, Member] | None,
+        members: dict[str, ZipEntry] | None,
         max_bytes: int,
         table: str = "",
     ) -> None:
@@ -151,12 +151,12 @@ class TorchFile:
         self.file.close()
 
 
-def is_torch_zip(members: Mapping[str, Member]) -> bool:
+def is_torch_zip(members: Mapping[str, ZipEntry]) -> bool:
     """Whether a zip file with these members was written by torch.save."""
     return any(name.split("/")[-1] == DESCRIPTION for name in members)
 
 
-def _description(file: OpenFile, members: dict[str, Member]) -> tuple[str, bytes]:
+def _description(file: OpenFile, members: dict[str, ZipEntry]) -> tuple[str, bytes]:
     """The folder inside the zip file and its description."""
     found = [name for name in members if name.split("/")[-1] == DESCRIPTION]
     if len(found) != 1:

@@ -22,7 +22,7 @@ STORED, DEFLATED = 0, 8
 PIECE = 2**20
 
 
-class Member(NamedTuple):
+class ZipEntry(NamedTuple):
     """offset: of its own header in the file; size: unpacked; packed: as stored; in bytes."""
 
     offset: int
@@ -32,7 +32,7 @@ class Member(NamedTuple):
     crc: int
 
 
-def read_directory(file: OpenFile) -> dict[str, Member]:
+def read_directory(file: OpenFile) -> dict[str, ZipEntry]:
     """Every member by name, its place inside the file and free of overlaps.
 
     Raises ModelError VIT-411 for more than any model has, VIT-412 for a damaged file.
@@ -51,7 +51,7 @@ def read_directory(file: OpenFile) -> dict[str, Member]:
     return members
 
 
-def member_bytes(file: OpenFile, member: Member, count: int) -> bytes:
+def member_bytes(file: OpenFile, member: ZipEntry, count: int) -> bytes:
     """The first `count` bytes of a member, fewer where it is shorter. For what is small."""
     count = min(count, member.size)
     start = data_offset(file, member)
@@ -65,7 +65,7 @@ def member_bytes(file: OpenFile, member: Member, count: int) -> bytes:
 
 
 def fill_from(
-    file: OpenFile, member: Member, head: int, buffer: memoryview, *, check: bool = True
+    file: OpenFile, member: ZipEntry, head: int, buffer: memoryview, *, check: bool = True
 ) -> None:
     """What follows the first `head` bytes of a member, all of it. Raises ModelError VIT-412 where
     it has another length or, with `check`, another checksum.
@@ -82,7 +82,7 @@ def fill_from(
         raise damaged(file.name, "the checksum of a member differs")
 
 
-def _unpack(file: OpenFile, start: int, member: Member, head: int, buffer: memoryview) -> int:
+def _unpack(file: OpenFile, start: int, member: ZipEntry, head: int, buffer: memoryview) -> int:
     """Fill `buffer` in pieces; the checksum of the whole member."""
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
     place, done, crc, rest = start, -head, 0, b""
@@ -121,8 +121,8 @@ def _end(file: OpenFile) -> tuple[int, int, int]:
     return count, size, offset
 
 
-def _entries(file: OpenFile, table: bytes) -> dict[str, Member]:
-    members: dict[str, Member] = {}
+def _entries(file: OpenFile, table: bytes) -> dict[str, ZipEntry]:
+    members: dict[str, ZipEntry] = {}
     place = 0
     while place < len(table):
         if len(table) - place < 46 or table[place : place + 4] != b"PK\x01\x02":
@@ -146,7 +146,7 @@ def _entries(file: OpenFile, table: bytes) -> dict[str, Member]:
                 f"{file.name}: {shown(name)} is encrypted or packed by method {method}.",
                 hint="Pack it again with deflate, or not at all.",
             )
-        members[name] = Member(offset, size, packed, method, crc)
+        members[name] = ZipEntry(offset, size, packed, method, crc)
     return members
 
 
@@ -169,7 +169,7 @@ def _large(
     return packed, size, offset
 
 
-def _check_room(file: OpenFile, members: dict[str, Member], end: int) -> None:
+def _check_room(file: OpenFile, members: dict[str, ZipEntry], end: int) -> None:
     """Members lie before the table, beside each other, and do not unpack to absurd sizes."""
     if sum(30 + item.packed for item in members.values()) > end:
         raise damaged(file.name, "its members overlap or lie beyond its end")
@@ -185,7 +185,7 @@ def _check_room(file: OpenFile, members: dict[str, Member], end: int) -> None:
         raise too_much(file.name, str(error)) from error
 
 
-def data_offset(file: OpenFile, member: Member) -> int:
+def data_offset(file: OpenFile, member: ZipEntry) -> int:
     """Where the values begin: behind the member's own header, whose lengths may differ."""
     head = file.bytes_at(member.offset, 30)
     if len(head) < 30 or not head.startswith(b"PK\x03\x04"):

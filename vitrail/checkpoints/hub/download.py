@@ -43,7 +43,7 @@ Progress = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DownloadRequest:
     """A file to get. sha256: all or the first digits of it, "" where unknown; loopback: http to
     this machine is allowed (tests).
     """
@@ -75,7 +75,7 @@ def cached_path(address: str) -> Path:
     return cache_dir().joinpath(parts.hostname or "", *parts.path.strip("/").split("/"))
 
 
-def download(wanted: Wanted, target: Path, *, progress: Progress | None = None) -> Path:
+def download(wanted: DownloadRequest, target: Path, *, progress: Progress | None = None) -> Path:
     """`target`, downloaded unless it is there.
 
     Raises ModelError VIT-460 (no such file), VIT-461 (another sha256); EnvironmentFault VIT-530
@@ -118,7 +118,7 @@ def check_address(address: str, *, loopback: bool = False) -> None:
     )
 
 
-def _bring(wanted: Wanted, target: Path, say: Progress) -> None:
+def _bring(wanted: DownloadRequest, target: Path, say: Progress) -> None:
     """Attempts until the file is whole; it appears under its name in one step."""
     part = _beside(target, ".part")
     for attempt in range(ATTEMPTS):
@@ -139,7 +139,7 @@ def _bring(wanted: Wanted, target: Path, say: Progress) -> None:
     _beside(target, ".etag").unlink(missing_ok=True)
 
 
-def _attempt(wanted: Wanted, target: Path, say: Progress) -> str:
+def _attempt(wanted: DownloadRequest, target: Path, say: Progress) -> str:
     """One connection: the rest of the file, or all of it; the sha256 of the whole."""
     part, etag_file = _beside(target, ".part"), _beside(target, ".etag")
     etag = etag_file.read_text(encoding="ascii") if etag_file.is_file() and _size(part) else ""
@@ -163,7 +163,13 @@ def _attempt(wanted: Wanted, target: Path, say: Progress) -> str:
 
 
 def _store(
-    answer: Any, part: Path, start: int, total: int | None, wanted: Wanted, say: Progress, what: str
+    answer: Any,
+    part: Path,
+    start: int,
+    total: int | None,
+    wanted: DownloadRequest,
+    say: Progress,
+    what: str,
 ) -> str:
     digest, done = hashlib.sha256(), start
     if start:
@@ -222,7 +228,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _open(wanted: Wanted, headers: dict[str, str], part: Path) -> Any:
+def _open(wanted: DownloadRequest, headers: dict[str, str], part: Path) -> Any:
     """The answer, 200 or 206. No handler for file:, ftp: or data: is installed."""
     opener = urllib.request.OpenerDirector()
     for handler in (
@@ -278,7 +284,7 @@ def _total(answer: Any, start: int) -> int | None:
     return int(length) if length.isdecimal() else None
 
 
-def _check_size(wanted: Wanted, size: int, part: Path) -> None:
+def _check_size(wanted: DownloadRequest, size: int, part: Path) -> None:
     if size > wanted.max_bytes:
         _forget(part)
         raise EnvironmentFault(

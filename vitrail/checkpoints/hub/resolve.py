@@ -18,7 +18,7 @@ from pathlib import Path
 
 from vitrail.checkpoints.catalogue.augreg_names import is_augreg, parse_augreg
 from vitrail.checkpoints.catalogue.weights import CATALOGUE, GOOGLE, ROWS, Weights, weights_named
-from vitrail.checkpoints.hub.download import Progress, Wanted, cached_path, download
+from vitrail.checkpoints.hub.download import DownloadRequest, Progress, cached_path, download
 from vitrail.checkpoints.hub.hf_download import fetch, parse_repository
 from vitrail.errors import ModelError
 from vitrail.spelling import PREFIX, unescaped
@@ -49,7 +49,7 @@ FOLDERS = (
 )
 
 
-def place_of(model: str | os.PathLike[str], *, progress: Progress | None = None) -> Path:
+def resolve_weights(model: str | os.PathLike[str], *, progress: Progress | None = None) -> Path:
     """The file or folder that `model` means, downloaded first where it is a name.
 
     Raises ModelError VIT-460 to VIT-466, EnvironmentFault VIT-520, VIT-530 to VIT-535.
@@ -62,8 +62,8 @@ def place_of(model: str | os.PathLike[str], *, progress: Progress | None = None)
         return Path(model)
     if address.startswith(HUB):
         return fetch(parse_repository(address.removeprefix(HUB)), progress=progress)
-    row = row_of(address)
-    wanted = Wanted(address, row.sha256_start if row else "")
+    row = catalogue_entry(address)
+    wanted = DownloadRequest(address, row.sha256_start if row else "")
     return download(wanted, cached_path(address), progress=progress)
 
 
@@ -132,12 +132,12 @@ def folders_of(name: str) -> tuple[str, ...]:
     return next((found for form, found in FOLDERS if re.fullmatch(form, name)), ())
 
 
-def row_of(address: str) -> Weights | None:
+def catalogue_entry(address: str) -> Weights | None:
     """What the catalogue says of an address."""
     return next((row for row in ROWS if row.address == address), None)
 
 
-def weights_at(place: Path) -> Weights | None:
+def catalogue_entry_at(place: Path) -> Weights | None:
     """What the catalogue says of a file that was downloaded by name: its publisher's preprocessing
     and image size, which the file itself may not tell.
     """

@@ -40,7 +40,7 @@ from vitrail.checkpoints.huggingface.rules import (
 )
 from vitrail.checkpoints.mapping.equivalents import COMPUTED, ORDINARY, require
 from vitrail.checkpoints.mapping.fact import Said
-from vitrail.checkpoints.mapping.origin import Origin, Recognised, Written, cannot_hold
+from vitrail.checkpoints.mapping.origin import ExportLayout, Origin, Recognised, cannot_hold
 from vitrail.checkpoints.mapping.rules import Header, Rule
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.models.names import PublishedConfig
@@ -61,7 +61,7 @@ HELD: dict[str, object] = {
 }
 
 
-class Form(NamedTuple):
+class ModelClass(NamedTuple):
     """A class of transformers: with a head and bare; base: of the body's names behind a head;
     held: what it has, field by field."""
 
@@ -73,9 +73,9 @@ class Form(NamedTuple):
 
 
 PLAIN: dict[str, object] = {"layer_scale": None, "mlp": "gelu", "pool": ("cls",)}
-VIT = Form("vit", "vit.", "ViTForImageClassification", "ViTModel", PLAIN)
-DEIT = Form("deit", "deit.", "DeiTForImageClassification", "DeiTModel", PLAIN)
-TEACHER = Form(
+VIT = ModelClass("vit", "vit.", "ViTForImageClassification", "ViTModel", PLAIN)
+DEIT = ModelClass("deit", "deit.", "DeiTForImageClassification", "DeiTModel", PLAIN)
+TEACHER = ModelClass(
     "deit",
     "deit.",
     "DeiTForImageClassificationWithTeacher",
@@ -83,15 +83,15 @@ TEACHER = Form(
     PLAIN | {"num_registers": 0},
 )
 MEANS: dict[str, object] = {"representation_size": None, "pool": ("cls", "gap", "cls_gap")}
-DINO = Form("dinov2", "dinov2.", "Dinov2ForImageClassification", "Dinov2Model", MEANS)
-REGISTERS = Form(
+DINO = ModelClass("dinov2", "dinov2.", "Dinov2ForImageClassification", "Dinov2Model", MEANS)
+REGISTERS = ModelClass(
     "dinov2_with_registers",
     "dinov2_with_registers.",
     "Dinov2WithRegistersForImageClassification",
     "Dinov2WithRegistersModel",
     MEANS,
 )
-SIGLIP = Form(
+SIGLIP = ModelClass(
     "siglip",
     "vision_model.",
     "SiglipForImageClassification",
@@ -144,7 +144,7 @@ def _prepared(settings: object) -> Said:
     return Said("assumed", "no preprocessor_config.json: as most of the family's models")
 
 
-def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
+def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> ExportLayout:
     """A folder that transformers opens. Raises ModelError VIT-417."""
     if not isinstance(config, ViTConfig):
         raise cannot_hold(NAME, "transformers' ResNets standardise kernels in another way")
@@ -158,10 +158,10 @@ def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str
     if architecture == "ViTModel" and not config.representation_size:
         notes.append("ViTModel makes up a pooler that this model does not have: do not read it")
     files = {"config.json": _json(described), "preprocessor_config.json": _json(settings)}
-    return Written(_rules(config, form), "safetensors", files, notes=tuple(notes))
+    return ExportLayout(_rules(config, form), "safetensors", files, notes=tuple(notes))
 
 
-def form_of(config: ViTConfig) -> Form:
+def form_of(config: ViTConfig) -> ModelClass:
     """The class of transformers that comes nearest."""
     if not config.cls_token:
         return SIGLIP
@@ -173,7 +173,7 @@ def form_of(config: ViTConfig) -> Form:
     return REGISTERS if config.num_registers else DINO
 
 
-def _check(config: ViTConfig, form: Form, name: str) -> None:
+def _check(config: ViTConfig, form: ModelClass, name: str) -> None:
     """Raises ModelError VIT-417 for the first thing that this class has no place for."""
     require(name, config, HELD)
     require(name, config, form.held)
@@ -192,7 +192,7 @@ def _check(config: ViTConfig, form: Form, name: str) -> None:
         raise cannot_hold(name, "without a head it gives the class token, not this pooling")
 
 
-def _rules(config: ViTConfig, form: Form) -> list[Rule]:
+def _rules(config: ViTConfig, form: ModelClass) -> list[Rule]:
     base = form.base if config.num_classes or form is SIGLIP else ""
     if form is SIGLIP:
         return written_siglip(config, base)

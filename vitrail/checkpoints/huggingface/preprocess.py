@@ -30,7 +30,7 @@ SCALE = 1 / 255
 Pair = tuple[int, int]
 
 
-class Kind(NamedTuple):
+class ProcessorDefaults(NamedTuple):
     """Defaults of a processor. edge: px of the resize; is_square: whether a single number is both
     sides, or the shortest edge; crop: px, 0 for none.
     """
@@ -43,13 +43,13 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "ViT": Kind(2, HALF, 224, True, 0),
-    "DeiT": Kind(3, HALF, 256, True, 224),
-    "Bit": Kind(3, CLIP, 224, False, 224),
-    "CLIP": Kind(3, CLIP, 224, False, 224),
-    "Siglip": Kind(3, HALF, 224, True, 0),
+    "ViT": ProcessorDefaults(2, HALF, 224, True, 0),
+    "DeiT": ProcessorDefaults(3, HALF, 256, True, 224),
+    "Bit": ProcessorDefaults(3, CLIP, 224, False, 224),
+    "CLIP": ProcessorDefaults(3, CLIP, 224, False, 224),
+    "Siglip": ProcessorDefaults(3, HALF, 224, True, 0),
     # Of the published models, whose processor is ViT's with other statistics.
-    "ImageNet": Kind(2, (IMAGENET_MEAN, IMAGENET_STD), 224, True, 0),
+    "ImageNet": ProcessorDefaults(2, (IMAGENET_MEAN, IMAGENET_STD), 224, True, 0),
 }
 # Settings that are followed, and those that change no pixel.
 KNOWN = {
@@ -129,7 +129,7 @@ def _filter(value: Any) -> Filter:
     return found
 
 
-def _published(model_type: str) -> Kind:
+def _published(model_type: str) -> ProcessorDefaults:
     """Where a folder has no preprocessor_config.json: as the published models of the type."""
     kind = KINDS[KIND_OF_MODEL.get(model_type, "Bit")]
     is_facebook = model_type.startswith(("deit", "dinov2"))
@@ -197,11 +197,11 @@ def _processor(values: Mapping[str, Any]) -> str:
     return stated
 
 
-def _kind(values: Mapping[str, Any], model_type: str) -> Kind:
+def _kind(values: Mapping[str, Any], model_type: str) -> ProcessorDefaults:
     return KINDS.get(_processor(values)) or KINDS[KIND_OF_MODEL.get(model_type, "Bit")]
 
 
-def _resize(values: Mapping[str, Any], kind: Kind) -> int | Pair | None:
+def _resize(values: Mapping[str, Any], kind: ProcessorDefaults) -> int | Pair | None:
     """Shortest edge, (height, width), or None where pictures are not resized."""
     if values.get("do_resize") is False:
         return None
@@ -213,7 +213,7 @@ def _resize(values: Mapping[str, Any], kind: Kind) -> int | Pair | None:
     return (_px(size), _px(size)) if kind.is_square else _px(size)
 
 
-def _crop(values: Mapping[str, Any], kind: Kind) -> Pair | None:
+def _crop(values: Mapping[str, Any], kind: ProcessorDefaults) -> Pair | None:
     if not values.get("do_center_crop", bool(kind.crop)):
         return None
     size = values.get("crop_size", kind.crop)
@@ -230,7 +230,7 @@ def _px(value: Any) -> int:
 
 
 def _stats(
-    values: Mapping[str, Any], kind: Kind, channels: int
+    values: Mapping[str, Any], kind: ProcessorDefaults, channels: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of pixels in 0..1, with the processor's own scale in them."""
     mean, std = kind.stats

@@ -20,7 +20,7 @@ NOTE = "vitrail"  # the key
 NUMBERS = ("image_size", "num_heads")  # fields that no shape shows
 
 
-def note_of(
+def embedded_metadata(
     config: ModelConfig, preprocess: Preprocess, classes: Sequence[str], origin: str
 ) -> str:
     """The text that is written."""

@@ -44,7 +44,7 @@ class Recognised:
 
 
 @dataclass(frozen=True)
-class Written:
+class ExportLayout:
     """How a model is written. files: what stands beside the tensors, by name: then OUT is a folder
     with `weights`, otherwise one file. notes: what the format cannot hold, a sentence each.
     """
@@ -65,7 +65,7 @@ class Origin:
 
     name: str
     recognise: Callable[[Header], Recognised | None]
-    write: Callable[[PublishedConfig, Preprocess, Sequence[str]], Written]
+    write: Callable[[PublishedConfig, Preprocess, Sequence[str]], ExportLayout]
     resample: str
 
 

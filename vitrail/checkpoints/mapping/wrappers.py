@@ -118,7 +118,7 @@ def beside_of(header: Header) -> tuple[str, ...]:
     return tuple(header.metadata.get(VIEW, {}).get("beside", ()))
 
 
-class Source(Protocol):
+class WrappedFile(Protocol):
     """An open file of tensors."""
 
     header: Header
@@ -130,7 +130,7 @@ class Source(Protocol):
 class Unwrapped:
     """The tensors of a view under its names."""
 
-    def __init__(self, source: Source, view: View) -> None:
+    def __init__(self, source: WrappedFile, view: View) -> None:
         self.source, self.view = source, view
         self.header = view.header
 

@@ -18,7 +18,13 @@ from typing import Any
 
 from vitrail.checkpoints.mapping.equivalents import COMPUTED, ORDINARY, position_rules, require
 from vitrail.checkpoints.mapping.fact import Said, assumed
-from vitrail.checkpoints.mapping.origin import Origin, Recognised, Written, bit_config, cannot_hold
+from vitrail.checkpoints.mapping.origin import (
+    ExportLayout,
+    Origin,
+    Recognised,
+    bit_config,
+    cannot_hold,
+)
 from vitrail.checkpoints.mapping.rules import Header, Rule, ignored, renamed, reshaped
 from vitrail.checkpoints.origins import google_blocks as flax
 from vitrail.checkpoints.origins.google_vit import (
@@ -107,7 +113,7 @@ def cropped(size: tuple[int, int]) -> Preprocess:
     )
 
 
-def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
+def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> ExportLayout:
     """Rules and notes for a file that big_vision reads. Raises ModelError VIT-417."""
     notes = [f"class names are not stored ({', '.join(classes[:3])} ...)"] if classes else []
     own = (squashed(config.image_size), cropped(config.image_size))
@@ -120,7 +126,7 @@ def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str
         height, width = config.image_size
         if height != width or config.posemb == "sincos_2d":
             notes.append(f"the image size {height} x {width} px is not stored: state it to read")
-    return Written(flax.rooted(rules, lambda name: ROOT + name), "npz", notes=tuple(notes))
+    return ExportLayout(flax.rooted(rules, lambda name: ROOT + name), "npz", notes=tuple(notes))
 
 
 def _written_vit(config: ViTConfig) -> list[Rule]:

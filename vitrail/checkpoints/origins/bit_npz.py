@@ -15,7 +15,13 @@ from typing import Any
 
 from vitrail.checkpoints.mapping.equivalents import require
 from vitrail.checkpoints.mapping.fact import Said, assumed
-from vitrail.checkpoints.mapping.origin import Origin, Recognised, Written, bit_config, cannot_hold
+from vitrail.checkpoints.mapping.origin import (
+    ExportLayout,
+    Origin,
+    Recognised,
+    bit_config,
+    cannot_hold,
+)
 from vitrail.checkpoints.mapping.rules import CONV, Header, Rule, ignored, renamed
 from vitrail.checkpoints.origins.google_blocks import rooted
 from vitrail.checkpoints.origins.google_vit import scores_of
@@ -116,7 +122,7 @@ def squashed(size: tuple[int, int]) -> Preprocess:
     return Preprocess(height=size[0], width=size[1], resize=size, interpolation="bilinear")
 
 
-def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
+def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> ExportLayout:
     """Rules and notes for a file that big_transfer reads. Raises ModelError VIT-417."""
     if not isinstance(config, BiTConfig):
         raise cannot_hold(NAME, "it is a Vision Transformer; try --to google")
@@ -126,7 +132,7 @@ def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str
     notes += [f"class names are not stored ({', '.join(classes[:3])} ...)"] if classes else []
     if preprocess != squashed(config.image_size):
         notes.append("the preprocessing is not stored, and is another than these files' own")
-    return Written(bit_rules(config), "npz", notes=tuple(notes))
+    return ExportLayout(bit_rules(config), "npz", notes=tuple(notes))
 
 
 BIT = Origin(NAME, recognise, write, resample="google")

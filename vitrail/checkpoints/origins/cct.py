@@ -18,9 +18,9 @@ from vitrail.checkpoints.catalogue.published import Size, heads_of
 from vitrail.checkpoints.mapping.evaluation_crops import IMAGENET, Stats, centre_crop, squash
 from vitrail.checkpoints.mapping.fact import Said, assumed, with_given
 from vitrail.checkpoints.mapping.origin import (
+    ExportLayout,
     Origin,
     Recognised,
-    Written,
     cannot_hold,
     given_size,
     vit_config,
@@ -146,7 +146,7 @@ def evaluation_of(config: ViTConfig) -> Preprocess:
     return centre_crop(size, short_side(min(size), CROP), "bicubic", IMAGENET, config.channels)
 
 
-def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
+def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> ExportLayout:
     """Raises ModelError VIT-417: these files are read only."""
     raise cannot_hold(NAME, "SHI-Labs' files are read only")
 

@@ -11,7 +11,13 @@ from collections.abc import Sequence
 from vitrail.checkpoints.mapping.equivalents import COMPUTED, ORDINARY, position_rules, require
 from vitrail.checkpoints.mapping.evaluation_crops import IMAGENET, centre_crop
 from vitrail.checkpoints.mapping.fact import Said
-from vitrail.checkpoints.mapping.origin import Origin, Recognised, Written, cannot_hold, vit_config
+from vitrail.checkpoints.mapping.origin import (
+    ExportLayout,
+    Origin,
+    Recognised,
+    cannot_hold,
+    vit_config,
+)
 from vitrail.checkpoints.mapping.rules import Header, Rule
 from vitrail.checkpoints.origins.torch_layout import Layout, Pairs, to_ours, write_rules
 from vitrail.data.images.preprocess import Preprocess
@@ -79,17 +85,17 @@ def evaluation_of(config: ViTConfig, *, is_third: bool) -> Preprocess:
     return centre_crop((height, width), short, "bicubic", IMAGENET, config.channels)
 
 
-def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
+def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> ExportLayout:
     """One file that DeiT's models take as checkpoint["model"]. Raises ModelError VIT-417."""
     if not isinstance(config, ViTConfig):
         raise cannot_hold(NAME, "it is a ResNet")
     require(NAME, config, HELD)
     if config.layer_scale is None:
         require(NAME, config, {"posemb": ("learned", *COMPUTED)})
-        return Written(_rules(config, has_rows=True), "safetensors")
+        return ExportLayout(_rules(config, has_rows=True), "safetensors")
     require(f"{NAME} (DeiT III)", config, {"distillation_token": False,
                                            "posemb": ("learned", *COMPUTED)})  # fmt: skip
-    return Written(_rules(config, has_rows=False), "safetensors")
+    return ExportLayout(_rules(config, has_rows=False), "safetensors")
 
 
 def _rules(config: ViTConfig, *, has_rows: bool) -> list[Rule]:

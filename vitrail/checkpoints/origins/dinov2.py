@@ -14,7 +14,13 @@ from collections.abc import Callable, Sequence
 from vitrail.checkpoints.mapping.equivalents import COMPUTED, ORDINARY, position_rules, require
 from vitrail.checkpoints.mapping.evaluation_crops import IMAGENET, centre_crop
 from vitrail.checkpoints.mapping.fact import Said
-from vitrail.checkpoints.mapping.origin import Origin, Recognised, Written, cannot_hold, vit_config
+from vitrail.checkpoints.mapping.origin import (
+    ExportLayout,
+    Origin,
+    Recognised,
+    cannot_hold,
+    vit_config,
+)
 from vitrail.checkpoints.mapping.rules import Header, Rule
 from vitrail.checkpoints.origins.torch_layout import Layout, Pairs, to_ours, write_rules
 from vitrail.data.images.preprocess import Preprocess
@@ -114,7 +120,7 @@ def evaluation_of(config: ViTConfig) -> Preprocess:
     return centre_crop((height, width), short, "bicubic", IMAGENET, config.channels)
 
 
-def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
+def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> ExportLayout:
     """One file: a backbone that DINOv2's models take, or a classifier of torch.hub.
 
     Raises ModelError VIT-417.
@@ -137,7 +143,7 @@ def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str
     ]
     if config.num_classes:
         rules = [_below(rule) for rule in rules]
-    return Written(rules, "safetensors")
+    return ExportLayout(rules, "safetensors")
 
 
 def _with_mask(rule: Rule, width: int) -> Rule:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from vitrail.checkpoints.mapping.equivalents import COMPUTED, ORDINARY, position_rules, require
 from vitrail.checkpoints.mapping.fact import Said
-from vitrail.checkpoints.mapping.origin import Origin, Recognised, Written, cannot_hold
+from vitrail.checkpoints.mapping.origin import ExportLayout, Origin, Recognised, cannot_hold
 from vitrail.checkpoints.mapping.rules import Header
 from vitrail.checkpoints.origins import google_blocks as flax
 from vitrail.checkpoints.origins.google_vit import (
@@ -82,7 +82,7 @@ def squashed(size: tuple[int, int]) -> Preprocess:
     )
 
 
-def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
+def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> ExportLayout:
     """Rules and notes for a file that vision_transformer reads. Raises ModelError VIT-417."""
     if not isinstance(config, ViTConfig):
         raise cannot_hold(NAME, "it is a ResNet; try --to bit or --to big_vision")
@@ -96,7 +96,7 @@ def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str
     tokens = ["cls"] if config.cls_token else []
     rules = [rule for rule in rules if rule is not bias]
     rules += position_rules(config, tokens, OLD_TABLE, bias, has_rows=bool(tokens))
-    return Written(rules, "npz", notes=left_out(config, preprocess, classes))
+    return ExportLayout(rules, "npz", notes=left_out(config, preprocess, classes))
 
 
 def left_out(

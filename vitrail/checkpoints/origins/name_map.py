@@ -38,7 +38,7 @@ from vitrail.checkpoints.mapping.fact import Said, with_given
 from vitrail.checkpoints.mapping.origin import Recognised, given, vit_config
 from vitrail.checkpoints.mapping.rules import Header, Shape, implied, listed
 from vitrail.checkpoints.mapping.scratch import Memory
-from vitrail.checkpoints.mapping.wrappers import Source, left_beside
+from vitrail.checkpoints.mapping.wrappers import WrappedFile, left_beside
 from vitrail.checkpoints.origins.torch_layout import Layout
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.errors import ModelError, UsageError, nearest
@@ -75,7 +75,7 @@ class NameMap:
 
 
 @dataclass(frozen=True)
-class Part:
+class MappedTensor:
     """A tensor of ours: theirs in the order in which they are joined, and the shape it gets."""
 
     theirs: tuple[str, ...]
@@ -139,7 +139,7 @@ def _is_texts(values: object) -> bool:
 class Mapped:
     """The tensors of a file under our names, joined and in our shapes."""
 
-    def __init__(self, source: Source, header: Header, rules: NameMap) -> None:
+    def __init__(self, source: WrappedFile, header: Header, rules: NameMap) -> None:
         """header: of the source, with what is given. Raises ModelError VIT-424, VIT-413."""
         self.source, self.rules = source, rules
         self.num_heads = int(given(header, "num_heads", rules.model["num_heads"]))
@@ -161,7 +161,7 @@ class Mapped:
         return whole.reshape(part.shape).contiguous()
 
 
-def places(header: Header, rules: NameMap) -> tuple[dict[str, Part], list[str]]:
+def places(header: Header, rules: NameMap) -> tuple[dict[str, MappedTensor], list[str]]:
     """Where each tensor of ours comes from, and the names of theirs that no rule takes.
 
     Raises ModelError VIT-424 for a rule that takes nothing, VIT-413 for shapes that do not join.
@@ -182,7 +182,7 @@ def places(header: Header, rules: NameMap) -> tuple[dict[str, Part], list[str]]:
     ordered = {ours: tuple(name for _, name in sorted(parts)) for ours, parts in found.items()}
     joined = _joined(ordered)
     shapes = {ours: _shape(header, rules, ours, theirs) for ours, theirs in joined.items()}
-    parts = {ours: Part(theirs, shapes[ours]) for ours, theirs in joined.items()}
+    parts = {ours: MappedTensor(theirs, shapes[ours]) for ours, theirs in joined.items()}
     return parts, [name for name in header.shapes if name not in taken]
 
 

@@ -24,9 +24,9 @@ from vitrail.checkpoints.huggingface.preprocess import CLIP
 from vitrail.checkpoints.mapping.evaluation_crops import centre_crop
 from vitrail.checkpoints.mapping.fact import Said, sources_of, with_given
 from vitrail.checkpoints.mapping.origin import (
+    ExportLayout,
     Origin,
     Recognised,
-    Written,
     cannot_hold,
     given,
     square,
@@ -206,7 +206,7 @@ def _refused(header: Header, what: str, hint: str = "") -> ModelError:
     )
 
 
-def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
+def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> ExportLayout:
     """Raises ModelError VIT-417: these files are read only."""
     raise cannot_hold(NAME, "CLIP's own files are read only; try --to timm")
 

@@ -16,7 +16,13 @@ from typing import NamedTuple
 
 from vitrail.checkpoints.mapping.evaluation_crops import IMAGENET, centre_crop
 from vitrail.checkpoints.mapping.fact import Said, with_given
-from vitrail.checkpoints.mapping.origin import Origin, Recognised, Written, cannot_hold, vit_config
+from vitrail.checkpoints.mapping.origin import (
+    ExportLayout,
+    Origin,
+    Recognised,
+    cannot_hold,
+    vit_config,
+)
 from vitrail.checkpoints.mapping.rules import Header, ignored
 from vitrail.checkpoints.mapping.wrappers import beside_of, prefix_of
 from vitrail.checkpoints.origins.torch_layout import Layout
@@ -91,7 +97,9 @@ def evaluation_of(config: ModelConfig, interpolation: str) -> Preprocess:
 
 
 def _origin(family: Family) -> Origin:
-    def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
+    def write(
+        config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]
+    ) -> ExportLayout:
         raise cannot_hold(family.name, "files of pre-training are read only; try --to timm")
 
     return Origin(family.name, lambda header: recognise(family, header), write, resample="dino")

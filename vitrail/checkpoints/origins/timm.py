@@ -17,9 +17,9 @@ from vitrail.checkpoints.huggingface.config import names_left_out
 from vitrail.checkpoints.mapping.equivalents import COMPUTED, position_rules, require
 from vitrail.checkpoints.mapping.fact import Said, assumed
 from vitrail.checkpoints.mapping.origin import (
+    ExportLayout,
     Origin,
     Recognised,
-    Written,
     bit_config,
     cannot_hold,
     given_size,
@@ -147,7 +147,7 @@ def _size(layout: Layout) -> tuple[int, int]:
     return size or DEFAULT_SIZE
 
 
-def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
+def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> ExportLayout:
     """A folder that timm opens as local-dir:FOLDER. Raises ModelError VIT-417."""
     if isinstance(config, BiTConfig):
         architecture, arguments, rules = _written_bit(config)
@@ -160,7 +160,7 @@ def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str
         notes.append("timm resizes with Pillow: TensorFlow's resize is not kept")
     described = written_config(config, architecture, arguments, preprocess, classes)
     text = json.dumps(described, indent=2, ensure_ascii=False) + "\n"
-    return Written(rules, "safetensors", {"config.json": text.encode()}, notes=tuple(notes))
+    return ExportLayout(rules, "safetensors", {"config.json": text.encode()}, notes=tuple(notes))
 
 
 def _written_vit(config: ViTConfig) -> tuple[str, dict[str, Any], list[Rule]]:

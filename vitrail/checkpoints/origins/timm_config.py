@@ -14,7 +14,7 @@ from vitrail.checkpoints.catalogue.published import architecture as architecture
 from vitrail.checkpoints.mapping.evaluation_crops import HALF, centre_crop, crop_fraction, squash
 from vitrail.checkpoints.mapping.fact import GIVEN, Said, unknown, with_given
 from vitrail.checkpoints.mapping.rules import Header
-from vitrail.checkpoints.origins.timm_entries import Entry
+from vitrail.checkpoints.origins.timm_entries import TimmEntry
 from vitrail.checkpoints.origins.timm_eva import entry_of, ratio_of, stated_of
 from vitrail.data.images.preprocess import Preprocess, short_side
 from vitrail.errors import ModelError
@@ -104,7 +104,7 @@ def with_stated(header: Header, values: Mapping[str, Any]) -> Header:
     return with_given(header, stated, Said("file", "config.json"))
 
 
-def eva_entry(header: Header, values: Mapping[str, Any]) -> Entry | None:
+def eva_entry(header: Header, values: Mapping[str, Any]) -> TimmEntry | None:
     """The entry of timm's class Eva, None where it is of another one. Raises ModelError VIT-418."""
     try:
         return entry_of(values, table(values, "model_args"))

@@ -23,7 +23,7 @@ class Rotation(NamedTuple):
     is_halved: bool = False
 
 
-class Entry(NamedTuple):
+class TimmEntry(NamedTuple):
     """One network of timm. rotation: None without."""
 
     width: int
@@ -41,11 +41,11 @@ def _entries(
     eps: float = 1e-6,
     pool: str = "gap",
     map_heads: int | None = None,
-) -> dict[str, Entry]:
+) -> dict[str, TimmEntry]:
     """text: names in lines, a line for each of `sizes` (width, heads)."""
     lines = [line.split() for line in text.strip().splitlines()]
     return {
-        name: Entry(width, heads, eps, pool, map_heads, turn)
+        name: TimmEntry(width, heads, eps, pool, map_heads, turn)
         for names, (width, heads) in zip(lines, sizes, strict=True)
         for name in names
     }
@@ -59,7 +59,7 @@ CENTRED = Rotation("dinov3", 100.0, is_halved=True)
 AXIAL = Rotation(base=100.0, order="xy")
 CORE: dict[str, Any] = {"order": "xy", "start": 1.0}
 WIDE = ((192, 3), (384, 6), (768, 12), (1024, 16))
-ENTRIES: dict[str, Entry] = {
+ENTRIES: dict[str, TimmEntry] = {
     **_entries(
         """
         eva_giant_patch14_224 eva_giant_patch14_336 eva_giant_patch14_560

@@ -20,7 +20,7 @@ from torch import Tensor
 from vitrail.checkpoints.mapping.equivalents import require
 from vitrail.checkpoints.mapping.origin import cannot_hold
 from vitrail.checkpoints.mapping.rules import Header, Rule, Shape, renamed
-from vitrail.checkpoints.origins.timm_entries import ENTRIES, Entry, Rotation
+from vitrail.checkpoints.origins.timm_entries import ENTRIES, Rotation, TimmEntry
 from vitrail.checkpoints.origins.torch_layout import Pairs, to_ours, write_rules
 from vitrail.models.vit.config import ViTConfig
 
@@ -63,7 +63,7 @@ NO_SCALE = {1e-6: "eva_giant_patch14_224", 1e-5: "vit_pe_spatial_base_patch16_51
 NO_GRID = {1e-6: "eva_giant_patch14_224", 1e-5: "vit_base_patch16_dinov3"}
 
 
-def entry_of(values: Mapping[str, Any], arguments: Mapping[str, Any]) -> Entry | None:
+def entry_of(values: Mapping[str, Any], arguments: Mapping[str, Any]) -> TimmEntry | None:
     """The entry that config.json names, as its arguments make it. Raises ValueError naming an
     argument that is not supported.
     """
@@ -102,7 +102,7 @@ def _pair(value: object) -> object:
     return (value, value) if isinstance(value, int) else value
 
 
-def stated_of(entry: Entry, header: Header, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def stated_of(entry: TimmEntry, header: Header, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of the architecture that no tensor shows."""
     width = header.shapes["blocks.0.norm1.weight"][0]
     stated: dict[str, Any] = {

@@ -11,7 +11,13 @@ from collections.abc import Sequence
 from vitrail.checkpoints.mapping.equivalents import COMPUTED, ORDINARY, position_rules, require
 from vitrail.checkpoints.mapping.evaluation_crops import IMAGENET, centre_crop
 from vitrail.checkpoints.mapping.fact import Said
-from vitrail.checkpoints.mapping.origin import Origin, Recognised, Written, cannot_hold, vit_config
+from vitrail.checkpoints.mapping.origin import (
+    ExportLayout,
+    Origin,
+    Recognised,
+    cannot_hold,
+    vit_config,
+)
 from vitrail.checkpoints.mapping.rules import Header, renamed
 from vitrail.checkpoints.origins.torch_layout import Layout, Pairs, to_ours, write_rules
 from vitrail.data.images.preprocess import Preprocess
@@ -101,7 +107,7 @@ def evaluation_of(config: ViTConfig) -> Preprocess:
     return centre_crop(size, short, "bilinear", IMAGENET, config.channels)
 
 
-def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> Written:
+def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str]) -> ExportLayout:
     """One file that `VisionTransformer.load_state_dict` takes. Raises ModelError VIT-417."""
     if not isinstance(config, ViTConfig):
         raise cannot_hold(NAME, "its ResNets do not standardise kernels; try --to bit or timm")
@@ -118,7 +124,7 @@ def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str
     rules = [rule for rule in write_rules(config, PAIRS) if not placed.intersection(rule.ours)]
     bias = renamed("patch_embed.proj.bias", "conv_proj.bias")
     rules += position_rules(config, ["class_token"], "encoder.pos_embedding", bias, has_rows=True)
-    return Written(rules, "safetensors")
+    return ExportLayout(rules, "safetensors")
 
 
 TORCHVISION = Origin(NAME, recognise, write, resample="torchvision")

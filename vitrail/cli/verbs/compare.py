@@ -20,7 +20,7 @@ from vitrail.cli.study_runner import (
 )
 
 if TYPE_CHECKING:
-    from vitrail.studies.experiments.compare_models import Start
+    from vitrail.studies.experiments.compare_models import PretrainedModel
     from vitrail.studies.setup import Setup
 
 app = app_of("vitrail compare")
@@ -117,11 +117,11 @@ def setup_of(
     return replace(setup, sizes=found)
 
 
-def opened(path: str) -> Start:
+def opened(path: str) -> PretrainedModel:
     """Weights to start from. Raises ModelError where they cannot be read."""
     from vitrail.models.cost import macs
-    from vitrail.studies.experiments.compare_models import Start
-    from vitrail.training.plan.pinned_model import open_pinned
+    from vitrail.studies.experiments.compare_models import PretrainedModel
+    from vitrail.training.plan.pinned_model import load_pinned
 
-    _, config, sha256 = open_pinned(path, "", "--from")
-    return Start(Path(path).name or path, path, sha256, macs(config))
+    _, config, sha256 = load_pinned(path, "", "--from")
+    return PretrainedModel(Path(path).name or path, path, sha256, macs(config))

@@ -33,7 +33,7 @@ IMAGES = 2
 
 
 @dataclass(frozen=True)
-class Checked:
+class ReadBack:
     """OUT, read back. difference: largest of the logits; identical: whether every tensor is."""
 
     difference: float
@@ -75,10 +75,10 @@ def convert(
     read_as = read_as or ReadAs()
     read_settings(read_as.settings)
     refuse_existing(out)
-    from vitrail.checkpoints.hub.resolve import place_of
+    from vitrail.checkpoints.hub.resolve import resolve_weights
     from vitrail.cli.download_progress import progress_of
 
-    place = place_of(source, progress=progress_of(output))
+    place = resolve_weights(source, progress=progress_of(output))
     classifier, report = open_source(place, read_as, head, allow_unused=allow_unused)
     files, notes = write(classifier, to, out)
     checked = check(classifier, to, out)
@@ -99,7 +99,7 @@ def open_source(
     allow_unused: bool,
 ) -> tuple[Classifier, MappingReport | None]:
     """The model of IN, and what became of its tensors where it is another library's."""
-    from vitrail.checkpoints.external import read_foreign
+    from vitrail.checkpoints.external import read_external
     from vitrail.checkpoints.mapping.stated import read_settings
     from vitrail.checkpoints.origins.name_map import read_map
     from vitrail.classifier import find_model, is_ours, load, of_foreign
@@ -108,7 +108,7 @@ def open_source(
     origin, table = read_as.origin, read_as.table
     if not is_ours(place):
         rules = read_map(read_as.name_map) if read_as.name_map else None
-        foreign = read_foreign(
+        foreign = read_external(
             place,
             origin=origin,
             given=given,
@@ -169,7 +169,7 @@ def write(classifier: Classifier, to: str, out: Path) -> tuple[list[Path], tuple
     return files, notes
 
 
-def check(classifier: Classifier, to: str, out: Path) -> Checked:
+def check(classifier: Classifier, to: str, out: Path) -> ReadBack:
     """Read OUT back and compare. Raises ModelError VIT-426, and removes OUT, where it differs."""
     import torch
 
@@ -199,7 +199,7 @@ def check(classifier: Classifier, to: str, out: Path) -> Checked:
     notes = [f"preprocessing: {other}"] if other else []
     if list(back.classes) != list(classifier.classes):
         notes.append("class names are not kept")
-    return Checked(difference, identical, tuple(notes))
+    return ReadBack(difference, identical, tuple(notes))
 
 
 def changed(before: dict[str, Any], after: dict[str, Any]) -> str:
@@ -211,13 +211,13 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> str:
 
 def read_back(classifier: Classifier, to: str, out: Path) -> Classifier:
     """OUT as a classifier; the image size is stated, which an .npz cannot."""
-    from vitrail.checkpoints.external import read_foreign
+    from vitrail.checkpoints.external import read_external
     from vitrail.classifier import load, of_foreign
 
     if to == "vitrail":
         return load(out)
     size = (classifier.preprocess.height, classifier.preprocess.width)
-    return of_foreign(read_foreign(out, origin=to, given={"image_size": size}))
+    return of_foreign(read_external(out, origin=to, given={"image_size": size}))
 
 
 def remove(out: Path) -> None:
@@ -234,7 +234,7 @@ def record_of(
     to: str,
     files: Sequence[Path],
     notes: Sequence[str],
-    checked: Checked,
+    checked: ReadBack,
 ) -> dict[str, Any]:
     """The conversion as one JSON object."""
     from vitrail.models.create import Model

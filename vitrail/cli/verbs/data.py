@@ -66,7 +66,7 @@ def check(
         Threads that decode.
     """
     from vitrail.data.check.check_data import check as inspect
-    from vitrail.data.check.inspection import look_at
+    from vitrail.data.check.inspection import inspect_images
     from vitrail.data.sources.open_data import open_data
 
     check_numbers({"--max-pixels": max_pixels})
@@ -80,7 +80,9 @@ def check(
             hint="Leave --labels and --features out",
         )
     looks = {
-        part: look_at(source, max_pixels=max_pixels, workers=workers, wanted=wanted(labels=labels))
+        part: inspect_images(
+            source, max_pixels=max_pixels, workers=workers, wanted=wanted(labels=labels)
+        )
         for part, source in splits.parts().items()
     }
     report = inspect(splits, max_pixels=max_pixels, looks=looks)

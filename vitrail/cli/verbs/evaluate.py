@@ -1,7 +1,7 @@
 """`vitrail eval MODEL [DATA]`: measure a classifier on one split; --min-top1 is a gate.
 
 What is judged is what the run held out, found by content, or all of other data; images that were
-trained on are counted (`evaluation/judged.py`). No record is written over another.
+trained on are counted (`evaluation/eval_set.py`). No record is written over another.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cyclopts import Parameter
 from vitrail.cli.arguments import app_of, check_numbers
 from vitrail.cli.eta import eta
 from vitrail.cli.eval_run import (
-    Reading,
+    DecodeOptions,
     is_run,
     measure,
     opened_for,
@@ -36,14 +36,14 @@ from vitrail.errors import GateError, UsageError
 if TYPE_CHECKING:
     from vitrail.classifier import Classifier
     from vitrail.data.sources.open_data import Source
-    from vitrail.evaluation.judged import Judged, Opened
+    from vitrail.evaluation.eval_set import EvalSet, Opened
     from vitrail.evaluation.record import Evaluation
 
 app = app_of("vitrail eval")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Asked:
+class EvalOptions:
     """What is measured beside the usual figures."""
 
     calibrate: Annotated[bool, Parameter(negative=())] = False
@@ -69,8 +69,8 @@ def evaluate(
     split: str = "test",
     min_top1: float | None = None,
     out: Path | None = None,
-    asked: Annotated[Asked | None, Parameter(name="*")] = None,
-    reading: Annotated[Reading | None, Parameter(name="*")] = None,
+    asked: Annotated[EvalOptions | None, Parameter(name="*")] = None,
+    reading: Annotated[DecodeOptions | None, Parameter(name="*")] = None,
     read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> int:
@@ -91,7 +91,7 @@ def evaluate(
         Folder for metrics.json, predictions.csv, confusion.csv, calibration.json; must not exist.
         Default for a run: a new folder of RUN/eval.
     """
-    reading, asked = reading or Reading(), asked or Asked()
+    reading, asked = reading or DecodeOptions(), asked or EvalOptions()
     check(split, min_top1, out, reading, asked)
     from vitrail.cli.verbs.temperature import model_folder
 
@@ -100,7 +100,7 @@ def evaluate(
     classifier = load(model, read_as, output)
     opened = opened_for(model, classifier.examples, data, split, draw=asked.calibrate)
     say_notes(opened.listed, output)
-    job = Job(model, classifier, opened, split, reading, asked, output)
+    job = EvalJob(model, classifier, opened, split, reading, asked, output)
     found, more, lines = measured(job)
     skipped = more["pictures"]["skipped"]
     title = opened.listed.name + ("" if opened.how == "all" else f" {split}")
@@ -117,7 +117,7 @@ def evaluate(
 
 
 def check(
-    split: str, min_top1: float | None, out: Path | None, reading: Reading, asked: Asked
+    split: str, min_top1: float | None, out: Path | None, reading: DecodeOptions, asked: EvalOptions
 ) -> None:
     """Raise UsageError VIT-202, VIT-206, VIT-280 to VIT-283 for what cannot be asked."""
     check_numbers({"--batch-size": reading.batch_size, "--max-pixels": reading.max_pixels})
@@ -154,7 +154,7 @@ def check(
         severities_of(asked.severity or "1-5")
 
 
-def kept(job: Job, found: Evaluation, more: dict[str, Any], out: Path | None) -> list[str]:
+def kept(job: EvalJob, found: Evaluation, more: dict[str, Any], out: Path | None) -> list[str]:
     """Write the evaluation where it was asked for, or beside what a run has; what to tell."""
     from vitrail.evaluation.kept import keep, name_of
 
@@ -169,19 +169,19 @@ def kept(job: Job, found: Evaluation, more: dict[str, Any], out: Path | None) ->
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class EvalJob:
     """What is measured, on what, and how."""
 
     model: Path
     classifier: Classifier
     opened: Opened
     split: str
-    reading: Reading
-    asked: Asked
+    reading: DecodeOptions
+    asked: EvalOptions
     output: Output
 
 
-def measured(job: Job) -> tuple[Evaluation, dict[str, Any], list[str]]:
+def measured(job: EvalJob) -> tuple[Evaluation, dict[str, Any], list[str]]:
     """The evaluation, further keys of metrics.json, and lines about them."""
     from vitrail.evaluation.real_labels import check_pictures, read_real, real_accuracy
 
@@ -212,7 +212,7 @@ def measured(job: Job) -> tuple[Evaluation, dict[str, Any], list[str]]:
     return found, more, lines
 
 
-def judged_lines(judged: Judged, found: Evaluation, more: dict[str, Any]) -> list[str]:
+def judged_lines(judged: EvalSet, found: Evaluation, more: dict[str, Any]) -> list[str]:
     """Which images were judged and how far the model knows them; also into the record."""
     without = judged.without_seen(found)
     more["judged"] = judged.to_json() | ({"without": without} if without else {})
@@ -222,7 +222,7 @@ def judged_lines(judged: Judged, found: Evaluation, more: dict[str, Any]) -> lis
     return lines
 
 
-def pictures(job: Job, split: str) -> tuple[Judged, int]:
+def pictures(job: EvalJob, split: str) -> tuple[EvalSet, int]:
     """The images of a split that can be read, and how many cannot."""
     from vitrail.data.check.check_data import usable
 
@@ -247,7 +247,7 @@ def in_classes_of(source: Source, classifier: Classifier, name: Path, output: Ou
     return relabelled(source, classifier.classes, str(name))
 
 
-def calibrated(job: Job, source: Source, more: dict[str, Any]) -> tuple[Evaluation, list[str]]:
+def calibrated(job: EvalJob, source: Source, more: dict[str, Any]) -> tuple[Evaluation, list[str]]:
     """Fit the temperature on validation, judge it on `source`, and only then store it."""
     from vitrail.cli.verbs.temperature import model_folder, store
     from vitrail.evaluation.calibrate import calibration_of, fit_temperature
@@ -286,11 +286,11 @@ class Rival:
     unseen: Any
 
 
-def rival_of(job: Job, judged: Judged) -> Rival:
+def rival_of(job: EvalJob, judged: EvalSet) -> Rival:
     """Load the other model before anything is computed. Raises ModelError VIT-403, DataError
     VIT-326 where no image is left that neither model was trained on.
     """
-    from vitrail.evaluation.judged import both_unseen
+    from vitrail.evaluation.eval_set import both_unseen
 
     other = job.asked.against or job.model
     rival = load(other, None, job.output)
@@ -300,7 +300,7 @@ def rival_of(job: Job, judged: Judged) -> Rival:
     return Rival(other, rival, in_classes_of(judged.source, rival, other, job.output), unseen)
 
 
-def against(job: Job, rival: Rival, found: Evaluation, more: dict[str, Any]) -> list[str]:
+def against(job: EvalJob, rival: Rival, found: Evaluation, more: dict[str, Any]) -> list[str]:
     """Another model on the same pictures."""
     from vitrail.evaluation.paired import compare, sentences
 
@@ -331,7 +331,7 @@ def against(job: Job, rival: Rival, found: Evaluation, more: dict[str, Any]) -> 
     ]
 
 
-def corrupt(job: Job, source: Source, found: Evaluation, more: dict[str, Any]) -> list[str]:
+def corrupt(job: EvalJob, source: Source, found: Evaluation, more: dict[str, Any]) -> list[str]:
     """The model on corrupted pictures."""
     from vitrail.evaluation.robustness.corruptions import corruptions_named, severities_of
     from vitrail.evaluation.robustness.measure import robustness

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
-from vitrail.cli.explain_options import Inspection, Options
+from vitrail.cli.explain_options import ExplainOptions, FigureOptions
 from vitrail.cli.output import Output, plain
 from vitrail.cli.read_as import ReadAs
-from vitrail.cli.verbs.predict import Asked, find_pictures
+from vitrail.cli.verbs.predict import ImageList, find_pictures
 from vitrail.errors import DataError, UsageError
 from vitrail.spelling import printable
 
@@ -34,10 +34,10 @@ def explain(
     pictures: Annotated[tuple[Path, ...], Parameter(negative=())] = (),
     /,
     *,
-    options: Annotated[Options | None, Parameter(name="*")] = None,
+    options: Annotated[ExplainOptions | None, Parameter(name="*")] = None,
     faithfulness: Annotated[bool, Parameter(negative=())] = False,
     figures: Annotated[bool, Parameter(negative=())] = False,
-    inspection: Annotated[Inspection | None, Parameter(name="*")] = None,
+    inspection: Annotated[FigureOptions | None, Parameter(name="*")] = None,
     read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
     out: Path | None = None,
     device: str = "auto",
@@ -60,7 +60,7 @@ def explain(
     device
         auto, cpu, cuda, cuda:1, mps.
     """
-    options, inspection = options or Options(), inspection or Inspection()
+    options, inspection = options or ExplainOptions(), inspection or FigureOptions()
     _check_use(pictures, options, inspection, figures=figures, faithfulness=faithfulness)
     if not figures and not pictures:
         raise UsageError(
@@ -68,7 +68,7 @@ def explain(
             "PICTURES are missing: what to explain.",
             hint="For instance: vitrail explain MODEL a.jpg",
         )
-    found = Asked() if figures else find_pictures(pictures)
+    found = ImageList() if figures else find_pictures(pictures)
     for note in found.notes:
         output.note(note)
     folder = free_folder(out)
@@ -88,8 +88,8 @@ def explain(
 
 def _check_use(
     pictures: Sequence[Path],
-    options: Options,
-    inspection: Inspection,
+    options: ExplainOptions,
+    inspection: FigureOptions,
     *,
     figures: bool,
     faithfulness: bool,
@@ -97,11 +97,11 @@ def _check_use(
     """Raises UsageError VIT-277 for options of another use of the verb, VIT-202 for a count."""
     asked = {
         f"--{field.name}"
-        for group, plain_group in ((options, Options()), (inspection, Inspection()))
+        for group, plain_group in ((options, ExplainOptions()), (inspection, FigureOptions()))
         for field in dataclasses.fields(group)
         if getattr(group, field.name) != getattr(plain_group, field.name)
     }
-    own = {f"--{field.name}" for field in dataclasses.fields(Inspection)}
+    own = {f"--{field.name}" for field in dataclasses.fields(FigureOptions)}
     surplus = asked - own if figures else asked & own
     if faithfulness:
         surplus |= asked - own - {"--target"}
@@ -132,7 +132,7 @@ def free_folder(out: Path | None) -> Path:
 
 
 def maps(
-    classifier: Classifier, asked: Asked, options: Options, folder: Path, output: Output
+    classifier: Classifier, asked: ImageList, options: ExplainOptions, folder: Path, output: Output
 ) -> int:
     """An overlay and an .npz a picture; exit 3 only where no picture could be read."""
     layer, token = layer_of(options.layer), token_of(options.token)

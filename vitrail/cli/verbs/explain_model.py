@@ -10,7 +10,7 @@ import torch
 
 from vitrail.classifier import Classifier
 from vitrail.cli.eval_run import is_run, opened_for, say_notes
-from vitrail.cli.explain_options import Inspection
+from vitrail.cli.explain_options import FigureOptions
 from vitrail.cli.output import Output, plain, table
 from vitrail.cli.read_as import ReadAs
 from vitrail.cli.read_as import load as read_as_told
@@ -20,7 +20,7 @@ from vitrail.data.sources.open_data import Source, subset
 from vitrail.data.sources.sample import sample
 from vitrail.errors import DataError
 from vitrail.evaluation import faithfulness_intervals
-from vitrail.explain.faithfulness import Judged
+from vitrail.explain.faithfulness import MethodCurves
 from vitrail.explain.faithfulness import judge as judge_methods
 from vitrail.explain.image_input import class_index, input_of, pixels_of
 from vitrail.explain.inspect import inspection_figures
@@ -46,7 +46,7 @@ def model_of(classifier: Classifier) -> Model:
 
 def write_figures(
     model: Path,
-    inspection: Inspection,
+    inspection: FigureOptions,
     folder: Path,
     device: torch.device,
     output: Output,
@@ -68,7 +68,7 @@ def write_figures(
     return 0
 
 
-def _pictures(model: Path, inspection: Inspection, output: Output) -> Source | None:
+def _pictures(model: Path, inspection: FigureOptions, output: Output) -> Source | None:
     """`num` images, a sample of the split; None where nothing says which."""
     if inspection.data is None and not is_run(model):
         return None
@@ -129,7 +129,7 @@ def judge(
     return 0
 
 
-def curves_text(judged: Sequence[Judged]) -> str:
+def curves_text(judged: Sequence[MethodCurves]) -> str:
     """Mean curves as CSV: a line a method and share of the cells."""
     rows = (
         [one.method, *map(float, row)]

@@ -10,20 +10,20 @@ from vitrail.cli.read_as import ReadAs
 from vitrail.cli.told import fact_rows
 
 if TYPE_CHECKING:
-    from vitrail.checkpoints.inspection import Inspection
+    from vitrail.checkpoints.inspection import CheckpointInspection
 
 NOT_CONVERTIBLE = 4
 
 
 def inspect_file(path: Path, read_as: ReadAs, output: Output) -> int:
     """Print what is at `path`; 0 where it could be converted as it stands, otherwise 4."""
-    from vitrail.checkpoints.inspection import Asked, inspect
+    from vitrail.checkpoints.inspection import ReadingOptions, inspect
     from vitrail.classifier import find_model, is_ours
 
     place = find_model(path)
     if is_ours(place):
         return _own(path, output)
-    found = inspect(place, Asked(read_as.settings, read_as.origin, read_as.table))
+    found = inspect(place, ReadingOptions(read_as.settings, read_as.origin, read_as.table))
     output.result(found.to_json(), lines_of(found))
     return NOT_CONVERTIBLE if found.error else 0
 
@@ -48,7 +48,7 @@ def _own(path: Path, output: Output) -> int:
     return 0
 
 
-def lines_of(found: Inspection) -> list[str]:
+def lines_of(found: CheckpointInspection) -> list[str]:
     """The inspection for people."""
     record = found.to_json()
     dtypes = ", ".join(f"{count} {name}" for name, count in record["dtypes"].items())
@@ -65,7 +65,7 @@ def lines_of(found: Inspection) -> list[str]:
     return table(rows, left=2)
 
 
-def _tried(found: Inspection) -> list[tuple[str, str]]:
+def _tried(found: CheckpointInspection) -> list[tuple[str, str]]:
     """A row for each layout whose names are there, and one for all others."""
     from vitrail.checkpoints.inspection import NO_NAMES
 
@@ -78,7 +78,7 @@ def _tried(found: Inspection) -> list[tuple[str, str]]:
     return rows + ([("tried", f"{', '.join(others)}: {NO_NAMES}")] if others else [])
 
 
-def _read(found: Inspection, record: dict[str, Any]) -> list[tuple[str, str]]:
+def _read(found: CheckpointInspection, record: dict[str, Any]) -> list[tuple[str, str]]:
     assert found.foreign is not None
     names, count = record["classes"]["names"], record["classes"]["count"]
     named = f"named {', '.join(names[:3])} ..." if names else "without names"

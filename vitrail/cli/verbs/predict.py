@@ -108,7 +108,7 @@ def check_table(out: Path) -> None:
 
 
 @dataclass
-class Asked:
+class ImageList:
     """Images in the order of the answer; why some are not even opened; what was left out."""
 
     pictures: list[Path] = field(default_factory=list)
@@ -121,7 +121,7 @@ class Asked:
         return [path for path in self.pictures if path not in self.refused]
 
 
-def find_pictures(files: Sequence[Path]) -> Asked:
+def find_pictures(files: Sequence[Path]) -> ImageList:
     """Files as given, and the images in and below folders by the rules of training (`walk.py`).
 
     Raises UsageError VIT-201 where nothing is given, DataError VIT-360 for a missing path,
@@ -135,7 +135,7 @@ def find_pictures(files: Sequence[Path]) -> Asked:
         )
     from vitrail.data.images.image_header import SUFFIXES
 
-    asked = Asked()
+    asked = ImageList()
     for path in files:
         if os.path.isdir(path):
             add_folder(path, asked)
@@ -152,7 +152,7 @@ def find_pictures(files: Sequence[Path]) -> Asked:
     return asked
 
 
-def add_folder(path: Path, asked: Asked) -> None:
+def add_folder(path: Path, asked: ImageList) -> None:
     """The images in and below a folder; links out of it and folders that cannot be listed get an
     answer of their own, which says so.
     """

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of, check_numbers
-from vitrail.cli.eval_run import Reading, is_run, opened_for, say_notes
+from vitrail.cli.eval_run import DecodeOptions, is_run, opened_for, say_notes
 from vitrail.cli.output import Output, plain, table
 from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import UsageError
@@ -25,7 +25,7 @@ from vitrail.spelling import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vitrail.evaluation.probes.probe_record import Figure, Probe, Settings
+    from vitrail.evaluation.probes.probe_record import Probe, ProbeScore, ProbeSettings
 
 app = app_of("vitrail probe")
 Kind = Literal["few-shot", "linear", "knn"]
@@ -46,7 +46,7 @@ def probe(
     temperature: float | None = None,
     out: Path | None = None,
     no_cache: Annotated[bool, Parameter(negative=())] = False,
-    reading: Annotated[Reading | None, Parameter(name="*")] = None,
+    reading: Annotated[DecodeOptions | None, Parameter(name="*")] = None,
     read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> int:
@@ -80,12 +80,12 @@ def probe(
         Compute the features again and do not keep them.
     """
     from vitrail.evaluation.probes.fit_probe import SWEEPS, check
-    from vitrail.evaluation.probes.probe_record import Settings
+    from vitrail.evaluation.probes.probe_record import ProbeSettings
 
-    reading = reading or Reading()
+    reading = reading or DecodeOptions()
     check_numbers({"--batch-size": reading.batch_size, "--max-pixels": reading.max_pixels})
     l2s = SWEEPS.get(kind, SWEEPS["linear"]) if l2 == "sweep" else numbers("--l2", l2, float)
-    settings = Settings(kind, split, numbers("--k", k, int), l2s, seeds, temperature)
+    settings = ProbeSettings(kind, split, numbers("--k", k, int), l2s, seeds, temperature)
     check(settings)
     path = free_path(model, out)
     if data is None and not is_run(model):
@@ -134,8 +134,8 @@ def free_path(model: Path, out: Path | None) -> Path:
 def measure(
     model: Path,
     data: str | None,
-    settings: Settings,
-    reading: Reading,
+    settings: ProbeSettings,
+    reading: DecodeOptions,
     read_as: ReadAs | None,
     no_cache: bool,
     output: Output,
@@ -149,7 +149,7 @@ def measure(
     opened = opened_for(model, classifier.examples, data, settings.split, draw=True)
     say_notes(opened.listed, output)
     device = pick_device(reading.device)
-    how = features.Reading(
+    how = features.FeatureOptions(
         device=device,
         precision=pick_precision(reading.precision, device)[0],
         batch_size=reading.batch_size,
@@ -221,7 +221,7 @@ def probe_lines(found: Probe) -> list[str]:
     return [*lines, *(f"note  {note}" for note in found.notes)]
 
 
-def intervals(figure: Figure) -> tuple[tuple[float, float] | None, tuple[float, float]]:
+def intervals(figure: ProbeScore) -> tuple[tuple[float, float] | None, tuple[float, float]]:
     """Over draws, and of the number of judged pictures."""
     return figure.seeds_interval, figure.interval
 

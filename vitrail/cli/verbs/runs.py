@@ -14,7 +14,7 @@ from vitrail.errors import UsageError
 from vitrail.spelling import count
 
 if TYPE_CHECKING:
-    from vitrail.runs.listing import Entry
+    from vitrail.runs.listing import RunEntry
 
 app = app_of("vitrail runs")
 DEFAULT = Path("runs")
@@ -43,7 +43,7 @@ def runs(folder: Path = DEFAULT, /, *, output: Annotated[Output, Parameter(parse
     return 0
 
 
-def lines_of(found: list[Entry], folder: Path) -> list[str]:
+def lines_of(found: list[RunEntry], folder: Path) -> list[str]:
     """A table, with a line below it for each run that has something to say."""
     if not found:
         return [f"no runs in {folder}; the first: vitrail train DATA"]
@@ -62,7 +62,7 @@ def lines_of(found: list[Entry], folder: Path) -> list[str]:
     return [*table([head, *rows], left=4), *notes, *more]
 
 
-def _figure(entry: Entry) -> str:
+def _figure(entry: RunEntry) -> str:
     return "-" if entry.best is None else f"{entry.best:.4f} {entry.judged}"
 
 

@@ -33,7 +33,7 @@ Given = Annotated[Any, Parameter(parse=False)]
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class TrainOptions:
     """The settings named most often. Values are text here; vitrail.config checks them."""
 
     model: str | None = None
@@ -82,7 +82,7 @@ class Settings:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Start:
+class RunOptions:
     """Where the run starts from and where it goes."""
 
     resume: Path | None = None
@@ -100,8 +100,8 @@ def train(
     data: str | None = None,
     /,
     *,
-    options: Settings | None = None,
-    start: Start | None = None,
+    options: TrainOptions | None = None,
+    start: RunOptions | None = None,
     read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
     print_config: Annotated[bool, Parameter(negative=())] = False,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
@@ -120,7 +120,7 @@ def train(
     dry_run
         Show the plan, train two throwaway steps, evaluate one batch, predict time and memory.
     """
-    start, options = start or Start(), options or Settings()
+    start, options = start or RunOptions(), options or TrainOptions()
     given = {item.name.rstrip("_"): getattr(options, item.name) for item in fields(options)}
     command = merge({key: value for key, value in given.items() if value is not None}, settings)
     command |= start_settings(read_as or ReadAs())
@@ -172,7 +172,7 @@ def reporter_for(output: Output) -> Any:
     return JsonReporter(output) if output.json else ConsoleReporter(output)
 
 
-def start_run(layers: list[Layer], start: Start, output: Output) -> int:
+def start_run(layers: list[Layer], start: RunOptions, output: Output) -> int:
     """Train a new run; its exit code."""
     from vitrail.training import loop
 

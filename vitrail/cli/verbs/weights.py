@@ -88,11 +88,11 @@ def weights_lines(row: Weights) -> list[str]:
 def get(name: str, output: Output) -> dict[str, Any]:
     """Download weights by any of their names, or check those that are here; what came of it.
 
-    Raises UsageError VIT-202 where `name` is a path, and what `place_of` raises.
+    Raises UsageError VIT-202 where `name` is a path, and what `resolve_weights` raises.
     """
     from vitrail.checkpoints.catalogue.meant import way_out
     from vitrail.checkpoints.hub.download import verify
-    from vitrail.checkpoints.hub.resolve import address_of, place_of, row_of
+    from vitrail.checkpoints.hub.resolve import address_of, catalogue_entry, resolve_weights
     from vitrail.cli.download_progress import progress_of
     from vitrail.errors import UsageError
 
@@ -103,8 +103,8 @@ def get(name: str, output: Output) -> dict[str, Any]:
             f"--get {name}: expected a name of the catalogue, google:FILE or hf:OWNER/NAME.",
             hint=way_out(name) or "All weights: vitrail models --weights",
         )
-    row = row_of(address)
-    place = place_of(name, progress=progress_of(output))
+    row = catalogue_entry(address)
+    place = resolve_weights(name, progress=progress_of(output))
     files = sorted(place.iterdir()) if place.is_dir() else [place]
     expected = row.sha256_start if row else ""
     return {

@@ -30,7 +30,7 @@ from vitrail.data.augment.crops import (
     window_offsets,
 )
 from vitrail.data.augment.one_image import NOISE_BYTES, noise, noise_offset
-from vitrail.data.augment.policies import OPS, Plan, affine_maps, draw_plan, fill_value
+from vitrail.data.augment.policies import OPS, AugmentDraws, affine_maps, draw_plan, fill_value
 from vitrail.data.augment.random_slots import Uniforms
 
 Places = NDArray[np.int64]
@@ -66,13 +66,13 @@ def to_channels(images: Tensor, channels: int) -> Tensor:
     return images.expand(-1, channels, -1, -1)
 
 
-def apply_plan(images: Tensor, plan: Plan) -> Tensor:
+def apply_plan(images: Tensor, plan: AugmentDraws) -> Tensor:
     """`images` uint8 (B, C, h, w) after each picture's operations; the input is not changed."""
     rows, cols = (np.tile(np.arange(side), (len(images), 1)) for side in images.shape[2:])
     return _apply_plan(images, plan, rows, cols)
 
 
-def _apply_plan(images: Tensor, plan: Plan, rows: Places, cols: Places) -> Tensor:
+def _apply_plan(images: Tensor, plan: AugmentDraws, rows: Places, cols: Places) -> Tensor:
     """The pixels `rows` (B, h) x `cols` (B, w) of `images` (B, C, H, W) after each picture's
     operations.
 
@@ -103,7 +103,7 @@ def _apply_plan(images: Tensor, plan: Plan, rows: Places, cols: Places) -> Tenso
     return _sorted(images, standing, np.arange(len(images)))[0]
 
 
-def _colors_last(plan: Plan) -> tuple[Places, Uniforms]:
+def _colors_last(plan: AugmentDraws) -> tuple[Places, Uniforms]:
     """The operations and values of a plan, (B, K): a picture's colours, in their order, after what
     is none, 0.
     """

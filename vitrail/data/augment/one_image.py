@@ -26,7 +26,7 @@ from vitrail.data.augment.crops import (
     window_frame,
     window_offsets,
 )
-from vitrail.data.augment.policies import OPS, Plan, affine_maps, draw_plan, fill_value
+from vitrail.data.augment.policies import OPS, AugmentDraws, affine_maps, draw_plan, fill_value
 from vitrail.data.augment.random_slots import Uniforms
 
 Pixels = NDArray[np.uint8]
@@ -96,7 +96,7 @@ def picture(pixels: Pixels) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if channels == 1 else pixels))
 
 
-def apply_plan(image: Image.Image, plan: Plan) -> Image.Image:
+def apply_plan(image: Image.Image, plan: AugmentDraws) -> Image.Image:
     """`image` after row 0 of the plan: its geometry as one affine map, then colours in order."""
     maps, moved = affine_maps(plan, (image.height, image.width))
     if moved[0]:

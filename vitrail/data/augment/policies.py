@@ -90,7 +90,7 @@ _JITTER_OPS = np.array([OP_ID[name] for name in ("brightness", "contrast", "colo
 
 
 @dataclass(frozen=True)
-class Plan:
+class AugmentDraws:
     """The operations of each picture of a batch in order: `ops` int64 (B, K), their arguments
     `values` (B, K).
     """
@@ -99,7 +99,7 @@ class Plan:
     values: NDArray[np.float64]
 
 
-def draw_plan(u: Uniforms, config: AugmentConfig) -> Plan:
+def draw_plan(u: Uniforms, config: AugmentConfig) -> AugmentDraws:
     """The policy of each row of `u`, then the colour jitter."""
     ops, values = _draw_policy(u, config)
     if config.color_jitter > 0:
@@ -111,7 +111,7 @@ def draw_plan(u: Uniforms, config: AugmentConfig) -> Plan:
         )
         ops = np.concatenate([ops, _JITTER_OPS[order]], axis=1)
         values = np.concatenate([values, np.take_along_axis(factors, order, axis=1)], axis=1)
-    return Plan(ops, values)
+    return AugmentDraws(ops, values)
 
 
 def argument(
@@ -139,7 +139,7 @@ def argument(
     return result
 
 
-def affine_maps(plan: Plan, size: tuple[int, int]) -> tuple[Uniforms, NDArray[np.bool_]]:
+def affine_maps(plan: AugmentDraws, size: tuple[int, int]) -> tuple[Uniforms, NDArray[np.bool_]]:
     """The composed geometry of each picture (B, 2, 3), and which pictures have any (B,).
 
     A map takes output coordinates (x, y, 1), pixel centres at .5, to input coordinates, as Pillow's

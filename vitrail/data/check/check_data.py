@@ -17,8 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.data.check.duplicates import Duplicates, Group, find_duplicates
-from vitrail.data.check.inspection import Look, Wanted, bad_pictures, look_at, sketches_of
+from vitrail.data.check.duplicates import DuplicateGroup, Duplicates, find_duplicates
+from vitrail.data.check.inspection import (
+    ImageStats,
+    InspectOptions,
+    bad_pictures,
+    inspect_images,
+    sketches_of,
+)
 from vitrail.data.check.near_duplicates import RADIUS
 from vitrail.data.images.decode import MAX_PIXELS
 from vitrail.data.sources.digest import DIGEST_BYTES, as_digests, fingerprint
@@ -30,10 +36,10 @@ from vitrail.spelling import printable
 
 __all__ = [
     "DataReport",
-    "Look",
+    "ImageStats",
     "bad_pictures",
     "check",
-    "look_at",
+    "inspect_images",
     "require_good",
     "usable",
     "write_bad_files",
@@ -61,7 +67,7 @@ class DataReport:
     duplicates: list[list[str]]  # groups of equal pictures, one label, within one split
     leakage: list[list[str]]  # groups of equal pictures in several splits, as "split/..: id"
     conflicts: list[list[str]]  # groups of equal pictures with different labels, as "id (label)"
-    groups: tuple[Group, ...]  # all of these, and groups of copies
+    groups: tuple[DuplicateGroup, ...]  # all of these, and groups of copies
     leaked: dict[str, int]  # held-out split -> its pictures that are equal to or copies of train's
     imbalance: float  # largest class / smallest class, training pictures
     few: list[str]  # classes with fewer than FEW_PICTURES training pictures
@@ -88,7 +94,7 @@ def check(
     max_pixels: int = MAX_PIXELS,
     workers: int = 0,
     pixels: bool = True,
-    looks: Mapping[str, Sequence[Look]] | None = None,
+    looks: Mapping[str, Sequence[ImageStats]] | None = None,
 ) -> DataReport:
     """Look at every picture of `splits` with `workers` threads (0: this one), unless `looks` of
     each split, with sketches, are there already.
@@ -98,9 +104,9 @@ def check(
     """
     parts = splits.parts()
     if looks is None:
-        wanted = Wanted(sketch=True)
+        wanted = InspectOptions(sketch=True)
         looks = {
-            part: look_at(
+            part: inspect_images(
                 source, max_pixels=max_pixels, workers=workers, pixels=pixels, wanted=wanted
             )
             for part, source in parts.items()
@@ -156,14 +162,14 @@ def usable(
     source: Source, *, max_pixels: int = MAX_PIXELS, workers: int = 0
 ) -> tuple[Source, list[tuple[str, str]]]:
     """`source` without the pictures that cannot be decoded, and (id, reason) of each of those."""
-    looks = look_at(source, max_pixels=max_pixels, workers=workers)
+    looks = inspect_images(source, max_pixels=max_pixels, workers=workers)
     bad = bad_pictures(source, looks)
     kept = np.array([i for i, look in enumerate(looks) if not look.reason], dtype=np.int64)
     source = known(source, looks)
     return (subset(source, kept) if bad else source), bad
 
 
-def known(source: Source, looks: Sequence[Look]) -> Source:
+def known(source: Source, looks: Sequence[ImageStats]) -> Source:
     """`source` with the digests that the looks at its images found."""
     if not isinstance(source, ArraySource | FileSource) or source.digests is not None:
         return source
@@ -176,7 +182,7 @@ def write_bad_files(bad: Iterable[tuple[str, str]], out: str | Path) -> Path:
     return write_csv(Path(out), ["path", "reason"], bad, replace=True)
 
 
-def _statistics(looks: Sequence[Look]) -> tuple[list[float], list[float]]:
+def _statistics(looks: Sequence[ImageStats]) -> tuple[list[float], list[float]]:
     """Mean and standard deviation per channel over the pictures looked at."""
     if not looks:
         return [], []
@@ -188,7 +194,7 @@ def _statistics(looks: Sequence[Look]) -> tuple[list[float], list[float]]:
     ]
 
 
-def _sizes(looks: Sequence[Look]) -> dict[str, int]:
+def _sizes(looks: Sequence[ImageStats]) -> dict[str, int]:
     if not looks:
         return {}
     table = np.array([look.size for look in looks])  # (n, 2)
@@ -228,7 +234,7 @@ def _equal(duplicates: Duplicates) -> dict[str, list[list[str]]]:
     }
 
 
-def _labelled(group: Group) -> list[str]:
+def _labelled(group: DuplicateGroup) -> list[str]:
     return [f"{one.source} ({one.label})" for one in group.members]
 
 

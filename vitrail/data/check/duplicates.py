@@ -26,7 +26,7 @@ Place = tuple[str, int]  # split, index
 
 
 @dataclass(frozen=True)
-class Member:
+class DuplicateMember:
     """A picture of a group; kind: what it is of the first one: "equal", "copy", "mirrored" or
     "recoloured".
     """
@@ -43,10 +43,10 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Group:
+class DuplicateGroup:
     """Pictures that are the same, in the order of their splits; is_exact: all are equal."""
 
-    members: tuple[Member, ...]
+    members: tuple[DuplicateMember, ...]
     is_exact: bool
 
     @property
@@ -76,7 +76,7 @@ class Duplicates:
     where they were not.
     """
 
-    groups: tuple[Group, ...]
+    groups: tuple[DuplicateGroup, ...]
     radius: float = RADIUS
 
     def leaked(self, split: str, known: str = "train") -> set[int]:
@@ -165,17 +165,19 @@ def _together(kind: str, edge: str) -> str:
 
 def _group(
     parts: Mapping[str, Source], places: Sequence[tuple[Place, str]], *, is_exact: bool = False
-) -> Group:
+) -> DuplicateGroup:
     members = [
-        Member(part, index, parts[part].source_id(index), label_text(parts[part], index), kind)
+        DuplicateMember(
+            part, index, parts[part].source_id(index), label_text(parts[part], index), kind
+        )
         for (part, index), kind in places
     ]
     order = list(parts)
     members.sort(key=lambda one: (order.index(one.split), one.index))
-    return Group(tuple(members), is_exact)
+    return DuplicateGroup(tuple(members), is_exact)
 
 
-def write_duplicates(groups: Sequence[Group], out: str | Path) -> Path:
+def write_duplicates(groups: Sequence[DuplicateGroup], out: str | Path) -> Path:
     """duplicates.csv: a line for each picture of each group."""
     rows = (
         (number, one.kind, one.split, one.source, one.label)

@@ -27,7 +27,7 @@ _GRID = 64  # values a side of each of them
 
 
 @dataclass(frozen=True)
-class Look:
+class ImageStats:
     """What one picture is like; `reason` is "" for a good one. size: (height, width) px."""
 
     reason: str = ""
@@ -41,7 +41,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class InspectOptions:
     """What a look takes of a picture in a file beside the facts; of those in memory it can be had
     later (`sketches_of`, `small_pictures`). small_px: the side of a small picture, 0 for none.
     """
@@ -50,14 +50,14 @@ class Wanted:
     small_px: int = 0
 
 
-def look_at(
+def inspect_images(
     source: Source,
     *,
     max_pixels: int = MAX_PIXELS,
     workers: int = 0,
     pixels: bool = True,
-    wanted: Wanted = Wanted(),
-) -> list[Look]:
+    wanted: InspectOptions = InspectOptions(),
+) -> list[ImageStats]:
     """A look at every picture of `source`, in order; without `pixels` only headers are read.
 
     Files are decoded in processes where those are cheap to start (Linux), also with 0 workers: a
@@ -73,7 +73,7 @@ def look_at(
             return pool.in_order(partial(one, source), len(source), source.source_id)
 
 
-def sketches_of(source: Source, looks: Sequence[Look]) -> tuple[Sketches, list[int]]:
+def sketches_of(source: Source, looks: Sequence[ImageStats]) -> tuple[Sketches, list[int]]:
     """The sketches of the good pictures, and which pictures of `source` these are."""
     if isinstance(source, ArraySource):
         return sketch_all(source.images), list(range(len(source)))
@@ -81,7 +81,9 @@ def sketches_of(source: Source, looks: Sequence[Look]) -> tuple[Sketches, list[i
     return joined([one for _, one in found]), [i for i, _ in found]
 
 
-def small_pictures(source: Source, looks: Sequence[Look], side_px: int) -> tuple[Pixels, list[int]]:
+def small_pictures(
+    source: Source, looks: Sequence[ImageStats], side_px: int
+) -> tuple[Pixels, list[int]]:
     """Pictures uint8 (m, h, w, C) of one size, and which of `source` these are: those in memory as
     they are where their sides are below 1.5 x `side_px`, all others as squares.
     """
@@ -103,7 +105,7 @@ def shrunk(pixels: Pixels, side_px: int) -> Pixels:
     return np.asarray(square).reshape(side_px, side_px, -1)
 
 
-def bad_pictures(source: Source, looks: Sequence[Look]) -> list[tuple[str, str]]:
+def bad_pictures(source: Source, looks: Sequence[ImageStats]) -> list[tuple[str, str]]:
     """(id, reason) of the pictures that cannot be used."""
     return [(source.source_id(i), look.reason) for i, look in enumerate(looks) if look.reason]
 
@@ -114,18 +116,18 @@ class Looking:
 
     max_pixels: int
     pixels: bool
-    wanted: Wanted
+    wanted: InspectOptions
     chosen: frozenset[int]
 
-    def __call__(self, source: Source, index: int) -> Look:
+    def __call__(self, source: Source, index: int) -> ImageStats:
         """A look at one picture."""
         try:
             return _look(self, source, index)
         except MemoryError:
-            return Look(reason="not enough memory to decode it")
+            return ImageStats(reason="not enough memory to decode it")
 
 
-def _look(how: Looking, source: Source, index: int) -> Look:
+def _look(how: Looking, source: Source, index: int) -> ImageStats:
     max_pixels, wanted = how.max_pixels, how.wanted
     drawn, small = None, None
     try:
@@ -133,7 +135,7 @@ def _look(how: Looking, source: Source, index: int) -> Look:
         if isinstance(data, bytes):
             digest = digest_of(data)
             if not how.pixels:
-                return Look(size=decode_size(data, max_pixels=max_pixels), digest=digest)
+                return ImageStats(size=decode_size(data, max_pixels=max_pixels), digest=digest)
             array = decode(data, max_pixels=max_pixels)
             drawn = sketch(array) if wanted.sketch else None
             small = shrunk(array, wanted.small_px) if wanted.small_px else None
@@ -141,10 +143,10 @@ def _look(how: Looking, source: Source, index: int) -> Look:
             array = data
             digest = digest_of(array)
     except DecodeFault as fault:
-        return Look(reason=fault.reason)
+        return ImageStats(reason=fault.reason)
     means, squares = _moments(array) if index in how.chosen else ((), ())
     size = (array.shape[0], array.shape[1])
-    return Look("", size, _is_gray(array), digest, means, squares, drawn, small)
+    return ImageStats("", size, _is_gray(array), digest, means, squares, drawn, small)
 
 
 def _is_gray(array: Pixels) -> bool:

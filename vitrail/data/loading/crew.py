@@ -12,7 +12,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from vitrail.data.loading.worker_crashes import Deaths
+from vitrail.data.loading.worker_crashes import WorkerDeaths
 from vitrail.data.loading.worker_process import LAST_SECS, Worker
 from vitrail.system import interrupts
 
@@ -30,7 +30,7 @@ class Crew:
         self._num_workers = num_workers
         self._next: int | None = None  # to be given out
         self._results: dict[int, Any] = {}
-        self.deaths = Deaths()
+        self.deaths = WorkerDeaths()
 
     def result(self, number: int, numbers: range) -> Any:
         """What was made of `number`, the next one of `numbers` that is due."""

@@ -49,7 +49,7 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class TrainSteps:
+class TrainBatches:
     """Item s is the training batch of step s."""
 
     source: Source
@@ -87,7 +87,9 @@ class TrainSteps:
             )  # fmt: skip
             write_planes(image, out)
 
-        task = Task(self.source, self.max_pixels, cropped and self.preprocess.channels == 3, view)
+        task = DecodeJob(
+            self.source, self.max_pixels, cropped and self.preprocess.channels == 3, view
+        )
         return _batch(task, indices, self.block(len(indices)) if out is None else out, pool)
 
     def block(self, *pictures: int) -> torch.Tensor:
@@ -97,7 +99,7 @@ class TrainSteps:
 
 
 @dataclass(frozen=True)
-class EvalParts:
+class EvalBatches:
     """Item k is the k-th run of `batch_size` pictures in order."""
 
     source: Source
@@ -108,14 +110,14 @@ class EvalParts:
     def item(
         self, part: int, pool: Threads | None = None, out: torch.Tensor | None = None
     ) -> Batch | Fault:
-        """The batch of `part`; the rest as for `TrainSteps`."""
+        """The batch of `part`; the rest as for `TrainBatches`."""
         first = part * self.batch_size
         indices = np.arange(first, min(first + self.batch_size, len(self.source)), dtype=np.int64)
 
         def view(_: int, pixels: Pixels, out: Pixels) -> None:
             out[...] = self.preprocess.values(pixels).transpose(2, 0, 1)
 
-        task = Task(self.source, self.max_pixels, False, view)
+        task = DecodeJob(self.source, self.max_pixels, False, view)
         return _batch(task, indices, self.block(len(indices)) if out is None else out, pool)
 
     def block(self, *pictures: int) -> torch.Tensor:
@@ -126,7 +128,7 @@ class EvalParts:
 
 
 @dataclass(frozen=True)
-class Task:
+class DecodeJob:
     """How one picture is made: `view(place, pixels, out)` writes it to `out` (C, h, w)."""
 
     source: Source
@@ -180,7 +182,9 @@ class Task:
         return None
 
 
-def _batch(task: Task, indices: Indices, out: torch.Tensor, pool: Threads | None) -> Batch | Fault:
+def _batch(
+    task: DecodeJob, indices: Indices, out: torch.Tensor, pool: Threads | None
+) -> Batch | Fault:
     """The batch of `indices`, or the first picture of it that cannot be used."""
     images = out[: len(indices)]
     begun: Begun = {}
@@ -206,7 +210,7 @@ def _batch(task: Task, indices: Indices, out: torch.Tensor, pool: Threads | None
 
 
 def in_threads(
-    dataset: TrainSteps | EvalParts, numbers: range, grace_secs: float = 0.0
+    dataset: TrainBatches | EvalBatches, numbers: range, grace_secs: float = 0.0
 ) -> Generator[Batch | Fault, None, None]:
     """Items `numbers`, each made by as many threads as there are cores; closing ends them. One core
     has a thread too: the caller's must see a request to stop while a disk does not answer.

@@ -23,7 +23,7 @@ from vitrail.data.images.decode import MAX_PIXELS
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.batch import Batch
 from vitrail.data.loading.crew import PREFETCH
-from vitrail.data.loading.file_batches import EvalParts, Fault, TrainSteps, in_threads
+from vitrail.data.loading.file_batches import EvalBatches, Fault, TrainBatches, in_threads
 from vitrail.data.loading.loader_workers import in_workers
 from vitrail.errors import DataError, EnvironmentFault
 from vitrail.system import interrupts
@@ -51,7 +51,7 @@ class FileLoader:
         max_pixels: int = MAX_PIXELS,
         device: str | torch.device = "cpu",
     ) -> None:
-        self._train = TrainSteps(source, preprocess, augment, batch_size, seed, max_pixels)
+        self._train = TrainBatches(source, preprocess, augment, batch_size, seed, max_pixels)
         self._workers = workers
         self._on_bad_file = on_bad_file
         self._device = torch.device(device)
@@ -73,13 +73,17 @@ class FileLoader:
         smaller. Raises Interrupted some seconds after a request to stop.
         """
         train = self._train
-        parts = EvalParts(train.source, train.preprocess, batch_size, train.max_pixels)
+        parts = EvalBatches(train.source, train.preprocess, batch_size, train.max_pixels)
         numbers = range(-(-len(train.source) // batch_size))
         size = min(batch_size, len(train.source))
         return self._serve(parts, numbers, size, interrupts.EVALUATION_SECS)
 
     def _serve(
-        self, dataset: TrainSteps | EvalParts, numbers: range, batch_size: int, grace_secs: float
+        self,
+        dataset: TrainBatches | EvalBatches,
+        numbers: range,
+        batch_size: int,
+        grace_secs: float,
     ) -> Generator[Batch, None, None]:
         _check_shared_memory(batch_size, dataset, self._workers)
         iterator = (
@@ -100,7 +104,7 @@ class FileLoader:
             iterator.close()  # ends workers and threads
 
 
-def _check_shared_memory(batch_size: int, steps: TrainSteps | EvalParts, workers: int) -> None:
+def _check_shared_memory(batch_size: int, steps: TrainBatches | EvalBatches, workers: int) -> None:
     """Batches wait in /dev/shm; where it is full a worker is killed (containers: 64 MB)."""
     if workers == 0 or not os.path.isdir(SHARED_MEMORY):
         return

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from vitrail.data.images.decode import MAX_PIXELS
 from vitrail.data.loading.crew import Crew
-from vitrail.data.loading.worker_crashes import Watched
+from vitrail.data.loading.worker_crashes import TrackedSource
 from vitrail.data.loading.worker_process import ROOM_BYTES, Worker, new_place
 from vitrail.data.sources.source import Source
 
@@ -55,7 +55,7 @@ def each(
 
     def start(number: int) -> Worker:
         place = new_place()
-        watched = Watched(source, place)
+        watched = TrackedSource(source, place)
         work: Callable[[int], Any] = _Chunks(job, watched, chunk)
         return Worker(work, place, watched, number, room)
 

@@ -13,8 +13,8 @@ import torch
 from vitrail.data.images.decode import MAX_PIXELS
 from vitrail.data.loading.batch import Batch
 from vitrail.data.loading.crew import PREFETCH, Crew
-from vitrail.data.loading.file_batches import EvalParts, Fault, Indices, TrainSteps
-from vitrail.data.loading.worker_crashes import Watched
+from vitrail.data.loading.file_batches import EvalBatches, Fault, Indices, TrainBatches
+from vitrail.data.loading.worker_crashes import TrackedSource
 from vitrail.data.loading.worker_process import ROOM_BYTES, Worker, new_place
 
 
@@ -24,7 +24,7 @@ class InBlocks:
     indices.
     """
 
-    steps: TrainSteps | EvalParts
+    steps: TrainBatches | EvalBatches
     blocks: torch.Tensor  # (blocks, B, C, h, w), shared
     first: int
 
@@ -39,7 +39,7 @@ class InBlocks:
 
 
 def in_workers(
-    steps: TrainSteps | EvalParts,
+    steps: TrainBatches | EvalBatches,
     numbers: range,
     workers: int,
     batch_size: int,
@@ -59,7 +59,7 @@ def in_workers(
 
     def start(number: int) -> Worker:
         place = new_place()
-        watched = Watched(steps.source, place)
+        watched = TrackedSource(steps.source, place)
         job = replace(made, steps=replace(steps, source=watched))
         return Worker(job, place, watched, number, room)
 

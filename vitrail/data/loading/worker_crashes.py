@@ -29,7 +29,7 @@ Place = Any  # an array of two floats in shared memory, which ctypes has no name
 
 
 @dataclass(eq=False)
-class Watched:
+class TrackedSource:
     """A source whose reader leaves word of where it is. place: shared, the picture and when it was
     begun; bad: why pictures are not read again.
     """
@@ -77,7 +77,7 @@ class Watched:
 
 
 @dataclass
-class Deaths:
+class WorkerDeaths:
     """What became of the workers of one loader."""
 
     counts: dict[int, int] = field(default_factory=dict)  # of pictures, since the last batch

@@ -20,7 +20,7 @@ from multiprocessing import process as processes
 from multiprocessing.connection import Connection
 from typing import Any
 
-from vitrail.data.loading.worker_crashes import NOWHERE, Place, Watched
+from vitrail.data.loading.worker_crashes import NOWHERE, Place, TrackedSource
 from vitrail.device import keep_freed_memory
 from vitrail.system.child_process import safe_children
 
@@ -38,13 +38,13 @@ def new_place() -> Place:
 
 
 class Worker:
-    """One process and its jobs. place: see `Watched`; room: bytes that it may take."""
+    """One process and its jobs. place: see `TrackedSource`; room: bytes that it may take."""
 
     def __init__(
         self,
         job: Job,
         place: Place,
-        watched: Watched | None,
+        watched: TrackedSource | None,
         number: int,
         room: int = ROOM_BYTES,
     ) -> None:
@@ -97,7 +97,9 @@ class Worker:
         return self.process.exitcode
 
 
-def _work(pipe: Connection, job: Job, watched: Watched | None, number: int, room: int) -> None:
+def _work(
+    pipe: Connection, job: Job, watched: TrackedSource | None, number: int, room: int
+) -> None:
     _start_worker(number)
     if sys.platform == "linux":
         _limit_memory(room)

@@ -61,7 +61,7 @@ class LeftOut:
 
 
 @dataclass
-class Found:
+class FoundImages:
     """Images below a root, by paths relative to it, and what was left out on the way."""
 
     paths: list[str] = field(default_factory=list)
@@ -81,14 +81,14 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in SYSTEM
 
 
-def find_images(root: str, folder: str = "", left_out: LeftOut | None = None) -> Found:
+def find_images(root: str, folder: str = "", left_out: LeftOut | None = None) -> FoundImages:
     """The images in and below `folder` of `root`, sorted in each folder. Never raises OSError."""
-    found = Found(left_out=LeftOut() if left_out is None else left_out)
+    found = FoundImages(left_out=LeftOut() if left_out is None else left_out)
     _walk(root, folder, found, 0)
     return found
 
 
-def _walk(root: str, folder: str, found: Found, depth: int) -> None:
+def _walk(root: str, folder: str, found: FoundImages, depth: int) -> None:
     try:
         entries = listed(os.path.join(root, folder))
     except OSError as error:

@@ -19,7 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.data.check.duplicates import Duplicates, find_duplicates, write_duplicates
-from vitrail.data.check.inspection import Look, Wanted, look_at, sketches_of, small_pictures
+from vitrail.data.check.inspection import (
+    ImageStats,
+    InspectOptions,
+    inspect_images,
+    sketches_of,
+    small_pictures,
+)
 from vitrail.data.images.decode import MAX_PIXELS
 from vitrail.data.sources.open_data import ArraySource, Source, Splits, subset
 from vitrail.data.sources.sample import keyed_order
@@ -180,16 +186,16 @@ def audit(splits: Splits, evaluations: Mapping[str, Evaluation], limits: Limits)
     return Audit(duplicates, looked, leaks, found, notes + more)
 
 
-def _looks(source: Source, limits: Limits, deadline: float) -> tuple[Indices, list[Look]]:
+def _looks(source: Source, limits: Limits, deadline: float) -> tuple[Indices, list[ImageStats]]:
     """A look at every image, or at a sample of those that the time allows; which, in order."""
-    wanted = Wanted(sketch=True, small_px=SMALL_PX)
+    wanted = InspectOptions(sketch=True, small_px=SMALL_PX)
     in_memory = isinstance(source, ArraySource)
     workers, at_once = (0, ARRAYS_AT_ONCE) if in_memory else (limits.workers, AT_ONCE)
     order = keyed_order(source, "audit")
-    found: list[Look] = []
+    found: list[ImageStats] = []
     while len(found) < len(source) and time.monotonic() <= deadline:
         own = subset(source, order[len(found) : len(found) + at_once])
-        found += look_at(own, max_pixels=limits.max_pixels, workers=workers, wanted=wanted)
+        found += inspect_images(own, max_pixels=limits.max_pixels, workers=workers, wanted=wanted)
     places = order[: len(found)]
     return np.sort(places), [found[at] for at in np.argsort(places)]
 
@@ -232,7 +238,7 @@ def _suspects(
     splits: Splits,
     evaluations: Mapping[str, Evaluation],
     places: Indices,
-    looks: Sequence[Look],
+    looks: Sequence[ImageStats],
     limits: Limits,
     deadline: float,
 ) -> tuple[dict[str, Suspects], list[str]]:
@@ -252,7 +258,9 @@ def _suspects(
     return {"train": replace(own, found=placed)} | found, []
 
 
-def label_suspects(parts: Mapping[str, Source], looks: Mapping[str, Sequence[Look]]) -> Suspects:
+def label_suspects(
+    parts: Mapping[str, Source], looks: Mapping[str, Sequence[ImageStats]]
+) -> Suspects:
     """Suspects among the pictures of `parts` together, each judged by all the others."""
     places: list[Place] = []
     pictures = []
@@ -264,7 +272,10 @@ def label_suspects(parts: Mapping[str, Source], looks: Mapping[str, Sequence[Loo
 
 
 def feature_suspects(
-    parts: Mapping[str, Source], looks: Mapping[str, Sequence[Look]], frozen: Frozen, name: str
+    parts: Mapping[str, Source],
+    looks: Mapping[str, Sequence[ImageStats]],
+    frozen: Frozen,
+    name: str,
 ) -> Suspects:
     """As `label_suspects`, by the features of the model `name`, which has not learnt from them."""
     places: list[Place] = []

@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class LeftOut:
+class LooPredictions:
     """probabilities (n, K) of pictures by all the others; the l2 and the slope that were chosen."""
 
     probabilities: NDArray[np.float32]
@@ -43,14 +43,14 @@ class LeftOut:
 
 def left_out(
     features: Features, labels: Labels, num_classes: int, l2s: Sequence[float] = L2S
-) -> LeftOut:
+) -> LooPredictions:
     """features (n, R), labels (n,), n at least 2."""
     n = len(features)
     targets = 2.0 * np.eye(num_classes)[labels] - 1.0
     scores, l2 = left_out_scores(features, targets, [one * n for one in l2s])
     losses = [_loss(one * scores, labels) for one in SLOPES]
     slope = SLOPES[int(np.argmin(losses))]
-    return LeftOut(_softmax(slope * scores).astype(np.float32), l2, slope)
+    return LooPredictions(_softmax(slope * scores).astype(np.float32), l2, slope)
 
 
 def left_out_scores(

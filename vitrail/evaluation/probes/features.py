@@ -49,7 +49,7 @@ class FeatureModel(Protocol):
 
 
 @dataclass(frozen=True)
-class Reading:
+class FeatureOptions:
     """How pictures are read and computed; on_bad_file: "stop" or "skip"."""
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -72,7 +72,7 @@ class Frozen:
 
     model: nn.Module
     preprocess: Preprocess
-    reading: Reading = Reading()
+    reading: FeatureOptions = FeatureOptions()
     cache: Path | None = None
     say: Callable[[str], None] = silent
     progress: Callable[[str, int, int], None] = silent

@@ -18,10 +18,10 @@ from vitrail.data.check.check_data import usable
 from vitrail.data.sources.open_data import Source, Splits
 from vitrail.errors import UsageError
 from vitrail.evaluation.baselines import majority
-from vitrail.evaluation.judged import Opened
+from vitrail.evaluation.eval_set import Opened
 from vitrail.evaluation.probes import linear_probe, probe_fits, ridge
 from vitrail.evaluation.probes.features import Frozen
-from vitrail.evaluation.probes.probe_record import Probe, Settings
+from vitrail.evaluation.probes.probe_record import Probe, ProbeSettings
 
 FITS = {"few-shot": probe_fits.few_shot, "linear": probe_fits.linear, "knn": probe_fits.knn}
 SWEEPS = {"few-shot": ridge.SWEEP, "linear": linear_probe.SWEEP}  # l2 to choose from
@@ -33,7 +33,7 @@ OWNERS = {  # an option -> the kinds that read it
 }
 
 
-def probe(frozen: Frozen, splits: Splits, settings: Settings) -> Probe:
+def probe(frozen: Frozen, splits: Splits, settings: ProbeSettings) -> Probe:
     """Fit on the training pictures of `splits` what `settings` say, and judge it.
 
     Raises UsageError VIT-202, VIT-240, VIT-260 to VIT-264; DataError VIT-301; ModelError VIT-442.
@@ -42,7 +42,7 @@ def probe(frozen: Frozen, splits: Splits, settings: Settings) -> Probe:
     _check_data(splits, settings)
     splits, bad = _without_bad_files(frozen, splits)
     judged = splits.parts()[settings.split]
-    task = probe_fits.Task(frozen, splits, settings, frozen.features(judged), judged.labels)
+    task = probe_fits.ProbeData(frozen, splits, settings, frozen.features(judged), judged.labels)
     found = FITS[settings.kind](task)
     return Probe(
         kind=settings.kind,
@@ -59,14 +59,14 @@ def probe(frozen: Frozen, splits: Splits, settings: Settings) -> Probe:
     )
 
 
-def probe_opened(frozen: Frozen, opened: Opened, settings: Settings) -> Probe:
+def probe_opened(frozen: Frozen, opened: Opened, settings: ProbeSettings) -> Probe:
     """As `probe`, on data that was opened for the model; notes say how far it knows the images."""
     found = probe(frozen, opened.splits, settings)
     told = opened.judged(settings.split).sentences()
     return replace(found, notes=(*found.notes, *told))
 
 
-def check(settings: Settings) -> None:
+def check(settings: ProbeSettings) -> None:
     """Refuse settings that cannot be used. Raises UsageError VIT-202, VIT-261, VIT-262."""
     if settings.kind not in FITS:
         raise UsageError("VIT-202", f"kind {settings.kind!r}: expected {', '.join(FITS)}.")
@@ -90,7 +90,7 @@ def check(settings: Settings) -> None:
             raise UsageError("VIT-202", f"--{name} {value}: expected numbers above 0.")
 
 
-def _check_data(splits: Splits, settings: Settings) -> None:
+def _check_data(splits: Splits, settings: ProbeSettings) -> None:
     if splits.multi_label:
         raise UsageError(
             "VIT-260",

@@ -15,7 +15,7 @@ from vitrail.errors import UsageError
 from vitrail.evaluation.metrics.intervals import wilson
 from vitrail.evaluation.probes import linear_probe, neighbours, ridge
 from vitrail.evaluation.probes.features import Features, Frozen
-from vitrail.evaluation.probes.probe_record import Figure, Settings
+from vitrail.evaluation.probes.probe_record import ProbeScore, ProbeSettings
 
 SHOTS = (1, 5, 10, 25)
 DRAWS = 3
@@ -26,12 +26,12 @@ Pictures = tuple[Features, Labels]
 
 
 @dataclass(frozen=True)
-class Task:
+class ProbeData:
     """A probe under way. test: features (n, R) of the judged pictures; judged: their labels."""
 
     frozen: Frozen
     splits: Splits
-    settings: Settings
+    settings: ProbeSettings
     test: Features
     judged: Labels
 
@@ -40,16 +40,16 @@ class Task:
         """How many classes the data has."""
         return len(self.splits.classes)
 
-    def figure(self, top1: float, num_train: int, **facts: Any) -> Figure:
+    def figure(self, top1: float, num_train: int, **facts: Any) -> ProbeScore:
         """An accuracy on the judged pictures with the interval of their number."""
         n = len(self.judged)
-        return Figure(top1, wilson(round(top1 * n), n), num_train, **facts)
+        return ProbeScore(top1, wilson(round(top1 * n), n), num_train, **facts)
 
 
-class Found(NamedTuple):
+class FitResult(NamedTuple):
     """Figures, the pictures that choices were made on, and sentences for people."""
 
-    figures: list[Figure]
+    figures: list[ProbeScore]
     chosen_on: str | None
     notes: list[str]
 
@@ -64,7 +64,7 @@ class Choosing(NamedTuple):
     told: str
 
 
-def few_shot(task: Task) -> Found:
+def few_shot(task: ProbeData) -> FitResult:
     """Ridge regression on k pictures of each class, for each k the mean over draws."""
     labels, size = task.splits.train.labels, task.num_classes
     l2s = task.settings.l2 or (ridge.L2,)
@@ -95,7 +95,7 @@ def few_shot(task: Task) -> Found:
         by_seed = tuple(one.accuracies(task.test, task.judged, [l2])[0] for one in fits)
         facts = {"k": k, "l2": l2, "by_seed": by_seed, "sweep": sweep}
         figures.append(task.figure(float(np.mean(by_seed)), len(rows_of[0]), **facts))
-    return Found(figures, choosing and choosing.told, notes)
+    return FitResult(figures, choosing and choosing.told, notes)
 
 
 def _possible_shots(counts: Labels, asked: Sequence[int]) -> tuple[list[int], list[str]]:
@@ -117,7 +117,7 @@ def _possible_shots(counts: Labels, asked: Sequence[int]) -> tuple[list[int], li
     return shots, notes
 
 
-def linear(task: Task) -> Found:
+def linear(task: ProbeData) -> FitResult:
     """Logistic regression on all training pictures, l2 chosen on validation."""
     size, device, progress = task.num_classes, task.frozen.reading.device, task.frozen.progress
     l2s = task.settings.l2 or linear_probe.SWEEP
@@ -140,10 +140,10 @@ def linear(task: Task) -> Found:
         notes.append(f"not converged: the largest gradient is {final.gradient:.1e}")
     top1 = final.accuracy(task.test, task.judged)
     figure = task.figure(top1, len(y), l2=final.l2, sweep=sweep)
-    return Found([figure], choosing and choosing.told, notes)
+    return FitResult([figure], choosing and choosing.told, notes)
 
 
-def knn(task: Task) -> Found:
+def knn(task: ProbeData) -> FitResult:
     """Plain and weighted votes of the nearest training pictures, for each k; one of them is chosen
     on validation.
     """
@@ -176,10 +176,10 @@ def knn(task: Task) -> Found:
             facts: dict[str, Any] = {"k": k, "votes": votes, "is_chosen": (row, column) == best}
             facts["val_top1"] = float(on_val[row, column])
             figures.append(task.figure(tested[row][column], len(y), **facts))
-    return Found(figures, choosing.told, notes)
+    return FitResult(figures, choosing.told, notes)
 
 
-def _choosing(task: Task) -> Choosing:
+def _choosing(task: ProbeData) -> Choosing:
     """What decides where something has to be chosen: never the judged pictures."""
     train, val = task.splits.train, task.splits.val
     if val is not None and task.settings.split != "val":
@@ -196,7 +196,7 @@ def _choosing(task: Task) -> Choosing:
     return Choosing(kept, held, f"{len(held)} held out of {len(train)} training pictures")
 
 
-def _deciding(task: Task, choosing: Choosing, held: Pictures) -> Pictures:
+def _deciding(task: ProbeData, choosing: Choosing, held: Pictures) -> Pictures:
     """The pictures that decide: those held out, or the validation split."""
     val = task.splits.val
     if len(choosing.held) or val is None:

@@ -11,7 +11,7 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Settings:
+class ProbeSettings:
     """What to measure; None is the kind's own value. k: pictures of each class, or neighbours; l2:
     one is used as it is, of several the best on validation; seeds: how many draws.
     """
@@ -25,7 +25,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Figure:
+class ProbeScore:
     """One accuracy on the judged pictures, what gave it, and its 95 % intervals.
 
     interval: of the number of judged pictures; by_seed: the accuracy of each draw, where there are
@@ -76,7 +76,7 @@ class Probe:
     num_classes: int
     num_features: int
     majority: float
-    figures: tuple[Figure, ...]
+    figures: tuple[ProbeScore, ...]
     chosen_on: str | None = None
     notes: tuple[str, ...] = ()
     bad_files: tuple[tuple[str, str], ...] = ()

@@ -35,16 +35,16 @@ class Inspected:
 
 
 @dataclass
-class Written:
+class FigureFiles:
     """Files and notes, in order."""
 
     files: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
-def write_figures(models: Sequence[Inspected], out: Path) -> Written:
+def write_figures(models: Sequence[Inspected], out: Path) -> FigureFiles:
     """models: one or two, on the same pictures. out: a folder that is there."""
-    done = Written()
+    done = FigureFiles()
     _filters(models, out, done)
     _positions(models, out, done)
     if any(one.batches is None for one in models):
@@ -57,7 +57,7 @@ def write_figures(models: Sequence[Inspected], out: Path) -> Written:
     return done
 
 
-def _filters(models: Sequence[Inspected], out: Path, done: Written) -> None:
+def _filters(models: Sequence[Inspected], out: Path, done: FigureFiles) -> None:
     panels, rows = [], list[list[object]]()
     for one in models:
         found = filters.principal_components(one.model)
@@ -73,7 +73,7 @@ def _filters(models: Sequence[Inspected], out: Path, done: Written) -> None:
     _table(out, "filters", done, head, rows)
 
 
-def _positions(models: Sequence[Inspected], out: Path, done: Written) -> None:
+def _positions(models: Sequence[Inspected], out: Path, done: FigureFiles) -> None:
     panels, rows, facts = [], list[list[object]](), list[str]()
     for one in models:
         why = positions.why_none(one.model)
@@ -111,7 +111,7 @@ def _spread(count: int) -> list[int]:
     return [int(place) for place in shown]
 
 
-def _reach(models: Sequence[Inspected], out: Path, done: Written) -> None:
+def _reach(models: Sequence[Inspected], out: Path, done: FigureFiles) -> None:
     found: list[tuple[str, distance.Reach]] = []
     for one in models:
         if isinstance(one.model, ResidualNet):
@@ -147,7 +147,7 @@ def _reach(models: Sequence[Inspected], out: Path, done: Written) -> None:
     _table(out, "attention", done, [*head_row, "entropy_nats", "pictures"], rows)
 
 
-def _similarity(models: Sequence[Inspected], out: Path, done: Written) -> None:
+def _similarity(models: Sequence[Inspected], out: Path, done: FigureFiles) -> None:
     layers = [similarity.representations(one.model, _batches(one)) for one in models]
     num = len(next(iter(layers[0].values())))
     if num < similarity.LEAST:
@@ -190,18 +190,18 @@ def _pairs(count: int) -> Iterator[tuple[int, int]]:
         yield 0, 1
 
 
-def _save(out: Path, name: str, done: Written, image: Image) -> None:
+def _save(out: Path, name: str, done: FigureFiles, image: Image) -> None:
     path = out / f"{name}.png"
     with whole_file(path, replace=True) as temporary, temporary.open("wb") as stream:
         image.save(stream, "PNG")
     done.files.append(path)
 
 
-def _write(path: Path, done: Written, text: str) -> None:
+def _write(path: Path, done: FigureFiles, text: str) -> None:
     done.files.append(write_whole(path, text, replace=True))
 
 
 def _table(
-    out: Path, name: str, done: Written, head: Sequence[str], rows: Iterable[Sequence[object]]
+    out: Path, name: str, done: FigureFiles, head: Sequence[str], rows: Iterable[Sequence[object]]
 ) -> None:
     done.files.append(write_csv(out / f"{name}.csv", head, rows, replace=True))

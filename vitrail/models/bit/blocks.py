@@ -112,7 +112,7 @@ class Bottleneck(nn.Module):
         return F.relu(shortcut + y, inplace=True)
 
 
-class Stage(nn.Module):
+class BottleneckStage(nn.Module):
     """Units on maps of one size; the first may halve it."""
 
     def __init__(self, style: Style, units: Sequence[Unit]) -> None:
@@ -121,9 +121,11 @@ class Stage(nn.Module):
 
 
 def create_stages(style: Style, units: Sequence[Unit]) -> nn.ModuleList:
-    """One `Stage` a stage."""
+    """One `BottleneckStage` a stage."""
     numbers = sorted({unit.stage for unit in units})
-    return nn.ModuleList(Stage(style, [u for u in units if u.stage == n]) for n in numbers)
+    return nn.ModuleList(
+        BottleneckStage(style, [u for u in units if u.stage == n]) for n in numbers
+    )
 
 
 def run_stages(

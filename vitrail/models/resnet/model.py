@@ -21,7 +21,7 @@ from vitrail.models.resnet.config import Conv, Norm, ResidualUnit, ResNetConfig
 from vitrail.models.resnet.conv_norm import ConvNorm, running_values_kept
 
 
-class Style(NamedTuple):
+class UnitStyle(NamedTuple):
     """How every layer computes; is_relu_on_sum: the ReLU follows the sum, not the branch."""
 
     norm: Norm
@@ -33,7 +33,7 @@ class Style(NamedTuple):
 class Opening(nn.Module):
     """The 3x3 convolution that opens a stage."""
 
-    def __init__(self, unit: ResidualUnit, style: Style) -> None:
+    def __init__(self, unit: ResidualUnit, style: UnitStyle) -> None:
         super().__init__()
         self.conv1 = conv_norm(unit.convs[0], style)
 
@@ -45,7 +45,7 @@ class Opening(nn.Module):
 class Residual(nn.Module):
     """Two convolutions of 3x3, or 1x1, 3x3 and 1x1, and a sum with what came in."""
 
-    def __init__(self, unit: ResidualUnit, style: Style) -> None:
+    def __init__(self, unit: ResidualUnit, style: UnitStyle) -> None:
         super().__init__()
         self.is_relu_on_sum = style.is_relu_on_sum
         self.conv1, self.conv2, *more = (conv_norm(conv, style) for conv in unit.convs)
@@ -63,10 +63,10 @@ class Residual(nn.Module):
         return shortcut + F.relu(y, inplace=True)
 
 
-class Stage(nn.Module):
+class ResNetStage(nn.Module):
     """Units on maps of one size."""
 
-    def __init__(self, units: Sequence[ResidualUnit], style: Style) -> None:
+    def __init__(self, units: Sequence[ResidualUnit], style: UnitStyle) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
             Residual(unit, style) if unit.is_sum else Opening(unit, style) for unit in units
@@ -76,7 +76,7 @@ class Stage(nn.Module):
 class Trunk(nn.Module):
     """Stem and stages alone, as a Vision Transformer has them before its patches."""
 
-    def __init__(self, stem: Conv, units: Sequence[ResidualUnit], style: Style) -> None:
+    def __init__(self, stem: Conv, units: Sequence[ResidualUnit], style: UnitStyle) -> None:
         super().__init__()
         self.stem = conv_norm(stem, style)
         self.stages = create_stages(units, style)
@@ -86,15 +86,15 @@ class Trunk(nn.Module):
         return run_trunk(self.stem, self.stages, images, is_checkpointed=is_checkpointed)
 
 
-def conv_norm(shape: Conv, style: Style) -> ConvNorm:
+def conv_norm(shape: Conv, style: UnitStyle) -> ConvNorm:
     """A convolution of the network."""
     return ConvNorm(shape, style.norm, style.eps, style.momentum)
 
 
-def create_stages(units: Sequence[ResidualUnit], style: Style) -> nn.ModuleList:
-    """One `Stage` a stage."""
+def create_stages(units: Sequence[ResidualUnit], style: UnitStyle) -> nn.ModuleList:
+    """One `ResNetStage` a stage."""
     numbers = sorted({unit.stage for unit in units})
-    return nn.ModuleList(Stage([u for u in units if u.stage == n], style) for n in numbers)
+    return nn.ModuleList(ResNetStage([u for u in units if u.stage == n], style) for n in numbers)
 
 
 def run_trunk(
@@ -140,7 +140,7 @@ class ResNet(nn.Module):
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
         self.config = config
-        style = Style(config.norm, config.norm_eps, config.norm_momentum, config.relu == "sum")
+        style = UnitStyle(config.norm, config.norm_eps, config.norm_momentum, config.relu == "sum")
         self.stem = conv_norm(config.stem_conv, style)
         self.stages = create_stages(config.units, style)
         self.checkpoint_activations = False

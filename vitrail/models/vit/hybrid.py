@@ -17,8 +17,8 @@ from vitrail.models.bit.blocks import RootBlock, Style, create_stages, run_stage
 from vitrail.models.layers.matmul import linear
 from vitrail.models.layers.std_conv import channels_last
 from vitrail.models.layers.tap import Tap
-from vitrail.models.resnet.model import Style as ResidualStyle
 from vitrail.models.resnet.model import Trunk
+from vitrail.models.resnet.model import UnitStyle as ResidualStyle
 from vitrail.models.vit.config import ViTConfig
 from vitrail.models.vit.layers import PatchEmbed, patchify
 

@@ -23,7 +23,7 @@ from vitrail.data.sources.sample import sample
 from vitrail.evaluation.evaluate import evaluate
 from vitrail.evaluation.probes.features import Frozen
 from vitrail.evaluation.probes.fit_probe import probe
-from vitrail.evaluation.probes.probe_record import Settings
+from vitrail.evaluation.probes.probe_record import ProbeSettings
 from vitrail.explain.inspect.distance import distances, reach
 from vitrail.folder import Folder
 from vitrail.models.create import create_model
@@ -73,7 +73,7 @@ def splits_of(run_dir: Path) -> Splits:
 
 def few_shot(classifier: Classifier, splits: Splits, transfer: Splits) -> dict[str, float]:
     """Mean over draws of the training pictures."""
-    settings = Settings(
+    settings = ProbeSettings(
         "few-shot", "test" if transfer.test is not None else "val", (SHOTS,), seeds=DRAWS
     )
     found = probe(Frozen(classifier.model, classifier.preprocess), transfer, settings)

@@ -29,7 +29,7 @@ from vitrail.device import keep_freed_memory, pick_precision, set_threads
 from vitrail.errors import EnvironmentFault
 from vitrail.models.names import ModelConfig, resolve_model
 from vitrail.system.child_process import python_command
-from vitrail.training.optim.schedule import Plan as Schedule
+from vitrail.training.optim.schedule import StepSchedule as Schedule
 from vitrail.training.state import TrainState, start_state
 from vitrail.training.step import update
 from vitrail.training.tasks import objectives

@@ -38,7 +38,7 @@ CLAIM = (
 )
 
 
-class Start(NamedTuple):
+class PretrainedModel(NamedTuple):
     """Given weights: a name for people, what `vitrail.load` opens, the sha256 of weights and
     classes, multiply-adds of a picture. A tuple, because study.json keeps it.
     """

@@ -16,7 +16,7 @@ from pathlib import Path
 from vitrail import __version__
 from vitrail.files import write_whole
 from vitrail.report import frame
-from vitrail.report.frame import Cell, details, section, table, text
+from vitrail.report.frame import TableCell, details, section, table, text
 from vitrail.studies.engine.row import Axis, Row
 from vitrail.studies.results.plots import alt_text, draw
 from vitrail.studies.results.result import Figure, Outcome, Verdict
@@ -103,7 +103,7 @@ def _figure(figure: Figure, files: tuple[Path, Path]) -> str:
 
 def _numbers(figure: Figure) -> str:
     """The points of a figure as a table, fits left out."""
-    lines: list[list[Cell | str]] = []
+    lines: list[list[TableCell | str]] = []
     for one in figure.series:
         if one.kind == "fit":
             continue
@@ -111,7 +111,11 @@ def _numbers(figure: Figure) -> str:
             at = (
                 text(figure.x_labels[round(x)]) if figure.x_labels else _value(x, is_measured=False)
             )
-            ends = [_value(side[i]) for side in (one.low, one.high)] if one.low else [Cell("")] * 2
+            ends = (
+                [_value(side[i]) for side in (one.low, one.high)]
+                if one.low
+                else [TableCell("")] * 2
+            )
             lines.append([text(one.name), at, _value(y), *ends])
     names = ["", figure.x_name, figure.y_name, "95 % from", "to"]
     return table(names, lines)
@@ -125,7 +129,7 @@ def _tables(outcome: Outcome) -> list[str]:
             _is_of_numbers(column, place) for place, column in enumerate(zip(*body, strict=True))
         ]
         cells = [
-            [Cell(text(cell), is_number=kind) for cell, kind in zip(line, right, strict=True)]
+            [TableCell(text(cell), is_number=kind) for cell, kind in zip(line, right, strict=True)]
             for line in body
         ]
         parts.append(f"<h3>{text(title)}</h3>{table(list(head), cells)}")
@@ -144,9 +148,9 @@ def _cells(rows: Sequence[Row], folder: Path) -> str:
     left_out = ("study", "arm", "run", "key")
     flat = [row.flat() for row in rows]
     names = [name for name in columns(flat) if name not in left_out]
-    lines: list[list[Cell | str]] = [
+    lines: list[list[TableCell | str]] = [
         [
-            Cell(text(row.arm), row.arm),
+            TableCell(text(row.arm), row.arm),
             *(_value(line.get(name), is_measured=name in row.values) for name in names),
             _run(row, folder),
         ]
@@ -161,12 +165,12 @@ def _cells(rows: Sequence[Row], folder: Path) -> str:
     return section("cells", "Every cell", f'<div class="cells">{shown}</div>', lead=lead)
 
 
-def _value(value: Axis | None, *, is_measured: bool = True) -> Cell:
+def _value(value: Axis | None, *, is_measured: bool = True) -> TableCell:
     """A number of four digits, to the right; what was measured below 1 as 0.6940, not 0.694."""
     if value is None or value != value:  # NaN: an end of an interval that there is not
-        return Cell("&ndash;", -1, is_number=True)
+        return TableCell("&ndash;", -1, is_number=True)
     if isinstance(value, str):
-        return Cell(text(value), value)
+        return TableCell(text(value), value)
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         value = int(value)
     if isinstance(value, int):
@@ -175,18 +179,18 @@ def _value(value: Axis | None, *, is_measured: bool = True) -> Cell:
         shown = f"{value:.4f}"
     else:
         shown = f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return Cell(text(shown), value, is_number=True)
+    return TableCell(text(shown), value, is_number=True)
 
 
-def _run(row: Row, folder: Path) -> Cell:
+def _run(row: Row, folder: Path) -> TableCell:
     """A link to the report of a row's run, or to its directory; its key where it has none here."""
     place = Path(row.run)
     inside = bool(row.run) and not place.is_absolute() and ".." not in place.parts
     if not inside or not (folder / place).is_dir():
-        return Cell(f"<code>{text(row.key[:8])}</code>", row.key)
+        return TableCell(f"<code>{text(row.key[:8])}</code>", row.key)
     report = place / "report.html"
     target = address(report.as_posix() if (folder / report).is_file() else f"{place.as_posix()}/")
-    return Cell(f'<a class="whole" href="{target}">{text(place.name)}</a>', row.run)
+    return TableCell(f'<a class="whole" href="{target}">{text(place.name)}</a>', row.run)
 
 
 def address(path: str) -> str:

@@ -7,8 +7,8 @@ function of the same name (polynomial, rsqrt, stair, cooldown); steps count from
 stops at 0 instead of going negative after the run.
 
 The formulas take the share of the run that is done instead of step / total, because a run with a
-time limit learns its length while it goes: `Plan` keeps that share continuous and monotone when the
-length is changed.
+time limit learns its length while it goes: `StepSchedule` keeps that share continuous and monotone
+when the length is changed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class StepSchedule:
     """How far through the run each step is: straight pieces, each from where the one before was
     left to 1.
     """
@@ -48,7 +48,7 @@ class Plan:
     pieces: tuple[Piece, ...]
 
     @classmethod
-    def of(cls, total_steps: int) -> Plan:
+    def of(cls, total_steps: int) -> StepSchedule:
         """The plan of a run whose length is known."""
         if total_steps < 1:
             raise ValueError(f"total_steps must be at least 1, got {total_steps}")
@@ -75,7 +75,7 @@ class Plan:
         share = (progress - piece.progress) / (1.0 - piece.progress)
         return piece.from_step + share * (piece.total_steps - piece.from_step)
 
-    def replan(self, step: int, total_steps: int) -> Plan:
+    def replan(self, step: int, total_steps: int) -> StepSchedule:
         """The same run, found after `step` steps to last `total_steps` in all."""
         last = self.pieces[-1]
         if not last.from_step <= step < total_steps:
@@ -85,14 +85,14 @@ class Plan:
         if total_steps == last.total_steps:
             return self
         kept = self.pieces if step > last.from_step else self.pieces[:-1]
-        return Plan((*kept, Piece(step, self.progress(step), total_steps)))
+        return StepSchedule((*kept, Piece(step, self.progress(step), total_steps)))
 
     def to_json(self) -> list[list[float]]:
         """Plain numbers: [from_step, progress, total_steps] of each piece."""
         return [list(piece) for piece in self.pieces]
 
     @classmethod
-    def from_json(cls, pieces: Sequence[Sequence[float]]) -> Plan:
+    def from_json(cls, pieces: Sequence[Sequence[float]]) -> StepSchedule:
         """The plan that `to_json` wrote, bit for bit."""
         return cls(tuple(Piece(int(a), float(b), int(c)) for a, b, c in pieces))
 
@@ -149,10 +149,10 @@ def _check_stairs(config: ScheduleConfig) -> None:
 
 def lr_at(step: int, total_steps: int, lr: float, config: ScheduleConfig) -> float:
     """The learning rate of `step` (counted from 1) in a run of `total_steps`; `lr` is the peak."""
-    return lr_on(Plan.of(total_steps), step, lr, config)
+    return lr_on(StepSchedule.of(total_steps), step, lr, config)
 
 
-def lr_on(plan: Plan, step: int, lr: float, config: ScheduleConfig) -> float:
+def lr_on(plan: StepSchedule, step: int, lr: float, config: ScheduleConfig) -> float:
     """The learning rate of `step` (counted from 1) in a run following `plan`; `lr` is the peak."""
     done = plan.progress(step)
     if config.warmup > 1:  # in steps

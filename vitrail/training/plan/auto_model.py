@@ -28,7 +28,7 @@ TOKENIZED_SIDE = 40  # px; up to here convolutions with pools make better tokens
 TOKENIZED = {"cct_2_3x2": 0, "cct_4_3x2": 1_000_000}
 
 
-class Found(NamedTuple):
+class SearchRow(NamedTuple):
     """A setting of the search: training images, how often the best saw each, and validation top-1
     of the best of each family.
     """
@@ -42,8 +42,8 @@ class Found(NamedTuple):
 RESNET, STEMMED, HYBRID, PLAIN = (
     "a residual network", "a ViT behind convolutions", "a hybrid", "a plain ViT"
 )  # fmt: skip
-FOUND: tuple[Found, ...] = (
-    Found(
+FOUND: tuple[SearchRow, ...] = (
+    SearchRow(
         "2,890 images of CIFAR-10",
         2890,
         35,
@@ -97,7 +97,7 @@ def largest(
 def beside(family: str, num_images: int, passes: float) -> str:
     """What the search says of `family` and of the best other, in the setting that is nearest."""
 
-    def distance(row: Found) -> float:
+    def distance(row: SearchRow) -> float:
         shares = (num_images / row.images, max(passes, 0.01) / row.passes)
         return math.hypot(*map(math.log, shares))
 

@@ -6,7 +6,7 @@ from vitrail.config import TrainConfig
 from vitrail.models.bit.config import BiTConfig
 from vitrail.models.names import parse_name
 from vitrail.models.vit.config import ViTConfig
-from vitrail.recipes.image_facts import Pictures
+from vitrail.recipes.image_facts import ImageFacts
 from vitrail.training.plan import auto
 from vitrail.training.plan.auto import Chosen
 from vitrail.training.plan.facts import Facts
@@ -17,12 +17,12 @@ SAME = "as the model was trained"
 PAPER_WIDTH = 768  # of ViT-B, with which the paper did masked patch prediction
 
 
-def pictures_of(facts: Facts, start: Start | None) -> Pictures:
+def pictures_of(facts: Facts, start: Start | None) -> ImageFacts:
     """What recipes may know."""
     if start is None:
-        return Pictures(facts.num_train, facts.size)
+        return ImageFacts(facts.num_train, facts.size)
     size = (start.preprocess.height, start.preprocess.width)
-    shown = Pictures(facts.num_train, facts.size, size, start.multiple)
+    shown = ImageFacts(facts.num_train, facts.size, size, start.multiple)
     if not isinstance(start.config, ViTConfig):
         return shown._replace(depth=0)
     return shown._replace(width=start.config.width, depth=start.config.depth)

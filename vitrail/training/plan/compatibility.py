@@ -10,10 +10,10 @@ from vitrail.errors import UsageError
 from vitrail.models.cost import running_values
 from vitrail.models.names import ModelConfig
 from vitrail.models.vit.config import ViTConfig
-from vitrail.training.plan.pinned_model import open_pinned
+from vitrail.training.plan.pinned_model import load_pinned
 
 
-def check_together(config: TrainConfig, model: ModelConfig, splits: Splits) -> None:
+def check_compatible(config: TrainConfig, model: ModelConfig, splits: Splits) -> None:
     """Raises UsageError VIT-226, VIT-244, VIT-246, VIT-248 to VIT-251, VIT-253, VIT-255."""
     for key, why in idle_settings(config):
         raise UsageError("VIT-246", f"{key} has no effect: {why}.", hint="Leave it out.")
@@ -152,7 +152,7 @@ def check_teacher(config: TrainConfig, classes: Sequence[str]) -> TrainConfig:
     Raises what `open_teacher` raises.
     """
     distill = config.distill
-    found, model_config, sha256 = open_pinned(distill.teacher, distill.sha256, "distill.teacher")
+    found, model_config, sha256 = load_pinned(distill.teacher, distill.sha256, "distill.teacher")
     class_columns(distill.teacher, found.classes, model_config.num_classes, classes)
     return config.model_copy(update={"distill": distill.model_copy(update={"sha256": sha256})})
 

@@ -17,7 +17,7 @@ from vitrail.models.create import Model
 from vitrail.models.names import ModelConfig
 
 
-def open_pinned(
+def load_pinned(
     path: str, sha256: str, key: str, read_as: StartConfig | None = None
 ) -> tuple[Classifier, ModelConfig, str]:
     """The model at `path`, its architecture and the hash of what it is made of.

@@ -20,7 +20,7 @@ from vitrail.training.optim import batch_statistics
 from vitrail.training.optim.schedule import check_schedule
 from vitrail.training.plan import auto
 from vitrail.training.plan.auto_start import pictures_of, recipe_name, settle, take_over
-from vitrail.training.plan.compatibility import check_teacher, check_together
+from vitrail.training.plan.compatibility import check_compatible, check_teacher
 from vitrail.training.plan.facts import Facts, measure
 from vitrail.training.plan.starting_model import (
     Start,
@@ -249,7 +249,7 @@ def _check(plan: Plan) -> None:
             "loss softmax: the pictures have several labels each, expected sigmoid or bce.",
             hint="Use --loss.name sigmoid",
         )
-    check_together(config, plan.model, plan.splits)
+    check_compatible(config, plan.model, plan.splits)
     _check_memory(plan)
     check_schedule(config.schedule, plan.total_steps)
     device = pick_device(config.device)

@@ -22,7 +22,7 @@ from vitrail.data.sources.examples import Examples
 from vitrail.errors import UsageError
 from vitrail.models.names import ModelConfig
 from vitrail.models.vit.config import ViTConfig
-from vitrail.training.plan.pinned_model import open_pinned
+from vitrail.training.plan.pinned_model import load_pinned
 
 # Fields of the architecture that belong to other settings, and those without a tensor.
 BY_DATA = {"image_size": "--image-size", "channels": "--data.channels", "num_classes": "DATA"}
@@ -65,7 +65,7 @@ def open_start(config: StartConfig) -> Start:
 
     Raises what `vitrail.load` raises, and ModelError VIT-404 where it is another one than before.
     """
-    found, architecture_, sha256 = open_pinned(config.model, config.sha256, "start.model", config)
+    found, architecture_, sha256 = load_pinned(config.model, config.sha256, "start.model", config)
     return Start(
         path=config.model,
         sha256=sha256,

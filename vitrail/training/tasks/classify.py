@@ -17,7 +17,7 @@ from vitrail.training.plan.plan_run import Plan
 from vitrail.training.tasks import objectives
 from vitrail.training.tasks.distill import Teacher, open_teacher, teacher_loss
 from vitrail.training.tasks.precision import autocast
-from vitrail.training.tasks.task import Forward, Judged, Parts
+from vitrail.training.tasks.task import EvalResult, Forward, Parts
 from vitrail.training.tasks.validation import judge, never
 
 
@@ -67,12 +67,12 @@ class Classify:
 
     def judge(
         self, network: nn.Module, source: Source, is_over: Callable[[], bool] = never
-    ) -> Judged:
+    ) -> EvalResult:
         """Accuracy, calibration and every class."""
         result = judge(network, source, self.plan, is_over)
         names = ("top1", "top5", "nll", "ece", "brier", "f1_macro")
         metrics = {"loss": result.nll, **{name: getattr(result, name) for name in names}}
-        return Judged(result.n, result.images_per_s, metrics, result.to_json(), result)
+        return EvalResult(result.n, result.images_per_s, metrics, result.to_json(), result)
 
     def baselines(self, source: Source, max_secs: float, slowness: float = 1.0) -> dict[str, float]:
         """The most frequent class and nearest neighbours."""

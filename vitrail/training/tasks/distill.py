@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from vitrail.config import DistillConfig
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.training.plan.compatibility import class_columns
-from vitrail.training.plan.pinned_model import open_pinned
+from vitrail.training.plan.pinned_model import load_pinned
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as gray pictures are made
 TEACHER_BATCH = 128
@@ -50,7 +50,7 @@ def open_teacher(config: DistillConfig, classes: Sequence[str], device: torch.de
 
     Raises what `vitrail.load` raises, ModelError VIT-404, UsageError VIT-252 for other classes.
     """
-    found, model_config, _ = open_pinned(config.teacher, config.sha256, "distill.teacher")
+    found, model_config, _ = load_pinned(config.teacher, config.sha256, "distill.teacher")
     columns = torch.tensor(
         class_columns(config.teacher, found.classes, model_config.num_classes, classes)
     )

@@ -28,7 +28,7 @@ from vitrail.training.tasks.masked_patches import (
     patch_loss,
 )
 from vitrail.training.tasks.precision import autocast
-from vitrail.training.tasks.task import Forward, Judged, Parts
+from vitrail.training.tasks.task import EvalResult, Forward, Parts
 from vitrail.training.tasks.validation import EVAL_BATCH, never, until
 
 SAMPLE = 2000  # pictures that the baseline looks at
@@ -74,7 +74,7 @@ class PredictPatches:
 
     def judge(
         self, network: nn.Module, source: Source, is_over: Callable[[], bool] = never
-    ) -> Judged:
+    ) -> EvalResult:
         """Loss in nats and top-1 of the prediction."""
         started = time.perf_counter()
         total, correct, asked, n = 0.0, 0, 0, 0
@@ -92,7 +92,7 @@ class PredictPatches:
         network.train(was_training)
         metrics = {"loss": total / asked, "top1": correct / asked}
         record = {"n": n, "patches": asked, "nll": metrics["loss"], "top1": metrics["top1"]}
-        return Judged(n, n / max(time.perf_counter() - started, 1e-9), metrics, record)
+        return EvalResult(n, n / max(time.perf_counter() - started, 1e-9), metrics, record)
 
     def baselines(self, source: Source, max_secs: float, slowness: float = 1.0) -> dict[str, float]:
         """How often the most frequent colour of training pictures is right."""

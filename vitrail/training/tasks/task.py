@@ -20,7 +20,7 @@ Parts = tuple[Tensor, ...]  # images first; all of the same length B
 
 
 @dataclass(frozen=True)
-class Judged:
+class EvalResult:
     """A network on n held-out pictures.
 
     metrics: as metrics.jsonl has them, without "val/": loss and top1 at least. record: what
@@ -53,7 +53,7 @@ class Task(Protocol):
 
     def judge(
         self, network: nn.Module, source: Source, is_over: Callable[[], bool] = ...
-    ) -> Judged:
+    ) -> EvalResult:
         """`network` on every picture of `source`, or on the first ones until the time is over."""
 
     def baselines(self, source: Source, max_secs: float, slowness: float = ...) -> dict[str, float]:

@@ -37,7 +37,7 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class EvalSet:
     """The images that a model is judged on. trained_on, chosen_on (n,): whether the model was
     trained on each, or its best epoch was chosen by it; None and `unknown` where that cannot be
     told. recorded: images of the split when the run began; new: images of the data that came later.
@@ -129,7 +129,7 @@ class Opened:
         val, test = self.parts.get("val"), self.parts.get("test")
         return replace(self.listed, train=train, val=val, test=test)
 
-    def judged(self, split: str, readable: Source | None = None) -> Judged:
+    def judged(self, split: str, readable: Source | None = None) -> EvalSet:
         """The images to judge on. readable: those of them that can be decoded, where that was asked
         for. Raises UsageError VIT-240 where there is no such split.
         """
@@ -154,14 +154,14 @@ def judged_as(
     known: Examples | str,
     recorded: int = 0,
     new: int = 0,
-) -> Judged:
+) -> EvalSet:
     """`source` beside what a model was trained on."""
     record = known if isinstance(known, Examples) else None
     trained, chosen = seen_in(source, record, split)
     unknown = known if isinstance(known, str) else ""
     if record is not None and not record.is_whole:
         unknown = "the model that its run started from has no record of its own"
-    return Judged(source, data, split, how, trained, chosen, unknown, recorded, new)
+    return EvalSet(source, data, split, how, trained, chosen, unknown, recorded, new)
 
 
 def seen_in(
@@ -260,7 +260,7 @@ def known_of(run: Path, otherwise: Examples | str) -> Examples | str:
         return otherwise
 
 
-def both_unseen(judged: Judged, rival: Examples | str, names: tuple[str, str]) -> Mask:
+def both_unseen(judged: EvalSet, rival: Examples | str, names: tuple[str, str]) -> Mask:
     """The judged images that neither of two models is known to have been trained on. (n,)
 
     Raises DataError VIT-326 where there are none.
