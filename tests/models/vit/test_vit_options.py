@@ -19,7 +19,8 @@ from tests.models.tiny_configs import (
     pairs_of,
 )
 from tests.reference import vit_numpy
-from vitrail.models.vit.config import LEARNED, ViTConfig
+from vitrail.models.vit.config import ViTConfig
+from vitrail.models.vit.fields import LEARNED
 
 CHOICES = covering_choices()
 # The pairs that exclude each other; everything else is in some configuration above.

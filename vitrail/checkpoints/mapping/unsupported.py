@@ -14,7 +14,7 @@ from vitrail.checkpoints.mapping.fact import sources_of
 from vitrail.checkpoints.mapping.origin import given, given_size
 from vitrail.checkpoints.mapping.rules import Header, Shape, listed
 from vitrail.errors import ModelError
-from vitrail.models.vit.config import ROTARY
+from vitrail.models.vit.fields import ROTARY
 
 PARTS: tuple[tuple[str, str], ...] = (
     (r"(.*\.)?(lora_[AB]|lora_embedding_[AB]|adapter\w*)(\..*)?",

@@ -42,7 +42,8 @@ from vitrail.checkpoints.mapping.wrappers import WrappedFile, left_beside
 from vitrail.checkpoints.origins.torch_layout import Layout
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.errors import ModelError, UsageError, nearest
-from vitrail.models.vit.config import Gelu, Order, Pool, ViTConfig
+from vitrail.models.vit.config import ViTConfig
+from vitrail.models.vit.fields import Gelu, Order, Pool
 
 NAME = "map"
 STATED: dict[str, str] = {

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from vitrail.models.create import Model, ResidualNet
-from vitrail.models.vit.config import ADDED
+from vitrail.models.vit.fields import ADDED
 from vitrail.models.vit.model import ViT
 from vitrail.models.vit.posemb import added
 

@@ -6,9 +6,20 @@ from __future__ import annotations
 
 from vitrail.errors import UsageError
 from vitrail.models.layers.fields import refuse_first, refuse_size
-from vitrail.models.resnet.config import conv_weights
+from vitrail.models.layers.stages import check_width
+from vitrail.models.resnet.config import Stages, conv_weights
 from vitrail.models.vit.fields import ViTFields
 
+RESNET_FIELDS = ("stem_stages", "stem_root", "std_eps", "std_form", "gn_eps")
+CONV_FIELDS = ("stem_convs", "stem_kernel")
+RESIDUAL_FIELDS = ("stem_stride", "stem_widths", "stem_strides", "stem_depths", "stem_norm")
+# Fields without effect, by stem.
+IDLE_FIELDS: dict[str, tuple[str, ...]] = {
+    "none": ("stem_width", *RESNET_FIELDS, *CONV_FIELDS, *RESIDUAL_FIELDS),
+    "resnet": (*CONV_FIELDS, *RESIDUAL_FIELDS),
+    "conv": (*RESNET_FIELDS, *RESIDUAL_FIELDS),
+    "residual": (*RESNET_FIELDS, *CONV_FIELDS),
+}
 MAX_TOKENS = 65_536  # attention is quadratic: more is a mistake or an attack
 
 
@@ -107,3 +118,54 @@ def check_map(config: ViTFields) -> None:
             "map_prefix has no effect without prefix tokens": not c.map_prefix and not c.num_prefix,
         }
     )
+
+
+def check_patches(config: ViTFields) -> None:
+    """Raises UsageError VIT-214 where patches do not fill the image, or the stem's map."""
+    sizes = zip(("height", "width"), config.map_size, config.patch_size, strict=True)
+    for axis, size, patch in sizes:
+        if size % patch == 0 or (config.drop_rest and size > patch):
+            continue
+        if config.stem != "none":
+            found = f"{size} positions of the {config.stem} stem's feature map"
+            hint = "Choose another image size (--image-size) or patch (--model.patch_size)."
+            message = f"{found} in {axis} are not a multiple of the patch {axis} {patch}"
+            raise UsageError("VIT-214", message, hint=hint)
+        below, above = size // patch * patch, (size // patch + 1) * patch
+        hint = f"Nearest {axis}s: {f'{below} or {above}' if below else above} px (--image-size)."
+        divisors = ", ".join(str(n) for n in range(2, min(size, 65)) if size % n == 0)
+        if divisors:
+            hint += f" Patch sizes that divide {size}: {divisors} (--model.patch_size)."
+        message = f"image {axis} {size} px is not a multiple of the patch {axis} {patch} px"
+        raise UsageError("VIT-214", message, hint=hint)
+
+
+def check_stem(config: ViTFields) -> None:
+    """Raises UsageError VIT-222 for a stem's field without effect, VIT-230 for its channels."""
+    c, fields = config, type(config).model_fields
+    problems: dict[str, object] = {
+        f"{name} has no effect with stem={c.stem!r}": getattr(c, name) != fields[name].default
+        for name in IDLE_FIELDS[c.stem]
+    }
+    if c.stem == "conv":
+        problems |= {
+            f"stem='conv' makes tokens of positions: patch_size must be 1, got {c.patch_size}": (
+                c.patch_size != (1, 1)
+            ),
+            f"stem_kernel must be odd, got {c.stem_kernel}": c.stem_kernel % 2 == 0,
+            "stem_width has no effect with stem_convs=1: one convolution makes the tokens": (
+                c.stem_convs == 1 and c.stem_width != fields["stem_width"].default
+            ),
+        }
+    if c.stem == "residual":
+        stages = Stages(c.stem_widths, c.stem_strides, c.stem_depths, "basic", "conv")
+        problems |= stages.problems("stem_")
+    sides = zip(c.image_size, c.patch_size, strict=True)
+    problems |= {
+        f"drop_rest has no effect with stem={c.stem!r}": c.drop_rest and c.stem != "none",
+        f"drop_rest has no effect: patches fill {c.image_size} px": c.drop_rest
+        and not any(size % patch for size, patch in sides),
+    }
+    refuse_first(problems)
+    if c.stem == "resnet":
+        check_width(c.stem_width, f"stem_width {c.stem_width}")

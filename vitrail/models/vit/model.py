@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vitrail.models.layers.tap import Tap, TapDict, check_images
-from vitrail.models.vit.config import ADDED, ViTConfig
+from vitrail.models.vit.config import ViTConfig
+from vitrail.models.vit.fields import ADDED
 from vitrail.models.vit.hybrid import create_embedding
 from vitrail.models.vit.layers import Block, MapHead, SeqPool
 from vitrail.models.vit.posemb import added, added_to_all, learned_tables, rope_2d, sincos_2d
