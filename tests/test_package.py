@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from collections import defaultdict
 from fnmatch import fnmatch
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 import vitrail
+from vitrail.errors import EnvironmentFault
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "vitrail"
@@ -70,3 +73,23 @@ def test_each_promise_names_the_files_of_its_tests() -> None:
         promise: set() for promise, files in told.items() if files
     }, "files without the mark"
     assert not [one for one in marked if states[one] == "not yet"]
+
+
+def test_another_system_is_refused_in_a_sentence() -> None:
+    from vitrail.system.supported import require_posix
+
+    require_posix("posix")
+    with pytest.raises(EnvironmentFault, match="VIT-502.*Windows is not supported"):
+        require_posix("nt")
+
+
+@pytest.mark.parametrize("start", ["import vitrail; vitrail.train", "MAIN(['models'])"])
+def test_every_way_in_asks_for_the_system(start: str) -> None:
+    program = (
+        "import vitrail.system.supported as system, vitrail.cli.main as cli\n"
+        "def refuse(): raise SystemExit(77)\n"
+        "system.require_posix = cli.require_posix = refuse\n"
+        "MAIN = cli.main\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program + start], timeout=100, check=False)
+    assert done.returncode == 77

@@ -51,4 +51,5 @@ def __getattr__(name: str) -> Any:
         return import_module("vitrail.errors")
     if name not in _HOME:
         raise AttributeError(f"module 'vitrail' has no attribute {name!r}")
+    import_module("vitrail.system.supported").require_posix()
     return getattr(import_module(_HOME[name]), name)

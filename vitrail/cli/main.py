@@ -22,6 +22,7 @@ from vitrail.cli.streams import ReaderGoneError, close_streams, has_reader, open
 from vitrail.device import process_age
 from vitrail.errors import UsageError, VitrailError, environment_fault, nearest
 from vitrail.system.child_process import SAFE_PATH
+from vitrail.system.supported import require_posix
 
 GLOBAL = {
     "--json": "one JSON document on stdout, nothing else there (train: JSON lines, result last)",
@@ -92,6 +93,7 @@ def dispatch(tokens: Sequence[str], output: Output) -> int:
     if not tokens or tokens[0] in ("-h", "--help", "help"):
         output.result({"verbs": {name: verb.summary for name, verb in VERBS.items()}}, help_lines())
         return 0
+    require_posix()
     name = tokens[0]
     if name not in VERBS:
         raise unknown_verb(name)
