@@ -22,6 +22,8 @@ FENCES = {  # a library and the only rooms that may name it
     "cyclopts": {"cli"},
     "simplejpeg": {"data"},
     "matplotlib": {"studies"},
+    "jinja2": {"report"},
+    "markupsafe": {"report"},
     "pyarrow": {"studies"},
     "ray": {"studies"},
 }

@@ -23,7 +23,7 @@ from vitrail.models.create import create_model
 from vitrail.report import diagrams, verdict
 from vitrail.report.explanations import ModelExplanations
 from vitrail.report.figures import Line, dots, plot, ticks
-from vitrail.report.frame import shown, text
+from vitrail.report.frame import render, shown
 from vitrail.report.model_inside import inside_section, tile_sheet
 from vitrail.report.run_images import NoPictures, Pixels, Sample, Thumbnail
 from vitrail.report.run_page import shape_of
@@ -185,8 +185,9 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 
 def test_names_are_isolated_from_the_direction_of_the_text() -> None:
     assert shown("a\u202eb\x00\udcff") == "a\\u202eb\\x00\\xff"
-    assert text("<&\"'>") == "&lt;&amp;&quot;&#x27;&gt;"
-    assert html.unescape(text("\u05d0<")) == "\u05d0<"
+    page = render("data_head.html", {"data": "\u202e<&\"'>", "verdict": "", "how": ""})
+    assert "<h1><bdi>\\u202e&lt;&amp;&#34;&#39;&gt;</bdi></h1>" in page
+    assert html.unescape(render("repeat.html", {"command": "\u05d0<"})) == "<pre>\u05d0<</pre>"
 
 
 @pytest.mark.parametrize("num_classes", [1, 2, 13, 31])
@@ -459,10 +460,11 @@ def test_models_without_attention_or_positions(model: str, tmp_path: Path) -> No
     assert inside.overlay(np.zeros((19, 23, 3), np.uint8), CLASSES[0]) is not None
     assert inside.method == "gradcam"
     assert inside.reach([np.zeros((9, 9, 3), np.uint8)]) is None
-    page = "".join(inside_section(inside, FakePictures(), "test"))
+    page = "".join(one.body for one in inside_section(inside, FakePictures(), "test"))
     assert "components of the patch filters" in page
     assert "attention" not in page
-    plain = "".join(inside_section(made_inside(CLASSES, posemb="none"), FakePictures(), "test"))
+    (none,) = inside_section(made_inside(CLASSES, posemb="none"), FakePictures(), "test")
+    plain = none.body
     assert "Similarity of position" not in plain
     assert "Mean attention distance" in plain
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vitrail.report.figures import Line, figure, plot
-from vitrail.report.frame import details, number, section, table
+from vitrail.report.figures import Line, plot
+from vitrail.report.frame import Drawing, Section, Table, number
 from vitrail.report.run_record import RunRecord
 
 MAX_POINTS = 300  # of a curve; beyond, neighbours are averaged
 MAX_ROWS = 400  # of a table of numbers
+NUMBERS = (
+    "train/loss", "val/loss", "val/top1", "val/nll", "val/ece", "optim/lr", "optim/grad_norm",
+)  # fmt: skip
 
 
-def curves_section(record: RunRecord) -> str:
+def curves_section(record: RunRecord) -> Section:
     """Loss, top-1 and learning rate over epochs."""
     level = next(iter(record.baselines.items()), None)
-    drawn = []
+    drawings = []
     for caption, keys, base in (
         ("Loss (nats)", ("train/loss", "val/loss"), None),
         ("Top-1", ("train/top1", "val/top1"), level),
@@ -24,12 +27,11 @@ def curves_section(record: RunRecord) -> str:
         lines = [Line(key, thin(record.curve(key)), 1 + i) for i, key in enumerate(keys)]
         lines = [line for line in lines if line.points]
         mark = (base[0].split(" (")[0], base[1]) if base and lines else None
-        drawing = plot(lines, title=caption, x_name="epoch", level=mark)
-        if drawing:
+        if drawing := plot(lines, title=caption, x_name="epoch", level=mark):
             keyed = [(line.colour, line.name) for line in lines]
-            drawn.append(figure(caption, drawing, keyed if len(keyed) > 1 else ()))
-    numbers = details("The same as numbers", curve_table(record))
-    return section("curves", "Curves", f'<div class="grid">{"".join(drawn)}</div>', numbers)
+            drawings.append(Drawing(caption, drawing, keyed if len(keyed) > 1 else ()))
+    told = {"drawings": drawings, "numbers": curve_table(record)}
+    return Section("curves", "Curves", told)
 
 
 def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -41,18 +43,9 @@ def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return [(part[-1][0], sum(y for _, y in part) / len(part)) for part in parts]
 
 
-def curve_table(record: RunRecord) -> str:
+def curve_table(record: RunRecord) -> Table:
     """The evaluations as numbers."""
-    keys = [
-        "train/loss",
-        "val/loss",
-        "val/top1",
-        "val/nll",
-        "val/ece",
-        "optim/lr",
-        "optim/grad_norm",
-    ]
-    keys = [key for key in keys if any(key in one for one in record.curves)]
+    keys = [key for key in NUMBERS if any(key in one for one in record.curves)]
     shown = record.curves
     if len(shown) > MAX_ROWS:
         evaluated = [one for one in shown if "val/loss" in one] or list(shown)
@@ -64,4 +57,4 @@ def curve_table(record: RunRecord) -> str:
         rows.append(
             [number(int(one.get("step", 0))), number(float(one.get("epoch", 0)), 2), *values]
         )
-    return table(["step", "epoch", *keys], rows, sortable=True)
+    return Table(["step", "epoch", *keys], rows, is_sortable=True)

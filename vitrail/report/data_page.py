@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from vitrail import __version__
-from vitrail.report.figures import bar
 from vitrail.report.findings import group_lists, labels_section
-from vitrail.report.frame import TableCell, facts, name, number, page, section, table, text
+from vitrail.report.frame import Section, Table, TableCell, name, number, page
 from vitrail.report.run_images import Finder, NoPictures
 
 MAX_ROWS = 500
@@ -22,7 +20,8 @@ def data_page(data: str, report: Mapping[str, Any], pictures: Finder | None = No
     """
     pictures = pictures or NoPictures("")
     problems = [str(one) for one in report.get("problems", [])]
-    sections = [findings_section(problems, report), pictures_section(report)]
+    found = {"problems": problems, "notes": report.get("notes", [])}
+    sections = [Section("findings", "Findings", found), pictures_section(report)]
     if report.get("per_class"):
         sections.append(classes_section(report["per_class"]))
     if report.get("bad_files"):
@@ -30,12 +29,8 @@ def data_page(data: str, report: Mapping[str, Any], pictures: Finder | None = No
     sections += groups_sections(report.get("groups") or [], pictures)
     if "label_suspects" in report:
         sections += labels_section({"all": report["label_suspects"]}, pictures)
-    head = (
-        f'<h1>{name(data)}</h1><p class="verdict">{verdict(problems)}</p>'
-        f'<p class="say">{text(report.get("how", ""))}</p>'
-    )
-    foot = f"Written by vitrail {text(__version__)}. This file needs no network and sends nothing."
-    return page(f"{data} - vitrail data report", head, sections, foot)
+    told = {"data": data, "verdict": verdict(problems), "how": report.get("how", "")}
+    return page(f"{data} - vitrail data report", Section("data_head", "", told), sections)
 
 
 def verdict(problems: Sequence[str]) -> str:
@@ -45,16 +40,7 @@ def verdict(problems: Sequence[str]) -> str:
     return "1 problem found" if len(problems) == 1 else f"{len(problems)} problems found"
 
 
-def findings_section(problems: Sequence[str], report: Mapping[str, Any]) -> str:
-    """Every problem in a sentence, and what was left out when the data were opened."""
-    items = [f"<li>{text(one)}</li>" for one in problems]
-    items = items or ['<li class="fine">Every picture can be used.</li>']
-    notes = "".join(f"<li>{text(one)}</li>" for one in report.get("notes", []))
-    below = f'<h3>Notes</h3><ul class="notes">{notes}</ul>' if notes else ""
-    return section("findings", "Findings", f'<ul class="findings">{"".join(items)}</ul>', below)
-
-
-def pictures_section(report: Mapping[str, Any]) -> str:
+def pictures_section(report: Mapping[str, Any]) -> Section:
     """A card: counts, sizes, colour."""
     splits, sizes = report.get("splits") or {}, report.get("sizes") or {}
     counts = ", ".join(f"{part} {n:,}" for part, n in splits.items())
@@ -65,7 +51,7 @@ def pictures_section(report: Mapping[str, Any]) -> str:
         if f"{side}_min" in sizes
     )
     odd = [(report.get(f"num_{kind}", 0), kind) for kind in ("tiny", "huge", "gray")]
-    items = [
+    card = [
         ("Pictures", f"{sum(splits.values()):,}", counts),
         ("Classes", str(len(report.get("classes", []))), f"{report.get('imbalance', 1)} to 1"),
         ("Median size", median if sizes else "", spans),
@@ -73,15 +59,14 @@ def pictures_section(report: Mapping[str, Any]) -> str:
         ("Mean", _numbers(report.get("mean", [])), "per channel, of values from 0 to 1"),
         ("Standard deviation", _numbers(report.get("std", [])), ""),
     ]
-    card = facts((key, text(value), text(small)) for key, value, small in items)
-    return section("pictures", "Pictures", card)
+    return Section("pictures", "Pictures", {"card": card}, template="facts")
 
 
 def _numbers(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.3f}" for value in values)
 
 
-def classes_section(per_class: Mapping[str, Mapping[str, int]]) -> str:
+def classes_section(per_class: Mapping[str, Mapping[str, int]]) -> Section:
     """A row a class, the largest first."""
     splits = list(dict.fromkeys(split for counts in per_class.values() for split in counts))
     totals = {key: sum(counts.values()) for key, counts in per_class.items()}
@@ -89,31 +74,32 @@ def classes_section(per_class: Mapping[str, Mapping[str, int]]) -> str:
     chosen = sorted(totals, key=lambda key: -totals[key])
     if len(chosen) > MAX_ROWS:
         chosen = chosen[: MAX_ROWS // 2] + chosen[-MAX_ROWS // 2 :]
-    rows: list[list[TableCell | str]] = [
+    rows = [
         [
-            TableCell(name(key), key),
+            name(key),
             *(number(int(per_class[key].get(split, 0))) for split in splits),
-            number(totals[key], more=bar(totals[key] / most)),
+            number(totals[key], bar=totals[key] / most),
         ]
         for key in chosen
     ]
     lead = f"{len(per_class)} classes"
     if len(chosen) < len(per_class):
         lead += f"; the {MAX_ROWS // 2} largest and the {MAX_ROWS // 2} smallest are shown"
-    columns = ["class", *splits, "together"]
-    return section("classes", "Classes", table(columns, rows, sortable=True), lead=text(lead + "."))
+    table = Table(["class", *splits, "together"], rows, is_sortable=True)
+    return Section("classes", "Classes", {"rows": table}, f"{lead}.", "table")
 
 
-def bad_section(bad: Sequence[Sequence[str]]) -> str:
+def bad_section(bad: Sequence[Sequence[str]]) -> Section:
     """Files that cannot be used, with the reason."""
-    rows = [[f"<code>{name(source)}</code>", text(reason)] for source, reason in bad[:MAX_ROWS]]
+    rows: list[list[TableCell | str]] = [
+        [TableCell(source, "code"), reason] for source, reason in bad[:MAX_ROWS]
+    ]
     more = f" The first {MAX_ROWS} are shown; bad_files.csv has all." if len(bad) > MAX_ROWS else ""
-    lead = f"{len(bad)} files cannot be used.{more} Remove or fix them, or go on without them: "
-    return section("bad", "Bad files", table(["file", "reason"], rows),
-                   lead=text(lead) + "<code>--on-bad-file skip</code>")  # fmt: skip
+    say = f"{len(bad)} files cannot be used.{more} Remove or fix them, or go on without them: "
+    return Section("bad", "Bad files", {"say": say, "rows": Table(["file", "reason"], rows)})
 
 
-def groups_sections(groups: Sequence[Mapping[str, Any]], pictures: Finder) -> list[str]:
+def groups_sections(groups: Sequence[Mapping[str, Any]], pictures: Finder) -> list[Section]:
     """Equal pictures and copies: across splits, with different labels, and the others."""
     left = list(groups)
     found = []
@@ -121,7 +107,7 @@ def groups_sections(groups: Sequence[Mapping[str, Any]], pictures: Finder) -> li
         own = [one for one in left if is_one(one)]
         left = [one for one in left if not is_one(one)]
         if own:
-            found.append(section(key, title, *group_lists(own, pictures), lead=text(lead)))
+            found.append(Section(key, title, group_lists(own, pictures), lead, "groups"))
     return found
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup
+
 from vitrail.report.figures import (
     BOTTOM,
     HEIGHT,
@@ -15,9 +17,10 @@ from vitrail.report.figures import (
     Scale,
     short,
     svg,
+    text,
     ticks,
 )
-from vitrail.report.frame import shown, text
+from vitrail.report.frame import shown
 
 Counts = Mapping[tuple[str, str], int]
 MAX_CLASSES = 30
@@ -67,7 +70,7 @@ def confusion_matrix(cells: Counts, classes: Sequence[str], totals: Mapping[str,
                                 numbered=len(classes) <= MAX_NUMBERED))  # fmt: skip
     size = margin + side * len(classes) + 4
     drawing = svg(size + 70, size, "Confusion matrix: rows are labels, columns predictions", parts)
-    return drawing.replace("<svg ", f'<svg width="{size + 70:.0f}" ', 1)
+    return Markup(str(drawing).replace("<svg ", f'<svg width="{size + 70:.0f}" ', 1))  # noqa: S704
 
 
 def _square(

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
-from vitrail.report.frame import text
+from vitrail.report.frame import shown
 
 Points = Sequence[tuple[float, float]]
 LEFT, RIGHT, TOP, BOTTOM = 42, 10, 10, 30  # px around a plot
@@ -157,23 +158,10 @@ def _grid(x: Scale, y: Scale, x_name: str) -> list[str]:
 
 def svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
     """An SVG element that scales with its place; `title` is what a screen reader says."""
-    return (
+    return Markup(  # noqa: S704
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{text(title)}">'
         f"{''.join(parts)}</svg>"
     )
-
-
-def figure(
-    caption: str, drawing: str, keys: Sequence[tuple[int, str]] = (), below: str = ""
-) -> str:
-    """A drawing (SVG) with a caption and a legend of (colour, name); `below` is HTML."""
-    legend = "".join(
-        f'<span class="key"><span class="swatch"><svg viewBox="0 0 14 8" aria-hidden="true">'
-        f'<line class="line s{colour}{" faint" if colour == 1 and len(keys) > 1 else ""}" '
-        f'x1="0" x2="14" y1="4" y2="4"/></svg></span>{text(title)}</span>'
-        for colour, title in keys
-    )
-    return f"<figure><figcaption>{text(caption)}{legend}</figcaption>{drawing}{below}</figure>"
 
 
 def verdict_strip(
@@ -203,7 +191,7 @@ def verdict_strip(
             )
         )
     kind = "strip high" if rows[1] >= 0 else "strip"
-    return (
+    return Markup(  # noqa: S704
         f'<svg class="{kind}" role="img" aria-label="Top-1 {share:.4f}, interval '
         f'{low:.4f} to {high:.4f}">{"".join(parts)}</svg>'
     )
@@ -216,11 +204,6 @@ def _label(share: float, y: float, content: str, kind: str) -> str:
     )
 
 
-def bar(share: float, colour: int = 1) -> str:
-    """A small bar from 0 to 1 for a table cell."""
-    width = max(0.0, min(1.0, share)) * 100
-    return (
-        '<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect class="soft" width="100" height="10"/><rect class="f{colour}" width="{width:.1f}" '
-        'height="10"/></svg>'
-    )
+def text(value: object) -> str:
+    """`value` as plain text, safe in elements and in quoted attributes."""
+    return escape(shown(value))

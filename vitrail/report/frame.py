@@ -1,22 +1,28 @@
 """The frame of our HTML pages: one file that opens from disk and asks for nothing else.
 
-Everything that comes from outside (names of classes and files, settings) passes through `text`. The
-content policy allows exactly our style sheet and script, by their sha256, and pictures inside the
-file; so there are no style attributes, and widths are attributes of SVG elements.
+Views return sections of plain data; all markup lies in `templates/`. What comes from outside (names
+of classes and files, settings) is escaped there by jinja2, and what cannot be seen is written out.
+The content policy allows exactly our style sheet and script, by their sha256, and pictures inside
+the file; so there are no style attributes, and widths are attributes of SVG elements.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import html
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any, Literal
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from vitrail import __version__
 from vitrail.spelling import printable
+
+DASH = "\u2013"
 
 
 def shown(value: object) -> str:
@@ -24,109 +30,153 @@ def shown(value: object) -> str:
     return printable(str(value))
 
 
-def text(value: object) -> str:
-    """HTML of `value` as plain text, safe in elements and in quoted attributes."""
-    return html.escape(shown(value), quote=True)
+@dataclass(frozen=True)
+class TableCell:
+    """A table cell: its text, as what it is shown, and the value that it is sorted by. small: below
+    it in small print; bar: beside it, from 0 to 1, of colour 1 to 3; link: where it leads.
+    """
+
+    text: str
+    style: Literal["text", "name", "code", "number"] = "text"
+    value: float | str | None = None
+    small: str = ""
+    bar: float | None = None
+    colour: int = 1
+    link: str = ""
 
 
-def name(value: object) -> str:
-    """HTML of a name; its direction does not touch the text around it."""
-    return f"<bdi>{text(value)}</bdi>"
+def name(value: object) -> TableCell:
+    """A name, which is also what it is sorted by; its direction does not touch its neighbours."""
+    return TableCell(str(value), "name", str(value))
+
+
+def number(
+    value: float | None,
+    digits: int = 3,
+    *,
+    small: str = "",
+    bar: float | None = None,
+    colour: int = 1,
+) -> TableCell:
+    """A number to the right; a dash for None."""
+    if value is None:
+        return TableCell(DASH, "number", -1)
+    shape = f"{value:,d}" if isinstance(value, int) else f"{value:.{digits}f}"
+    share = None if bar is None else max(0.0, min(1.0, bar))
+    return TableCell(shape, "number", value, small, share, colour)
 
 
 @dataclass(frozen=True)
-class TableCell:
-    """A table cell: HTML, the value it is sorted by, and whether it is a number."""
-
-    html: str
-    value: float | str | None = None
-    is_number: bool = False
-
-
-def number(value: float | None, digits: int = 3, *, more: str = "") -> TableCell:
-    """A number to the right, with HTML `more` behind it; a dash for None."""
-    if value is None:
-        return TableCell("&ndash;", -1, is_number=True)
-    shape = f"{value:,d}" if isinstance(value, int) else f"{value:.{digits}f}"
-    return TableCell(shape + more, value, is_number=True)
-
-
-def table(
-    columns: Sequence[str], rows: Iterable[Sequence[TableCell | str]], *, sortable: bool = False
-) -> str:
-    """A table; cells that are plain strings are HTML already. Wide tables scroll by themselves.
-
-    Without names of columns there is no head.
+class Table:
+    """A table, which scrolls by itself where it is wide. A cell may be a string. Without names of
+    columns there is no head.
     """
-    body = [
-        [cell if isinstance(cell, TableCell) else TableCell(cell) for cell in row] for row in rows
-    ]
-    right = [bool(body) and body[0][i].is_number for i in range(len(columns))]
-    kinds = [' class="n"' if is_number else "" for is_number in right]
-    heads = [
-        f'<th{kind} scope="col">{text(column)}</th>'
-        for column, kind in zip(columns, kinds, strict=True)
-    ]
-    head = f"<thead><tr>{''.join(heads)}</tr></thead>" if any(columns) else ""
-    lines = ["<tr>" + "".join(map(_cell, row)) + "</tr>" for row in body]
-    kind = ' class="sortable"' if sortable else ""
-    tall = " tall" if len(body) > 24 else ""
-    return (
-        f'<div class="panel"><div class="scroll{tall}" tabindex="0"><table{kind}>{head}'
-        f"<tbody>{''.join(lines)}</tbody></table></div></div>"
-    )
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[TableCell | str]]
+    is_sortable: bool = False
+
+    @property
+    def lines(self) -> list[list[TableCell]]:
+        """The rows, all of cells."""
+        return [
+            [cell if isinstance(cell, TableCell) else TableCell(cell) for cell in row]
+            for row in self.rows
+        ]
+
+    @property
+    def heads(self) -> list[tuple[str, bool]]:
+        """(name, whether it stands to the right) of each column."""
+        first = self.lines[0] if self.rows else [TableCell("")] * len(self.columns)
+        styles = [cell.style == "number" for cell in first]
+        return list(zip(self.columns, styles, strict=True))
 
 
-def _cell(cell: TableCell) -> str:
-    value = "" if cell.value is None else f' data-v="{text(cell.value)}"'
-    kind = ' class="n"' if cell.is_number else ""
-    return f"<td{kind}{value}>{cell.html}</td>"
+@dataclass(frozen=True)
+class Drawing:
+    """A figure: its caption, its SVG, and a legend of (colour, name)."""
+
+    caption: str
+    svg: str
+    keys: Sequence[tuple[int, str]] = ()
 
 
-def section(key: str, title: str, *parts: str, lead: str = "") -> str:
-    """A section with a heading; `lead` and `parts` are HTML."""
-    below = f'<p class="lead">{lead}</p>' if lead else ""
-    return f'<section id="{key}"><h2>{text(title)}</h2>{below}{"".join(parts)}</section>'
+@dataclass(frozen=True)
+class Section:
+    """A part of a page: its anchor, its heading, what its template is told, a sentence below the
+    heading. template: that of its key, or another one.
+    """
+
+    key: str
+    title: str
+    told: Mapping[str, Any]
+    lead: str = ""
+    template: str = ""
+
+    @property
+    def body(self) -> Markup:
+        """What stands below the heading."""
+        return render(f"{self.template or self.key}.html", self.told)
 
 
-def details(summary: str, content: str) -> str:
-    """HTML that is folded away."""
-    return f"<details><summary>{text(summary)}</summary>{content}</details>"
-
-
-def facts(pairs: Iterable[tuple[str, str, str]]) -> str:
-    """A card of (name, HTML, HTML below in small print)."""
-    boxes = []
-    for key, value, small in pairs:
-        below = f"<small>{small}</small>" if small else ""
-        boxes.append(f"<div><dt>{text(key)}</dt><dd>{value}{below}</dd></div>" if value else "")
-    return f'<dl class="facts">{"".join(boxes)}</dl>'
-
-
-def page(title: str, head: str, sections: Sequence[str], foot: str) -> str:
-    """The whole document; all but `title` are HTML. Sections come with a row of links to them."""
-    found = [re.match(r'<section id="([\w-]+)"><h2>(.*?)</h2>', one) for one in sections]
-    links = "".join(f'<a href="#{one[1]}">{one[2]}</a>' for one in found if one)
+def page(title: str, head: Section, sections: Sequence[Section]) -> str:
+    """The whole document, with a row of links to its sections."""
     style, script = _asset("page.css"), _asset("sort.js")
     policy = (
         "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
         f"style-src 'sha256-{_digest(style)}'; script-src 'sha256-{_digest(script)}'"
     )
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="referrer" content="no-referrer">\n'
-        f"<title>{text(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
-        f'<header>{head}<nav aria-label="Sections">{links}</nav></header>\n'
-        f"<main>{''.join(sections)}</main>\n<footer>{foot}</footer>\n"
-        f"<script>{script}</script>\n</body>\n</html>\n"
-    )
+    told = {
+        "title": title,
+        "head": head,
+        "sections": sections,
+        "policy": Markup(policy),  # noqa: S704
+        "style": style,
+        "script": script,
+        "version": __version__,
+    }
+    return render("page.html", told)
+
+
+def render(template: str, told: Mapping[str, Any]) -> Markup:
+    """HTML of a template; an undefined name in it is an error."""
+    return Markup(_environment().get_template(template).render(told))  # noqa: S704
 
 
 @cache
-def _asset(filename: str) -> str:
-    return resources.files("vitrail.report").joinpath(filename).read_text(encoding="utf-8")
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("vitrail.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalised,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["lines"] = _lines
+    environment.filters["unbroken"] = _unbroken
+    return environment
+
+
+def _finalised(value: object) -> object:
+    """What a template shows: markup of ours as it is, everything else as visible text."""
+    return value if hasattr(value, "__html__") else shown(value)
+
+
+def _lines(content: str) -> Markup:
+    """Text of several lines, escaped line by line."""
+    return Markup("\n").join(shown(line) for line in content.splitlines())
+
+
+def _unbroken(sentence: str) -> Markup:
+    """A sentence in which no line ends between a number and %."""
+    return escape(shown(sentence)).replace(" %", Markup("&nbsp;%"))
+
+
+@cache
+def _asset(filename: str) -> Markup:
+    path = resources.files("vitrail.report").joinpath(filename)
+    return Markup(path.read_text(encoding="utf-8"))  # noqa: S704
 
 
 def _digest(content: str) -> str:

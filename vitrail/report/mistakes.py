@@ -4,89 +4,77 @@ training pictures as training saw them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 from vitrail.report import verdict
 from vitrail.report.explanations import ModelExplanations
-from vitrail.report.frame import name, section, text
+from vitrail.report.frame import Section
 from vitrail.report.run_images import Pixels, RunImages, Thumbnail
 from vitrail.report.run_record import PredictionRow, SplitRecord
 
 MISTAKES, DOUBTFUL = 18, 12
 
 
+@dataclass(frozen=True)
+class Frame:
+    """A thumbnail as a data: URI with words for those who cannot see it, or what is said in its
+    place.
+    """
+
+    words: str
+    uri: str = ""
+    is_tiny: bool = False
+    missing: str = "not at hand"
+
+
+def framed(pixels: Pixels | None, words: str, *, missing: str = "not at hand") -> Frame:
+    """A small copy of a picture; the pixels themselves are not kept."""
+    if pixels is None:
+        return Frame(words, missing=missing)
+    thumbnail = Thumbnail(pixels)
+    return Frame(words, thumbnail.uri, thumbnail.is_tiny)
+
+
 def mistakes_section(
     split: SplitRecord, pictures: RunImages, inside: ModelExplanations | None
-) -> str:
+) -> Section:
     """Thumbnails of what went most wrong, and of what was least sure."""
     wrong = verdict.worst_mistakes(split.rows, MISTAKES)
     doubtful = verdict.most_doubtful(split.rows, DOUBTFUL)
     number_wrong = sum(not row.is_right for row in split.rows)
-    parts = []
-    if pictures.why_not:
-        parts.append(f'<p class="lead">{text(pictures.why_not)}</p>')
-    for title, rows in (("Worst mistakes, by loss", wrong),
-                        ("Least sure, right or wrong", doubtful)):  # fmt: skip
-        if rows:
-            cards = "".join(_card(row, split.name, pictures, inside) for row in rows)
-            kind = "pictures beside" if inside is not None else "pictures"
-            parts.append(f'<h3>{title}</h3><ul class="{kind}">{cards}</ul>')
+    lists = [
+        (title, [(_frames(row, split.name, pictures, inside), row) for row in rows])
+        for title, rows in (
+            ("Worst mistakes, by loss", wrong),
+            ("Least sure, right or wrong", doubtful),
+        )
+    ]
     lead = f"{number_wrong} of {len(split.rows)} pictures are wrong; "
     lead += f"eval/{split.name}/predictions.csv lists every one."
     if inside is not None and not pictures.why_not:
         lead += f" Beside each picture: what spoke for the answer given ({inside.method})."
-    return section("mistakes", "Mistakes", *parts, lead=text(lead))
+    told = {"why_not": pictures.why_not, "is_explained": inside is not None, "lists": lists}
+    return Section("mistakes", "Mistakes", told, lead)
 
 
-def _card(
+def _frames(
     row: PredictionRow, split: str, pictures: RunImages, inside: ModelExplanations | None
-) -> str:
-    kind = "right" if row.is_right else "wrong"
-    said = f'<i>called</i> <b class="{kind}">{name(row.predicted)}</b> {row.p_predicted:.2f}'
-    if not row.is_right:
-        said += f"<br><i>is</i> <b>{name(row.label)}</b> {row.p_label:.2f}"
+) -> list[Frame]:
+    """The picture of a prediction and, with `inside`, what spoke for the answer."""
     pixels = pictures.find(split, row.source)
-    frames = picture_frame(pixels, f"{row.label}, taken for {row.predicted}")
+    frames = [framed(pixels, f"{row.label}, taken for {row.predicted}")]
     if inside is not None:
         why = None if pixels is None else inside.overlay(pixels, row.predicted)
-        words = f"where {row.predicted} was seen"
-        frames += picture_frame(why, words, missing="" if pixels is None else "not explained")
-        frames = f'<div class="frames">{frames}</div>'
-    return (
-        f'<li>{frames}<div class="said">{said}<small>loss {row.loss:.2f} &middot; '
-        f"{name(row.source)}</small></div></li>"
-    )
+        missing = "" if pixels is None else "not explained"
+        frames.append(framed(why, f"where {row.predicted} was seen", missing=missing))
+    return frames
 
 
-def picture_frame(pixels: Pixels | None, words: str, *, missing: str = "not at hand") -> str:
-    """A thumbnail, or a note in its place."""
-    if pixels is None:
-        return f'<div class="frame"><span>{missing}</span></div>'
-    thumbnail = Thumbnail(pixels)
-    kind = ' class="tiny"' if thumbnail.is_tiny else ""
-    return f'<div class="frame"><img{kind} alt="{text(words)}" src="{thumbnail.uri}"></div>'
-
-
-def samples_section(pictures: RunImages) -> list[str]:
+def samples_section(pictures: RunImages) -> list[Section]:
     """Training pictures as they are and as training saw them."""
-    found = pictures.samples()
-    if not found:
-        return []
-    cards = "".join(
-        '<li><div class="versions">'
-        + "".join(picture_frame(one, sample.label) for one in (sample.original, *sample.versions))
-        + f'</div><div class="said">{name(sample.label)}</div></li>'
-        for sample in found
-    )
-    lead = "Left as in the data, then three times as training sees them (without Mixup and CutMix)."
-    return [
-        section(
-            "samples", "Training pictures", f'<ul class="pictures samples">{cards}</ul>', lead=lead
-        )
+    samples = [
+        (one.label, [framed(pixels, one.label) for pixels in (one.original, *one.versions)])
+        for one in pictures.samples()
     ]
-
-
-def frames_of(found: Sequence[tuple[Pixels | None, str]]) -> str:
-    """Several pictures side by side, each with words for those who cannot see it."""
-    frames = "".join(picture_frame(pixels, words) for pixels, words in found)
-    return f'<div class="frames">{frames}</div>'
+    lead = "Left as in the data, then three times as training sees them (without Mixup and CutMix)."
+    return [Section("samples", "Training pictures", {"samples": samples}, lead)] if samples else []

@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vitrail import __version__
 from vitrail.models.names import full_name
 from vitrail.report import verdict
-from vitrail.report.class_errors import (
-    calibration_section,
-    classes_section,
-    confusion_section,
-)
+from vitrail.report.class_errors import calibration_section, classes_section, confusion_section
 from vitrail.report.curves import curves_section
 from vitrail.report.explanations import ModelExplanations
 from vitrail.report.figures import verdict_strip
 from vitrail.report.findings import labels_section, leakage_section
-from vitrail.report.frame import TableCell, details, facts, name, number, page, section, table, text
+from vitrail.report.frame import DASH, Section, Table, TableCell, number, page
 from vitrail.report.mistakes import mistakes_section, samples_section
 from vitrail.report.model_inside import inside_section
 from vitrail.report.run_images import RunImages
@@ -56,29 +51,27 @@ def report_page(record: RunRecord, pictures: RunImages, inside: ModelExplanation
         sections += inside_section(inside, pictures, split.name if split else "train")
     sections += samples_section(pictures)
     sections.append(environment_section(record))
-    foot = f"Written by vitrail {text(__version__)}. This file needs no network and sends nothing."
-    return page(f"{record.name} - vitrail report", head(record, split), sections, foot)
+    return page(f"{record.name} - vitrail report", head(record, split), sections)
 
 
-def head(record: RunRecord, split: SplitRecord | None) -> str:
+def head(record: RunRecord, split: SplitRecord | None) -> Section:
     """The verdict."""
-    title = f"<h1>{name(record.name)} &middot; {name(record.data.get('name', 'data'))}</h1>"
+    names = {"run": record.name, "data": record.data.get("name", "data")}
     if split is None:
-        headline, sentence = verdict.without_classes(record)
-        return f'{title}<p class="verdict">{text(headline)}</p><p>{text(sentence)}</p>'
+        headline, say = verdict.without_classes(record)
+        told = {"headline": headline, "of": "", "say": say, "strip": "", "remarks": []}
+        return Section("run_head", "", {**names, **told})
     low, high = split.interval
     top1 = split.figure("top1") or 0.0
-    notes = "".join(f"<li>{text(one)}</li>" for one in verdict.remarks(record, split))
-    say = (
-        f"{verdict.beside_baselines(record, split)} With {split.metrics.get('n', 0)} pictures the "
-        f"true share lies between {percent(low)} and {percent(high)} (95 % interval)."
-    )
-    return (
-        f'{title}<p class="verdict">{percent(top1)} <small>of {text(split.name)} pictures right'
-        f'</small></p><p class="say">{text(say).replace(" %", "&nbsp;%")}</p>'
-        + verdict_strip(top1, (low, high), list(record.baselines.items()))
-        + (f'<h3>Worth knowing</h3><ul class="notes">{notes}</ul>' if notes else "")
-    )
+    told = {
+        "headline": percent(top1),
+        "of": f"of {split.name} pictures right",
+        "say": f"{verdict.beside_baselines(record, split)} With {split.metrics.get('n', 0)} "
+        f"pictures the true share lies between {percent(low)} and {percent(high)} (95 % interval).",
+        "strip": verdict_strip(top1, (low, high), list(record.baselines.items())),
+        "remarks": verdict.remarks(record, split),
+    }
+    return Section("run_head", "", {**names, **told})
 
 
 def shape_of(model: Mapping[str, Any]) -> str:
@@ -89,53 +82,44 @@ def shape_of(model: Mapping[str, Any]) -> str:
     return f"{model.get('depth', '?')} layers, width {model.get('width', '?')}"
 
 
-def run_section(record: RunRecord, split: SplitRecord | None) -> str:
+def run_section(record: RunRecord, split: SplitRecord | None) -> Section:
     """Card, metrics of every split, the command."""
     run, data = record.run, record.data
     model, machine, best = (run.get(key) or {} for key in ("model", "machine", "best"))
     counts = ", ".join(f"{part} {n}" for part, n in (data.get("counts") or {}).items())
     size = "x".join(str(side) for side in model.get("image_size", []))
     reached = [f"{k} {v:.4f}" for k, v in best.items() if isinstance(v, float) and "/" in k]
-    shape = f"{shape_of(model)}, {size} px"
     chip = ", ".join(machine.get("gpus") or []) or machine.get("cpu", "")
-    items = [
-        ("Data", name(data.get("name", "")), f"{len(record.classes)} classes; {counts}"),
-        ("Model", text(full_name(str(model.get("name", "")), model)), shape),
-        ("Time", text(duration(run.get("seconds"))), f"status: {run.get('status', 'unknown')}"),
-        (
-            "Best evaluation",
-            f"epoch {best['epoch']:.2f}" if "epoch" in best else "",
-            ", ".join(reached),
-        ),
-        ("Hardware", text(run.get("device", "")), f"{chip}; {run.get('threads', '?')} threads"),
-        ("Seed", text(run.get("seed", "")), f"config {run.get('config_hash', '')}"),
+    epoch = f"epoch {best['epoch']:.2f}" if "epoch" in best else ""
+    card = [
+        ("Data", data.get("name", ""), f"{len(record.classes)} classes; {counts}"),
+        ("Model", full_name(str(model.get("name", "")), model), f"{shape_of(model)}, {size} px"),
+        ("Time", duration(run.get("seconds")), f"status: {run.get('status', 'unknown')}"),
+        ("Best evaluation", epoch, ", ".join(reached)),
+        ("Hardware", run.get("device", ""), f"{chip}; {run.get('threads', '?')} threads"),
+        ("Seed", str(run.get("seed", "")), f"config {run.get('config_hash', '')}"),
     ]
-    card = facts((key, value, text(small)) for key, value, small in items)
-    parts = [card]
-    if record.splits:
-        parts.append(metrics_table(record.splits))
-    command = f"<h3>To repeat it</h3><pre>{text_lines(str(run.get('command', '')))}</pre>"
-    how = text(data.get("split", ""))
-    return section("run", "Run", *parts, command if run.get("command") else "", lead=how)
+    figures = metrics_table(record.splits) if record.splits else None
+    told = {"card": card, "figures": figures, "command": str(run.get("command", ""))}
+    return Section("run", "Run", told, data.get("split", ""))
 
 
-def metrics_table(splits: Sequence[SplitRecord]) -> str:
+def metrics_table(splits: Sequence[SplitRecord]) -> Table:
     """One row a split."""
     keys = [key for key in FIGURES if any(one.figure(key) is not None for one in splits)]
-    columns = ["split", "pictures", *(FIGURES[key] for key in keys), "images/s"]
     rows: list[list[TableCell | str]] = []
     for one in splits:
-        cells: list[TableCell | str] = [text(one.name), number(int(one.metrics.get("n", 0)))]
+        cells: list[TableCell | str] = [one.name, number(int(one.metrics.get("n", 0)))]
         intervals = {**(one.metrics.get("intervals") or {}), "top1": one.interval}
         for key in keys:
             low, high = intervals.get(key) or (None, None)
-            more = "" if low is None else f'<small class="of">{low:.3f}&ndash;{high:.3f}</small>'
-            cells.append(number(one.figure(key), 4, more=more))
+            small = "" if low is None else f"{low:.3f}{DASH}{high:.3f}"
+            cells.append(number(one.figure(key), 4, small=small))
         rows.append([*cells, number(one.figure("images_per_s"), 0)])
-    return table(columns, rows)
+    return Table(["split", "pictures", *(FIGURES[key] for key in keys), "images/s"], rows)
 
 
-def environment_section(record: RunRecord) -> str:
+def environment_section(record: RunRecord) -> Section:
     """Versions, machine, settings."""
     run = record.run
     versions = ", ".join(f"{key} {value}" for key, value in (run.get("versions") or {}).items())
@@ -150,11 +134,9 @@ def environment_section(record: RunRecord) -> str:
         ("bad files", run.get("bad_files", 0)),
     ]
     said = [(key, ", ".join(map(str, v)) if isinstance(v, list) else v) for key, v in rows]
-    cells = [[text(key), text(value)] for key, value in said if value not in ("", None)]
-    settings = details("Every setting (config.toml)", f"<pre>{text_lines(record.config)}</pre>")
-    return section(
-        "environment", "Environment", table(["", ""], cells), settings if record.config else ""
-    )
+    cells = [[key, str(value)] for key, value in said if value not in ("", None)]
+    told = {"rows": Table(["", ""], cells), "config": record.config}
+    return Section("environment", "Environment", told)
 
 
 def _machine_row(key: str, value: Any) -> tuple[str, Any]:
@@ -164,8 +146,3 @@ def _machine_row(key: str, value: Any) -> tuple[str, Any]:
     if isinstance(value, bool):
         value = "yes" if value else "no"
     return key.replace("_", " "), value
-
-
-def text_lines(content: str) -> str:
-    """Text of several lines, escaped line by line."""
-    return "\n".join(text(line) for line in content.splitlines())

@@ -117,9 +117,9 @@ def test_names_are_text(study: Path) -> None:
 
 
 def test_numbers_are_short_and_what_is_missing_is_a_dash() -> None:
-    shown = [_value(one).html for one in (0.694, 3.14159, 27e6, 12345.67, 3e-5, None, math.nan)]
-    assert shown == ["0.6940", "3.142", "27,000,000", "12,345.7", "3e-05", "&ndash;", "&ndash;"]
-    assert _value(0.003, is_measured=False).html == "0.003"
+    shown = [_value(one).text for one in (0.694, 3.14159, 27e6, 12345.67, 3e-5, None, math.nan)]
+    assert shown == ["0.6940", "3.142", "27,000,000", "12,345.7", "3e-05", "\u2013", "\u2013"]
+    assert _value(0.003, is_measured=False).text == "0.003"
 
 
 def test_a_study_of_nothing_yet(tmp_path: Path) -> None:
