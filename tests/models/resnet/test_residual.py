@@ -269,6 +269,19 @@ def test_names(name: str) -> None:
     assert config.widths == (48, 96)
 
 
+@pytest.mark.parametrize(
+    ("side", "stem_stride", "strides"),
+    [(16, 1, (1, 2)), (28, 1, (2, 2)), (45, 1, (2, 2)), (46, 2, (2, 2)), (96, 2, (2, 2, 2))],
+)
+def test_a_small_image_keeps_its_pixels_in_the_stem(
+    side: int, stem_stride: int, strides: tuple[int, ...]
+) -> None:
+    config = resolve_model("resnet_s", num_classes=10, image_size=(side, side))
+    assert isinstance(config, ResNetConfig)
+    assert (config.stem_stride, config.strides) == (stem_stride, strides)
+    assert max(config.map_size) <= 12
+
+
 def test_sizes_grow_and_are_listed() -> None:
     names = ["resnet_ti", "resnet_s", "resnet_m", "resnet_b"]
     assert [name for name in known_names() if name.startswith("resnet")] == names
