@@ -21,12 +21,11 @@ from vitrail.spelling import cell
 Refuse = Callable[[Path], None]
 
 
-def refuse_existing(path: Path) -> None:
-    """Raise UsageError VIT-206 where `path` is there, also as a broken link."""
-    if os.path.lexists(path):
-        raise UsageError(
-            "VIT-206", f"{path} exists; it is not overwritten.", hint="Choose another name."
-        )
+def refuse_existing(*paths: Path, hint: str = "Choose another name: --out") -> None:
+    """Raise UsageError VIT-206 where one of `paths` is there, also as a broken link."""
+    for path in paths:
+        if os.path.lexists(path):
+            raise UsageError("VIT-206", f"{path} exists; it is not overwritten.", hint=hint)
 
 
 def write_whole(

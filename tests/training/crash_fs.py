@@ -1,7 +1,7 @@
 """A file system in memory that records what was asked of it, and every state a power cut may leave
 of it.
 
-`MemoryFiles` implements `vitrail.runs.filesystem.FileSystem`, so the real save code runs
+`MemoryFiles` stands for `vitrail.runs.filesystem.LocalFiles`, so the real save code runs
 against it. Afterwards `crash_states` goes through the recorded operations: at every point, what was
 made durable (fsync of the file for its bytes, fsync of the directory for its names) is there, and
 of the rest any part may be lost. On an ordered file system names are lost from the newest on; on a
@@ -20,6 +20,8 @@ from typing import Any
 
 import safetensors.torch
 from torch import Tensor
+
+from vitrail.runs.filesystem import LocalFiles
 
 Tree = dict[str, Any]  # name -> bytes (a file) or Tree (a directory)
 MAX_SUBSETS = 64
@@ -50,7 +52,7 @@ class Operation:
     value: Any
 
 
-class MemoryFiles:
+class MemoryFiles(LocalFiles):
     """A file system in memory. Paths are those of a tree whose root is `/`; `log` holds the
     operations.
     """

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.training.crash_fs import MemoryFiles
-from vitrail.runs.filesystem import FileSystem
+from vitrail.runs.filesystem import LocalFiles
 from vitrail.training.storage.checkpoint import save_checkpoint
 
 RUN = Path("/run")
@@ -30,7 +30,7 @@ def tensors_of(step: int) -> dict[str, dict[str, Tensor]]:
     }
 
 
-def save(step: int, fs: FileSystem, run_dir: Path = RUN, **options: Any) -> Path:
+def save(step: int, fs: LocalFiles, run_dir: Path = RUN, **options: Any) -> Path:
     return save_checkpoint(run_dir, step, tensors_of(step), {"step": step}, fs=fs, **options)
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitrail.cli.output import Output
-from vitrail.errors import UsageError
-from vitrail.files import encoded, whole_files
+from vitrail.files import encoded, refuse_existing, whole_files
 
 if TYPE_CHECKING:
     from vitrail.data.check.check_data import DataReport
@@ -34,13 +33,7 @@ def report_files(out: Path, *, labels: bool) -> list[Path]:
     """The files to write into `out`. Raises UsageError VIT-206 where one of them is there."""
     names = ["data_report.html", "bad_files.csv", "duplicates.csv"]
     files = [out / name for name in names + ["label_suspects.csv"] * labels]
-    for path in files:
-        if path.exists():
-            raise UsageError(
-                "VIT-206",
-                f"{path} exists; it is not overwritten.",
-                hint="Choose another folder with --out",
-            )
+    refuse_existing(*files, hint="Choose another folder: --out")
     return files
 
 

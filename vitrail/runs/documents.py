@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import ConfigDict, Field, JsonValue, ValidationError
 
+from vitrail.documents import Count, problems
 from vitrail.errors import ModelError
 from vitrail.folder import Folder
 
-Count = Annotated[int, Field(ge=0, le=2**53)]
 Number = Annotated[float, Field(ge=0, le=2**53)]
 Piece = Annotated[list[Number], Field(min_length=3, max_length=3)]  # of a schedule
 Text = Annotated[str, Field(max_length=100_000)]
@@ -161,12 +161,9 @@ def parse(form: type[pydantic.BaseModel], data: bytes) -> dict[str, Any]:
 
 
 def reason_of(error: OSError | ValueError) -> str:
-    """What is wrong with a document, in one sentence without its content."""
+    """What is wrong with a document, in one line without its content."""
     if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"][:4]))
-        more = f" ({error.error_count()} faults)" if error.error_count() > 1 else ""
-        return f"{where + ': ' if where else ''}{first['msg'][:200]}{more}"
+        return problems(error)
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

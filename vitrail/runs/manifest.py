@@ -17,7 +17,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vitrail.runs.filesystem import FileSystem, read_all
+from vitrail.runs.filesystem import LocalFiles, read_all
 
 NAME = "MANIFEST.json"
 SCHEMA = 1
@@ -74,7 +74,7 @@ def _canonical(value: object) -> bytes:
     return json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
 
 
-def read(fs: FileSystem, directory: Path) -> Manifest:
+def read(fs: LocalFiles, directory: Path) -> Manifest:
     """The manifest of a checkpoint directory. Raises Damaged with the reason."""
     if not fs.is_dir(directory):
         raise Damaged("it is missing, or no plain folder")
@@ -93,7 +93,7 @@ def read(fs: FileSystem, directory: Path) -> Manifest:
 
 
 def verify(
-    fs: FileSystem, directory: Path, *, hashes: bool = True, only: Collection[str] | None = None
+    fs: LocalFiles, directory: Path, *, hashes: bool = True, only: Collection[str] | None = None
 ) -> Manifest:
     """The manifest, after comparing every file's size and (`hashes`) sha256 with it; `only`: those
     files. Raises Damaged.

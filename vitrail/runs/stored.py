@@ -17,7 +17,7 @@ from torch import Tensor
 from vitrail.errors import EnvironmentFault, ModelError
 from vitrail.runs import documents
 from vitrail.runs import manifest as manifests
-from vitrail.runs.filesystem import FILES, FileSystem, read_all
+from vitrail.runs.filesystem import FILES, LocalFiles, read_all
 from vitrail.runs.manifest import Damaged, Manifest, step_name
 
 STATE = "state.json"
@@ -38,7 +38,7 @@ class BestWeights:
     said: tuple[str, ...]
 
 
-def list_steps(run_dir: Path, *, fs: FileSystem = FILES) -> list[int]:
+def list_steps(run_dir: Path, *, fs: LocalFiles = FILES) -> list[int]:
     """Steps of the checkpoint directories of a run, ascending, damaged ones included."""
     found = (manifests.STEP_NAME.fullmatch(name) for name in fs.names(run_dir / "checkpoints"))
     return sorted(int(match[1]) for match in found if match)
@@ -49,7 +49,7 @@ def place_of(run_dir: Path, step: int) -> Path:
     return run_dir / "checkpoints" / step_name(step)
 
 
-def read_state(fs: FileSystem, directory: Path) -> dict[str, Any]:
+def read_state(fs: LocalFiles, directory: Path) -> dict[str, Any]:
     """state.json, an object. Raises Damaged."""
     try:
         return documents.parse(documents.AnyForm, read_all(fs, directory / STATE, STATE_MAX_BYTES))
@@ -59,7 +59,7 @@ def read_state(fs: FileSystem, directory: Path) -> dict[str, Any]:
         raise Damaged(f"{STATE}: {documents.reason_of(error)}") from None
 
 
-def read_tensors(fs: FileSystem, directory: Path, name: str) -> dict[str, Tensor]:
+def read_tensors(fs: LocalFiles, directory: Path, name: str) -> dict[str, Tensor]:
     """The tensors of one file that was compared with the manifest. Raises Damaged."""
     try:
         return fs.tensors(directory / name)
@@ -68,7 +68,7 @@ def read_tensors(fs: FileSystem, directory: Path, name: str) -> dict[str, Tensor
 
 
 def read_weights(
-    run_dir: Path, step: int, file: str, *, fs: FileSystem = FILES
+    run_dir: Path, step: int, file: str, *, fs: LocalFiles = FILES
 ) -> dict[str, Tensor]:
     """The tensors of `file` ("model", "ema") in the checkpoint of `step`, verified. Raises Damaged,
     EnvironmentFault VIT-507.
@@ -82,7 +82,7 @@ def read_weights(
         raise unreadable(directory, error) from error
 
 
-def check_weights(run_dir: Path, step: int, file: str, *, fs: FileSystem = FILES) -> None:
+def check_weights(run_dir: Path, step: int, file: str, *, fs: LocalFiles = FILES) -> None:
     """As `read_weights`, without keeping the tensors."""
     directory = place_of(run_dir, step)
     try:
@@ -91,14 +91,14 @@ def check_weights(run_dir: Path, step: int, file: str, *, fs: FileSystem = FILES
         raise unreadable(directory, error) from error
 
 
-def _verified(fs: FileSystem, directory: Path, name: str) -> Manifest:
+def _verified(fs: LocalFiles, directory: Path, name: str) -> Manifest:
     manifest = manifests.verify(fs, directory, only=(name,))
     if name not in manifest.files:
         raise Damaged(f"{name}: missing")
     return manifest
 
 
-def best_weights(run_dir: Path, *, fs: FileSystem = FILES) -> BestWeights | None:
+def best_weights(run_dir: Path, *, fs: LocalFiles = FILES) -> BestWeights | None:
     """The best weights of a run that goes on or was stopped; None where none was evaluated yet.
 
     Of the newest checkpoint whose state can be read: those of the best evaluation it knows, else of

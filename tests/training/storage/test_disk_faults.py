@@ -15,23 +15,27 @@ import torch
 from tests.training.crash_fs import MemoryFiles
 from tests.training.saving import RUN, in_memory, same, save
 from vitrail.errors import EnvironmentFault
-from vitrail.runs.filesystem import FILES, FileSystem
+from vitrail.runs.filesystem import FILES, LocalFiles
 from vitrail.runs.stored import list_steps
 from vitrail.training.storage import checkpoint as checkpoints
 from vitrail.training.storage.checkpoint import load_latest, save_checkpoint
 from vitrail.training.storage.metrics_log import MetricsLog
 
+CALLS = {name for name in vars(LocalFiles) if not name.startswith("_")}
 
-class Failing:
+
+class Failing(LocalFiles):
     """Passes calls on to another file system and lets the n-th one fail."""
 
     def __init__(
-        self, inner: FileSystem, fail_at: int, fault: Callable[[str], OSError | None]
+        self, inner: LocalFiles, fail_at: int, fault: Callable[[str], OSError | None]
     ) -> None:
         self._inner, self._fail_at, self._fault = inner, fail_at, fault
         self.calls: list[str] = []
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattribute__(self, name: str) -> Any:
+        if name not in CALLS:
+            return super().__getattribute__(name)
         method = getattr(self._inner, name)
 
         def call(*arguments: Any) -> Any:
@@ -47,12 +51,19 @@ class Failing:
         return len(self.calls) >= self._fail_at
 
 
+def raises(error: Exception) -> Callable[[object], None]:
+    def fail(_: object) -> None:
+        raise error
+
+    return fail
+
+
 def fails_with(code: int) -> Callable[[str], OSError]:
     return lambda _: OSError(code, os.strerror(code))
 
 
 def every_failure(
-    fault: Callable[[str], OSError | None], base: Callable[[], FileSystem]
+    fault: Callable[[str], OSError | None], base: Callable[[], LocalFiles]
 ) -> Iterator[Failing]:
     """Save step 3 with the n-th call failing, for n = 1, 2, ... until none fails."""
     for number in range(1, 1000):
@@ -97,28 +108,35 @@ def test_any_call_may_fail(code: str) -> None:
     )
 
 
+class BrokenSync(MemoryFiles):
+    """Lets the n-th fsync fail."""
+
+    def __init__(self, tree: dict[str, Any], number: int) -> None:
+        super().__init__(tree)
+        self.number, self.seen = number, 0
+
+    def sync(self, fd: int) -> None:
+        self.seen += 1
+        if self.seen == self.number:
+            raise OSError(errno.EIO, "Input/output error")
+        super().sync(fd)
+
+
+def test_doubles_of_the_disk_leave_no_call_to_the_real_one() -> None:
+    assert set(vars(MemoryFiles)) >= CALLS
+    assert len(CALLS) == 17
+
+
 @pytest.mark.promise("R3")
 def test_a_failed_fsync_is_a_failed_checkpoint() -> None:
     tree = in_memory(1, 2).tree()
     for number in range(1, 5):  # model, optim, state, manifest
-        inner = MemoryFiles(tree)
-        seen = 0
-
-        class Broken(Failing):
-            def __getattr__(self, name: str, number: int = number) -> Any:
-                def sync(fd: int) -> None:
-                    nonlocal seen
-                    seen += 1
-                    if seen == number:
-                        raise OSError(errno.EIO, "Input/output error")
-
-                return sync if name == "sync" else super().__getattr__(name)
-
+        files = BrokenSync(tree, number)
         with pytest.raises(EnvironmentFault, match="step-00000002 is intact") as error:
-            save(3, Broken(inner, 10**9, lambda _: None))
+            save(3, files)
         assert error.value.code == "VIT-506"
-        assert seen == number  # not tried again
-        assert inner.names(RUN / "checkpoints") == [
+        assert files.seen == number  # not tried again
+        assert files.names(RUN / "checkpoints") == [
             "step-00000001",
             "step-00000002",
         ]  # the half was removed
@@ -178,20 +196,10 @@ def test_a_real_limit_on_file_size(tmp_path: Path) -> None:
 @pytest.mark.promise("R3")
 def test_what_cannot_be_deleted_is_left_for_the_next_time() -> None:
     files = in_memory(1, 2)
-    stuck = Failing(files, 10**9, lambda _: None)
-
-    class Stuck(Failing):
-        def __getattr__(self, name: str) -> Any:
-            if name == "remove":
-
-                def remove(path: Path) -> None:
-                    raise OSError(errno.EBUSY, "Device or resource busy")
-
-                return remove
-            return super().__getattr__(name)
-
-    save(3, Stuck(files, 10**9, lambda _: None))
-    assert list_steps(RUN, fs=stuck) == [2, 3]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "remove", raises(OSError(errno.EBUSY, "Device or resource busy")))
+        save(3, files)
+    assert list_steps(RUN, fs=files) == [2, 3]
     assert any(name.startswith(".trash-") for name in files.names(RUN / "checkpoints"))
     save(4, files)
     assert files.names(RUN / "checkpoints") == ["step-00000003", "step-00000004"]

@@ -18,7 +18,7 @@ from vitrail.cli.data_findings import (
 from vitrail.cli.eval_run import say_notes
 from vitrail.cli.output import Output, plain, table
 from vitrail.errors import DataError, GateError, UsageError
-from vitrail.files import whole_file, whole_folder
+from vitrail.files import refuse_existing, whole_file, whole_folder
 
 if TYPE_CHECKING:
     from vitrail.data.check.check_data import DataReport
@@ -145,10 +145,7 @@ def split(
     splits = open_data(data, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed)
     root = Path(splits.train.root) if isinstance(splits.train, FileSource) else None
     out = out or (root or Path()) / "split.csv"
-    if out.exists():
-        raise UsageError(
-            "VIT-206", f"{out} exists; it is not overwritten.", hint="Choose another name"
-        )
+    refuse_existing(out)
     write_split(splits, out)
     record = {"data": data, "file": out, "how": splits.how, "counts": splits.counts()}
     record |= {"notes": splits.notes}
@@ -201,12 +198,7 @@ def show(
 
     count = (40 if augment is None else MOST_AUGMENTED) if count is None else count
     check_numbers({"--count": count})
-    if out.exists():
-        raise UsageError(
-            "VIT-206",
-            f"{out} exists; it is not overwritten.",
-            hint="Choose another name with --out",
-        )
+    refuse_existing(out)
     if augment is None:
         splits = open_data(data)
         source = named_split(splits, split)
@@ -251,12 +243,7 @@ def get(name: Literal["digits"], out: Path = Path("digits"), /, *, output: Out) 
 
     from vitrail.data.sources.open_data import open_data
 
-    if out.exists():
-        raise UsageError(
-            "VIT-206",
-            f"{out} exists; it is not overwritten.",
-            hint=f"Choose another folder: vitrail data get {name} OUT",
-        )
+    refuse_existing(out, hint=f"Choose another folder: vitrail data get {name} OUT")
     splits = open_data(f"builtin:{name}")
     with whole_folder(out) as temporary:
         for part, source in splits.parts().items():

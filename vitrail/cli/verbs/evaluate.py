@@ -32,6 +32,7 @@ from vitrail.cli.evaluation_lines import (
 from vitrail.cli.output import Output
 from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import GateError, UsageError
+from vitrail.files import refuse_existing
 
 if TYPE_CHECKING:
     from vitrail.classifier import Classifier
@@ -127,8 +128,8 @@ def check(
             f"--min-top1 {min_top1}: expected a share from 0 to 1.",
             hint="For 90 %: --min-top1 0.9",
         )
-    if out is not None and out.exists():
-        raise UsageError("VIT-206", f"{out} exists; it is not overwritten.", hint="Choose another")
+    if out is not None:
+        refuse_existing(out)
     if asked.severity is not None and asked.corruptions is None:
         raise UsageError(
             "VIT-282",

@@ -19,6 +19,7 @@ from vitrail.cli.output import Output, plain
 from vitrail.cli.read_as import ReadAs
 from vitrail.cli.verbs.predict import ImageList, find_pictures
 from vitrail.errors import DataError, UsageError
+from vitrail.files import refuse_existing
 from vitrail.spelling import printable
 
 if TYPE_CHECKING:
@@ -122,8 +123,8 @@ def _check_use(
 
 def free_folder(out: Path | None) -> Path:
     """Where files go. Raises UsageError VIT-206 where `out` exists."""
-    if out is not None and (out.exists() or out.is_symlink()):
-        raise UsageError("VIT-206", f"{out} exists; it is not overwritten.", hint="Choose another")
+    if out is not None:
+        refuse_existing(out)
     folder, number = out or Path("explain"), 1
     while folder.exists():
         number += 1

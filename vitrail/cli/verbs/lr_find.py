@@ -15,7 +15,7 @@ from vitrail.cli.output import Output, plain
 from vitrail.cli.settings import layers_of
 from vitrail.config import DURATIONS, SHORT
 from vitrail.errors import UsageError
-from vitrail.files import write_together
+from vitrail.files import refuse_existing, write_together
 
 if TYPE_CHECKING:
     from vitrail.training.lr_sweep import LrFind
@@ -49,13 +49,7 @@ def lr_find(
         Folder for lr_find.json and lr_find.svg; must not hold them yet.
     """
     files = [out / "lr_find.json", out / "lr_find.svg"]
-    for path in files:
-        if path.exists():
-            raise UsageError(
-                "VIT-206",
-                f"{path} exists; it is not overwritten.",
-                hint="Choose another folder with --out",
-            )
+    refuse_existing(*files, hint="Choose another folder: --out")
     refuse_without_effect(settings)
     from vitrail.training.lr_sweep import lr_find as search
     from vitrail.training.reporter import SilentReporter

@@ -20,7 +20,7 @@ from vitrail.cli.arguments import app_of, check_numbers
 from vitrail.cli.output import Output, plain
 from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import DataError, UsageError
-from vitrail.files import write_whole
+from vitrail.files import refuse_existing, write_whole
 
 if TYPE_CHECKING:
     from vitrail.classifier import Prediction
@@ -101,10 +101,7 @@ def check_table(out: Path) -> None:
             f"got {out.suffix or 'none'}.",
             hint=f"For instance --out {out.with_suffix('.csv')}",
         )
-    if out.exists():
-        raise UsageError(
-            "VIT-206", f"--out {out} exists; it is not overwritten.", hint="Choose another name"
-        )
+    refuse_existing(out)
 
 
 @dataclass

@@ -19,7 +19,7 @@ from vitrail.cli.eval_run import DecodeOptions, is_run, opened_for, say_notes
 from vitrail.cli.output import Output, plain, table
 from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import UsageError
-from vitrail.files import write_whole
+from vitrail.files import refuse_existing, write_whole
 from vitrail.spelling import printable
 
 if TYPE_CHECKING:
@@ -119,10 +119,8 @@ def numbers(
 
 def free_path(model: Path, out: Path | None) -> Path:
     """Where the record goes. Raises UsageError VIT-206 where `out` exists."""
-    if out is not None and out.exists():
-        raise UsageError(
-            "VIT-206", f"{out} exists; it is not overwritten.", hint="Choose another name: --out"
-        )
+    if out is not None:
+        refuse_existing(out)
     folder = model if is_run(model) else Path()
     path, number = out or folder / "probe.json", 1
     while out is None and path.exists():

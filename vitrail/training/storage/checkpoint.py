@@ -27,7 +27,7 @@ from torch import Tensor
 
 from vitrail.errors import EnvironmentFault, ModelError
 from vitrail.runs import manifest as manifests
-from vitrail.runs.filesystem import FILES, FileSystem, remove_tree
+from vitrail.runs.filesystem import FILES, LocalFiles, remove_tree
 from vitrail.runs.manifest import Damaged, FileEntry, Manifest, step_name
 from vitrail.runs.stored import (
     STATE,
@@ -79,7 +79,7 @@ def save_checkpoint(
     keep: int = 2,
     protect: Collection[int] = (),
     damaged: Collection[str] = (),
-    fs: FileSystem = FILES,
+    fs: LocalFiles = FILES,
 ) -> Path:
     """Write checkpoint `step` of the run; returns its directory once it is durable and was read
     back.
@@ -127,7 +127,7 @@ def save_checkpoint(
 
 
 def _write(
-    fs: FileSystem,
+    fs: LocalFiles,
     directory: Path,
     plan: Manifest,
     tensors: Mapping[str, Mapping[str, Tensor]],
@@ -147,7 +147,7 @@ def _write(
     fs.sync_dir(directory)
 
 
-def _read_back(fs: FileSystem, final: Path) -> None:
+def _read_back(fs: LocalFiles, final: Path) -> None:
     try:
         written = manifests.verify(fs, final, hashes=False)
         if written.total_bytes < REHASH_BELOW_BYTES:
@@ -161,7 +161,7 @@ def _read_back(fs: FileSystem, final: Path) -> None:
         ) from None
 
 
-def load_latest(run_dir: Path, *, fs: FileSystem = FILES) -> Checkpoint | None:
+def load_latest(run_dir: Path, *, fs: LocalFiles = FILES) -> Checkpoint | None:
     """The newest whole checkpoint of a run; None where there is none at all.
 
     Damaged ones are left in place and named in `.damaged`. Raises ModelError VIT-405 where every
@@ -190,7 +190,7 @@ def load_latest(run_dir: Path, *, fs: FileSystem = FILES) -> Checkpoint | None:
     )
 
 
-def _load(fs: FileSystem, directory: Path, damaged: tuple[tuple[str, str], ...]) -> Checkpoint:
+def _load(fs: LocalFiles, directory: Path, damaged: tuple[tuple[str, str], ...]) -> Checkpoint:
     """Raises Damaged."""
     manifest = manifests.verify(fs, directory)
     state = read_state(fs, directory)
@@ -208,7 +208,7 @@ def prune(
     keep: int = 2,
     protect: Collection[int] = (),
     damaged: Collection[str] = (),
-    fs: FileSystem = FILES,
+    fs: LocalFiles = FILES,
 ) -> list[int]:
     """Remove all but the newest `keep` whole checkpoints and those of `protect`; returns the steps
     that went.
@@ -227,7 +227,7 @@ def prune(
     return going
 
 
-def sweep(run_dir: Path, *, fs: FileSystem = FILES) -> list[str]:
+def sweep(run_dir: Path, *, fs: LocalFiles = FILES) -> list[str]:
     """Remove what stopped runs left half-written or half-removed; returns the names that could not
     be removed.
 
@@ -247,7 +247,7 @@ def sweep(run_dir: Path, *, fs: FileSystem = FILES) -> list[str]:
     return left
 
 
-def check_disk(run_dir: Path, checkpoint_bytes: int, *, fs: FileSystem = FILES) -> None:
+def check_disk(run_dir: Path, checkpoint_bytes: int, *, fs: LocalFiles = FILES) -> None:
     """Refuse to start a run whose checkpoints would not fit: 2 kept and 1 being written. Raises
     VIT-505.
     """
@@ -270,7 +270,7 @@ def checkpoint_bytes(num_parameters: int, optimizer: str, *, ema: bool) -> int:
     return 4 * num_parameters * (1 + running + int(ema)) + 200_000
 
 
-def _usable(folder: Path, damaged: Collection[str], fs: FileSystem) -> list[int]:
+def _usable(folder: Path, damaged: Collection[str], fs: LocalFiles) -> list[int]:
     """Steps, ascending, of the checkpoints whose manifest and sizes are right."""
     return [
         step
@@ -279,7 +279,7 @@ def _usable(folder: Path, damaged: Collection[str], fs: FileSystem) -> list[int]
     ]
 
 
-def _is_whole(fs: FileSystem, directory: Path, *, hashes: bool = True) -> bool:
+def _is_whole(fs: LocalFiles, directory: Path, *, hashes: bool = True) -> bool:
     try:
         manifests.verify(fs, directory, hashes=hashes)
     except Damaged:
@@ -292,7 +292,7 @@ def _unique() -> str:
 
 
 @contextmanager
-def _as_fault(final: Path, fs: FileSystem) -> Iterator[None]:
+def _as_fault(final: Path, fs: LocalFiles) -> Iterator[None]:
     """Turn an OSError into EnvironmentFault VIT-506, which says what is still there."""
     try:
         yield

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from vitrail.errors import EnvironmentFault
 from vitrail.folder import Folder
 from vitrail.runs.documents import AnyForm
-from vitrail.runs.filesystem import FILES, FileSystem, write_all
+from vitrail.runs.filesystem import FILES, LocalFiles, write_all
 
 NAME = "metrics.jsonl"
 LAST_BYTES = 1 << 14  # some ten records
@@ -36,7 +36,7 @@ class Mark(NamedTuple):
 class MetricsLog:
     """The open log of a run. Raises EnvironmentFault VIT-506 where the disk refuses."""
 
-    def __init__(self, path: Path, *, fs: FileSystem = FILES) -> None:
+    def __init__(self, path: Path, *, fs: LocalFiles = FILES) -> None:
         self.path = path
         self._fs = fs
         self._fd: int | None = None

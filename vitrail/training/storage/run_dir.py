@@ -18,6 +18,7 @@ from vitrail.errors import (
     VitrailError,
     environment_fault,
 )
+from vitrail.files import writing
 from vitrail.folder import Folder
 from vitrail.runs import documents
 from vitrail.spelling import printable
@@ -54,41 +55,28 @@ class RunDir:
     def write(self, name: str, document: Mapping[str, Any] | str) -> None:
         """Write `name` by a temporary file and a rename: a reader never meets half of it."""
         text = document if isinstance(document, str) else json.dumps(document, indent=1) + "\n"
-        try:
+        with writing(self.path / name):
             self.folder.write(name, text)
-        except OSError as error:
-            raise self._unwritable(name, error) from error
         if name == "run.json" and not isinstance(document, str):
             self._run.clear()
             self._run.update(document)
 
     def make(self, name: str) -> Path:
         """The folder `name` of this run. Raises EnvironmentFault VIT-506."""
-        try:
+        with writing(self.path / name):
             return self.folder.make(name)
-        except OSError as error:
-            raise self._unwritable(name, error) from error
 
     def log(self, text: str) -> None:
         """Add one line to log.txt."""
         now = time.strftime("%Y-%m-%dT%H:%M:%S")
-        try:
+        with writing(self.path / "log.txt"):
             self.folder.append("log.txt", f"{now} {printable(text)}\n")
-        except OSError as error:
-            raise self._unwritable("log.txt", error) from error
 
     def update(self, **fields: Any) -> None:
         """Change fields of run.json, which is written anew where this process wrote it before: it
         may have become unreadable meanwhile.
         """
         self.write("run.json", {**(self._run or self.read("run.json")), **fields})
-
-    def _unwritable(self, name: str, error: OSError) -> EnvironmentFault:
-        return EnvironmentFault(
-            "VIT-506",
-            f"{self.path / name} cannot be written: {error.strerror or error}",
-            hint="Free some disk space, or choose another place: --out DIR",
-        )
 
 
 @contextmanager

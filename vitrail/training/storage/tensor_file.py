@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vitrail.runs.filesystem import FileSystem, write_all
+from vitrail.runs.filesystem import LocalFiles, write_all
 
 DTYPES = {
     torch.float64: "F64",
@@ -59,7 +59,7 @@ def pieces(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
 
 
 def write_file(
-    fs: FileSystem, path: Path, content: Iterator[bytes | memoryview]
+    fs: LocalFiles, path: Path, content: Iterator[bytes | memoryview]
 ) -> tuple[int, str]:
     """Create `path` with the pieces of `content`, make it durable; returns (bytes, sha256)."""
     size, digest = 0, hashlib.sha256()
