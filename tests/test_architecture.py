@@ -16,8 +16,8 @@ PACKAGE = ROOT / "vitrail"
 PAGE = ROOT / "docs/architecture.md"
 MOST_FILES = 20  # of a folder, __init__.py apart
 FENCES = {  # a library and the only rooms that may name it
-    "pickle": {"data", "checkpoints"},  # in two files only, see below
-    "subprocess": {"checkpoints", "studies"},
+    "pickle": {"system"},  # in one file only, see below
+    "subprocess": {"system", "studies"},
     "rich": {"cli"},
     "cyclopts": {"cli"},
     "simplejpeg": {"data"},
@@ -181,11 +181,11 @@ def test_dangerous_words_occur_in_one_file_only() -> None:
         for line in path.read_text(encoding="utf-8").splitlines()
         if words.search(line.replace("model.eval(", "").replace(".eval()", ""))
     }
-    assert found <= {"data/sources/restricted_pickle.py", "checkpoints/formats/pickle_sandbox.py"}
+    assert found == {"system/pickle_sandbox.py"}
     users = {
         path.name for path in modules() if any(n.startswith("pickle") for n, _ in imports(path))
     }
-    assert users <= {"restricted_pickle.py", "pickle_sandbox.py"}
+    assert users == {"pickle_sandbox.py"}
 
 
 WRITERS = {  # the only places that write files, and why they do not use files.py
@@ -230,9 +230,7 @@ def test_files_are_written_in_one_place() -> None:
 
 @pytest.mark.promise("M1")
 def test_the_process_that_reads_pickles_imports_the_standard_library_only() -> None:
-    names = {
-        name.split(".")[0] for name, _ in imports(PACKAGE / "checkpoints/formats/pickle_sandbox.py")
-    }
+    names = {name.split(".")[0] for name, _ in imports(PACKAGE / "system/pickle_sandbox.py")}
     assert names - {"__future__"} <= set(sys.stdlib_module_names)
 
 

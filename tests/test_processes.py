@@ -20,7 +20,7 @@ OS_PREFIXES = ("exec", "spawn")
 MODULES = {"subprocess", "multiprocessing", "pty", "ray"}
 CLASSES = {"ProcessPoolExecutor", "DataLoader", "create_subprocess_exec", "create_subprocess_shell"}
 PLACES = {  # file: how its processes leave the working directory out
-    "checkpoints/formats/torch_pickle.py": "-I -S, the file by its whole path, no environment",
+    "system/pickle_process.py": "-I -S, the file by its whole path, no environment",
     "studies/engine/processes.py": "child_process.python_command",
     "studies/engine/timing.py": "child_process.python_command",
     "studies/engine/ray_engine.py": "ray is told of no working directory",

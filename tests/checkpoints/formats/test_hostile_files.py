@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 
 from tests.checkpoints.hostile_files import FILES, GOOD, intact
 from vitrail.checkpoints.external import read_external
-from vitrail.checkpoints.formats import pickle_sandbox
 from vitrail.checkpoints.formats.limits import MAX_TENSORS
 from vitrail.checkpoints.formats.open_tensors import open_tensors
-from vitrail.checkpoints.formats.torch_pickle import CHILD
 from vitrail.errors import ModelError
+from vitrail.system import pickle_sandbox
+from vitrail.system.pickle_process import CHILD
 
 SECS = 2.0
 INTACT = intact()
@@ -84,7 +84,7 @@ def test_the_payloads_work(tmp_path: Path, name: str, monkeypatch: pytest.Monkey
 def test_the_process_has_nowhere_to_go(tmp_path: Path, program: str) -> None:
     """If a pickle did find something to call: the process of the reader is shut in."""
     code = f"import sys; sys.path.insert(0, {str(CHILD.parent)!r})\nimport pickle_sandbox\n"
-    code += f"import os, subprocess, socket, ctypes\npickle_sandbox.shut_in()\n{program}\n"
+    code += f"import os, subprocess, socket, ctypes\npickle_sandbox.enter_sandbox()\n{program}\n"
     done = subprocess.run(
         [sys.executable, "-S", "-c", code], cwd=tmp_path, capture_output=True, check=False
     )
@@ -98,7 +98,7 @@ def test_the_process_has_nowhere_to_go(tmp_path: Path, program: str) -> None:
 def test_limits_of_the_process(work: str) -> None:
     """Endless work and endless memory end: by the system, not by the file's good will."""
     code = f"import sys; sys.path.insert(0, {str(CHILD.parent)!r}); import pickle_sandbox\n"
-    code += f"pickle_sandbox.shut_in()\n{work}"
+    code += f"pickle_sandbox.enter_sandbox()\n{work}"
     done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, check=False)
     assert done.returncode != 0
 

@@ -1,6 +1,6 @@
 """Tensors of a PyTorch file (.pth, .pt, .bin), one at a time, without running what is in it.
 
-The file describes its tensors by a pickle, a program that can call anything. `pickle_sandbox.py`
+The file describes its tensors by a pickle, a program that can call anything. `pickle_sandbox`
 reads that program in a process with nothing to call and nowhere to go, and answers with names,
 shapes and places; the values are then read from the file by offset, as of any other format. So
 torch's own reader, for which the process would have to load torch, takes no part.
@@ -8,13 +8,8 @@ torch's own reader, for which the process would have to load torch, takes no par
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from math import prod
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -37,12 +32,10 @@ from vitrail.checkpoints.formats.zip_directory import (
 )
 from vitrail.checkpoints.mapping.rules import Header, Shape
 from vitrail.checkpoints.mapping.scratch import Memory
-from vitrail.errors import EnvironmentFault, ModelError
+from vitrail.errors import ModelError
+from vitrail.system.pickle_process import PickleRefused, ask
 
-CHILD = Path(__file__).with_name("pickle_sandbox.py")
 MAX_PICKLE_BYTES = 16 * 2**20  # of the description: about 150 bytes a tensor
-MAX_ANSWER_BYTES = 64 * 2**20
-WALL_SECS = 60  # on a busy machine; the processor time is limited to 2 s
 DESCRIPTION = "data.pkl"
 
 
@@ -178,30 +171,13 @@ def _description(file: OpenFile, members: dict[str, ZipEntry]) -> tuple[str, byt
 
 def _ask_child(file: OpenFile, description: bytes | None, table: str) -> dict[str, Any]:
     """What the process that reads the pickle says; `description` None: it reads the file itself."""
-    kind = "legacy" if description is None else "zip"
-    source: dict[str, Any] = {"input": description}
-    if description is None:
-        os.lseek(file.handle, 0, os.SEEK_SET)
-        source = {"stdin": file.handle}
-    kept = {key: os.environ[key] for key in ("SYSTEMROOT",) if key in os.environ}  # Windows
+    words = ("legacy" if description is None else "zip", table)
     try:
-        done = subprocess.run(  # noqa: S603  # our own file, fixed words
-            [sys.executable, "-I", "-S", str(CHILD), kind, table],
-            capture_output=True, timeout=WALL_SECS, env=kept, cwd=os.sep, check=False, **source,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise _refused(file.name, "reading it takes too long") from error
-    except OSError as error:
-        raise EnvironmentFault(
-            "VIT-529",
-            f"{file.name} needs a process of its own to be read, which cannot be started: {error}",
-            hint="Convert it on another machine: vitrail convert IN OUT --to vitrail",
-        ) from error
-    if done.returncode != 0 or len(done.stdout) > MAX_ANSWER_BYTES:
-        raise _refused(file.name, f"reading it was stopped (code {done.returncode})")
-    answer: dict[str, Any] = json.loads(done.stdout)
-    if "refused" in answer:
-        raise _refused(file.name, str(answer["refused"]))
+        answer, _ = ask(
+            file.name, *words, source=file.handle if description is None else description
+        )
+    except PickleRefused as refused:
+        raise _refused(file.name, str(refused)) from refused
     if "tables" in answer:
         raise ModelError(
             "VIT-427",

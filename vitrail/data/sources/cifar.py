@@ -2,14 +2,16 @@
 
 Formats: https://www.cs.toronto.edu/~kriz/cifar.html. A picture is 3072 bytes, the planes red, green
 and blue of 32 x 32 px; before it stands one label byte (CIFAR-100: coarse, then fine; fine is
-used). The python version is read by `restricted_pickle` only.
+used). The python version is read by `system/pickle_sandbox.py`, in a process of its own.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +19,10 @@ from numpy.typing import NDArray
 from vitrail.data.images.decode import Pixels
 from vitrail.data.sources.arrays import array_splits, class_list
 from vitrail.data.sources.folder import class_name
-from vitrail.data.sources.restricted_pickle import load_numpy_pickle
 from vitrail.data.sources.source import Splits
 from vitrail.errors import DataError
 from vitrail.spelling import printable
+from vitrail.system.pickle_process import PickleRefused, ask
 
 _PLANE_BYTES = 3072
 _MAX_FILE_BYTES = 512 * 2**20
@@ -78,9 +80,9 @@ def _join(folder: str, files: tuple[str, ...], num_label_bytes: int) -> tuple[Pi
 
 def _read(path: str, num_label_bytes: int) -> tuple[Pixels, NDArray[Any]]:
     """Planes uint8 (n, 3072) and labels (n,) of one batch."""
-    data = _bytes(path)
     if not num_label_bytes:
-        return _python_batch(path, load_numpy_pickle(data))
+        return _python_batch(path, _python_values(path))
+    data = _bytes(path)
     record = _PLANE_BYTES + num_label_bytes
     if not data or len(data) % record:
         raise DataError(
@@ -92,12 +94,38 @@ def _read(path: str, num_label_bytes: int) -> tuple[Pixels, NDArray[Any]]:
     return table[:, num_label_bytes:], table[:, num_label_bytes - 1].astype(np.int64)
 
 
-def _python_batch(path: str, batch: object) -> tuple[Pixels, NDArray[Any]]:
-    values = batch if isinstance(batch, dict) else {}
-    planes = _value(values, "data")
-    labels = _value(values, "labels")
-    if labels is None:
-        labels = _value(values, "fine_labels")
+def load_batch(source: int | bytes, name: str = "python batch") -> dict[str, Any]:
+    """Arrays and lists of a python batch: data, labels, fine_labels, label_names, fine_label_names,
+    as far as it has them. source: bytes, or the descriptor of a file.
+
+    Raises DataError VIT-319 where it asks for more than arrays and lists or is damaged,
+    EnvironmentFault VIT-529.
+    """
+    try:
+        answer, rest = ask(name, "batch", source=source)
+        values: dict[str, Any] = answer["values"]
+        for key, value in values.items():
+            if len(value) == 4 and isinstance(value[1], list):
+                code, shape, order, size = value
+                values[key] = np.frombuffer(rest[:size], np.dtype(code)).reshape(shape, order=order)
+                rest = rest[size:]
+        return values
+    except (PickleRefused, ValueError, TypeError) as error:
+        raise DataError(
+            "VIT-319",
+            f"{name} is refused: {error}. Expected a dict of numbers, strings and numpy arrays.",
+            hint="Use the binary version of the data set.",
+        ) from error
+
+
+def _python_values(path: str) -> dict[str, Any]:
+    with _opened(path) as file:
+        return load_batch(file.fileno(), f"python batch {path}")
+
+
+def _python_batch(path: str, values: dict[str, Any]) -> tuple[Pixels, NDArray[Any]]:
+    planes: Any = values.get("data")
+    labels: Any = values.get("labels", values.get("fine_labels"))
     is_pixels = isinstance(planes, np.ndarray) and planes.dtype == np.uint8 and planes.ndim == 2
     if (
         not is_pixels
@@ -118,27 +146,24 @@ def _python_names(folder: str, name: str) -> tuple[str, ...]:
     path = os.path.join(folder, name)
     if not os.path.isfile(path):
         return ()
-    meta = load_numpy_pickle(_bytes(path))
-    names: Any = None
-    if isinstance(meta, dict):
-        names = _value(meta, "label_names") or _value(meta, "fine_label_names")
-    if not isinstance(names, list) or not all(isinstance(name, str | bytes) for name in names):
+    meta = _python_values(path)
+    names = meta.get("label_names") or meta.get("fine_label_names")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DataError("VIT-316", f"{path}: expected label_names, a list of class names.")
-    texts = [
-        name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
-        for name in names
-    ]
-    return tuple(class_name(text, path) for text in texts)
-
-
-def _value(values: dict[Any, Any], key: str) -> Any:
-    return values.get(key, values.get(key.encode()))
+    return tuple(class_name(name, path) for name in names)
 
 
 def _bytes(path: str) -> bytes:
+    with _opened(path) as file:
+        return file.read()
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
     try:
         if os.path.getsize(path) > _MAX_FILE_BYTES:
             raise DataError("VIT-320", f"{path}: more than {_MAX_FILE_BYTES} bytes.")
-        return Path(path).read_bytes()
+        with open(path, "rb") as file:
+            yield file
     except OSError as error:
         raise DataError("VIT-316", f"{path} cannot be read: {error.strerror}.") from error

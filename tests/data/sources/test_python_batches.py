@@ -1,23 +1,22 @@
-"""The reader of python batches: numpy arrays come back, code never runs."""
+"""Python batches: arrays and lists come back, code never runs."""
 
 from __future__ import annotations
 
 import collections
 import os
 import pickle
-import pickletools
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from vitrail.data.sources.restricted_pickle import load_numpy_pickle
+from vitrail.data.sources.cifar import load_batch
 from vitrail.errors import DataError
+from vitrail.system import pickle_sandbox
 
 # What Python 2 with numpy 1 wrote for {"data": array([[1, 2], [3, 4]], uint8), "labels": [1, 0]}.
 PYTHON2 = (
@@ -33,18 +32,20 @@ PYTHON2 = (
 def test_arrays_come_back(protocol: int, dtype: str) -> None:
     array = np.arange(35).reshape(5, 7).astype(dtype)
     for given in (array, np.asfortranarray(array)):
-        value = {"data": given, "labels": [1, 2], "names": ("a", b"\x00\xff", 1.5, None, True)}
-        result: Any = load_numpy_pickle(pickle.dumps(value, protocol))
+        names = ("a", b"\x00\xff", 1.5, True)
+        value = {"data": given, "labels": given[0], "label_names": names, "filenames": [None]}
+        result = load_batch(pickle.dumps(value, protocol))
         assert np.array_equal(result["data"], array)
         assert result["data"].dtype == array.dtype
-        assert result["labels"] == [1, 2]
-        assert result["names"] == ("a", b"\x00\xff", 1.5, None, True)
+        assert np.array_equal(result["labels"], array[0])
+        assert result["label_names"] == ["a", "\x00\udcff", 1.5, True]
+        assert set(result) == {"data", "labels", "label_names"}
 
 
 def test_batches_of_python_2_have_bytes_for_strings() -> None:
-    result: Any = load_numpy_pickle(PYTHON2)
-    assert result[b"data"].tolist() == [[1, 2], [3, 4]]
-    assert result[b"labels"] == [1, 0]
+    result = load_batch(PYTHON2)
+    assert result["data"].tolist() == [[1, 2], [3, 4]]
+    assert result["labels"] == [1, 0]
 
 
 class _Run:
@@ -103,11 +104,11 @@ def _payloads(canary: str) -> dict[str, bytes]:
 def test_nothing_but_plain_data_is_accepted_and_nothing_runs(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     for name, payload in _payloads(str(canary)).items():
-        started = time.perf_counter()
+        before = os.times()
         with pytest.raises(DataError, match="python batch is refused") as caught:
-            load_numpy_pickle(payload)
+            load_batch(payload)
         assert caught.value.code == "VIT-319", name
-        assert time.perf_counter() - started < 1, name
+        assert os.times().children_user - before.children_user < 1, name
         assert not canary.exists(), name
 
 
@@ -115,36 +116,37 @@ def test_nothing_but_plain_data_is_accepted_and_nothing_runs(tmp_path: Path) -> 
 def test_no_foreign_module_is_imported() -> None:
     assert "antigravity" not in sys.modules
     with pytest.raises(DataError, match=r"antigravity\.geohash"):
-        load_numpy_pickle(b"cantigravity\ngeohash\n.")
+        load_batch(b"cantigravity\ngeohash\n.")
     assert "antigravity" not in sys.modules
 
 
 def test_mutants_are_read_or_refused() -> None:
+    """A process a mutant: fewer of them."""
     draw = random.Random(5)
     good = pickle.dumps({"data": np.arange(60, dtype=np.uint8), "labels": [1, 2]}, 2)
     refused = 0
-    for _ in range(600):
+    for _ in range(60):
         data = bytearray(good if draw.random() < 0.5 else PYTHON2)
         for _ in range(draw.randint(1, 4)):
             data[draw.randrange(len(data))] = draw.randrange(256)
         try:
-            load_numpy_pickle(bytes(data))
+            load_batch(bytes(data))
         except DataError:
             refused += 1
-    assert refused > 200
+    assert refused > 20
 
 
 def test_shared_parts_do_not_multiply() -> None:
     value: list[Any] = [0]
     for _ in range(14):
         value = [value] * 50
-    started = time.perf_counter()
-    result: Any = load_numpy_pickle(pickle.dumps(value, 2))
-    assert len(result) == 50
-    assert time.perf_counter() - started < 1
+    before = os.times()
+    assert load_batch(pickle.dumps({"labels": [3], "nested": value}, 2)) == {"labels": [3]}
+    with pytest.raises(DataError, match="labels: expected numbers or texts, got list"):
+        load_batch(pickle.dumps({"labels": value}, 2))
+    assert os.times().children_user - before.children_user < 1
 
 
-def test_the_instruction_list_is_real() -> None:
-    from vitrail.data.sources import restricted_pickle
-
-    assert {code.name for code in pickletools.opcodes} >= restricted_pickle._INSTRUCTIONS
+def test_the_names_of_a_batch_are_answered_by_the_sandbox_itself() -> None:
+    for found in pickle_sandbox.BATCH_NAMES.values():
+        assert found.__module__ == pickle_sandbox.__name__
