@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vitrail.models.bit.model import Head
+from vitrail.models.layers.residual_net import Head, PooledNet
 from vitrail.models.layers.std_conv import channels_last
-from vitrail.models.layers.tap import Tap, TapDict, check_images, residual_tap_names
+from vitrail.models.layers.tap import Tap
 from vitrail.models.resnet.config import Conv, Norm, ResidualUnit, ResNetConfig
 from vitrail.models.resnet.conv_norm import ConvNorm, running_values_kept
 
@@ -130,51 +130,22 @@ def _recomputed(unit: nn.Module, x: Tensor) -> Tensor:
     return result
 
 
-class ResNet(nn.Module):
-    """Images to logits.
-
-    With the attribute `checkpoint_activations` set to True, training keeps only the input of each
-    unit and computes the unit again in the backward pass; values and gradients are the same.
-    """
+class ResNet(PooledNet):
+    """Images to logits; the pooling is the maximum where the configuration says so."""
 
     def __init__(self, config: ResNetConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = config
         style = UnitStyle(config.norm, config.norm_eps, config.norm_momentum, config.relu == "sum")
         self.stem = conv_norm(config.stem_conv, style)
         self.stages = create_stages(config.units, style)
-        self.checkpoint_activations = False
         if config.num_classes:
             self.head = Head(config.num_features, config.num_classes)
 
-    def forward(self, images: Tensor, *, tap: TapDict | None = None) -> Tensor:
-        """images: (B, C, H, W) float, normalised. Returns logits (B, K).
+    def map_of(self, images: Tensor, tap: Tap | None, *, is_checkpointed: bool) -> Tensor:
+        """What the stages give."""
+        return run_trunk(self.stem, self.stages, images, tap, is_checkpointed=is_checkpointed)
 
-        Without a head (num_classes=0): features, (B, num_features).
-        tap: see `tap.py`; a dict that receives intermediates by name.
-        Raises UsageError: VIT-224 other image shape, VIT-223 unknown name in tap.
-        """
-        reader = None if tap is None else Tap(tap, residual_tap_names(self.config))
-        features = self._features(images, reader)
-        if not self.config.num_classes:
-            return features
-        logits: Tensor = self.head(features)  # (B, K)
-        if reader is not None:
-            reader.write("logits", logits)
-        return logits
-
-    def features(self, images: Tensor, *, tap: TapDict | None = None) -> Tensor:
-        """What enters the head, (B, num_features)."""
-        return self._features(
-            images, None if tap is None else Tap(tap, residual_tap_names(self.config))
-        )
-
-    def _features(self, images: Tensor, tap: Tap | None) -> Tensor:
-        check_images(images, (self.config.channels, *self.config.image_size))
-        is_checkpointed = self.checkpoint_activations and self.training and tap is None
-        x = run_trunk(self.stem, self.stages, images, tap, is_checkpointed=is_checkpointed)
-        pooled = x.amax(dim=(2, 3)) if self.config.pool == "max" else x.mean(dim=(2, 3))
-        if tap is not None:
-            tap.write("feature_map", x)
-            tap.write("pre_logits", pooled)
-        return pooled
+    def pooled(self, last: Tensor) -> Tensor:
+        """By the mean or the maximum over the map."""
+        return last.amax(dim=(2, 3)) if self.config.pool == "max" else super().pooled(last)
