@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,10 +39,17 @@ def test_holds_the_share_and_is_symmetric(n: int, share: float) -> None:
 
 
 @pytest.mark.parametrize("degrees", [1, 2, 3, 4, 5, 10, 101])
-def test_students_t_equals_scipy(degrees: int) -> None:
+def test_students_t_equals_scipys_distribution(degrees: int) -> None:
     for confidence in (0.5, 0.95, 0.999):
         expected = float(t.ppf(0.5 + confidence / 2, degrees))
         assert student_t(degrees, confidence) == pytest.approx(expected, rel=1e-9)
+
+
+def test_students_t_of_one_and_two_degrees_has_a_closed_form() -> None:
+    for share in (0.5, 0.95, 0.999):
+        assert student_t(1, share) == pytest.approx(math.tan(math.pi * share / 2), rel=1e-12)
+        two = share * math.sqrt(2 / (1 - share**2))
+        assert student_t(2, share) == pytest.approx(two, rel=1e-12)
 
 
 def test_interval_of_a_mean() -> None:

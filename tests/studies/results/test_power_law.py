@@ -9,7 +9,6 @@ from scipy.stats import chi2
 
 from vitrail.studies.results.power_law import (
     PowerLaw,
-    _chi_square_99,
     crossing,
     crossing_in_words,
     fit,
@@ -135,9 +134,16 @@ def test_points_off_the_curve_widen_the_interval() -> None:
     assert high - low > 0.01
 
 
-@pytest.mark.parametrize("degrees", [1, 2, 3, 5])
-def test_the_quantile_of_chi_square(degrees: int) -> None:
-    assert _chi_square_99(degrees) == pytest.approx(chi2.ppf(0.99, degrees), rel=0.03)
+@pytest.mark.parametrize("count", [4, 5])
+def test_scatter_is_told_from_the_99_percent_point_of_chi_square_on(count: int) -> None:
+    sizes = SIZES[:count]
+    errors = curve(np.array(sizes), 3, 0.35, 0.05) + np.resize([0.02, -0.02], count)
+    law = fit(sizes, errors.tolist(), [1e-6] * count)
+    misfit = float(((errors - [law.at(n) for n in sizes]) ** 2).sum())
+    for quantile, is_told in ((0.99 + 1e-4, True), (0.99 - 1e-4, False)):
+        variance = misfit / float(chi2.ppf(quantile, count - 3))
+        notes = fit(sizes, errors.tolist(), [variance] * count).notes
+        assert any("scatter" in note for note in notes) == is_told
 
 
 def test_variances_pool_the_seeds_and_add_the_pictures() -> None:

@@ -41,26 +41,7 @@ def mean_interval(shares: Sequence[float], *, confidence: float = 0.95) -> tuple
 
 
 def student_t(degrees: int, confidence: float) -> float:
-    """t with P(|T| <= t) = `confidence` for Student's distribution with `degrees` of freedom.
+    """t with P(|T| <= t) = `confidence` for Student's distribution with `degrees` of freedom."""
+    from scipy.special import stdtrit
 
-    Source: Abramowitz and Stegun 26.7.3 and 26.7.4, sums that are exact for whole degrees, solved
-    for the angle by bisection.
-    """
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        angle = (low + high) / 2
-        low, high = (low, angle) if _within(angle, degrees) >= confidence else (angle, high)
-    return math.sqrt(degrees) * math.tan((low + high) / 2)
-
-
-def _within(angle: float, degrees: int) -> float:
-    """P(|T| <= sqrt(degrees) * tan(angle))."""
-    odd = degrees % 2
-    term = math.cos(angle) if odd else 1.0
-    total = 0.0
-    for power in range(odd, degrees - 1, 2):  # cos^power, up to cos^(degrees - 2)
-        total += term
-        term *= math.cos(angle) ** 2 * (power + 1) / (power + 2)
-    if not odd:
-        return math.sin(angle) * total
-    return 2 / math.pi * (angle + math.sin(angle) * total)
+    return float(stdtrit(degrees, (1 + confidence) / 2))

@@ -68,12 +68,12 @@ def _poisson(photons: float) -> tuple[NDArray[np.float64], int]:
     """v + P(count <= k) for v = 0..255 of mean v / 255 * photons and k < width, one after
     another: (256 * width,), rising.
     """
+    from scipy.special import pdtr
+
     width = math.ceil(photons + 8 * math.sqrt(photons) + 10)
-    mean = np.maximum(np.arange(256)[:, None] / 255 * photons, 1e-300)
-    counts = np.arange(width)
-    log_factorial = np.append(0.0, np.cumsum(np.log(np.arange(1, width))))
-    below = np.cumsum(np.exp(counts * np.log(mean) - mean - log_factorial), axis=1)
-    return (np.arange(256)[:, None] + np.minimum(below, 1 - 1e-12)).ravel(), width
+    values = np.arange(256)[:, None]
+    below = pdtr(np.arange(width), values / 255 * photons)
+    return (values + np.minimum(below, 1 - 1e-12)).ravel(), width
 
 
 def impulse_noise(x: Pictures, severity: int, draws: Draws) -> Pictures:

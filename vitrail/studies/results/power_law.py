@@ -34,7 +34,6 @@ _GRID, _FINER, _ROUNDS = 200, 13, 8
 FEWEST = 20
 _TINY = 1e-12  # variance; weights stay finite where points carry no error
 _CROSSING_GRID = 400
-Z99 = 2.3263478740408408  # 99 % quantile of the standard normal distribution
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +140,8 @@ def fit(
 
     Raises ValueError for fewer than 3 sizes.
     """
+    from scipy.special import chdtri
+
     if len(set(sizes)) < MIN_SIZES:
         raise ValueError(f"a power law needs {MIN_SIZES} sizes, got {len(set(sizes))}")
     n = np.array(sizes, dtype=np.float64)
@@ -153,7 +154,7 @@ def fit(
     notes = []
     degrees = len(n) - 3
     misfit = float(((y - fitted) ** 2 / variance).sum())
-    if degrees > 0 and misfit > _chi_square_99(degrees):
+    if degrees > 0 and misfit > chdtri(degrees, 0.01):
         variance = variance * misfit / degrees
         notes.append(
             "The points scatter about the curve by more than their own errors; the interval is "
@@ -257,12 +258,6 @@ def _normal(replicates: int, num: int, seed: int) -> Values:
     u = np.stack([uniform(2 * num, replicate, seed=seed) for replicate in range(replicates)])
     normal: Values = np.sqrt(-2 * np.log1p(-u[:, :num])) * np.cos(2 * np.pi * u[:, num:])
     return normal
-
-
-def _chi_square_99(degrees: int) -> float:
-    """99 % quantile of chi square, by Wilson and Hilferty (PNAS 17, 1931)."""
-    spread = 2 / (9 * degrees)
-    return float(degrees * (1 - spread + Z99 * math.sqrt(spread)) ** 3)
 
 
 def _unsettled(drawn: Values, errors: Values) -> list[str]:
