@@ -13,10 +13,20 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+)
+from pydantic.fields import FieldInfo
 
 from vitrail.errors import UsageError, nearest, shortened
 from vitrail.folder import read_named
@@ -85,21 +95,41 @@ def parse_path(value: object) -> object:
     return escaped(value)
 
 
+@dataclass(frozen=True)
+class Short:
+    """Mark of a setting that has a short option beside `--SECTION.NAME`."""
+
+    name: str
+
+
+def written(form: str) -> Any:
+    """How a value is written on a command line, for help: of types that are more than a number."""
+    return WithJsonSchema({"type": form})
+
+
 Size = Annotated[
     tuple[Annotated[int, Field(ge=1, le=16384)], Annotated[int, Field(ge=1, le=16384)]],
     BeforeValidator(parse_size),
+    written("64 or 64x48"),
 ]
-TextPath = Annotated[str, BeforeValidator(parse_path)]
-Secs = Annotated[float, Field(gt=0), BeforeValidator(parse_secs)]
-Pair = Annotated[tuple[float, float], BeforeValidator(parse_tuple)]
+TextPath = Annotated[str, BeforeValidator(parse_path), written("path")]
+Secs = Annotated[float, Field(gt=0), BeforeValidator(parse_secs), written("time as 90s, 10m, 1.5h")]
+Pair = Annotated[tuple[float, float], BeforeValidator(parse_tuple), written("two numbers a,b")]
 Share = Annotated[float, Field(ge=0, le=1)]
-Positives = Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(parse_list)]
+Positives = Annotated[
+    tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(parse_list), written("numbers a,b,c")
+]
+Sha256 = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
 
 
 class Section(BaseModel):
-    """A frozen group of settings; an unknown name is an error."""
+    """A frozen group of settings; an unknown name is an error. The sentence below a field is what
+    help, docs/cli.md and config.toml say of it.
+    """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     @field_validator("*")
     @classmethod
@@ -111,36 +141,48 @@ class Section(BaseModel):
 
 
 class DataConfig(Section):
-    """Where pictures come from and how they become a tensor."""
+    """Where images come from and how they become a tensor."""
 
     path: TextPath = ""
-    image_size: Annotated[Size | Auto, BeforeValidator(parse_size)] = "auto"
+    """DATA: a folder, a table or a file of images, or builtin:digits."""
+    image_size: Annotated[Size | Auto, BeforeValidator(parse_size), Short("image_size")] = "auto"
+    """Pixels that the model sees, height first."""
     channels: Annotated[Literal[1, 3] | Auto, BeforeValidator(parse_number)] = "auto"
-    # "source", with --from: as the model was trained, which is what "auto" would be.
+    """Channels that the model sees: 1 gray, 3 colour."""
     resize: Literal["squash", "short_side", "source"] = "squash"
-    crop_fraction: Annotated[float, Field(gt=0, le=1)] = (
-        1.0  # crop / resized short side, resize="short_side"
-    )
+    """Resize both sides, or the short side and cut out the centre, or as the model of --from."""
+    crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Side of the centre crop as a share of the resized short side, with resize short_side."""
     interpolation: Literal["bilinear", "bicubic", "source"] = "bicubic"
+    """Filter that resizes; source: that of the model of --from."""
     normalize: Literal["half", "imagenet", "dataset", "source"] = "half"
-    val_fraction: Annotated[float, Field(ge=0, lt=1)] | Auto = "auto"
+    """Mean and deviation: 0.5 each, ImageNet's, the training images', or the model's of --from."""
+    val_fraction: Annotated[Annotated[float, Field(ge=0, lt=1)] | Auto, Short("val_fraction")] = (
+        "auto"
+    )
+    """Share of the training images held out for validation where there is no val folder."""
     test_fraction: Annotated[float, Field(ge=0, lt=1)] | Auto = "auto"
-    # Of the pictures held out where vitrail makes the split; not given: `seed`. Runs of different
-    # seeds that name one are judged on the same pictures.
+    """Share of the images held out for the test where there is no test folder."""
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
-    # Train on so many, by class, in an order of `seed` in which fewer are always among more
+    """Seed of the held-out images; not given: seed. Runs that share it share held-out images."""
     train_pictures: Annotated[int, Field(ge=1)] | None = None
-    on_bad_file: Literal["stop", "skip"] = "stop"
+    """Train on so many images, by class, in an order of seed where fewer are always among more."""
+    on_bad_file: Annotated[Literal["stop", "skip"], Short("on_bad_file")] = "stop"
+    """What to do about images that cannot be decoded."""
     max_pixels: Annotated[int, Field(ge=1)] = 64_000_000
-    workers: Annotated[int, Field(ge=0, le=256)] | Auto = "auto"
+    """Images of more pixels count as bad files."""
+    workers: Annotated[Annotated[int, Field(ge=0, le=256)] | Auto, Short("workers")] = "auto"
+    """Processes that decode images; 0: the training process itself."""
 
 
 class ModelSettings(BaseModel):
-    """A named size, and fields of its architecture that should differ (`--model.depth 6`)."""
+    """A named architecture, and fields of it that should differ (`--model.depth 6`)."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
 
-    name: str = "auto"
+    name: Annotated[str, Short("model")] = "auto"
+    """An architecture as vit_s16, r50_vit_b16, bit_r50x1 or resnet_s (all: vitrail models), auto,
+    or auto-vit for the best ViT."""
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -149,131 +191,183 @@ class ModelSettings(BaseModel):
 
 
 class StartConfig(Section):
-    """The model whose weights a run starts from (`--from MODEL`)."""
+    """The model whose weights a run starts from."""
 
-    model: TextPath = ""  # whatever `vitrail.load` opens; "": random values
-    sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = (
-        ""  # of its weights and classes; filled in when the run starts
-    )
-    # What a checkpoint of another library does not say (--set, --origin, --table): fields of the
-    # architecture with spaces between ("num_heads=6 ln_eps=1e-6"), the library, which weights.
+    model: Annotated[TextPath, Short("from")] = ""
+    """Start from the weights of this model: a run, a model folder, a foreign checkpoint, a name."""
+    sha256: Sha256 = ""
+    """Of its weights and classes; filled in when the run starts."""
     given: str = ""
+    """Fields of the architecture that the file does not say, "num_heads=6 ln_eps=1e-6" (--set)."""
     origin: str = ""
+    """The library whose file it is, where its tensors do not tell (--origin)."""
     table: str = ""
-    map: TextPath = ""  # a file with the names of a home-made model (--map)
-    # by_name: classes that the model knows by name keep their row of the head
+    """Which weights of a file that holds several, as model_ema (--table)."""
+    map: TextPath = ""
+    """A TOML file with the names of a home-made model (--map)."""
     head: Literal["new", "by_name"] = "new"
+    """The head: random values, or the model's own rows for classes that it knows by name."""
 
 
 class LoraConfig(Section):
     """Low-rank adapters (arXiv 2106.09685) on the dense layers of the blocks."""
 
-    rank: Annotated[int, Field(ge=0, le=4096)] = 0  # 0: off
-    alpha: Annotated[float, Field(gt=0)] = 16.0  # the product of both factors times alpha / rank
+    rank: Annotated[int, Field(ge=0, le=4096), Short("lora_rank")] = 0
+    """Train adapters of this rank instead of the body (needs --from); 0: none."""
+    alpha: Annotated[float, Field(gt=0)] = 16.0
+    """The product of both factors is scaled by alpha / rank."""
 
 
 class DistillConfig(Section):
     """A teacher (DeiT, arXiv 2012.12877, section 4)."""
 
-    teacher: TextPath = ""  # whatever `vitrail.load` opens; "": none
-    sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = (
-        ""  # of its weights and classes; filled in when the run starts
-    )
+    teacher: Annotated[TextPath, Short("teacher")] = ""
+    """A model to learn from beside the labels, whatever vitrail.load opens."""
+    sha256: Sha256 = ""
+    """Of its weights and classes; filled in when the run starts."""
     kind: Literal["hard", "soft"] = "hard"
-    alpha: Share = 0.5  # weight of the teacher's part of the loss
-    temperature: Annotated[float, Field(gt=0)] = 3.0  # kind="soft"
+    """Learn the teacher's best class, or its probabilities."""
+    alpha: Share = 0.5
+    """Weight of the teacher's part of the loss."""
+    temperature: Annotated[float, Field(gt=0)] = 3.0
+    """Divides the logits of both, with kind soft."""
 
 
 class AugmentConfig(Section):
-    """What happens to a training picture.
-
-    Inception crop, RandAugment(n, m), 3-Augment, Mixup, CutMix and random erasing.
-    """
+    """What happens to a training image."""
 
     crop: Literal["none", "inception", "resize_crop", "pad_crop"] = "inception"
-    crop_scale: Pair = (0.05, 1.0)  # share of the area, crop="inception"
+    """A random part: of any size and shape, of the enlarged image, or of the padded image."""
+    crop_scale: Pair = (0.05, 1.0)
+    """Least and largest share of the area, with crop inception."""
     crop_ratio: Pair = (3 / 4, 4 / 3)
-    crop_pad: Annotated[int, Field(ge=0, le=64)] = (
-        4  # px of reflection around the picture, crop="pad_crop"
-    )
-    crop_enlarge: Annotated[float, Field(ge=1, le=4)] = (
-        7 / 6  # resized side / side of the window, crop="resize_crop"
-    )
+    """Least and largest width / height, with crop inception."""
+    crop_pad: Annotated[int, Field(ge=0, le=64)] = 4
+    """Pixels of reflection around the image, with crop pad_crop."""
+    crop_enlarge: Annotated[float, Field(ge=1, le=4)] = 7 / 6
+    """Resized side as a multiple of the window's, with crop resize_crop."""
     flip: Share = 0.5
-    policy: Literal["none", "randaugment", "trivialaugment", "three_augment"] = "none"
+    """Probability of a mirror image."""
+    policy: Annotated[
+        Literal["none", "randaugment", "trivialaugment", "three_augment"], Short("augment")
+    ] = "none"
+    """Random changes of colour and shape."""
     num_ops: Annotated[int, Field(ge=0, le=8)] = 2
-    magnitude: Annotated[float, Field(ge=0, le=30)] = (
-        10.0  # of RandAugment; 10: full scale, as in TF and timm
-    )
+    """Random changes of each image, with policy randaugment."""
+    magnitude: Annotated[float, Field(ge=0, le=30)] = 10.0
+    """Strength of a change, with policy randaugment; 10: full scale, as in TF and timm."""
     color_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Largest relative change of brightness, contrast and saturation; 0: none."""
     erasing: Share = 0.0
-    mixup: Annotated[float, Field(ge=0)] = 0.0  # alpha of Beta(alpha, alpha); 0: off
+    """Probability that a rectangle is replaced by noise."""
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    """Blend pairs of images, with a share from Beta(alpha, alpha); 0: off."""
     cutmix: Annotated[float, Field(ge=0)] = 0.0
-    repeats: Annotated[int, Field(ge=1, le=8)] = 1  # repeated augmentation
+    """Paste a part of another image, of an area from Beta(alpha, alpha); 0: off."""
+    repeats: Annotated[int, Field(ge=1, le=8)] = 1
+    """How often an image comes in a row, each time augmented anew (repeated augmentation)."""
 
 
 class OptimConfig(Section):
-    """The update rule. `weight_decay` is torch's lambda, multiplied by the rate; kernels only."""
+    """How weights move along a gradient."""
 
     name: Literal["adamw", "sgd", "lamb", "muon", "schedule_free"] = "adamw"
-    lr: Annotated[float, Field(gt=0)] = 1e-3
+    """AdamW, SGD with momentum, LAMB, Muon beside AdamW, or AdamW without a schedule."""
+    lr: Annotated[float, Field(gt=0), Short("lr")] = 1e-3
+    """Peak learning rate."""
     betas: Pair = (0.9, 0.999)
+    """Decay a step of the averages of gradient and squared gradient; not of sgd."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
+    """Added to the root of the squared gradient's average; not of sgd."""
     momentum: Share = 0.9
+    """Decay a step of the average gradient, of sgd and muon."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
-    clip: Annotated[float, Field(ge=0)] = 1.0  # global norm, before the optimiser; 0: off
+    """Share of the kernels that a step takes away, before it is multiplied by the rate."""
+    clip: Annotated[float, Field(ge=0)] = 1.0
+    """Largest norm of all gradients together, before the update rule; 0: off."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    accumulate: Annotated[int, Field(ge=1)] = 1  # micro-batches a step
+    """Each block's rate as a share of the next one's."""
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Parts that a batch is computed in, one after the other, for less memory."""
 
 
 class ScheduleConfig(Section):
     """The learning rate over the run."""
 
     name: Literal["cosine", "linear", "polynomial", "rsqrt", "stair", "constant"] = "cosine"
-    warmup: Share | Annotated[int, Field(gt=1)] = 0.05  # share of the run, or steps when above 1
-    end_lr: Annotated[float, Field(ge=0)] = 0.0  # absolute
-    power: Annotated[float, Field(gt=0)] = 2.0  # of what is left of the run, polynomial
-    timescale: Annotated[int, Field(ge=1)] = 10_000  # steps, rsqrt
-    stair_at: Positives = ()  # shares of the run, or steps when above 1: where a stair begins
-    stair_factors: Positives = ()  # of the peak, from there on
-    cooldown: Share = 0.0  # share of the run, linear to zero
+    """How the rate falls behind the warm-up."""
+    warmup: Share | Annotated[int, Field(gt=1)] = 0.05
+    """Linear rise from 0 to the peak: a share of the run, or steps when above 1."""
+    end_lr: Annotated[float, Field(ge=0)] = 0.0
+    """Rate at the end, absolute, with cosine, linear and polynomial."""
+    power: Annotated[float, Field(gt=0)] = 2.0
+    """Exponent of the share of the run that is left, with polynomial."""
+    timescale: Annotated[int, Field(ge=1)] = 10_000
+    """Steps behind the warm-up until the rate is the peak / sqrt(2), with rsqrt."""
+    stair_at: Positives = ()
+    """Where the rate changes: shares of the run, or steps when above 1, with stair."""
+    stair_factors: Positives = ()
+    """The rate from there on as shares of the peak, with stair."""
+    cooldown: Share = 0.0
+    """Share of the run, at its end, in which the rate goes linearly to 0."""
 
 
 class LossConfig(Section):
     """What is minimised."""
 
     name: Literal["softmax", "sigmoid", "bce"] = "softmax"
+    """Cross entropy over classes, or binary cross entropy a class (summed, or averaged)."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of every label that is spread over all classes."""
     class_weights: Literal["none", "balanced"] = "none"
+    """Weigh examples alike, or each class alike."""
 
 
 class TrainConfig(Section):
     """Every setting of one run."""
 
     recipe: str = "auto"
+    """A complete set of settings to start from, for instance small.residual or paper.finetune."""
     objective: Literal["classify", "masked_patches"] = "classify"
-    epochs: Annotated[float, Field(gt=0)] | None = None  # exactly one duration is given
+    """Learn labels, or the mean colours of hidden patches without labels."""
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Length of the run in passes over the training images."""
     steps: Annotated[int, Field(ge=1)] | None = None
+    """Length of the run in updates."""
     examples: Annotated[int, Field(ge=1)] | None = None
-    time_limit_secs: Secs | None = None
+    """Length of the run in training images seen."""
+    time_limit_secs: Annotated[Secs | None, Short("time_limit")] = None
+    """Length of the run in time; --time-limit needs a unit."""
     batch_size: Annotated[int, Field(ge=1)] | Auto = "auto"
+    """Images in an update."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay a step; 0: off
+    """Seed of everything random."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay a step of an average of the weights, which is evaluated and shipped; 0: off."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Numbers in matrix products; weights and sums are float32."""
     device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:1 or mps."""
     threads: Annotated[int, Field(ge=1)] | Auto = "auto"
+    """CPU threads of the training process; the last bits of results can depend on them."""
     compile: bool = False
+    """Compile the training step with torch.compile."""
     checkpoint_activations: bool = False
-    # After a training from scratch, train a small residual network as a baseline.
+    """Compute activations again in the backward pass instead of keeping them, for less memory."""
     residual_baseline: bool = True
+    """After a training from scratch, train a small residual network as a baseline."""
     freeze: Literal["none", "body"] = "none"
-    patience: Annotated[int, Field(ge=0)] = (
-        0  # evaluations without a better val/loss before stopping; 0: off
-    )
+    """Which part is not trained: body is all but the head (needs --from)."""
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Evaluations without a better val/loss before stopping; 0: never."""
     eval_every_epochs: Annotated[float, Field(gt=0)] | Auto = "auto"
-    save_every_secs: Secs = 600.0
+    """Passes over the training images between evaluations."""
+    save_every_secs: Annotated[Secs, Short("save_every")] = 600.0
+    """Time between checkpoints; --save-every needs a unit."""
     save_every_steps: Annotated[int, Field(ge=1)] | None = None
+    """Updates between checkpoints, beside those of save_every_secs."""
     keep_checkpoints: Annotated[int, Field(ge=2)] = 2
+    """How many of the newest checkpoints are kept."""
     data: DataConfig = DataConfig()
     model: ModelSettings = ModelSettings()
     start: StartConfig = StartConfig()
@@ -285,20 +379,21 @@ class TrainConfig(Section):
     loss: LossConfig = LossConfig()
 
 
-# The options named most often have short forms on `vitrail train`.
-SHORT = {
-    "model": "model.name",
-    "from": "start.model",
-    "lora_rank": "lora.rank",
-    "teacher": "distill.teacher",
-    "lr": "optim.lr",
-    "image_size": "data.image_size",
-    "augment": "augment.policy",
-    "workers": "data.workers",
-    "val_fraction": "data.val_fraction",
-    "on_bad_file": "data.on_bad_file",
-    "time_limit": "time_limit_secs",
-    "save_every": "save_every_secs",
+def fields_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every setting of `model` and its sections: dotted key and declaration."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from fields_of(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field
+
+
+FIELDS = dict(fields_of(TrainConfig))
+SHORT = {  # short option: key
+    mark.name: key
+    for key, field in FIELDS.items()
+    for mark in field.metadata
+    if isinstance(mark, Short)
 }
 
 
@@ -316,15 +411,12 @@ def flatten(config: BaseModel | Mapping[str, Any], prefix: str = "") -> dict[str
 
 def known_keys() -> list[str]:
     """Every dotted key of TrainConfig, without the fields of the architecture (`model.`)."""
+    return list(FIELDS)
 
-    def walk(model: type[BaseModel], prefix: str) -> Iterator[str]:
-        for name, field in model.model_fields.items():
-            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-                yield from walk(field.annotation, f"{prefix}{name}.")
-            else:
-                yield prefix + name
 
-    return list(walk(TrainConfig, ""))
+def meaning(field: FieldInfo) -> str:
+    """What is said of a field in its declaration, on one line."""
+    return " ".join((field.description or "").split())
 
 
 def resolve(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[TrainConfig, dict[str, str]]:
@@ -410,21 +502,25 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def to_toml(config: TrainConfig) -> str:
-    """The settings as TOML: plain values first, then one table a section."""
+    """The settings as TOML, each below its meaning."""
     return toml_lines(flatten(config))
 
 
-def toml_lines(flat: Mapping[str, Any]) -> str:
-    """Flat dotted settings as TOML."""
-    lines = [f"{key} = {_toml_value(value)}" for key, value in flat.items() if "." not in key]
-    for section in dict.fromkeys(key.split(".")[0] for key in flat if "." in key):
-        lines += ["", f"[{section}]"]
-        lines += [
-            f"{key.split('.', 1)[1]} = {_toml_value(value)}"
-            for key, value in flat.items()
-            if key.startswith(section + ".")
-        ]
-    return "\n".join(lines) + "\n"
+def toml_lines(flat: Mapping[str, Any], sources: Mapping[str, str] | None = None) -> str:
+    """Flat dotted settings as TOML, each below its meaning: plain values first, then one table a
+    section. sources: where values came from, said beside them.
+    """
+    tables: dict[str, list[str]] = {"": []}
+    for key, value in flat.items():
+        section, _, name = key.partition(".") if "." in key else ("", "", key)
+        text = f"{name} = {_toml_value(value)}"
+        if sources is not None:
+            text = f"{text:<40}  # {sources.get(key, 'built-in')}"
+        said = [f"# {meaning(FIELDS[key])}"] if key in FIELDS else []
+        tables.setdefault(section, []).extend([*said, text])
+    for section in [name for name in tables if name]:
+        tables[""] += ["", f"[{section}]", *tables[section]]
+    return "\n".join(tables[""]) + "\n"
 
 
 def _toml_value(value: object) -> str:

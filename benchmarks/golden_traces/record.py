@@ -174,7 +174,7 @@ def content(file: Path, work: Path) -> str:
     if file.suffix in (".json", ".jsonl"):
         return normal(json_text(file.read_text()), work)
     if file.suffix == ".toml":
-        kept = (line for line in file.read_text().splitlines() if not line.startswith("path ="))
+        kept = (one for one in file.read_text().splitlines() if not one.startswith(("path =", "#")))
         return normal("\n".join(kept), work)
     if file.suffix in (".csv", ".md", ".html", ".svg", ".txt"):
         return normal(file.read_text(), work)

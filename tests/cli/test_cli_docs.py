@@ -9,10 +9,14 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
+from benchmarks.settings_page import page
+from tests.cli.cli_command import run
 from vitrail.cli.main import GLOBAL
-from vitrail.cli.registry import VERBS, commands, setting_options
-from vitrail.config import SHORT, known_keys
+from vitrail.cli.registry import HIDDEN, VERBS, commands, setting_options
+from vitrail.config import FIELDS, TrainConfig, fields_of, meaning
+from vitrail.models.names import CONFIGS
 
 ROOT = Path(__file__).resolve().parents[2]
 CLI = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
@@ -63,23 +67,26 @@ def test_global_options() -> None:
     assert rows(sections(CLI)["Options everywhere"]) == names
 
 
-def test_settings_and_short_forms() -> None:
-    long = {name for name in setting_options() if name[2:].replace("-", "_") not in SHORT}
-    text = sections(CLI)["Settings"]
-    assert rows(text) == long
-    assert len(long) == len(known_keys()) - 1  # data.path is DATA
-    pairs = set(re.findall(r"`--([a-z-]+)` is\s+`--([a-z._-]+)`", text))
-    expected = {(a.replace("_", "-"), b.replace("_", "-")) for a, b in SHORT.items()}
-    assert pairs == expected
+def test_the_tables_of_settings_are_those_of_the_code() -> None:
+    assert page(CLI) == CLI, "make docs-settings"
+    assert rows(sections(CLI)["Settings"]) == {*setting_options(), "--model.FIELD"}
 
 
-def test_built_in_values_of_settings() -> None:
-    from vitrail.config import TrainConfig, flatten
+@pytest.mark.parametrize("model", [TrainConfig, *CONFIGS.values()])
+def test_every_setting_says_what_it_means(model: type[BaseModel]) -> None:
+    for key, field in fields_of(model):
+        text = meaning(field)
+        assert re.fullmatch(r"\S.{5,}[.)]", text), f"{key}: {text!r}"
+        assert " = " not in text  # of TOML, where it stands above the value
 
-    text = sections(CLI)["Settings"]
-    for key, value in flatten(TrainConfig()).items():
-        if key != "data.path":
-            assert f"| `--{key.replace('_', '-')}` | {value} |" in text
+
+def test_help_describes_every_setting() -> None:
+    for verb in ("train", "lr-find"):
+        text = " ".join(run(verb, "--help").out.split())
+        for key, field in FIELDS.items():
+            if key not in HIDDEN:
+                assert f" --{key.replace('_', '-')}" in text
+                assert f": {meaning(field)} " in text
 
 
 @functools.cache

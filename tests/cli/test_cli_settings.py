@@ -51,6 +51,8 @@ def test_words_after_two_dashes_stay() -> None:
         (["--optim.lr"], "VIT-201", "needs a value"),
         (["--optim.lr", "--json"], "VIT-201", "needs a value"),
         (["--optim.lr", "1", "--optim.lr", "2"], "VIT-201", "twice"),
+        (["--lr", "1", "--optim.lr", "2"], "VIT-203", "--lr and --optim.lr are the same"),
+        (["--data.workers", "1", "--workers=2"], "VIT-203", "--workers and --data.workers"),
     ],
 )
 def test_refusals(tokens: list[str], code: str, text: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -18,7 +19,13 @@ from importlib.metadata import version
 from vitrail.cli.last_resort import end_when_interrupted, exit_code
 from vitrail.cli.output import Output
 from vitrail.cli.registry import VERBS, Verb
-from vitrail.cli.streams import ReaderGoneError, close_streams, has_reader, open_streams
+from vitrail.cli.streams import (
+    ReaderGoneError,
+    close_streams,
+    has_reader,
+    open_streams,
+    say_result,
+)
 from vitrail.device import process_age
 from vitrail.errors import UsageError, VitrailError, environment_fault, nearest
 from vitrail.system.child_process import SAFE_PATH
@@ -33,9 +40,14 @@ GLOBAL = {
     "-h, --help": "this text, or that of a verb",
 }
 SWITCHES = {
-    "--json": "json", "-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose",
+    "--json": "json",
+    "-q": "quiet",
+    "--quiet": "quiet",
+    "-v": "verbose",
+    "--verbose": "verbose",
     "--no-color": "no_color",
-}  # fmt: skip
+}
+WIDTH = 100  # of help, at most
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -124,9 +136,13 @@ def call(verb: Verb, tokens: Sequence[str], output: Output) -> int:
     if verb.takes_settings:
         from vitrail.cli.settings import take_settings
 
-        settings, tokens = take_settings(tokens, option_names(app))
+        settings, tokens = take_settings(tokens, option_names(app), app.name[0])
         taken = setting_options()
     code = bind(app, tokens, {"output": output, "settings": settings}, taken)()
+    if verb.takes_settings and {"-h", "--help"} & set(tokens):
+        from vitrail.cli.settings import help_lines
+
+        say_result("\n".join(help_lines(min(WIDTH, shutil.get_terminal_size().columns))))
     return code if isinstance(code, int) else 0
 
 

@@ -20,10 +20,7 @@ from vitrail.files import refuse_existing, write_together
 if TYPE_CHECKING:
     from vitrail.training.lr_sweep import LrFind
 
-app = app_of(
-    "vitrail lr-find",
-    note="Any setting of a run can be given: --batch-size 64, --model vit_s16, --seed 1.",
-)
+app = app_of("vitrail lr-find")
 WIDTH, HEIGHT, MARGIN = 640, 400, 60
 
 

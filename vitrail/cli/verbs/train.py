@@ -6,7 +6,7 @@ beside it is where the images of the run lie now.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,68 +16,15 @@ from vitrail.cli.arguments import app_of
 from vitrail.cli.output import Output
 from vitrail.cli.read_as import ReadAs
 from vitrail.cli.settings import Layer, layers_of
-from vitrail.config import SHORT
+from vitrail.config import flatten, toml_lines
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
     from vitrail.training.plan.plan_run import Plan
 
-app = app_of(
-    "vitrail train",
-    note="Any other setting: --SECTION.NAME VALUE, for instance --ema 0.999 or --model.depth 6. "
-    "All of them with their values: vitrail train DATA --print-config",
-)
+app = app_of("vitrail train")
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 Given = Annotated[Any, Parameter(parse=False)]
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """The settings named most often. Values are text here; vitrail.config checks them."""
-
-    model: str | None = None
-    """A name as vit_s16, r50_vit_b16, bit_r50x1, resnet_s; auto, auto-vit. All: vitrail models."""
-    from_: Annotated[str | None, Parameter(name="--from")] = None
-    """Start a new run from the weights of a model: a run, a model folder, a foreign checkpoint."""
-    recipe: str | None = None
-    """A complete set of settings to start from, for instance small.residual or paper.finetune."""
-    epochs: str | None = None
-    """Length of the run in passes over the training pictures."""
-    steps: str | None = None
-    """Length of the run in updates."""
-    time_limit: str | None = None
-    """Length of the run in time: 90s, 10m, 1.5h."""
-    batch_size: str | None = None
-    """Pictures an update, or auto."""
-    lr: str | None = None
-    """Peak learning rate."""
-    image_size: str | None = None
-    """Pixels: 64, or 64x48 (height first), or auto."""
-    augment: str | None = None
-    """Policy: none, randaugment, trivialaugment, three_augment."""
-    freeze: str | None = None
-    """Which part is not trained: none, body (all but the head; needs --from)."""
-    lora_rank: str | None = None
-    """Train adapters of this rank instead of the body (needs --from)."""
-    teacher: str | None = None
-    """A model to learn from beside the labels."""
-    precision: str | None = None
-    """auto, float32, bfloat16."""
-    device: str | None = None
-    """auto, cpu, cuda, cuda:1, mps."""
-    workers: str | None = None
-    """Processes that decode pictures, or auto."""
-    seed: str | None = None
-    """Seed of everything random."""
-    patience: str | None = None
-    """Evaluations without a better val/loss before stopping; 0: never."""
-    save_every: str | None = None
-    """Time between checkpoints: 90s, 10m."""
-    val_fraction: str | None = None
-    """Share of the training pictures held out when there is no val folder."""
-    on_bad_file: str | None = None
-    """Pictures that cannot be decoded: stop, skip."""
 
 
 @Parameter(name="*")
@@ -100,7 +47,6 @@ def train(
     data: str | None = None,
     /,
     *,
-    options: TrainOptions | None = None,
     start: RunOptions | None = None,
     read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
     print_config: Annotated[bool, Parameter(negative=())] = False,
@@ -120,10 +66,7 @@ def train(
     dry_run
         Show the plan, train two throwaway steps, evaluate one batch, predict time and memory.
     """
-    start, options = start or RunOptions(), options or TrainOptions()
-    given = {item.name.rstrip("_"): getattr(options, item.name) for item in fields(options)}
-    command = merge({key: value for key, value in given.items() if value is not None}, settings)
-    command |= start_settings(read_as or ReadAs())
+    start, command = start or RunOptions(), settings | start_settings(read_as or ReadAs())
     if start.resume is not None:
         named: dict[str, object] = {"config": start.config}
         named |= {"out": start.out, "name": start.name}
@@ -154,15 +97,6 @@ def start_settings(read_as: ReadAs) -> dict[str, str]:
     if read_as.name_map:
         said["map"] = str(read_as.name_map.absolute())
     return {f"start.{key}": value for key, value in said.items() if value}
-
-
-def merge(short: dict[str, str], dotted: dict[str, str]) -> dict[str, str]:
-    """Settings given by short and dotted options. Raises UsageError VIT-203 where both name one."""
-    for name in short:
-        if SHORT.get(name) in dotted:
-            pair = f"--{name.replace('_', '-')} and --{SHORT[name].replace('_', '-')}"
-            raise UsageError("VIT-203", f"{pair} are the same setting.", hint="Keep one of them.")
-    return short | dotted
 
 
 def reporter_for(output: Output) -> Any:
@@ -236,45 +170,15 @@ def show_plan(layers: list[Layer], output: Output, *, dry_run: bool) -> int:
         output.result(record, lines)
         output.note("dry run: nothing was kept or written")
     else:
-        output.result(settings_record(plan), config_lines(plan))
+        lines = toml_lines(flatten(plan.config), plan.sources).splitlines()
+        output.result(settings_record(plan), lines)
         say_notes(plan.splits, output)
     return 0
 
 
 def settings_record(plan: Plan) -> dict[str, dict[str, object]]:
     """Every resolved setting: {key: {"value", "source"}}."""
-    from vitrail.config import flatten
-
-    flat = flatten(plan.config)
     return {
         key: {"value": value, "source": plan.sources.get(key, "built-in")}
-        for key, value in flat.items()
+        for key, value in flatten(plan.config).items()
     }
-
-
-def config_lines(plan: Plan) -> list[str]:
-    """Every resolved setting as a line of TOML with its source as a comment."""
-    from vitrail.config import flatten, to_toml
-
-    flat = flatten(plan.config)
-    keys = [key for key in flat if "." not in key] + [key for key in flat if "." in key]
-    lines, section = [], ""
-    texts = [line for line in to_toml(plan.config).splitlines() if " = " in line]
-    for key, text in zip(sorted_as_toml(keys), texts, strict=True):
-        table = key.split(".")[0] if "." in key else ""
-        if table != section:
-            lines += ["", f"[{table}]"]
-            section = table
-        lines.append(f"{text:<40}  # {plan.sources.get(key, 'built-in')}")
-    return lines
-
-
-def sorted_as_toml(keys: list[str]) -> list[str]:
-    """`keys` in the order in which to_toml writes them: one table after the other."""
-    tables = list(dict.fromkeys(key.split(".")[0] if "." in key else "" for key in keys))
-    return [
-        key
-        for table in tables
-        for key in keys
-        if (key.split(".")[0] if "." in key else "") == table
-    ]

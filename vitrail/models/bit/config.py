@@ -47,19 +47,27 @@ class BiTConfig(Section):
     family: ClassVar[Literal["bit"]] = "bit"
 
     image_size: Size
+    """Image that the model sees, (height, width) px."""
     channels: Annotated[int, Field(ge=1, le=1024)] = 3
+    """Channels of the image."""
     depths: Annotated[Depths, Field(min_length=1)]
+    """Units of each stage."""
     width_factor: Annotated[float, Field(gt=0, le=64)] = 1.0
+    """Multiple of 64 channels in the root and of all widths behind it."""
     style: Literal["v2", "v1_gn"] = "v2"
-    # small: 3x3 at stride 1 and no pool, for pictures of 32 px; the map is 4 times as large.
+    """Norm and activation before the convolutions (BiT), or after them (big_vision)."""
     stem: Root = "imagenet"
-    # Where not given, those of the style (STYLES); timm's BiT has std_eps 1e-8.
+    """Root: 7x7 at stride 2 and a pool, or 3x3 at stride 1 for images of about 32 px."""
     std_eps: Eps = 1e-10
+    """Of standardised kernels; not given: the style's. timm: 1e-8."""
     std_form: StdForm = "inside"
+    """Divide by deviation + eps (Flax), or by the root of variance + eps; else the style's."""
     gn_eps: Eps = 1e-5
-    # 0: no head, the model returns features.
+    """Of GroupNorm; not given: the style's."""
     num_classes: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    head_bias_init: Annotated[float, Field(ge=-100, le=100)] = 0.0  # below 0 for a sigmoid loss
+    """Outputs of the head; 0: no head, the model returns features."""
+    head_bias_init: Annotated[float, Field(ge=-100, le=100)] = 0.0
+    """First value of the head's bias; below 0 for a sigmoid loss."""
 
     @model_validator(mode="wrap")
     @classmethod

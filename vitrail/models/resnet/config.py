@@ -156,26 +156,37 @@ class ResNetConfig(Section):
     family: ClassVar[Literal["resnet"]] = "resnet"
 
     image_size: Size
+    """Image that the model sees, (height, width) px."""
     channels: Annotated[int, Field(ge=1, le=1024)] = 3
+    """Channels of the image."""
     stem_width: Annotated[int, Field(ge=1, le=16_384)] = 24
+    """Channels of the first convolution."""
     stem_stride: Annotated[int, Field(ge=1, le=4)] = 2
-    # Of each stage: channels, stride of what opens it, and residual units behind that.
+    """Stride of the first convolution."""
     widths: Annotated[Widths, Field(min_length=1)] = (48, 96)
+    """Channels of each stage."""
     strides: Annotated[Strides, Field(min_length=1)] = (1, 2)
+    """Stride of what opens each stage."""
     depths: Annotated[Units, Field(min_length=1)] = (1, 1)
-    block: Block = "basic"  # bottleneck: a quarter of the channels inside
-    # What changes size and channels: a convolution of its own, or the first unit.
+    """Residual units of each stage, behind what opens it."""
+    block: Block = "basic"
+    """Unit: two 3x3 convolutions, or three with a quarter of the channels inside."""
     opening: Literal["conv", "projection"] = "conv"
-    # branch: x + relu(norm(...)); sum: relu(x + norm(...)), as in arXiv 1512.03385.
+    """What changes size and channels: a convolution of its own, or the first unit."""
     relu: Literal["branch", "sum"] = "branch"
+    """x + relu(norm(...)), or relu(x + norm(...)) as in arXiv 1512.03385."""
     norm: Norm = "batch"
+    """BatchNorm, GroupNorm, or GroupNorm with standardised kernels."""
     norm_eps: Eps = 1e-5
-    # BatchNorm: the share of a batch in the running mean and variance.
+    """Added to the variance in the norms."""
     norm_momentum: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Share of a batch in BatchNorm's running mean and variance."""
     pool: Literal["mean", "max"] = "mean"
-    # 0: no head, the model returns features.
+    """What becomes of the last map."""
     num_classes: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    head_bias_init: Annotated[float, Field(ge=-100, le=100)] = 0.0  # below 0 for a sigmoid loss
+    """Outputs of the head; 0: no head, the model returns features."""
+    head_bias_init: Annotated[float, Field(ge=-100, le=100)] = 0.0
+    """First value of the head's bias; below 0 for a sigmoid loss."""
 
     @model_validator(mode="wrap")
     @classmethod

@@ -51,84 +51,117 @@ class ViTFields(Section):
     family: ClassVar[Literal["vit"]] = "vit"
 
     image_size: Size
-    patch_size: Size  # behind a stem: positions of its feature map
-    # The image is no multiple of the patch; what no whole patch covers, at the bottom and at the
-    # right, is not seen (SigLIP so400m: 384 px, patch 14). For weights that were trained so.
+    """Image that the model sees, (height, width) px."""
+    patch_size: Size
+    """Patch, (height, width) px; behind a stem positions of its feature map."""
     drop_rest: bool = False
+    """Leave out what no whole patch covers, at the bottom and at the right, for weights that were
+    trained so (SigLIP so400m: 384 px, patch 14)."""
     channels: Annotated[int, Field(ge=1, le=1024)] = 3
+    """Channels of the image."""
     width: Annotated[int, Field(ge=1, le=16_384)]
+    """Channels of a token."""
     depth: Annotated[int, Field(ge=1, le=256)]
+    """Blocks."""
     num_heads: Annotated[int, Field(ge=1, le=512)]
-    # Of swiglu: the size after the gate; the packed first layer has 2 x mlp_dim rows.
+    """Attention heads of a block; a divisor of width."""
     mlp_dim: Annotated[int, Field(ge=1, le=131_072)]
-    # 0: no head, the model returns features.
+    """Hidden channels of the MLP; of swiglu behind the gate, whose packed layer has twice as many
+    rows."""
     num_classes: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    # gap: mean of the patch tokens after the final norm. map: attention pooling by a learned probe.
-    # cls_gap: cls token and mean side by side. seq: mean weighted by a learned score (CCT).
+    """Outputs of the head; 0: no head, the model returns features."""
     pool: Pool = "cls"
-    # Where not given, true when the pool reads it; with gap or map it is present, not in the mean.
+    """What becomes of the tokens: the cls token; gap, the mean of the patches; map, attention
+    pooling by a learned probe; cls_gap, cls and mean side by side; seq, a mean weighted by a
+    learned score (CCT)."""
     cls_token: bool = True
-    # map: heads and hidden width where they are not those of the blocks; whether the pooling sees
-    # the prefix tokens.
+    """Whether there is a cls token; not given: where the pool reads it. It is not in a mean."""
     map_heads: OptionalSize = None
+    """Heads of pool map; not given: those of the blocks."""
     map_mlp_dim: OptionalSize = None
+    """Hidden channels of the MLP of pool map; not given: those of the blocks."""
     map_prefix: bool = True
-    norm_after_pool: bool = False  # gap: the final norm follows the mean (timm's fc_norm)
-    # false: the mean of what the last block gives, as transformers' CLIP classifiers read it
+    """Whether pool map sees the prefix tokens."""
+    norm_after_pool: bool = False
+    """With pool gap: the final norm follows the mean (timm's fc_norm)."""
     final_norm: bool = True
+    """Whether the last block is followed by a norm (transformers' CLIP classifiers: no)."""
     posemb: Posemb = "learned"
-    # Whether the learned table has rows for cls (and dist); where not given, true when it can be.
+    """Position embeddings: tables that are added, a relative bias, or rotation of queries and keys
+    (rope)."""
     posemb_prefix: bool = False
-    # Table 8. stem: added once; every: also to the input of every later block, from a table of its
-    # own each; shared: from the same table each time.
+    """Whether the learned table has rows for cls and dist; not given: where it can have."""
     posemb_at: Literal["stem", "every", "shared"] = "stem"
-    # Rotary, where a patch is. centred: from -1 to 1, times 2 pi (DINOv3). index: row and column,
-    # counted from rope_start (prefix tokens are at 0), stretched to rope_grid (h, w) where that is
-    # given (EVA02). The periods are rope_base^(k / (head_dim / 4)).
+    """Where positions are added (Table 8): once, or at the input of every block, from tables of
+    their own or from a shared one."""
     rope: Literal["centred", "index"] = "centred"
+    """Place of a patch: from -1 to 1, times 2 pi (DINOv3), or row and column (EVA02)."""
     rope_base: Annotated[float, Field(gt=1, le=1e6)] = 100.0
+    """The periods of rotation are its powers k / (head_dim / 4)."""
     rope_start: Annotated[float, Field(ge=0, le=1024)] = 0.0
+    """First row and column, with rope index; prefix tokens are at 0."""
     rope_grid: OptionalGrid = None
-    # Extra tokens between cls and patches, without posemb and not in the mean.
+    """Grid (h, w) that rows and columns are stretched to, with rope index."""
     num_registers: Annotated[int, Field(ge=0, le=1024)] = 0
-    layer_scale: OptionalScale = None  # initial value: 1e-4 in DeiT III, 1e-5 in DINOv2
+    """Extra tokens between cls and patches, without positions and not in a mean."""
+    layer_scale: OptionalScale = None
+    """First value of a learned scale of each branch: 1e-4 in DeiT III, 1e-5 in DINOv2."""
     qk_norm: bool = False
+    """Normalise queries and keys."""
     mlp: Literal["gelu", "swiglu"] = "gelu"
-    # By erf; gelu_tanh is Flax's default, quick_gelu OpenAI's, relu nn.TransformerEncoder's.
+    """Two layers with an activation between, or a gated one."""
     gelu: Gelu = "gelu"
-    # Where a block normalises. pre: x + f(norm(x)), the paper's. post: norm(x + f(x)), the default
-    # of nn.TransformerEncoder. branch: x + norm(f(x)). between: attention as pre, then the MLP is
-    # added to what its norm gives (SHI-Labs' CCT).
+    """The activation: by erf, Flax's default (gelu_tanh), OpenAI's (quick_gelu), or relu."""
     block: Order = "pre"
-    # Linear over depth from 0 to the rate (DeiT), or the same rate everywhere (DeiT III).
+    """Where a block normalises: pre, x + f(norm(x)), the paper's; post, norm(x + f(x)); branch,
+    x + norm(f(x)); between, attention as pre, then the MLP is added to what its norm gives
+    (SHI-Labs' CCT)."""
     drop_path: Share = 0.0
+    """Probability that a branch is left out in training (stochastic depth)."""
     drop_path_schedule: Literal["linear", "constant"] = "linear"
-    dropout: Share = 0.0  # after posemb, attention projection, GELU and the second MLP layer
-    representation_size: OptionalSize = None  # tanh layer before the head
-    distillation_token: bool = False  # DeiT: second token and second head
+    """From 0 at the first block to drop_path at the last (DeiT), or the same (DeiT III)."""
+    dropout: Share = 0.0
+    """Probability behind posemb, attention projection, activation and second MLP layer."""
+    representation_size: OptionalSize = None
+    """Channels of a tanh layer before the head; not given: none."""
+    distillation_token: bool = False
+    """A second token with a second head (DeiT)."""
     ln_eps: Annotated[float, Field(gt=0, le=1e-2)] = 1e-6
-    head_bias_init: Annotated[float, Field(ge=-100, le=100)] = 0.0  # below 0 for a sigmoid loss
-    pre_norm: bool = False  # CLIP: LayerNorm before the first block, patch projection without bias
-    # resnet: the hybrid of section 3.1. conv: convolutions that make the tokens themselves (CCT).
-    # residual: the stages of `models/resnet/config.py`; with no unit in them a stem of 3x3
-    # convolutions.
+    """Added to the variance in LayerNorm."""
+    head_bias_init: Annotated[float, Field(ge=-100, le=100)] = 0.0
+    """First value of the head's bias; below 0 for a sigmoid loss."""
+    pre_norm: bool = False
+    """LayerNorm before the first block, and patch projection without bias (CLIP)."""
     stem: Literal["none", "resnet", "conv", "residual"] = "none"
-    stem_stages: Depths = ()  # resnet: units per stage; none: the root only
-    # Channels of the root (64 x width factor); of conv: between two convolutions; of residual: of
-    # the first convolution.
+    """Before the patches: BiT's network (the hybrid of section 3.1), convolutions that make the
+    tokens (CCT), or stages of the residual network for small images."""
+    stem_stages: Depths = ()
+    """Units of each stage of a resnet stem; none: its root only."""
     stem_width: Annotated[int, Field(ge=1, le=16_384)] = 64
+    """Channels of a resnet stem's root, between a conv stem's convolutions, or of a residual stem's
+    first convolution."""
     stem_root: Root = "imagenet"
-    stem_convs: Annotated[int, Field(ge=1, le=8)] = 1  # conv: each with ReLU and a 3x3/2 pool
+    """Root of a resnet stem: 7x7 at stride 2 and a pool, or 3x3 at stride 1."""
+    stem_convs: Annotated[int, Field(ge=1, le=8)] = 1
+    """Convolutions of a conv stem, each with ReLU and a 3x3 pool at stride 2."""
     stem_kernel: Annotated[int, Field(ge=3, le=31)] = 3
-    # residual: stride of the first convolution; of each stage channels, stride and units.
+    """Side of a conv stem's kernels; odd."""
     stem_stride: Annotated[int, Field(ge=1, le=4)] = 2
+    """Stride of a residual stem's first convolution."""
     stem_widths: Widths = ()
+    """Channels of each stage of a residual stem."""
     stem_strides: Strides = ()
+    """Stride of each stage of a residual stem."""
     stem_depths: Units = ()
+    """Units of each stage of a residual stem; 0: its opening convolution alone."""
     stem_norm: Norm = "batch"
-    std_eps: Eps = 1e-5  # of the stem's standardised kernels; timm: 1e-8, inside
+    """Norm of a residual stem; group_std: GroupNorm with standardised kernels."""
+    std_eps: Eps = 1e-5
+    """Of a resnet stem's standardised kernels; timm: 1e-8."""
     std_form: StdForm = "outside"
-    gn_eps: Eps = 1e-6  # of the stem's GroupNorm; timm: 1e-5
+    """Divide by deviation + eps (Flax), or by the root of variance + eps (timm)."""
+    gn_eps: Eps = 1e-6
+    """Of a resnet stem's GroupNorm; timm: 1e-5."""
 
     @property
     def stem_units(self) -> list[Unit]:
