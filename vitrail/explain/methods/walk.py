@@ -56,14 +56,17 @@ def run_blocks(
     on_attention(index, (B, heads, N, N)) is called for the blocks in `layers`, which alone do
     without the fused kernel; on_output(index, (B, N, D)) for every block.
     """
-    for index in range(model.config.depth):
+
+    def run(index: int, x: Tensor) -> Tensor:
         if index in layers and on_attention is not None:
             x = _tapped(model, index, x, on_attention)
         else:
             x = model.run_block(index, x)
         if on_output is not None:
             on_output(index, x)
-    return x
+        return x
+
+    return model.run_blocks(x, run)
 
 
 def _tapped(model: ViT, index: int, x: Tensor, visit: Visit) -> Tensor:
@@ -79,30 +82,7 @@ def _tapped(model: ViT, index: int, x: Tensor, visit: Visit) -> Tensor:
 
 def logits_of(model: ViT, x: Tensor, tap: Tap | None = None) -> Tensor:
     """x: (B, N, D) from the last block. Returns logits (B, K), or features without a head."""
-    return read_tokens(model, final_tokens(model, x), tap)
-
-
-def final_tokens(model: ViT, x: Tensor) -> Tensor:
-    """What the pooling gets of the last block's output x, (B, N, D)."""
-    tokens: Tensor = x if model.config.norm_after_pool else model.norm(x)
-    return tokens
-
-
-def read_tokens(model: ViT, tokens: Tensor, tap: Tap | None = None) -> Tensor:
-    """tokens: (B, N, D). Returns logits (B, K), or features without a head.
-
-    The end of `ViT.forward` in evaluation; a test holds both equal for every kind of model.
-    """
-    config = model.config
-    pooled = model.pool(tokens, tap)
-    features = torch.tanh(model.pre_logits(pooled)) if config.representation_size else pooled
-    if not config.distillation_token:
-        found: Tensor = model.head(features) if config.num_classes else features
-        return found
-    if not config.num_classes:
-        return features.mean(1)
-    both = [model.head(features[:, 0]), model.head_dist(features[:, 1])]
-    return torch.stack(both, dim=1).mean(1)  # (B, K)
+    return model.read(model.final_norm(x), tap)
 
 
 @dataclass(frozen=True)

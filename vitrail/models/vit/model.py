@@ -7,6 +7,8 @@ alone leaves torch's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -85,27 +87,34 @@ class ViT(nn.Module):
         Raises UsageError: VIT-224 other image shape, VIT-223 unknown name in tap.
         """
         reader = None if tap is None else Tap(tap, tap_names(self.config))
-        features = self._features(images, reader)
-        if not self.config.num_classes:
-            return features.mean(1) if self.config.distillation_token else features
-        logits = self._head(features)
-        if reader is not None:
-            reader.write("logits", logits)
-        return logits
+        return self.read(self._tokens(images, reader), reader)
 
     def features(self, images: Tensor, *, tap: TapDict | None = None) -> Tensor:
         """What enters the head, (B, R), R = representation_size or D.
 
         With a distillation token: the mean of the two tokens, which enter a head each.
         """
-        features = self._features(images, None if tap is None else Tap(tap, tap_names(self.config)))
+        reader = None if tap is None else Tap(tap, tap_names(self.config))
+        features = self._features(self._tokens(images, reader), reader)
         return features.mean(1) if self.config.distillation_token else features
 
-    def _features(self, images: Tensor, tap: Tap | None) -> Tensor:
-        """(B, R); with a distillation token (B, 2, D)."""
-        # Of the last block only the tokens that are read, unless a tap may read them all.
+    def read(self, tokens: Tensor, tap: Tap | None = None) -> Tensor:
+        """From the tokens of `encode`, (B, N, D), to what `forward` returns."""
+        features = self._features(tokens, tap)
+        if not self.config.num_classes:
+            return features.mean(1) if self.config.distillation_token else features
+        logits = self._head(features)
+        if tap is not None:
+            tap.write("logits", logits)
+        return logits
+
+    def _tokens(self, images: Tensor, tap: Tap | None) -> Tensor:
+        """(B, N, D). Of the last block only the tokens that are read, unless a tap may read all."""
         num_pooled = 1 + self.config.distillation_token if self.config.pool == "cls" else None
-        tokens = self.encode(self.embed(images, tap), tap, num_pooled if tap is None else None)
+        return self.encode(self.embed(images, tap), tap, num_pooled if tap is None else None)
+
+    def _features(self, tokens: Tensor, tap: Tap | None) -> Tensor:
+        """(B, R); with a distillation token (B, 2, D)."""
         pooled = self.pool(tokens, tap)
         features = (
             torch.tanh(self.pre_logits(pooled)) if self.config.representation_size else pooled
@@ -164,16 +173,32 @@ class ViT(nn.Module):
 
         With num_outputs, (B, num_outputs, D): the last block computes no other token.
         """
-        for index in range(self.config.depth):
+
+        def run(index: int, x: Tensor) -> Tensor:
             count = num_outputs if index + 1 == self.config.depth else None
             if self.checkpoint_activations and self.training and tap is None:
-                x = checkpoint(self.run_block, index, x, tap, count, use_reentrant=False)
-            else:
-                x = self.run_block(index, x, tap, count)
-        x = x if self.config.norm_after_pool else self.norm(x)
+                block: Tensor = checkpoint(
+                    self.run_block, index, x, tap, count, use_reentrant=False
+                )
+                return block
+            return self.run_block(index, x, tap, count)
+
+        x = self.final_norm(self.run_blocks(x, run))
         if tap is not None:
             tap.write("tokens", x)
         return x
+
+    def run_blocks(self, x: Tensor, run: Callable[[int, Tensor], Tensor]) -> Tensor:
+        """x: (B, N, D) through every block by `run`, which is `run_block` and what is done beside
+        it. Returns the output of the last block."""
+        for index in range(self.config.depth):
+            x = run(index, x)
+        return x
+
+    def final_norm(self, x: Tensor) -> Tensor:
+        """What the pooling gets of the last block's output x, (B, N, D)."""
+        tokens: Tensor = x if self.config.norm_after_pool else self.norm(x)
+        return tokens
 
     def run_block(
         self, index: int, x: Tensor, tap: Tap | None = None, num_outputs: int | None = None
