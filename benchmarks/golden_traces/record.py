@@ -32,7 +32,7 @@ SKIPPED = {".lock", "log.txt", "MANIFEST.json"}
 # Keys of JSON and TOML files whose values are times, sizes of memory, or facts of the machine.
 KEYS = re.compile(
     r"perf/|mem/|machine$|versions$|started$|seconds$|secs$|images_per_s$|metrics_offset$"
-    r"|metrics_sha256$|memory|time$|wall|path$|_ms$"
+    r"|metrics_sha256$|memory|time$|wall|path$|_ms$|per_s$|per_example$"
 )
 NUMBER = r"\d[\d,.]*"
 TEXTS = (
@@ -160,8 +160,15 @@ def files(work: Path, path: str) -> Iterator[tuple[str, str]]:
     for file in found:
         inside = file.relative_to(work)
         is_old = "checkpoints" in inside.parts and LAST_STEP not in inside.parts
-        if file.exists() and file.name not in SKIPPED and not is_old:
+        if file.exists() and file.name not in SKIPPED and not is_old and not has_times(file):
             yield str(inside), content(file, work)
+
+
+def has_times(file: Path) -> bool:
+    """Whether times of files, or of computing, are among the numbers of a file that has no keys:
+    the index of a run's files, and the tables of a study."""
+    is_index = file.name == "examples.dat" and file.parent.name != "model"
+    return is_index or file.name in ("study.html", "table.csv", "table.parquet")
 
 
 def content(file: Path, work: Path) -> str:
