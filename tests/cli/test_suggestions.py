@@ -8,7 +8,7 @@ from importlib import import_module
 import pytest
 
 from vitrail.checkpoints.catalogue.meant import way_out
-from vitrail.checkpoints.catalogue.weights import CATALOGUE, HUB
+from vitrail.checkpoints.catalogue.weights import CATALOGUE, ROWS
 from vitrail.cli.main import SWITCHES
 from vitrail.cli.registry import VERBS, option_names, setting_options, verbs_with
 from vitrail.cli.suggestions import OPTIONS, SAID, closest, option_meant
@@ -68,9 +68,16 @@ def test_options_of_other_verbs(typed: str, verb: str, meant: str) -> None:
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
-    [("gpu", "cuda?"), ("0", "cuda:0?"), ("gpu:1", "cuda:1?"), ("CUDA", "cuda?"), ("metal", "mps?"),
-     ("tpu", "cpu"), ("", "auto")],
-)  # fmt: skip
+    [
+        ("gpu", "cuda?"),
+        ("0", "cuda:0?"),
+        ("gpu:1", "cuda:1?"),
+        ("CUDA", "cuda?"),
+        ("metal", "mps?"),
+        ("tpu", "cpu"),
+        ("", "auto"),
+    ],
+)
 def test_devices(typed: str, meant: str) -> None:
     assert meant in device_meant(typed)
 
@@ -101,9 +108,12 @@ def test_weights_of_other_libraries(theirs: str) -> None:
 
 
 def test_every_repository_of_the_catalogue_is_recognised() -> None:
-    for repository, model, name, *_ in HUB:
-        assert f"{model}.{name}" in way_out(repository)
-        assert our_name(repository) == model
+    hub = [row for row in ROWS if row.address.startswith("hf:")]
+    assert len(hub) == 13
+    for row in hub:
+        repository = row.address.removeprefix("hf:")
+        assert row.name in way_out(repository)
+        assert our_name(repository) == row.model
 
 
 @pytest.mark.parametrize("path", ["runs/god", "nowhere", "a/model", "a/b/c", "", "~/x", "run.1"])

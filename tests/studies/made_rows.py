@@ -19,4 +19,14 @@ def made_row(
 ) -> Row:
     """A row of the study "made"."""
     key = hashlib.sha256(f"{arm} {seed} {axes}".encode()).hexdigest()[:16]
-    return Row(key, "made", arm, axes, seed, values, cost or {"seconds": 1.5}, run, {"date": "-"})
+    return Row(
+        key=key,
+        study="made",
+        arm=arm,
+        axes=axes,
+        seed=seed,
+        values=values,
+        cost=cost or {"seconds": 1.5},
+        run=run,
+        made={"date": "-"},
+    )

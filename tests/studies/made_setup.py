@@ -41,7 +41,17 @@ def made_rows(
 ) -> list[Row]:
     """A row of each cell and of those it starts from."""
     return [
-        Row(cell.key("f"), "made", cell.arm, cell.axes, cell.seed, values(cell), cost(cell), "", {})
+        Row(
+            key=cell.key("f"),
+            study="made",
+            arm=cell.arm,
+            axes=cell.axes,
+            seed=cell.seed,
+            values=values(cell),
+            cost=cost(cell),
+            run="",
+            made={},
+        )
         for cell in needed(list(cells))
     ]
 

@@ -68,10 +68,7 @@ def key_of(one: Cell) -> str:
 
 def made_row(job: Job, **values: float) -> Row:
     """A row as a worker makes it."""
-    return Row(
-        job.key, job.study, job.arm, job.axes, job.seed, values, {"cell_secs": 0.1},
-        f"runs/{job.key}", {"vitrail": "0"},
-    )  # fmt: skip
+    return Row(**job.row(values, {"cell_secs": 0.1}, {"vitrail": "0"}, f"runs/{job.key}"))
 
 
 Answer = Callable[[Job], Row | VitrailError]

@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vitrail.errors import VitrailError
@@ -89,18 +89,13 @@ class Stop(BaseException):
 def job_of(cell: Cell, study: str, setup: Setup, store: Store) -> Job:
     """What a worker needs to know of `cell`."""
     start = cell.start.key(setup.fingerprint) if cell.start is not None else ""
-    return Job(
-        cell.key(setup.fingerprint),
-        study,
-        cell.arm,
-        cell.axes,
-        cell.seed,
-        cell.recipe,
-        cell.settings,
-        str(store.folder.absolute()),
-        start,
-        cell.measures,
-        setup.transfer,
+    return Job.of(
+        cell,
+        key=cell.key(setup.fingerprint),
+        study=study,
+        folder=store.folder,
+        start=start,
+        transfer=setup.transfer,
     )
 
 
@@ -110,12 +105,9 @@ def measure_paces(
     """The pace of every kind of cell. Raises what a run would raise."""
     kinds = {cell.pace_key(): cell.pace_cell() for cell in needed(list(cells))}
     waiting = [
-        Job(
-            key, study, cell.arm, cell.axes, 0, cell.recipe, cell.settings,
-            str(store.folder.absolute()), measures=cell.measures, is_pace=True,
-        )
+        replace(Job.of(cell, key=key, study=study, folder=store.folder), seed=0, is_pace=True)
         for key, cell in kinds.items()
-    ]  # fmt: skip
+    ]
     paces: dict[str, Pace] = {}
     while len(paces) < len(kinds):
         while waiting and engine.free:

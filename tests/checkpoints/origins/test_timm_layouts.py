@@ -17,7 +17,7 @@ from torch import nn
 
 from tests.golden.case import CASES
 from vitrail.checkpoints.adapt.request import tensor_shapes
-from vitrail.checkpoints.catalogue.published_rows import ROWS
+from vitrail.checkpoints.catalogue.published_row import ROWS
 from vitrail.checkpoints.mapping.origin import Recognised
 from vitrail.checkpoints.mapping.rules import Header
 from vitrail.checkpoints.origins import torch_layout
@@ -160,8 +160,9 @@ def test_what_is_refused_is_named(name: str, is_folder: bool, words: str) -> Non
 def test_an_entry_that_nobody_checked_is_asked_for(name: str) -> None:
     header = header_of("vit_base_patch16_224", is_folder=True)
     header.metadata["config.json"]["architecture"], before = (
-        name, header.metadata["config.json"]["architecture"],
-    )  # fmt: skip
+        name,
+        header.metadata["config.json"]["architecture"],
+    )
     try:
         with pytest.raises(ModelError, match="num_heads, gelu, ln_eps") as caught:
             recognise(header, None)

@@ -70,13 +70,32 @@ def test_columns_go_with_rows() -> None:
 
 def test_figures_of_masked_patches_are_not_called_top1(tmp_path: Path) -> None:
     settings = {
-        "data.path": "builtin:digits", "data.image_size": (8, 8), "data.workers": 0,
-        "model.name": "vit_ti2", "model.width": 16, "model.depth": 2, "model.num_heads": 2,
-        "model.mlp_dim": 23, "examples": 128, "batch_size": 64, "threads": 1, "device": "cpu",
-        "precision": "float32", "eval_every_epochs": 1e6,
-    }  # fmt: skip
+        "data.path": "builtin:digits",
+        "data.image_size": (8, 8),
+        "data.workers": 0,
+        "model.name": "vit_ti2",
+        "model.width": 16,
+        "model.depth": 2,
+        "model.num_heads": 2,
+        "model.mlp_dim": 23,
+        "examples": 128,
+        "batch_size": 64,
+        "threads": 1,
+        "device": "cpu",
+        "precision": "float32",
+        "eval_every_epochs": 1e6,
+    }
     (tmp_path / "runs").mkdir()
-    job = Job("k", "made", "masked", {}, 0, "paper.masked_patches", settings, str(tmp_path))
+    job = Job(
+        key="k",
+        study="made",
+        arm="masked",
+        axes={},
+        seed=0,
+        recipe="paper.masked_patches",
+        settings=settings,
+        folder=str(tmp_path),
+    )
     row = run_job(job, lambda share: None)
     assert row is not None
     values = row["values"]

@@ -27,10 +27,19 @@ from vitrail.studies.experiments.speed import BATCH, MEMORY, NAMED, PREDICT, REF
 SETUP = made_setup(STUDY, examples=EXAMPLES)
 NOISE = (1.0, 1.02, 0.97)
 TINY: dict[str, Any] = {
-    "model.name": "vit_digits", "model.width": 16, "model.depth": 2, "model.num_heads": 2,
-    "model.channels": 3, "model.num_classes": 5, "data.image_size": (8, 8), "batch_size": 6,
-    "examples": 12, "device": "cpu", "threads": 1, "precision": "float32",
-}  # fmt: skip
+    "model.name": "vit_digits",
+    "model.width": 16,
+    "model.depth": 2,
+    "model.num_heads": 2,
+    "model.channels": 3,
+    "model.num_classes": 5,
+    "data.image_size": (8, 8),
+    "batch_size": 6,
+    "examples": 12,
+    "device": "cpu",
+    "threads": 1,
+    "precision": "float32",
+}
 
 
 def cost(cell: Cell) -> dict[str, float]:
@@ -42,13 +51,25 @@ def cost(cell: Cell) -> dict[str, float]:
 
 def values(cell: Cell) -> dict[str, float]:
     config = architecture_of(settled(cell.settings))
-    return {"macs": 1e9 * float(cell.axes["gigamacs"]),
-            "activation_bytes": activation_bytes(config, 1)}  # fmt: skip
+    return {
+        "macs": 1e9 * float(cell.axes["gigamacs"]),
+        "activation_bytes": activation_bytes(config, 1),
+    }
 
 
 def job_of(settings: dict[str, Any], *, is_pace: bool = False) -> Job:
-    return Job("k", "speed", VIT, {"model": "tiny"}, 1, "small.scratch", settings, "/nowhere",
-               measures=("speed",), is_pace=is_pace)  # fmt: skip
+    return Job(
+        key="k",
+        study="speed",
+        arm=VIT,
+        axes={"model": "tiny"},
+        seed=1,
+        recipe="small.scratch",
+        settings=settings,
+        folder="/nowhere",
+        measures=("speed",),
+        is_pace=is_pace,
+    )
 
 
 def test_named_models_at_224_px_and_the_small_families() -> None:
@@ -108,8 +129,11 @@ def test_a_timed_cell_is_a_row_without_a_run() -> None:
     assert row is not None
     config = architecture_of(settled(TINY))
     assert config.channels == 3
-    assert row["values"] == {"macs": macs(config), "parameters": parameters(config),
-                             "activation_bytes": activation_bytes(config, 1)}  # fmt: skip
+    assert row["values"] == {
+        "macs": macs(config),
+        "parameters": parameters(config),
+        "activation_bytes": activation_bytes(config, 1),
+    }
     assert row["run"] == ""
     assert row["cost"]["steps"] == 2
     assert row["cost"][PREDICT] > row["cost"][TRAIN] > 0
@@ -137,8 +161,14 @@ def test_memory_grows_with_the_batch() -> None:
     """What a step keeps is in the peak: 64 pictures more, at least three quarters of the formula's
     bytes more.
     """
-    wide = {**TINY, "model.width": 96, "model.depth": 6, "model.num_heads": 3, "model.mlp_dim": 384,
-            "data.image_size": (32, 32)}  # fmt: skip
+    wide = {
+        **TINY,
+        "model.width": 96,
+        "model.depth": 6,
+        "model.num_heads": 3,
+        "model.mlp_dim": 384,
+        "data.image_size": (32, 32),
+    }
     few, many = (
         measure_apart({**wide, "batch_size": size, "examples": size})[MEMORY] for size in (8, 72)
     )

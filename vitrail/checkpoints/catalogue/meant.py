@@ -56,8 +56,14 @@ def hub_name(name: str) -> str:
 def _likeness(name: str, row: Weights) -> float:
     """How much the tag and the image size in `name` are those of a row."""
     stem, _, tag = name.rpartition("/")[2].partition(".")
-    said = ("deit3", "deit3_1k"), ("distilled", "deit_distilled_i1k"), ("deit", "deit_i1k"), (
-        "reg", "dinov2_reg"), ("dinov2", "dinov2"), ("in21k", "i21k")  # fmt: skip
+    said = (
+        ("deit3", "deit3_1k"),
+        ("distilled", "deit_distilled_i1k"),
+        ("deit", "deit_i1k"),
+        ("reg", "dinov2_reg"),
+        ("dinov2", "dinov2"),
+        ("in21k", "i21k"),
+    )
     if "deit3" in stem and tag:
         tag = "deit3_21k" if "22k" in tag else "deit3_1k"
     tag = tag or next((own for word, own in said if word in stem), DEFAULT_TAG)

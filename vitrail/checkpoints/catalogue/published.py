@@ -13,8 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from vitrail.checkpoints.catalogue.published_row import PublishedViT
-from vitrail.checkpoints.catalogue.published_rows import ROWS
+from vitrail.checkpoints.catalogue.published_row import ROWS, PublishedViT
 from vitrail.checkpoints.mapping.fact import GIVEN, Fact, Said, unknown
 from vitrail.checkpoints.mapping.origin import no_number
 from vitrail.checkpoints.mapping.rules import Header, Shape
@@ -23,14 +22,22 @@ from vitrail.errors import ModelError
 FIELDS = ("num_heads", "gelu", "ln_eps", "pool", "posemb", "block", "final_norm", "map_prefix")
 # Flags of a form, by the tensor (our names) that is there, or is not.
 PRESENT = {
-    "cls": "cls_token", "dist": "dist_token", "reg": "reg_token", "ls": "blocks.0.ls1.gamma",
-    "pre": "norm_pre.weight", "fc": "fc_norm.weight", "map": "attn_pool.latent",
+    "cls": "cls_token",
+    "dist": "dist_token",
+    "reg": "reg_token",
+    "ls": "blocks.0.ls1.gamma",
+    "pre": "norm_pre.weight",
+    "fc": "fc_norm.weight",
+    "map": "attn_pool.latent",
     "qk": "blocks.0.attn.q_norm.weight",
-}  # fmt: skip
+}
 ABSENT = {
-    "-qkvb": "blocks.0.attn.qkv.bias", "-patchb": "patch_embed.proj.bias", "-norm": "norm.weight",
-    "-normb": "blocks.0.norm1.bias", "-pos": "pos_embed",
-}  # fmt: skip
+    "-qkvb": "blocks.0.attn.qkv.bias",
+    "-patchb": "patch_embed.proj.bias",
+    "-norm": "norm.weight",
+    "-normb": "blocks.0.norm1.bias",
+    "-pos": "pos_embed",
+}
 
 
 class Size(NamedTuple):

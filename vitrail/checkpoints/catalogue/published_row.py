@@ -1,4 +1,16 @@
-"""One published Vision Transformer, as `published_rows.py` lists them."""
+"""Published Vision Transformers by shapes, form and function: what no tensor of them shows.
+
+The rows are those of `published_vits.csv`; a column that is empty there has the default of
+`PublishedViT`.
+
+Read from the built modules of timm 1.0.31 (`vision_transformer.py`, `deit_names.py`, `eva.py`,
+`vision_transformer_hybrid.py`: every entry whose tensors have no others' names), and from the code
+of facebookresearch/deit, moco-v3, mae and dinov2, and of torchvision 0.28. Rows of models that are
+not supported stand here too: their shapes and names are those of models that are.
+
+A form is the words of `published.form_of`. eps is that of LayerNorm; more: what the model has
+beyond ours, "" for those that are supported. Several names: entries that differ in image size only.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +19,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from vitrail.checkpoints.catalogue.table import table
+
 SizeNumbers = tuple[int, int, int, int]  # width, depth, mlp_dim, patch
 ROTARY = "rotary positions"
+TEXTS = ("gelu", "pool", "block", "more")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PublishedViT:
     """One network. size: width, depth, mlp_dim, patch; text: its names, with spaces between."""
 
@@ -61,3 +76,19 @@ def _number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError):
         return None
+
+
+def _row(line: Mapping[str, str]) -> PublishedViT:
+    options: dict[str, Any] = {name: line[name] for name in TEXTS if line[name]}
+    options |= {name: False for name in ("final_norm", "map_prefix") if line[name] == "no"}
+    return PublishedViT(
+        size=(int(line["width"]), int(line["depth"]), int(line["mlp_dim"]), int(line["patch"])),
+        heads=int(line["heads"]),
+        eps=float(line["eps"] or 1e-6),
+        text=line["names"],
+        form=line["form"],
+        **options,
+    )
+
+
+ROWS = tuple(_row(line) for line in table("published_vits.csv"))

@@ -22,6 +22,7 @@ from vitrail.device import machine
 from vitrail.errors import EnvironmentFault, TrainingError
 from vitrail.models.cost import activation_bytes, macs, parameters
 from vitrail.models.names import config_from_numbers
+from vitrail.studies.engine.cell import Cell
 from vitrail.studies.engine.measures import measure, num_judged
 from vitrail.studies.engine.row import Axis, Row
 from vitrail.studies.engine.timing import architecture_of, measure_apart, settled
@@ -37,7 +38,7 @@ SPEED = "speed"  # the measure of a model that is timed and not trained (`timing
 Say = Callable[[float], None]  # told the share of the run that is done
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """A cell on its way. folder: of the study. start: key of the cell whose weights it takes.
     transfer: the other data that a measure looks at.
@@ -55,6 +56,45 @@ class Job:
     measures: tuple[str, ...] = ()
     transfer: str = ""
     is_pace: bool = False
+
+    @classmethod
+    def of(
+        cls, cell: Cell, *, key: str, study: str, folder: Path, start: str = "", transfer: str = ""
+    ) -> Job:
+        """The job of a cell."""
+        return cls(
+            key=key,
+            study=study,
+            arm=cell.arm,
+            axes=cell.axes,
+            seed=cell.seed,
+            recipe=cell.recipe,
+            settings=cell.settings,
+            folder=str(folder.absolute()),
+            start=start,
+            measures=cell.measures,
+            transfer=transfer,
+        )
+
+    def row(
+        self,
+        values: Mapping[str, float],
+        cost: Mapping[str, float],
+        made: Mapping[str, str],
+        run: str = "",
+    ) -> dict[str, Any]:
+        """The row of what it came to."""
+        return Row(
+            key=self.key,
+            study=self.study,
+            arm=self.arm,
+            axes=self.axes,
+            seed=self.seed,
+            values=values,
+            cost=cost,
+            run=run,
+            made=made,
+        ).to_json()
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -183,9 +223,7 @@ def _row(
     made = _made(str(record.get("git") or ""))
     if error:
         made["error"] = error
-    return Row(
-        job.key, job.study, job.arm, job.axes, job.seed, values, cost, f"runs/{job.key}", made
-    ).to_json()
+    return job.row(values, cost, made, run=f"runs/{job.key}")
 
 
 def _pace_of_answers(run: RunDir) -> dict[str, float]:
@@ -217,9 +255,7 @@ def time_cell(job: Job) -> dict[str, Any]:
         "activation_bytes": activation_bytes(config, 1),
     }
     cost = {**figures, "cell_secs": round(time.monotonic() - began, 2)}
-    return Row(
-        job.key, job.study, job.arm, job.axes, job.seed, values, cost, "", _made("")
-    ).to_json()
+    return job.row(values, cost, _made(""))
 
 
 def pace_of_timing(job: Job) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -13,7 +13,7 @@ from vitrail.documents import checked
 Axis = float | int | str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """What one cell came to.
 
@@ -33,6 +33,18 @@ class Row:
     cost: Mapping[str, float]
     run: str
     made: Mapping[str, str]
+
+    def seen_as(
+        self,
+        arm: str,
+        values: Mapping[str, float] | None = None,
+        axes: Mapping[str, Axis] | None = None,
+    ) -> Row:
+        """The same cell in another figure: its key and seed, its own values unless others are
+        given, neither cost nor run.
+        """
+        values = self.values if values is None else values
+        return replace(self, arm=arm, axes=axes or {}, values=values, cost={}, run="", made={})
 
     def to_json(self) -> dict[str, Any]:
         """One line of rows.jsonl."""

@@ -132,8 +132,11 @@ def open_store(parent: Path, name: str, question: str) -> Store:
         if asked is None and _make(folder):
             store.write("study.json", {"schema": SCHEMA, "question": question})
             return store
-    raise EnvironmentFault("VIT-506", f"{parent} holds too many studies of the name {name}.",
-                           hint="Choose another folder: --out DIR")  # fmt: skip
+    raise EnvironmentFault(
+        "VIT-506",
+        f"{parent} holds too many studies of the name {name}.",
+        hint="Choose another folder: --out DIR",
+    )
 
 
 def _make(folder: Path) -> bool:

@@ -89,7 +89,7 @@ def _by_layer(rows: Sequence[Row]) -> list[Row]:
             } | {"uniform": row.values["attention/uniform"]}
             arm = f"{row.arm}, {row.axes['pictures']:,} pictures"
             axes = {"layer": layer, "pictures": row.axes["pictures"], "family": row.arm}
-            found.append(Row(row.key, row.study, arm, axes, row.seed, values, {}, "", {}))
+            found.append(row.seen_as(arm, values, axes))
     return found
 
 
@@ -123,8 +123,7 @@ def _heads_figure(layers: Sequence[Row]) -> Figure:
 def _table(layers: Sequence[Row], value: str) -> list[list[str]]:
     lines = points(layers, value, "layer")
     depth = max((len(line) for line in lines.values()), default=0)
-    return [["", *map(str, range(depth))],
-            *([arm, *map(_px, line)] for arm, line in lines.items())]  # fmt: skip
+    return [["", *map(str, range(depth))], *([arm, *map(_px, line)] for arm, line in lines.items())]
 
 
 def _px(point: Point) -> str:
@@ -158,8 +157,7 @@ def _verdict(setup: Setup, layers: Sequence[Row]) -> Verdict:
             " But no head of the first layer reaches clearly less far than uniform attention: this "
             "training is too short for attention to have a shape. Use a longer --budget."
         )
-    return Verdict(answer, CLAIM, "arXiv 2010.11929, section 4.5, Figure 7",
-                   evidence, LIMITS)  # fmt: skip
+    return Verdict(answer, CLAIM, "arXiv 2010.11929, section 4.5, Figure 7", evidence, LIMITS)
 
 
 def _px_words(gap: Difference, first: str, second: str) -> str:
@@ -169,8 +167,11 @@ def _px_words(gap: Difference, first: str, second: str) -> str:
 def _growth(rows: Sequence[Row]) -> Difference:
     """Mean distance of the last layer less that of the first."""
     last = max(int(row.axes["layer"]) for row in rows)
-    ends = [_named(row, "last" if row.axes["layer"] == last else "first")
-            for row in rows if row.axes["layer"] in (0, last)]  # fmt: skip
+    ends = [
+        row.seen_as("last" if row.axes["layer"] == last else "first")
+        for row in rows
+        if row.axes["layer"] in (0, last)
+    ]
     return difference(ends, "last", "first", "mean")
 
 
@@ -178,15 +179,11 @@ def _local(rows: Sequence[Row]) -> Difference:
     """The nearest head of the first layer less uniform attention."""
     first = [row for row in rows if row.axes["layer"] == 0]
     ends = [
-        Row(row.key, row.study, arm, {}, row.seed, {"px": row.values[kind]}, {}, "", {})
+        row.seen_as(arm, {"px": row.values[kind]})
         for row in first
         for arm, kind in (("head", "nearest"), ("uniform", "uniform"))
     ]
     return difference(ends, "head", "uniform", "px")
-
-
-def _named(row: Row, arm: str) -> Row:
-    return Row(row.key, row.study, arm, {}, row.seed, row.values, {}, "", {})
 
 
 def _first_layer(vit: Sequence[Row], sizes: Sequence[int]) -> list[str]:
@@ -195,11 +192,16 @@ def _first_layer(vit: Sequence[Row], sizes: Sequence[int]) -> list[str]:
     most = [row for row in first if row.axes["pictures"] == sizes[-1]]
     near = sum(row.values["nearest"] for row in most) / len(most)
     far = sum(row.values["farthest"] for row in most) / len(most)
-    found = [f"First layer, {sizes[-1]:,} pictures: the nearest head reaches {near:.1f} px, "
-             f"the farthest {far:.1f} px."]  # fmt: skip
+    found = [
+        f"First layer, {sizes[-1]:,} pictures: the nearest head reaches {near:.1f} px, "
+        f"the farthest {far:.1f} px."
+    ]
     if len(sizes) > 1:
-        ends = [_named(row, "many" if row.axes["pictures"] == sizes[-1] else "few")
-                for row in first if row.axes["pictures"] in (sizes[0], sizes[-1])]  # fmt: skip
+        ends = [
+            row.seen_as("many" if row.axes["pictures"] == sizes[-1] else "few")
+            for row in first
+            if row.axes["pictures"] in (sizes[0], sizes[-1])
+        ]
         for kind in ("nearest", "mean"):
             gap = difference(ends, "many", "few", kind)
             words = _px_words(gap, f"{sizes[-1]:,} pictures", f"{sizes[0]:,}")
@@ -208,8 +210,11 @@ def _first_layer(vit: Sequence[Row], sizes: Sequence[int]) -> list[str]:
 
 
 def _hybrid(layers: Sequence[Row], size: int) -> list[str]:
-    first = [_named(row, str(row.axes["family"])) for row in layers
-             if row.axes["layer"] == 0 and row.axes["pictures"] == size]  # fmt: skip
+    first = [
+        row.seen_as(str(row.axes["family"]))
+        for row in layers
+        if row.axes["layer"] == 0 and row.axes["pictures"] == size
+    ]
     if {VIT, HYBRID} - {row.arm for row in first}:
         return []
     gap = difference(first, HYBRID, VIT, "nearest")

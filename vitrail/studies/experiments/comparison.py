@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 
 from vitrail.evaluation.metrics.intervals import student_t
 from vitrail.studies.engine.cell import short
@@ -75,8 +76,10 @@ def apart(rows: Sequence[Row], first: str, second: str, value: str) -> Differenc
     a few seeds of two arms tell their own scatter badly. Student's interval, degrees of freedom of
     the pooled variance.
     """
-    own = {arm: [row.values[value] for row in rows if row.arm == arm and value in row.values]
-           for arm in dict.fromkeys(row.arm for row in rows)}  # fmt: skip
+    own = {
+        arm: [row.values[value] for row in rows if row.arm == arm and value in row.values]
+        for arm in dict.fromkeys(row.arm for row in rows)
+    }
     means = {arm: math.fsum(one) / len(one) for arm, one in own.items() if one}
     degrees = sum(len(one) - 1 for one in own.values() if one)
     squares = math.fsum((x - means[arm]) ** 2 for arm, one in own.items() for x in one)
@@ -102,7 +105,7 @@ def trend(
             gap = [per_seed[first][key] - per_seed[second][key] for key in keys]
             moved.append(gap[1] - gap[0])
     made = [
-        Row("", "", arm, {}, seed, {"gap": gap}, {}, "", {})
+        replace(rows[0], seed=seed).seen_as(arm, {"gap": gap})
         for seed, found in enumerate(moved)
         for arm, gap in (("later", found), ("before", 0.0))
     ]

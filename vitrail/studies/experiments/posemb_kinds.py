@@ -146,12 +146,7 @@ def _places(rows: Sequence[Row]) -> list[str]:
     for arm in WHERE_MATTERS:
         for where in list(PLACES)[1:]:
             here = [row for row in rows if row.arm == arm and row.axes["where"] in (where, "stem")]
-            renamed = [
-                Row(
-                    row.key, row.study, str(row.axes["where"]), {}, row.seed, row.values, {}, "", {}
-                )
-                for row in here
-            ]
+            renamed = [row.seen_as(str(row.axes["where"])) for row in here]
             if {where, "stem"} <= {row.arm for row in renamed}:
                 gap = difference(renamed, where, "stem", "test/top1")
                 found.append(f"{arm}: {in_words(gap, where, 'stem')}.")
