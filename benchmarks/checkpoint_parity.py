@@ -34,9 +34,15 @@ HEAD = ("source", "case", "model", "float32", "float64", "back")
 
 
 SMALL: dict[str, Any] = {
-    "image_size": (24, 24), "patch_size": (8, 8), "width": 24, "depth": 2, "num_heads": 3,
-    "mlp_dim": 20, "num_classes": 5, "channels": 3,
-}  # fmt: skip
+    "image_size": (24, 24),
+    "patch_size": (8, 8),
+    "width": 24,
+    "depth": 2,
+    "num_heads": 3,
+    "mlp_dim": 20,
+    "num_classes": 5,
+    "channels": 3,
+}
 HYBRID = {"patch_size": (1, 1), "stem": "resnet", "stem_stages": (1, 1), "stem_width": 32}
 MODELS: dict[str, ModelConfig] = {
     "ViT, cls": ViTConfig(**SMALL),
@@ -58,14 +64,22 @@ MODELS: dict[str, ModelConfig] = {
         image_size=(24, 24), depths=(1, 1), width_factor=0.5, num_classes=5, channels=3
     ),
     "BiT-ResNet v2, timm's constants": BiTConfig(
-        image_size=(24, 24), depths=(1, 1), width_factor=0.5, num_classes=5, channels=3,
+        image_size=(24, 24),
+        depths=(1, 1),
+        width_factor=0.5,
+        num_classes=5,
+        channels=3,
         std_eps=1e-8,
     ),
     "BiT-ResNet v1": BiTConfig(
-        image_size=(24, 24), depths=(1, 1), width_factor=0.5, num_classes=5, channels=3,
+        image_size=(24, 24),
+        depths=(1, 1),
+        width_factor=0.5,
+        num_classes=5,
+        channels=3,
         style="v1_gn",
     ),
-}  # fmt: skip
+}
 
 
 def formats() -> None:

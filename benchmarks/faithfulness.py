@@ -60,9 +60,14 @@ def train(steps: int, seed: int) -> ViT:
     images, labels = as_images(made), torch.from_numpy(made.labels)
     size, patch = (SIZE_PX, SIZE_PX), (PATCH_PX, PATCH_PX)
     config = ViTConfig(
-        image_size=size, patch_size=patch, width=WIDTH, depth=DEPTH, num_heads=HEADS,
-        mlp_dim=2 * WIDTH, num_classes=len(CLASSES),
-    )  # fmt: skip
+        image_size=size,
+        patch_size=patch,
+        width=WIDTH,
+        depth=DEPTH,
+        num_heads=HEADS,
+        mlp_dim=2 * WIDTH,
+        num_classes=len(CLASSES),
+    )
     model = create_model(config, seed=seed)
     assert isinstance(model, ViT)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.05, betas=(0.9, 0.95))

@@ -73,8 +73,10 @@ def recall_of_copies(pictures: list[NDArray[np.uint8]]) -> dict[str, Any]:
             planted.setdefault(name, []).append(np.asarray(one))
     recall = {}
     for name, ones in planted.items():
-        pairs = {(one.first, one.second)
-                 for one in copies(joined([own, *(sketch(one) for one in ones)]))[0]}  # fmt: skip
+        pairs = {
+            (one.first, one.second)
+            for one in copies(joined([own, *(sketch(one) for one in ones)]))[0]
+        }
         hits = [(int(place), len(own) + k) in pairs for k, place in enumerate(chosen)]
         recall[name] = round(float(np.mean(hits)), 2)
     return {"pictures": len(own), "found_without": len(found), "secs": secs, "recall": recall}

@@ -54,10 +54,14 @@ def all_products(
 ) -> Callable[[], None]:
     """A function that does them all once. kernel: "torch" or "fastest"; is_short: see above."""
     work = [
-        (one, torch.randn(one.rows, one.inputs), torch.randn(one.outputs, one.inputs),
-         torch.randn(one.rows, one.outputs))
+        (
+            one,
+            torch.randn(one.rows, one.inputs),
+            torch.randn(one.outputs, one.inputs),
+            torch.randn(one.rows, one.outputs),
+        )
         for one in dense_products(config, batch_size, is_short=is_short)
-    ]  # fmt: skip
+    ]
     forward: Multiply = matmul.linear if kernel == "fastest" else _linear
     weight_gradient: Multiply = (
         matmul._weight_gradient if kernel == "fastest" else lambda dy, x: torch.mm(dy.t(), x)

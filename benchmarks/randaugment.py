@@ -37,9 +37,13 @@ Pixels = NDArray[np.uint8]
 BILINEAR, AFFINE = Image.Resampling.BILINEAR, Image.Transform.AFFINE
 PAD_PX = 4
 DEFAULTS = {
-    "threads": 2, "rounds": 9, "size": 32, "channels": 3, "num-ops": 2,
+    "threads": 2,
+    "rounds": 9,
+    "size": 32,
+    "channels": 3,
+    "num-ops": 2,
     "magnitude": 9,
-}  # fmt: skip
+}
 
 
 def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:

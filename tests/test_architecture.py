@@ -220,8 +220,9 @@ def test_files_are_written_in_one_place() -> None:
     )
     found: dict[str, list[str]] = {}
     for path in modules():
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines()
-                 if words.search(line)]  # fmt: skip
+        lines = [
+            line for line in path.read_text(encoding="utf-8").splitlines() if words.search(line)
+        ]
         if lines:
             found[path.relative_to(PACKAGE).as_posix()] = lines
     assert set(found) <= set(WRITERS) | IN_THEIR_BLOCKS, found

@@ -54,20 +54,27 @@ def is_os_starter(name: str) -> bool:
 
 @pytest.mark.promise("M7")
 def test_every_place_that_starts_a_process_is_known() -> None:
-    found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")
-             if starters(path)}  # fmt: skip
+    found = {
+        path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if starters(path)
+    }
     assert found == set(PLACES)
 
 
 @pytest.mark.promise("M7")
 def test_the_fence_sees_every_way_to_start_a_process(tmp_path: Path) -> None:
     ways = (
-        "import subprocess", "import os\nos.system('x')", "from os import execv",
-        "import multiprocessing.pool", "from torch.multiprocessing import spawn",
-        "from concurrent.futures import ProcessPoolExecutor", "import pty", "import ray",
+        "import subprocess",
+        "import os\nos.system('x')",
+        "from os import execv",
+        "import multiprocessing.pool",
+        "from torch.multiprocessing import spawn",
+        "from concurrent.futures import ProcessPoolExecutor",
+        "import pty",
+        "import ray",
         "def f():\n    import os\n    os.posix_spawn('x', [], {})",
-        "from torch.utils.data import DataLoader", "import os\nos.fork()",
-    )  # fmt: skip
+        "from torch.utils.data import DataLoader",
+        "import os\nos.fork()",
+    )
     for way in ways:
         (tmp_path / "module.py").write_text(way)
         assert starters(tmp_path / "module.py"), way
@@ -131,8 +138,10 @@ def test_python_m_vitrail_imports_nothing_of_the_working_directory(trapped: Path
     (trapped / "downloaded" / "vitrail").rename(trapped / "elsewhere")
     done = subprocess.run(
         [sys.executable, "-m", "vitrail", "models", "vit_b16", "--json"],
-        capture_output=True, timeout=100, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        timeout=100,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     # encodings and sitecustomize are loaded before the working directory is on the path
     assert not list(trapped.glob("RAN-*"))

@@ -42,8 +42,19 @@ def small(command: str) -> list[str]:
     """The words of a command; a training is made short, its other options stay."""
     words = shlex.split(command)[1:]
     if words[0] == "compare":
-        return [*words, "--models", "vit_digits", "--image-size", "8", "--examples", "64",
-                "--seeds", "1", "--processes", "1"]  # fmt: skip
+        return [
+            *words,
+            "--models",
+            "vit_digits",
+            "--image-size",
+            "8",
+            "--examples",
+            "64",
+            "--seeds",
+            "1",
+            "--processes",
+            "1",
+        ]
     if words[0] != "train":
         return words
     if "--from" in words:  # the architecture is that of the model
@@ -59,8 +70,15 @@ def test_commands_run_in_their_order(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     Image.fromarray(np.full((17, 20, 3), 210, np.uint8)).save(tmp_path / "new.jpg")
     shown = commands()
     assert [command.split()[1] for command in shown] == [
-        "train", "predict", "report", "train", "train", "data", "explain", "compare",
-    ]  # fmt: skip
+        "train",
+        "predict",
+        "report",
+        "train",
+        "train",
+        "data",
+        "explain",
+        "compare",
+    ]
     for command in shown:
         done = run(*small(command))
         assert done.code == 0, f"{command}\n{done.err}"

@@ -72,8 +72,14 @@ def test_a_name_stays_on_one_line_and_is_no_formula(name: str) -> None:
 
 def test_cells() -> None:
     assert [cell(one) for one in ("=1+1", "@x", "+a", "-1", "+1.5", "a=b", "")] == [
-        "\\x3d1+1", "\\x40x", "\\x2ba", "-1", "+1.5", "a=b", "",
-    ]  # fmt: skip
+        "\\x3d1+1",
+        "\\x40x",
+        "\\x2ba",
+        "-1",
+        "+1.5",
+        "a=b",
+        "",
+    ]
     assert label_cell(["cat|dog"]) == "cat\\x7cdog"
     assert label_cell(["cat", "dog"]) == "cat|dog"
 

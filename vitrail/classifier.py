@@ -48,7 +48,7 @@ from vitrail.model_folder.bundle import (
     WEIGHTS,
     read_bundle,
     write_bundle,
-)  # fmt: skip
+)
 from vitrail.model_folder.model_card import card_of
 from vitrail.model_folder.model_record import Architecture, Record, made_record
 from vitrail.models.create import Model, build
@@ -166,9 +166,14 @@ class Classifier:
 
         def record_of(sha256: str) -> Record:
             return record_for(
-                config, self.preprocess, self.classes, meta, self.temperature,
-                name=Path(folder) / RECORD, sha256=sha256,
-            )  # fmt: skip
+                config,
+                self.preprocess,
+                self.classes,
+                meta,
+                self.temperature,
+                name=Path(folder) / RECORD,
+                sha256=sha256,
+            )
 
         card = card_of(record_of("0" * 64))
         tensors = self.model.state_dict()
@@ -471,10 +476,23 @@ def load(
     model.load_state_dict(bundle.tensors, strict=True, assign=True)
     record = bundle.record
     resample = ORIGINS[record.origin].resample if record.origin in ORIGINS else Meta.resample
-    meta = Meta(record.architecture.name, record.trained_on, record.metrics, record.versions,
-                record.scores, record.origin, resample)  # fmt: skip
-    return Classifier(model.to(device), bundle.preprocess, record.classes, record.temperature,
-                      meta, bundle.examples)  # fmt: skip
+    meta = Meta(
+        record.architecture.name,
+        record.trained_on,
+        record.metrics,
+        record.versions,
+        record.scores,
+        record.origin,
+        resample,
+    )
+    return Classifier(
+        model.to(device),
+        bundle.preprocess,
+        record.classes,
+        record.temperature,
+        meta,
+        bundle.examples,
+    )
 
 
 def _of_run(run: Path, found: RunModel, model: Model, device: str | torch.device) -> Classifier:
@@ -483,17 +501,34 @@ def _of_run(run: Path, found: RunModel, model: Model, device: str | torch.device
 
     model.load_state_dict(found.tensors, strict=True, assign=True)
     resample = ORIGINS[found.origin].resample if found.origin in ORIGINS else Meta.resample
-    meta = Meta(found.name, {"data": found.data}, {"val": dict(found.figures)},
-                scores="sigmoid" if found.multi_label else "softmax", origin=found.origin,
-                resample=resample, notes=found.said)  # fmt: skip
-    return Classifier(model.to(device), found.preprocess, found.classes, meta=meta,
-                      examples=known_of(run, NO_RECORD))  # fmt: skip
+    meta = Meta(
+        found.name,
+        {"data": found.data},
+        {"val": dict(found.figures)},
+        scores="sigmoid" if found.multi_label else "softmax",
+        origin=found.origin,
+        resample=resample,
+        notes=found.said,
+    )
+    return Classifier(
+        model.to(device),
+        found.preprocess,
+        found.classes,
+        meta=meta,
+        examples=known_of(run, NO_RECORD),
+    )
 
 
 def of_foreign(foreign: ExternalCheckpoint, *, device: str | torch.device = "cpu") -> Classifier:
     """The classifier of a checkpoint of another library."""
-    meta = Meta(name=foreign.name, scores=foreign.scores, origin=foreign.origin,
-                resample=foreign.resample, notes=foreign.notes, facts=foreign.facts)  # fmt: skip
+    meta = Meta(
+        name=foreign.name,
+        scores=foreign.scores,
+        origin=foreign.origin,
+        resample=foreign.resample,
+        notes=foreign.notes,
+        facts=foreign.facts,
+    )
     return Classifier(foreign.model.to(device), foreign.preprocess, foreign.classes, meta=meta)
 
 

@@ -23,9 +23,15 @@ from collections.abc import Iterable, Mapping
 from vitrail.spelling import printable_lines
 
 REFUSED = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR,
-    errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
-)  # fmt: skip
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SHOWN = 80  # letters of a wrong value that a message repeats
 OURS = (errno.EINVAL, errno.EBADF, errno.EFAULT)  # what a wrong call of ours gives

@@ -21,10 +21,13 @@ from vitrail.files import write_whole
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 PLAIN = NO_LINK | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | os.O_CLOEXEC
 KINDS = (
-    (stat.S_ISLNK, "a link, which is not followed"), (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISBLK, "a device"), (stat.S_ISCHR, "a device"),
-)  # fmt: skip
+    (stat.S_ISLNK, "a link, which is not followed"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISCHR, "a device"),
+)
 
 
 class NotPlain(OSError):

@@ -107,8 +107,11 @@ def shipped(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[
     """The ordinary model among the tensors that a run trains."""
     encoder = "encoder."
     if any(key.startswith(encoder) for key in tensors):
-        return {key.removeprefix(encoder): value for key, value in tensors.items()
-                if key.startswith(encoder)}  # fmt: skip
+        return {
+            key.removeprefix(encoder): value
+            for key, value in tensors.items()
+            if key.startswith(encoder)
+        }
     scale = float(settings.get("lora.alpha", 0.0)) / max(1, int(settings.get("lora.rank", 0)))
     merged = {key: value for key, value in tensors.items() if ".lora_" not in key}
     for key, low in tensors.items():

@@ -120,20 +120,37 @@ FILES: dict[str, tuple[bytes, str, str]] = {
     # pickles
     "os.system": (saved(Calls(os.system, "touch CANARY")), "VIT-402", "posix.system"),
     "legacy os.system": (
-        saved(Calls(os.system, "touch CANARY"), legacy=True), "VIT-402", "posix.system"),
+        saved(Calls(os.system, "touch CANARY"), legacy=True),
+        "VIT-402",
+        "posix.system",
+    ),
     "eval in a tensor's place": (
         saved({"model": {"a": Calls(eval, "open('CANARY','w').close()")}}),
-        "VIT-402", "__builtin__.eval"),
+        "VIT-402",
+        "__builtin__.eval",
+    ),
     "bare pickle": (pickle.dumps(Calls(os.system, "touch CANARY")), "VIT-402", "posix.system"),
     "protocol 0": (pickle.dumps(Calls(os.system, "touch CANARY"), 0), "VIT-431", "unknown kind"),
     "getattr": (
-        torch_zip(b"c__builtin__\ngetattr\n(Vx\nVy\ntR."), "VIT-402", "__builtin__.getattr"),
+        torch_zip(b"c__builtin__\ngetattr\n(Vx\nVy\ntR."),
+        "VIT-402",
+        "__builtin__.getattr",
+    ),
     "import by name": (
-        torch_zip(b"cpkgutil\nresolve_name\n(Vos:system\ntR."), "VIT-402", "pkgutil.resolve_name"),
+        torch_zip(b"cpkgutil\nresolve_name\n(Vos:system\ntR."),
+        "VIT-402",
+        "pkgutil.resolve_name",
+    ),
     "numpy code": (
-        torch_zip(b"cnumpy.testing._private.utils\nrunstring\n(Vx\n}tR."), "VIT-402", "runstring"),
+        torch_zip(b"cnumpy.testing._private.utils\nrunstring\n(Vx\n}tR."),
+        "VIT-402",
+        "runstring",
+    ),
     "torch's own loader": (
-        torch_zip(b"ctorch.storage\n_load_from_bytes\n(Vx\ntR."), "VIT-402", "_load_from_bytes"),
+        torch_zip(b"ctorch.storage\n_load_from_bytes\n(Vx\ntR."),
+        "VIT-402",
+        "_load_from_bytes",
+    ),
     "extension code": (torch_zip(b"\x80\x02\x82\x01."), "VIT-402", "cannot be read"),
     "no table": (saved([torch.ones(2)]), "VIT-402", "no table of tensors"),
     "no tensors": (saved({"epoch": 3}), "VIT-402", "tables of tensors"),
@@ -145,23 +162,45 @@ FILES: dict[str, tuple[bytes, str, str]] = {
     "2 million lists": (torch_zip(b"\x80\x02" + b"]" * 2_000_000 + b"."), "VIT-402", "no table"),
     "huge description": (torch_zip(b"\x80\x02" + b"N" * (17 * 2**20)), "VIT-411", "description"),
     "torchscript": (
-        archive({"a/data.pkl": b"\x80\x02}.", "a/constants.pkl": b""}), "VIT-402", "TorchScript"),
+        archive({"a/data.pkl": b"\x80\x02}.", "a/constants.pkl": b""}),
+        "VIT-402",
+        "TorchScript",
+    ),
     "two descriptions": (
-        archive({"a/data.pkl": b"", "b/data.pkl": b""}), "VIT-412", "2 descriptions"),
+        archive({"a/data.pkl": b"", "b/data.pkl": b""}),
+        "VIT-412",
+        "2 descriptions",
+    ),
     "shape beyond storage": (
-        torch_zip(described("I0\n(I5\nt(I1\nt"), {"0": b"\0" * 16}), "VIT-412", "does not fit"),
+        torch_zip(described("I0\n(I5\nt(I1\nt"), {"0": b"\0" * 16}),
+        "VIT-412",
+        "does not fit",
+    ),
     "offset beyond storage": (
-        torch_zip(described("I9\n(I1\nt(I1\nt"), {"0": b"\0" * 16}), "VIT-412", "does not fit"),
+        torch_zip(described("I9\n(I1\nt(I1\nt"), {"0": b"\0" * 16}),
+        "VIT-412",
+        "does not fit",
+    ),
     "one number 10^12 times": (
         torch_zip(described("I0\n(I1000000\nI1000000\nt(I0\nI0\nt"), {"0": b"\0" * 16}),
-        "VIT-411", "4000000000000 bytes"),
+        "VIT-411",
+        "4000000000000 bytes",
+    ),
     "one number 100 times": (
         torch_zip(described("I0\n(I10\nI10\nt(I0\nI0\nt"), {"0": b"\0" * 16}),
-        "VIT-412", "does not fit"),
+        "VIT-412",
+        "does not fit",
+    ),
     "60,000 tensors in a pickle": (
-        torch_zip(many_tensors(60_000), {"0": b"\0" * 16}), "VIT-402", "more than 50000 tensors"),
+        torch_zip(many_tensors(60_000), {"0": b"\0" * 16}),
+        "VIT-402",
+        "more than 50000 tensors",
+    ),
     "negative stride": (
-        torch_zip(described("I3\n(I2\nt(I-1\nt"), {"0": b"\0" * 16}), "VIT-412", "strides"),
+        torch_zip(described("I3\n(I2\nt(I-1\nt"), {"0": b"\0" * 16}),
+        "VIT-412",
+        "strides",
+    ),
     "storage missing": (torch_zip(described("I0\n(I2\nt(I1\nt")), "VIT-412", "no values"),
     "legacy truncated": (saved(GOOD, legacy=True)[:-7], "VIT-402", "ends before"),
     "legacy numbers only": (pickle.dumps(3), "VIT-402", "refused"),
@@ -171,31 +210,51 @@ FILES: dict[str, tuple[bytes, str, str]] = {
     "no array": (archive({"a.npy": b"hello"}), "VIT-412", "no array"),
     "code in the header": (
         archive({"a.npy": npy("{'descr': __import__('os').system('touch CANARY')}")}),
-        "VIT-412", "header"),
+        "VIT-412",
+        "header",
+    ),
     "absurd shape": (archive({"a.npy": npy(HEAD % ("9" * 30))}), "VIT-412", "absurd shape"),
     "shape without values": (
-        archive({"a.npy": npy(HEAD % "10000000000, 4")}), "VIT-412", "expected 160000000000"),
+        archive({"a.npy": npy(HEAD % "10000000000, 4")}),
+        "VIT-412",
+        "expected 160000000000",
+    ),
     "40 axes": (archive({"a.npy": npy(HEAD % ("1," * 40), b"\0" * 4)}), "VIT-412", "absurd"),
     "structured": (
         archive({"a.npy": npy("{'descr': [('x','<f4')], 'fortran_order': False, 'shape': (1,)}")}),
-        "VIT-412", "header"),
+        "VIT-412",
+        "header",
+    ),
     "text": (npz(a=np.array(["hello"])), "VIT-412", "type"),
     "table cut off": (many_zip(99, 5400), "VIT-412", "ends before"),
     "10^7 members": (many_zip(10**7, 54 * 10**7), "VIT-411", "members"),
     "zip bomb": (
-        archive({f"{i}.npy": npy(HEAD % "5000000,", b"\0" * 20_000_000) for i in range(4)},
-                zipfile.ZIP_DEFLATED), "VIT-411", "packed into"),
+        archive(
+            {f"{i}.npy": npy(HEAD % "5000000,", b"\0" * 20_000_000) for i in range(4)},
+            zipfile.ZIP_DEFLATED,
+        ),
+        "VIT-411",
+        "packed into",
+    ),
     "member twice": (
         archive({"a.npy": npy(HEAD % "0,"), "b.npy": npy(HEAD % "0,")}).replace(b"b.npy", b"a.npy"),
-        "VIT-412", "twice"),
+        "VIT-412",
+        "twice",
+    ),
     "overlapping members": (
         archive({"a.npy": b"\0" * 8000}).replace(
-            struct.pack("<II", 8000, 8000), struct.pack("<II", 90_000, 90_000)),
-        "VIT-412", "overlap"),
+            struct.pack("<II", 8000, 8000), struct.pack("<II", 90_000, 90_000)
+        ),
+        "VIT-412",
+        "overlap",
+    ),
     "encrypted": (
         archive({"a.npy": npy(HEAD % "0,")}).replace(
-            b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01"),
-        "VIT-412", "encrypted"),
+            b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01"
+        ),
+        "VIT-412",
+        "encrypted",
+    ),
     # safetensors
     "header of 2^63 bytes": (safetensors(b"{", size=2**63), "VIT-411", "header"),
     "header beyond the end": (safetensors(b"{}", size=9999), "VIT-412", "header ends"),
@@ -204,15 +263,24 @@ FILES: dict[str, tuple[bytes, str, str]] = {
     "repeated key": (safetensors(b'{"a":1,"a":2}'), "VIT-412", "twice"),
     "no tensor": (safetensors({"__metadata__": {}}), "VIT-412", "no tensor"),
     "overlap": (
-        safetensors({"a": entry(0, 8), "b": entry(4, 12)}, b"\0" * 12), "VIT-412", "b lies"),
+        safetensors({"a": entry(0, 8), "b": entry(4, 12)}, b"\0" * 12),
+        "VIT-412",
+        "b lies",
+    ),
     "all at one place": (
-        safetensors({str(i): entry(0, 8) for i in range(99)}, b"\0" * 8), "VIT-412", "lies"),
+        safetensors({str(i): entry(0, 8) for i in range(99)}, b"\0" * 8),
+        "VIT-412",
+        "lies",
+    ),
     "hole": (safetensors({"a": entry(0, 8), "b": entry(9, 17)}, b"\0" * 17), "VIT-412", "b lies"),
     "backwards": (safetensors({"a": entry(8, 0)}, b"\0" * 8), "VIT-412", "a lies"),
     "negative": (safetensors({"a": entry(-8, 0)}, b""), "VIT-412", "no proper"),
     "another size": (safetensors({"a": entry(0, 8, (3,))}, b"\0" * 8), "VIT-412", "expected 12"),
     "product that overflows": (
-        safetensors({"a": entry(0, 8, (2**40, 2**40))}, b"\0" * 8), "VIT-411", "bytes"),
+        safetensors({"a": entry(0, 8, (2**40, 2**40))}, b"\0" * 8),
+        "VIT-411",
+        "bytes",
+    ),
     "too short": (BASE[:-1], "VIT-412", "bytes; expected"),
     "too long": (BASE + b"\0", "VIT-412", "bytes; expected"),
     "unknown type": (safetensors({"a": entry(0, 8, dtype="Q4")}, b"\0" * 8), "VIT-412", "Q4"),
@@ -220,13 +288,21 @@ FILES: dict[str, tuple[bytes, str, str]] = {
     "long name": (safetensors({"a" * 5000: entry(0, 8)}, b"\0" * 8), "VIT-411", "5000 char"),
     "10^7 tensors": (safetensors(b"{" + b" " * 50, size=700 * 10**6), "VIT-411", "header"),
     "60,000 tensors": (
-        safetensors({str(i): entry(0, 0, (0,)) for i in range(60_000)}), "VIT-411", "60000"),
+        safetensors({str(i): entry(0, 0, (0,)) for i in range(60_000)}),
+        "VIT-411",
+        "60000",
+    ),
     "notes that are no text": (
         safetensors({"__metadata__": {"a": 1}, "a": entry(0, 8)}, b"\0" * 8),
-        "VIT-412", "metadata"),
+        "VIT-412",
+        "metadata",
+    ),
     "pickle in the name of safetensors": (
-        pickle.dumps(Calls(os.system, "touch CANARY")), "VIT-402", "posix.system"),
-}  # fmt: skip
+        pickle.dumps(Calls(os.system, "touch CANARY")),
+        "VIT-402",
+        "posix.system",
+    ),
+}
 
 
 def intact() -> dict[str, bytes]:

@@ -12,9 +12,17 @@ State = dict[str, Tensor]
 
 
 def state(
-    *, width: int = 48, depth: int = 2, mlp: int = 40, patch: int = 4, side: int = 3,
-    classes: int = 5, cls: bool = True, pre_norm: bool = False, seed: int = 0,
-) -> State:  # fmt: skip
+    *,
+    width: int = 48,
+    depth: int = 2,
+    mlp: int = 40,
+    patch: int = 4,
+    side: int = 3,
+    classes: int = 5,
+    cls: bool = True,
+    pre_norm: bool = False,
+    seed: int = 0,
+) -> State:
     """side: patches along an axis."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -32,9 +40,11 @@ def state(
         at = f"blocks.{i}."
         norms += [f"{at}norm1", f"{at}norm2"]
         for name, (rows, columns) in {
-            "attn.qkv": (3 * width, width), "attn.proj": (width, width),
-            "mlp.fc1": (mlp, width), "mlp.fc2": (width, mlp),
-        }.items():  # fmt: skip
+            "attn.qkv": (3 * width, width),
+            "attn.proj": (width, width),
+            "mlp.fc1": (mlp, width),
+            "mlp.fc2": (width, mlp),
+        }.items():
             found |= {f"{at}{name}.weight": draw(rows, columns), f"{at}{name}.bias": draw(rows)}
     for norm in norms:
         found |= {f"{norm}.weight": 1 + draw(width), f"{norm}.bias": draw(width)}
@@ -44,9 +54,15 @@ def state(
 
 
 def forward(
-    s: Mapping[str, Tensor], x: Tensor, heads: int, *, eps: float = 1e-6,
-    act: Callable[[Tensor], Tensor] = F.gelu, pool: str = "cls", block: str = "pre",
-) -> Tensor:  # fmt: skip
+    s: Mapping[str, Tensor],
+    x: Tensor,
+    heads: int,
+    *,
+    eps: float = 1e-6,
+    act: Callable[[Tensor], Tensor] = F.gelu,
+    pool: str = "cls",
+    block: str = "pre",
+) -> Tensor:
     """Logits, or features without a head. block: as `ViTConfig.block`."""
     kernel = s["patch_embed.proj.weight"]
     x = F.conv2d(x, kernel, s.get("patch_embed.proj.bias"), stride=kernel.shape[-1])
@@ -60,9 +76,14 @@ def forward(
 
 
 def blocks(
-    s: Mapping[str, Tensor], x: Tensor, heads: int, *, eps: float = 1e-6,
-    act: Callable[[Tensor], Tensor] = F.gelu, block: str = "pre",
-) -> Tensor:  # fmt: skip
+    s: Mapping[str, Tensor],
+    x: Tensor,
+    heads: int,
+    *,
+    eps: float = 1e-6,
+    act: Callable[[Tensor], Tensor] = F.gelu,
+    block: str = "pre",
+) -> Tensor:
     """Tokens (B, N, D) through the blocks and the norms around them."""
     width, depth = x.shape[2], len({n.split(".")[1] for n in s if n.startswith("blocks.")})
 

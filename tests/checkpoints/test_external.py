@@ -36,9 +36,15 @@ TORCHVISION_FILE = CASES / "torchvision_vit" / "vit_mu_8.pth"
 # Rows whose shapes another published model has with other heads.
 SHARED = {"vit_s16.deit_i1k_224": {"num_heads": 6}}
 ORIGIN_OF = {
-    "bit": "bit", "bv": "big_vision", "fb_deit": "deit", "fb_dinov2": "dinov2",
-    "google": "google", "hf": "huggingface", "timm": "timm", "torchvision": "torchvision",
-}  # fmt: skip
+    "bit": "bit",
+    "bv": "big_vision",
+    "fb_deit": "deit",
+    "fb_dinov2": "dinov2",
+    "google": "google",
+    "hf": "huggingface",
+    "timm": "timm",
+    "torchvision": "torchvision",
+}
 OUTPUT = {"hf_vit_model_pooler": "pooler_output"}
 CHECKPOINTS = sorted(
     folder.name
@@ -147,9 +153,14 @@ def save_plain(folder: Path) -> Path:
 
 
 SMALL: dict[str, Any] = {
-    "image_size": (16, 16), "patch_size": (8, 8), "width": 24, "depth": 2, "num_heads": 3,
-    "mlp_dim": 20, "num_classes": 3,
-}  # fmt: skip
+    "image_size": (16, 16),
+    "patch_size": (8, 8),
+    "width": 24,
+    "depth": 2,
+    "num_heads": 3,
+    "mlp_dim": 20,
+    "num_classes": 3,
+}
 
 
 @pytest.mark.parametrize("to", ["torchvision", "deit", "dinov2"])
@@ -185,9 +196,16 @@ def test_a_single_file_comes_back_whole(tmp_path: Path, to: str) -> None:
 
 @pytest.mark.parametrize(
     "note",
-    ["{", "[]", "{}", '{"origin": "x"}', '{"origin":"deit","numbers":{"width":1},"classes":[]}',
-     '{"origin":"deit","numbers":{"num_heads":"9"},"preprocess":{},"classes":[]}', "9" * 5000],
-)  # fmt: skip
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"origin": "x"}',
+        '{"origin":"deit","numbers":{"width":1},"classes":[]}',
+        '{"origin":"deit","numbers":{"num_heads":"9"},"preprocess":{},"classes":[]}',
+        "9" * 5000,
+    ],
+)
 def test_a_note_that_is_made_up(tmp_path: Path, note: str) -> None:
     file = tmp_path / "deit_tiny.safetensors"
     state = random_model(ViTConfig(**SMALL)).state_dict()
@@ -207,7 +225,11 @@ def test_given_comes_first() -> None:
 
 WRONG: dict[str, tuple[dict[str, Tensor | None], dict[str, Any], str, str]] = {
     "missing": (
-        {"blocks.1.mlp.fc2.bias": None}, {}, "VIT-424", "for the model: blocks.1.mlp.fc2.bias"),
+        {"blocks.1.mlp.fc2.bias": None},
+        {},
+        "VIT-424",
+        "for the model: blocks.1.mlp.fc2.bias",
+    ),
     "missing head": ({"head.bias": None}, {}, "VIT-424", "head.bias"),
     "unknown": ({"blocks.0.adapter": torch.ones(3)}, {}, "VIT-418", "blocks.0.adapter"),
     "shape": ({"norm.weight": torch.ones(31)}, {}, "VIT-413", "norm.weight (31,)"),
@@ -224,8 +246,12 @@ WRONG: dict[str, tuple[dict[str, Tensor | None], dict[str, Any], str, str]] = {
     "pool": ({}, {"global_pool": "avgmax"}, "VIT-418", "global_pool"),
     "architecture": ({}, {"architecture": "vit_base_patch16_rope_mixed_224"}, "VIT-418", "rotary"),
     "arguments": (
-        {}, {"model_args": 7, "architecture": ["x"], "pretrained_cfg": None}, "VIT-419", "heads"),
-}  # fmt: skip
+        {},
+        {"model_args": 7, "architecture": ["x"], "pretrained_cfg": None},
+        "VIT-419",
+        "heads",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -383,11 +409,13 @@ def test_published_files_are_understood_without_the_catalogue(row: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("vit_s16.deit_i1k_224", ["num_heads", "vit_small_patch16_224: num_heads 6",
-                                  "mocov3_vit_small: num_heads 12"]),
+        (
+            "vit_s16.deit_i1k_224",
+            ["num_heads", "vit_small_patch16_224: num_heads 6", "mocov3_vit_small: num_heads 12"],
+        ),
         ("vit_b16.deit3_1k_224", ["posemb", "deit_3_base_224_1k", "rotary positions"]),
     ],
-)  # fmt: skip
+)
 def test_shapes_of_several_published_models_decide_nothing(name: str, words: list[str]) -> None:
     row = next(row for row in PUBLISHED if row.name == name)
     fields: dict[str, Any] = {"layer_scale": 1e-4, "posemb_prefix": False} if "3" in name else {}
@@ -483,8 +511,15 @@ FORMATS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("to", FORMATS)
 def test_no_format_holds_position_at_every_layer(to: str, place: str) -> None:
     """Control: with position behind the stem each of them holds the model."""
-    fields: dict[str, Any] = {"image_size": (32, 32), "patch_size": (8, 8), "width": 24, "depth": 2,
-                              "num_heads": 3, "mlp_dim": 96, "num_classes": 7}  # fmt: skip
+    fields: dict[str, Any] = {
+        "image_size": (32, 32),
+        "patch_size": (8, 8),
+        "width": 24,
+        "depth": 2,
+        "num_heads": 3,
+        "mlp_dim": 96,
+        "num_classes": 7,
+    }
     config = ViTConfig(**(fields | FORMATS[to]))
     prepared = Preprocess(height=32, width=32, resize=(32, 32), crop="none")
     classes = [f"class {index}" for index in range(config.num_classes)]

@@ -19,9 +19,15 @@ from vitrail.config import TrainConfig
 from vitrail.training.reporter import Reporter, RunResult
 
 STEP = {
-    "step": 7, "total_steps": 70, "epoch": 0.7, "train/loss": 2.10431, "optim/lr": 3e-4,
-    "perf/images_per_s": 4120.4, "perf/data_wait": 0.02, "eta_secs": 41.2,
-}  # fmt: skip
+    "step": 7,
+    "total_steps": 70,
+    "epoch": 0.7,
+    "train/loss": 2.10431,
+    "optim/lr": 3e-4,
+    "perf/images_per_s": 4120.4,
+    "perf/data_wait": 0.02,
+    "eta_secs": 41.2,
+}
 EVALUATION = {"step": 10, "epoch": 1.0, "val/loss": 1.77121, "val/top1": 0.46111, "is_best": True}
 RESULT = RunResult(
     Path("runs/digits-1"),

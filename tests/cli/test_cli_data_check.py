@@ -25,8 +25,9 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images[500:505], labels[500:505] = images[:5], labels[:5]
     labels[7] = (labels[7] + 5) % 10
     path = tmp_path_factory.mktemp("data") / "digits.npz"
-    np.savez(path, x_train=images[:500], y_train=labels[:500],
-             x_test=images[500:], y_test=labels[500:])  # fmt: skip
+    np.savez(
+        path, x_train=images[:500], y_train=labels[:500], x_test=images[500:], y_test=labels[500:]
+    )
     return path
 
 
@@ -68,8 +69,15 @@ def test_labels_by_the_features_of_a_model(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     model = create_model("vit_digits", num_classes=3, image_size=(8, 8), channels=1)
-    preprocess = Preprocess(height=8, width=8, resize=(8, 8), crop="none",
-                            interpolation="bilinear", mean=(0.5,), std=(0.5,))  # fmt: skip
+    preprocess = Preprocess(
+        height=8,
+        width=8,
+        resize=(8, 8),
+        crop="none",
+        interpolation="bilinear",
+        mean=(0.5,),
+        std=(0.5,),
+    )
     Classifier(model, preprocess, ("a", "b", "c")).save(tmp_path / "model")
     done = run("data", "check", digits, "--features", tmp_path / "model", "--json")
     assert done.code == 0, done.err

@@ -80,8 +80,11 @@ def begin(place: Path) -> dict[str, bytes]:
 
 def contents(place: Path) -> dict[str, bytes]:
     """Every file in o/."""
-    return {path.relative_to(place / "o").as_posix(): path.read_bytes()
-            for path in (place / "o").rglob("*") if path.is_file()}  # fmt: skip
+    return {
+        path.relative_to(place / "o").as_posix(): path.read_bytes()
+        for path in (place / "o").rglob("*")
+        if path.is_file()
+    }
 
 
 def written(command: str, place: Path, size: int | None) -> tuple[Done, dict[str, bytes]]:

@@ -25,15 +25,26 @@ COMMANDS = [
     f"train . {SMALL} --out ../out1",
     f"train photos {SMALL} --name new",
     "train --resume {run}",
-    "eval {run}", "eval {model} photos --split val", "predict {model} photos/a/0.png",
-    "predict {run} photos", "explain {model} photos/a/0.png --method rollout --out ../maps",
-    "probe {model} photos --kind knn --k 1 --split val", "convert {model} ../m2 --to timm",
-    "report {run}", "runs", "runs {run}", "models {model}", "data check photos", "doctor",
-    "models vit_b16", "train photos --config {pipe}", "eval {model} photos --out ../e --split val",
+    "eval {run}",
+    "eval {model} photos --split val",
+    "predict {model} photos/a/0.png",
+    "predict {run} photos",
+    "explain {model} photos/a/0.png --method rollout --out ../maps",
+    "probe {model} photos --kind knn --k 1 --split val",
+    "convert {model} ../m2 --to timm",
+    "report {run}",
+    "runs",
+    "runs {run}",
+    "models {model}",
+    "data check photos",
+    "doctor",
+    "models vit_b16",
+    "train photos --config {pipe}",
+    "eval {model} photos --out ../e --split val",
     f"train photos --from {{model}} {SMALL.replace('--model vit_digits', '')} --out ../out2",
     "compare photos --models vit_ti16 --budget 1s --out ../cmp",
     "study data-size --data photos --examples 16 --seeds 1 --processes 1 --out ../study",
-]  # fmt: skip
+]
 SAMPLE = ("predict {run}",)
 HANG_SECS = 10.0
 
@@ -51,9 +62,14 @@ def vitrail(words: str, place: Path, *, limit: float = 400) -> tuple[int, str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "VITRAIL_THREADS": "1"}
     try:
         done = subprocess.run(
-            command, cwd=place, capture_output=True, text=True, timeout=limit, check=False,
+            command,
+            cwd=place,
+            capture_output=True,
+            text=True,
+            timeout=limit,
+            check=False,
             env=environment,
-        )  # fmt: skip
+        )
     except subprocess.TimeoutExpired:
         return -1, ""
     return done.returncode, done.stdout + done.stderr
@@ -68,8 +84,16 @@ def harmless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     here = Path.cwd()
     os.chdir(place)
     try:
-        keys = {"model": "vit_digits", "image_size": 8, "batch_size": 4, "precision": "float32",
-                "steps": 2, "workers": 0, "data.path": "photos", "threads": 1}  # fmt: skip
+        keys = {
+            "model": "vit_digits",
+            "image_size": 8,
+            "batch_size": 4,
+            "precision": "float32",
+            "steps": 2,
+            "workers": 0,
+            "data.path": "photos",
+            "threads": 1,
+        }
         loop.train([("test", keys)], name="run", with_report=False)
     finally:
         os.chdir(here)

@@ -18,8 +18,13 @@ FOLDER = CASES / "hf_vit"
 def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
     done = run("models", TORCHVISION)
     assert done.code == 4
-    for words in ("32 tensors, 24,135 numbers", "torchvision: VIT-419", "timm: its names are not",
-                  "num_heads: one of 1, 2, 4", "OUT --to vitrail --set num_heads=..."):  # fmt: skip
+    for words in (
+        "32 tensors, 24,135 numbers",
+        "torchvision: VIT-419",
+        "timm: its names are not",
+        "num_heads: one of 1, 2, 4",
+        "OUT --to vitrail --set num_heads=...",
+    ):
         assert " ".join(words.split()) in " ".join(done.out.split()), words
     assert list(tmp_path.iterdir()) == []
 
@@ -30,8 +35,11 @@ def test_every_number_has_its_source() -> None:
     record = done.document
     facts = {fact["field"]: fact for fact in record["facts"]}
     assert [facts[name]["source"] for name in ("num_heads", "width", "gelu", "image_size")] == [
-        "stated", "file", "assumed", "assumed",
-    ]  # fmt: skip
+        "stated",
+        "file",
+        "assumed",
+        "assumed",
+    ]
     assert record["convertible"] is True
     assert record["command"].endswith("OUT --to vitrail --set num_heads=2")
     assert record["classes"] == {"count": 7, "names": []}
@@ -58,8 +66,9 @@ def test_both_tables_and_what_has_no_place(tmp_path: Path) -> None:
     assert (record["table"], record["other_tables"]) == ("model", ["model_ema"])
     assert record["error"]["code"] == "VIT-424"
     assert sorted(item["name"] for item in record["unused"]) == sorted(names)
-    assert all(name in run("models", tmp_path / "a.pth", "--set", "num_heads=2").out
-               for name in names)  # fmt: skip
+    assert all(
+        name in run("models", tmp_path / "a.pth", "--set", "num_heads=2").out for name in names
+    )
 
 
 @pytest.mark.parametrize(

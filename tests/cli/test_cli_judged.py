@@ -25,9 +25,13 @@ from vitrail.evaluation.eval_set import open_given
 from vitrail.training import loop
 
 SETTINGS: dict[str, Any] = {
-    "model.name": "vit_ti4", "data.image_size": "8", "batch_size": 7, "steps": 3,
-    "augment.policy": "none", "eval_every_epochs": 1.0,
-}  # fmt: skip
+    "model.name": "vit_ti4",
+    "data.image_size": "8",
+    "batch_size": 7,
+    "steps": 3,
+    "augment.policy": "none",
+    "eval_every_epochs": 1.0,
+}
 
 
 def photos(root: Path, seed: int, count: int = 20) -> Path:
@@ -139,10 +143,14 @@ def into_splits(root: Path) -> None:
 
 
 CHANGES: dict[str, Callable[[Path], None]] = {
-    "nothing": lambda root: None, "added": add, "training images removed": remove_trained,
-    "renamed": rename_all, "moved together": move_data, "other splits": into_splits,
+    "nothing": lambda root: None,
+    "added": add,
+    "training images removed": remove_trained,
+    "renamed": rename_all,
+    "moved together": move_data,
+    "other splits": into_splits,
     "another dataset of the name": another_of_the_name,
-}  # fmt: skip
+}
 
 
 @pytest.mark.promise("E1")
@@ -224,8 +232,11 @@ def test_other_data_is_judged_whole_and_what_was_trained_on_is_counted(place: Pa
     found = good("runs/r", "new")
     assert (found["n"], found["judged"]["how"], found["judged"]["trained_on"]) == (20, "all", 0)
     held = judged_in(place / "runs/r/eval/test") + judged_in(place / "runs/r/eval/val")
-    seen = [path for path in sorted(place.glob("d/*/*.png"))
-            if path.relative_to(place / "d").as_posix() not in held][:5]  # fmt: skip
+    seen = [
+        path
+        for path in sorted(place.glob("d/*/*.png"))
+        if path.relative_to(place / "d").as_posix() not in held
+    ][:5]
     for number, path in enumerate(seen):
         shutil.copy(path, place / "new" / "a" / f"copy{number}.png")
     found = good("runs/r", "new")
@@ -239,8 +250,11 @@ def test_other_data_is_judged_whole_and_what_was_trained_on_is_counted(place: Pa
         assert load("runs/r").evaluate("new").judged == found["judged"]
     assert state(place / "runs/r") == before
     assert {path.name for path in (place / "runs/r/eval").iterdir()} == {
-        "test", "val", "on-new", "on-new-2",
-    }  # fmt: skip
+        "test",
+        "val",
+        "on-new",
+        "on-new-2",
+    }
 
 
 @pytest.mark.promise("E1")

@@ -154,9 +154,10 @@ def in_a_verb(*lines: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_broken_pipe_is_quiet() -> None:
     done = in_a_verb(
-        "ours, theirs = os.pipe()", "os.dup2(theirs, 1); os.close(ours)",
+        "ours, theirs = os.pipe()",
+        "os.dup2(theirs, 1); os.close(ours)",
         "sys.stdout.write('by a library'); sys.stdout.flush()",
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stdout, done.stderr) == (141, "", "")
 
 
@@ -177,8 +178,10 @@ def test_a_name_never_forges_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     said, told = capsys.readouterr()
     assert len(said.splitlines()) == 1
     assert [line.split(":")[0] for line in told.splitlines()] == [
-        "a\\x0aerror VIT-100", "error VIT-303", "Look at a\\x0aerror VIT-100",
-    ]  # fmt: skip
+        "a\\x0aerror VIT-100",
+        "error VIT-303",
+        "Look at a\\x0aerror VIT-100",
+    ]
     assert "\x1b[31m" not in said + told
     assert table([[name, "1"], ["b", "2"]])[0].startswith("a\\x0aerror")
 

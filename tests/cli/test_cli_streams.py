@@ -64,8 +64,14 @@ def test_nothing_is_written_into_a_file_that_got_the_number_of_a_closed_stream()
 
 
 def test_a_narrow_terminal_and_odd_languages() -> None:
-    for more in ({"COLUMNS": "1"}, {"LC_ALL": "C"}, {"LC_ALL": "tr_TR.UTF-8"}, {"LANG": "xx"},
-                 {"PYTHONIOENCODING": "ascii:strict"}, {"PYTHONIOENCODING": "latin1"}):  # fmt: skip
+    for more in (
+        {"COLUMNS": "1"},
+        {"LC_ALL": "C"},
+        {"LC_ALL": "tr_TR.UTF-8"},
+        {"LANG": "xx"},
+        {"PYTHONIOENCODING": "ascii:strict"},
+        {"PYTHONIOENCODING": "latin1"},
+    ):
         done = shell("vitrail report no\u0131\U0001f436; exit $?", **more)
         assert done.returncode == 4, done.stderr
         assert "Traceback" not in done.stderr

@@ -20,9 +20,28 @@ from vitrail.models.names import resolve_model
 from vitrail.models.vit.config import ViTConfig
 from vitrail.spelling import escaped
 
-NEVER = ("nan", "inf", "-inf", "1e400", "-1e400", "1e308", "9" * 400, "9" * 5000, "\u0663",
-         "\uff11", "\u00b2", "x", "0x10", "1.5.2", "1e", "-1", "null", "[]", "a" * 100_000,
-         "\udcff")  # fmt: skip
+NEVER = (
+    "nan",
+    "inf",
+    "-inf",
+    "1e400",
+    "-1e400",
+    "1e308",
+    "9" * 400,
+    "9" * 5000,
+    "\u0663",
+    "\uff11",
+    "\u00b2",
+    "x",
+    "0x10",
+    "1.5.2",
+    "1e",
+    "-1",
+    "null",
+    "[]",
+    "a" * 100_000,
+    "\udcff",
+)
 ODD = ("", " ", "0", "1e-400", "1,2,3,4,5,6", "true", "--", "-0", " 1", "+1", "\x00", "1;2")
 DEFAULTS = flatten(TrainConfig())
 
@@ -84,10 +103,23 @@ def test_fields_of_an_architecture(field: str) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"a = [[[[", b"\xff\xfe", b"lr = " + b"9" * 5000, b"a = " + b"[" * 100_000, b"lr = nan",
-     b"lr = inf", b"lr = 1979-05-27", b"\0", b"[optim]\nlr = [1, 2]", b"optim = 3",
-     b"#" * 2_000_000, b"[[optim]]\nlr = 1", b"lr = 9223372036854775808", b"\"\" = 3"],
-)  # fmt: skip
+    [
+        b"a = [[[[",
+        b"\xff\xfe",
+        b"lr = " + b"9" * 5000,
+        b"a = " + b"[" * 100_000,
+        b"lr = nan",
+        b"lr = inf",
+        b"lr = 1979-05-27",
+        b"\0",
+        b"[optim]\nlr = [1, 2]",
+        b"optim = 3",
+        b"#" * 2_000_000,
+        b"[[optim]]\nlr = 1",
+        b"lr = 9223372036854775808",
+        b'"" = 3',
+    ],
+)
 def test_files_of_settings(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "c.toml"
     file.write_bytes(content)

@@ -65,8 +65,9 @@ def test_eval_prints_and_writes_the_same_numbers() -> None:
     written = json.loads(Path("runs/me/eval/test/metrics.json").read_text())  # by the run itself
     assert set(record) - set(written) == {"pictures", "tta"}
     assert {**written, "images_per_s": 0} == {
-        **{key: record[key] for key in written}, "images_per_s": 0,
-    }  # fmt: skip
+        **{key: record[key] for key in written},
+        "images_per_s": 0,
+    }
     text = good("eval", "runs/me").out
     assert f"top-1  {record['top1']:.4f}" in text
     assert "worst classes" in text
@@ -170,8 +171,9 @@ def test_report_names_its_files() -> None:
 def test_models_needs_no_torch_and_agrees_with_the_paper() -> None:
     records = {record["name"]: record for record in good("models", "--json").document}
     assert {name: round(records[name]["parameters"] / 1e6) for name in ("vit_b16", "vit_l16")} == {
-        "vit_b16": 87, "vit_l16": 304,
-    }  # fmt: skip
+        "vit_b16": 87,
+        "vit_l16": 304,
+    }
     one = good("models", "ViT-B/16", "--image-size", "384x192", "--classes", 10, "--json").document
     assert (one["image_size"], one["grid"], one["tokens"]) == ([384, 192], [24, 12], 289)
     assert "86,567,656" in good("models", "vit_b16").out
@@ -365,11 +367,15 @@ def test_a_missing_name_or_an_empty_folder_among_others(place: Path) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        "train loose {short} --dry-run", "data show loose --out sheet.png", "data check loose",
-        "data split loose loose.csv", "eval runs/me loose", "probe runs/me loose --out p.json",
+        "train loose {short} --dry-run",
+        "data show loose --out sheet.png",
+        "data check loose",
+        "data split loose loose.csv",
+        "eval runs/me loose",
+        "probe runs/me loose --out p.json",
         "explain runs/me --figures --data loose --out figures",
     ],
-)  # fmt: skip
+)
 def test_every_verb_says_what_of_the_data_is_left_out(place: Path, command: str) -> None:
     if not (place / "loose").exists():
         for seed, label in enumerate(("cat", "dog")):

@@ -54,8 +54,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def files_of(folder: Path) -> list[str]:
     """Every file in a folder, by its name from there."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")
-                  if path.is_file())  # fmt: skip
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
 
 
 def fault_of(place: Path, verb: str, name: str, how: str, change: damage.Damage) -> str:

@@ -121,9 +121,17 @@ def png_packed_texts(name: bytes, count: int) -> bytes:
 
 
 def tiff(
-    data: bytes, *, method: int = 1, side: tuple[int, int] = (8, 8), extra: Sequence[Any] = (),
-    parts: int = 1, rows: int = 0, samples: int = 3, photometric: int = 2, overlap: bool = False,
-) -> bytes:  # fmt: skip
+    data: bytes,
+    *,
+    method: int = 1,
+    side: tuple[int, int] = (8, 8),
+    extra: Sequence[Any] = (),
+    parts: int = 1,
+    rows: int = 0,
+    samples: int = 3,
+    photometric: int = 2,
+    overlap: bool = False,
+) -> bytes:
     """A TIFF of strips of equal size, or with the tags of `extra`: (tag, type, count, value)."""
     width, height = side
     size = len(data) // (1 if overlap else parts)
@@ -141,9 +149,15 @@ def tiff(
     if any(row[0] == 324 for row in extra):
         strips = []
     tags = [
-        (256, 4, 1, width), (257, 4, 1, height), (258, 3, samples, at_bits if samples > 2 else 8),
-        (259, 3, 1, method), (262, 3, 1, photometric), (277, 3, 1, samples), *strips, *extra,
-    ]  # fmt: skip
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, samples, at_bits if samples > 2 else 8),
+        (259, 3, 1, method),
+        (262, 3, 1, photometric),
+        (277, 3, 1, samples),
+        *strips,
+        *extra,
+    ]
     tags.sort()
     table = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *row) for row in tags)
     return b"II*\0" + struct.pack("<I", at) + data + offsets + counts + bits + table + bytes(4)
@@ -179,9 +193,14 @@ def tiff_tags(count: int, kind: int) -> bytes:
 def tiff_of_jpegs(side: int, scans: int, parts: int) -> bytes:
     """Strips that are JPEGs of many scans."""
     return tiff(
-        jpeg_scans(side, scans, (0x11, 0x11, 0x11)), method=7, side=(side, side * parts),
-        parts=parts, rows=side, photometric=6, overlap=True,
-    )  # fmt: skip
+        jpeg_scans(side, scans, (0x11, 0x11, 0x11)),
+        method=7,
+        side=(side, side * parts),
+        parts=parts,
+        rows=side,
+        photometric=6,
+        overlap=True,
+    )
 
 
 def _segment(marker: int, data: bytes) -> bytes:
@@ -330,21 +349,30 @@ SMALL: dict[str, Maker] = {
         bytes(3 * 16_000 * 300), side=(300, 16_000), parts=16_000, rows=1
     ),
     "tiff-overlap": lambda: tiff(
-        zlib.compress(bytes(3 * 4000 * 400), 9), method=8, side=(4000, 16_000), parts=40, rows=400,
+        zlib.compress(bytes(3 * 4000 * 400), 9),
+        method=8,
+        side=(4000, 16_000),
+        parts=40,
+        rows=400,
         overlap=True,
     ),
     "tiff-jpeg-scans": partial(tiff_of_jpegs, 4000, 90, 1),
     "tiff-jpeg-strips": partial(tiff_of_jpegs, 1000, 90, 16),
     "tiff-lzw-clears": lambda: tiff(
-        int("100000000" * 8, 2).to_bytes(9, "big") * (MIB // 9) + b"\x80\x40", method=5,
+        int("100000000" * 8, 2).to_bytes(9, "big") * (MIB // 9) + b"\x80\x40",
+        method=5,
         side=(1000, 1000),
     ),
     "tiff-packbits-nothing": lambda: tiff(b"\x80" * MIB, method=32773, side=(600, 600)),
     "tiff-fax": lambda: tiff(
-        b"\0\x10\x01" * (MIB // 3), method=3, side=(16_000, 3_900), samples=1, photometric=0,
+        b"\0\x10\x01" * (MIB // 3),
+        method=3,
+        side=(16_000, 3_900),
+        samples=1,
+        photometric=0,
         extra=[],
     ),
-}  # fmt: skip
+}
 
 LARGE: dict[str, Maker] = {
     **{
@@ -385,7 +413,7 @@ LARGE: dict[str, Maker] = {
     "gif-clears-64": partial(gif_clears, 64 * MIB, 255, 4000),
     "jpeg-apps-64k": lambda: jpeg_with(_segment(0xEF, bytes(65_533)) * 1_900),
     "pnm-scaled-64": lambda: b"P5 8000 8000 1000 " + bytes(128_000_000),
-}  # fmt: skip
+}
 
 
 def write_all(makers: dict[str, Maker], folder: Path) -> list[Path]:

@@ -87,9 +87,12 @@ def test_ends_equal_scipy() -> None:
         ("basic", basic_interval(float(losses.mean()), values)),
     ):
         theirs = stats.bootstrap(
-            (losses,), np.mean, n_resamples=0, method=method,
+            (losses,),
+            np.mean,
+            n_resamples=0,
+            method=method,
             bootstrap_result=BootstrapResult(None, values, None),
-        ).confidence_interval  # fmt: skip
+        ).confidence_interval
         assert ends == pytest.approx(tuple(theirs), abs=1e-9)
 
 
@@ -106,8 +109,15 @@ def test_intervals_of_an_evaluation() -> None:
     assert found["top1"] == record.interval == wilson(int(record.correct.sum()), 83)
     document = record.to_json() | {"selective_area": record.selective["area"]}
     assert set(found) == {
-        "top1", "top5", "nll", "brier", "ece", "f1_macro", "balanced_accuracy", "selective_area",
-    }  # fmt: skip
+        "top1",
+        "top5",
+        "nll",
+        "brier",
+        "ece",
+        "f1_macro",
+        "balanced_accuracy",
+        "selective_area",
+    }
     for name, (low, high) in found.items():
         assert low <= document[name] <= high, name
         assert (low < high) or name == "top5"

@@ -17,9 +17,15 @@ from vitrail.models.vit.config import ViTConfig
 from vitrail.models.vit.model import ViT
 
 BASE: dict[str, Any] = {
-    "image_size": (10, 21), "patch_size": (5, 7), "channels": 2, "width": 12, "depth": 2,
-    "num_heads": 3, "mlp_dim": 11, "num_classes": 5,
-}  # fmt: skip
+    "image_size": (10, 21),
+    "patch_size": (5, 7),
+    "channels": 2,
+    "width": 12,
+    "depth": 2,
+    "num_heads": 3,
+    "mlp_dim": 11,
+    "num_classes": 5,
+}
 KINDS: dict[str, dict[str, Any]] = {
     "cls": {},
     "registers": {"num_registers": 2},
@@ -29,7 +35,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "map": {"pool": "map", "num_registers": 2},
     "map_patches": {"pool": "map", "num_registers": 2, "map_prefix": False, "map_heads": 2},
     "seq": {
-        "pool": "seq", "stem": "conv", "stem_convs": 2, "stem_width": 5, "image_size": (10, 7),
+        "pool": "seq",
+        "stem": "conv",
+        "stem_convs": 2,
+        "stem_width": 5,
+        "image_size": (10, 7),
         "patch_size": (1, 1),
     },
     "distilled": {"distillation_token": True},
@@ -39,17 +49,29 @@ KINDS: dict[str, dict[str, Any]] = {
     "relative": {"posemb": "relative", "posemb_prefix": False},
     "rope": {"posemb": "rope_2d", "posemb_prefix": False},
     "learned_rope": {
-        "posemb": "learned_rope_2d", "rope": "index", "rope_start": 1.0, "rope_grid": (5, 4),
+        "posemb": "learned_rope_2d",
+        "rope": "index",
+        "rope_start": 1.0,
+        "rope_grid": (5, 4),
     },
     "hybrid": {
-        "stem": "resnet", "stem_width": 32, "stem_stages": (1, 1), "stem_root": "small",
-        "image_size": (4, 5), "patch_size": (1, 1),
+        "stem": "resnet",
+        "stem_width": 32,
+        "stem_stages": (1, 1),
+        "stem_root": "small",
+        "image_size": (4, 5),
+        "patch_size": (1, 1),
     },
     "residual": {
-        "stem": "residual", "stem_width": 5, "stem_widths": (6,), "stem_strides": (2,),
-        "stem_depths": (1,), "image_size": (9, 7), "patch_size": (1, 1),
+        "stem": "residual",
+        "stem_width": 5,
+        "stem_widths": (6,),
+        "stem_strides": (2,),
+        "stem_depths": (1,),
+        "image_size": (9, 7),
+        "patch_size": (1, 1),
     },
-}  # fmt: skip
+}
 BIT = BiTConfig(
     image_size=(19, 13), channels=2, depths=(1, 1), width_factor=0.5, stem="small", num_classes=5
 )

@@ -87,9 +87,12 @@ def test_a_crop_is_put_back() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.integers(17, 60), st.integers(17, 60), st.integers(7, 13), st.integers(7, 13),
+    st.integers(17, 60),
+    st.integers(17, 60),
+    st.integers(7, 13),
+    st.integers(7, 13),
     st.sampled_from(["center", "center_floor"]),
-)  # fmt: skip
+)
 def test_the_crop_is_that_of_the_preprocessing(
     height: int, width: int, h: int, w: int, crop: str
 ) -> None:

@@ -112,8 +112,11 @@ def test_judging_all_methods() -> None:
     assert without[0].hits is None
     assert np.array_equal(without[0].deletion, found[0].deletion)
     assert [one.method for one in judge(bit(), picture(bit()))] == [
-        "gradcam", "integrated-gradients", "occlusion", "random",
-    ]  # fmt: skip
+        "gradcam",
+        "integrated-gradients",
+        "occlusion",
+        "random",
+    ]
 
 
 def test_what_cannot_be_judged() -> None:

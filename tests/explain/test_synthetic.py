@@ -54,9 +54,9 @@ def test_the_background_does_not_say_the_class() -> None:
     found = objects(360, (24, 24), seed=2)
     outside = np.where(found.masks[..., None], 127, found.images).reshape(360, -1).astype(float)
     train, test = slice(0, 240), slice(240, 360)
-    means = np.stack([
-        outside[train][found.labels[train] == label].mean(axis=0) for label in range(len(CLASSES))
-    ])  # fmt: skip
+    means = np.stack(
+        [outside[train][found.labels[train] == label].mean(axis=0) for label in range(len(CLASSES))]
+    )
     nearest = ((outside[test][:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
     assert (nearest == found.labels[test]).mean() <= 0.35  # chance 1/6, interval to 0.24
 

@@ -23,10 +23,17 @@ import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--hide-scrollbars", "--remote-debugging-pipe",
-)  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--remote-debugging-pipe",
+)
 WAIT_SECS = 60.0
 
 
@@ -85,8 +92,11 @@ class Page:
         """Open `url` in a window of that size; media: for instance prefers-color-scheme: dark."""
         self.ask(
             "Emulation.setDeviceMetricsOverride",
-            width=width, height=height, deviceScaleFactor=1, mobile=False,
-        )  # fmt: skip
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
         features = [{"name": key, "value": value} for key, value in media.items()]
         self.ask("Emulation.setEmulatedMedia", features=features)
         self.events.clear()
@@ -119,8 +129,13 @@ class Page:
 
     def printed(self, path: Path) -> int:
         """The page as a PDF on A4; returns its number of pages."""
-        answer = self.ask("Page.printToPDF", paperWidth=8.27, paperHeight=11.69,
-                          printBackground=True, preferCSSPageSize=True)  # fmt: skip
+        answer = self.ask(
+            "Page.printToPDF",
+            paperWidth=8.27,
+            paperHeight=11.69,
+            printBackground=True,
+            preferCSSPageSize=True,
+        )
         content = base64.b64decode(answer["data"])
         path.write_bytes(content)
         return content.count(b"/Type /Page\n") + content.count(b"/Type /Page/")
@@ -140,9 +155,12 @@ def opened(profile: Path) -> Iterator[Page]:
 
     process = subprocess.Popen(
         [chromium(), *FLAGS, f"--user-data-dir={profile}", "about:blank"],
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        close_fds=False, preexec_fn=as_three_and_four,
-    )  # fmt: skip
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        close_fds=False,
+        preexec_fn=as_three_and_four,
+    )
     os.close(to_read)
     os.close(to_write)
     try:

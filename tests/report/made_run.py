@@ -36,20 +36,31 @@ def made_run(
         record.write(folder / "eval" / split)
         figures[split] = record.to_json()
     run: dict[str, Any] = {
-        "schema": 1, "versions": {"vitrail": "0.1.0", "torch": "2.13.0"}, "git": "0123456789ab",
-        "command": "vitrail train 'photos <b>' --epochs 12", "started": "2026-11-23T02:00:00",
-        "device": "cpu", "threads": 2, "seed": 0,
+        "schema": 1,
+        "versions": {"vitrail": "0.1.0", "torch": "2.13.0"},
+        "git": "0123456789ab",
+        "command": "vitrail train 'photos <b>' --epochs 12",
+        "started": "2026-11-23T02:00:00",
+        "device": "cpu",
+        "threads": 2,
+        "seed": 0,
         "machine": {"cpu": "some <i>CPU</i>", "gpus": [], "memory_bytes": 3 << 30, "mps": False},
         "model": {"name": "vit_s16", "depth": 12, "width": 384, "image_size": [224, 192]},
-        "config_hash": "0123456789abcdef", "status": "finished", "seconds": 754.2,
+        "config_hash": "0123456789abcdef",
+        "status": "finished",
+        "seconds": 754.2,
         "best": {"step": 90, "epoch": 9.0, "val/loss": 1.2345, "val/top1": 0.61},
         "baselines": {"majority class": 0.2, "nearest neighbour (of 99 training pictures)": 0.31},
-        "results": figures, "bad_files": 0,
-    }  # fmt: skip
+        "results": figures,
+        "bad_files": 0,
+    }
     data = {
-        "name": "photos", "classes": classes, "split": "15 % held out", "counts": {"train": 5 * n},
+        "name": "photos",
+        "classes": classes,
+        "split": "15 % held out",
+        "counts": {"train": 5 * n},
         "class_counts": {"train": {name: 3 + i for i, name in enumerate(classes)}},
-    }  # fmt: skip
+    }
     (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
     (folder / "data.json").write_text(json.dumps(data), encoding="utf-8")
     (folder / "config.toml").write_text(
@@ -95,21 +106,33 @@ def made_audit(classes: list[str]) -> dict[str, Any]:
     """audit.json of a run with copies across splits and doubtful labels."""
     members = [
         {"split": split, "index": place, "source": f"{name}/IMG_{place:04d}.jpg", "label": name}
-        for place, (split, name) in enumerate(zip(["train", "val", "test"] * 9, classes * 9,
-                                                  strict=False))
-    ]  # fmt: skip
+        for place, (split, name) in enumerate(
+            zip(["train", "val", "test"] * 9, classes * 9, strict=False)
+        )
+    ]
     kinds = ["equal", "copy", "mirrored", "recoloured"]
     groups = [
-        {"is_exact": False, "members": [dict(one, kind=kinds[(i + j) % 4] if j else "equal")
-                                        for j, one in enumerate(members[i : i + 2 + i % 4])]}
+        {
+            "is_exact": False,
+            "members": [
+                dict(one, kind=kinds[(i + j) % 4] if j else "equal")
+                for j, one in enumerate(members[i : i + 2 + i % 4])
+            ],
+        }
         for i in range(15)
-    ]  # fmt: skip
+    ]
     doubted = [
         dict(one, suggested=classes[0], p_label=0.01 * i, p_suggested=0.9)
         for i, one in enumerate(members[:12])
     ]
-    own = {"n": 300, "suspects": 12, "top1": 0.9, "origin": "a model", "why_not": "",
-           "found": doubted}  # fmt: skip
+    own = {
+        "n": 300,
+        "suspects": 12,
+        "top1": 0.9,
+        "origin": "a model",
+        "why_not": "",
+        "found": doubted,
+    }
     refused = {**own, "found": [], "suspects": 0, "why_not": "no labels are listed: too few"}
     leak = {"pictures": 5, "n": 97, "top1": 0.61, "top1_without": 0.59}
     return {
@@ -125,12 +148,23 @@ def made_audit(classes: list[str]) -> dict[str, Any]:
 def made_inside(classes: list[str], posemb: str = "learned") -> ModelExplanations:
     """A small model with random weights."""
     fields: dict[str, Any] = {
-        "image_size": (24, 32), "patch_size": (8, 8), "width": 12, "depth": 3, "num_heads": 3,
-        "mlp_dim": 24, "num_classes": len(classes), "posemb": posemb,
-    }  # fmt: skip
+        "image_size": (24, 32),
+        "patch_size": (8, 8),
+        "width": 12,
+        "depth": 3,
+        "num_heads": 3,
+        "mlp_dim": 24,
+        "num_classes": len(classes),
+        "posemb": posemb,
+    }
     model = create_model(ViTConfig(**fields))
     preprocess = Preprocess(
-        height=24, width=32, resize=(24, 32), crop="none", interpolation="bilinear",
-        mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5),
-    )  # fmt: skip
+        height=24,
+        width=32,
+        resize=(24, 32),
+        crop="none",
+        interpolation="bilinear",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+    )
     return ModelExplanations(model, preprocess, classes)

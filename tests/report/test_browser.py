@@ -41,12 +41,15 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def data_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     audit = made_audit(CLASSES)
     record = {
-        "problems": [f"bad {name}" for name in CLASSES], "how": "made", "classes": CLASSES,
-        "splits": {"train": 30, "val": 9}, "groups": audit["duplicates"]["shown"],
+        "problems": [f"bad {name}" for name in CLASSES],
+        "how": "made",
+        "classes": CLASSES,
+        "splits": {"train": 30, "val": 9},
+        "groups": audit["duplicates"]["shown"],
         "per_class": {name: {"train": 2, "val": 1} for name in CLASSES},
         "bad_files": [("x" * 90 + ".jpg", "truncated file (41312 of 98004 bytes)")],
         "label_suspects": audit["label_suspects"]["train"],
-    }  # fmt: skip
+    }
     path = tmp_path_factory.mktemp("data") / "data_report.html"
     path.write_text(data_page("photos", record, FakePictures()), encoding="utf-8")
     return path

@@ -451,8 +451,9 @@ def test_explanations_end_with_their_time() -> None:
 
 @pytest.mark.parametrize("model", ["bit", "resnet"])
 def test_models_without_attention_or_positions(model: str, tmp_path: Path) -> None:
-    bit = create_model("bit_r50x1", width_factor=0.5, depths=(1, 1), num_classes=4,
-                       image_size=(32, 32))  # fmt: skip
+    bit = create_model(
+        "bit_r50x1", width_factor=0.5, depths=(1, 1), num_classes=4, image_size=(32, 32)
+    )
     resnet = create_model("resnet_ti", num_classes=4)
     preprocess = made_inside(CLASSES).preprocess
     preprocess = preprocess.model_copy(update={"height": 32, "resize": (32, 32)})

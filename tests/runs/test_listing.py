@@ -72,11 +72,16 @@ def test_a_living_process_of_another_kind_does_not_count(folder: Path) -> None:
 
 
 FORMS = {
-    "a list": b"[]", "a number": b"3", "binary": b"\xff\x00\xfe", "empty": b"", "cut": b'{"sta',
-    "deep": b"[" * 300_000, "another status": b'{"status": "well"}',
+    "a list": b"[]",
+    "a number": b"3",
+    "binary": b"\xff\x00\xfe",
+    "empty": b"",
+    "cut": b'{"sta',
+    "deep": b"[" * 300_000,
+    "another status": b'{"status": "well"}',
     "another type": b'{"status": "running", "results": [1]}',
     "large number": b'{"status": "running", "seconds": 1' + b"0" * 400 + b"}",
-}  # fmt: skip
+}
 
 
 @pytest.mark.promise("M7")

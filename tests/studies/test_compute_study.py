@@ -149,9 +149,15 @@ def test_no_cell_is_begun_that_would_end_too_late(tmp_path: Path) -> None:
     pace = Pace(0.0, secs_per_example=0.001, secs_per_judged=0.0, judged=0)
     engine = ScriptedEngine()
     found = compute(
-        cells, "tiny", digits(), new_store(tmp_path / "s"), engine, paces_of(cells, pace), 5.0,
+        cells,
+        "tiny",
+        digits(),
+        new_store(tmp_path / "s"),
+        engine,
+        paces_of(cells, pace),
+        5.0,
         Listener(),
-    )  # fmt: skip
+    )
     assert (len(found.rows), found.left_out) == (3, 1)  # 1.64 s each, and 7.4 s
     assert "long" not in [job.arm for job in engine.started]
 

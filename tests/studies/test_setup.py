@@ -47,10 +47,14 @@ def test_rounded_to_two_digits(value: float, expected: int) -> None:
 @pytest.mark.parametrize(
     ("kind", "size", "seen"),
     [
-        ("arrays", (28, 28), (28, 28)), ("arrays", (8, 11), (8, 11)), ("files", (32, 32), (32, 32)),
-        ("files", (45, 300), (40, 40)), ("files", (240, 300), (64, 64)), ("files", (5, 9), (8, 8)),
+        ("arrays", (28, 28), (28, 28)),
+        ("arrays", (8, 11), (8, 11)),
+        ("files", (32, 32), (32, 32)),
+        ("files", (45, 300), (40, 40)),
+        ("files", (240, 300), (64, 64)),
+        ("files", (5, 9), (8, 8)),
     ],
-)  # fmt: skip
+)
 def test_models_see_the_pictures_own_size_up_to_64(
     kind: str, size: tuple[int, int], seen: tuple[int, int]
 ) -> None:

@@ -69,8 +69,9 @@ class Outcome:
 def stopped_run(folder: Path, name: str = "run", **changes: object) -> Path:
     """A run stopped after step 12."""
     settings = {**SETTINGS, **changes}
-    loop.train([("test", settings)], runs_dir=folder, name=name, reporter=StopAt(12),
-               with_report=False)  # fmt: skip
+    loop.train(
+        [("test", settings)], runs_dir=folder, name=name, reporter=StopAt(12), with_report=False
+    )
     return folder / name
 
 

@@ -63,8 +63,10 @@ def train_from(folder: Path, source: Path, name: str = "run", **changes: Any) ->
 
 def options_of(changes: dict[str, Any]) -> dict[str, Any]:
     """What of the changes is none of a setting, taken out of them."""
-    return {"reporter": changes.pop("reporter", None),
-            "with_report": changes.pop("with_report", False)}  # fmt: skip
+    return {
+        "reporter": changes.pop("reporter", None),
+        "with_report": changes.pop("with_report", False),
+    }
 
 
 def resume(run_dir: Path, reporter: Reporter | None = None) -> RunResult:

@@ -17,9 +17,14 @@ def plan() -> Plan:
 
 
 GOOD = Evidence(
-    steps=200, num_outputs=10, top1=0.9, interval=(0.85, 0.94),
-    baselines={"majority class": 0.1, "nearest neighbour": 0.8}, train_loss=0.5, waited=0.0,
-)  # fmt: skip
+    steps=200,
+    num_outputs=10,
+    top1=0.9,
+    interval=(0.85, 0.94),
+    baselines={"majority class": 0.1, "nearest neighbour": 0.8},
+    train_loss=0.5,
+    waited=0.0,
+)
 BAD: dict[str, dict[str, Any]] = {
     "below the baseline": {"top1": 0.7, "interval": (0.65, 0.75)},
     "loss of a guess": {"train_loss": 2.29},
@@ -37,9 +42,12 @@ def test_a_good_run_is_left_alone(plan: Plan) -> None:
 
 @pytest.mark.parametrize(
     ("case", "words"),
-    [("below the baseline", "nearest neighbour (0.800)"), ("loss of a guess", "(ln 10 = 2.303)"),
-     ("waiting", "limits the speed (41.0 % of the time)")],
-)  # fmt: skip
+    [
+        ("below the baseline", "nearest neighbour (0.800)"),
+        ("loss of a guess", "(ln 10 = 2.303)"),
+        ("waiting", "limits the speed (41.0 % of the time)"),
+    ],
+)
 def test_what_is_wrong_is_said(plan: Plan, case: str, words: str) -> None:
     (text,) = said(plan, **BAD[case])
     assert words in text

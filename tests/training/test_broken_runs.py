@@ -153,10 +153,17 @@ def test_where_every_checkpoint_is_damaged_the_run_can_begin_again(
 
 
 FORMS = {
-    "a list": b"[]", "a number": b"3", "text": b'"a"', "binary": b"\xff\x00\xfe" * 9, "empty": b"",
-    "deep": b"[" * 300_000, "an empty object": b"{}", "null": b"null",
-    "deep object": b'{"a":' * 100_000, "infinity": b'{"status": 1e999}',
-}  # fmt: skip
+    "a list": b"[]",
+    "a number": b"3",
+    "text": b'"a"',
+    "binary": b"\xff\x00\xfe" * 9,
+    "empty": b"",
+    "deep": b"[" * 300_000,
+    "an empty object": b"{}",
+    "null": b"null",
+    "deep object": b'{"a":' * 100_000,
+    "infinity": b'{"status": 1e999}',
+}
 DOCUMENTS = ("examples.dat", "run.json", "data.json", "config.toml", "state.json", "MANIFEST.json")
 
 
@@ -215,8 +222,10 @@ def test_links_and_pipes_in_a_run_are_refused_at_once(
 
 
 @pytest.mark.promise("R17")
-@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), RuntimeError("odd"),
-                                   KeyboardInterrupt(), MemoryError()])  # fmt: skip
+@pytest.mark.parametrize(
+    "error",
+    [OSError(5, "Input/output error"), RuntimeError("odd"), KeyboardInterrupt(), MemoryError()],
+)
 def test_the_status_is_true_whatever_ends_a_run(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:

@@ -92,10 +92,24 @@ def test_without_a_compiler_the_run_ends_with_its_code(tmp_path: Path) -> None:
         "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"),
     }
     done = subprocess.run(
-        [sys.executable, "-m", "vitrail", "train", "builtin:digits", "--compile", "--out",
-         str(tmp_path), "--name", "run", *settings],
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "vitrail",
+            "train",
+            "builtin:digits",
+            "--compile",
+            "--out",
+            str(tmp_path),
+            "--name",
+            "run",
+            *settings,
+        ],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 5, done.stderr
     assert "VIT-523" in done.stderr
     assert "g++" in done.stderr

@@ -62,12 +62,13 @@ def test_every_verb_takes_it_and_says_so(copy: Path) -> None:
     assert run("data", "get", "digits", "digits").code == 0
     image = str(sorted(Path("digits/test").rglob("*.png"))[0])
     calls = (
-        ("predict", copy, image), ("eval", copy, "--split", "val"),
+        ("predict", copy, image),
+        ("eval", copy, "--split", "val"),
         ("explain", copy, image, "--method", "rollout", "--out", "maps"),
         ("probe", copy, "builtin:digits", "--kind", "knn", "--k", "1"),
         ("convert", copy, "model", "--to", "vitrail"),
         ("convert", copy, "timm", "--to", "timm"),
-    )  # fmt: skip
+    )
     for words in calls:
         done = run(*words)
         assert done.code == 0, (words, done.err)

@@ -72,8 +72,19 @@ def test_a_hundred_epochs_hold_on_to_nothing(tmp_path: Path, workers: int) -> No
             Image.fromarray(noise(23, 17, seed=index)).save(
                 tmp_path / "photos" / label / f"{index}.png"
             )
-    command = [sys.executable, "-c", PROGRAM, "train", "photos", *SETTINGS,
-               "--epochs", str(EPOCHS), "--workers", str(workers), "-q"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        "train",
+        "photos",
+        *SETTINGS,
+        "--epochs",
+        str(EPOCHS),
+        "--workers",
+        str(workers),
+        "-q",
+    ]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
     found = np.array(sampled(process, tmp_path / "runs" / "photos-1"), dtype=float)
     assert process.wait() == 0

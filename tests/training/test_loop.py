@@ -314,9 +314,10 @@ def test_the_report_says_how_python_started_the_run(tmp_path: Path) -> None:
 def test_the_best_evaluation_is_told_once_and_the_same_everywhere(straight: Path) -> None:
     best = json.loads((straight / "run.json").read_text())["best"]
     evaluated = [one for one in records(straight) if "val/top1" in one]
-    assert best == {key: max(
-        evaluated, key=lambda one: (one["val/top1"], -one["val/loss"]))[key] for key in best
-    }  # fmt: skip
+    assert best == {
+        key: max(evaluated, key=lambda one: (one["val/top1"], -one["val/loss"]))[key]
+        for key in best
+    }
     page = (straight / "report.html").read_text()
     assert page.count("Best evaluation") == 1
     assert f"epoch {best['epoch']:.2f}<small>" in page
@@ -424,9 +425,15 @@ def test_settings_of_a_run_say_nothing_on_other_data(tmp_path: Path) -> None:
     run = train(tmp_path, **FEWER).run_dir
     images = np.zeros((31, 8, 8, 1), np.uint8)
     other = tmp_path / "other.npz"
-    np.savez(other, train_images=images, train_labels=np.arange(31) % 10,
-             val_images=images, val_labels=np.arange(31) % 10,
-             test_images=images, test_labels=np.arange(31) % 10)  # fmt: skip
+    np.savez(
+        other,
+        train_images=images,
+        train_labels=np.arange(31) % 10,
+        val_images=images,
+        val_labels=np.arange(31) % 10,
+        test_images=images,
+        test_labels=np.arange(31) % 10,
+    )
     found = open_given(str(other), "test", load(run).examples)
     assert (found.how, len(found.splits.train)) == ("given", 31)
 

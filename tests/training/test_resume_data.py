@@ -16,9 +16,15 @@ from vitrail.errors import DataError, ModelError
 from vitrail.training import loop
 
 SETTINGS: dict[str, Any] = {
-    "data.path": "d", "model.name": "vit_ti4", "data.image_size": "8", "batch_size": 5, "steps": 6,
-    "save_every_steps": 2, "augment.policy": "none", "data.on_bad_file": "skip",
-}  # fmt: skip
+    "data.path": "d",
+    "model.name": "vit_ti4",
+    "data.image_size": "8",
+    "batch_size": 5,
+    "steps": 6,
+    "save_every_steps": 2,
+    "augment.policy": "none",
+    "data.on_bad_file": "skip",
+}
 Change = Callable[[Path], object]
 
 
@@ -94,13 +100,14 @@ CHANGES: dict[str, tuple[Change, tuple[str, ...]]] = {
         ("images of another class (b/05.bmp)",),
     ),
     "class renamed": (
-        lambda root: (root / "d/b").rename(root / "d/c"), ("removed b; new c",),
+        lambda root: (root / "d/b").rename(root / "d/c"),
+        ("removed b; new c",),
     ),
     "bad file mended": (
         lambda root: (root / "d/a/bad.bmp").write_bytes(encoded(noise(8, 8, seed=2), "BMP")),
         ("1 unused images changed (a/bad.bmp)",),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.promise("R15")

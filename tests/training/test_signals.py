@@ -48,9 +48,12 @@ def started(data: Path) -> Iterator[subprocess.Popen[bytes]]:
     place = data.parent
     with (place / "err").open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=place, stdout=subprocess.DEVNULL, stderr=log,
+            command,
+            cwd=place,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
             env=os.environ | {"VITRAIL_THREADS": "1"},
-        )  # fmt: skip
+        )
     metrics = place / "runs" / "r" / "metrics.jsonl"
     until = time.monotonic() + 120
     while not (metrics.is_file() and metrics.stat().st_size) and time.monotonic() < until:

@@ -110,8 +110,9 @@ def format_of(header: Header) -> str:
 def _tried(header: Header, wanted: str | None) -> tuple[Tried, ...]:
     """Every layout on the view of the file that it fits best; best fit first."""
     names = [wanted] if wanted else list(ORIGINS)
-    found = [min((_try(name, view.header) for view in views(header)), key=_openness)
-             for name in names]  # fmt: skip
+    found = [
+        min((_try(name, view.header) for view in views(header)), key=_openness) for name in names
+    ]
     return tuple(sorted(found, key=_openness))
 
 

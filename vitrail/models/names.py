@@ -125,9 +125,10 @@ def full_name(name: str, fields: Mapping[str, Any]) -> str:
     other = [
         f"{key} {_in_words(fields[key])}"
         for key, value in named.fields.items()
-        if key not in ("image_size", "channels") and key in fields
+        if key not in ("image_size", "channels")
+        and key in fields
         and _in_words(fields[key]) != _in_words(value)
-    ]  # fmt: skip
+    ]
     return f"{name} with {', '.join(other)}" if other else name
 
 
@@ -174,9 +175,11 @@ def _letter(spelt: str) -> str | None:
 
 def _encoder(variant: Variant, patch_size: tuple[int, int]) -> dict[str, Any]:
     sizes = {"image_size": DEFAULT_IMAGE_SIZE, "patch_size": patch_size}
-    return sizes | {name: getattr(variant, name) for name in ("width", "depth", "num_heads")} | {
-        "mlp_dim": variant.mlp_dim
-    }  # fmt: skip
+    return (
+        sizes
+        | {name: getattr(variant, name) for name in ("width", "depth", "num_heads")}
+        | {"mlp_dim": variant.mlp_dim}
+    )
 
 
 def _vit(text: str) -> Named | None:

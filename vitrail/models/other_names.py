@@ -8,10 +8,22 @@ from __future__ import annotations
 import re
 
 SIZES = {
-    "tiny": "ti", "ti": "ti", "small": "s", "s": "s", "medium": "m", "base": "b", "b": "b",
-    "large": "l", "l": "l", "huge": "h", "h": "h", "so400m": "so400m", "giant": "g", "g": "g",
+    "tiny": "ti",
+    "ti": "ti",
+    "small": "s",
+    "s": "s",
+    "medium": "m",
+    "base": "b",
+    "b": "b",
+    "large": "l",
+    "l": "l",
+    "huge": "h",
+    "h": "h",
+    "so400m": "so400m",
+    "giant": "g",
+    "g": "g",
     "gigantic": "gigantic",
-}  # fmt: skip
+}
 SIZE = "|".join(sorted(SIZES, key=len, reverse=True))
 SAME = (  # the same architecture; groups: size, patch
     rf"(?:vit|deit3?|deit_3|dino|mae)_({SIZE})(?:_distilled)?_patch(\d+)(?!\d)",

@@ -22,11 +22,21 @@ WARMUP = 10_000  # steps
 LINEAR_END = 1e-5  # of the public ImageNet-21k models (vision_transformer issue 2)
 # Table 3, by model.
 JFT_RATES = {
-    "vit_b32": 8e-4, "vit_b16": 8e-4, "vit_l32": 6e-4, "vit_l16": 4e-4, "vit_h14": 3e-4,
-    "bit_r50x1": 1e-3, "bit_r50x2": 1e-3, "bit_r101x1": 8e-4, "bit_r152x1": 6e-4,
+    "vit_b32": 8e-4,
+    "vit_b16": 8e-4,
+    "vit_l32": 6e-4,
+    "vit_l16": 4e-4,
+    "vit_h14": 3e-4,
+    "bit_r50x1": 1e-3,
+    "bit_r50x2": 1e-3,
+    "bit_r101x1": 8e-4,
+    "bit_r152x1": 6e-4,
     "bit_r152x2": 6e-4,
-    "r50_vit_b32": 8e-4, "r50_vit_b16": 8e-4, "r50_vit_l32": 2e-4, "r50_vit_l16": 4e-4,
-}  # fmt: skip
+    "r50_vit_b32": 8e-4,
+    "r50_vit_b16": 8e-4,
+    "r50_vit_l32": 2e-4,
+    "r50_vit_l16": 4e-4,
+}
 HIGHER = 12 / 7  # 384 px after 224
 
 
@@ -35,17 +45,23 @@ def imagenet1k() -> TrainConfig:
     gradients clipped at norm 1 (section 4.1 has the clipping).
     """
     return _from_scratch(
-        "paper.imagenet1k", 300, OptimConfig(lr=3e-3, weight_decay=0.3, clip=1.0),
-        ScheduleConfig(name="cosine", warmup=WARMUP), dropout=0.1,
-    )  # fmt: skip
+        "paper.imagenet1k",
+        300,
+        OptimConfig(lr=3e-3, weight_decay=0.3, clip=1.0),
+        ScheduleConfig(name="cosine", warmup=WARMUP),
+        dropout=0.1,
+    )
 
 
 def imagenet21k() -> TrainConfig:
     """ImageNet-21k: Adam, 90 epochs, lr 1e-3 linear, weight decay 0.03, dropout 0.1."""
     return _from_scratch(
-        "paper.imagenet21k", 90, OptimConfig(lr=1e-3, weight_decay=0.03, clip=0.0),
-        ScheduleConfig(name="linear", warmup=WARMUP, end_lr=LINEAR_END), dropout=0.1,
-    )  # fmt: skip
+        "paper.imagenet21k",
+        90,
+        OptimConfig(lr=1e-3, weight_decay=0.03, clip=0.0),
+        ScheduleConfig(name="linear", warmup=WARMUP, end_lr=LINEAR_END),
+        dropout=0.1,
+    )
 
 
 def jft() -> TrainConfig:
@@ -53,9 +69,12 @@ def jft() -> TrainConfig:
     decay 0.1, no dropout.
     """
     return _from_scratch(
-        "paper.jft", 7, OptimConfig(lr=JFT_RATES["vit_b16"], weight_decay=0.1, clip=0.0),
-        ScheduleConfig(name="linear", warmup=WARMUP, end_lr=LINEAR_END), dropout=0.0,
-    )  # fmt: skip
+        "paper.jft",
+        7,
+        OptimConfig(lr=JFT_RATES["vit_b16"], weight_decay=0.1, clip=0.0),
+        ScheduleConfig(name="linear", warmup=WARMUP, end_lr=LINEAR_END),
+        dropout=0.0,
+    )
 
 
 def _from_scratch(

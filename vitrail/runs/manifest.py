@@ -24,8 +24,13 @@ SCHEMA = 1
 MAX_BYTES = 1 << 20
 # The disk lost it, or something else lies there; other errors say nothing about the file.
 MEDIUM = (
-    errno.EIO, errno.ENXIO, errno.EBADMSG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP,
-)  # fmt: skip
+    errno.EIO,
+    errno.ENXIO,
+    errno.EBADMSG,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+)
 STEP_NAME = re.compile(r"step-(\d{8,18})")
 
 

@@ -70,8 +70,9 @@ def measure(study: Study, setup: Setup, store: Store, engine: Engines) -> Paces:
     """Of every kind of cell, by workers of the kind that will compute them."""
     workers = engine(store)
     try:
-        return measure_paces(study.cells(replace(setup, examples=10_000)), study.name, setup, store,
-                             workers)  # fmt: skip
+        return measure_paces(
+            study.cells(replace(setup, examples=10_000)), study.name, setup, store, workers
+        )
     finally:
         workers.close()
 
@@ -143,9 +144,15 @@ def run(
     budget = None if asked.budget_secs is None else asked.budget_secs - spent_secs
     with store.lock():
         found = compute(
-            planned.cells, planned.study.name, planned.setup, store, engine(store), planned.paces,
-            budget, watcher,
-        )  # fmt: skip
+            planned.cells,
+            planned.study.name,
+            planned.setup,
+            store,
+            engine(store),
+            planned.paces,
+            budget,
+            watcher,
+        )
         outcome = guarded(
             planned.study.outcome(planned.setup, found.rows),
             found.rows,

@@ -73,12 +73,15 @@ def _mounts(controller: str, read: Read, *, is_v2: bool) -> list[tuple[str, str]
     for line in read("/proc/self/mountinfo").splitlines():
         mount, _, kind = line.partition(" - ")
         fields, words = mount.split(), kind.split()
-        is_ours = words[:1] == ["cgroup2"] if is_v2 else (
-            words[:1] == ["cgroup"] and controller in words[-1].split(",")
-        )  # fmt: skip
+        is_ours = (
+            words[:1] == ["cgroup2"]
+            if is_v2
+            else (words[:1] == ["cgroup"] and controller in words[-1].split(","))
+        )
         if is_ours and len(fields) > 4:
-            root, place = (re.sub(r"\\([0-7]{3})", lambda o: chr(int(o[1], 8)), field)
-                           for field in fields[3:5])  # fmt: skip
+            root, place = (
+                re.sub(r"\\([0-7]{3})", lambda o: chr(int(o[1], 8)), field) for field in fields[3:5]
+            )
             found.append((place.rstrip("/"), root))
     if found:
         return found

@@ -130,8 +130,14 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
     class LocalEntryNotFoundError(FileNotFoundError):
         pass
 
-    for kind in (HTTPError, HfHubHTTPError, RepositoryNotFoundError, GatedRepoError,
-                 RevisionNotFoundError, LocalEntryNotFoundError):  # fmt: skip
+    for kind in (
+        HTTPError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        GatedRepoError,
+        RevisionNotFoundError,
+        LocalEntryNotFoundError,
+    ):
         setattr(errors, kind.__name__, kind)
     stand_in = Hub(tmp_path / "hf")
     library: Any = ModuleType("huggingface_hub")

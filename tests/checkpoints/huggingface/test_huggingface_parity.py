@@ -291,9 +291,11 @@ def test_processors_read_here_make_the_same_pixels(
     processor_class = getattr(transformers, f"{kinds.get(name, 'Bit')}ImageProcessorPil")
     fields = PREPROCESSES[name]
     resize = fields["resize"]
-    size = {"shortest_edge": resize} if isinstance(resize, int) else dict(
-        zip(("height", "width"), resize, strict=True)
-    )  # fmt: skip
+    size = (
+        {"shortest_edge": resize}
+        if isinstance(resize, int)
+        else dict(zip(("height", "width"), resize, strict=True))
+    )
     resample = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}[fields["interpolation"]]
     processor = processor_class(
         size=size, resample=resample, crop_size={"height": 12, "width": 12}, rescale_factor=1 / 127

@@ -16,9 +16,14 @@ from vitrail.errors import ModelError
 from vitrail.models.vit.config import ViTConfig
 
 CONFIG = ViTConfig(
-    image_size=(16, 16), patch_size=(8, 8), width=24, depth=2, num_heads=3, mlp_dim=20,
+    image_size=(16, 16),
+    patch_size=(8, 8),
+    width=24,
+    depth=2,
+    num_heads=3,
+    mlp_dim=20,
     num_classes=3,
-)  # fmt: skip
+)
 
 
 def state(seed: int) -> dict[str, Tensor]:

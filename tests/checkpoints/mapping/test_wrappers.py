@@ -20,15 +20,32 @@ from vitrail.errors import ModelError
 from vitrail.models.vit.config import ViTConfig
 
 CONFIG = ViTConfig(
-    image_size=(16, 16), patch_size=(8, 8), width=24, depth=2, num_heads=3, mlp_dim=20,
+    image_size=(16, 16),
+    patch_size=(8, 8),
+    width=24,
+    depth=2,
+    num_heads=3,
+    mlp_dim=20,
     num_classes=3,
-)  # fmt: skip
+)
 GIVEN: dict[str, Any] = {"num_heads": 3}
 PREFIXES = (
-    "module.", "_orig_mod.", "model.", "net.", "backbone.", "vit.", "encoder.", "student.",
-    "teacher.", "base_encoder.", "visual.trunk.", "model._orig_mod.", "module.model.backbone.",
-    "_orig_mod.module.", "any.words.at.all.",
-)  # fmt: skip
+    "module.",
+    "_orig_mod.",
+    "model.",
+    "net.",
+    "backbone.",
+    "vit.",
+    "encoder.",
+    "student.",
+    "teacher.",
+    "base_encoder.",
+    "visual.trunk.",
+    "model._orig_mod.",
+    "module.model.backbone.",
+    "_orig_mod.module.",
+    "any.words.at.all.",
+)
 
 
 def state(seed: int = 0) -> dict[str, Tensor]:
@@ -159,8 +176,9 @@ def test_every_layout_below_a_prefix(tmp_path: Path, case: str) -> None:
 
 
 def test_a_file_of_very_many_names_has_few_views() -> None:
-    shapes = {f"a{i}.b{j}.c.d.e.f.g.h{k}": (1,) for i in range(20) for j in range(20)
-              for k in range(25)}  # fmt: skip
+    shapes = {
+        f"a{i}.b{j}.c.d.e.f.g.h{k}": (1,) for i in range(20) for j in range(20) for k in range(25)
+    }
     assert len(views(Header("x", shapes))) <= MAX_VIEWS + 1
 
 

@@ -16,28 +16,51 @@ import transformers
 
 PLACE = Path(__file__).with_name("families")
 SIZES: dict[str, Any] = {
-    "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 12,
-    "patch_size": 4, "intermediate_size": 31,
-}  # fmt: skip
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "image_size": 12,
+    "patch_size": 4,
+    "intermediate_size": 31,
+}
 NAMES = {"id2label": {str(i): name for i, name in enumerate("abcde")}}
 # Class, configuration, its settings, and which of the outputs is ours.
 FAMILIES: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "clip_vision_model": ("CLIPVisionModel", "CLIPVisionConfig", SIZES, "pooler_output"),
     "clip_projection": (
-        "CLIPVisionModelWithProjection", "CLIPVisionConfig",
-        SIZES | {"projection_dim": 7, "hidden_act": "gelu"}, "image_embeds"),
+        "CLIPVisionModelWithProjection",
+        "CLIPVisionConfig",
+        SIZES | {"projection_dim": 7, "hidden_act": "gelu"},
+        "image_embeds",
+    ),
     "clip_classifier": (
-        "CLIPForImageClassification", "CLIPConfig", {"vision_config": SIZES} | NAMES, "logits"),
+        "CLIPForImageClassification",
+        "CLIPConfig",
+        {"vision_config": SIZES} | NAMES,
+        "logits",
+    ),
     "vit_msn": ("ViTMSNForImageClassification", "ViTMSNConfig", SIZES | NAMES, "logits"),
     "ijepa": ("IJepaForImageClassification", "IJepaConfig", SIZES | NAMES, "logits"),
     "vit_mae": (
-        "ViTMAEForPreTraining", "ViTMAEConfig",
-        SIZES | {"decoder_hidden_size": 16, "decoder_num_hidden_layers": 1, "mask_ratio": 0.0,
-                 "decoder_num_attention_heads": 2, "decoder_intermediate_size": 20}, "encoder"),
+        "ViTMAEForPreTraining",
+        "ViTMAEConfig",
+        SIZES
+        | {
+            "decoder_hidden_size": 16,
+            "decoder_num_hidden_layers": 1,
+            "mask_ratio": 0.0,
+            "decoder_num_attention_heads": 2,
+            "decoder_intermediate_size": 20,
+        },
+        "encoder",
+    ),
     "siglip_rest": (
-        "SiglipVisionModel", "SiglipVisionConfig",
-        SIZES | {"image_size": 15, "patch_size": 4}, "pooler_output"),
-}  # fmt: skip
+        "SiglipVisionModel",
+        "SiglipVisionConfig",
+        SIZES | {"image_size": 15, "patch_size": 4},
+        "pooler_output",
+    ),
+}
 
 
 def main() -> None:

@@ -66,13 +66,16 @@ def clip(tensors: State) -> State:
 TEXT: State = {
     "transformer.resblocks.0.ln_1.weight": torch.ones(8),
     "token_embedding.weight": torch.ones(9, 8),
-    "positional_embedding": torch.ones(7, 8), "text_projection": torch.ones(8, 5),
-    "ln_final.weight": torch.ones(8), "logit_scale": torch.tensor(4.6),
-}  # fmt: skip
+    "positional_embedding": torch.ones(7, 8),
+    "text_projection": torch.ones(8, 5),
+    "ln_final.weight": torch.ones(8),
+    "logit_scale": torch.tensor(4.6),
+}
 OPENAI: State = {
-    "input_resolution": torch.tensor(12), "context_length": torch.tensor(77),
+    "input_resolution": torch.tensor(12),
+    "context_length": torch.tensor(77),
     "vocab_size": torch.tensor(9),
-}  # fmt: skip
+}
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -121,15 +124,18 @@ def test_openclip_says_its_activation_or_is_asked(tmp_path: Path) -> None:
 )
 def test_heads_of_clips_towers(width: int, depth: int, heads: int) -> None:
     shapes: dict[str, tuple[int, ...]] = {
-        "class_embedding": (width,), "positional_embedding": (257, width),
-        "conv1.weight": (width, 3, 14, 14), "ln_pre.weight": (width,),
+        "class_embedding": (width,),
+        "positional_embedding": (257, width),
+        "conv1.weight": (width, 3, 14, 14),
+        "ln_pre.weight": (width,),
         "input_resolution": (),
-    }  # fmt: skip
+    }
     for i in range(depth):
         at = f"transformer.resblocks.{i}."
         shapes |= {f"{at}ln_1.weight": (width,), f"{at}mlp.c_fc.weight": (4 * width, width)}
-    header = Header("x", {f"visual.{k}" if k != "input_resolution" else k: v
-                          for k, v in shapes.items()})  # fmt: skip
+    header = Header(
+        "x", {f"visual.{k}" if k != "input_resolution" else k: v for k, v in shapes.items()}
+    )
     config = recognise(header, None).found.config
     assert isinstance(config, ViTConfig)
     assert (config.num_heads, config.gelu, config.ln_eps) == (heads, "quick_gelu", 1e-5)
@@ -144,10 +150,11 @@ def test_clips_resnet_is_refused(tmp_path: Path) -> None:
 
 def projection_head(place: str) -> State:
     return {
-        f"{place}.mlp.0.weight": torch.ones(6, 48), f"{place}.mlp.0.bias": torch.ones(6),
+        f"{place}.mlp.0.weight": torch.ones(6, 48),
+        f"{place}.mlp.0.bias": torch.ones(6),
         f"{place}.last_layer.weight_g": torch.ones(9, 1),
         f"{place}.last_layer.weight_v": torch.ones(9, 6),
-    }  # fmt: skip
+    }
 
 
 def test_dino_takes_the_teacher_and_leaves_its_head(tmp_path: Path) -> None:
@@ -155,8 +162,9 @@ def test_dino_takes_the_teacher_and_leaves_its_head(tmp_path: Path) -> None:
     content = {
         "student": below("module.", below("backbone.", student) | projection_head("head")),
         "teacher": below("backbone.", own) | projection_head("head"),
-        "epoch": 3, "dino_loss": {"center": torch.zeros(1, 9)},
-    }  # fmt: skip
+        "epoch": 3,
+        "dino_loss": {"center": torch.zeros(1, 9)},
+    }
     foreign = read_external(saved(tmp_path, content), given=GIVEN)
     assert_agrees(foreign, forward(own, images(), 3))
     assert foreign.origin == "dino"
@@ -172,11 +180,14 @@ def test_ibot_and_mae(tmp_path: Path) -> None:
     assert_agrees(foreign, forward(own, images(), 3))
     assert foreign.origin == "ibot"
     decoder: State = {
-        "mask_token": torch.ones(1, 1, 16), "decoder_pos_embed": torch.ones(1, 10, 16),
-        "decoder_embed.weight": torch.ones(16, 48), "decoder_embed.bias": torch.ones(16),
-        "decoder_blocks.0.norm1.weight": torch.ones(16), "decoder_norm.weight": torch.ones(16),
+        "mask_token": torch.ones(1, 1, 16),
+        "decoder_pos_embed": torch.ones(1, 10, 16),
+        "decoder_embed.weight": torch.ones(16, 48),
+        "decoder_embed.bias": torch.ones(16),
+        "decoder_blocks.0.norm1.weight": torch.ones(16),
+        "decoder_norm.weight": torch.ones(16),
         "decoder_pred.weight": torch.ones(48, 16),
-    }  # fmt: skip
+    }
     foreign = read_external(saved(tmp_path, {"model": own | decoder}), given=GIVEN)
     assert_agrees(foreign, forward(own, images(), 3))
     assert (foreign.origin, foreign.preprocess.mean) == ("mae", IMAGENET_MEAN)
@@ -184,8 +195,11 @@ def test_ibot_and_mae(tmp_path: Path) -> None:
 
 
 def moco(own: State) -> State:
-    head: State = {"head.0.weight": torch.ones(9, 48), "head.1.running_mean": torch.ones(9),
-                   "head.3.weight": torch.ones(7, 9)}  # fmt: skip
+    head: State = {
+        "head.0.weight": torch.ones(9, 48),
+        "head.1.running_mean": torch.ones(9),
+        "head.3.weight": torch.ones(7, 9),
+    }
     return {
         **below("module.base_encoder.", own | head),
         **below("module.momentum_encoder.", state(classes=0, seed=1) | head),
@@ -206,14 +220,19 @@ def test_moco_v3_takes_the_encoder_without_its_projection(tmp_path: Path) -> Non
 def test_moco_v3s_small_has_twelve_heads(width: int, heads: int) -> None:
     """The row is also DeiT-S's, with 6."""
     shapes: dict[str, tuple[int, ...]] = {
-        "pos_embed": (1, 197, width), "cls_token": (1, 1, width),
-        "patch_embed.proj.weight": (width, 3, 16, 16), "norm.weight": (width,),
-    }  # fmt: skip
+        "pos_embed": (1, 197, width),
+        "cls_token": (1, 1, width),
+        "patch_embed.proj.weight": (width, 3, 16, 16),
+        "norm.weight": (width,),
+    }
     for i in range(12):
-        shapes |= {f"blocks.{i}.norm1.weight": (width,), f"blocks.{i}.norm1.bias": (width,),
-                   f"blocks.{i}.attn.qkv.weight": (3 * width, width),
-                   f"blocks.{i}.mlp.fc1.weight": (4 * width, width),
-                   f"blocks.{i}.mlp.fc2.weight": (width, 4 * width)}  # fmt: skip
+        shapes |= {
+            f"blocks.{i}.norm1.weight": (width,),
+            f"blocks.{i}.norm1.bias": (width,),
+            f"blocks.{i}.attn.qkv.weight": (3 * width, width),
+            f"blocks.{i}.mlp.fc1.weight": (4 * width, width),
+            f"blocks.{i}.mlp.fc2.weight": (width, 4 * width),
+        }
     header = Header("x", {f"module.base_encoder.{k}": v for k, v in shapes.items()})
     match = recognise(header, None)
     assert isinstance(match.found.config, ViTConfig)
@@ -234,10 +253,14 @@ def test_a_timm_wrapper_folder(tmp_path: Path) -> None:
     saved(tmp_path, below("timm_model.", own), "model.safetensors")
     settings = {"input_size": [3, 12, 12], "mean": [0.1] * 3, "std": [0.5] * 3, "crop_pct": 1.0}
     config = {
-        "architecture": "vit_tiny_patch16_224", "model_type": "timm_wrapper", "num_classes": 5,
-        "model_args": {"num_heads": 3}, "pretrained_cfg": settings, "global_pool": "token",
+        "architecture": "vit_tiny_patch16_224",
+        "model_type": "timm_wrapper",
+        "num_classes": 5,
+        "model_args": {"num_heads": 3},
+        "pretrained_cfg": settings,
+        "global_pool": "token",
         "id2label": dict(zip("01234", "abcde", strict=True)),
-    }  # fmt: skip
+    }
     (tmp_path / "config.json").write_text(json.dumps(config))
     foreign = read_external(tmp_path)
     assert_agrees(foreign, forward(own, images(), 3))
@@ -271,9 +294,17 @@ def cct(own: State, kernel: int, count: int) -> State:
         found[f"tokenizer.conv_layers.{i}.0.weight"] = kernels
     found["classifier.attention_pool.weight"] = torch.randn(1, 48, generator=generator)
     found["classifier.attention_pool.bias"] = torch.randn(1, generator=generator)
-    names = {"norm1": "pre_norm", "attn.qkv": "self_attn.qkv", "attn.proj": "self_attn.proj",
-             "norm2": "norm1", "mlp.fc1": "linear1", "mlp.fc2": "linear2", "head": "fc",
-             "norm": "norm", "pos_embed": "positional_emb"}  # fmt: skip
+    names = {
+        "norm1": "pre_norm",
+        "attn.qkv": "self_attn.qkv",
+        "attn.proj": "self_attn.proj",
+        "norm2": "norm1",
+        "mlp.fc1": "linear1",
+        "mlp.fc2": "linear2",
+        "head": "fc",
+        "norm": "norm",
+        "pos_embed": "positional_emb",
+    }
     for name, value in own.items():
         if name.startswith("patch_embed") or name.endswith("qkv.bias"):
             continue
@@ -300,8 +331,9 @@ def test_cct_of_shi_labs(tmp_path: Path, kernel: int, count: int, px: int) -> No
     tokens = tokens.flatten(2).transpose(1, 2) + own["pos_embed"]
     bare = {name: value for name, value in own.items() if not name.endswith("qkv.bias")}
     tokens = blocks(bare, tokens, 3, eps=1e-5, block="between")
-    score = F.linear(tokens, theirs["classifier.attention_pool.weight"],
-                     theirs["classifier.attention_pool.bias"])  # fmt: skip
+    score = F.linear(
+        tokens, theirs["classifier.attention_pool.weight"], theirs["classifier.attention_pool.bias"]
+    )
     pooled = (score.softmax(1) * tokens).sum(1)
     expected = F.linear(pooled, own["head.weight"], own["head.bias"])
     assert (foreign.model(x) - expected).abs().max() <= 1e-5

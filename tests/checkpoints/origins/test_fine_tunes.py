@@ -24,14 +24,23 @@ from vitrail.models.vit.config import ViTConfig
 from vitrail.models.vit.model import ViT
 
 SMALL: dict[str, Any] = {
-    "image_size": (16, 16), "patch_size": (8, 8), "width": 24, "depth": 2, "num_heads": 3,
-    "mlp_dim": 20, "num_classes": 3,
-}  # fmt: skip
+    "image_size": (16, 16),
+    "patch_size": (8, 8),
+    "width": 24,
+    "depth": 2,
+    "num_heads": 3,
+    "mlp_dim": 20,
+    "num_classes": 3,
+}
 GIVEN: dict[str, Any] = {"num_heads": 3, "pool": "cls", "gelu": "gelu"}
 ORIGINS = {"timm": (TIMM, "head"), "torchvision": (TORCHVISION, "heads")}
 # Where nn.Module puts the layers of a classifier, below the name that it replaces.
-ONE = {"Linear": "", "Sequential(Linear)": ".0", "Sequential(Dropout, Linear)": ".1",
-       "a module of its own": ".fc"}  # fmt: skip
+ONE = {
+    "Linear": "",
+    "Sequential(Linear)": ".0",
+    "Sequential(Dropout, Linear)": ".1",
+    "a module of its own": ".fc",
+}
 
 
 def renamed_head(origin: str, place: str) -> tuple[nn.Module, dict[str, Tensor]]:
@@ -141,9 +150,16 @@ def test_a_table_that_may_be_of_two_sizes_is_asked_for() -> None:
 def torchvision_shapes(width: int) -> Header:
     """A torchvision model of that width with 12 layers of 16 px patches, without values."""
     model = build(
-        ViTConfig(image_size=(224, 224), patch_size=(16, 16), width=width, depth=12, num_heads=3,
-                  mlp_dim=4 * width, num_classes=5)
-    )  # fmt: skip
+        ViTConfig(
+            image_size=(224, 224),
+            patch_size=(16, 16),
+            width=width,
+            depth=12,
+            num_heads=3,
+            mlp_dim=4 * width,
+            num_classes=5,
+        )
+    )
     shapes = {translate(PAIRS, name): tuple(v.shape) for name, v in model.state_dict().items()}
     return Header("vit.pth", shapes)
 

@@ -96,11 +96,18 @@ def test_torchs_encoder(tmp_path: Path, layer: dict[str, Any], block: str, gelu:
 def lucidrains(own: State) -> State:
     """The names of vit-pytorch until 2022: a linear patch kernel, no biases of q, k and v."""
     names = {
-        "cls_token": "cls_token", "pos_embed": "pos_embedding",
-        "patch_embed.proj": "to_patch_embedding.1", "norm": "mlp_head.0", "head": "mlp_head.1",
-        "norm1": "0.norm", "attn.qkv": "0.fn.to_qkv", "attn.proj": "0.fn.to_out.0",
-        "norm2": "1.norm", "mlp.fc1": "1.fn.net.0", "mlp.fc2": "1.fn.net.3",
-    }  # fmt: skip
+        "cls_token": "cls_token",
+        "pos_embed": "pos_embedding",
+        "patch_embed.proj": "to_patch_embedding.1",
+        "norm": "mlp_head.0",
+        "head": "mlp_head.1",
+        "norm1": "0.norm",
+        "attn.qkv": "0.fn.to_qkv",
+        "attn.proj": "0.fn.to_out.0",
+        "norm2": "1.norm",
+        "mlp.fc1": "1.fn.net.0",
+        "mlp.fc2": "1.fn.net.3",
+    }
     found: State = {}
     for name, value in own.items():
         match = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.+?)(\.weight|\.bias)?", name)
@@ -203,11 +210,11 @@ PLAIN = f'[names]\n{TOP}{BLOCK}"blocks.{{i}}.attn.qkv" = "blocks.{{i}}.attn.qkv"
         (("num_heads = 3", "num_heads = 3\nhidden = 7"), "VIT-228", "hidden"),
         (('"head" = "head"\n', ""), "VIT-424", "leaves over head.weight, head.bias"),
         (('"norm" = "norm"', '"norms" = "norm"'), "VIT-424", "'norms' is no tensor"),
-        (("mlp.fc2\"\n", "mlp.fc3\"\n"), "VIT-418", "fc2"),
+        (('mlp.fc2"\n', 'mlp.fc3"\n'), "VIT-418", "fc2"),
         (("num_heads = 3", "num_heads = 5"), "VIT-418", "num_heads"),
         (("[names]", "[names"), "VIT-228", "TOML"),
     ],
-)  # fmt: skip
+)
 def test_what_a_table_lacks_is_said(
     tmp_path: Path, change: tuple[str, str], code: str, words: str
 ) -> None:

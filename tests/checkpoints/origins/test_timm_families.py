@@ -33,26 +33,46 @@ NAMES = sorted(path.name for path in FAMILIES.iterdir())
 TOLD: dict[str, dict[str, Any]] = {
     "eva_giant_patch14_224": {"posemb": "learned", "norm_after_pool": True},
     "eva02_tiny_patch14_224": {
-        "posemb": "learned_rope_2d", "rope": "index", "rope_base": 1e4, "rope_start": 0.0,
-        "rope_grid": (16, 16), "mlp": "swiglu", "pool": "gap",
+        "posemb": "learned_rope_2d",
+        "rope": "index",
+        "rope_base": 1e4,
+        "rope_start": 0.0,
+        "rope_grid": (16, 16),
+        "mlp": "swiglu",
+        "pool": "gap",
     },
     "vit_base_patch16_rope_reg1_gap_256": {"posemb": "rope_2d", "rope_grid": (16, 16)},
     "vit_base_patch16_rope_ape_224": {
-        "posemb": "learned_rope_2d", "posemb_prefix": False, "rope": "index", "rope_base": 100.0,
-        "rope_grid": None, "pool": "cls",
+        "posemb": "learned_rope_2d",
+        "posemb_prefix": False,
+        "rope": "index",
+        "rope_base": 100.0,
+        "rope_grid": None,
+        "pool": "cls",
     },
     "vit_small_patch16_dinov3_qkvb": {
-        "posemb": "rope_2d", "rope": "centred", "rope_base": 100.0, "ln_eps": 1e-5, "pool": "gap",
+        "posemb": "rope_2d",
+        "rope": "centred",
+        "rope_base": 100.0,
+        "ln_eps": 1e-5,
+        "pool": "gap",
         "num_registers": 4,
     },
     "vit_huge_plus_patch16_dinov3": {"posemb": "rope_2d", "mlp": "swiglu"},
     "vit_pe_core_base_patch16_224": {
-        "posemb": "learned_rope_2d", "posemb_prefix": True, "rope": "index", "rope_start": 1.0,
-        "rope_grid": (14, 14), "pool": "map", "map_heads": 4, "map_mlp_dim": 19, "map_prefix": True,
+        "posemb": "learned_rope_2d",
+        "posemb_prefix": True,
+        "rope": "index",
+        "rope_start": 1.0,
+        "rope_grid": (14, 14),
+        "pool": "map",
+        "map_heads": 4,
+        "map_mlp_dim": 19,
+        "map_prefix": True,
     },
     "vit_pe_lang_large_patch14_448": {"rope_grid": (32, 32), "final_norm": False, "pool": "gap"},
     "vit_so150m_patch16_reg4_map_256": {"pool": "map", "map_prefix": False, "num_registers": 4},
-}  # fmt: skip
+}
 
 
 def config_of(foreign: ExternalCheckpoint) -> ViTConfig:

@@ -72,12 +72,19 @@ PLAIN: dict[str, Any] = {
 }
 SQUARE = PLAIN | {"image_size": (15, 15), "patch_size": (5, 5)}
 STEM: dict[str, Any] = {
-    "stem": "resnet", "std_eps": 1e-8, "std_form": "inside", "gn_eps": 1e-5, "stem_width": 64,
-}  # fmt: skip
+    "stem": "resnet",
+    "std_eps": 1e-8,
+    "std_form": "inside",
+    "gn_eps": 1e-5,
+    "stem_width": 64,
+}
 BIT: dict[str, Any] = {
-    "image_size": (37, 50), "depths": (1, 2), "num_classes": 5, "std_eps": 1e-8,
+    "image_size": (37, 50),
+    "depths": (1, 2),
+    "num_classes": 5,
+    "std_eps": 1e-8,
     "width_factor": 0.5,
-}  # fmt: skip
+}
 
 
 @pytest.fixture(autouse=True)
@@ -209,8 +216,9 @@ def test_old_names_and_absent_biases_of_timm() -> None:
         expected = torch.zeros_like(value) if name.endswith("qkv.bias") else value
         assert torch.equal(again.state_dict()[name], expected)
     assert [rule.ours for rule in found.rules if not rule.theirs] == [
-        ("blocks.0.attn.qkv.bias",), ("blocks.1.attn.qkv.bias",),
-    ]  # fmt: skip
+        ("blocks.0.attn.qkv.bias",),
+        ("blocks.1.attn.qkv.bias",),
+    ]
 
 
 HOLDS: dict[str, tuple[Origin, dict[str, Any]]] = {
@@ -229,8 +237,10 @@ HOLDS: dict[str, tuple[Origin, dict[str, Any]]] = {
     "timm two tokens": (TIMM, PLAIN | {"distillation_token": True}),
     "timm one channel": (TIMM, PLAIN | {"channels": 1}),
     "timm qk norm": (TIMM, PLAIN | {"qk_norm": True}),
-    "timm stages": (TIMM, PLAIN | STEM | {"image_size": (24, 48), "patch_size": (1, 2),
-                                           "stem_stages": (1, 2)}),
+    "timm stages": (
+        TIMM,
+        PLAIN | STEM | {"image_size": (24, 48), "patch_size": (1, 2), "stem_stages": (1, 2)},
+    ),
     "timm root": (TIMM, PLAIN | STEM | {"image_size": (32, 48), "patch_size": (2, 3)}),
     "torchvision": (TORCHVISION, SQUARE),
     "torchvision pre_logits": (TORCHVISION, SQUARE | {"representation_size": 11}),
@@ -240,9 +250,11 @@ HOLDS: dict[str, tuple[Origin, dict[str, Any]]] = {
     "dinov2": (DINOV2, SQUARE | {"layer_scale": 1e-5, "num_classes": 0}),
     "dinov2 head": (DINOV2, SQUARE | {"layer_scale": 1e-5, "pool": "cls_gap"}),
     "dinov2 registers": (
-        DINOV2, SQUARE | {"layer_scale": 1e-5, "num_classes": 0, "num_registers": 4}),
+        DINOV2,
+        SQUARE | {"layer_scale": 1e-5, "num_classes": 0, "num_registers": 4},
+    ),
     "dinov2 swiglu": (DINOV2, SQUARE | {"layer_scale": 1e-5, "mlp": "swiglu", "num_classes": 0}),
-}  # fmt: skip
+}
 FIELDS_WITHOUT_TENSORS = {"layer_scale"}  # the value that training started with
 
 

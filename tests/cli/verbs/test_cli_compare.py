@@ -10,9 +10,17 @@ import pytest
 from vitrail.cli.main import main
 
 TINY = [
-    "--models", "vit_digits,bit_r26x0.5", "--sizes", "100,300,1437", "--seeds", "1",
-    "--examples", "320", "--processes", "1",
-]  # fmt: skip
+    "--models",
+    "vit_digits,bit_r26x0.5",
+    "--sizes",
+    "100,300,1437",
+    "--seeds",
+    "1",
+    "--examples",
+    "320",
+    "--processes",
+    "1",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -29,15 +37,35 @@ def test_a_comparison_ends_in_a_recommendation(capsys: pytest.CaptureFixture[str
     # 320 examples teach little: what learns nothing knows the digits better.
     assert record["verdict"]["answer"].startswith("Nothing can be said of these models: the best ")
     assert record["facts"]["choice"]["model"]
-    for name in ("study.html", "study.md", "table.csv", "table.parquet", "verdict.json",
-                 "learning-curves.png", "learning-curves.svg", "chosen.toml"):  # fmt: skip
+    for name in (
+        "study.html",
+        "study.md",
+        "table.csv",
+        "table.parquet",
+        "verdict.json",
+        "learning-curves.png",
+        "learning-curves.svg",
+        "chosen.toml",
+    ):
         assert (folder / name).stat().st_size > 0, name
     choice = record["facts"]["choice"]
     low, high = choice["expected"]
     assert 0 <= low < choice["val/top1"] < high <= 1
     assert (folder / choice["run"] / "model" / "model.safetensors").is_file()
-    assert main(["train", "builtin:digits", "--config", f"{folder}/chosen.toml", "--time-limit",
-                 "1h", "--print-config"]) == 0  # fmt: skip
+    assert (
+        main(
+            [
+                "train",
+                "builtin:digits",
+                "--config",
+                f"{folder}/chosen.toml",
+                "--time-limit",
+                "1h",
+                "--print-config",
+            ]
+        )
+        == 0
+    )
     assert f'name = "{choice["model"]}"' in capsys.readouterr().out
 
     assert main(["compare", "builtin:digits", *TINY]) == 0  # nothing is computed again

@@ -26,12 +26,23 @@ from vitrail.models.vit.config import ViTConfig
 
 GOOGLE = CASES / "google_vit_token" / "ViT-Ti_8.npz"
 HUGGINGFACE = CASES / "hf_vit"
-OUT = {"google": "o.npz", "big_vision": "o.npz", "bit": "o.npz", "torchvision": "o.safetensors",
-       "deit": "o.safetensors", "dinov2": "o.safetensors"}  # fmt: skip
+OUT = {
+    "google": "o.npz",
+    "big_vision": "o.npz",
+    "bit": "o.npz",
+    "torchvision": "o.safetensors",
+    "deit": "o.safetensors",
+    "dinov2": "o.safetensors",
+}
 PLAIN: dict[str, Any] = {
-    "image_size": (15, 15), "patch_size": (5, 5), "width": 24, "depth": 2, "num_heads": 3,
-    "mlp_dim": 48, "num_classes": 3,
-}  # fmt: skip
+    "image_size": (15, 15),
+    "patch_size": (5, 5),
+    "width": 24,
+    "depth": 2,
+    "num_heads": 3,
+    "mlp_dim": 48,
+    "num_classes": 3,
+}
 
 
 def folder_of(place: Path, **fields: Any) -> Path:
@@ -57,8 +68,9 @@ def test_a_file_of_google_becomes_a_folder_of_timm(tmp_path: Path) -> None:
     assert {name for rule in record["mapping"] for name in rule["theirs"]} == names
     assert any("resizer tensorflow -> pillow" in note for note in record["not_kept"])
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "config.json", "model.safetensors",
-    ]  # fmt: skip
+        "config.json",
+        "model.safetensors",
+    ]
     case = read_case("google_vit_token")
     with torch.no_grad():
         logits = vitrail.load(tmp_path / "out").model(case.arrays["x"])
@@ -68,8 +80,18 @@ def test_a_file_of_google_becomes_a_folder_of_timm(tmp_path: Path) -> None:
 def test_the_report_for_people(tmp_path: Path) -> None:
     backbone = CASES / "fb_dinov2" / "dinov2_mu14_pretrain.pth"
     head = CASES / "fb_dinov2" / "dinov2_mu14_linear_head.pth"
-    done = run("convert", backbone, tmp_path / "m", "--to", "vitrail", "--head", head, "-v",
-               "--set", "num_heads=2")  # fmt: skip
+    done = run(
+        "convert",
+        backbone,
+        tmp_path / "m",
+        "--to",
+        "vitrail",
+        "--head",
+        head,
+        "-v",
+        "--set",
+        "num_heads=2",
+    )
     assert done.code == 0, done.err
     for words in (
         "28 x 28 px, 7 classes",
@@ -126,8 +148,9 @@ def test_only_vitrail_has_the_residual_network_for_small_images(
 ) -> None:
     """Alone and as a stem: a reason before anything is written; as a folder to the bit."""
     stem = {"stem": "residual", "width": 24, "num_heads": 3, "depth": 1}
-    config = resolve_model(name, num_classes=3, overrides={} if name == "resnet_ti" else stem,
-                           image_size=(32, 32))  # fmt: skip
+    config = resolve_model(
+        name, num_classes=3, overrides={} if name == "resnet_ti" else stem, image_size=(32, 32)
+    )
     preprocess = Preprocess(height=32, width=32, resize=(32, 32), crop="none")
     model = trained_model(config, dtype=torch.float32)
     vitrail.Classifier(model, preprocess, ["a", "b", "c"]).save(tmp_path / "in")
@@ -180,14 +203,30 @@ def test_tensors_that_nobody_knows(tmp_path: Path) -> None:
         (folder / name).write_bytes((HUGGINGFACE / name).read_bytes())
     done = run("convert", folder, tmp_path / "out", "--to", "timm", "--set", "ln_eps=1e-6")
     assert (done.code, "extra.weight" in done.err) == (4, True)
-    done = run("convert", folder, tmp_path / "out", "--to", "timm", "--allow-unused",
-               "--set", "ln_eps=1e-6")  # fmt: skip
+    done = run(
+        "convert",
+        folder,
+        tmp_path / "out",
+        "--to",
+        "timm",
+        "--allow-unused",
+        "--set",
+        "ln_eps=1e-6",
+    )
     assert (done.code, "extra.weight" in done.err) == (4, True)
     assert "never left out" in done.err
     del tensors["extra.weight"]
     save_file(tensors, folder / "model.safetensors")
-    done = run("convert", folder, tmp_path / "out", "--to", "timm", "--allow-unused",
-               "--set", "ln_eps=1e-6")  # fmt: skip
+    done = run(
+        "convert",
+        folder,
+        tmp_path / "out",
+        "--to",
+        "timm",
+        "--allow-unused",
+        "--set",
+        "ln_eps=1e-6",
+    )
     assert done.code == 0, done.err
     assert "aux.weight: an auxiliary head" in done.out
 

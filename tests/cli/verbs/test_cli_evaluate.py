@@ -31,9 +31,15 @@ SIZES = {"train": 30, "val": 97, "test": 83}
 def classifier(seed: int) -> Classifier:
     """A random network with logits of mean 0 and deviation 3 on noise."""
     config = ViTConfig(
-        image_size=(SIDE, SIDE), patch_size=(4, 4), channels=1, width=16, depth=1, num_heads=2,
-        mlp_dim=16, num_classes=3,
-    )  # fmt: skip
+        image_size=(SIDE, SIDE),
+        patch_size=(4, 4),
+        channels=1,
+        width=16,
+        depth=1,
+        num_heads=2,
+        mlp_dim=16,
+        num_classes=3,
+    )
     model = create_model(config, seed=seed)
     with torch.no_grad():
         generator = torch.Generator().manual_seed(seed)
@@ -128,8 +134,10 @@ def test_calibrate_fits_on_val_judges_on_test_and_stores() -> None:
     assert "97 val pictures" in Path("copy/README.md").read_text()
     assert json.loads(Path("calibrated/metrics.json").read_text())["calibration"] == found
     assert sorted(path.name for path in Path("copy").iterdir()) == [
-        "README.md", "model.json", "model.safetensors",
-    ]  # fmt: skip
+        "README.md",
+        "model.json",
+        "model.safetensors",
+    ]
     again = good("copy", "pictures.npz", "--json").document
     assert again["nll"] == done.document["nll"]
     second = good("copy", "pictures.npz", "--calibrate").out  # fits from the logits again
@@ -282,8 +290,17 @@ def test_several_labels_a_picture() -> None:
             labels = [c for c in CLASSES if rng.random() < 0.5] or ["fox"]
             lines.append(f"{name},{'|'.join(labels)},{split}")
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
-    done = good("a", folder / "labels.csv", "--corruptions", "fog", "--severity", "2",
-                "--against", "b", "--json")  # fmt: skip
+    done = good(
+        "a",
+        folder / "labels.csv",
+        "--corruptions",
+        "fog",
+        "--severity",
+        "2",
+        "--against",
+        "b",
+        "--json",
+    )
     record = done.document
     assert record["n"] == 31
     assert {"f1_micro", "mean_average_precision"} <= set(record["intervals"])

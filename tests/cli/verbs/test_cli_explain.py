@@ -115,9 +115,14 @@ def test_judging_the_methods() -> None:
     lines = done.out.splitlines()
     assert lines[0].startswith("3 pictures")
     assert [line.split()[0] for line in lines[2:9]] == [
-        "attention", "rollout", "relevance", "gradcam", "integrated-gradients", "occlusion",
+        "attention",
+        "rollout",
+        "relevance",
+        "gradcam",
+        "integrated-gradients",
+        "occlusion",
         "random",
-    ]  # fmt: skip
+    ]
     assert "broken.jpg" in done.err
     with open("judged/curves.csv", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -81,8 +81,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     labels = ["cat", "dog", "cat|dog"]
     rows = [f"{path},{labels[number % 3]}" for number, path in enumerate(paths)]
     (folder / "several.csv").write_text("\n".join(["path,label", *rows]) + "\n")
-    rows = [f"{path},{labels[n % 2]},{'val' if n % 5 == 0 else 'train'}"
-            for n, path in enumerate(paths)]  # fmt: skip
+    rows = [
+        f"{path},{labels[n % 2]},{'val' if n % 5 == 0 else 'train'}" for n, path in enumerate(paths)
+    ]
     (folder / "no_test.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
     before = Path.cwd()
     os.chdir(folder)
@@ -211,8 +212,11 @@ def test_one_document_and_nothing_else(tmp_path: Path) -> None:
     assert done.code == 0
     document = done.document
     assert {key: document[key] for key in ("cells", "finished", "left_out", "stopped")} == {
-        "cells": 16, "finished": 0, "left_out": 3, "stopped": None,
-    }  # fmt: skip
+        "cells": 16,
+        "finished": 0,
+        "left_out": 3,
+        "stopped": None,
+    }
     assert document["verdict"]["answer"] == "Nothing."
     assert (document["tables"]["Top-1"][1], document["facts"]) == (["ViT", "0.5"], {"n": 1})
     assert Path(document["folder"]) == tmp_path / "s" / "data-size"

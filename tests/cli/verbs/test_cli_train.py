@@ -73,11 +73,22 @@ def test_a_command_line_is_as_old_as_its_process(monkeypatch: pytest.MonkeyPatch
 
 def test_every_short_option_reaches_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {
-        "recipe": "deit", "epochs": 3.0, "batch-size": 7, "lr": 0.5, "image-size": (64, 48),
-        "augment": "randaugment", "freeze": "body", "precision": "float32", "device": "cpu",
-        "workers": 3, "seed": 11, "patience": 5, "save-every": 90.0, "val-fraction": 0.25,
+        "recipe": "deit",
+        "epochs": 3.0,
+        "batch-size": 7,
+        "lr": 0.5,
+        "image-size": (64, 48),
+        "augment": "randaugment",
+        "freeze": "body",
+        "precision": "float32",
+        "device": "cpu",
+        "workers": 3,
+        "seed": 11,
+        "patience": 5,
+        "save-every": 90.0,
+        "val-fraction": 0.25,
         "on-bad-file": "skip",
-    }  # fmt: skip
+    }
     words = {**values, "image-size": "64x48", "save-every": "90s"}
     loop = record(monkeypatch)
     argv = [word for name, value in words.items() for word in (f"--{name}", value)]

@@ -50,8 +50,15 @@ def test_all_weights() -> None:
     assert len(lines) == len(ROWS) + 1
     row = next(line for line in lines if line.startswith("vit_b16.augreg_i21k_i1k_384 "))
     assert row.split() == [
-        "vit_b16.augreg_i21k_i1k_384", "google", "384", "1000", "85.49", "VT", "-", "Apache-2.0",
-    ]  # fmt: skip
+        "vit_b16.augreg_i21k_i1k_384",
+        "google",
+        "384",
+        "1000",
+        "85.49",
+        "VT",
+        "-",
+        "Apache-2.0",
+    ]
 
 
 @pytest.mark.parametrize("name", ["vit_l32", "ViT-L/32", "vit-l_32"])

@@ -99,9 +99,15 @@ def test_resized_crops_agree(
 def test_policies_agree_on_smooth_pictures(
     policy: str, jitter: float, bound: int, channels: int
 ) -> None:
-    config = AugmentConfig.model_validate({
-        "crop": "pad_crop", "policy": policy, "num_ops": 2, "magnitude": 9, "color_jitter": jitter,
-    })  # fmt: skip
+    config = AugmentConfig.model_validate(
+        {
+            "crop": "pad_crop",
+            "policy": policy,
+            "num_ops": 2,
+            "magnitude": 9,
+            "color_jitter": jitter,
+        }
+    )
     one, batched = both(smooth(97, 31, 37, channels), config, (31, 37))
     difference = np.abs(one - batched)
     assert difference.max() <= bound
@@ -124,11 +130,14 @@ def test_colours_equal_pillow_within_a_level(op: str, channels: int) -> None:
         "solarize": [0.0, 1.0, 127.3, 255.0, 256.0],
         "posterize": [1.0, 2.0, 4.0, 7.0, 8.0],
     }.get(op, [0.0, 0.1, 0.73, 1.0, 1.9])
-    pictures = np.concatenate([
-        rough(5, 29, 37, channels), smooth(5, 29, 37, channels),
-        smooth(5, 29, 37, channels) // 3 + 50,
-        np.full((5, 29, 37, channels), 200, np.uint8),
-    ])  # fmt: skip
+    pictures = np.concatenate(
+        [
+            rough(5, 29, 37, channels),
+            smooth(5, 29, 37, channels),
+            smooth(5, 29, 37, channels) // 3 + 50,
+            np.full((5, 29, 37, channels), 200, np.uint8),
+        ]
+    )
     arguments = torch.tensor(values * 4)
     batched = array(COLOR_OPS[op](tensor(pictures), arguments)).astype(int)
     for pixels, value, result in zip(pictures, values * 4, batched, strict=True):
@@ -157,9 +166,12 @@ def test_affine_sampling_equals_pillow_on_smooth_pictures() -> None:
     batched = array(sample_affine(tensor(pictures), maps)).astype(int)
     for pixels, matrix, result in zip(pictures, maps, batched, strict=True):
         expected = Image.fromarray(pixels).transform(
-            (37, 31), Image.Transform.AFFINE, matrix.ravel().tolist(), Image.Resampling.BILINEAR,
+            (37, 31),
+            Image.Transform.AFFINE,
+            matrix.ravel().tolist(),
+            Image.Resampling.BILINEAR,
             fillcolor=(128, 128, 128),
-        )  # fmt: skip
+        )
         assert np.abs(np.asarray(expected).astype(int) - result).max() <= 1
 
 

@@ -54,12 +54,23 @@ def photo(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarr
 
 def test_slots_do_not_overlap() -> None:
     starts = {
-        "FLIP": 1, "CROP_TOP": 1, "CROP_LEFT": 1, "OP": random_slots.MAX_OPS, "LEVEL":
-        random_slots.MAX_OPS, "SIGN": random_slots.MAX_OPS, "JITTER_ORDER": 1, "JITTER": 3, "ERASE":
-        1, "ERASE_TOP": 1, "ERASE_LEFT": 1, "ERASE_NOISE": 1, "CROP_AREA": random_slots.NUM_TRIES,
-        "CROP_RATIO": random_slots.NUM_TRIES, "ERASE_AREA": random_slots.NUM_TRIES, "ERASE_RATIO":
-        random_slots.NUM_TRIES,
-    }  # fmt: skip
+        "FLIP": 1,
+        "CROP_TOP": 1,
+        "CROP_LEFT": 1,
+        "OP": random_slots.MAX_OPS,
+        "LEVEL": random_slots.MAX_OPS,
+        "SIGN": random_slots.MAX_OPS,
+        "JITTER_ORDER": 1,
+        "JITTER": 3,
+        "ERASE": 1,
+        "ERASE_TOP": 1,
+        "ERASE_LEFT": 1,
+        "ERASE_NOISE": 1,
+        "CROP_AREA": random_slots.NUM_TRIES,
+        "CROP_RATIO": random_slots.NUM_TRIES,
+        "ERASE_AREA": random_slots.NUM_TRIES,
+        "ERASE_RATIO": random_slots.NUM_TRIES,
+    }
     used = [getattr(random_slots, name) + k for name, num in starts.items() for k in range(num)]
     assert sorted(used) == list(range(random_slots.NUM_SLOTS))
 
@@ -68,9 +79,15 @@ def test_slots_do_not_overlap() -> None:
 @pytest.mark.parametrize("policy", ["none", "randaugment", "trivialaugment", "three_augment"])
 @pytest.mark.parametrize("extra", [0.0, 0.5])
 def test_slots_that_are_not_needed_decide_nothing(crop: str, policy: str, extra: float) -> None:
-    config = AugmentConfig.model_validate({
-        "crop": crop, "erasing": extra, "policy": policy, "num_ops": 5, "color_jitter": extra,
-    })  # fmt: skip
+    config = AugmentConfig.model_validate(
+        {
+            "crop": crop,
+            "erasing": extra,
+            "policy": policy,
+            "num_ops": 5,
+            "color_jitter": extra,
+        }
+    )
     u, needed = drawn(5), random_slots.needed(config)
     few = np.full_like(u, np.nan)
     few[:, needed] = u[:, needed]

@@ -52,8 +52,14 @@ def test_clean_data_has_no_problems(tmp_path: Path, workers: int) -> None:
     assert report.splits == {"train": 29, "val": 5, "test": 6}
     assert report.per_class["a"] == {"train": 14, "val": 3, "test": 3}
     assert report.per_class["b"] == {"train": 15, "val": 2, "test": 3}
-    assert report.sizes == {"height_min": 40, "height_median": 40, "height_max": 40,
-                            "width_min": 50, "width_median": 50, "width_max": 50}  # fmt: skip
+    assert report.sizes == {
+        "height_min": 40,
+        "height_median": 40,
+        "height_max": 40,
+        "width_min": 50,
+        "width_median": 50,
+        "width_max": 50,
+    }
     assert not report.all_gray
     assert report.imbalance == 1.07  # 15 pictures and 14
     record = json.loads(json.dumps(report.to_json()))

@@ -25,8 +25,11 @@ EXACT = SAVED_AGAIN = 50
 
 def digits(count: int) -> list[Image.Image]:
     """The first `count` of the built-in digits."""
-    images = [one.images for one in open_data("builtin:digits").parts().values()
-              if isinstance(one, ArraySource)]  # fmt: skip
+    images = [
+        one.images
+        for one in open_data("builtin:digits").parts().values()
+        if isinstance(one, ArraySource)
+    ]
     return [Image.fromarray(one[:, :, 0]) for one in np.concatenate(images)[:count]]
 
 
@@ -82,8 +85,10 @@ def test_planted_copies_across_splits_are_found(tmp_path: Path) -> None:
     told = [one for one in report.problems if "copy in another split" in one]
     assert len(told) == 1
     assert "train/a/0050.png = val: val/a/again0050.jpg" in told[0]
-    assert any(f"{sum(found.values())} of 500 val pictures (20.0 %) are also in train" in one
-               for one in report.problems)  # fmt: skip
+    assert any(
+        f"{sum(found.values())} of 500 val pictures (20.0 %) are also in train" in one
+        for one in report.problems
+    )
 
 
 @pytest.mark.promise("D5")

@@ -31,9 +31,16 @@ from vitrail.data.images.image_structure import structure_of
 MAX_SECS, MAX_MIB = 2.0, 512 * 1e6 / MIB
 SECS_A_MIB = 0.25  # of a file that is only padded; 64 s at 256 MiB before
 BOUNDED = frozenset(  # by a limit of their own, not by their size
-    ("pnm-scaled", "tiff-jpeg-strips", "webp-frames", "png-packed-texts", "tiff-longs",
-     "bmp-runs-within-the-limit", "bmp-nothing")
-)  # fmt: skip
+    (
+        "pnm-scaled",
+        "tiff-jpeg-strips",
+        "webp-frames",
+        "png-packed-texts",
+        "tiff-longs",
+        "bmp-runs-within-the-limit",
+        "bmp-nothing",
+    )
+)
 SAMPLE = (
     *("jpeg-scans-odd-sampling", "jpeg-scans-four", "jpeg-fill", "jpeg-apps-cmyk", "png-profiles"),
     *("png-empty-idat", "png-blocks", "gif-comments", "gif-clears", "webp-chunks", "bmp-runs"),

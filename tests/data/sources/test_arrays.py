@@ -167,11 +167,16 @@ def npz(path: Path, **content: Any) -> Splits:
 
 @pytest.mark.parametrize(
     "keys",
-    [{"train": ("images", "labels")},
-     {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")},
-     {"train": ("train_images", "train_labels"), "val": ("val_images", "val_labels"),
-      "test": ("test_images", "test_labels")}],
-)  # fmt: skip
+    [
+        {"train": ("images", "labels")},
+        {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")},
+        {
+            "train": ("train_images", "train_labels"),
+            "val": ("val_images", "val_labels"),
+            "test": ("test_images", "test_labels"),
+        },
+    ],
+)
 def test_npz_key_variants(tmp_path: Path, keys: dict[str, tuple[str, str]]) -> None:
     content: dict[str, Any] = {}
     for place, (images_key, labels_key) in enumerate(keys.values()):
@@ -214,9 +219,12 @@ def test_npz_mistakes_are_named(tmp_path: Path) -> None:
         (good | {"labels": np.array(list("abcabc"))}, "VIT-317", "labels of images"),
         (good | {"labels": np.array([None] * 6, dtype=object)}, "VIT-317", "Python objects"),
         (good | {"classes": np.array(["a", "b"])}, "VIT-315", "only 2 class names"),
-        (good | {"test_images": pictures(2, channels=3), "test_labels": labels(2)}, "VIT-317",
-         "different channels"),
-    ]  # fmt: skip
+        (
+            good | {"test_images": pictures(2, channels=3), "test_labels": labels(2)},
+            "VIT-317",
+            "different channels",
+        ),
+    ]
     for number, (content, code, words) in enumerate(cases):
         with pytest.raises(DataError) as caught:
             npz(tmp_path / f"{number}.npz", **content)

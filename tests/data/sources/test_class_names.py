@@ -72,8 +72,13 @@ def cifar_binary(root: Path, names: Names) -> Path:
 
 
 SOURCES: list[Callable[[Path, Names], Path]] = [
-    npz, table, folders, idx, cifar_python, cifar_binary,
-]  # fmt: skip
+    npz,
+    table,
+    folders,
+    idx,
+    cifar_python,
+    cifar_binary,
+]
 TABBED, LONG = "a\tb", "x" * 1001
 MADE: list[tuple[Callable[[Path, Names], Path], tuple[Names, ...]]] = [
     (npz, (["a", "a", "b"], ["a", "", "b"], [TABBED, "b", "c"], [LONG, "b", "c"])),
@@ -107,8 +112,16 @@ def test_usual_names_pass(make: Any, tmp_path: Path) -> None:
 
 
 def saved(folder: Path, classes: Names) -> Classifier:
-    config = ViTConfig(image_size=(8, 8), patch_size=(8, 8), channels=1, width=8, depth=1,
-                       num_heads=1, mlp_dim=8, num_classes=len(classes))  # fmt: skip
+    config = ViTConfig(
+        image_size=(8, 8),
+        patch_size=(8, 8),
+        channels=1,
+        width=8,
+        depth=1,
+        num_heads=1,
+        mlp_dim=8,
+        num_classes=len(classes),
+    )
     preprocess = Preprocess(height=8, width=8, resize=(8, 8), mean=(0.5,), std=(0.5,))
     Classifier(create_model(config, seed=0), preprocess, classes).save(folder)
     return load(folder)

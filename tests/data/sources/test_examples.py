@@ -26,7 +26,7 @@ from vitrail.data.sources.examples import (
     parse,
     pool_of,
     read_examples,
-)  # fmt: skip
+)
 from vitrail.data.sources.open_data import open_data, open_whole
 from vitrail.data.sources.source import FileSource, Splits
 

@@ -142,9 +142,21 @@ def test_split_folders_twice_or_without_train(tmp_path: Path) -> None:
 
 
 def test_hidden_folders_and_files_that_are_no_pictures(tmp_path: Path) -> None:
-    make(tmp_path, *many("cat", 9), *many("dog", 9), ".ipynb_checkpoints/a.jpg", "__MACOSX/a.jpg",
-         "cat/.hidden.jpg", "cat/Thumbs.db", "dog/a.txt", "dog/b.txt", "loose.PNG",
-         "cat/.ipynb_checkpoints/00.jpg", "dog/more/x.JPEG", "dog/IMG_1")  # fmt: skip
+    make(
+        tmp_path,
+        *many("cat", 9),
+        *many("dog", 9),
+        ".ipynb_checkpoints/a.jpg",
+        "__MACOSX/a.jpg",
+        "cat/.hidden.jpg",
+        "cat/Thumbs.db",
+        "dog/a.txt",
+        "dog/b.txt",
+        "loose.PNG",
+        "cat/.ipynb_checkpoints/00.jpg",
+        "dog/more/x.JPEG",
+        "dog/IMG_1",
+    )
     (tmp_path / "dog" / "README").write_text("BMP files are not read by their first letters")
     (tmp_path / "dog" / "linked").symlink_to("../cat")
     (tmp_path / "dog" / "broken").symlink_to("nowhere")

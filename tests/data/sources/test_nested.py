@@ -125,8 +125,15 @@ def test_runs_of_different_seeds_share_a_test_split() -> None:
 
 def test_a_split_seed_without_effect_is_refused(tmp_path: Path) -> None:
     images, labels = np.zeros((7, 2, 3, 1), np.uint8), np.arange(7) % 2
-    np.savez(tmp_path / "data.npz", train_images=images, train_labels=labels, val_images=images,
-             val_labels=labels, test_images=images, test_labels=labels)  # fmt: skip
+    np.savez(
+        tmp_path / "data.npz",
+        train_images=images,
+        train_labels=labels,
+        val_images=images,
+        val_labels=labels,
+        test_images=images,
+        test_labels=labels,
+    )
     given = DataConfig(path=str(tmp_path / "data.npz"), split_seed=3)
     with pytest.raises(DataError, match="split seed 3 would have no effect") as caught:
         open_as(given, 0)

@@ -41,8 +41,10 @@ def array_source(number: int = 6) -> ArraySource:
 def test_digits() -> None:
     splits = open_data("builtin:digits")
     assert {part: len(source) for part, source in splits.parts().items()} == {
-        "train": 1437, "val": 180, "test": 180,
-    }  # fmt: skip
+        "train": 1437,
+        "val": 180,
+        "test": 180,
+    }
     assert splits.classes == tuple("0123456789")
     assert isinstance(splits.train, ArraySource)
     assert splits.train.images.shape == (1437, 8, 8, 1)

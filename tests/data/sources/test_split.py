@@ -177,8 +177,12 @@ def test_table_of_several_labels_and_of_arrays(tmp_path: Path) -> None:
     splits = Splits("x", ("a", "b"), source, None, None, "", "arrays", multi_label=True)
     text = write_split(splits, tmp_path / "t.csv").read_text(encoding="utf-8")
     rows = list(csv.reader(text.splitlines()))
-    assert rows == [["path", "label", "split"], ["digits:0", "a|b", "train"],
-                    ["digits:1", "b", "train"], ["digits:2", "", "train"]]  # fmt: skip
+    assert rows == [
+        ["path", "label", "split"],
+        ["digits:0", "a|b", "train"],
+        ["digits:1", "b", "train"],
+        ["digits:2", "", "train"],
+    ]
 
 
 @pytest.mark.promise("E1")

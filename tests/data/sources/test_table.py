@@ -41,9 +41,16 @@ def refused(folder: Path, text: str, code: str, *words: str) -> None:
 
 @pytest.mark.parametrize(
     "head",
-    ["path,label", "image_path,label", "file,class", "FileName , Label", "image,category",
-     "filename,target", "file_name,labels"],
-)  # fmt: skip
+    [
+        "path,label",
+        "image_path,label",
+        "file,class",
+        "FileName , Label",
+        "image,category",
+        "filename,target",
+        "file_name,labels",
+    ],
+)
 def test_header_variants(folder: Path, head: str) -> None:
     splits = opened(folder, f"{head}\nb/3.png,y\na/1.png,x\n\nb/5,x\n")
     assert splits.classes == ("x", "y")
@@ -58,8 +65,13 @@ def test_header_variants(folder: Path, head: str) -> None:
 def test_delimiters_byte_order_mark_and_order_of_columns(
     folder: Path, delimiter: str, end: str
 ) -> None:
-    rows = [["split", "label", "path"], ["train", "x", "a/1.png"], ["train", "y", '"b/3.png"'],
-            ["Validation", "y", "./b/4.png"], ["TEST", "x", "a\\2.png"]]  # fmt: skip
+    rows = [
+        ["split", "label", "path"],
+        ["train", "x", "a/1.png"],
+        ["train", "y", '"b/3.png"'],
+        ["Validation", "y", "./b/4.png"],
+        ["TEST", "x", "a\\2.png"],
+    ]
     text = end.join(delimiter.join(row) for row in rows)
     splits = opened(folder, text, "utf-8-sig", val_fraction="auto")  # type: ignore[arg-type]
     assert splits.val is not None

@@ -23,14 +23,16 @@ from vitrail.evaluation.labels.loo_ridge import gradients, left_out
 
 
 def test_the_confident_joint_of_a_hand_made_case() -> None:
-    p = np.array([
-        [0.9, 0.1, 0.0],  # 0, counts for 0
-        [0.6, 0.3, 0.1],  # 0, below the threshold of 0: counts for none
-        [0.2, 0.8, 0.0],  # 0, counts for 1: suspect
-        [0.1, 0.7, 0.2],  # 1, counts for 1
-        [0.8, 0.2, 0.0],  # 1, counts for 0: suspect
-        [0.3, 0.6, 0.1],  # 1, counts for 1
-    ])  # fmt: skip
+    p = np.array(
+        [
+            [0.9, 0.1, 0.0],  # 0, counts for 0
+            [0.6, 0.3, 0.1],  # 0, below the threshold of 0: counts for none
+            [0.2, 0.8, 0.0],  # 0, counts for 1: suspect
+            [0.1, 0.7, 0.2],  # 1, counts for 1
+            [0.8, 0.2, 0.0],  # 1, counts for 0: suspect
+            [0.3, 0.6, 0.1],  # 1, counts for 1
+        ]
+    )
     labels = np.array([0, 0, 0, 1, 1, 1])
     found = rank(p, labels)
     assert found.thresholds[:2] == pytest.approx([1.7 / 3, 0.5])
@@ -68,8 +70,9 @@ def planted(images: NDArray[np.uint8], labels: NDArray[np.int64], seed: int) -> 
 
 
 def test_planted_wrong_labels_of_digits() -> None:
-    parts = [one for one in open_data("builtin:digits").parts().values()
-             if isinstance(one, ArraySource)]  # fmt: skip
+    parts = [
+        one for one in open_data("builtin:digits").parts().values() if isinstance(one, ArraySource)
+    ]
     images = np.concatenate([one.images for one in parts])
     assert planted(images, np.concatenate([one.labels for one in parts]), 0) >= 0.95
 

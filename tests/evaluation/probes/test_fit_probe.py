@@ -72,8 +72,11 @@ def test_defaults_of_few_shot_are_the_papers() -> None:
     splits = replace(SPLITS, train=pictures(97, 1))
     found = probe(FROZEN, splits, ProbeSettings())
     assert [(one.k, one.num_train, len(one.by_seed)) for one in found.figures] == [
-        (1, 3, 3), (5, 15, 3), (10, 30, 3), (25, 75, 3),
-    ]  # fmt: skip
+        (1, 3, 3),
+        (5, 15, 3),
+        (10, 30, 3),
+        (25, 75, 3),
+    ]
     assert found.notes == ()
 
 
@@ -196,19 +199,41 @@ def test_the_record_is_plain_data_without_what_does_not_apply() -> None:
         for kind in ("few-shot", "linear", "knn")
     )
     assert list(few) == [
-        "schema", "kind", "data", "split", "n", "num_classes", "num_features", "baselines",
-        "results", "chosen_on", "notes", "bad_files",
-    ]  # fmt: skip
+        "schema",
+        "kind",
+        "data",
+        "split",
+        "n",
+        "num_classes",
+        "num_features",
+        "baselines",
+        "results",
+        "chosen_on",
+        "notes",
+        "bad_files",
+    ]
     assert (few["n"], few["num_classes"], few["num_features"]) == (53, 3, 5)
     assert list(few["baselines"]) == ["majority class"]
     assert list(few["results"][0]) == [
-        "k", "l2", "num_train", "top1", "top1_interval", "by_seed", "seeds_interval",
-    ]  # fmt: skip
+        "k",
+        "l2",
+        "num_train",
+        "top1",
+        "top1_interval",
+        "by_seed",
+        "seeds_interval",
+    ]
     assert list(linear["results"][0]) == ["l2", "num_train", "top1", "top1_interval", "sweep"]
     assert list(linear["results"][0]["sweep"][0]) == ["l2", "val/top1"]
     assert list(near["results"][0]) == [
-        "k", "votes", "num_train", "top1", "top1_interval", "val/top1", "is_chosen",
-    ]  # fmt: skip
+        "k",
+        "votes",
+        "num_train",
+        "top1",
+        "top1_interval",
+        "val/top1",
+        "is_chosen",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -111,8 +111,9 @@ def test_fewer_pictures_than_features_and_a_class_without_pictures() -> None:
 def test_of_equally_good_ones_the_strongest_is_chosen() -> None:
     def biased(bias: list[float], l2: float) -> Linear:
         zero = torch.zeros(2, dtype=torch.float64)
-        return Linear(zero, zero + 1, torch.zeros(3, 2).double(), torch.tensor(bias).double(),
-                      l2, 1, 0.0)  # fmt: skip
+        return Linear(
+            zero, zero + 1, torch.zeros(3, 2).double(), torch.tensor(bias).double(), l2, 1, 0.0
+        )
 
     fits = [biased([0, 0, 1], 3.0), biased([0, 1, 0], 2.0), biased([0, 2, 0], 1.0)]
     labels = np.array([1, 1, 0])

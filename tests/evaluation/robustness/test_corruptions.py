@@ -81,8 +81,13 @@ def test_a_picture_is_corrupted_the_same_in_any_batch(name: str) -> None:
 
 
 RANDOM = set(CORRUPTIONS) - {
-    "defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression"
-}  # fmt: skip
+    "defocus_blur",
+    "zoom_blur",
+    "brightness",
+    "contrast",
+    "pixelate",
+    "jpeg_compression",
+}
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
@@ -91,8 +96,10 @@ def test_what_chance_decides_depends_on_picture_and_seed(name: str) -> None:
     same = torch.tensor([5, 5])
     first = corrupted(clean, same, name, 4)
     assert torch.equal(first[0], first[1])
-    others = [corrupted(clean, torch.tensor([5, 6]), name, 4)[1],
-              corrupted(clean, same, name, 4, seed=1)[1]]  # fmt: skip
+    others = [
+        corrupted(clean, torch.tensor([5, 6]), name, 4)[1],
+        corrupted(clean, same, name, 4, seed=1)[1],
+    ]
     for other in others:
         assert torch.equal(other, first[0]) == (name not in RANDOM)
 

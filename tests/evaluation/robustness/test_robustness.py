@@ -37,8 +37,9 @@ def test_each_setting_is_the_accuracy_on_its_pictures() -> None:
     names, levels = ("impulse_noise", "brightness", "fog"), (2, 5)
     said: list[int] = []
     model = IsBright().train()
-    found = robustness(model, batches(images, labels, 5), PREPROCESS, names, levels,
-                       progress=said.append)  # fmt: skip
+    found = robustness(
+        model, batches(images, labels, 5), PREPROCESS, names, levels, progress=said.append
+    )
     assert model.training
     assert found.n == 23
     assert said[-1] == 23 * 6

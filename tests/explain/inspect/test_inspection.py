@@ -31,9 +31,9 @@ def test_distance_by_hand() -> None:
     config = ViTConfig(
         image_size=(4, 12), patch_size=(4, 4), width=4, depth=1, num_heads=1, mlp_dim=4
     )
-    attention = torch.tensor([
-        [[1.0, 0, 0, 0], [0.5, 0, 0, 0.5], [0.5, 0.25, 0, 0.25], [0.5, 0.5, 0, 0]]
-    ])  # fmt: skip
+    attention = torch.tensor(
+        [[[1.0, 0, 0, 0], [0.5, 0, 0, 0.5], [0.5, 0.25, 0, 0.25], [0.5, 0.5, 0, 0]]]
+    )
     sums = distance.sums(attention[None], distance.distances(config), config.num_prefix)
     assert sums[0, 0].item() == pytest.approx((8 + 4 + 8) / 3)
     assert sums[1, 0].item() == pytest.approx((4 + 2 + 4) / 3)
@@ -241,17 +241,27 @@ def test_all_figures_of_two_models(tmp_path: Path) -> None:
     done = write_figures(shown, tmp_path)
     names = [path.name for path in done.files]
     assert names == [
-        "filters.png", "filters.csv", "positions.png", "positions.csv", "distance.svg",
-        "entropy.svg", "attention.csv", "cka.png", "cka.csv",
-    ]  # fmt: skip
+        "filters.png",
+        "filters.csv",
+        "positions.png",
+        "positions.csv",
+        "distance.svg",
+        "entropy.svg",
+        "attention.csv",
+        "cka.png",
+        "cka.csv",
+    ]
     for path in done.files:
         if path.suffix == ".png":
             with Image.open(path) as image:
                 assert min(image.size) > 40
         if path.suffix == ".svg":
             assert ET.fromstring(path.read_text()).tag.endswith("svg")
-    below = [float(one.get("y", 0)) for one in ET.parse(tmp_path / "entropy.svg").iter()
-             if one.text == "uniform"]  # fmt: skip
+    below = [
+        float(one.get("y", 0))
+        for one in ET.parse(tmp_path / "entropy.svg").iter()
+        if one.text == "uniform"
+    ]
     assert below[0] > LEGEND_PX + 12  # the name of the level does not touch the legend
     rows = read(tmp_path / "attention.csv")
     reach = distance.reach(first, pictures_for(first)())

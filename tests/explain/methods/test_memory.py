@@ -46,9 +46,15 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def many_tokens(depth: int) -> ViT:
     """97 tokens, width 6: a layer's attention (heads x N x N) is larger than all else."""
     return vit(
-        "cls", torch.float32, image_size=(16, 24), patch_size=(2, 2), width=6, mlp_dim=6,
-        num_heads=6, depth=depth,
-    )  # fmt: skip
+        "cls",
+        torch.float32,
+        image_size=(16, 24),
+        patch_size=(2, 2),
+        width=6,
+        mlp_dim=6,
+        num_heads=6,
+        depth=depth,
+    )
 
 
 def most_alive(model: ViT, run: Any) -> float:

@@ -30,9 +30,16 @@ def test_every_method_that_the_model_has(kind: str) -> None:
     with torch.no_grad():
         logits = model(images)[0].numpy()
     names = methods_of(model)
-    wanted = list(METHODS) if kind not in ("bit", "resnet") else [
-        "gradcam", "integrated-gradients", "occlusion", "random",
-    ]  # fmt: skip
+    wanted = (
+        list(METHODS)
+        if kind not in ("bit", "resnet")
+        else [
+            "gradcam",
+            "integrated-gradients",
+            "occlusion",
+            "random",
+        ]
+    )
     assert names == wanted
     for name in names:
         found = explain(model, images, Request(name, steps=3 if "gradients" in name else None))

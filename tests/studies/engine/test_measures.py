@@ -28,9 +28,13 @@ def setup(tmp_path: Path) -> Setup:
     mirrored = np.ascontiguousarray(train.images[::2, :, ::-1, 0])
     np.savez(tmp_path / "mirrored.npz", images=mirrored, labels=train.labels[::2])
     return open_setup(
-        "builtin:digits", str(tmp_path / "mirrored.npz"), examples=640, seeds=(0,), sizes=(200,),
+        "builtin:digits",
+        str(tmp_path / "mirrored.npz"),
+        examples=640,
+        seeds=(0,),
+        sizes=(200,),
         choices={"equal": "compute"},
-    )  # fmt: skip
+    )
 
 
 def tiny(cell: Cell) -> Cell:

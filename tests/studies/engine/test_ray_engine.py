@@ -70,9 +70,13 @@ def wait_for(path: Path, word: str) -> None:
 def test_the_same_rows_as_one_and_two_processes(tmp_path: Path, cluster: Any) -> None:
     """The data-size study, small: three families, two sizes, fine-tuned too."""
     setup = digits(
-        seeds=(0,), sizes=(64, 320), transfer="builtin:digits", is_transfer_drawn=True,
-        choices={"equal": "epochs"}, examples=320,
-    )  # fmt: skip
+        seeds=(0,),
+        sizes=(64, 320),
+        transfer="builtin:digits",
+        is_transfer_drawn=True,
+        choices={"equal": "epochs"},
+        examples=320,
+    )
     cells = data_size.cells(setup)
     found = {}
     for name in ("one", "two", "cluster"):

@@ -26,8 +26,11 @@ def figures(cell: Cell) -> dict[str, float]:
 def test_cells_are_the_vit_at_every_size_and_the_hybrid_at_the_largest() -> None:
     cells = [cell for cell in check_cells(STUDY, SETUP) if cell.seed == 0]
     assert [(cell.arm, cell.axes["pictures"]) for cell in cells] == [
-        (VIT, 100), (VIT, 400), (VIT, 1437), (HYBRID, 1437),
-    ]  # fmt: skip
+        (VIT, 100),
+        (VIT, 400),
+        (VIT, 1437),
+        (HYBRID, 1437),
+    ]
     assert all(cell.measures == ("attention",) for cell in cells)
 
 

@@ -31,9 +31,13 @@ def figures(cell: Cell) -> dict[str, float]:
     own = {VIT: 0.001, HYBRID: -0.001}.get(cell.arm, 0.0) * (cell.seed - 1)
     val = 1 - error + SEED_NOISE[cell.seed] + own
     return {
-        "val/top1": val, "val/n": 500, "test/top1": 0.99 if cell.arm == VIT else val - 0.01,
-        "test/n": 700, "parameters": 1e6, "macs": 1e7,
-    }  # fmt: skip
+        "val/top1": val,
+        "val/n": 500,
+        "test/top1": 0.99 if cell.arm == VIT else val - 0.01,
+        "test/n": 700,
+        "parameters": 1e6,
+        "macs": 1e7,
+    }
 
 
 def test_cells_have_equal_compute() -> None:

@@ -53,9 +53,16 @@ def test_the_large_size_costs_more() -> None:
 # Table 6 of the paper, exaFLOPs of pre-training.
 @pytest.mark.parametrize(
     ("name", "epochs", "exaflops"),
-    [("vit_b32", 7, 55), ("vit_b16", 7, 224), ("vit_l16", 14, 1567), ("vit_h14", 14, 4262),
-     ("bit_r50x1", 7, 50), ("bit_r152x2", 14, 1126), ("r50_vit_b32", 7, 106)],
-)  # fmt: skip
+    [
+        ("vit_b32", 7, 55),
+        ("vit_b16", 7, 224),
+        ("vit_l16", 14, 1567),
+        ("vit_h14", 14, 4262),
+        ("bit_r50x1", 7, 50),
+        ("bit_r152x2", 14, 1126),
+        ("r50_vit_b32", 7, 106),
+    ],
+)
 def test_the_papers_scale_is_table_6(name: str, epochs: int, exaflops: float) -> None:
     setup = made_setup(STUDY, is_full=True, examples=7 * 300_000_000, seeds=(0,), num_classes=18291)
     cells = check_cells(STUDY, setup)
@@ -72,8 +79,10 @@ def test_the_size_is_chosen_by_validation() -> None:
     rows = front(made_rows(STUDY.cells(SETUP), figures))
     assert len(rows) == 3 * 3 * 4
     assert {row.values["test/top1"] for row in rows if row.arm == VIT and row.seed == 0} == {
-        0.5, 0.7, 0.8,
-    }  # fmt: skip
+        0.5,
+        0.7,
+        0.8,
+    }
     assert all(set(row.axes) == {X} for row in rows)
 
 

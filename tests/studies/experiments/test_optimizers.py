@@ -31,8 +31,10 @@ def verdict_of(rows: list[Row]) -> str:
 def test_cells_are_two_sweeps_of_one_model() -> None:
     cells = check_cells(STUDY, SETUP)
     assert len(cells) == 3 * 2 * 4
-    models = {tuple(sorted((k, v) for k, v in cell.settings.items() if k.startswith("model.")))
-              for cell in cells}  # fmt: skip
+    models = {
+        tuple(sorted((k, v) for k, v in cell.settings.items() if k.startswith("model.")))
+        for cell in cells
+    }
     assert len(models) == 1
     for arm, name in ((ADAM, "adamw"), (SGD, "sgd")):
         mine = [cell for cell in cells if cell.arm == arm and cell.seed == 0]

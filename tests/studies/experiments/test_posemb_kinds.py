@@ -22,16 +22,22 @@ def test_cells_are_those_of_table_8_and_the_fixed_table() -> None:
     places = {(cell.arm, cell.axes["where"]) for cell in cells}
     everywhere = {"stem", "every layer", "every layer, shared"}
     assert places == {
-        (NONE, "stem"), ("relative", "stem"), ("fixed 2-D", "stem"),
-        *(("1-D", where) for where in everywhere), *(("2-D", where) for where in everywhere),
-    }  # fmt: skip
+        (NONE, "stem"),
+        ("relative", "stem"),
+        ("fixed 2-D", "stem"),
+        *(("1-D", where) for where in everywhere),
+        *(("2-D", where) for where in everywhere),
+    }
 
 
 def test_every_cell_is_another_architecture() -> None:
     configs = set()
     for cell in STUDY.cells(SETUP):
-        fields = {key.removeprefix("model."): value for key, value in cell.settings.items()
-                  if key.startswith("model.") and key != "model.name"}  # fmt: skip
+        fields = {
+            key.removeprefix("model."): value
+            for key, value in cell.settings.items()
+            if key.startswith("model.") and key != "model.name"
+        }
         name = str(cell.settings["model.name"])
         config = resolve_model(name, num_classes=3, image_size=SETUP.image_size, overrides=fields)
         configs.add(config.model_dump_json())

@@ -66,8 +66,9 @@ def test_a_training_and_two_continuations_that_cost_the_same() -> None:
     assert first.settings["examples"] == EXAMPLES
     assert longer.settings["examples"] == EXAMPLES * TUNED
     cost = [macs(cell.pace_cell().settings, SETUP) for cell in (higher, longer)]
-    spent = [cell.settings["examples"] * each for cell, each in zip((higher, longer), cost,
-                                                                   strict=True)]  # fmt: skip
+    spent = [
+        cell.settings["examples"] * each for cell, each in zip((higher, longer), cost, strict=True)
+    ]
     assert math.isclose(*spent, rel_tol=1e-3)
     assert first.settings["model.posemb"] == "learned"
     assert higher.settings["data.image_size"] == (28, 28)
@@ -89,8 +90,10 @@ def test_both_continuations_are_compared_at_their_own_size() -> None:
     answer = outcome.verdict.answer
     assert "going on at 28 px is 3.0 points above going on at 20 px" in answer
     assert "not fine-tuned, ViT shown 28 px is 10.0 points below ViT shown 20 px" in answer
-    assert any("Shown 28 px, the fine-tuned model is 16.0 points above" in said
-               for said in outcome.verdict.evidence)  # fmt: skip
+    assert any(
+        "Shown 28 px, the fine-tuned model is 16.0 points above" in said
+        for said in outcome.verdict.evidence
+    )
     assert [list(line.x) for line in outcome.figures[0].series] == [[20.0, 28.0]] * 3
 
 

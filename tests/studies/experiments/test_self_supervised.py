@@ -63,10 +63,13 @@ def test_labels_are_used_in_fine_tuning_alone() -> None:
 def test_all_three_see_the_same_pictures_in_the_same_way() -> None:
     cells = [cell for cell in STUDY.cells(SETUP) if cell.axes.get("labels") == 190]
     shared = [
-        {key: value for key, value in cell.settings.items()
-         if not key.startswith(("model.", "optim."))}
+        {
+            key: value
+            for key, value in cell.settings.items()
+            if not key.startswith(("model.", "optim."))
+        }
         for cell in cells
-    ]  # fmt: skip
+    ]
     assert all(one == shared[0] for one in shared)
     architecture = {
         tuple((k, v) for k, v in cell.pace_cell().settings.items() if k.startswith("model."))
@@ -79,8 +82,10 @@ def test_the_papers_scale() -> None:
     cells = check_cells(STUDY, made_setup(STUDY, is_full=True))
     assert len(cells) == 3 * 5
     assert {cell.recipe for cell in cells} == {
-        "paper.masked_patches", "paper.imagenet1k", "paper.finetune",
-    }  # fmt: skip
+        "paper.masked_patches",
+        "paper.imagenet1k",
+        "paper.finetune",
+    }
 
 
 def test_pre_training_is_compared_at_every_number_of_labels() -> None:

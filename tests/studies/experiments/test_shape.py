@@ -29,8 +29,11 @@ def test_each_model_differs_from_the_base_in_what_it_is_named_for() -> None:
     assert changed["width", 2.0] == {"model.width", "model.num_heads"}
     assert changed["patch", 2.0] == {"model.name"}
     assert changed["all", 2.0] == {
-        "model.depth", "model.width", "model.num_heads", "model.mlp_dim",
-    }  # fmt: skip
+        "model.depth",
+        "model.width",
+        "model.num_heads",
+        "model.mlp_dim",
+    }
     assert {arm for arm, _, _ in shapes(SETUP)} == {BASE, *DIMENSIONS}
 
 
@@ -58,5 +61,9 @@ def test_the_paper_scale_has_the_paper_base() -> None:
     base = next(model for arm, _, model in shapes(full) if arm == BASE)
     named = {key.removeprefix("model."): value for key, value in base.items()}
     assert named == {
-        "name": "vit_ti32", "depth": 8, "width": 1024, "mlp_dim": 2048, "num_heads": 16,
-    }  # fmt: skip
+        "name": "vit_ti32",
+        "depth": 8,
+        "width": 1024,
+        "mlp_dim": 2048,
+        "num_heads": 16,
+    }

@@ -22,8 +22,11 @@ from vitrail.studies.experiments.trainings import from_scratch, full_recipe
 from vitrail.studies.setup import Setup, share_sizes
 from vitrail.training.optim.schedule import check_schedule
 
-NUM_TRAIN = {"paper.imagenet1k": 1_281_167, "paper.imagenet21k": 14_197_122,
-             "paper.jft": 303_000_000}  # fmt: skip
+NUM_TRAIN = {
+    "paper.imagenet1k": 1_281_167,
+    "paper.imagenet21k": 14_197_122,
+    "paper.jft": 303_000_000,
+}
 # Table 3: rate, weight decay, dropout, schedule, clipping.
 LINES: dict[str, tuple[float, float, float, str, float]] = {
     "paper.imagenet1k": (3e-3, 0.3, 0.1, "cosine", 1.0),
@@ -32,18 +35,29 @@ LINES: dict[str, tuple[float, float, float, str, float]] = {
 }
 # Table 3, JFT-300M.
 JFT = {
-    "vit_l32": 6e-4, "vit_l16": 4e-4, "vit_h14": 3e-4, "bit_r50x2": 1e-3, "bit_r101x1": 8e-4,
-    "bit_r152x2": 6e-4, "r50_vit_b16": 8e-4, "r50_vit_l32": 2e-4, "r50_vit_l16": 4e-4,
-}  # fmt: skip
+    "vit_l32": 6e-4,
+    "vit_l16": 4e-4,
+    "vit_h14": 3e-4,
+    "bit_r50x2": 1e-3,
+    "bit_r101x1": 8e-4,
+    "bit_r152x2": 6e-4,
+    "r50_vit_b16": 8e-4,
+    "r50_vit_l32": 2e-4,
+    "r50_vit_l16": 4e-4,
+}
 TRAINED = {name: study for name, study in STUDIES.items() if not study.is_alone}
 
 
 def full(study: Study, num_train: int, **changes: Any) -> Setup:
     """The paper's scale, on as many pictures, seven times through them."""
     found = made_setup(
-        study, is_full=True, facts=replace(FACTS, num_train=num_train), seeds=(0,),
-        examples=7 * num_train, **changes,
-    )  # fmt: skip
+        study,
+        is_full=True,
+        facts=replace(FACTS, num_train=num_train),
+        seeds=(0,),
+        examples=7 * num_train,
+        **changes,
+    )
     if not study.has_sizes:
         return found
     return replace(found, sizes=share_sizes(num_train, found.num_classes, (0.03, 1.0)))
@@ -54,8 +68,13 @@ def test_the_part_of_table_3_for_as_many_pictures(recipe: str) -> None:
     assert full_recipe(NUM_TRAIN[recipe]) == recipe
     setup = full(DATA_SIZE, NUM_TRAIN[recipe])
     config = from_scratch(setup, "ViT", {}, {"model.name": "vit_b16"}, 9e8, 0).config()
-    found = (config.optim.lr, config.optim.weight_decay, config.model.overrides["dropout"],
-             config.schedule.name, config.optim.clip)  # fmt: skip
+    found = (
+        config.optim.lr,
+        config.optim.weight_decay,
+        config.model.overrides["dropout"],
+        config.schedule.name,
+        config.optim.clip,
+    )
     assert found == LINES[recipe]
     assert (config.batch_size, config.data.image_size) == (4096, (224, 224))
     assert (config.optim.name, config.optim.betas) == ("adamw", (0.9, 0.999))
@@ -96,8 +115,9 @@ def test_every_study_has_the_papers_scale(name: str, num_train: int) -> None:
         assert (cell.recipe == "paper.finetune") == is_tuned
         size = 224 if not is_tuned or cell.axes.get("trained_px") == 224 else 384
         assert (config.batch_size, config.data.image_size) == (
-            (512 if is_tuned else 4096), (size, size)
-        ), cell.title  # fmt: skip
+            (512 if is_tuned else 4096),
+            (size, size),
+        ), cell.title
         assert macs(cell.pace_cell().settings, setup) > 1e9
         assert int(cell.settings.get("data.train_pictures", num_train)) <= num_train
         if is_tuned:  # Table 4: 20,000 steps after 7 epochs of JFT; fewer after fewer
@@ -119,8 +139,14 @@ def test_cells_of_the_papers_scale_can_be_run(
     monkeypatch.setattr("vitrail.studies.setup.BATCH", 34)
     monkeypatch.setattr("vitrail.studies.experiments.trainings.FINETUNE_BATCH", 17)
     monkeypatch.setattr(self_supervised, "FULL_LABELS", 100)
-    setup = digits(is_full=True, accumulate=17, examples=7 * 34, seeds=(0,),
-                   sizes=(100, 1437), choices={"image_size": 32})  # fmt: skip
+    setup = digits(
+        is_full=True,
+        accumulate=17,
+        examples=7 * 34,
+        seeds=(0,),
+        sizes=(100, 1437),
+        choices={"image_size": 32},
+    )
     tiny = {"model.width": 16, "model.depth": 1, "model.num_heads": 2, "model.mlp_dim": 23}
 
     def shrunk(cell: Cell) -> Cell:

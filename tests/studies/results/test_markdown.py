@@ -15,9 +15,18 @@ def test_everything_is_told(tmp_path: Path) -> None:
     path = write_markdown(tmp_path, "Title", outcome, [("seeds", "0, 1")], "vitrail study made")
     text = path.read_text(encoding="utf-8")
     assert path == tmp_path / "study.md"
-    for part in ("# Title", "**It is.**", "It should be.", "- Measured: 3 points.", "- One seed.",
-                 "![A curve](curve.png)", "Noted.", "| a | 0.5 |", "| seeds | 0, 1 |",
-                 "    vitrail study made"):  # fmt: skip
+    for part in (
+        "# Title",
+        "**It is.**",
+        "It should be.",
+        "- Measured: 3 points.",
+        "- One seed.",
+        "![A curve](curve.png)",
+        "Noted.",
+        "| a | 0.5 |",
+        "| seeds | 0, 1 |",
+        "    vitrail study made",
+    ):
         assert part in text, part
 
 

@@ -88,7 +88,7 @@ def test_a_fit_has_no_entry_of_its_own() -> None:
     alone = Figure(
         "k", "t", "x", "y", [Series("a", [1], [1]), Series("f", [1], [1], colour=1, kind="fit")]
     )
-    assert "f" in texts(alone)  # fmt: skip
+    assert "f" in texts(alone)
 
 
 @pytest.mark.parametrize("num", [1, 2, 5, 9])
@@ -125,7 +125,7 @@ def test_categories_points_without_interval_and_empty_series(tmp_path: Path) -> 
         Series("a", [0, 1, 2], [0.1, 0.2, 0.3], [0, math.nan, 0.2], [0.2, math.nan, 0.4], "marks"),
         Series("b", [0, 2], [0.1, 0.2], kind="line", colour=1),
         Series("c", [], [], colour=2),
-    ]  # fmt: skip
+    ]
     figure = Figure("k", "t", "x", "y", series, x_labels=["none", "1-D", "a long name of three"])
     draw(figure, tmp_path)
     assert "none" in texts(figure)
@@ -147,9 +147,20 @@ def test_one_wild_interval_does_not_flatten_the_figure() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (0.25, "0.25"), (500, "500"), (1000, "1k"), (1500, "1.5k"), (2e7, "20M"),
-     (3e12, "3T"), (3e-4, "3e-4"), (1.5e-3, "1.5e-3"), (0.01, "0.01"), (-2000, "-2k")],
-)  # fmt: skip
+    [
+        (0, "0"),
+        (0.25, "0.25"),
+        (500, "500"),
+        (1000, "1k"),
+        (1500, "1.5k"),
+        (2e7, "20M"),
+        (3e12, "3T"),
+        (3e-4, "3e-4"),
+        (1.5e-3, "1.5e-3"),
+        (0.01, "0.01"),
+        (-2000, "-2k"),
+    ],
+)
 def test_short_numbers(value: float, text: str) -> None:
     assert short(value) == text
 

@@ -35,7 +35,7 @@ def made_point(n: float, values: tuple[float, ...]) -> Point:
 
 @pytest.mark.parametrize(
     ("a", "b", "c"), [(3, 0.35, 0.05), (5, 0.5, 0), (0.9, 0.05, 0), (20, 0.9, 0.3), (500, 1.7, 0.1)]
-)  # fmt: skip
+)
 def test_a_curve_without_noise_comes_back(a: float, b: float, c: float) -> None:
     found = law_of(a, b, c)
     assert (found.a, found.b, found.c) == pytest.approx((a, b, c), rel=1e-6, abs=1e-9)
@@ -62,9 +62,18 @@ def test_against_scipy_with_unequal_weights() -> None:
         start = (4, 0.4, 0.05)
         bounds = ((0, 0.01, 0), (np.inf, 2, 1))
         theirs, _ = curve_fit(
-            curve, np.array(SIZES), y, p0=start, sigma=sd, bounds=bounds, x_scale=(4, 0.4, 0.05),
-            ftol=1e-14, xtol=1e-14, gtol=1e-14, max_nfev=100_000,
-        )  # fmt: skip
+            curve,
+            np.array(SIZES),
+            y,
+            p0=start,
+            sigma=sd,
+            bounds=bounds,
+            x_scale=(4, 0.4, 0.05),
+            ftol=1e-14,
+            xtol=1e-14,
+            gtol=1e-14,
+            max_nfev=100_000,
+        )
 
         def squares(a: float, b: float, c: float, y: np.ndarray = y, sd: np.ndarray = sd) -> float:
             return float((((y - curve(np.array(SIZES), a, b, c)) / sd) ** 2).sum())
@@ -123,7 +132,7 @@ def test_few_sizes_are_refused_and_what_is_not_settled_is_said() -> None:
     sharp = fit(
         (10, 1e3, 1e4, 1e6), curve(np.array([10, 1e3, 1e4, 1e6]), 1, 0.5, 0.1).tolist(), [1e-8] * 4
     )
-    assert sharp.notes == ()  # fmt: skip
+    assert sharp.notes == ()
 
 
 def test_points_off_the_curve_widen_the_interval() -> None:

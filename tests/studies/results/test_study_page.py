@@ -41,11 +41,14 @@ def made_outcome(word: str = "ViT") -> Outcome:
 def made_rows(word: str = "ViT") -> list[Row]:
     return [
         made_row(
-            word, seed, {"pictures": 500, "kind": word},
-            {"test/top1": 0.5 + seed / 7, "macs": 27e6}, run=run,
+            word,
+            seed,
+            {"pictures": 500, "kind": word},
+            {"test/top1": 0.5 + seed / 7, "macs": 27e6},
+            run=run,
         )
         for seed, run in enumerate(["runs/a b#1", "runs/plain", "runs/gone", "../out", "/etc", ""])
-    ]  # fmt: skip
+    ]
 
 
 def written(folder: Path, word: str = "ViT") -> Path:
@@ -75,11 +78,23 @@ def test_the_verdict_comes_first_and_everything_is_there(tmp_path: Path) -> None
     page = Checked(path.read_text(encoding="utf-8"))
     words = " ".join(" ".join(page.words).split())
     said = [
-        "made on ViT", "ViT is ahead by 3 points.", "ViT overtakes ResNets", "section 4.3",
-        "What we saw", "1.1 to 5.3", "What this scale cannot show", "pictures of ViT are few",
-        "6 of 6", "Top-1 of ViT", "0.612", "6 cells", "27,000,000", "0.6429",
-        "vitrail study made --data a&b", "--seeds 3",
-    ]  # fmt: skip
+        "made on ViT",
+        "ViT is ahead by 3 points.",
+        "ViT overtakes ResNets",
+        "section 4.3",
+        "What we saw",
+        "1.1 to 5.3",
+        "What this scale cannot show",
+        "pictures of ViT are few",
+        "6 of 6",
+        "Top-1 of ViT",
+        "0.612",
+        "6 cells",
+        "27,000,000",
+        "0.6429",
+        "vitrail study made --data a&b",
+        "--seeds 3",
+    ]
     places = [words.index(one) for one in said]
     assert places == sorted(places)
 
@@ -99,8 +114,12 @@ def test_links_lead_to_runs_that_are_there_and_nowhere_else(tmp_path: Path) -> N
     page = Checked(written(tmp_path).read_text(encoding="utf-8"))
     links = [found["href"] for tag, found in page.tags if tag == "a"]
     assert [one for one in links if one and not one.startswith("#")] == [
-        "./made.png", "./made.svg", "./rows.csv", "./runs/a%20b%231/", "./runs/plain/report.html",
-    ]  # fmt: skip
+        "./made.png",
+        "./made.svg",
+        "./rows.csv",
+        "./runs/a%20b%231/",
+        "./runs/plain/report.html",
+    ]
     assert address("javascript:alert(1)") == "./javascript%3Aalert%281%29"
     assert address("a\udcff/\u00e4") == "./a%FF/%C3%A4"
 

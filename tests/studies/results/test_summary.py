@@ -177,7 +177,7 @@ def test_one_seed_has_no_interval() -> None:
             "no evidence of a difference between A and B: 0.0 points (-1.0 to 1.0, 2 seeds)",
         ),
     ],
-)  # fmt: skip
+)
 def test_differences_in_words(found: Difference, said: str) -> None:
     words = in_words(found, "A", "B")
     assert words.endswith(said)

@@ -14,11 +14,21 @@ from vitrail.studies.results.tables import Line, columns, parquet_bytes, write_c
 
 ROWS = [
     made_row("ViT", 0, {"pictures": 500, "lr": 3e-4}, {"test/top1": 0.1 + 0.2, "macs": 10**12}),
-    made_row("BiT, \"x\"\n", 1, {"pictures": 1000, "lr": 1}, {"test/top1": 1 / 3, "val": 0.5}),
-]  # fmt: skip
+    made_row('BiT, "x"\n', 1, {"pictures": 1000, "lr": 1}, {"test/top1": 1 / 3, "val": 0.5}),
+]
 NAMES = [
-    "study", "arm", "pictures", "lr", "seed", "test/top1", "macs", "seconds", "run", "key", "val",
-]  # fmt: skip
+    "study",
+    "arm",
+    "pictures",
+    "lr",
+    "seed",
+    "test/top1",
+    "macs",
+    "seconds",
+    "run",
+    "key",
+    "val",
+]
 
 
 def test_columns_are_all_names_in_order_of_appearance() -> None:
@@ -53,9 +63,11 @@ def test_mixed_and_large_and_undecodable_cells() -> None:
     lines: list[Line] = [{"x": 1, "big": 2**70, "none": None, "name": "a\udcff"}, {"x": "two"}]
     table = parquet.read_table(io.BytesIO(parquet_bytes(lines)))
     assert table.to_pydict() == {
-        "x": ["1", "two"], "big": [float(2**70), None], "none": [None, None],
+        "x": ["1", "two"],
+        "big": [float(2**70), None],
+        "none": [None, None],
         "name": ["escaped:a\\xff", None],
-    }  # fmt: skip
+    }
 
 
 def test_no_rows_make_an_empty_table(tmp_path: Path) -> None:

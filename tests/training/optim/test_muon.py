@@ -190,12 +190,16 @@ def test_parts_of_a_fused_layer_do_not_see_each_other() -> None:
 def test_the_layer_that_answers_is_trained_by_adamw() -> None:
     """Of classifiers, with a distillation token, and of masked patches."""
     for model, answers in (
-        (build(resolve_model("vit_ti8", num_classes=3, overrides={"distillation_token": True})),
-         {"head.weight", "head_dist.weight"}),
+        (
+            build(resolve_model("vit_ti8", num_classes=3, overrides={"distillation_token": True})),
+            {"head.weight", "head_dist.weight"},
+        ),
         (build(resolve_model("bit_r26x1", num_classes=3)), {"head.fc.weight"}),
-        (MaskedPatches(create_model("vit_ti8", num_classes=0, image_size=16, **SIZES), 0),
-         {"predict.weight"}),
-    ):  # fmt: skip
+        (
+            MaskedPatches(create_model("vit_ti8", num_classes=0, image_size=16, **SIZES), 0),
+            {"predict.weight"},
+        ),
+    ):
         groups = parameter_groups(model, CONFIG)
         others = {n for g in groups if not g["is_hidden"] and g["weight_decay"] for n in g["names"]}
         assert others == answers
@@ -227,8 +231,11 @@ def test_restored_state_continues_bit_for_bit() -> None:
     run(optimizer, straight, gradients[:2])
     saved = {key: value.clone() for key, value in optimizer_tensors(optimizer, straight).items()}
     assert {key.split("/")[0] for key in saved} == {
-        "momentum_buffer", "exp_avg", "exp_avg_sq", "step",
-    }  # fmt: skip
+        "momentum_buffer",
+        "exp_avg",
+        "exp_avg_sq",
+        "step",
+    }
     resumed.load_state_dict(straight.state_dict())
     second = muon_of(resumed, config, is_gated=True)
     restore_optimizer(second, resumed, saved)

@@ -202,9 +202,14 @@ def test_memory_grows_with_the_batch_and_bounds_it(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "cores", "free", "workers"),
-    [("arrays", 8, 1e12, 0), ("files", 4, 1e12, 4), ("files", 64, 1e12, 8),
-     ("files", 8, 1.0e9, 3), ("files", 8, 1e8, 0)],
-)  # fmt: skip
+    [
+        ("arrays", 8, 1e12, 0),
+        ("files", 4, 1e12, 4),
+        ("files", 64, 1e12, 8),
+        ("files", 8, 1.0e9, 3),
+        ("files", 8, 1e8, 0),
+    ],
+)
 def test_workers_fit_into_cores_and_memory(
     monkeypatch: pytest.MonkeyPatch, kind: str, cores: int, free: float, workers: int
 ) -> None:

@@ -23,8 +23,11 @@ def git(folder: Path, *words: str) -> str:
     who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
     done = subprocess.run(
         ["git", "-C", str(folder), *who, *words],
-        capture_output=True, text=True, check=True, env={**os.environ, **quiet},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **quiet},
+    )
     return done.stdout.strip()
 
 
@@ -149,6 +152,14 @@ def _strange_pointer(place: Path, victim: Path) -> None:
 
 
 HOSTILE = (
-    _link, _linked_head, _linked_refs, _climbing_branch, _pointer, _pipes, _pipe, _packed_pipe,
-    _strange, _strange_pointer,
-)  # fmt: skip
+    _link,
+    _linked_head,
+    _linked_refs,
+    _climbing_branch,
+    _pointer,
+    _pipes,
+    _pipe,
+    _packed_pipe,
+    _strange,
+    _strange_pointer,
+)

@@ -138,9 +138,16 @@ def test_another_size_is_squashed() -> None:
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of 3 classes in another order, with dropout that must be off."""
     config = ViTConfig(
-        image_size=(6, 8), patch_size=(2, 2), channels=1, width=8, depth=1, num_heads=2,
-        mlp_dim=11, num_classes=3, dropout=0.5,
-    )  # fmt: skip
+        image_size=(6, 8),
+        patch_size=(2, 2),
+        channels=1,
+        width=8,
+        depth=1,
+        num_heads=2,
+        mlp_dim=11,
+        num_classes=3,
+        dropout=0.5,
+    )
     model = create_model(config, seed=1)
     model.get_parameter("head.weight").data.normal_(generator=torch.Generator().manual_seed(2))
     kept = Preprocess(height=6, width=8, resize=(6, 8), mean=(0.1,), std=(0.7,))

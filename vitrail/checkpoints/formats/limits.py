@@ -16,9 +16,23 @@ MAX_NAME = 1_000  # characters
 MAX_DIMS = 8
 MAX_JSON_BYTES = 16 * 2**20  # of a header, an index or a config; the largest seen have 2 MB
 ITEM_BYTES = {  # names as safetensors has them
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1,
-    "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "C64": 8,
-}  # fmt: skip
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U64": 8,
+    "U32": 4,
+    "U16": 2,
+    "U8": 1,
+    "BOOL": 1,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+    "C64": 8,
+}
 FLOATS = ("F32", "F16", "BF16", "F64")
 
 

@@ -30,10 +30,22 @@ from vitrail.errors import ModelError
 
 LONGEST_HEAD = 4096  # bytes; NumPy writes 118 to 200 for arrays of numbers
 DTYPES = {
-    "<f8": "F64", "<f4": "F32", "<f2": "F16", "|V2": "BF16", "<V2": "BF16", "<u2": "BF16",
-    "<i8": "I64", "<i4": "I32", "<i2": "I16", "|i1": "I8", "<u8": "U64", "<u4": "U32",
-    "|u1": "U8", "|b1": "BOOL", "<c8": "C64",
-}  # fmt: skip
+    "<f8": "F64",
+    "<f4": "F32",
+    "<f2": "F16",
+    "|V2": "BF16",
+    "<V2": "BF16",
+    "<u2": "BF16",
+    "<i8": "I64",
+    "<i4": "I32",
+    "<i2": "I16",
+    "|i1": "I8",
+    "<u8": "U64",
+    "<u4": "U32",
+    "|u1": "U8",
+    "|b1": "BOOL",
+    "<c8": "C64",
+}
 HEAD = re.compile(
     rb"\{\s*'descr':\s*'([^']{1,40})',\s*'fortran_order':\s*(True|False),\s*"
     rb"'shape':\s*\(([0-9, ]{0,200})\),?\s*\}\s*"

@@ -29,9 +29,13 @@ from vitrail.model_folder.bundle import MAX_BYTES
 
 # Of a folder, the first that is there.
 WEIGHTS = (
-    "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
-    "pytorch_model.bin.index.json", "open_clip_model.safetensors", "open_clip_pytorch_model.bin",
-)  # fmt: skip
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
+)
 BESIDE = ("config.json", "preprocessor_config.json", "open_clip_config.json")
 ADAPTER = "adapter_config.json"
 SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}(\.safetensors|\.bin)")
@@ -96,9 +100,11 @@ def weights_of(folder: Path) -> Path:
         )
     if len(found) == 1:
         return found[0]
-    what = f"{len(found)} files of weights: {listed([item.name for item in found])}" if found else (
-        "neither a model of vitrail nor weights of another library"
-    )  # fmt: skip
+    what = (
+        f"{len(found)} files of weights: {listed([item.name for item in found])}"
+        if found
+        else ("neither a model of vitrail nor weights of another library")
+    )
     raise ModelError(
         "VIT-431",
         f"{folder} has {what}.",

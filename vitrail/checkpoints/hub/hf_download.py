@@ -25,9 +25,11 @@ NAME = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@([\w][\
 CONFIGS = ("model.json", "config.json", "preprocessor_config.json", "open_clip_config.json")
 # The first that is there; of those with an index, the parts beside it.
 SINGLE = (
-    "model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "open_clip_model.safetensors",
     "open_clip_pytorch_model.bin",
-)  # fmt: skip
+)
 SHARDED = {
     "model.safetensors.index.json": re.compile(r"model-\d{5}-of-\d{5}\.safetensors"),
     "pytorch_model.bin.index.json": re.compile(r"pytorch_model-\d{5}-of-\d{5}\.bin"),

@@ -70,13 +70,20 @@ ACTIVATIONS = {
     "relu": "relu",
 }
 WRITTEN_ACTIVATIONS = {
-    "gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu", "relu": "relu",
-}  # fmt: skip
+    "gelu": "gelu",
+    "gelu_tanh": "gelu_pytorch_tanh",
+    "quick_gelu": "quick_gelu",
+    "relu": "relu",
+}
 MAX_RATIO = 64
 WHOLE = ("siglip", "clip")  # of images and texts: the image tower is a table of its own
 # Our fields and the keys that hold them.
-KEYS = {"image_size": "image_size", "num_heads": "num_attention_heads", "gelu": "hidden_act",
-        "ln_eps": "layer_norm_eps"}  # fmt: skip
+KEYS = {
+    "image_size": "image_size",
+    "num_heads": "num_attention_heads",
+    "gelu": "hidden_act",
+    "ln_eps": "layer_norm_eps",
+}
 
 
 def read_config(header: Header, values: Mapping[str, Any], names: Names) -> ViTConfig:

@@ -52,18 +52,25 @@ KINDS = {
     "ImageNet": ProcessorDefaults(2, (IMAGENET_MEAN, IMAGENET_STD), 224, True, 0),
 }
 # Settings that are followed, and those that change no pixel.
-KNOWN = {
-    "do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
-    "rescale_offset", "do_normalize", "image_mean", "image_std", "do_convert_rgb",
-    "image_processor_type", "feature_extractor_type", "processor_class", "return_tensors",
-    "data_format", "input_data_format", "device", "disable_grouping", "_valid_processor_keys",
-    "auto_map", "do_reduce_labels", "num_channels",
-}  # fmt: skip
+KNOWN = frozenset(
+    """
+    do_resize size resample do_center_crop crop_size do_rescale rescale_factor
+    rescale_offset do_normalize image_mean image_std do_convert_rgb image_processor_type
+    feature_extractor_type processor_class return_tensors data_format input_data_format
+    device disable_grouping _valid_processor_keys auto_map do_reduce_labels num_channels
+    """.split()
+)
 KIND_OF_MODEL = {
-    "vit": "ViT", "deit": "DeiT", "siglip": "Siglip", "siglip_vision_model": "Siglip",
-    "clip": "CLIP", "clip_vision_model": "CLIP", "vit_msn": "ImageNet", "vit_mae": "ImageNet",
+    "vit": "ViT",
+    "deit": "DeiT",
+    "siglip": "Siglip",
+    "siglip_vision_model": "Siglip",
+    "clip": "CLIP",
+    "clip_vision_model": "CLIP",
+    "vit_msn": "ImageNet",
+    "vit_mae": "ImageNet",
     "ijepa": "ImageNet",
-}  # fmt: skip
+}
 
 
 def read_preprocess(

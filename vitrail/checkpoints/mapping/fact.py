@@ -23,16 +23,21 @@ from vitrail.models.names import ModelConfig
 
 Source = Literal["file", "row", "stated", "assumed", "unknown"]
 WORDS: dict[Source, str] = {
-    "file": "file", "row": "certain", "stated": "stated", "assumed": "assumed",
+    "file": "file",
+    "row": "certain",
+    "stated": "stated",
+    "assumed": "assumed",
     "unknown": "unknown",
-}  # fmt: skip
+}
 GIVEN = "given"  # Header.metadata: values of fields that come from elsewhere than the shapes
 SAID = "said"  # Header.metadata: for fields of GIVEN, their Said; the user's where it is absent
 # Printed of every model, in this order; fields of one family only where the model has them.
-FIELDS = (
-    "image_size", "patch_size", "channels", "width", "depth", "num_heads", "mlp_dim", "depths",
-    "width_factor", "num_classes", "pool", "posemb", "gelu", "ln_eps",
-)  # fmt: skip
+FIELDS = tuple(
+    """
+    image_size patch_size channels width depth num_heads mlp_dim depths width_factor
+    num_classes pool posemb gelu ln_eps
+    """.split()
+)
 
 
 @dataclass(frozen=True)

@@ -17,21 +17,30 @@ from vitrail.errors import ModelError
 from vitrail.models.vit.fields import ROTARY
 
 PARTS: tuple[tuple[str, str], ...] = (
-    (r"(.*\.)?(lora_[AB]|lora_embedding_[AB]|adapter\w*)(\..*)?",
-     "an adapter: merge it first (merge_and_unload)"),
-    (r"(.*\.)?(rope|rope_embed|rotary\w*|rot_emb)(\..*)?|(.*\.)?freqs(_cos|_sin)?",
-     "rotary positions (DINOv3, rope-vit, EVA02)"),
+    (
+        r"(.*\.)?(lora_[AB]|lora_embedding_[AB]|adapter\w*)(\..*)?",
+        "an adapter: merge it first (merge_and_unload)",
+    ),
+    (
+        r"(.*\.)?(rope|rope_embed|rotary\w*|rot_emb)(\..*)?|(.*\.)?freqs(_cos|_sin)?",
+        "rotary positions (DINOv3, rope-vit, EVA02)",
+    ),
     (r"(.*\.)?storage_tokens", "storage tokens (DINOv3)"),
-    (r"embeds\.(proj|pos_embed|cls_token|reg_token)(\.\w+)?",
-     "images of variable resolution (NaFlex)"),
+    (
+        r"embeds\.(proj|pos_embed|cls_token|reg_token)(\.\w+)?",
+        "images of variable resolution (NaFlex)",
+    ),
     (r"(.*\.)?(\w*rel_pos\w*|relative_position\w*)(\..*)?", "relative positions (BEiT, SAM)"),
     (r"(.*\.)?(q_bias|k_bias|v_bias)", "biases of query and value of their own (BEiT, EVA)"),
     (r"(.*\.)?lambda_[qk]\d", "differential attention"),
-    (r"(.*\.)?(attns|ffns)\.\d+\..*|(.*\.)?(in_norm|in_proj|mlp_bias|out_proj|attn_out_proj|"
-     r"mlp_out_proj)(\.\w+)?", "parallel branches of a block"),
+    (
+        r"(.*\.)?(attns|ffns)\.\d+\..*|(.*\.)?(in_norm|in_proj|mlp_bias|out_proj|attn_out_proj|"
+        r"mlp_out_proj)(\.\w+)?",
+        "parallel branches of a block",
+    ),
     (r"(.*\.)?blocks\.\d+\.(attn|mlp)\.(norm|scale)\.\w+", "norms inside a branch (EVA02, BEiT-3)"),
     (r"(.*\.)?(fc1_g|fc1_x)\.\w+", "a gated MLP with two first layers (EVA02, AIMv2, DINOv3)"),
-)  # fmt: skip
+)
 COMPILED = tuple((re.compile(form), what) for form, what in PARTS)
 # That lie below the blocks of ours under these very names.
 OURS = re.compile(r"(.*\.)?attn_pool\..*")

@@ -30,23 +30,31 @@ VIEW = "view"  # Header.metadata of a view: its prefix, and what lies beside
 # Tensors that are no part of a classifier, told by their names.
 BESIDE: tuple[tuple[str, str], ...] = (
     (r"(.*\.)?(n_averaged|num_updates|num_batches_tracked|global_step|epoch|step)", "a counter"),
-    (r"(.*\.)?(criterion|loss|losses|loss_fn|loss_func|\w+_loss|\w+_criterion)\..*",
-     "of the loss"),
-    (r"(.*\.)?((train|val|valid|validation|test)_)?(metrics?|acc|accuracy|auroc|auc|f1|f1_score|"
-     r"precision|recall|confusion_matrix|confmat|top[15]|acc[15]|acc_?top_?[15])\..*",
-     "of a metric"),
+    (r"(.*\.)?(criterion|loss|losses|loss_fn|loss_func|\w+_loss|\w+_criterion)\..*", "of the loss"),
+    (
+        r"(.*\.)?((train|val|valid|validation|test)_)?(metrics?|acc|accuracy|auroc|auc|f1|f1_score|"
+        r"precision|recall|confusion_matrix|confmat|top[15]|acc[15]|acc_?top_?[15])\..*",
+        "of a metric",
+    ),
     (r"(.*\.)?(best_)?(acc|acc[15]|loss|top[15]|metric|prec1|score|accuracy)", "a figure"),
-    (r"(optim|optimizers?|lr_schedulers?|schedulers?|scaler|grad_scaler)\..*",
-     "of the optimizer"),
+    (r"(optim|optimizers?|lr_schedulers?|schedulers?|scaler|grad_scaler)\..*", "of the optimizer"),
     (r"(.*\.)?(exp_avg|exp_avg_sq|momentum_buffer)(\..*)?", "of the optimizer"),
-    (r"(.*\.)?(predictor|projector|projection_head|proj_head|dino_head|ibot_head|"
-     r"momentum_encoder|momentum_backbone|prototypes)\..*", "only for pre-training"),
-    (r"(.*\.)?head\.(mlp\.\d+\.(weight|bias|running_mean|running_var)|last_layer\..*)",
-     "projection head of pre-training"),
+    (
+        r"(.*\.)?(predictor|projector|projection_head|proj_head|dino_head|ibot_head|"
+        r"momentum_encoder|momentum_backbone|prototypes)\..*",
+        "only for pre-training",
+    ),
+    (
+        r"(.*\.)?head\.(mlp\.\d+\.(weight|bias|running_mean|running_var)|last_layer\..*)",
+        "projection head of pre-training",
+    ),
     (r"(.*\.)?(queue|queue_ptr|mask_token|masked_embed|center)", "only for pre-training"),
-    (r"(.*\.)?(decoder_embed|decoder_blocks|decoder_norm|decoder_pred)\..*|"
-     r"(.*\.)?decoder_pos_embed", "decoder, makes pixels again while pre-training"),
-)  # fmt: skip
+    (
+        r"(.*\.)?(decoder_embed|decoder_blocks|decoder_norm|decoder_pred)\..*|"
+        r"(.*\.)?decoder_pos_embed",
+        "decoder, makes pixels again while pre-training",
+    ),
+)
 COMPILED = tuple((re.compile(pattern), reason) for pattern, reason in BESIDE)
 TEXT_TOWER = re.compile(
     r"(text|text_model|transformer)\..*|token_embedding\.weight|positional_embedding|"

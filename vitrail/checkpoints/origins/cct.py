@@ -84,9 +84,13 @@ def recognise(header: Header) -> Recognised | None:
     if given_size(header) is None:
         said_by |= assumed("a power of 2 of the tokens along a side", "image_size")
     return Recognised(
-        config, rules, evaluation_of(config), model=model, said=said_by,
+        config,
+        rules,
+        evaluation_of(config),
+        model=model,
+        said=said_by,
         prepared=Said("assumed", "as CCT evaluates on ImageNet or CIFAR"),
-    )  # fmt: skip
+    )
 
 
 def _fields(header: Header, layout: Layout, width: int, depth: int) -> dict[str, Any]:

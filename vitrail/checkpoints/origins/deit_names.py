@@ -93,8 +93,11 @@ def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str
     if config.layer_scale is None:
         require(NAME, config, {"posemb": ("learned", *COMPUTED)})
         return ExportLayout(_rules(config, has_rows=True), "safetensors")
-    require(f"{NAME} (DeiT III)", config, {"distillation_token": False,
-                                           "posemb": ("learned", *COMPUTED)})  # fmt: skip
+    require(
+        f"{NAME} (DeiT III)",
+        config,
+        {"distillation_token": False, "posemb": ("learned", *COMPUTED)},
+    )
     return ExportLayout(_rules(config, has_rows=False), "safetensors")
 
 

@@ -47,9 +47,12 @@ from vitrail.models.vit.fields import Gelu, Order, Pool
 
 NAME = "map"
 STATED: dict[str, str] = {
-    "num_heads": "a whole number", "gelu": " | ".join(get_args(Gelu)), "ln_eps": "as 1e-5",
-    "block": " | ".join(get_args(Order)), "pool": " | ".join(get_args(Pool)),
-}  # fmt: skip
+    "num_heads": "a whole number",
+    "gelu": " | ".join(get_args(Gelu)),
+    "ln_eps": "as 1e-5",
+    "block": " | ".join(get_args(Order)),
+    "pool": " | ".join(get_args(Pool)),
+}
 TABLES = ("names", "model", "preprocess", "classes", "zeros", "patch_order", "qkv_order")
 ORDERS = {"patch_order": ("chw", "hwc"), "qkv_order": ("qkv", "by_head")}
 JOINED = ("q", "k", "v"), ("q", "kv")
@@ -191,9 +194,9 @@ def _matches(header: Header, left: str, right: str) -> list[tuple[str, str, tupl
     """(theirs, ours, number of the head) of every tensor that a line of the table takes."""
     found: list[tuple[str, str, tuple[int, ...]]] = []
     for part in ("", *(f".{part}" for part in PARTS)):
-        form = re.escape(left + part).replace(r"\{i\}", r"(?P<i>\d+)").replace(
-            r"\{h\}", r"(?P<h>\d+)"
-        )  # fmt: skip
+        form = (
+            re.escape(left + part).replace(r"\{i\}", r"(?P<i>\d+)").replace(r"\{h\}", r"(?P<h>\d+)")
+        )
         for name in header.shapes:
             if match := re.fullmatch(form, name):
                 groups = match.groupdict()
@@ -234,8 +237,11 @@ def _shape(header: Header, rules: NameMap, ours: str, theirs: tuple[str, ...]) -
 def _kernel(header: Header, rules: NameMap, shape: Shape) -> Shape:
     """(D, C, h, w) of a linear patch kernel (D, h*w*C). Raises UsageError VIT-228."""
     if not rules.patch_order:
-        raise _wrong(rules.source, "the patch kernel is a matrix: state patch_order = \"hwc\" "
-                     "(as einops' p1 p2 c) or \"chw\"")  # fmt: skip
+        raise _wrong(
+            rules.source,
+            'the patch kernel is a matrix: state patch_order = "hwc" '
+            '(as einops\' p1 p2 c) or "chw"',
+        )
     channels = rules.model.get("channels", 3)
     stated = rules.model.get("patch_size")
     pixels = shape[1] // channels if isinstance(channels, int) and channels > 0 else 0
@@ -274,10 +280,15 @@ def recognise_mapped(mapped: Mapped) -> tuple[Recognised, dict[str, str], list[s
         else Said("assumed", "the map has no [preprocess]")
     )
     found = Recognised(
-        config, made, _preprocess(rules, config), rules.classes, resample="timm", model=model,
+        config,
+        made,
+        _preprocess(rules, config),
+        rules.classes,
+        resample="timm",
+        model=model,
         said=layout.said | dict.fromkeys(rules.model, Said("stated", rules.source)),
         prepared=told,
-    )  # fmt: skip
+    )
     return found, beside, over
 
 

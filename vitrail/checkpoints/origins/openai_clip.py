@@ -74,9 +74,17 @@ MARKS = ("conv1.weight", "class_embedding", "positional_embedding", "ln_pre.weig
 CONFIG = "open_clip_config.json"
 # Heads by (width, layers) of the published towers of both; no two share a row.
 ROWS = {
-    (384, 12): 6, (512, 12): 8, (640, 12): 10, (768, 12): 12, (896, 14): 14, (896, 16): 14,
-    (1024, 24): 16, (1280, 32): 16, (1408, 40): 16, (1664, 48): 16,
-}  # fmt: skip
+    (384, 12): 6,
+    (512, 12): 8,
+    (640, 12): 10,
+    (768, 12): 12,
+    (896, 14): 14,
+    (896, 16): 14,
+    (1024, 24): 16,
+    (1280, 32): 16,
+    (1408, 40): 16,
+    (1664, 48): 16,
+}
 TRANSPOSED = Transform("(in, out) to (out, in)", lambda x: x.t(), lambda x: x.t())
 HEAD_NOTE = "the head is CLIP's projection of images: its outputs are no classes"
 
@@ -161,8 +169,11 @@ def _rules(config: ViTConfig, shapes: Mapping[str, Shape]) -> list[Rule]:
             implied("head.bias", zeros, "zero, as the projection has no bias"),
         ]
     mine = {"cls_token", "pos_embed", "head.weight", "head.bias"}
-    pairs = (*PAIRS, ("blocks.#.ls1.gamma", BLOCK + "ls_1.gamma"),
-             ("blocks.#.ls2.gamma", BLOCK + "ls_2.gamma"))  # fmt: skip
+    pairs = (
+        *PAIRS,
+        ("blocks.#.ls1.gamma", BLOCK + "ls_1.gamma"),
+        ("blocks.#.ls2.gamma", BLOCK + "ls_2.gamma"),
+    )
     return rules + [renamed(name, translate(pairs, name)) for name in shapes if name not in mine]
 
 

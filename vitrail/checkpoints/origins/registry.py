@@ -19,8 +19,16 @@ from vitrail.checkpoints.origins.torchvision import TORCHVISION
 ORIGINS: dict[str, Origin] = {
     origin.name: origin
     for origin in (
-        GOOGLE, BIG_VISION, BIT, HUGGINGFACE, TORCHVISION, OPENAI_CLIP, SHI_CCT,
-        *SELF_SUPERVISED, DINOV2,
-        DEIT, TIMM,
+        GOOGLE,
+        BIG_VISION,
+        BIT,
+        HUGGINGFACE,
+        TORCHVISION,
+        OPENAI_CLIP,
+        SHI_CCT,
+        *SELF_SUPERVISED,
+        DINOV2,
+        DEIT,
+        TIMM,
     )
-}  # fmt: skip
+}

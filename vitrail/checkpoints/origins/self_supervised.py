@@ -48,13 +48,13 @@ class Family(NamedTuple):
 
 DINO_HEAD = r"(.*\.)?head\.(mlp\.\d+\.\w+|last_layer\.\w+)"
 FAMILIES = (
-    Family("moco", "", "base_encoder", {(384, 12): 12, (768, 12): 12}, r"head\.\d+\.\w+",
-           "bilinear"),
+    Family(
+        "moco", "", "base_encoder", {(384, 12): 12, (768, 12): 12}, r"head\.\d+\.\w+", "bilinear"
+    ),
     Family("ibot", r"masked_embed", "", {(384, 12): 6, (768, 12): 12, (1024, 24): 16}),
-    Family("mae", r"decoder_embed\.weight", "",
-           {(768, 12): 12, (1024, 24): 16, (1280, 32): 16}),
+    Family("mae", r"decoder_embed\.weight", "", {(768, 12): 12, (1024, 24): 16, (1280, 32): 16}),
     Family("dino", DINO_HEAD, "", {(192, 12): 3, (384, 12): 6, (768, 12): 12}),
-)  # fmt: skip
+)
 
 
 def recognise(family: Family, header: Header) -> Recognised | None:

@@ -74,8 +74,12 @@ HELD: dict[str, object] = {
     "map_mlp_dim": None,
     "stem": ("none", "resnet"),
 }
-DISTILLED: dict[str, object] = {"num_registers": 0, "mlp": "gelu", "pre_norm": False,
-                                "stem": ("none",)}  # fmt: skip
+DISTILLED: dict[str, object] = {
+    "num_registers": 0,
+    "mlp": "gelu",
+    "pre_norm": False,
+    "stem": ("none",),
+}
 BIT_SIZES = ("50x1", "50x3", "101x1", "101x3", "152x2", "152x4")  # that timm has
 DEFAULT_SIZE = (224, 224)
 
@@ -117,11 +121,20 @@ def recognise(header: Header) -> Recognised | None:
             "outputs: no name is taken, classes are their numbers"
         )
     if values:
-        return Recognised(config, rules, preprocess, classes, tuple(notes), model=model,
-                          said=layout.said)  # fmt: skip
-    return Recognised(config, rules, preprocess, classes, tuple(notes), model=model,
-                      said=layout.said, prepared=Said("assumed", USUAL),
-                      more=tuple(layout.more))  # fmt: skip
+        return Recognised(
+            config, rules, preprocess, classes, tuple(notes), model=model, said=layout.said
+        )
+    return Recognised(
+        config,
+        rules,
+        preprocess,
+        classes,
+        tuple(notes),
+        model=model,
+        said=layout.said,
+        prepared=Said("assumed", USUAL),
+        more=tuple(layout.more),
+    )
 
 
 def _bit_config(layout: Layout) -> BiTConfig:
@@ -153,9 +166,11 @@ def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str
         architecture, arguments, rules = _written_bit(config)
     else:
         architecture, arguments, rules = _written_vit(config)
-    notes = [] if architecture else [
-        "no entry of timm has this ResNet: config.json names none; build the model by hand"
-    ]  # fmt: skip
+    notes = (
+        []
+        if architecture
+        else ["no entry of timm has this ResNet: config.json names none; build the model by hand"]
+    )
     if preprocess.resizer != "pillow":
         notes.append("timm resizes with Pillow: TensorFlow's resize is not kept")
     described = written_config(config, architecture, arguments, preprocess, classes)

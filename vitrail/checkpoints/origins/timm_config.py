@@ -31,26 +31,36 @@ OTHERS: tuple[tuple[str, str], ...] = (
     (r".*_(dwee|dlittle|dpwee|pwee|xp|18x2|36x1|mci)(_.*)?", "blocks of another kind"),
     (r"aimv2.*|vitamin_.*", "blocks of another kind"),
     (r"naflexvit_.*", "images of variable resolution (NaFlex)"),
-)  # fmt: skip
+)
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": TANH, "quick_gelu": "quick_gelu", "relu": "relu"}
 TAG = "vitrail"  # of config.json files that are written here
 POOLS = {"token": "cls", "avg": "gap", "map": "map"}
 POOL_NAMES = {ours: theirs for theirs, ours in POOLS.items()}
 # Arguments of timm's models that change what is computed, and the value that is supported.
 SUPPORTED: dict[str, Any] = {
-    "norm_layer": None, "embed_norm_layer": None, "block_fn": None, "mlp_layer": None,
-    "attn_layer": None, "embed_layer": None, "final_norm": True, "scale_attn_norm": False,
-    "scale_mlp_norm": False, "dynamic_img_pad": False,
-}  # fmt: skip
+    "norm_layer": None,
+    "embed_norm_layer": None,
+    "block_fn": None,
+    "mlp_layer": None,
+    "attn_layer": None,
+    "embed_layer": None,
+    "final_norm": True,
+    "scale_attn_norm": False,
+    "scale_mlp_norm": False,
+    "dynamic_img_pad": False,
+}
 POOLS_ALL = ("test_vit3",)  # entries whose attention pooling sees class token and registers
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
 PLAIN, PACKED = "vit_base_patch16_224", "vit_giant_patch14_dinov2"
 TWO_TOKENS, CLIP = "deit_base_distilled_patch16_224", "vit_base_patch16_clip_224"
 HYBRIDS = {
-    (): "vit_tiny_r_s16_p8_224", (2, 4): "vit_small_r20_s16_p2_224",
-    (2, 2, 2): "vit_base_r20_s16_224", (2, 2, 2, 2): "vit_small_r26_s32_224",
-    (3, 4, 9): "vit_base_r50_s16_224", (3, 4, 6, 3): "vit_large_r50_s32_224",
-}  # fmt: skip
+    (): "vit_tiny_r_s16_p8_224",
+    (2, 4): "vit_small_r20_s16_p2_224",
+    (2, 2, 2): "vit_base_r20_s16_224",
+    (2, 2, 2, 2): "vit_small_r26_s32_224",
+    (3, 4, 9): "vit_base_r50_s16_224",
+    (3, 4, 6, 3): "vit_large_r50_s32_224",
+}
 
 
 def config_of(header: Header) -> Mapping[str, Any]:
@@ -146,8 +156,11 @@ def reason_of(architecture: str) -> str:
 def _check_stated(header: Header, name: str, arguments: Mapping[str, Any]) -> None:
     """Raise ModelError VIT-419 for an entry that is in no list, unless the user says what it is."""
     given = header.metadata.get(GIVEN, {})
-    told = {**({"num_heads": 0} if "num_heads" in arguments else {}),
-            **({"gelu": 0} if arguments.get("act_layer") else {}), **given}  # fmt: skip
+    told = {
+        **({"num_heads": 0} if "num_heads" in arguments else {}),
+        **({"gelu": 0} if arguments.get("act_layer") else {}),
+        **given,
+    }
     missing = [field for field in ("num_heads", "gelu", "ln_eps") if field not in told]
     if missing:
         raise ModelError(

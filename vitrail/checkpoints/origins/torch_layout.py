@@ -144,8 +144,13 @@ class Layout:
         size = Size(fields["width"], fields["depth"], fields["mlp_dim"], fields["patch_size"][0])
         eps = 1e-5 if "norm_pre.weight" in self.shapes else 1e-6
         has_norm = "norm.weight" in self.shapes or "fc_norm.weight" in self.shapes
-        custom = {"gelu": "gelu", "ln_eps": eps, "pool": self._pool(), "block": "pre",
-                  "final_norm": has_norm}  # fmt: skip
+        custom = {
+            "gelu": "gelu",
+            "ln_eps": eps,
+            "pool": self._pool(),
+            "block": "pre",
+            "final_norm": has_norm,
+        }
         decision = decide(self.header, size, form, custom, f"as most models of {self.like}")
         pools_prefix = "attn_pool.latent" in self.shapes and (
             fields["cls_token"] or "reg_token" in self.shapes
@@ -222,8 +227,10 @@ class Layout:
         left = {n: rows - n for n in options if rows > n}
         fitting = [n for n, patches in left.items() if math.isqrt(patches) ** 2 == patches]
         if len(fitting) > 1:
-            sizes = [f"{math.isqrt(left[n]) * patch[0]}x{math.isqrt(left[n]) * patch[1]}"
-                     for n in fitting]  # fmt: skip
+            sizes = [
+                f"{math.isqrt(left[n]) * patch[0]}x{math.isqrt(left[n]) * patch[1]}"
+                for n in fitting
+            ]
             raise ModelError(
                 "VIT-420",
                 f"{self.header.name}: the position table of {rows} rows may be of images of "

@@ -39,13 +39,31 @@ LARGER: dict[str, dict[str, Any]] = {  # what the large size changes: 1.3 to 2.8
 }
 # Table 6: models and epochs.
 FULL: dict[str, tuple[tuple[str, int], ...]] = {
-    VIT: (("vit_b32", 7), ("vit_b16", 7), ("vit_l32", 7), ("vit_l16", 7), ("vit_l16", 14),
-          ("vit_h14", 14)),
-    BIT: (("bit_r50x1", 7), ("bit_r50x2", 7), ("bit_r101x1", 7), ("bit_r152x1", 7),
-          ("bit_r152x2", 7), ("bit_r152x2", 14), ("bit_r200x3", 14)),
-    HYBRID: (("r50_vit_b32", 7), ("r50_vit_b16", 7), ("r50_vit_l32", 7), ("r50_vit_l16", 7),
-             ("r50_vit_l16", 14)),
-}  # fmt: skip
+    VIT: (
+        ("vit_b32", 7),
+        ("vit_b16", 7),
+        ("vit_l32", 7),
+        ("vit_l16", 7),
+        ("vit_l16", 14),
+        ("vit_h14", 14),
+    ),
+    BIT: (
+        ("bit_r50x1", 7),
+        ("bit_r50x2", 7),
+        ("bit_r101x1", 7),
+        ("bit_r152x1", 7),
+        ("bit_r152x2", 7),
+        ("bit_r152x2", 14),
+        ("bit_r200x3", 14),
+    ),
+    HYBRID: (
+        ("r50_vit_b32", 7),
+        ("r50_vit_b16", 7),
+        ("r50_vit_l32", 7),
+        ("r50_vit_l16", 7),
+        ("r50_vit_l16", 14),
+    ),
+}
 CLAIM = (
     "For one accuracy after transfer ViTs take 2 to 4 times less compute than ResNets; hybrids "
     "are a little ahead of ViTs at small budgets, and for larger models no longer."

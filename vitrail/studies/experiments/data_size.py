@@ -118,11 +118,13 @@ def _verdict(rows: Sequence[Row]) -> Verdict:
             *against,
             *(against_bit if rival != BIT else []),
             *against_hybrid,
-            *(sentence(f"{arm}: {in_words(gap, 'most pictures', 'fewest')}")
-              for arm, gap in gains.items()),
+            *(
+                sentence(f"{arm}: {in_words(gap, 'most pictures', 'fewest')}")
+                for arm, gap in gains.items()
+            ),
         ],
         limits=LIMITS,
-    )  # fmt: skip
+    )
 
 
 def _gains(rows: Sequence[Row]) -> dict[str, Difference]:
@@ -131,11 +133,12 @@ def _gains(rows: Sequence[Row]) -> dict[str, Difference]:
     found = {}
     for arm in dict.fromkeys(row.arm for row in rows):
         ends = [
-            replace(row, arm="most pictures" if row.axes["pictures"] == sizes[-1] else "fewest",
-                    axes={})
+            replace(
+                row, arm="most pictures" if row.axes["pictures"] == sizes[-1] else "fewest", axes={}
+            )
             for row in rows
             if row.arm == arm and row.axes["pictures"] in (sizes[0], sizes[-1])
-        ]  # fmt: skip
+        ]
         if len({row.arm for row in ends}) == 2:
             found[arm] = difference(ends, "most pictures", "fewest", "test/top1")
     return found

@@ -91,9 +91,14 @@ def cells(setup: Setup) -> list[Cell]:
     low, high = (macs({**model, "data.image_size": size}, setup) for size in (at.low, at.high))
     for seed in setup.seeds:
         first = from_scratch(
-            setup, names[0], _axes(at.low), {**model, "data.image_size": at.low}, setup.examples,
-            seed, measures=("sizes",),
-        )  # fmt: skip
+            setup,
+            names[0],
+            _axes(at.low),
+            {**model, "data.image_size": at.low},
+            setup.examples,
+            seed,
+            measures=("sizes",),
+        )
         going_on = setup.examples * tuned_share(setup, TUNED)
         longer = _going_on(setup, names[2], at.low, going_on, first)
         higher = _going_on(setup, names[1], at.high, going_on * low / high, first)

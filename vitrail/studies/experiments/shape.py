@@ -123,8 +123,10 @@ def _head_dim(setup: Setup) -> int:
 def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:
     """Accuracy over training compute, and what each doubling brings."""
     done = [row for row in rows if row.values]
-    compute = {(arm, factor): 6 * macs(model, setup) * setup.examples
-               for arm, factor, model in shapes(setup)}  # fmt: skip
+    compute = {
+        (arm, factor): 6 * macs(model, setup) * setup.examples
+        for arm, factor, model in shapes(setup)
+    }
     return Outcome(
         _verdict(done), [_figure(done, compute)], {"Test top-1": _table(done, compute)}, {}
     )
@@ -197,9 +199,8 @@ def _verdict(rows: Sequence[Row]) -> Verdict:
 
 def _gain(rows: Sequence[Row], name: str) -> Difference:
     chosen = [
-        row for row in rows
-        if row.arm == BASE or (row.arm == name and row.axes["factor"] == DOUBLE)
-    ]  # fmt: skip
+        row for row in rows if row.arm == BASE or (row.arm == name and row.axes["factor"] == DOUBLE)
+    ]
     return difference(chosen, name, BASE, "test/top1", besides=("factor",))
 
 

@@ -71,11 +71,14 @@ def _models(setup: Setup) -> list[tuple[str, str, dict[str, Any]]]:
     """(arm, name, settings)."""
     batch = FULL_BATCH if setup.is_full or setup.device != "cpu" else BATCH
     found: list[tuple[str, str, dict[str, Any]]] = [
-        (arm, name, {"model.name": name, **PUBLISHED, "data.image_size": (224, 224),
-                     "batch_size": batch})
+        (
+            arm,
+            name,
+            {"model.name": name, **PUBLISHED, "data.image_size": (224, 224), "batch_size": batch},
+        )
         for arm, names in (FULL if setup.is_full else NAMED).items()
         for name in names
-    ]  # fmt: skip
+    ]
     if setup.is_full:
         return found
     own = {"model.channels": setup.facts.channels, "model.num_classes": setup.num_classes}
@@ -139,8 +142,17 @@ def _with(rows: Sequence[Row], name: str, value: Callable[[Row], float]) -> list
 
 def _table(rows: Sequence[Row]) -> list[list[str]]:
     """Models down, by cost."""
-    head = ["model", "px", "G mult-adds", "predict/s", "train/s", "G mult-adds/s predicting",
-            "MB training", "batch", "MB a picture"]  # fmt: skip
+    head = [
+        "model",
+        "px",
+        "G mult-adds",
+        "predict/s",
+        "train/s",
+        "G mult-adds/s predicting",
+        "MB training",
+        "batch",
+        "MB a picture",
+    ]
     groups: dict[tuple[float, str], list[Row]] = {}
     for row in rows:
         if PREDICT in row.cost:
@@ -151,10 +163,18 @@ def _table(rows: Sequence[Row]) -> list[list[str]]:
         predict, train, peak = (_mean(found, cost) for cost in (PREDICT, TRAIN, MEMORY))
         each = found[0].values["activation_bytes"] / 1e6
         lines.append(
-            [name, str(found[0].axes["px"]), f"{gigamacs:.3g}", f"{predict:.3g}", f"{train:.3g}",
-             f"{predict * gigamacs:.3g}", f"{peak / 1e6:,.0f}",
-             f"{found[0].cost['batch_size']:.0f}", f"{each:.3g}"]
-        )  # fmt: skip
+            [
+                name,
+                str(found[0].axes["px"]),
+                f"{gigamacs:.3g}",
+                f"{predict:.3g}",
+                f"{train:.3g}",
+                f"{predict * gigamacs:.3g}",
+                f"{peak / 1e6:,.0f}",
+                f"{found[0].cost['batch_size']:.0f}",
+                f"{each:.3g}",
+            ]
+        )
     return lines
 
 

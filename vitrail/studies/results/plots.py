@@ -185,9 +185,15 @@ def _series(axes: Any, one: Series, side_pt: float) -> None:
             if math.isfinite(low) and math.isfinite(high)
         ]
         axes.vlines(
-            [x for x, _, _ in ends], [low for _, low, _ in ends], [high for _, _, high in ends],
-            color=style["color"], linewidth=1.1, alpha=0.75, transform=moved, zorder=3,
-        )  # fmt: skip
+            [x for x, _, _ in ends],
+            [low for _, low, _ in ends],
+            [high for _, _, high in ends],
+            color=style["color"],
+            linewidth=1.1,
+            alpha=0.75,
+            transform=moved,
+            zorder=3,
+        )
     if one.kind == "marks":
         style["linestyle"] = "none"
     axes.plot(one.x, one.y, **style, **_marker(one), transform=moved, zorder=4)
@@ -256,10 +262,17 @@ def _legend(drawing: Any, handles: Sequence[tuple[Any, str]]) -> Any:
     columns = min(len(handles), 5)
     while True:
         legend = drawing.legend(
-            [line for line, _ in handles], [name for _, name in handles],
-            loc="upper left", ncols=columns, frameon=False, borderpad=0, borderaxespad=0,
-            handlelength=2.6 if has_lines else 1.0, columnspacing=1.6, labelspacing=0.35,
-        )  # fmt: skip
+            [line for line, _ in handles],
+            [name for _, name in handles],
+            loc="upper left",
+            ncols=columns,
+            frameon=False,
+            borderpad=0,
+            borderaxespad=0,
+            handlelength=2.6 if has_lines else 1.0,
+            columnspacing=1.6,
+            labelspacing=0.35,
+        )
         width = legend.get_window_extent(drawing.canvas.get_renderer()).width / drawing.dpi
         if columns == 1 or width < WIDTH - 2 * EDGE:
             return legend
