@@ -29,7 +29,7 @@ def residual() -> TrainConfig:
         data=DataConfig(normalize="dataset"),
         augment=AugmentConfig(crop="pad_crop", crop_pad=2, flip=0.5),
         optim=OptimConfig(name="muon", lr=2e-2, momentum=0.95, weight_decay=0.3, clip=1.0),
-        schedule=ScheduleConfig(name="linear", warmup=0.15),
+        schedule=ScheduleConfig(name="linear", warmup=0.05),
         loss=LossConfig(label_smoothing=0.1),
     )
 
