@@ -13,7 +13,7 @@ from vitrail.models.names import ModelConfig, resolve_model
 from vitrail.recipes.image_facts import ImageFacts
 from vitrail.recipes.registry import BY_PICTURES, recipe
 from vitrail.training.optim.schedule import check_schedule, lr_at
-from vitrail.training.plan.auto_start import recipe_name
+from vitrail.training.plan.auto import recipe_name
 from vitrail.training.plan.facts import Facts
 from vitrail.training.plan.starting_model import Start
 

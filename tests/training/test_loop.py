@@ -265,7 +265,9 @@ def test_a_batch_that_does_not_fit_is_refused_with_the_parts_that_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gigabytes: float, parts: int | None
 ) -> None:
     settings: dict[str, Any] = {"batch_size": 128, "model__width": 64, "model__mlp_dim": 128}
-    monkeypatch.setattr("vitrail.training.plan.plan_run.memory_bytes", lambda: int(gigabytes * 1e9))
+    monkeypatch.setattr(
+        "vitrail.training.plan.compatibility.memory_bytes", lambda: int(gigabytes * 1e9)
+    )
     with pytest.raises(EnvironmentFault) as caught:
         train(tmp_path, **settings)
     assert caught.value.code == "VIT-503"
@@ -280,7 +282,7 @@ def test_a_run_of_many_threads_goes_on_where_there_is_one_core(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vitrail.device.num_cores", lambda: 2)
-    monkeypatch.setattr("vitrail.training.plan.plan_run.num_cores", lambda: 2)
+    monkeypatch.setattr("vitrail.training.plan.compatibility.num_cores", lambda: 2)
     before = torch.get_num_threads()
     told: list[str] = []
     reporter = SilentReporter()
@@ -288,7 +290,7 @@ def test_a_run_of_many_threads_goes_on_where_there_is_one_core(
     try:
         run = train(tmp_path, threads=8, reporter=StopAt(4)).run_dir
         monkeypatch.setattr("vitrail.device.num_cores", lambda: 1)
-        monkeypatch.setattr("vitrail.training.plan.plan_run.num_cores", lambda: 1)
+        monkeypatch.setattr("vitrail.training.plan.compatibility.num_cores", lambda: 1)
         assert resume(run, reporter=reporter).steps == 13
         assert torch.get_num_threads() == 1
     finally:

@@ -44,8 +44,8 @@ def train(
 def call_text(data: str | Path, given: Mapping[str, Any]) -> str:
     """The call that repeats a run: `vitrail.train('photos', epochs=20)`."""
     plain = {key: str(one) if isinstance(one, Path) else one for key, one in given.items()}
-    words = [f"{key}={one!r}" for key, one in plain.items()
-             if one is not None and (key, one) != ("runs_dir", "runs")]  # fmt: skip
+    plain = {key: one for key, one in plain.items() if (key, one) != ("runs_dir", "runs")}
+    words = [f"{key}={one!r}" for key, one in plain.items() if one is not None]
     return f"vitrail.train({', '.join([repr(str(data)), *words])})"
 
 

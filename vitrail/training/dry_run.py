@@ -17,7 +17,7 @@ from vitrail.data.sources.open_data import subset
 from vitrail.device import keep_freed_memory, set_threads
 from vitrail.training.optim.schedule import StepSchedule as Schedule
 from vitrail.training.plan.plan_run import Plan
-from vitrail.training.plan.starting_model import starting_weights
+from vitrail.training.plan.starting_weights import starting_weights
 from vitrail.training.state import start_state
 from vitrail.training.step import trial
 from vitrail.training.tasks.registry import task_of

@@ -38,7 +38,7 @@ from vitrail.training.optim.schedule import StepSchedule as Schedule
 from vitrail.training.optim.schedule import lr_on
 from vitrail.training.plan.plan_run import Layers, Plan, plan_run
 from vitrail.training.plan.resumed import is_finished, settings_of
-from vitrail.training.plan.starting_model import starting_weights
+from vitrail.training.plan.starting_weights import starting_weights
 from vitrail.training.reporter import Reporter, RunResult, SilentReporter
 from vitrail.training.run_context import RunContext
 from vitrail.training.signals import StopRequest, stop_signals

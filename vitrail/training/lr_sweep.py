@@ -33,7 +33,7 @@ from vitrail.training.optim.optimizer import set_lr
 from vitrail.training.optim.schedule import StepSchedule as Schedule
 from vitrail.training.optim.schedule import lr_on
 from vitrail.training.plan.plan_run import Layers, Plan, plan_run
-from vitrail.training.plan.starting_model import starting_weights
+from vitrail.training.plan.starting_weights import starting_weights
 from vitrail.training.reporter import Reporter
 from vitrail.training.run_files import without_bad_files
 from vitrail.training.state import TrainState, start_state

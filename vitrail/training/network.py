@@ -16,7 +16,7 @@ from vitrail.models.create import Model, build, create_model
 from vitrail.models.names import ModelConfig
 from vitrail.models.vit.model import ViT
 from vitrail.training.lora import LoraLinear, add_adapters, merged_state
-from vitrail.training.plan.starting_model import HEADS
+from vitrail.training.plan.starting_weights import HEADS
 from vitrail.training.tasks.masked_patches import MaskedPatches
 
 

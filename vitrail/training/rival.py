@@ -32,8 +32,8 @@ MODEL, NAME = "resnet_s", "small residual network"
 MOST_MACS = 5e12  # in training: about three minutes of a core
 MOST_JUDGED = 2_000  # images
 LEAST_STEPS = 100  # fewer teach too little to be beside anything
-KEPT = ("seed", "device", "threads", "precision", "data.image_size", "data.channels",
-        "data.workers", "data.max_pixels")  # fmt: skip
+KEPT = ["seed", "device", "threads", "precision"]
+KEPT += [f"data.{name}" for name in ("image_size", "channels", "workers", "max_pixels")]
 
 
 def is_wanted(plan: Plan) -> bool:

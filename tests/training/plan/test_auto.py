@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.data.odd_pictures import encoded, noise
-from vitrail.config import TrainConfig
+from vitrail.config import TrainConfig, flatten
 from vitrail.data.sources.open_data import open_data, subset
 from vitrail.data.sources.sample import sample
 from vitrail.models.bit.config import BiTConfig
@@ -21,7 +21,9 @@ from vitrail.models.names import resolve_model
 from vitrail.models.vit.config import ViTConfig
 from vitrail.training import run_files
 from vitrail.training.plan import auto
-from vitrail.training.plan.auto import largest_batch, patch_size, training_bytes, weight_bytes
+from vitrail.training.plan.auto import patch_size
+from vitrail.training.plan.compatibility import largest_batch, training_bytes, weight_bytes
+from vitrail.training.plan.draft import Draft
 from vitrail.training.plan.facts import measure
 from vitrail.training.plan.plan_run import Plan, plan_run
 
@@ -67,11 +69,10 @@ def test_small_gray_pictures(gray: Path) -> None:
 def test_a_flip_is_not_given_up_for_noise(gray: Path) -> None:
     """Of 500 images 100 are asked: 4 points less than 29 are within their noise."""
     facts = replace(plan(gray).facts, num_train=500, mirrored=(0.29, 0.25))
-    chosen = auto.Chosen(TrainConfig(), {}, facts)
-    auto._flip(chosen)
+    chosen = Draft(flatten(TrainConfig()), {})
+    auto._flip(chosen, facts)
     assert not chosen.reasons
-    chosen.facts = replace(facts, mirrored=(0.9, 0.5))
-    auto._flip(chosen)
+    auto._flip(chosen, replace(facts, mirrored=(0.9, 0.5)))
     assert chosen.values["augment.flip"] == 0.0
 
 

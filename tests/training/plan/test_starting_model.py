@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -23,9 +25,9 @@ from vitrail.models.create import create_model
 from vitrail.models.names import ModelConfig
 from vitrail.training import loop
 from vitrail.training.network import create_network
+from vitrail.training.plan.derived import at_size
 from vitrail.training.plan.pinned_model import fingerprint, load_pinned
 from vitrail.training.plan.plan_run import Plan, plan_run
-from vitrail.training.plan.starting_model import at_size
 
 STILL: dict[str, Any] = {"lr": 1e-30, "optim__weight_decay": 0.0, "ema": 0.0, "steps": 1}
 
@@ -54,6 +56,32 @@ def architecture(run: Path) -> ModelConfig:
 def planned(source: Path, **settings: Any) -> Plan:
     layer = {"data.path": "builtin:digits", "from": str(source), "device": "cpu"}
     return plan_run([("test", layer | settings)])
+
+
+def test_planning_enters_each_module_once(source: Path) -> None:
+    """In the order of docs/architecture.md: a profile of what `plan_run` calls."""
+    text = Path(__file__).parents[3].joinpath("docs/architecture.md").read_text(encoding="utf-8")
+    block = text.split("## Planning a run", 1)[1].split("\n## ", 1)[0]
+    listed = [line.split()[0] for line in block.splitlines() if line.startswith("    ")]
+    here = "vitrail.training.plan."
+    entered: list[str] = []
+
+    def follow(frame: FrameType, event: str, _: object) -> None:
+        caller = frame.f_back.f_globals.get("__name__") if frame.f_back else ""
+        module = str(frame.f_globals.get("__name__"))
+        is_ours = module.startswith("vitrail.") and not module.startswith("vitrail.data.")
+        is_call = event == "call" and not frame.f_code.co_name.startswith("__")
+        is_next = module not in (caller, *entered[-1:])
+        if is_ours and is_call and is_next and caller == f"{here}plan_run":
+            entered.append(module)
+
+    sys.setprofile(follow)
+    try:
+        planned(source)
+    finally:
+        sys.setprofile(None)
+    assert [name.removeprefix(here).removeprefix("vitrail.") for name in entered] == listed
+    assert len(set(entered)) == len(entered) < 10
 
 
 # What is taken over
@@ -182,6 +210,8 @@ def test_refused_with_a_model(source: Path, settings: dict[str, Any], code: str)
         ({"lora.rank": 3}, "VIT-248"),
         ({"start.head": "by_name"}, "VIT-246"),
         ({"data.normalize": "source"}, "VIT-246"),
+        ({"data.resize": "source"}, "VIT-246"),
+        ({"data.interpolation": "source"}, "VIT-246"),
         ({"distill.kind": "soft"}, "VIT-246"),
     ],
 )

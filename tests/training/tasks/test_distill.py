@@ -17,7 +17,7 @@ from vitrail.data.loading.batch import Batch, normalise
 from vitrail.errors import UsageError
 from vitrail.models.create import create_model
 from vitrail.models.vit.config import ViTConfig
-from vitrail.training.plan.compatibility import class_columns
+from vitrail.training.plan.check_settings import class_columns
 from vitrail.training.plan.plan_run import Plan, plan_run
 from vitrail.training.tasks.classify import Classify
 from vitrail.training.tasks.distill import (

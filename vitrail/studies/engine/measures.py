@@ -32,7 +32,7 @@ from vitrail.models.vit.config import ViTConfig
 from vitrail.models.vit.model import ViT
 from vitrail.runs.documents import settings_in
 from vitrail.studies.engine import grids
-from vitrail.training.plan.starting_model import at_size
+from vitrail.training.plan.derived import at_size
 
 SHOTS, DRAWS = 5, 3
 NUM_PICTURES = 128  # whose attention is looked at (Figure 7)

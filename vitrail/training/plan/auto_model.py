@@ -39,9 +39,8 @@ class SearchRow(NamedTuple):
     top1: Mapping[str, float]
 
 
-RESNET, STEMMED, HYBRID, PLAIN = (
-    "a residual network", "a ViT behind convolutions", "a hybrid", "a plain ViT"
-)  # fmt: skip
+RESNET, STEMMED = "a residual network", "a ViT behind convolutions"
+HYBRID, PLAIN = "a hybrid", "a plain ViT"
 FOUND: tuple[SearchRow, ...] = (
     SearchRow(
         "2,890 images of CIFAR-10",

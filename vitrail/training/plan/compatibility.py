@@ -1,22 +1,61 @@
-"""Settings of transfer that only make sense together: refused here before anything is done."""
+"""Settings against the architecture, the images and the machine, before anything is done."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 from vitrail.config import LossConfig, TrainConfig
 from vitrail.data.sources.open_data import Splits
-from vitrail.errors import UsageError
-from vitrail.models.cost import running_values
+from vitrail.device import MOST_THREADS, memory_bytes, num_cores, pick_device, pick_precision
+from vitrail.errors import EnvironmentFault, UsageError
+from vitrail.models.cost import activation_bytes, parameters, running_values, standardised_bytes
 from vitrail.models.names import ModelConfig
 from vitrail.models.vit.config import ViTConfig
-from vitrail.training.plan.pinned_model import load_pinned
+from vitrail.training.optim.schedule import check_schedule
+
+
+def check_run(
+    config: TrainConfig,
+    model: ModelConfig,
+    splits: Splits,
+    total_steps: int | None,
+    *,
+    is_new: bool,
+) -> None:
+    """Settings that only make sense together with data and machine.
+
+    is_new: false of a run that is resumed, which goes on with the cores that there are.
+    Raises UsageError, EnvironmentFault VIT-503.
+    """
+    batch, n = int(config.batch_size), len(splits.train)
+    if batch > n:
+        raise UsageError(
+            "VIT-219",
+            f"batch size {batch} is larger than the {n} training pictures.",
+            hint="Use --batch-size auto, or a number up to that.",
+        )
+    if batch % config.optim.accumulate:
+        raise UsageError(
+            "VIT-219",
+            f"batch size {batch} cannot be split into {config.optim.accumulate} equal parts "
+            "(optim.accumulate).",
+            hint="Choose a divisor of the batch size.",
+        )
+    if splits.multi_label and config.loss.name == "softmax":
+        raise UsageError(
+            "VIT-220",
+            "loss softmax: the pictures have several labels each, expected sigmoid or bce.",
+            hint="Use --loss.name sigmoid",
+        )
+    check_compatible(config, model, splits)
+    _check_memory(config, model)
+    check_schedule(config.schedule, total_steps)
+    device = pick_device(config.device)
+    pick_precision(config.precision, device)
+    if is_new:
+        _check_threads(config)
 
 
 def check_compatible(config: TrainConfig, model: ModelConfig, splits: Splits) -> None:
-    """Raises UsageError VIT-226, VIT-244, VIT-246, VIT-248 to VIT-251, VIT-253, VIT-255."""
-    for key, why in idle_settings(config):
-        raise UsageError("VIT-246", f"{key} has no effect: {why}.", hint="Leave it out.")
+    """Raises UsageError VIT-226, VIT-244, VIT-248 to VIT-251, VIT-253, VIT-255."""
     if config.optim.name == "schedule_free":
         _check_schedule_free(config)
     if config.start.model == "":
@@ -39,33 +78,6 @@ def check_compatible(config: TrainConfig, model: ModelConfig, splits: Splits) ->
             "--teacher: the pictures have several labels each; a teacher answers with one class.",
             hint="Leave --teacher out.",
         )
-
-
-def idle_settings(config: TrainConfig) -> Iterator[tuple[str, str]]:
-    """(setting, why it does nothing) of what was changed and is read by nothing."""
-    data, distill = config.data, config.distill
-    without = {
-        "start": (config.start.model == "", "no model to start from was given (--from)"),
-        "lora": (config.lora.rank == 0, "there are no adapters (--lora-rank)"),
-        "distill": (distill.teacher == "", "there is no teacher (--teacher)"),
-    }
-    for section, (is_idle, why) in without.items():
-        for key in _changed(config, section) if is_idle else ():
-            yield f"{section}.{key}", why
-    for key in ("resize", "interpolation", "normalize"):
-        if without["start"][0] and data.model_dump()[key] == "source":
-            yield f"data.{key} source", without["start"][1]
-    if distill.teacher and distill.kind == "hard" and "temperature" in _changed(config, "distill"):
-        yield "distill.temperature", "it belongs to --distill.kind soft"
-    if data.resize == "source" and data.crop_fraction != 1.0:
-        yield "data.crop_fraction", "pictures are resized as the model was trained"
-    if config.freeze == "body" and config.optim.layer_decay < 1:
-        yield "optim.layer_decay", "only the head is trained (--freeze body)"
-
-
-def _changed(config: TrainConfig, section: str) -> list[str]:
-    values, plain = config.model_dump()[section], TrainConfig().model_dump()[section]
-    return [key for key, value in values.items() if value != plain[key]]
 
 
 def _check_schedule_free(config: TrainConfig) -> None:
@@ -146,46 +158,6 @@ def _check_masked_patches(config: TrainConfig, model: ModelConfig) -> None:
         )
 
 
-def check_teacher(config: TrainConfig, classes: Sequence[str]) -> TrainConfig:
-    """`config` with the hash of the teacher, which is opened to see that it fits.
-
-    Raises what `open_teacher` raises.
-    """
-    distill = config.distill
-    found, model_config, sha256 = load_pinned(distill.teacher, distill.sha256, "distill.teacher")
-    class_columns(distill.teacher, found.classes, model_config.num_classes, classes)
-    return config.model_copy(update={"distill": distill.model_copy(update={"sha256": sha256})})
-
-
-def class_columns(
-    name: str, known: Sequence[str], outputs: int, classes: Sequence[str]
-) -> list[int]:
-    """Which output of the teacher stands for each of `classes`.
-
-    known: its classes, by name; without names its `outputs` must be as many as the classes are.
-    Raises UsageError VIT-252 where one is missing.
-    """
-    if not known:
-        if outputs == len(classes):
-            return list(range(outputs))
-        raise UsageError(
-            "VIT-252",
-            f"teacher {name} has {outputs} outputs without names; the data has {len(classes)} "
-            "classes.",
-            hint="Choose a teacher that was trained on these classes.",
-        )
-    missing = [one for one in classes if one not in known]
-    if missing:
-        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if missing[5:] else "")
-        raise UsageError(
-            "VIT-252",
-            f"teacher {name} does not know the class {shown}; it knows "
-            f"{', '.join(known[:5])}{' ...' if known[5:] else ''}.",
-            hint="Choose a teacher that was trained on these classes.",
-        )
-    return [list(known).index(one) for one in classes]
-
-
 def check_encoder(config: ModelConfig) -> ViTConfig:
     """Refuse what has no patches whose colour could be asked. Raises UsageError VIT-251."""
     if not isinstance(config, ViTConfig):
@@ -202,3 +174,62 @@ def check_encoder(config: ModelConfig) -> ViTConfig:
             hint="Choose another --image-size, or a model without a stem.",
         )
     return config
+
+
+def _check_threads(config: TrainConfig) -> None:
+    """Raise UsageError VIT-219 for more threads than can run."""
+    if isinstance(config.threads, int) and config.threads > MOST_THREADS * num_cores():
+        raise UsageError(
+            "VIT-219",
+            f"threads {config.threads}: this machine has {num_cores()} cores.",
+            hint="Leave --threads out.",
+        )
+
+
+def _check_memory(config: TrainConfig, model: ModelConfig) -> None:
+    """Refuse a batch that will not fit. Raises EnvironmentFault VIT-503."""
+    batch, available = int(config.batch_size), memory_bytes()
+    if pick_device(config.device).type != "cpu":
+        return
+    accumulate = config.optim.accumulate
+    is_checkpointed = config.checkpoint_activations or config.freeze == "body"
+    need = training_bytes(model, batch // accumulate, is_checkpointed=is_checkpointed)
+    if need > available:
+        fits = largest_batch(model, available, is_checkpointed=is_checkpointed)
+        parts = f" in {accumulate} parts" if accumulate > 1 else ""
+        raise EnvironmentFault(
+            "VIT-503",
+            f"batch {batch}{parts} needs about {need / 1e9:.1f} GB, {available / 1e9:.1f} GB free. "
+            f"Largest that fits at a time: {fits}.",
+            hint=_less_memory(batch, fits),
+        )
+
+
+def _less_memory(batch: int, fits: int) -> str:
+    """What to do where `batch` pictures at a time are too many and `fits` are not."""
+    if not fits:
+        return "Use a smaller model (--model) or a smaller --image-size."
+    parts = next(n for n in range(2, batch + 1) if batch % n == 0 and batch // n <= fits)
+    return (
+        f"Use --optim.accumulate {parts}: the same batch in {parts} parts, one after the other. "
+        f"Or --batch-size {min(fits, batch)}, a smaller model or a smaller --image-size."
+    )
+
+
+def training_bytes(model: ModelConfig, batch: int, *, is_checkpointed: bool = False) -> int:
+    """Memory of a step: activations, and the weights with gradients, moments and averages."""
+    return activation_bytes(model, batch, is_checkpointed=is_checkpointed) + weight_bytes(model)
+
+
+def largest_batch(
+    model: ModelConfig, available_bytes: int, *, is_checkpointed: bool = False
+) -> int:
+    """The largest batch whose step fits into `available_bytes`; 0 where none does."""
+    one = activation_bytes(model, 1, is_checkpointed=is_checkpointed)
+    return max(0, (available_bytes - weight_bytes(model)) // one)
+
+
+def weight_bytes(model: ModelConfig) -> int:
+    """Of a step, whatever the batch: a weight, its gradient, two moments, an average; kernels once
+    more where they are standardised."""
+    return 20 * parameters(model) + standardised_bytes(model)

@@ -10,11 +10,19 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from vitrail.config import TrainConfig
 from vitrail.data.images.decode import decode, decode_size
 from vitrail.data.loading.isolated import each, is_cheap
-from vitrail.data.sources.open_data import ArraySource, FileSource, Source, subset
+from vitrail.data.sources.open_data import (
+    ArraySource,
+    FileSource,
+    Source,
+    Splits,
+    open_as,
+    subset,
+)
 from vitrail.data.sources.sample import keyed_order, sample
-from vitrail.errors import DataError
+from vitrail.errors import DataError, UsageError
 
 SAMPLE = 256  # files looked at
 DECODED = 64  # of them decoded
@@ -38,6 +46,18 @@ class Facts:
     std: tuple[float, ...]
     mirrored: tuple[float, float] | None  # nearest-neighbour accuracy: as it is, mirrored; arrays
     decoded: int = 0  # files whose colours were looked at
+
+
+def open_splits(asked: TrainConfig) -> Splits:
+    """The data that a user asked for. Raises UsageError VIT-201 where none is named, DataError."""
+    if not asked.data.path:
+        raise UsageError(
+            "VIT-201",
+            "DATA is missing: what to train on.",
+            hint="For instance: vitrail train builtin:digits",
+        )
+    is_unlabelled = asked.objective == "masked_patches" or asked.recipe == "paper.masked_patches"
+    return open_as(asked.data, asked.seed, min_classes=1 if is_unlabelled else 2)
 
 
 def measure(source: Source) -> Facts:

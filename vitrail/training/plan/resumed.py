@@ -24,10 +24,11 @@ SAME_BITS = "it changes no result"
 CHECKED = "what lies there is compared with what the run began with"
 LAST_BITS = "the last bits may differ"
 FREE = {  # settings that may be others, and why
-    "start.model": CHECKED, "distill.teacher": CHECKED,
-    "data.workers": SAME_BITS, "save_every_secs": SAME_BITS, "save_every_steps": SAME_BITS,
-    "keep_checkpoints": SAME_BITS, "threads": LAST_BITS, "device": LAST_BITS,
-}  # fmt: skip
+    **dict.fromkeys(("start.model", "distill.teacher"), CHECKED),
+    **dict.fromkeys(("data.workers", "keep_checkpoints"), SAME_BITS),
+    **dict.fromkeys(("save_every_secs", "save_every_steps"), SAME_BITS),
+    **dict.fromkeys(("threads", "device"), LAST_BITS),
+}
 
 
 def settings_of(run: RunDir, checkpoint: Checkpoint | None) -> tuple[dict[str, Any], list[str]]:
@@ -50,8 +51,10 @@ def settings_of(run: RunDir, checkpoint: Checkpoint | None) -> tuple[dict[str, A
     refused = {key: pair for key, pair in changes.items() if key not in FREE}
     if refused:
         raise _edited(run, checkpoint, refused)
-    said = [f"config.toml: {key} is {now!r}, was {was!r}: taken; {FREE[key]}"
-            for key, (was, now) in changes.items()]  # fmt: skip
+    said = [
+        f"config.toml: {key} is {now!r}, was {was!r}: taken; {FREE[key]}"
+        for key, (was, now) in changes.items()
+    ]
     return settings, said
 
 

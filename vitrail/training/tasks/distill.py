@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from vitrail.config import DistillConfig
 from vitrail.data.images.preprocess import Preprocess
-from vitrail.training.plan.compatibility import class_columns
+from vitrail.training.plan.check_settings import class_columns
 from vitrail.training.plan.pinned_model import load_pinned
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as gray pictures are made

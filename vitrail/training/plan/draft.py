@@ -1,0 +1,72 @@
+"""Settings while a run is planned: of each its value, where it came from, and why it was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vitrail.config import DURATIONS, TrainConfig, build, flatten
+
+
+@dataclass
+class Draft:
+    """Flat values, the source of each, and the reasons so far: (key, value, why)."""
+
+    values: dict[str, Any]
+    sources: dict[str, str]
+    reasons: list[tuple[str, Any, str]] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls, name: str, recipe: TrainConfig, asked: TrainConfig, sources: Mapping[str, str]
+    ) -> Draft:
+        """A recipe with what a user asked for over it, a duration in the place of its own.
+
+        asked, sources: as `resolve` gives them.
+        """
+        values, given = flatten(TrainConfig()), flatten(asked)
+        draft = cls(values, dict.fromkeys(values, "built-in"))
+        draft._put(flatten(recipe), dict.fromkeys(flatten(recipe), f"recipe {name}"))
+        named = {key: source for key, source in sources.items() if source != "built-in"}
+        for key in DURATIONS if set(DURATIONS) & set(named) else ():
+            draft.drop(key)
+        draft._put({key: given[key] for key in named}, named)
+        return draft
+
+    def _put(self, values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
+        self.values |= values
+        self.sources |= sources
+
+    def set(self, key: str, value: Any, why: str) -> None:
+        """Choose `value` for `key`, which was "auto" or a recipe's."""
+        self.values[key] = value
+        self.sources[key] = f"auto: {why}"
+        self.reasons.append((key, value, why))
+
+    def drop(self, key: str) -> None:
+        """Take a setting back."""
+        self.values.pop(key, None)
+        self.sources.pop(key, None)
+
+    def is_free(self, key: str) -> bool:
+        """Whether no user set `key`."""
+        source = self.sources.get(key, "built-in")
+        return source == "built-in" or source.startswith("recipe ")
+
+    def is_auto(self, key: str) -> bool:
+        """Whether `key` still waits for a choice."""
+        return bool(self.values.get(key) == "auto")
+
+    def fields(self) -> dict[str, Any]:
+        """Fields of the architecture beside its name, without "model."."""
+        first = "model."
+        return {
+            key.removeprefix(first): value
+            for key, value in self.values.items()
+            if key.startswith(first) and key != "model.name"
+        }
+
+    def config(self) -> TrainConfig:
+        """The settings of the run. Raises UsageError VIT-212."""
+        return build(self.values, self.sources)
