@@ -145,19 +145,3 @@ def test_python_m_vitrail_imports_nothing_of_the_working_directory(trapped: Path
     assert done.returncode == 0, done.stderr
     # encodings and sitecustomize are loaded before the working directory is on the path
     assert not list(trapped.glob("RAN-*"))
-
-
-@pytest.mark.promise("M7")
-def test_settings_of_matplotlib_in_the_working_directory_are_not_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("matplotlib")
-    monkeypatch.chdir(tmp_path)
-    os.mkfifo(tmp_path / "matplotlibrc")  # opening it would wait for ever
-    program = (
-        "from vitrail.studies.results.plots import require_matplotlib as r; print(r().__name__)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", program], capture_output=True, timeout=60, check=False
-    )
-    assert done.stdout.strip() == b"matplotlib", done.stderr

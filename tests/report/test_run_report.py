@@ -20,11 +20,11 @@ from tests.report.made_run import HOSTILE, made_audit, made_inside, made_run
 from vitrail.errors import EnvironmentFault, ModelError
 from vitrail.evaluation.record import Evaluation
 from vitrail.models.create import create_model
-from vitrail.report import diagrams, verdict
+from vitrail.report import verdict
+from vitrail.report.class_errors import most_confused
 from vitrail.report.explanations import ModelExplanations
-from vitrail.report.figures import Line, dots, plot, ticks
 from vitrail.report.frame import render, shown
-from vitrail.report.model_inside import inside_section, tile_sheet
+from vitrail.report.model_inside import inside_section
 from vitrail.report.run_images import NoPictures, Pixels, Sample, Thumbnail
 from vitrail.report.run_page import shape_of
 from vitrail.report.run_record import PredictionRow, read_run
@@ -339,33 +339,12 @@ def test_durations(seconds: object, words: str) -> None:
     assert duration(seconds) == words
 
 
-def test_ticks_are_round_and_inside() -> None:
-    assert ticks(0, 1, 5) == [0, 0.2, 0.4, 0.6, 0.8, 1]
-    assert ticks(1.83, 2.31, 4) == [2.0, 2.2] or ticks(1.83, 2.31, 4) == [1.9, 2.0, 2.1, 2.2, 2.3]
-    assert ticks(0, 30_000, 6) == [0, 5000, 10_000, 15_000, 20_000, 25_000, 30_000]
-    assert ticks(5, 5, 3) == [5]
-
-
-def test_a_plot_keeps_its_points_inside() -> None:
-    drawing = plot(
-        [Line("a", [(0, 5.0), (1, -3.0), (2, 1e9)])], title="t", x_name="x", y_range=(0, 1)
-    )
-    points = re.search(r'points="([^"]*)"', drawing)
-    assert points is not None
-    for pair in points[1].split():
-        x, y = map(float, pair.split(","))
-        assert 42 <= x <= 370
-        assert 10 <= y <= 190
-    assert plot([], title="t", x_name="x") == ""
-    assert "<circle" in plot([Line("a", [(3.0, 1.0)])], title="t", x_name="x")
-
-
 def test_confused_pairs_and_classes() -> None:
     cells = {("a", "a"): 99, ("a", "b"): 3, ("b", "a"): 5, ("c", "a"): 1}
-    assert diagrams.pairs(cells, 2) == [("b", "a", 5), ("a", "b", 3)]
+    assert verdict.pairs(cells, 2) == [("b", "a", 5), ("a", "b", 3)]
     names = [f"n{i:02d}" for i in range(40)]
     busy = {("n39", "n07"): 9, **{(name, name): 5 for name in names}, ("n01", "n02"): 1}
-    chosen = diagrams.most_confused(busy, names)
+    chosen = most_confused(busy, names)
     assert len(chosen) == 30
     assert {"n39", "n07", "n01", "n02"} <= set(chosen)
     assert chosen == sorted(chosen)
@@ -468,21 +447,3 @@ def test_models_without_attention_or_positions(model: str, tmp_path: Path) -> No
     plain = none.body
     assert "Similarity of position" not in plain
     assert "Mean attention distance" in plain
-
-
-def test_a_sheet_of_tiles() -> None:
-    tiles = [np.full((8, 9, 3), value, np.uint8) for value in (1, 2, 3)]
-    sheet = tile_sheet(tiles, 2)
-    assert sheet.shape == (17, 19, 4)
-    assert [int(sheet[y, x, 0]) for y, x in ((0, 0), (7, 18), (16, 8))] == [1, 2, 3]
-    assert sheet[8].max() == sheet[:, 9].max() == sheet[9:, 10:].max() == 0
-
-
-def test_dots_stay_inside() -> None:
-    drawing = dots(np.array([[1.0, 3.0], [2.0, 2.0]]), title="t", level=("most", 4.0))
-    places = re.findall(r'<circle class="f1 light" cx="([\d.]+)" cy="([\d.]+)"', drawing)
-    assert len(places) == 4
-    for x, y in places:
-        assert 42 <= float(x) <= 370
-        assert 10 <= float(y) <= 190
-    assert "most" in drawing

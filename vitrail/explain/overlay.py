@@ -10,19 +10,17 @@ as opacity over black.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from vitrail.data.images.decode import Pixels
 from vitrail.errors import UsageError
 from vitrail.explain.methods.maps import Array
+from vitrail.figures.tiles import colours
 
 STYLES = ("heat", "spotlight")
 SHORTEST_PX, LONGEST_PX = 224, 1024  # sides of a drawing
 STRENGTH = 0.75  # opacity of the largest value
 CLIP = 0.995  # signed values: this quantile of their size is full colour
-# Five points of matplotlib's "plasma" (CC0), between which colours are mixed.
-PLASMA = np.array([(13, 8, 135), (126, 3, 168), (204, 71, 120), (248, 149, 64), (240, 249, 33)])
 RED, BLUE = np.array((214, 39, 40)), np.array((31, 81, 200))
 
 
@@ -31,12 +29,6 @@ def check_style(style: str) -> None:
     if style not in STYLES:
         message = f"style {style!r}: expected {' or '.join(STYLES)}."
         raise UsageError("VIT-278", message, hint="Leave it out for heat.")
-
-
-def colours(values: Array) -> NDArray[np.float64]:
-    """values: (...) in [0, 1]. Returns (..., 3) in 0..255."""
-    places = np.linspace(0, 1, len(PLASMA))
-    return np.stack([np.interp(values, places, PLASMA[:, i]) for i in range(3)], axis=-1)
 
 
 def heat(picture: Pixels, values: Array, low: float = 0.0) -> Image.Image:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from vitrail.report import diagrams, verdict
-from vitrail.report.figures import Line, plot
+from vitrail.figures.diagrams import Bar, bars, matrix
+from vitrail.figures.plot import Figure, curve, plot
+from vitrail.figures.svg import Svg
+from vitrail.report import verdict
 from vitrail.report.frame import Drawing, Section, Table, TableCell, name, number
 from vitrail.report.run_record import RunRecord, SplitRecord
 
 MAX_CLASS_ROWS = 1000
+MAX_CLASSES = 30  # of the confusion matrix
 
 
 def classes_section(record: RunRecord, split: SplitRecord) -> Section:
@@ -23,11 +27,16 @@ def classes_section(record: RunRecord, split: SplitRecord) -> Section:
     for key in names:
         one = scores[key]
         has = bool(one["n"])
-        rows.append([
-            name(key), number(trained.get(key)), number(int(one["n"])),
-            number(one["precision"]), number(one["recall"] if has else None),
-            number(one["f1"] if has else None, bar=one["f1"]),
-        ])  # fmt: skip
+        rows.append(
+            [
+                name(key),
+                number(trained.get(key)),
+                number(int(one["n"])),
+                number(one["precision"]),
+                number(one["recall"] if has else None),
+                number(one["f1"] if has else None, bar=one["f1"]),
+            ]
+        )
     lead = (
         "Precision: the share of what is called so that is so. "
         "Recall: the share of what is so that is called so."
@@ -40,15 +49,29 @@ def classes_section(record: RunRecord, split: SplitRecord) -> Section:
     return Section("classes", "Classes", {"rows": table}, lead, "table")
 
 
+def most_confused(cells: verdict.Counts, classes: Sequence[str]) -> list[str]:
+    """The classes to show, in class order: all, or the 30 with most errors either way."""
+    if len(classes) <= MAX_CLASSES:
+        return list(classes)
+    errors = dict.fromkeys(classes, 0)
+    for (label, predicted), n in cells.items():
+        if label != predicted:
+            errors[label] = errors.get(label, 0) + n
+            errors[predicted] = errors.get(predicted, 0) + n
+    order = {name: i for i, name in enumerate(classes)}
+    worst = sorted(errors, key=lambda name: (-errors[name], order.get(name, 0)))[:MAX_CLASSES]
+    return sorted(worst, key=lambda name: order.get(name, 0))
+
+
 def confusion_section(record: RunRecord, split: SplitRecord) -> Section:
     """The matrix and the most frequent errors."""
     classes = record.classes or sorted({a for a, _ in split.confusion})
-    chosen = diagrams.most_confused(split.confusion, classes)
+    chosen = most_confused(split.confusion, classes)
     totals: dict[str, int] = {}
     for (label, _), n in split.confusion.items():
         totals[label] = totals.get(label, 0) + n
     rows = []
-    for label, predicted, n in diagrams.pairs(split.confusion):
+    for label, predicted, n in verdict.pairs(split.confusion):
         share = n / totals[label]
         shown = number(share, bar=share, colour=2)
         rows.append([name(label), name(predicted), number(n), shown])
@@ -58,7 +81,12 @@ def confusion_section(record: RunRecord, split: SplitRecord) -> Section:
     told = {
         "caption": caption,
         "is_beside": len(chosen) <= 12,
-        "matrix": diagrams.confusion_matrix(split.confusion, chosen, totals),
+        "matrix": matrix(
+            chosen,
+            lambda label, predicted: split.confusion.get((label, predicted), 0),
+            lambda label: totals.get(label, 0),
+            "Confusion matrix: rows are labels, columns predictions",
+        ),
         "errors": Table(["label", "taken for", "times", "share of label"], rows, is_sortable=True),
     }
     lead = "Blue is right, orange is wrong; the stronger, the larger the share of the row."
@@ -75,18 +103,55 @@ def calibration_section(split: SplitRecord) -> Section:
         lead += f"Confidence lies {100 * abs(gap):.1f} points {word} accuracy on average. "
     lead += f"Temperature {split.calibration.get('temperature', 1):g}."
     rows: list[list[TableCell | str]] = [
-        [f"{one['low']:.3f} to {one['high']:.3f}", number(int(one["n"])),
-         number(one["confidence"]), number(one["accuracy"])]
+        [
+            f"{one['low']:.3f} to {one['high']:.3f}",
+            number(int(one["n"])),
+            number(one["confidence"]),
+            number(one["accuracy"]),
+        ]
         for one in bins
-    ]  # fmt: skip
-    kept = [Line("accuracy", verdict.accuracy_by_coverage(split.rows))]
+    ]
     title = "Accuracy when the least sure are left out"
-    by_bin = diagrams.reliability_diagram(bins)
+    kept = [curve("accuracy", verdict.accuracy_by_coverage(split.rows))]
+    figure = Figure("kept", title, "share of pictures kept", "accuracy", kept, from_zero=True)
     drawings = [
-        Drawing("Accuracy by confidence", by_bin, [(2, "mean confidence")]),
-        Drawing("Pictures by confidence", diagrams.confidence_histogram(bins)),
-        Drawing(title, plot(kept, title=title, x_name="share of pictures kept")),
+        Drawing("Accuracy by confidence", reliability(bins), [(2, "mean confidence")]),
+        Drawing("Pictures by confidence", confidences(bins)),
+        Drawing(title, plot(figure, is_bare=True)),
     ]
     numbers = Table(["confidence", "pictures", "mean", "accuracy"], rows)
     told = {"drawings": drawings, "numbers": numbers}
     return Section("calibration", "Calibration", told, lead, "curves")
+
+
+def reliability(bins: Sequence[Mapping[str, Any]]) -> Svg:
+    """Accuracy of each bin of confidence as a bar; on the dashed line both are equal."""
+    found = [
+        Bar(
+            one["low"],
+            one["high"],
+            one["accuracy"],
+            f"{one['n']} pictures, confidence {one['confidence']:.3f}, "
+            f"accuracy {one['accuracy']:.3f}",
+            level=one["confidence"],
+        )
+        for one in bins
+        if one["n"]
+    ]
+    title = "Reliability diagram"
+    return bars(found, title=title, x_name="confidence", top=1, is_diagonal=True)
+
+
+def confidences(bins: Sequence[Mapping[str, Any]]) -> Svg:
+    """How many pictures have which confidence."""
+    found = [
+        Bar(
+            one["low"],
+            one["high"],
+            one["n"],
+            f"{one['low']:.3f} to {one['high']:.3f}: {one['n']} pictures",
+        )
+        for one in bins
+    ]
+    most = max((one.value for one in found), default=0) or 1
+    return bars(found, title="Histogram of confidence", x_name="confidence", top=most * 1.05)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from vitrail.report.figures import Line, plot
+from vitrail.figures.plot import Figure, curve, plot
 from vitrail.report.frame import Drawing, Section, Table, number
 from vitrail.report.run_record import RunRecord
 
 MAX_POINTS = 300  # of a curve; beyond, neighbours are averaged
 MAX_ROWS = 400  # of a table of numbers
 NUMBERS = (
-    "train/loss", "val/loss", "val/top1", "val/nll", "val/ece", "optim/lr", "optim/grad_norm",
-)  # fmt: skip
+    "train/loss",
+    "val/loss",
+    "val/top1",
+    "val/nll",
+    "val/ece",
+    "optim/lr",
+    "optim/grad_norm",
+)
 
 
 def curves_section(record: RunRecord) -> Section:
@@ -24,12 +31,15 @@ def curves_section(record: RunRecord) -> Section:
         ("Top-1", ("train/top1", "val/top1"), level),
         ("Learning rate", ("optim/lr",), None),
     ):
-        lines = [Line(key, thin(record.curve(key)), 1 + i) for i, key in enumerate(keys)]
-        lines = [line for line in lines if line.points]
-        mark = (base[0].split(" (")[0], base[1]) if base and lines else None
-        if drawing := plot(lines, title=caption, x_name="epoch", level=mark):
-            keyed = [(line.colour, line.name) for line in lines]
-            drawings.append(Drawing(caption, drawing, keyed if len(keyed) > 1 else ()))
+        lines = [curve(key, thin(record.curve(key)), i) for i, key in enumerate(keys)]
+        lines = [line for line in lines if line.x]
+        if not lines:
+            continue
+        legend = [(line.ink, line.name) for line in lines] if len(lines) > 1 else []
+        lines = [replace(one, kind="faint") if legend and one.ink == 1 else one for one in lines]
+        mark = (base[0].split(" (")[0], base[1]) if base else None
+        figure = Figure("curves", caption, "epoch", caption, lines, level=mark, from_zero=True)
+        drawings.append(Drawing(caption, plot(figure, is_bare=True), legend))
     told = {"drawings": drawings, "numbers": curve_table(record)}
     return Section("curves", "Curves", told)
 

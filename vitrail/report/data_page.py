@@ -120,9 +120,18 @@ def _contradicts(group: Mapping[str, Any]) -> bool:
 
 
 GROUPS: tuple[tuple[str, str, str, Callable[[Mapping[str, Any]], bool]], ...] = (
-    ("leakage", "Leakage", "The same pictures in several splits: their figures flatter the model. "
-     "Keep each with its copies in one split.", _spans),
-    ("conflicts", "Conflicting labels", "The same pictures with different labels: one is wrong.",
-     _contradicts),
+    (
+        "leakage",
+        "Leakage",
+        "The same pictures in several splits: their figures flatter the model. "
+        "Keep each with its copies in one split.",
+        _spans,
+    ),
+    (
+        "conflicts",
+        "Conflicting labels",
+        "The same pictures with different labels: one is wrong.",
+        _contradicts,
+    ),
     ("duplicates", "Duplicates", "The same pictures within a split.", lambda _: True),
-)  # fmt: skip
+)

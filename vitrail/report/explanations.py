@@ -15,9 +15,9 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.errors import VitrailError
 from vitrail.explain.image_input import explain_picture, input_of
 from vitrail.explain.inspect import distance, filters, positions
-from vitrail.explain.inspect.drawing import colour_tiles, heat_tiles
 from vitrail.explain.methods.maps import Request, Scores
 from vitrail.explain.methods.registry import default_method
+from vitrail.figures.tiles import colour_tiles, heat_tiles
 from vitrail.models.create import Model, ResidualNet
 from vitrail.spelling import label_cell
 
@@ -89,8 +89,10 @@ class ModelExplanations:
         for start in range(0, len(pictures), BATCH):
             if time.monotonic() > deadline:
                 return
-            own = [input_of(self.model, self.preprocess, one)
-                   for one in pictures[start : start + BATCH]]  # fmt: skip
+            own = [
+                input_of(self.model, self.preprocess, one)
+                for one in pictures[start : start + BATCH]
+            ]
             yield torch.cat(own)  # (B, C, H, W)
 
     def filters(self) -> tuple[list[Pixels], float]:

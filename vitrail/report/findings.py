@@ -18,8 +18,12 @@ from vitrail.report.verdict import percent
 SHOWN, TABLED = 12, 200  # groups as pictures, and as lines
 MEMBERS, NAMED = 3, 20  # of a group, as pictures and by name
 SUSPECTS_SHOWN = 18
-KINDS = {"equal": "", "copy": "saved again or resized", "mirrored": "mirrored",
-         "recoloured": "in other colours"}  # fmt: skip
+KINDS = {
+    "equal": "",
+    "copy": "saved again or resized",
+    "mirrored": "mirrored",
+    "recoloured": "in other colours",
+}
 
 Group = Mapping[str, Any]
 
@@ -135,9 +139,15 @@ def _of_split(split: str, own: Mapping[str, Any]) -> str:
 
 def _suspect_table(found: Sequence[Mapping[str, Any]]) -> Table:
     rows = [
-        [one["split"], name(one["source"]), name(one["label"]), name(one["suggested"]),
-         number(one["p_label"]), number(one["p_suggested"])]
+        [
+            one["split"],
+            name(one["source"]),
+            name(one["label"]),
+            name(one["suggested"]),
+            number(one["p_label"]),
+            number(one["p_suggested"]),
+        ]
         for one in found
-    ]  # fmt: skip
+    ]
     columns = ["split", "picture", "label", "looks like", "p of label", "p of other"]
     return Table(columns, rows, is_sortable=True)

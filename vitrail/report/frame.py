@@ -20,6 +20,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from vitrail import __version__
+from vitrail.figures.palette import page_style
+from vitrail.figures.svg import Svg
 from vitrail.spelling import printable
 
 DASH = "\u2013"
@@ -97,7 +99,7 @@ class Drawing:
     """A figure: its caption, its SVG, and a legend of (colour, name)."""
 
     caption: str
-    svg: str
+    svg: Svg
     keys: Sequence[tuple[int, str]] = ()
 
 
@@ -121,7 +123,7 @@ class Section:
 
 def page(title: str, head: Section, sections: Sequence[Section]) -> str:
     """The whole document, with a row of links to its sections."""
-    style, script = _asset("page.css"), _asset("sort.js")
+    style, script = Markup(page_style()) + _asset("page.css"), _asset("sort.js")  # noqa: S704
     policy = (
         "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
         f"style-src 'sha256-{_digest(style)}'; script-src 'sha256-{_digest(script)}'"

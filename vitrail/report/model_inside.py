@@ -6,13 +6,14 @@ Figures 7 and 11 of arXiv 2010.11929; how each is computed: `vitrail/explain/`.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vitrail.explain.inspect.distance import Reach
+from vitrail.figures.layers import layer_figure
+from vitrail.figures.plot import plot
+from vitrail.figures.tiles import tile_sheet
 from vitrail.report.explanations import ModelExplanations, Positions
-from vitrail.report.figures import dots
 from vitrail.report.frame import Drawing, Section, Table, number
-from vitrail.report.run_images import Pixels, RunImages, png_uri
+from vitrail.report.run_images import RunImages, png_uri
 
 PICTURES = 64  # that attention is averaged over
 
@@ -22,11 +23,13 @@ def inside_section(inside: ModelExplanations, pictures: RunImages, split: str) -
     drawings, numbers, lead = [], None, ""
     reach = inside.reach(pictures.some(split, PICTURES)) if inside.has_attention else None
     if reach is not None:
-        title = "Mean attention distance (px)"
-        drawings.append(Drawing(title, dots(reach.renormalised, title=title)))
-        title = "Entropy of attention (nats)"
         level = (f"uniform {reach.most:.2f}", reach.most)
-        drawings.append(Drawing(title, dots(reach.entropy, title=title, level=level)))
+        for title, values, most in (
+            ("Mean attention distance (px)", reach.renormalised, None),
+            ("Entropy of attention (nats)", reach.entropy, level),
+        ):
+            figure = layer_figure([("heads", values)], title, title, most)
+            drawings.append(Drawing(title, plot(figure, is_bare=True)))
         numbers = _reach_table(reach)
         lead = f"A dot is a head, over {reach.num} {split} pictures. "
         lead += "Low layers with dots far up look at the whole picture at once."
@@ -61,20 +64,13 @@ def _reach_table(reach: Reach) -> Table:
     rows = []
     for layer, head in np.ndindex(reach.entropy.shape):
         values = reach.renormalised[layer, head], reach.plain[layer, head]
-        rows.append([number(layer), number(head), *(number(float(one), 2) for one in values),
-                     number(float(reach.entropy[layer, head]), 3)])  # fmt: skip
+        rows.append(
+            [
+                number(layer),
+                number(head),
+                *(number(float(one), 2) for one in values),
+                number(float(reach.entropy[layer, head]), 3),
+            ]
+        )
     columns = ["layer", "head", "distance (px)", "with prefix tokens (px)", "entropy (nats)"]
     return Table(columns, rows, is_sortable=True)
-
-
-def tile_sheet(tiles: list[Pixels], columns: int) -> NDArray[np.uint8]:
-    """Tiles uint8 (h, w, 3) as one picture (H, W, 4), transparent between them."""
-    h, w = tiles[0].shape[:2]
-    gap = max(1, min(h, w) // 8)
-    rows = -(-len(tiles) // columns)
-    sheet = np.zeros((rows * (h + gap) - gap, columns * (w + gap) - gap, 4), np.uint8)
-    for place, tile in enumerate(tiles):
-        top, left = place // columns * (h + gap), place % columns * (w + gap)
-        sheet[top : top + h, left : left + w, :3] = tile
-        sheet[top : top + h, left : left + w, 3] = 255
-    return sheet

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from vitrail.models.names import full_name
-from vitrail.report import diagrams, verdict
-from vitrail.report.frame import shown
+from vitrail.report import verdict
 from vitrail.report.run_record import RunRecord, SplitRecord
 from vitrail.report.verdict import duration
+from vitrail.spelling import printable
 
 MAX_CLASS_ROWS = 200
 
@@ -30,7 +30,7 @@ def report_markdown(record: RunRecord) -> str:
         parts += ["## Figures", figures_table(record)]
     if split is not None:
         parts += ["## Classes", class_table(split)]
-        if confused := diagrams.pairs(split.confusion):
+        if confused := verdict.pairs(split.confusion):
             rows = [[plain(a), plain(b), str(n)] for a, b, n in confused]
             parts += ["## Most frequent errors", table(["label", "taken for", "times"], rows)]
         wrong = verdict.worst_mistakes(split.rows, 10)
@@ -45,7 +45,7 @@ def report_markdown(record: RunRecord) -> str:
             ]
             parts += ["## Worst mistakes", table(["file", "label", "predicted", "p", "loss"], rows)]
     lines = str(record.run.get("command", "")).splitlines()
-    command = "\n".join(map(shown, lines)).replace("```", "'''")
+    command = "\n".join(map(printable, lines)).replace("```", "'''")
     if command:
         parts += ["## To repeat it", f"```\n{command}\n```"]
     return "\n\n".join(_joined(parts)) + "\n"
@@ -125,7 +125,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def plain(value: object) -> str:
     """Text without meaning to Markdown or HTML, on one line."""
-    line = " ".join(shown(value).split())
+    line = " ".join(printable(str(value)).split())
     for mark in "\\`*_[]|#":
         line = line.replace(mark, "\\" + mark)
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

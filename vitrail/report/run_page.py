@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vitrail.figures.diagrams import strip
 from vitrail.models.names import full_name
 from vitrail.report import verdict
 from vitrail.report.class_errors import calibration_section, classes_section, confusion_section
 from vitrail.report.curves import curves_section
 from vitrail.report.explanations import ModelExplanations
-from vitrail.report.figures import verdict_strip
 from vitrail.report.findings import labels_section, leakage_section
 from vitrail.report.frame import DASH, Section, Table, TableCell, number, page
 from vitrail.report.mistakes import mistakes_section, samples_section
@@ -59,16 +59,23 @@ def head(record: RunRecord, split: SplitRecord | None) -> Section:
     names = {"run": record.name, "data": record.data.get("name", "data")}
     if split is None:
         headline, say = verdict.without_classes(record)
-        told = {"headline": headline, "of": "", "say": say, "strip": "", "remarks": []}
+        told: dict[str, Any] = {
+            "headline": headline,
+            "of": "",
+            "say": say,
+            "strip": "",
+            "remarks": [],
+        }
         return Section("run_head", "", {**names, **told})
     low, high = split.interval
     top1 = split.figure("top1") or 0.0
+    baselines = [(title.split(" (")[0], value) for title, value in record.baselines.items()]
     told = {
         "headline": percent(top1),
         "of": f"of {split.name} pictures right",
         "say": f"{verdict.beside_baselines(record, split)} With {split.metrics.get('n', 0)} "
         f"pictures the true share lies between {percent(low)} and {percent(high)} (95 % interval).",
-        "strip": verdict_strip(top1, (low, high), list(record.baselines.items())),
+        "strip": strip(top1, (low, high), baselines, "this model"),
         "remarks": verdict.remarks(record, split),
     }
     return Section("run_head", "", {**names, **told})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from vitrail.report.diagrams import pairs
 from vitrail.report.run_record import PredictionRow, RunRecord, SplitRecord
+
+Counts = Mapping[tuple[str, str], int]  # of (label, prediction)
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -137,6 +138,12 @@ def _class_remarks(record: RunRecord, split: SplitRecord) -> list[str]:
             f"{len(few)} classes have fewer than 5 training pictures: {', '.join(few[:5])}."
         )
     return found
+
+
+def pairs(cells: Counts, count: int = 12) -> list[tuple[str, str, int]]:
+    """The most frequent errors: (label, prediction, n)."""
+    wrong = [(a, b, n) for (a, b), n in cells.items() if a != b]
+    return sorted(wrong, key=lambda item: (-item[2], item[0], item[1]))[:count]
 
 
 def overconfidence(split: SplitRecord) -> float | None:

@@ -166,13 +166,12 @@ def run(
 
 def check_extras() -> None:
     """Raises EnvironmentFault VIT-520 where the results could not be written in the end."""
-    for package in ("matplotlib", "pyarrow"):
-        if find_spec(package) is None:
-            raise EnvironmentFault(
-                "VIT-520",
-                f"the results of a study need the package {package}.",
-                hint="Install it: pip install 'vitrail[studies]'",
-            )
+    if find_spec("pyarrow") is None:
+        raise EnvironmentFault(
+            "VIT-520",
+            "the results of a study need the package pyarrow.",
+            hint="Install it: pip install 'vitrail[studies]'",
+        )
 
 
 def local(processes: int) -> Engines:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vitrail.figures.plot import Figure, Series
 from vitrail.studies.results.markdown import grid, write_markdown
-from vitrail.studies.results.result import Figure, Outcome, Series, Verdict
+from vitrail.studies.results.result import Outcome, Verdict
 
 
 def test_everything_is_told(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from PIL.Image import Image
 from torch import Tensor
 
 from vitrail.explain.inspect import distance, filters, positions, similarity
-from vitrail.explain.inspect.drawing import Panel, colour_tiles, heat_tiles, scatter, sheet
+from vitrail.figures.layers import layer_figure
+from vitrail.figures.plot import Figure, plot
+from vitrail.figures.tiles import Panel, colour_tiles, heat_tiles, sheet
 from vitrail.files import whole_file, write_csv, write_whole
 from vitrail.models.create import Model, ResidualNet
 
@@ -123,20 +125,13 @@ def _reach(models: Sequence[Inspected], out: Path, done: FigureFiles) -> None:
     if not found:
         return
     num = found[0][1].num
-    drawing = scatter(
-        [(name, reach.renormalised) for name, reach in found],
-        title=f"Mean attention distance, {num} pictures, a mark a head",
-        y_name="pixels (among patches)",
-    )
-    _write(out / "distance.svg", done, drawing)
-    highest = max(reach.most for _, reach in found)
-    drawing = scatter(
-        [(name, reach.entropy) for name, reach in found],
-        title=f"Entropy of attention, {num} pictures, a mark a head",
-        y_name="nats",
-        level=("uniform", highest),
-    )
-    _write(out / "entropy.svg", done, drawing)
+    distances = [(name, reach.renormalised) for name, reach in found]
+    title = f"Mean attention distance, {num} pictures, a mark a head"
+    _layers(out / "distance.svg", done, layer_figure(distances, title, "pixels (among patches)"))
+    entropies = [(name, reach.entropy) for name, reach in found]
+    title = f"Entropy of attention, {num} pictures, a mark a head"
+    most = ("uniform", max(reach.most for _, reach in found))
+    _layers(out / "entropy.svg", done, layer_figure(entropies, title, "nats", most))
     rows = [
         [name, layer, head, reach.renormalised[layer, head], reach.plain[layer, head]]
         + [reach.entropy[layer, head], reach.num]
@@ -197,8 +192,8 @@ def _save(out: Path, name: str, done: FigureFiles, image: Image) -> None:
     done.files.append(path)
 
 
-def _write(path: Path, done: FigureFiles, text: str) -> None:
-    done.files.append(write_whole(path, text, replace=True))
+def _layers(path: Path, done: FigureFiles, figure: Figure) -> None:
+    done.files.append(write_whole(path, plot(figure).file(), replace=True))
 
 
 def _table(

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vitrail.figures.plot import Figure, Series
 from vitrail.studies.compute_study import Study
 from vitrail.studies.engine.cell import Cell
 from vitrail.studies.engine.row import Row
 from vitrail.studies.experiments.families import HYBRID, VIT, Settings, families, macs
 from vitrail.studies.experiments.trainings import from_scratch
-from vitrail.studies.results.result import Figure, Outcome, Series, Verdict
+from vitrail.studies.results.result import Outcome, Verdict
 from vitrail.studies.results.summary import Difference, Point, difference, in_words, points, series
 from vitrail.studies.setup import Setup
 

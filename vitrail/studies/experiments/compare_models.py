@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from vitrail.evaluation.metrics.intervals import Z95, wilson
+from vitrail.figures.plot import Figure, Series
 from vitrail.studies.compute_study import Study
 from vitrail.studies.engine.cell import Cell
 from vitrail.studies.engine.row import Axis, Row
@@ -23,7 +24,7 @@ from vitrail.studies.experiments.comparison import apart, table
 from vitrail.studies.experiments.families import families, macs
 from vitrail.studies.experiments.trainings import SMALL_TUNED, from_scratch
 from vitrail.studies.results.power_law import PowerLaw, crossing, crossing_in_words, fit_points
-from vitrail.studies.results.result import Figure, Outcome, Series, Verdict
+from vitrail.studies.results.result import Outcome, Verdict
 from vitrail.studies.results.summary import Point, in_words, points, series
 from vitrail.studies.setup import Setup
 

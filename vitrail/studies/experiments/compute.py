@@ -17,13 +17,14 @@ from dataclasses import replace
 from statistics import median
 from typing import Any
 
+from vitrail.figures.plot import Figure
 from vitrail.studies.compute_study import Study
 from vitrail.studies.engine.cell import Cell
 from vitrail.studies.engine.row import Axis, Row
 from vitrail.studies.experiments.comparison import at_ends, gaps, grouped, table, whole
 from vitrail.studies.experiments.families import BIT, HYBRID, RESNET, VIT, families, macs
 from vitrail.studies.experiments.trainings import from_scratch
-from vitrail.studies.results.result import Figure, Outcome, Verdict
+from vitrail.studies.results.result import Outcome, Verdict
 from vitrail.studies.results.summary import best, in_words, points, series
 from vitrail.studies.setup import Setup
 from vitrail.training.plan.auto import WIDER

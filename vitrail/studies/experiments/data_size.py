@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from vitrail.figures.plot import Figure
 from vitrail.studies.compute_study import Study
 from vitrail.studies.engine.cell import Cell
 from vitrail.studies.engine.row import Row
 from vitrail.studies.experiments.comparison import at_ends, sentence, table
 from vitrail.studies.experiments.families import BIT, HYBRID, RESNET, VIT, families, macs
 from vitrail.studies.experiments.trainings import from_scratch, from_weights, tuned_share
-from vitrail.studies.results.result import Figure, Outcome, Verdict
+from vitrail.studies.results.result import Outcome, Verdict
 from vitrail.studies.results.summary import Difference, difference, in_words, points, series
 from vitrail.studies.setup import Setup
 

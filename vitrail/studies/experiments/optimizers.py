@@ -17,13 +17,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from vitrail.figures.plot import Figure
 from vitrail.studies.compute_study import Study
 from vitrail.studies.engine.cell import Cell, short
 from vitrail.studies.engine.row import Axis, Row
 from vitrail.studies.experiments.comparison import table, whole
 from vitrail.studies.experiments.families import BIT, SGD_SETTINGS, families
 from vitrail.studies.experiments.trainings import from_scratch
-from vitrail.studies.results.result import Figure, Outcome, Verdict
+from vitrail.studies.results.result import Outcome, Verdict
 from vitrail.studies.results.summary import best, difference, in_words, points, series
 from vitrail.studies.setup import Setup
 

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from vitrail.figures.plot import Figure
 from vitrail.studies.compute_study import Study
 from vitrail.studies.engine.cell import Cell
 from vitrail.studies.engine.grids import NUM_PICTURES, nearest_side
@@ -26,7 +27,7 @@ from vitrail.studies.engine.row import Axis, Row
 from vitrail.studies.experiments.comparison import gaps, table
 from vitrail.studies.experiments.families import VIT, macs, small_vit
 from vitrail.studies.experiments.trainings import from_scratch, from_weights, tuned_share
-from vitrail.studies.results.result import Figure, Outcome, Verdict
+from vitrail.studies.results.result import Outcome, Verdict
 from vitrail.studies.results.summary import Difference, difference, in_words, points, series
 from vitrail.studies.setup import Setup
 from vitrail.training.plan.auto import patch_size

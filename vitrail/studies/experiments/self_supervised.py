@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vitrail.figures.plot import Figure
 from vitrail.studies.compute_study import Study
 from vitrail.studies.engine.cell import Cell
 from vitrail.studies.engine.row import Axis, Row
@@ -25,7 +26,7 @@ from vitrail.studies.experiments.trainings import (
     full_recipe,
     tuned_share,
 )
-from vitrail.studies.results.result import Figure, Outcome, Verdict
+from vitrail.studies.results.result import Outcome, Verdict
 from vitrail.studies.results.summary import in_words, points, series
 from vitrail.studies.setup import Setup
 

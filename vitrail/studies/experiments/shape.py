@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vitrail.figures.plot import Figure, Series
 from vitrail.studies.compute_study import Study
 from vitrail.studies.engine.cell import Cell, short
 from vitrail.studies.engine.row import Row
 from vitrail.studies.experiments.comparison import shown
 from vitrail.studies.experiments.families import macs, small_vit
 from vitrail.studies.experiments.trainings import from_scratch
-from vitrail.studies.results.result import Figure, Outcome, Series, Verdict
+from vitrail.studies.results.result import Outcome, Verdict
 from vitrail.studies.results.summary import Difference, difference, in_words, points
 from vitrail.studies.setup import Setup
 

@@ -1,24 +1,23 @@
 """study.html: what a study found, on one page that opens from disk and asks for nothing.
 
 The order is that of a reader in a hurry: answer, what the paper says, what we saw, what this scale
-cannot show; then figures, tables, every cell, and how to repeat it. Figures are pictures inside the
-file, on a white card in every colour scheme, because their colours are made for white.
+cannot show; then figures, tables, every cell, and how to repeat it.
 """
 
 from __future__ import annotations
 
-import base64
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from vitrail.figures.plot import Figure, plot
 from vitrail.files import write_whole
 from vitrail.report.frame import DASH, Section, Table, TableCell, page
 from vitrail.studies.engine.row import Axis, Row
-from vitrail.studies.results.plots import alt_text, draw
-from vitrail.studies.results.result import Figure, Outcome, Verdict
+from vitrail.studies.results.plots import draw
+from vitrail.studies.results.result import Outcome, Verdict
 from vitrail.studies.results.tables import columns
 
 FILENAME = "study.html"
@@ -39,7 +38,7 @@ def write_page(
 
     facts: (name, value) of the card below the verdict. command: what makes the page again, several
     lines if need be. A row links to its run where that lies in `folder`.
-    Raises EnvironmentFault VIT-520 without matplotlib, VIT-506 where nothing can be written.
+    Raises EnvironmentFault VIT-506 where nothing can be written.
     """
     figures = [_figure(one, draw(one, folder)) for one in outcome.figures]
     sections = [_evidence(outcome.verdict, facts)]
@@ -68,12 +67,10 @@ def _evidence(verdict: Verdict, facts: Sequence[tuple[str, str]]) -> Section:
 
 
 def _figure(figure: Figure, files: tuple[Path, Path]) -> dict[str, Any]:
-    """What figures.html is told of a figure: words, SVG, note, files, numbers."""
+    """What figures.html is told of a figure: its drawing, its note, its files, its numbers."""
     png, svg = files
-    data = base64.b64encode(svg.read_bytes()).decode()
     return {
-        "alt": alt_text(figure),
-        "uri": f"data:image/svg+xml;base64,{data}",
+        "svg": plot(figure),
         "note": figure.note,
         "links": [("PNG", address(png.name)), ("SVG", address(svg.name))],
         "numbers": _numbers(figure),

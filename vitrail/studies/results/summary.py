@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vitrail.evaluation.metrics.intervals import student_t
+from vitrail.figures.plot import Series
 from vitrail.studies.engine.row import Axis, Row
-from vitrail.studies.results.result import Series
 
 CONFIDENCE = 0.95
 SHARES = ("top1", "top5", "ece", "f1_macro", "balanced_accuracy")  # last parts of their names
