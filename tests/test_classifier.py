@@ -14,6 +14,7 @@ import sys
 import threading
 import zipfile
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -501,6 +502,8 @@ def test_a_file_that_runs_code_is_never_run(
 ) -> None:
     canary = tmp_path / "canary"
     load(folder)  # what is imported on the way is imported now
+    import_module("vitrail.checkpoints.external")
+    import_module("vitrail.checkpoints.origins.name_map")
     made = payloads(canary)
     before = len(audited)
     for kind, data in made.items():
@@ -764,6 +767,70 @@ def test_evaluate_on_data() -> None:
     with pytest.raises(ModelError, match="also has 0, 1") as caught:
         Classifier(model, preprocess, [f"x{i}" for i in range(10)]).evaluate("builtin:digits")
     assert caught.value.code == "VIT-403"
+
+
+def test_python_calibrates_compares_and_corrupts_as_the_command(tmp_path: Path) -> None:
+    model = create_model("vit_digits", num_classes=10, channels=1, seed=1)
+    for value in model.parameters():
+        value.data = torch.randn(value.shape, generator=torch.Generator().manual_seed(0)) / 8
+    preprocess = Preprocess(height=8, width=8, resize=(8, 8), mean=(0.5,), std=(0.5,))
+    classes = [str(i) for i in range(10)]
+    source = open_whole("builtin:digits").train
+    first = Classifier(model, preprocess, classes)
+    p = first.probabilities(torch.stack([preprocess(source.read(i)[0]) for i in range(300)]))
+    labels = np.where(np.arange(300) % 2 == 0, p.argmax(axis=1), source.labels[:300])
+    labels[:10] = np.arange(10)  # each class has a training image
+    images = np.stack([source.read(i)[0] for i in range(300)])[..., 0]
+    arrays: dict[str, Any] = {"classes": np.array(classes)}
+    for split, part in {"train": slice(60), "val": slice(60, 180), "test": slice(180, 300)}.items():
+        arrays |= {f"{split}_images": images[part], f"{split}_labels": labels[part]}
+    np.savez(tmp_path / "d.npz", **arrays)
+    first.save(tmp_path / "a")
+    first.save(tmp_path / "same")
+    asked: dict[str, Any] = {"corruptions": "fog", "severity": "2", "against": tmp_path / "same"}
+    found = first.evaluate(tmp_path / "d.npz", calibrate=True, **asked)
+    told = found.more
+    assert list(told) == ["calibration", "against", "corruptions"]
+    assert found.temperature == first.temperature == told["calibration"]["temperature"] != 1
+    assert found.nll < told["calibration"]["judged"]["nll_before"]
+    assert told["against"]["top1_difference"] == 0
+    assert list(told["corruptions"]["top1"]) == ["fog"]
+    command = ["eval", "a", "d.npz", "--calibrate", "--corruptions", "fog", "--severity", "2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "vitrail", *command, "--against", "same", "--json", "--device=cpu"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    document = json.loads(done.stdout)
+    told["against"]["model"] = "same"
+    assert {key: document[key] for key in told} == json.loads(json.dumps(told))
+    flipped = first.evaluate(tmp_path / "d.npz", tta="flip", against=first)
+    assert flipped.nll != found.nll
+    assert flipped.more["against"]["nll_difference"] == 0
+    with pytest.raises(UsageError) as caught:
+        first.evaluate(tmp_path / "d.npz", calibrate=True, tta="flip")
+    assert caught.value.code == "VIT-282"
+
+
+def test_predict_is_prepare_and_answer(folder: Path) -> None:
+    classifier = load(folder)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (9, 11, 3), dtype=np.uint8)
+    prepared = [classifier.prepare(one) for one in (pixels, b"no image", str(folder / "none.png"))]
+    assert isinstance(prepared[0], np.ndarray)
+    assert prepared[0].dtype == np.float32
+    assert isinstance(prepared[1], str)
+    answers = classifier.answer(prepared, top=2, names=["a", "b", "c"])
+    assert [(one.source, one.error is None) for one in answers] == [
+        ("a", True),
+        ("b", False),
+        ("c", False),
+    ]
+    (expected,) = classifier.predict(pixels, top=2)
+    assert answers[0].top == expected.top
+    assert classifier.answer([prepared[0]])[0].source == expected.source == "input-0"
 
 
 def test_predicting_imports_little(folder: Path) -> None:

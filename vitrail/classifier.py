@@ -17,22 +17,16 @@ from dataclasses import dataclass, field, replace
 from dataclasses import replace as replace_fields
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL.Image import Image
-from torch import Tensor, nn
 
 import vitrail
 from vitrail.checkpoints.catalogue.meant import way_out
-from vitrail.checkpoints.external import ExternalCheckpoint, read_external
 from vitrail.checkpoints.hub.download import Progress
 from vitrail.checkpoints.hub.resolve import resolve_weights
-from vitrail.checkpoints.mapping.fact import Fact
-from vitrail.checkpoints.origins.name_map import read_map
-from vitrail.checkpoints.origins.registry import ORIGINS
+from vitrail.data.images.decode import MAX_PIXELS
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.isolated import is_cheap
 from vitrail.data.loading.prepared import prepared_files, prepared_picture
@@ -51,41 +45,40 @@ from vitrail.model_folder.bundle import (
 )
 from vitrail.model_folder.model_card import card_of
 from vitrail.model_folder.model_record import Architecture, Record, made_record
-from vitrail.models.create import Model, build
 from vitrail.models.names import ModelConfig
+from vitrail.prediction import (
+    Picture,
+    Prediction,
+    Prepared,
+    Scores,
+    as_inputs,
+    best_of,
+    name_of,
+    probabilities_of,
+)
 from vitrail.run_model import RunModel, is_run, read_run_model
+from vitrail.runtime.runtime import Array, Runtime
 from vitrail.system.interrupts import Threads
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from vitrail.checkpoints.external import ExternalCheckpoint
+    from vitrail.checkpoints.mapping.fact import Fact
+    from vitrail.data.sources.source import Source
+    from vitrail.evaluation.eval_set import EvalSet
+    from vitrail.evaluation.measuring.measuring import Measuring, Tta
+    from vitrail.evaluation.measuring.measuring import Progress as Told
     from vitrail.evaluation.probes.probe_record import Probe
     from vitrail.evaluation.record import Evaluation
     from vitrail.explain.explanation import Explanation
+    from vitrail.models.create import Model
+    from vitrail.runtime.torch_runtime import TorchRuntime
 
-Picture = str | os.PathLike[str] | bytes | Image | NDArray[np.uint8]
 DESCRIPTIONS = (RECORD, "config.json")  # of which one lies beside model.safetensors
 MAX_DECODERS = 8  # threads
-
-
-@dataclass(frozen=True)
-class Score:
-    """A class and its probability; unpacks as (label, score)."""
-
-    label: str
-    score: float
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter((self.label, self.score))
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the model says of one picture, or in `error` why it cannot say anything."""
-
-    source: str
-    label: str | None = None
-    score: float | None = None
-    top: list[Score] = field(default_factory=list)
-    error: str | None = None
+RESAMPLE = "google"
 
 
 @dataclass(frozen=True)
@@ -101,9 +94,9 @@ class Meta:
     trained_on: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
-    scores: Literal["softmax", "sigmoid"] = "softmax"
+    scores: Scores = "softmax"
     origin: str = ""
-    resample: str = "google"
+    resample: str = RESAMPLE
     notes: tuple[str, ...] = ()
     facts: tuple[Fact, ...] = ()
 
@@ -111,19 +104,22 @@ class Meta:
 class Classifier:
     """model: put in evaluation mode; preprocess: picture -> (C, H, W) tensor; classes: names in the
     order of the outputs, or empty; temperature: divides the logits; examples: which images it was
-    trained on, by content, or why that cannot be told.
+    trained on, by content, or why that cannot be told; runtime: what computes the logits, torch
+    with `model` unless given. Without a model it predicts and nothing else.
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | None,
         preprocess: Preprocess,
         classes: Sequence[str] = (),
         temperature: float = 1.0,
         meta: Meta | Mapping[str, Any] | None = None,
         examples: Examples | str = NO_RECORD,
+        runtime: Runtime | None = None,
     ) -> None:
-        self.model = model.eval()
+        self._model = None if model is None else model.eval()
+        self._runtime = runtime
         self.preprocess = preprocess
         self.classes = list(classes)
         self.temperature = temperature
@@ -131,9 +127,38 @@ class Classifier:
         self.examples = examples
 
     @property
+    def model(self) -> nn.Module:
+        """The module of torch. Raises ModelError VIT-444 where another engine computes alone."""
+        if self._model is None:
+            raise ModelError(
+                "VIT-444",
+                f"this model has no weights for torch: {self.runtime.info.engine} computes it.",
+                hint="Load the model that it was made of.",
+            )
+        return self._model
+
+    @model.setter
+    def model(self, model: nn.Module) -> None:
+        self._model = model
+
+    @property
     def device(self) -> torch.device:
         """Where the model computes."""
-        return next(self.model.parameters()).device
+        return self.torch_runtime().device
+
+    @property
+    def runtime(self) -> Runtime:
+        """What computes the logits."""
+        return self._runtime or self.torch_runtime()
+
+    def torch_runtime(
+        self, device: torch.device | None = None, precision: str = "float32"
+    ) -> TorchRuntime:
+        """The module as a runtime, moved to `device` where one is given."""
+        from vitrail.runtime.torch_runtime import TorchRuntime
+
+        model = self.model if device is None else self.model.to(device)
+        return TorchRuntime(model, self.preprocess.input_size, precision)
 
     @classmethod
     def load(
@@ -153,6 +178,8 @@ class Classifier:
         Raises ModelError VIT-440 where `folder` exists (unless `replace`), EnvironmentFault
         VIT-506.
         """
+        from vitrail.models.create import Model
+
         if not isinstance(self.model, Model):
             raise TypeError(f"only a vitrail model can be saved, not a {type(self.model).__name__}")
         config = self.model.config
@@ -179,11 +206,38 @@ class Classifier:
         tensors = self.model.state_dict()
         write_bundle(Path(folder), tensors, record_of, card, replace=replace, examples=known)
 
+    def prepare(self, picture: Picture) -> Prepared:
+        """What the model is shown of a path, the bytes of a file, a Pillow picture or uint8 pixels
+        (H, W, C): float32 (C, H, W), or in words what is wrong with it. Never raises; from any
+        thread.
+        """
+        return prepared_picture(
+            self.preprocess, Path(picture) if isinstance(picture, str) else picture
+        )
+
+    def answer(
+        self, prepared: Sequence[Prepared], top: int = 5, names: Sequence[str] = ()
+    ) -> list[Prediction]:
+        """The `top` best classes of each picture that was prepared, computed as one batch; `error`
+        where it could not be. names: what the pictures are called in `source`.
+        """
+        images = [one for one in prepared if not isinstance(one, str)]
+        rows = iter(self.probabilities(np.stack(images)) if images else ())
+        answers = []
+        for index, one in enumerate(prepared):
+            name = names[index] if names else f"input-{index}"
+            if isinstance(one, str):
+                answers.append(Prediction(name, error=one))
+                continue
+            best = best_of(next(rows), self.classes, top)
+            answers.append(Prediction(name, best[0].label, best[0].score, best))
+        return answers
+
     def predict(
         self, inputs: Picture | Iterable[Picture], top: int = 5, batch_size: int = 32
     ) -> list[Prediction]:
-        """The `top` best classes of each input: a path, the bytes of a file, a Pillow picture, or
-        uint8 pixels (H, W, C). A picture that cannot be used has `error`; it never raises.
+        """The `top` best classes of each input, as `prepare` takes them. A picture that cannot be
+        used has `error`; it never raises.
         """
         return list(self.stream(inputs, top, batch_size))
 
@@ -197,36 +251,37 @@ class Classifier:
             return self.predict(paths, top, batch_size)
         self._check(top, batch_size)
         workers = min(MAX_DECODERS, num_cores(), len(paths))
-        prepared = prepared_files(self.preprocess, [os.fspath(path) for path in paths], workers)
-        with closing(prepared):
-            answers: list[Prediction] = []
-            while batch := [*islice(prepared, batch_size)]:
-                answers += self._answers([(name, _as_tensor(one)) for name, one in batch], top)
+        answers: list[Prediction] = []
+        files = prepared_files(self.preprocess, [os.fspath(path) for path in paths], workers)
+        with closing(files):
+            while batch := [*islice(files, batch_size)]:
+                names, prepared = zip(*batch, strict=True)
+                answers += self.answer(prepared, top, names)
         return answers
-
-    def _check(self, top: int, batch_size: int) -> None:
-        self._check_head()
-        if top < 1 or batch_size < 1:
-            raise UsageError("VIT-202", f"top {top}, batch_size {batch_size}: expected at least 1.")
 
     def stream(
         self, inputs: Picture | Iterable[Picture], top: int = 5, batch_size: int = 32
     ) -> Iterator[Prediction]:
         """As `predict`, one after another: the next batch is decoded while this one is computed."""
         self._check(top, batch_size)
-        numbered = enumerate(_as_inputs(inputs))
+        numbered = enumerate(as_inputs(inputs))
         with Threads(min(MAX_DECODERS, os.cpu_count() or 1), "decode") as pool:
             waiting = self._submit(pool, numbered, batch_size)
             while waiting:
                 following = self._submit(pool, numbered, batch_size)
-                yield from self._answers(
-                    [pool.result_of(one, name=name) for name, one in waiting], top
-                )
+                prepared = [pool.result_of(one, name=name) for name, one in waiting]
+                yield from self.answer(prepared, top, [name for name, _ in waiting])
                 waiting = following
+
+    def _check(self, top: int, batch_size: int) -> None:
+        self._check_head()
+        if top < 1 or batch_size < 1:
+            raise UsageError("VIT-202", f"top {top}, batch_size {batch_size}: expected at least 1.")
 
     def _check_head(self) -> None:
         """Raises ModelError VIT-443 for an encoder: its outputs are features, no classes."""
-        if isinstance(self.model, Model) and not self.model.config.num_classes:
+        config = getattr(self._model, "config", None)
+        if isinstance(config, ModelConfig) and not config.num_classes:
             raise ModelError(
                 "VIT-443",
                 "the model is an encoder without a head; it knows no classes.",
@@ -235,42 +290,20 @@ class Classifier:
 
     def _submit(
         self, pool: Threads, numbered: Iterator[tuple[int, Picture]], count: int
-    ) -> list[tuple[str, Future[tuple[str, Tensor | str]]]]:
+    ) -> list[tuple[str, Future[Prepared]]]:
         """The names of the next pictures, and their futures."""
-        chosen = [(_name_of(i, item), i, item) for i, item in islice(numbered, count)]
-        return [(name, pool.submit(self._prepare, i, item)) for name, i, item in chosen]
+        return [
+            (name_of(index, item), pool.submit(self.prepare, item))
+            for index, item in islice(numbered, count)
+        ]
 
-    def _prepare(self, index: int, picture: Picture) -> tuple[str, Tensor | str]:
-        """The picture's name, and its tensor (C, H, W) or what is wrong with it."""
-        is_path = isinstance(picture, str | os.PathLike)
-        name = _name_of(index, picture)
-        return name, prepared_picture(self.preprocess, Path(name) if is_path else picture)
+    def probabilities(self, images: Array) -> NDArray[np.float32]:
+        """Class probabilities (B, K) of preprocessed images (B, C, H, W), an array or a tensor."""
+        return self._probabilities_of(self.runtime.logits(images))
 
-    def _answers(self, prepared: list[tuple[str, Tensor | str]], top: int) -> Iterator[Prediction]:
-        images = [image for _, image in prepared if isinstance(image, Tensor)]
-        rows = iter(self.probabilities(torch.stack(images)) if images else ())
-        for name, image in prepared:
-            if isinstance(image, str):
-                yield Prediction(name, error=image)
-            else:
-                best = self._best(next(rows), top)
-                yield Prediction(name, best[0].label, best[0].score, best)
-
-    def probabilities(self, images: Tensor) -> NDArray[np.float32]:
-        """Class probabilities (B, K) of preprocessed images (B, C, H, W)."""
-        with torch.inference_mode():
-            return self._probabilities_of(self.model(images.to(self.device)))
-
-    def _probabilities_of(self, logits: Tensor) -> NDArray[np.float32]:
+    def _probabilities_of(self, logits: Array) -> NDArray[np.float32]:
         """(B, K) of logits (B, K)."""
-        scaled = logits.float() / self.temperature
-        p = scaled.sigmoid() if self.meta.scores == "sigmoid" else scaled.softmax(dim=1)
-        return np.asarray(p.cpu().numpy(), dtype=np.float32)
-
-    def _best(self, p: NDArray[np.float32], top: int) -> list[Score]:
-        """The `top` best classes, of equal ones the earlier first."""
-        order = np.argsort(-p, kind="stable")[:top]
-        return [Score(self.classes[i] if self.classes else str(i), float(p[i])) for i in order]
+        return probabilities_of(logits, self.temperature, self.meta.scores)
 
     def explain(
         self,
@@ -292,8 +325,11 @@ class Classifier:
         a patch, to see what it attends to. Raises UsageError VIT-270 to VIT-276 for what the model
         cannot answer, DataError VIT-328 or VIT-330 for the picture.
         """
+        import torch
+
         from vitrail.explain.image_input import class_index, explain_picture
         from vitrail.explain.methods.maps import Request
+        from vitrail.models.create import Model
 
         if not isinstance(self.model, Model):
             raise TypeError(f"a vitrail model can be explained, not a {type(self.model).__name__}")
@@ -305,42 +341,124 @@ class Classifier:
         if not len(logits):
             return found
         p = self._probabilities_of(torch.from_numpy(logits)[None])[0]
-        top = tuple((one.label, one.score) for one in self._best(p, 5))
+        top = tuple((one.label, one.score) for one in best_of(p, self.classes, 5))
         name = str(found.target) if not self.classes else self.classes[found.target or 0]
         return replace(found, top=top, label="" if found.target is None else name)
 
+    def measuring(
+        self,
+        *,
+        device: torch.device | None = None,
+        precision: str = "float32",
+        tta: Tta = "none",
+        batch_size: int = 64,
+        workers: int = 0,
+        max_pixels: int = MAX_PIXELS,
+        progress: Told | None = None,
+    ) -> Measuring:
+        """This classifier as evaluation knows it; with tta "flip" both views of each image count.
+
+        device: where the module of torch is moved to; precision: of torch. Another runtime
+        computes where and as it does.
+        """
+        from vitrail.evaluation.measuring.measuring import Measuring, silent
+        from vitrail.runtime.runtime import flip_averaged
+
+        runtime = self._runtime or self.torch_runtime(device, precision)
+        return Measuring(
+            flip_averaged(runtime.logits) if tta == "flip" else runtime.logits,
+            self.preprocess,
+            self.classes,
+            self.temperature,
+            runtime.info.device,
+            batch_size,
+            workers,
+            max_pixels,
+            progress or silent,
+        )
+
     def evaluate(
-        self, data: str | Path, split: str = "test", *, batch_size: int = 64, workers: int = 0
+        self,
+        data: str | Path,
+        split: str = "test",
+        *,
+        batch_size: int = 64,
+        workers: int = 0,
+        calibrate: bool = False,
+        against: Classifier | str | Path | None = None,
+        tta: Tta = "none",
+        corruptions: str | None = None,
+        severity: str | None = None,
     ) -> Evaluation:
         """Measure on `data`: on what the run of this model held out, where it is the data of that
         run; on the split that other data has; on every labelled image where it has none.
 
-        `judged` of the answer says which, and how many of the images the model was trained on; a
-        UserWarning where it was. Raises ModelError VIT-403 where the classes differ, VIT-443 where
-        the model knows none.
-        """
-        from vitrail.data.loading.loader import make_loader
-        from vitrail.evaluation.eval_set import open_given
-        from vitrail.evaluation.evaluate import evaluate
-        from vitrail.evaluation.on_data import relabelled
+        calibrate: fit `temperature` on validation images first, and keep it (`save` writes it).
+        against: another model, compared on the images that neither was trained on. corruptions:
+        "all", or names and groups ("noise,fog"), at a severity ("3", "1-5"). What these found is in
+        `more` of the answer, under the keys of metrics.json; `judged` says which images these are,
+        and how many of them the model was trained on; a UserWarning where it was.
 
-        judged = open_given(str(data), split, self.examples).judged(split)
-        source = relabelled(judged.source, self.classes, "the model")
-        loader = make_loader(source, self.preprocess, None, batch_size=batch_size, workers=workers)
-        found = evaluate(
-            self.model,
-            loader.eval_batches(batch_size),
-            self.preprocess,
-            self.classes or source.classes,
-            temperature=self.temperature,
-            device=self.device,
-            source_id=source.source_id,
+        Raises ModelError VIT-403 where the classes differ, VIT-443 where the model knows none;
+        UsageError VIT-280 to VIT-283; DataError VIT-326, VIT-363.
+        """
+        from vitrail.evaluation.eval_set import open_given
+        from vitrail.evaluation.measuring.measuring import (
+            ALL_SEVERITIES,
+            beside,
+            check_request,
+            corruptions_json,
         )
+        from vitrail.evaluation.on_data import relabelled
+        from vitrail.evaluation.robustness.corruptions import corruptions_named, severities_of
+
+        check_request(
+            split, calibrate=calibrate, tta=tta, corruptions=corruptions, severity=severity
+        )
+        opened = open_given(str(data), split, self.examples, draw=calibrate)
+        judged = opened.judged(split)
+        source = relabelled(judged.source, self.classes, "the model")
+        other = None if against is None else self._other(against, judged)
+        way = self.measuring(tta=tta, batch_size=batch_size, workers=workers)
+        more: dict[str, Any] = {}
+        if calibrate:
+            val = relabelled(opened.judged("val").source, self.classes, "the model")
+            fitted = way.calibrated(val, source)
+            found, self.temperature = fitted.after, fitted.fit.temperature
+            more["calibration"] = fitted.to_json()
+        else:
+            found = way.evaluate(source)
+        if other is not None:
+            name, rival, shown, unseen = other
+            beside_it = rival.measuring(tta=tta, batch_size=batch_size, workers=workers)
+            more["against"] = beside(found, beside_it.evaluate(shown), unseen).to_json(name)
+        if corruptions is not None:
+            names, levels = (
+                corruptions_named(corruptions),
+                severities_of(severity or ALL_SEVERITIES),
+            )
+            more["corruptions"] = corruptions_json(found, way.corrupted(source, names, levels))
         without = judged.without_seen(found)
         if without is not None and split != "train":
             warnings.warn("; ".join(judged.sentences()), stacklevel=2)
         facts = judged.to_json() | ({"without": without} if without else {})
-        return replace(found, judged=facts)
+        return replace(found, judged=facts, more=more)
+
+    def _other(
+        self, against: Classifier | str | Path, judged: EvalSet
+    ) -> tuple[str, Classifier, Source, NDArray[np.bool_]]:
+        """Another model: its name, itself, the images in its classes, and which of them neither of
+        the two was trained on.
+        """
+        from vitrail.evaluation.eval_set import both_unseen
+        from vitrail.evaluation.on_data import relabelled
+
+        if isinstance(against, Classifier):
+            name, rival = "the other model", against
+        else:
+            name, rival = str(against), load(against, device=self.device)
+        unseen = both_unseen(judged, rival.examples, ("the model", name))
+        return name, rival, relabelled(judged.source, rival.classes, name), unseen
 
     def probe(
         self,
@@ -370,9 +488,9 @@ class Classifier:
         l2s = (l2,) if isinstance(l2, int | float) else None if l2 is None else tuple(l2)
         settings = ProbeSettings(kind, split, ks, l2s, seeds, temperature)
         check(settings)
-        reading = FeatureOptions(device=self.device, batch_size=batch_size)
+        reading = FeatureOptions(batch_size=batch_size)
         folder = cache_folder() if cache else None
-        frozen = Frozen(self.model, self.preprocess, reading, folder)
+        frozen = Frozen(self.torch_runtime(), self.preprocess, reading, folder)
         opened = open_given(str(data), split, self.examples, draw=True)
         return probe_opened(frozen, opened, settings)
 
@@ -388,6 +506,8 @@ def record_for(
     sha256: str = "0" * 64,
 ) -> Record:
     """model.json of a classifier. Raises ModelError VIT-434 where there can be none."""
+    import torch
+
     ours = {"vitrail": vitrail.__version__, "torch": torch.__version__}
     ours["python"] = platform.python_version()
     return made_record(
@@ -407,24 +527,6 @@ def record_for(
         versions={**ours, **meta.versions},
         sha256=sha256,
     )
-
-
-def _as_tensor(found: NDArray[np.float32] | str) -> Tensor | str:
-    return found if isinstance(found, str) else torch.from_numpy(found)
-
-
-def _name_of(index: int, picture: Picture) -> str:
-    """What a picture is called in answers."""
-    return os.fspath(picture) if isinstance(picture, str | os.PathLike) else f"input-{index}"
-
-
-def _as_inputs(inputs: Picture | Iterable[Picture]) -> Iterable[Picture]:
-    """One picture alone is a list of one."""
-    if isinstance(inputs, str | os.PathLike | bytes | Image):
-        return [inputs]
-    if isinstance(inputs, np.ndarray) and inputs.ndim < 4:
-        return [inputs]
-    return inputs
 
 
 def load(
@@ -452,6 +554,9 @@ def load(
     """
     place = find_model(resolve_weights(path, progress=progress))
     if not is_ours(place):
+        from vitrail.checkpoints.external import read_external
+        from vitrail.checkpoints.origins.name_map import read_map
+
         rules = read_map(Path(name_map)) if name_map else None
         foreign = read_external(
             place, origin=origin, given=given, table=table, name_map=rules, max_bytes=max_bytes
@@ -463,6 +568,8 @@ def load(
             f"{path} is a model of vitrail; --set, --origin, --table and --map have no effect.",
             hint="Leave them out.",
         )
+    from vitrail.models.create import build
+
     modules: list[Model] = []
 
     def shapes_of(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -475,7 +582,6 @@ def load(
     model = modules[0]
     model.load_state_dict(bundle.tensors, strict=True, assign=True)
     record = bundle.record
-    resample = ORIGINS[record.origin].resample if record.origin in ORIGINS else Meta.resample
     meta = Meta(
         record.architecture.name,
         record.trained_on,
@@ -483,7 +589,7 @@ def load(
         record.versions,
         record.scores,
         record.origin,
-        resample,
+        _resample_of(record.origin),
     )
     return Classifier(
         model.to(device),
@@ -495,28 +601,29 @@ def load(
     )
 
 
+def _resample_of(origin: str) -> str:
+    """The rule for position embeddings of a library; vitrail's own where it is none."""
+    from vitrail.checkpoints.origins.registry import ORIGINS
+
+    return ORIGINS[origin].resample if origin in ORIGINS else RESAMPLE
+
+
 def _of_run(run: Path, found: RunModel, model: Model, device: str | torch.device) -> Classifier:
     """The classifier of a run that is not finished."""
     from vitrail.evaluation.eval_set import known_of
 
     model.load_state_dict(found.tensors, strict=True, assign=True)
-    resample = ORIGINS[found.origin].resample if found.origin in ORIGINS else Meta.resample
     meta = Meta(
         found.name,
         {"data": found.data},
         {"val": dict(found.figures)},
         scores="sigmoid" if found.multi_label else "softmax",
         origin=found.origin,
-        resample=resample,
+        resample=_resample_of(found.origin),
         notes=found.said,
     )
-    return Classifier(
-        model.to(device),
-        found.preprocess,
-        found.classes,
-        meta=meta,
-        examples=known_of(run, NO_RECORD),
-    )
+    known = known_of(run, NO_RECORD)
+    return Classifier(model.to(device), found.preprocess, found.classes, meta=meta, examples=known)
 
 
 def of_foreign(foreign: ExternalCheckpoint, *, device: str | torch.device = "cpu") -> Classifier:

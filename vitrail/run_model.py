@@ -12,9 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.errors import ModelError, VitrailError
@@ -25,6 +23,9 @@ from vitrail.models.names import ModelConfig, config_from_numbers
 from vitrail.runs import documents
 from vitrail.runs.lock import holder_of
 from vitrail.runs.stored import BestWeights, best_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

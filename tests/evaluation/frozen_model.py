@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.sources.open_data import ArraySource, Splits
+from vitrail.runtime.torch_runtime import TorchRuntime
 
 CLASSES = ("cat", "dog", "fox")
 HEIGHT, WIDTH = 5, 7
@@ -41,6 +42,11 @@ class Rows(nn.Module):
         assert not torch.is_grad_enabled()
         self.seen += len(images)
         return images.mean(dim=(1, 3)) * self.scale  # (B, H)
+
+
+def runtime_of(model: Rows, precision: str = "float32") -> TorchRuntime:
+    """`model` on the CPU."""
+    return TorchRuntime(model, PREPROCESS.input_size, precision)
 
 
 def expected(images: Any, scale: float = 2.0) -> Any:

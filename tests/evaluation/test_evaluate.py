@@ -17,6 +17,7 @@ from vitrail.data.loading.batch import Batch
 from vitrail.errors import ModelError
 from vitrail.evaluation.evaluate import evaluate
 from vitrail.evaluation.record import Evaluation
+from vitrail.runtime.torch_runtime import TorchRuntime
 
 CLASSES = ("cat", "dog", "fox")
 PREPROCESS = Preprocess(height=5, width=7, resize=(5, 7), mean=(0.5,), std=(0.25,))
@@ -67,7 +68,7 @@ def test_every_picture_counts_once_in_any_batch_size(pictures: Tensor, size: int
     labels = torch.arange(23) % 3
     model = MeanModel().train()
     result = evaluate(
-        model,
+        TorchRuntime(model, PREPROCESS.input_size).logits,
         batches_of(pictures, labels, size),
         PREPROCESS,
         CLASSES,
@@ -87,7 +88,7 @@ def test_every_picture_counts_once_in_any_batch_size(pictures: Tensor, size: int
 
 def test_json_has_exactly_the_documented_keys_in_order(pictures: Tensor) -> None:
     document = evaluate(
-        MeanModel(), batches_of(pictures, torch.arange(23) % 3, 4), PREPROCESS, CLASSES
+        MeanModel().eval(), batches_of(pictures, torch.arange(23) % 3, 4), PREPROCESS, CLASSES
     ).to_json()
     assert list(document) == KEYS
     assert list(document["classes"]) == list(CLASSES)
@@ -101,7 +102,7 @@ def test_json_has_exactly_the_documented_keys_in_order(pictures: Tensor) -> None
 def test_files(pictures: Tensor, tmp_path: Path) -> None:
     batches = batches_of(pictures, torch.arange(23) % 3, 4)
     name = 'dir/"a, {}".png'.format
-    result = evaluate(MeanModel(), batches, PREPROCESS, CLASSES, source_id=name)
+    result = evaluate(MeanModel().eval(), batches, PREPROCESS, CLASSES, source_id=name)
     result.write(tmp_path / "eval" / "test")
     folder = tmp_path / "eval" / "test"
     assert sorted(p.name for p in folder.iterdir()) == [
@@ -129,7 +130,7 @@ def test_files(pictures: Tensor, tmp_path: Path) -> None:
 
 def test_several_labels_a_picture(pictures: Tensor, tmp_path: Path) -> None:
     labels = torch.from_numpy((np.random.default_rng(0).random((23, 3)) < 0.5).astype(np.float32))
-    result = evaluate(MeanModel(), batches_of(pictures, labels, 4), PREPROCESS, CLASSES)
+    result = evaluate(MeanModel().eval(), batches_of(pictures, labels, 4), PREPROCESS, CLASSES)
     logits = expected_logits(pictures)
     assert np.abs(result.probabilities - 1 / (1 + np.exp(-logits))).max() < 1e-6
     p = result.probabilities.astype(float)
@@ -154,7 +155,7 @@ def test_not_finite_is_an_error_that_names_the_first_picture(pictures: Tensor) -
     preprocess = PREPROCESS.model_copy(update={"mean": (0.0,)})
     with pytest.raises(ModelError, match="1 of 23 pictures.*picture 17") as caught:
         evaluate(
-            Broken(),
+            Broken().eval(),
             batches_of(pictures, torch.zeros(23, dtype=torch.int64), 4),
             preprocess,
             CLASSES,
@@ -163,7 +164,7 @@ def test_not_finite_is_an_error_that_names_the_first_picture(pictures: Tensor) -
 
 
 def test_an_empty_split() -> None:
-    result = evaluate(MeanModel(), iter(()), PREPROCESS, CLASSES)
+    result = evaluate(MeanModel().eval(), iter(()), PREPROCESS, CLASSES)
     document = result.to_json()
     assert (document["n"], document["top1"], document["top1_interval"]) == (0, 0.0, [0.0, 1.0])
     json.dumps(document, allow_nan=False)

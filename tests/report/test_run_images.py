@@ -47,7 +47,13 @@ def run(tmp_path: Path) -> Path:
     from vitrail.data.loading.loader import make_loader
 
     batches = make_loader(splits.test, preprocess, None, batch_size=3).eval_batches(3)
-    found = evaluate(model, batches, preprocess, splits.classes, source_id=splits.test.source_id)
+    found = evaluate(
+        Classifier(model, preprocess, splits.classes).runtime.logits,
+        batches,
+        preprocess,
+        splits.classes,
+        source_id=splits.test.source_id,
+    )
     found.write(path / "eval" / "test")
     return path
 

@@ -77,7 +77,10 @@ def doubted_labels(
 
     classifier = load(model, progress=progress_of(output))
     frozen = Frozen(
-        classifier.model, classifier.preprocess, cache=cache_folder(output.note), say=output.note
+        classifier.torch_runtime(),
+        classifier.preprocess,
+        cache=cache_folder(output.note),
+        say=output.note,
     )
     return feature_suspects(splits.parts(), looks, frozen, model)
 

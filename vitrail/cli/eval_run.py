@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from vitrail.cli.eta import Tell, eta
+from vitrail.cli.eta import eta
 from vitrail.cli.output import Output
 from vitrail.errors import UsageError
 from vitrail.folder import Folder
 
 if TYPE_CHECKING:
+    import torch
+
     from vitrail.classifier import Classifier
-    from vitrail.data.loading.batch import Batch
     from vitrail.data.sources.examples import Examples
-    from vitrail.data.sources.open_data import Source, Splits
+    from vitrail.data.sources.open_data import Splits
     from vitrail.evaluation.eval_set import Opened
-    from vitrail.evaluation.evaluate import Outputs
-    from vitrail.evaluation.record import Evaluation
+    from vitrail.evaluation.measuring.measuring import Measuring, Tta
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,84 +74,27 @@ def say_notes(splits: Splits, output: Output) -> None:
         output.note(f"data: {note}")
 
 
-@dataclasses.dataclass(frozen=True)
-class Way:
-    """A model on its device and the pictures it is shown."""
-
-    model: Any
-    source: Source
-    loader: Any
-    device: Any
-    precision: str
-    batch_size: int
-
-    def batches(self, tell: Tell = lambda done, total: None) -> Iterator[Batch]:
-        """Every picture once, in order; `tell` hears how many there were."""
-        done = 0
-        for batch in self.loader.eval_batches(self.batch_size):
-            yield batch
-            done += len(batch.images)
-            tell(done, len(self.source))
-
-
-def way_of(
-    classifier: Classifier, source: Source, reading: DecodeOptions, tta: str = "none"
-) -> Way:
-    """How `classifier` sees `source`; with tta "flip" both views of each picture."""
-    from vitrail.data.loading.loader import make_loader
-    from vitrail.device import pick_device, pick_precision
-    from vitrail.evaluation.flip import FlipAverage
-
-    device = pick_device(reading.device)
-    precision, _ = pick_precision(reading.precision, device)
-    loader = make_loader(
-        source,
-        classifier.preprocess,
-        None,
+def measuring_of(
+    classifier: Classifier, reading: DecodeOptions, output: Output, tta: Tta = "none"
+) -> Measuring:
+    """How `classifier` is measured: where and how was asked for, told on stderr how far it is."""
+    device, precision = computed_on(reading)
+    return classifier.measuring(
+        device=device,
+        precision=precision,
+        tta=tta,
         batch_size=reading.batch_size,
-        seed=0,
         workers=reading.workers,
         max_pixels=reading.max_pixels,
+        progress=partial(eta, output),
     )
-    model = classifier.model.to(device)
-    model = FlipAverage(model) if tta == "flip" else model
-    return Way(model, source, loader, device, precision, reading.batch_size)
 
 
-def measure(
-    classifier: Classifier, source: Source, reading: DecodeOptions, tta: str, output: Output
-) -> Evaluation:
-    """Run the classifier over every picture of `source`."""
-    from vitrail.evaluation.evaluate import evaluate as run
+def computed_on(reading: DecodeOptions) -> tuple[torch.device, str]:
+    """Device and precision that were asked for, or the best there are. Raises UsageError VIT-241,
+    VIT-242, EnvironmentFault VIT-501.
+    """
+    from vitrail.device import pick_device, pick_precision
 
-    way = way_of(classifier, source, reading, tta)
-    with eta(output, f"pictures of {source.name}") as tell:
-        return run(
-            way.model,
-            way.batches(tell),
-            classifier.preprocess,
-            classifier.classes or source.classes,
-            temperature=classifier.temperature,
-            device=way.device,
-            precision=way.precision,
-            source_id=source.source_id,
-        )
-
-
-def outputs(
-    classifier: Classifier, source: Source, reading: DecodeOptions, output: Output
-) -> Outputs:
-    """The logits of the classifier for every picture of `source`."""
-    from vitrail.evaluation.evaluate import outputs_of
-
-    way = way_of(classifier, source, reading)
-    with eta(output, f"pictures of {source.name}") as tell:
-        return outputs_of(
-            way.model,
-            way.batches(tell),
-            classifier.preprocess,
-            classifier.classes or source.classes,
-            device=way.device,
-            precision=way.precision,
-            source_id=source.source_id,
-        )
+    device = pick_device(reading.device)
+    return device, pick_precision(reading.precision, device)[0]

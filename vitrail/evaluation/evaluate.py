@@ -2,54 +2,49 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.batch import Batch, normalise
 from vitrail.errors import ModelError
 from vitrail.evaluation.metrics import multi_label, single_label
 from vitrail.evaluation.record import Evaluation
+from vitrail.runtime.runtime import Array, Logits, as_numpy
 
 FLUSH_BYTES = 64 * 2**20  # logits kept on the device before they are moved to memory
 
 
 def evaluate(
-    model: nn.Module,
+    logits_of: Logits,
     batches: Iterable[Batch],
     preprocess: Preprocess,
     classes: Sequence[str],
     *,
     temperature: float = 1.0,
-    device: str | torch.device = "cpu",
-    precision: str = "float32",
     source_id: Callable[[int], str] | None = None,
 ) -> Evaluation:
-    """Run `model` over `batches` (a loader's eval_batches) and score it; logits are divided by
-    `temperature`.
+    """Show `batches` (a loader's eval_batches) to a model (`Runtime.logits`) and score it; logits
+    are divided by `temperature`.
 
-    The model is put in evaluation mode and left in the mode it was in. `source_id` names a picture
-    by its index. Raises ModelError VIT-442 where an output is not finite, VIT-443 where the model
-    has another number of outputs than there are classes.
+    `source_id` names a picture by its index. Raises ModelError VIT-442 where an output is not
+    finite, VIT-443 where the model has another number of outputs than there are classes.
     """
     started = time.perf_counter()
     parts, labels, indices = [], [], []
     n = 0
-    with inference(model, torch.device(device), precision):
-        for logits, targets, places in _outputs(model, batches, preprocess, torch.device(device)):
-            _check_outputs(logits, classes)
-            parts.append(_score(logits / temperature, targets, first=n))
-            labels.append(targets)
-            indices.append(places)
-            n += len(places)
+    for logits, targets, places in _outputs(logits_of, batches, preprocess):
+        _check_outputs(logits, classes)
+        parts.append(_score(logits / temperature, targets, first=n))
+        labels.append(targets)
+        indices.append(places)
+        n += len(places)
     seconds = max(time.perf_counter() - started, 1e-9)
     if not parts:
         empty = np.zeros((0, len(classes)), np.float32)
@@ -82,25 +77,27 @@ class Outputs:
         """The evaluation at a temperature; as `evaluate` gives it. Raises ModelError VIT-442."""
         probabilities, losses = _score(self.logits / temperature, self.labels, first=0)
         return Evaluation(
-            self.classes, probabilities, self.labels, losses, self.ids, self.images_per_s,
+            self.classes,
+            probabilities,
+            self.labels,
+            losses,
+            self.ids,
+            self.images_per_s,
             temperature,
-        )  # fmt: skip
+        )
 
 
 def outputs_of(
-    model: nn.Module,
+    logits_of: Logits,
     batches: Iterable[Batch],
     preprocess: Preprocess,
     classes: Sequence[str],
     *,
-    device: str | torch.device = "cpu",
-    precision: str = "float32",
     source_id: Callable[[int], str] | None = None,
 ) -> Outputs:
     """The logits of at least one picture, kept: for asking what another temperature would do."""
     started = time.perf_counter()
-    with inference(model, torch.device(device), precision):
-        chunks = list(_outputs(model, batches, preprocess, torch.device(device)))
+    chunks = list(_outputs(logits_of, batches, preprocess))
     logits, labels, indices = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
     seconds = max(time.perf_counter() - started, 1e-9)
     _check_outputs(logits, classes)
@@ -108,34 +105,18 @@ def outputs_of(
     return Outputs(tuple(classes), logits, labels, ids, len(indices) / seconds)
 
 
-@contextmanager
-def inference(model: nn.Module, device: torch.device, precision: str) -> Iterator[None]:
-    """Evaluation mode without gradients, in `precision`; the model's mode comes back afterwards."""
-    was_training = model.training
-    model.eval()
-    try:
-        with (
-            torch.inference_mode(),
-            torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"),
-        ):
-            yield
-    finally:
-        model.train(was_training)
-
-
 def _outputs(
-    model: nn.Module, batches: Iterable[Batch], preprocess: Preprocess, device: torch.device
+    logits_of: Logits, batches: Iterable[Batch], preprocess: Preprocess
 ) -> Iterator[tuple[NDArray[np.float32], Any, NDArray[np.int64]]]:
     """Logits (m, K), labels (m,) or (m, K) and indices (m,) in memory, in chunks of several
     batches.
     """
-    logits: list[Tensor] = []
+    logits: list[Array] = []
     waiting: list[Batch] = []
     for batch in batches:
-        images = normalise(batch.images.to(device, non_blocking=True), preprocess)
-        logits.append(model(images).float())  # (B, K)
+        logits.append(logits_of(normalise(batch.images, preprocess)))  # (B, K)
         waiting.append(batch)
-        if sum(part.numel() * 4 for part in logits) >= FLUSH_BYTES:
+        if sum(4 * math.prod(part.shape) for part in logits) >= FLUSH_BYTES:
             yield _chunk(logits, waiting)
             logits, waiting = [], []
     if waiting:
@@ -143,11 +124,11 @@ def _outputs(
 
 
 def _chunk(
-    logits: list[Tensor], waiting: list[Batch]
+    logits: list[Array], waiting: list[Batch]
 ) -> tuple[NDArray[np.float32], Any, NDArray[np.int64]]:
-    labels = torch.cat([torch.as_tensor(batch.labels) for batch in waiting]).cpu().numpy()
-    indices = np.concatenate([np.asarray(batch.indices) for batch in waiting])
-    return torch.cat(logits).cpu().numpy(), labels, indices
+    labels = np.concatenate([as_numpy(batch.labels) for batch in waiting])
+    indices = np.concatenate([as_numpy(batch.indices) for batch in waiting])
+    return np.concatenate([as_numpy(part) for part in logits]), labels, indices
 
 
 def _check_outputs(logits: NDArray[np.float32], classes: Sequence[str]) -> None:

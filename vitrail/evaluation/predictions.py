@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -29,6 +29,7 @@ class Predictions:
     images_per_s: float = 0.0
     temperature: float = 1.0
     judged: Mapping[str, Any] | None = None  # which images these are, how many were trained on
+    more: Mapping[str, Any] = field(default_factory=dict)  # what else was measured, by key
 
     @property
     def n(self) -> int:

@@ -53,5 +53,6 @@ class Evaluation(Predictions):
             },
             "selective": self.selective,
             **({} if self.judged is None else {"judged": dict(self.judged)}),
+            **self.more,
             **(more or {}),
         }

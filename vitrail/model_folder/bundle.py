@@ -19,11 +19,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.sources.examples import FILE, Examples, parse
@@ -34,6 +32,9 @@ from vitrail.model_folder.model_record import MAX_RECORD_BYTES, Record, parse_re
 from vitrail.models.cost import parameters, running_values
 from vitrail.models.names import ModelConfig
 from vitrail.unpacking import TooTight, open_zip
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WEIGHTS, RECORD, CARD = "model.safetensors", "model.json", "README.md"
 MAX_BYTES = 64 * 2**30  # weights; B/16 has 0.35 GB
@@ -161,6 +162,8 @@ def sha256_of(path: Path) -> str:
 
 def _read_tensors(weights: Path, expected: Shapes, name: Path) -> dict[str, Tensor]:
     """Every expected tensor, copied to memory as float32. Raises ModelError VIT-438, 439, 441."""
+    import torch
+
     try:
         with utf8_name(weights) as readable, safe_open(readable, framework="pt") as file:
             found = {key: file.get_slice(key) for key in file.keys()}
@@ -288,6 +291,8 @@ def write_bundle(
     With `replace` a folder that is there gives way, in two renames. Raises ModelError VIT-440 where
     one is there and may not, EnvironmentFault VIT-506 where nothing can be written.
     """
+    from safetensors.torch import save_file
+
     values = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     with whole_folder(folder, replace=replace, refuse=refuse_existing) as temporary:
         (temporary / CARD).write_text(card, encoding="utf-8")

@@ -12,12 +12,13 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-
-import safetensors.torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from vitrail.files import utf8_name
 from vitrail.folder import NotPlain, open_plain, require_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CHUNK_BYTES = 1 << 22
 
@@ -109,9 +110,11 @@ class LocalFiles:
 
     def tensors(self, path: Path) -> dict[str, Tensor]:
         """The tensors of a safetensors file, in main memory."""
+        from safetensors.torch import load_file
+
         os.close(open_plain(path))  # a plain file, no link
         with utf8_name(path) as readable:
-            return safetensors.torch.load_file(readable)
+            return load_file(readable)
 
     def free_bytes(self, path: Path) -> int:
         """Bytes that may still be written under a directory."""

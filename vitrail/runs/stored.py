@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
-from torch import Tensor
 
 from vitrail.errors import EnvironmentFault, ModelError
 from vitrail.runs import documents
 from vitrail.runs import manifest as manifests
 from vitrail.runs.filesystem import FILES, LocalFiles, read_all
 from vitrail.runs.manifest import Damaged, Manifest, step_name
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STATE = "state.json"
 STATE_MAX_BYTES = 64 << 20

@@ -8,7 +8,9 @@ import json
 import os
 import pickle
 import struct
+import threading
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -429,3 +431,34 @@ def test_unreadable_and_oversized_files(tmp_path: Path, monkeypatch: pytest.Monk
         pytest.skip("root reads everything")
     with pytest.raises(DecodeFault, match="no permission"):
         read_bytes(path)
+
+
+def test_warnings_about_metadata_are_quiet_in_every_thread_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another thread warns while this one decodes: that warning is not lost."""
+    decoding, warned = threading.Event(), threading.Event()
+
+    def load(image: Image.Image) -> NDArray[np.uint8]:
+        warnings.warn("odd metadata", UserWarning, stacklevel=1)
+        decoding.set()
+        assert warned.wait(10)
+        return np.asarray(image.convert("RGB"))
+
+    def other() -> None:
+        assert decoding.wait(10)
+        warnings.warn("of the user", UserWarning, stacklevel=1)
+        warned.set()
+
+    monkeypatch.setattr(module, "rgb_pixels", load)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        threads = [
+            threading.Thread(target=decode, args=(encoded(noise(8, 9), "png"),)),
+            threading.Thread(target=other),
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [str(one.message) for one in seen] == ["of the user"]

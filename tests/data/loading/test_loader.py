@@ -274,7 +274,7 @@ def test_threads_without_workers_change_no_bit_and_end(
 def test_workers_die_with_a_killed_parent_and_ignore_interrupts(files: FileSource) -> None:
     code = textwrap.dedent(f"""
         import numpy as np, psutil, time
-        from vitrail.data import worker_process
+        from vitrail.data.loading import worker_process
         from vitrail.data.loading.file_loader import FileLoader
         from vitrail.data.sources.source import FileSource
         from vitrail.data.images.preprocess import Preprocess

@@ -19,12 +19,14 @@ from tests.evaluation.frozen_model import (
     expected,
     made_splits,
     pictures,
+    runtime_of,
     save_folder,
 )
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.sources.open_data import open_data
 from vitrail.errors import DataError, ModelError
-from vitrail.evaluation.probes.features import FeatureOptions, Frozen, cache_folder, identity
+from vitrail.evaluation.probes.features import FeatureOptions, Frozen, cache_folder
+from vitrail.runtime.torch_runtime import TorchRuntime
 
 
 @pytest.fixture
@@ -34,22 +36,37 @@ def said() -> list[str]:
 
 @pytest.fixture
 def frozen(tmp_path: Path, said: list[str]) -> Frozen:
-    return Frozen(Rows(), PREPROCESS, FeatureOptions(batch_size=7), tmp_path / "cache", said.append)
+    return Frozen(
+        runtime_of(Rows()),
+        PREPROCESS,
+        FeatureOptions(batch_size=7),
+        tmp_path / "cache",
+        said.append,
+    )
+
+
+def rows_of(frozen: Frozen) -> Rows:
+    assert isinstance(frozen.runtime, TorchRuntime)
+    assert isinstance(frozen.runtime.model, Rows)
+    return frozen.runtime.model
+
+
+def identity(model: Rows) -> str:
+    return runtime_of(model).identity
 
 
 def seen(frozen: Frozen) -> int:
     """Pictures that the model has been shown."""
-    assert isinstance(frozen.model, Rows)
-    return frozen.model.seen
+    return rows_of(frozen).seen
 
 
 def test_numbers_are_those_of_every_picture_in_order(frozen: Frozen) -> None:
     source = pictures(23, 0)
-    frozen.model.train()
+    rows_of(frozen).train()
     got = frozen.features(source)
     assert got.dtype == np.float32
     assert np.abs(got - expected(source.images)).max() <= 2e-6
-    assert frozen.model.training  # as it was
+    assert rows_of(frozen).training  # as it was
 
 
 def test_they_are_computed_once(frozen: Frozen, said: list[str]) -> None:
@@ -64,7 +81,7 @@ def test_they_are_computed_once(frozen: Frozen, said: list[str]) -> None:
 
 
 def other_weights(frozen: Frozen) -> Frozen:
-    return replace(frozen, model=Rows(3.0))
+    return replace(frozen, runtime=runtime_of(Rows(3.0)))
 
 
 def other_preprocess(frozen: Frozen) -> Frozen:
@@ -73,13 +90,13 @@ def other_preprocess(frozen: Frozen) -> Frozen:
 
 
 def other_precision(frozen: Frozen) -> Frozen:
-    return replace(frozen, reading=replace(frozen.reading, precision="bfloat16"))
+    return replace(frozen, runtime=runtime_of(Rows(), "bfloat16"))
 
 
 def other_architecture(frozen: Frozen) -> Frozen:
     model = Rows()
     model.config.scale = 5.0
-    return replace(frozen, model=model)
+    return replace(frozen, runtime=runtime_of(model))
 
 
 @pytest.mark.parametrize(
@@ -230,7 +247,7 @@ def test_a_picture_that_cannot_be_decoded_is_named(frozen: Frozen, tmp_path: Pat
 
 
 def test_features_that_are_not_finite_are_refused_and_not_kept(frozen: Frozen) -> None:
-    broken = replace(frozen, model=Rows(float("nan")))
+    broken = replace(frozen, runtime=runtime_of(Rows(float("nan"))))
     with pytest.raises(ModelError, match=r"23 of 23 .* part-0:0") as error:
         broken.features(pictures(23, 0))
     assert error.value.code == "VIT-442"

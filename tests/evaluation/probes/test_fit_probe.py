@@ -17,6 +17,7 @@ from tests.evaluation.frozen_model import (
     expected,
     made_splits,
     pictures,
+    runtime_of,
     save_folder,
 )
 from tests.reference.ridge_numpy import ridge_scores
@@ -29,7 +30,7 @@ from vitrail.evaluation.probes.features import FeatureOptions, Frozen
 from vitrail.evaluation.probes.fit_probe import SWEEPS, check, probe
 from vitrail.evaluation.probes.probe_record import ProbeSettings
 
-FROZEN = Frozen(Rows(), PREPROCESS)
+FROZEN = Frozen(runtime_of(Rows()), PREPROCESS)
 SPLITS = made_splits()
 
 
@@ -64,7 +65,7 @@ def test_few_shot_is_the_reference_for_each_k_and_seed() -> None:
 
 def test_few_shot_computes_what_it_needs() -> None:
     model = Rows()
-    probe(replace(FROZEN, model=model), SPLITS, ProbeSettings(k=(1, 2), seeds=2))
+    probe(replace(FROZEN, runtime=runtime_of(model)), SPLITS, ProbeSettings(k=(1, 2), seeds=2))
     assert 53 + 6 <= model.seen <= 53 + 12
 
 

@@ -12,17 +12,23 @@ from torch import Tensor
 
 from vitrail.errors import UsageError
 from vitrail.evaluation.robustness import corruption_kinds as kinds
+from vitrail.evaluation.robustness import corruptions
 from vitrail.evaluation.robustness import image_filters as filters
 from vitrail.evaluation.robustness.corruption_draws import Draws, between, length
 from vitrail.evaluation.robustness.corruptions import (
     CORRUPTIONS,
     GROUPS,
-    corrupted,
     corruptions_named,
     severities_of,
 )
 
 SIZES = [(224, 224, 3, 3), (31, 37, 3, 8), (8, 8, 1, 31)]  # h, w, C, pictures
+
+
+def corrupted(images: Tensor, indices: Tensor, name: str, severity: int, seed: int = 0) -> Tensor:
+    """As `corruptions.corrupted`, of tensors."""
+    arrays = images.numpy(), indices.numpy()
+    return torch.from_numpy(corruptions.corrupted(*arrays, name, severity, seed=seed))
 
 
 def scenes(height: int, width: int, channels: int, count: int) -> Tensor:

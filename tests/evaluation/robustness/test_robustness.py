@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.evaluation.robustness.test_corruptions import scenes
+from tests.evaluation.robustness.test_corruptions import corrupted, scenes
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.batch import Batch, normalise
-from vitrail.evaluation.flip import FlipAverage
-from vitrail.evaluation.robustness.corruptions import CORRUPTIONS, corrupted
+from vitrail.evaluation.robustness.corruptions import CORRUPTIONS
 from vitrail.evaluation.robustness.measure import Robustness, robustness
+from vitrail.runtime.runtime import flip_averaged
+from vitrail.runtime.torch_runtime import TorchRuntime
 
 PREPROCESS = Preprocess(height=13, width=11, resize=(13, 11))
 
@@ -37,8 +38,9 @@ def test_each_setting_is_the_accuracy_on_its_pictures() -> None:
     names, levels = ("impulse_noise", "brightness", "fog"), (2, 5)
     said: list[int] = []
     model = IsBright().train()
+    logits = TorchRuntime(model, PREPROCESS.input_size).logits
     found = robustness(
-        model, batches(images, labels, 5), PREPROCESS, names, levels, progress=said.append
+        logits, batches(images, labels, 5), PREPROCESS, names, levels, progress=said.append
     )
     assert model.training
     assert found.n == 23
@@ -50,16 +52,16 @@ def test_each_setting_is_the_accuracy_on_its_pictures() -> None:
             right = IsBright().eval()(normalise(pixels, PREPROCESS)).argmax(dim=1) == labels
             assert found.accuracy(name, level) == pytest.approx(right.double().mean().item())
     assert found.accuracy("brightness", 5) < found.accuracy("brightness", 2)
-    again = robustness(model, batches(images, labels, 23), PREPROCESS, names, levels)
+    again = robustness(logits, batches(images, labels, 23), PREPROCESS, names, levels)
     assert np.array_equal(again.correct, found.correct)
 
 
 def test_several_labels_a_picture_are_right_if_the_best_is_one_of_them() -> None:
     images = scenes(13, 11, 3, 6)
-    both = torch.ones(6, 2)
-    assert robustness(IsBright(), batches(images, both, 4), PREPROCESS, ["fog"], [1]).mean() == 1
+    both, logits = torch.ones(6, 2), TorchRuntime(IsBright(), PREPROCESS.input_size).logits
+    assert robustness(logits, batches(images, both, 4), PREPROCESS, ["fog"], [1]).mean() == 1
     none = torch.zeros(6, 2)
-    assert robustness(IsBright(), batches(images, none, 4), PREPROCESS, ["fog"], [1]).mean() == 0
+    assert robustness(logits, batches(images, none, 4), PREPROCESS, ["fog"], [1]).mean() == 0
 
 
 def test_the_record() -> None:
@@ -83,7 +85,7 @@ def test_flip_averages_the_logits_of_both_views() -> None:
 
     images = torch.rand(3, 1, 4, 5, generator=torch.Generator().manual_seed(0))
     left, right = images[:, 0, :, :2].mean(dim=1), images[:, 0, :, 3:].flip(-1).mean(dim=1)
-    got = FlipAverage(Left())(images)
+    got = flip_averaged(Left())(images)
     assert torch.allclose(got, (left + right) / 2)
-    assert torch.equal(FlipAverage(Left())(images.flip(-1)), got)
+    assert torch.equal(flip_averaged(Left())(images.flip(-1)), got)
     assert not torch.equal(got, left)

@@ -7,21 +7,19 @@ trained on are counted (`evaluation/eval_set.py`). No record is written over ano
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of, check_numbers
-from vitrail.cli.eta import eta
 from vitrail.cli.eval_run import (
     DecodeOptions,
     is_run,
-    measure,
+    measuring_of,
     opened_for,
-    outputs,
     say_notes,
-    way_of,
 )
 from vitrail.cli.evaluation_lines import (
     calibration_lines,
@@ -38,6 +36,7 @@ if TYPE_CHECKING:
     from vitrail.classifier import Classifier
     from vitrail.data.sources.open_data import Source
     from vitrail.evaluation.eval_set import EvalSet, Opened
+    from vitrail.evaluation.measuring.measuring import Measuring
     from vitrail.evaluation.record import Evaluation
 
 app = app_of("vitrail eval")
@@ -121,6 +120,8 @@ def check(
     split: str, min_top1: float | None, out: Path | None, reading: DecodeOptions, asked: EvalOptions
 ) -> None:
     """Raise UsageError VIT-202, VIT-206, VIT-280 to VIT-283 for what cannot be asked."""
+    from vitrail.evaluation.measuring.measuring import check_request
+
     check_numbers({"--batch-size": reading.batch_size, "--max-pixels": reading.max_pixels})
     if min_top1 is not None and not 0 <= min_top1 <= 1:
         raise UsageError(
@@ -130,29 +131,13 @@ def check(
         )
     if out is not None:
         refuse_existing(out)
-    if asked.severity is not None and asked.corruptions is None:
-        raise UsageError(
-            "VIT-282",
-            f"--severity {asked.severity} has no effect without --corruptions.",
-            hint="Add --corruptions all, or leave it out.",
-        )
-    if asked.calibrate and asked.tta != "none":
-        raise UsageError(
-            "VIT-282",
-            "--calibrate and --tta: the temperature is stored for predictions of one view.",
-            hint="Use one of them at a time.",
-        )
-    if asked.calibrate and split == "val":
-        raise UsageError(
-            "VIT-283",
-            "--calibrate fits on the validation pictures, so it is not judged on them.",
-            hint="Judge it on others: --split test",
-        )
-    if asked.corruptions is not None:
-        from vitrail.evaluation.robustness.corruptions import corruptions_named, severities_of
-
-        corruptions_named(asked.corruptions)
-        severities_of(asked.severity or "1-5")
+    check_request(
+        split,
+        calibrate=asked.calibrate,
+        tta=asked.tta,
+        corruptions=asked.corruptions,
+        severity=asked.severity,
+    )
 
 
 def kept(job: EvalJob, found: Evaluation, more: dict[str, Any], out: Path | None) -> list[str]:
@@ -181,6 +166,11 @@ class EvalJob:
     asked: EvalOptions
     output: Output
 
+    @functools.cached_property
+    def measuring(self) -> Measuring:
+        """How the model is shown images."""
+        return measuring_of(self.classifier, self.reading, self.output, self.asked.tta)
+
 
 def measured(job: EvalJob) -> tuple[Evaluation, dict[str, Any], list[str]]:
     """The evaluation, further keys of metrics.json, and lines about them."""
@@ -200,7 +190,7 @@ def measured(job: EvalJob) -> tuple[Evaluation, dict[str, Any], list[str]]:
     if asked.calibrate:
         found, lines = calibrated(job, source, more)
     else:
-        found = measure(job.classifier, source, job.reading, asked.tta, output)
+        found = job.measuring.evaluate(source)
     lines = [*judged_lines(judged, found, more), *lines]
     if labels is not None:
         real = real_accuracy(found, labels)
@@ -251,7 +241,6 @@ def in_classes_of(source: Source, classifier: Classifier, name: Path, output: Ou
 def calibrated(job: EvalJob, source: Source, more: dict[str, Any]) -> tuple[Evaluation, list[str]]:
     """Fit the temperature on validation, judge it on `source`, and only then store it."""
     from vitrail.cli.verbs.temperature import model_folder, store
-    from vitrail.evaluation.calibrate import calibration_of, fit_temperature
 
     classifier = job.classifier
     held, _ = pictures(job, "val")
@@ -260,19 +249,12 @@ def calibrated(job: EvalJob, source: Source, more: dict[str, Any]) -> tuple[Eval
         for sentence in held.sentences():
             job.output.note(f"temperature: {sentence}")
     val = in_classes_of(held.source, classifier, job.model, job.output)
-    fitted = outputs(classifier, val, job.reading, job.output)
-    old, new = classifier.temperature, fit_temperature(fitted.logits, fitted.labels)
-    found = calibration_of(fitted.scored(old), fitted.scored(new), "val")
-    judged = outputs(classifier, source, job.reading, job.output)
-    before, after = judged.scored(old), judged.scored(new)
-    more["calibration"] = {
-        **found.to_json(),
-        "judged": {"nll_before": before.nll, "nll": after.nll,
-                   "ece_before": before.ece, "ece": after.ece},
-    }  # fmt: skip
-    said = store(model_folder(job.model), found, {job.split: after} if is_own else {})
-    classifier.temperature = new
-    return after, [*calibration_lines(found, before, after), *said]
+    found = job.measuring.calibrated(val, source)
+    more["calibration"] = found.to_json()
+    judged = {job.split: found.after} if is_own else {}
+    said = store(model_folder(job.model), found.fit, judged)
+    classifier.temperature = found.fit.temperature
+    return found.after, [*calibration_lines(found.fit, found.before, found.after), *said]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -303,58 +285,45 @@ def rival_of(job: EvalJob, judged: EvalSet) -> Rival:
 
 def against(job: EvalJob, rival: Rival, found: Evaluation, more: dict[str, Any]) -> list[str]:
     """Another model on the same pictures."""
-    from vitrail.evaluation.paired import compare, sentences
+    from vitrail.evaluation.measuring.measuring import beside
+    from vitrail.evaluation.paired import sentences
 
-    theirs = measure(rival.classifier, rival.source, job.reading, job.asked.tta, job.output)
+    way = measuring_of(rival.classifier, job.reading, job.output, job.asked.tta)
+    theirs = way.evaluate(rival.source)
     if len(theirs.classes) != len(found.classes):
         job.output.note(
             f"{rival.model} chooses among {len(theirs.classes)} classes, "
             f"{job.model} among {len(found.classes)}: nll does not compare like with like"
         )
-    left_out = int((~rival.unseen).sum())
+    both = beside(found, theirs, rival.unseen)
+    more["against"] = both.to_json(str(rival.model))
     told = []
-    if left_out:
+    if both.left_out:
         told = [
-            f"compared on {theirs.n - left_out:,} of {theirs.n:,} images: one of the two was "
-            f"trained on the {left_out:,} others"
+            f"compared on {both.other.n:,} of {theirs.n:,} images: one of the two was "
+            f"trained on the {both.left_out:,} others"
         ]
-        found, theirs = found.only(rival.unseen), theirs.only(rival.unseen)
-    comparison = compare(found, theirs)
-    more["against"] = {
-        "model": str(rival.model), "trained_on": left_out, "n": theirs.n, **comparison.to_json(),
-    }  # fmt: skip
-    low, high = theirs.interval
+    low, high = both.other.interval
     return [
         *told,
-        f"against {rival.model}  top-1  {theirs.top1:.4f}  (95 % {low:.4f}-{high:.4f})    "
-        f"nll  {theirs.nll:.4f}",
-        *sentences(comparison, str(job.model), str(rival.model)),
+        f"against {rival.model}  top-1  {both.other.top1:.4f}  (95 % {low:.4f}-{high:.4f})    "
+        f"nll  {both.other.nll:.4f}",
+        *sentences(both.comparison, str(job.model), str(rival.model)),
     ]
 
 
 def corrupt(job: EvalJob, source: Source, found: Evaluation, more: dict[str, Any]) -> list[str]:
     """The model on corrupted pictures."""
+    from vitrail.evaluation.measuring.measuring import ALL_SEVERITIES, corruptions_json
     from vitrail.evaluation.robustness.corruptions import corruptions_named, severities_of
-    from vitrail.evaluation.robustness.measure import robustness
 
     names = corruptions_named(job.asked.corruptions or "all")
-    levels = severities_of(job.asked.severity or "1-5")
+    levels = severities_of(job.asked.severity or ALL_SEVERITIES)
     total = len(source) * len(names) * len(levels)
     job.output.note(
         f"{len(names)} corruptions at {len(levels)} severities of {len(source):,} pictures: "
         f"{total:,} predictions"
     )
-    way = way_of(job.classifier, source, job.reading, job.asked.tta)
-    with eta(job.output, "corrupted pictures") as tell:
-        result = robustness(
-            way.model,
-            way.batches(),
-            job.classifier.preprocess,
-            names,
-            levels,
-            device=way.device,
-            precision=way.precision,
-            progress=lambda done: tell(done, total),
-        )
-    more["corruptions"] = {"clean_top1": found.top1, **result.to_json()}
+    result = job.measuring.corrupted(source, names, levels)
+    more["corruptions"] = corruptions_json(found, result)
     return robustness_lines(result, found.top1)

@@ -23,7 +23,7 @@ from vitrail.errors import DataError, UsageError
 from vitrail.files import refuse_existing, write_whole
 
 if TYPE_CHECKING:
-    from vitrail.classifier import Prediction
+    from vitrail.prediction import Prediction
 
 app = app_of("vitrail predict")
 TABLES = (".csv", ".jsonl", ".parquet")

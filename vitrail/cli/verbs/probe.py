@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of, check_numbers
-from vitrail.cli.eval_run import DecodeOptions, is_run, opened_for, say_notes
+from vitrail.cli.eval_run import DecodeOptions, computed_on, is_run, opened_for, say_notes
 from vitrail.cli.output import Output, plain, table
 from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import UsageError
@@ -139,17 +139,14 @@ def measure(
     output: Output,
 ) -> Probe:
     """Load model and pictures, and probe."""
-    from vitrail.device import pick_device, pick_precision
     from vitrail.evaluation.probes import features
     from vitrail.evaluation.probes.fit_probe import probe_opened as run
 
     classifier = load(model, read_as, output)
     opened = opened_for(model, classifier.examples, data, settings.split, draw=True)
     say_notes(opened.listed, output)
-    device = pick_device(reading.device)
+    runtime = classifier.torch_runtime(*computed_on(reading))
     how = features.FeatureOptions(
-        device=device,
-        precision=pick_precision(reading.precision, device)[0],
         batch_size=reading.batch_size,
         workers=reading.workers,
         max_pixels=reading.max_pixels,
@@ -157,9 +154,7 @@ def measure(
     )
     cache = None if no_cache else features.cache_folder(output.note)
     with progress(output) as bar:
-        frozen = features.Frozen(
-            classifier.model, classifier.preprocess, how, cache, output.note, bar
-        )
+        frozen = features.Frozen(runtime, classifier.preprocess, how, cache, output.note, bar)
         return run(frozen, opened, settings)
 
 

@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -409,16 +410,32 @@ def _open_reason(error: OSError | ValueError) -> str:
     return reasons.get(error.errno or 0, f"cannot be read ({error.strerror})")
 
 
+class _Decoding(threading.local):
+    """Whether this thread decodes: as a filter it matches every warning then."""
+
+    depth = 0
+
+    def match(self, text: str) -> bool:
+        """As of the pattern of a filter."""
+        return self.depth > 0
+
+
+_DECODING = _Decoding()
+_IGNORED: Any = ("ignore", _DECODING, Warning, None, 0)  # an entry of warnings.filters
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Pillow's warnings about metadata are not for users: the pixels decide.
 
-    Filters belong to the process, so only the main thread changes them; workers and servers decode
-    in processes.
+    Filters belong to the process; this one asks which thread it is that warns. It is put in front
+    again where somebody changed them since.
     """
-    if threading.current_thread() is not threading.main_thread():
+    filters: Any = warnings.filters
+    if not filters or filters[0] is not _IGNORED:
+        filters.insert(0, _IGNORED)
+    _DECODING.depth += 1
+    try:
         yield
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    finally:
+        _DECODING.depth -= 1

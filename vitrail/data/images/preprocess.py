@@ -106,6 +106,11 @@ class Preprocess(BaseModel):
         return len(self.mean)
 
     @property
+    def input_size(self) -> tuple[int, int, int]:
+        """Channels, height and width in px of what a model is shown."""
+        return (self.channels, self.height, self.width)
+
+    @property
     def crop_interpolation(self) -> CropInterpolation:
         """For random crops of training, which Pillow or torch resizes to 8 bits."""
         return "bilinear" if self.interpolation == "area" else self.interpolation
@@ -191,13 +196,23 @@ class Preprocess(BaseModel):
         """
         import torch
 
-        values = torch.from_numpy(self.values(_to_array(picture, max_pixels)))  # (h, w, C)
-        images = values.permute(2, 0, 1).contiguous().to(torch.float32).div_(255)  # (C, h, w)
-        mean, std = (
-            torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
-            for values in (self.mean, self.std)
-        )
-        return images.sub_(mean).div_(std)
+        return torch.from_numpy(self.floats(picture, max_pixels=max_pixels))
+
+    def floats(
+        self, picture: bytes | str | Path | Image.Image | Pixels, *, max_pixels: int = MAX_PIXELS
+    ) -> Floats:
+        """As the call, as an array and without torch."""
+        values = self.values(_to_array(picture, max_pixels))  # (h, w, C)
+        return self.normalised(values.transpose(2, 0, 1))
+
+    def normalised(self, values: NDArray[Any]) -> Floats:
+        """Float32 (..., C, h, w), contiguous, of values in 0..255: (x / 255 - mean) / std."""
+        floats = np.array(values, dtype=np.float32, order="C")
+        mean, std = (np.array(one, np.float32)[:, None, None] for one in (self.mean, self.std))
+        floats /= np.float32(255)
+        floats -= mean
+        floats /= std
+        return floats
 
     def _offset(self, room: int) -> int:
         return room // 2 if self.crop == "center_floor" else round(room / 2)

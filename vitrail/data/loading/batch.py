@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from vitrail.data.images.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
 class Batch:
     """Pictures of one step: `images` (B, C, H, W) uint8, `labels` int64 (B,) or float32 (B, K),
     `indices` int64 (B,). Evaluation with a preprocessing that keeps floats has float32 images.
+    Arrays of numpy do as well where they are only evaluated.
     """
 
     images: torch.Tensor
@@ -20,12 +26,22 @@ class Batch:
     indices: torch.Tensor
 
 
-def normalise(images: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
+@overload
+def normalise(images: torch.Tensor, preprocess: Preprocess) -> torch.Tensor: ...
+@overload
+def normalise(images: NDArray[Any], preprocess: Preprocess) -> NDArray[np.float32]: ...
+def normalise(
+    images: torch.Tensor | NDArray[Any], preprocess: Preprocess
+) -> torch.Tensor | NDArray[np.float32]:
     """Float32 (B, C, H, W), contiguous, of values (B, C, H, W) in 0..255, on their device: (x / 255
     - mean) / std.
 
-    The same operations in the same order as `Preprocess.__call__`, so both give the same bits.
+    The same operations in the same order as `Preprocess.normalised`, so both give the same bits.
     """
+    if isinstance(images, np.ndarray):
+        return preprocess.normalised(images)
+    import torch
+
     floats = images.to(torch.float32, memory_format=torch.contiguous_format, copy=True).div_(255)
     mean, std = (
         torch.tensor(values, dtype=torch.float32).view(-1, 1, 1).to(images.device)

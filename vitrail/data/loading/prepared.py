@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vitrail.data.images.decode import DecodeFault, read_bytes
 from vitrail.data.images.preprocess import Preprocess
@@ -61,14 +60,13 @@ def _file(
         data, _ = source.read(index)
     except DecodeFault as fault:
         return name, fault.reason
-    found = prepared_picture(preprocess, data)
-    return name, found if isinstance(found, str) else found.numpy()
+    return name, prepared_picture(preprocess, data)
 
 
-def prepared_picture(preprocess: Preprocess, picture: Any) -> Tensor | str:
+def prepared_picture(preprocess: Preprocess, picture: Any) -> NDArray[np.float32] | str:
     """What the model is shown of a picture (C, H, W), or what is wrong with it."""
     try:
-        return preprocess(picture)
+        return preprocess.floats(picture)
     except DecodeFault as fault:
         return fault.reason
     except DataError as error:

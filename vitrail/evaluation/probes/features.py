@@ -13,18 +13,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from torch import Tensor, nn
 
 import vitrail
 from vitrail.data.images.decode import MAX_PIXELS
@@ -33,27 +28,17 @@ from vitrail.data.loading.batch import normalise
 from vitrail.data.loading.loader import make_loader
 from vitrail.data.sources.open_data import Source, fingerprint, subset
 from vitrail.errors import EnvironmentFault, ModelError
-from vitrail.evaluation.evaluate import inference
 from vitrail.files import cache_root, utf8_name, whole_file
+from vitrail.runtime.runtime import FeatureRuntime, as_numpy
 
 Features = NDArray[np.float32]
 SCHEMA = 2  # of an entry
 
 
-class FeatureModel(Protocol):
-    """What every architecture of vitrail offers."""
-
-    @property
-    def config(self) -> BaseModel: ...
-    def features(self, images: Tensor) -> Tensor: ...
-
-
 @dataclass(frozen=True)
 class FeatureOptions:
-    """How pictures are read and computed; on_bad_file: "stop" or "skip"."""
+    """How pictures are read; on_bad_file: "stop" or "skip"."""
 
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    precision: str = "float32"
     batch_size: int = 64
     workers: int = 0
     max_pixels: int = MAX_PIXELS
@@ -70,29 +55,25 @@ class Frozen:
     gets sentences for people; progress: gets (what is done, how far, of how much).
     """
 
-    model: nn.Module
+    runtime: FeatureRuntime
     preprocess: Preprocess
     reading: FeatureOptions = FeatureOptions()
     cache: Path | None = None
     say: Callable[[str], None] = silent
     progress: Callable[[str, int, int], None] = silent
 
-    @cached_property
-    def identity(self) -> str:
-        """sha256 hex digits of architecture and weights."""
-        return identity(self.model)
-
     def entry(self, source: Source) -> Path | None:
         """Where the features of `source` are kept, whether or not they are there yet."""
         if self.cache is None:
             return None
+        info = self.runtime.info
         facts = {
             "schema": SCHEMA,
             "vitrail": vitrail.__version__,
-            "model": self.identity,
+            "model": self.runtime.identity,
             "preprocess": self.preprocess.to_json(),
             "pictures": fingerprint(source),
-            "computed": [self.reading.device.type, self.reading.precision],
+            "computed": [info.device.partition(":")[0], info.precision],
         }
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         return self.cache / f"{key}.safetensors"
@@ -133,19 +114,21 @@ class Frozen:
         """As `features`, without a look into the cache."""
         reading = self.reading
         loader = make_loader(
-            source, self.preprocess, None, batch_size=reading.batch_size, workers=reading.workers,
+            source,
+            self.preprocess,
+            None,
+            batch_size=reading.batch_size,
+            workers=reading.workers,
             max_pixels=reading.max_pixels,
-        )  # fmt: skip
-        model = self.model.to(reading.device)
+            device=self.runtime.info.device,
+        )
         rows: list[NDArray[np.float32]] = []
         done = 0
-        with inference(model, reading.device, reading.precision):
-            for batch in loader.eval_batches(reading.batch_size):
-                images = normalise(batch.images.to(reading.device), self.preprocess)
-                part = cast(FeatureModel, model).features(images).float()  # (B, R)
-                rows.append(part.cpu().numpy())
-                done += len(images)
-                self.progress(f"features of {source.name}", done, len(source))
+        for batch in loader.eval_batches(reading.batch_size):
+            images = normalise(batch.images, self.preprocess)
+            rows.append(as_numpy(self.runtime.features(images)))  # (B, R)
+            done += len(images)
+            self.progress(f"features of {source.name}", done, len(source))
         found = np.concatenate(rows)
         _check_finite(found, source)
         return found
@@ -171,16 +154,6 @@ def cache_folder(say: Callable[[str], None] = silent) -> Path | None:
     except EnvironmentFault as fault:
         say(f"features are not kept: {fault.message}")
         return None
-
-
-def identity(model: nn.Module) -> str:
-    """sha256 hex digits of a model's architecture and every number in it."""
-    digest = hashlib.sha256(type(model).__name__.encode())
-    digest.update(cast(FeatureModel, model).config.model_dump_json().encode())
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"\0{name}:{value.dtype}:{tuple(value.shape)}\0".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _read(path: Path, num_pictures: int) -> Features:

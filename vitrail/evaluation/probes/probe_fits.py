@@ -119,7 +119,7 @@ def _possible_shots(counts: Labels, asked: Sequence[int]) -> tuple[list[int], li
 
 def linear(task: ProbeData) -> FitResult:
     """Logistic regression on all training pictures, l2 chosen on validation."""
-    size, device, progress = task.num_classes, task.frozen.reading.device, task.frozen.progress
+    size, device, progress = task.num_classes, task.frozen.runtime.info.device, task.frozen.progress
     l2s = task.settings.l2 or linear_probe.SWEEP
     x, y = task.frozen.features(task.splits.train), task.splits.train.labels
     choosing = _choosing(task) if len(l2s) > 1 else None
@@ -161,7 +161,7 @@ def knn(task: ProbeData) -> FitResult:
         f"k = {k} is left out: there are only {num} training pictures" for k in asked[len(ks) :]
     ]
     x, y = task.frozen.features(task.splits.train), task.splits.train.labels
-    options: dict[str, Any] = {"device": task.frozen.reading.device}
+    options: dict[str, Any] = {"device": task.frozen.runtime.info.device}
     options["temperature"] = task.settings.temperature or neighbours.TEMPERATURE
     val = _deciding(task, choosing, (x[choosing.held], y[choosing.held]))
     bank = (x[choosing.kept], y[choosing.kept])

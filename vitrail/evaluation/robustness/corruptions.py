@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from vitrail.errors import UsageError, nearest
 from vitrail.evaluation.robustness import corruption_kinds as kinds
@@ -45,17 +45,17 @@ CORRUPTIONS: dict[str, Corruption] = {
 
 
 def corrupted(
-    images: Tensor, indices: Tensor, name: str, severity: int, *, seed: int = 0
-) -> Tensor:
+    images: NDArray[Any], indices: NDArray[np.int64], name: str, severity: int, *, seed: int = 0
+) -> NDArray[Any]:
     """Images (B, C, h, w) of a loader's evaluation batch, uint8 or float32 in 0..255, corrupted:
     the same shape and type. A function of (seed, name, severity, index, pixels) alone.
     """
-    whole = images.cpu().permute(0, 2, 3, 1).to(torch.float32).numpy()  # (B, h, w, C)
+    whole = images.transpose(0, 2, 3, 1).astype(np.float32)  # (B, h, w, C)
     pixels = np.ascontiguousarray(whole / np.float32(255), dtype=np.float32)
-    draws = Draws(seed, name, indices.cpu().numpy())
+    draws = Draws(seed, name, indices)
     found = np.clip(CORRUPTIONS[name](pixels, severity, draws), 0, 1) * np.float32(255)
-    values = torch.from_numpy(np.ascontiguousarray(found.transpose(0, 3, 1, 2)))
-    return values if images.is_floating_point() else values.round().to(torch.uint8)
+    values = np.ascontiguousarray(found.transpose(0, 3, 1, 2))
+    return np.rint(values).astype(np.uint8) if images.dtype == np.uint8 else values
 
 
 def corruptions_named(text: str) -> tuple[str, ...]:

@@ -13,16 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.batch import Batch, normalise
-from vitrail.evaluation.evaluate import inference
 from vitrail.evaluation.metrics.bootstrap import percentile_interval, replicated
 from vitrail.evaluation.metrics.intervals import wilson
 from vitrail.evaluation.robustness.corruptions import GROUPS, corrupted
+from vitrail.runtime.runtime import Logits, as_numpy
 
 Progress = Callable[[int], None]  # how many pictures, times corruptions, were done
 
@@ -92,39 +90,36 @@ class Robustness:
 
 
 def robustness(
-    model: nn.Module,
+    logits_of: Logits,
     batches: Iterable[Batch],
     preprocess: Preprocess,
     names: Sequence[str],
     severities: Sequence[int],
     *,
-    device: str | torch.device = "cpu",
-    precision: str = "float32",
     seed: int = 0,
     progress: Progress = lambda done: None,
 ) -> Robustness:
-    """Top-1 of `model` on every corruption of every picture of `batches` (a loader's
-    eval_batches). Several labels a picture: right if the best class is one of them.
+    """Top-1 of a model (`Runtime.logits`) on every corruption of every picture of `batches` (a
+    loader's eval_batches). Several labels a picture: right if the best class is one of them.
     """
-    device = torch.device(device)
     parts: list[NDArray[np.bool_]] = []
     done = 0
-    with inference(model, device, precision):
-        for batch in batches:
-            found = np.zeros((len(names), len(severities), len(batch.images)), bool)
-            for i, name in enumerate(names):
-                for j, level in enumerate(severities):
-                    images = corrupted(batch.images, batch.indices, name, level, seed=seed)
-                    logits = model(normalise(images.to(device), preprocess))
-                    found[i, j] = _right(logits.float(), batch.labels.to(device))
-                    done += len(images)
-                    progress(done)
-            parts.append(found)
+    for batch in batches:
+        pixels, indices = as_numpy(batch.images), as_numpy(batch.indices)
+        found = np.zeros((len(names), len(severities), len(batch.images)), bool)
+        for i, name in enumerate(names):
+            for j, level in enumerate(severities):
+                images = corrupted(pixels, indices, name, level, seed=seed)
+                logits = logits_of(normalise(images, preprocess))
+                found[i, j] = _right(as_numpy(logits), as_numpy(batch.labels))
+                done += len(images)
+                progress(done)
+        parts.append(found)
     return Robustness(tuple(names), tuple(severities), np.concatenate(parts, axis=2), seed)
 
 
-def _right(logits: Tensor, labels: Tensor) -> NDArray[np.bool_]:
-    best = logits.argmax(dim=1)
+def _right(logits: NDArray[np.float32], labels: NDArray[Any]) -> NDArray[np.bool_]:
+    best = logits.argmax(axis=1)
     if labels.ndim == 2:
-        return np.asarray((labels.gather(1, best[:, None])[:, 0] > 0).cpu().numpy())
-    return np.asarray((best == labels).cpu().numpy())
+        return np.asarray(np.take_along_axis(labels, best[:, None], axis=1)[:, 0] > 0)
+    return np.asarray(best == labels)

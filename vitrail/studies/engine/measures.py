@@ -76,7 +76,7 @@ def few_shot(classifier: Classifier, splits: Splits, transfer: Splits) -> dict[s
     settings = ProbeSettings(
         "few-shot", "test" if transfer.test is not None else "val", (SHOTS,), seeds=DRAWS
     )
-    found = probe(Frozen(classifier.model, classifier.preprocess), transfer, settings)
+    found = probe(Frozen(classifier.torch_runtime(), classifier.preprocess), transfer, settings)
     return {"few-shot/top1": found.figures[0].top1, "few-shot/n": found.n}
 
 
@@ -136,11 +136,10 @@ def _held_out(splits: Splits) -> Source:
 def _top1(classifier: Classifier, source: Source) -> float:
     loader = make_loader(source, classifier.preprocess, None, batch_size=EVAL_BATCH, workers=0)
     found = evaluate(
-        classifier.model,
+        classifier.runtime.logits,
         loader.eval_batches(EVAL_BATCH),
         classifier.preprocess,
         classifier.classes,
-        device=classifier.device,
     )
     return found.top1
 

@@ -15,6 +15,7 @@ from vitrail.data.loading.loader import make_loader
 from vitrail.data.sources.open_data import Source
 from vitrail.evaluation.evaluate import evaluate
 from vitrail.evaluation.record import Evaluation
+from vitrail.runtime.torch_runtime import TorchRuntime
 from vitrail.training.plan.plan_run import Plan
 
 EVAL_BATCH = 128
@@ -49,13 +50,13 @@ def judge(
         seed=config.seed,
         workers=int(config.data.workers),
         max_pixels=config.data.max_pixels,
+        device=config.device,
     )
+    runtime = TorchRuntime(model, plan.preprocess.input_size, config.precision)
     return evaluate(
-        model,
+        runtime.logits,
         until(loader.eval_batches(EVAL_BATCH), is_over),
         plan.preprocess,
         plan.splits.classes,
-        device=config.device,
-        precision=config.precision,
         source_id=source.source_id,
     )

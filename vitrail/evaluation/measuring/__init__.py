@@ -1,0 +1,1 @@
+"""A classifier measured on a split: as it is, calibrated, beside another, on corrupted images."""

@@ -1,0 +1,76 @@
+"""From the logits of a model to answers for people: probabilities, and the best classes by name.
+
+No torch: whatever computes the logits, these are the same few lines.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+from vitrail.runtime.runtime import Array
+
+Picture = str | os.PathLike[str] | bytes | Image | NDArray[np.uint8]
+Prepared = NDArray[np.float32] | str  # what a model is shown (C, H, W), or what is wrong
+Scores = Literal["softmax", "sigmoid"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A class and its probability; unpacks as (label, score)."""
+
+    label: str
+    score: float
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.label, self.score))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one picture, or in `error` why it cannot say anything."""
+
+    source: str
+    label: str | None = None
+    score: float | None = None
+    top: list[Score] = field(default_factory=list)
+    error: str | None = None
+
+
+def probabilities_of(logits: Array, temperature: float, scores: Scores) -> NDArray[np.float32]:
+    """(B, K) of logits (B, K) divided by the temperature: an array, or a tensor of torch, which
+    rounds in its own way.
+    """
+    if not isinstance(logits, np.ndarray):
+        scaled = logits.float() / temperature
+        p = scaled.sigmoid() if scores == "sigmoid" else scaled.softmax(dim=1)
+        return np.asarray(p.cpu().numpy(), dtype=np.float32)
+    z = logits.astype(np.float64) / temperature
+    norm = np.logaddexp(0, z) if scores == "sigmoid" else np.logaddexp.reduce(z, 1, keepdims=True)
+    return np.exp(z - norm).astype(np.float32)
+
+
+def best_of(p: NDArray[np.float32], classes: Sequence[str], top: int) -> list[Score]:
+    """The `top` best classes of probabilities (K,), of equal ones the earlier first."""
+    order = np.argsort(-p, kind="stable")[:top]
+    return [Score(classes[i] if classes else str(i), float(p[i])) for i in order]
+
+
+def name_of(index: int, picture: Picture) -> str:
+    """What a picture is called in answers."""
+    return os.fspath(picture) if isinstance(picture, str | os.PathLike) else f"input-{index}"
+
+
+def as_inputs(inputs: Picture | Iterable[Picture]) -> Iterable[Picture]:
+    """One picture alone is a list of one."""
+    if isinstance(inputs, str | os.PathLike | bytes | Image):
+        return [inputs]
+    if isinstance(inputs, np.ndarray) and inputs.ndim < 4:
+        return [inputs]
+    return inputs

@@ -1,0 +1,1 @@
+"""What computes a model: normalised images in, logits out, whichever engine does it."""
