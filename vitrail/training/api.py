@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.training import loop
+from vitrail.training.determinism import unchanged_process
 from vitrail.training.reporter import Reporter, RunResult
 
 
@@ -24,7 +25,8 @@ def train(
     options: the command's options with underscores (model, recipe, epochs, time_limit, batch_size,
     lr, image_size, seed, ...; --from is from_). settings: any dotted setting,
     {"optim.weight_decay": 0.1}.
-    An unknown one raises UsageError VIT-211.
+    An unknown one raises UsageError VIT-211. The process is left as it was: threads, torch's
+    generators, deterministic mode.
     """
     given: dict[str, Any] = {"runs_dir": runs_dir, "name": name, **options, "settings": settings}
     named = {
@@ -32,13 +34,14 @@ def train(
         for name, value in options.items()
     }
     layer = {"data.path": str(data), **named, **(settings or {})}
-    return loop.train(
-        [("arguments", layer)],
-        runs_dir=Path(runs_dir),
-        name=name,
-        reporter=reporter,
-        command=call_text(data, given),
-    )
+    with unchanged_process():
+        return loop.train(
+            [("arguments", layer)],
+            runs_dir=Path(runs_dir),
+            name=name,
+            reporter=reporter,
+            command=call_text(data, given),
+        )
 
 
 def call_text(data: str | Path, given: Mapping[str, Any]) -> str:
@@ -53,6 +56,8 @@ def resume(
     run_dir: str | Path, *, data: str | Path | None = None, reporter: Reporter | None = None
 ) -> RunResult:
     """Continue a run bit for bit from its newest whole checkpoint. data: where its data lies now,
-    if it was moved.
+    if it was moved. The process is left as it was, as by `train`.
     """
-    return loop.resume(Path(run_dir), data=None if data is None else str(data), reporter=reporter)
+    place = None if data is None else str(data)
+    with unchanged_process():
+        return loop.resume(Path(run_dir), data=place, reporter=reporter)
