@@ -7,11 +7,11 @@ import pytest
 
 from vitrail.figures.diagrams import Bar, bars, matrix, strip
 from vitrail.figures.palette import COLOURS, KINDS, SERIES, file_style, page_style
-from vitrail.figures.svg import Mark, Svg
+from vitrail.figures.svg import Shape, Svg
 from vitrail.figures.tiles import Panel, colours, heat_tiles, sheet, tile_sheet
 
 
-def of_kind(drawing: Svg, kind: str) -> list[Mark]:
+def of_kind(drawing: Svg, kind: str) -> list[Shape]:
     return [mark for mark in drawing.marks if mark.kind == kind]
 
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from vitrail.figures.palette import COLOURS, light, look
-from vitrail.figures.svg import Mark, Svg
+from vitrail.figures.svg import Shape, Svg
 
 SCALE, FINER = 2, 3  # pixels a px of the drawing; how much finer shapes are drawn first
 PLACES = ("x", "y", "width", "height", "x1", "y1", "x2", "y2", "cx", "cy", "r")
@@ -45,7 +45,7 @@ def png(drawing: Svg, described: dict[str, str] | None = None) -> bytes:
     return stream.getvalue()
 
 
-def _shape(pen: ImageDraw.ImageDraw, mark: Mark, own: dict[str, str], factor: float) -> None:
+def _shape(pen: ImageDraw.ImageDraw, mark: Shape, own: dict[str, str], factor: float) -> None:
     own = {**own, **mark.geometry}
     at = {key: float(own[key]) * factor for key in PLACES if key in own}
     fill, stroke = _ink(own, "fill"), _ink(own, "stroke")
@@ -76,7 +76,7 @@ def _ink(own: dict[str, str], key: str) -> tuple[int, int, int, int] | None:
     return red, green, blue, round(255 * float(own.get(f"{key}-opacity", "1")))
 
 
-def _points(mark: Mark, factor: float) -> list[Point]:
+def _points(mark: Shape, factor: float) -> list[Point]:
     pairs = (pair.split(",") for pair in mark.geometry.get("points", "").split())
     return [(float(x) * factor, float(y) * factor) for x, y in pairs]
 
@@ -102,7 +102,7 @@ def _pieces(points: Sequence[Point], gaps: Sequence[float]) -> Iterator[list[Poi
         yield piece
 
 
-def _letters(pen: ImageDraw.ImageDraw, mark: Mark, own: dict[str, str]) -> None:
+def _letters(pen: ImageDraw.ImageDraw, mark: Shape, own: dict[str, str]) -> None:
     at = (float(mark.geometry["x"]) * SCALE, float(mark.geometry["y"]) * SCALE)
     font = _font(float(own["font-size"].removesuffix("px")) * SCALE)
     anchor = ANCHORS[own.get("text-anchor", "start")]

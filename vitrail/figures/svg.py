@@ -19,7 +19,7 @@ Points = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class Mark:
+class Shape:
     """An element: its tag, its kinds (`palette.KINDS`), its geometry, its text, and what is said
     when one points at it.
     """
@@ -42,7 +42,7 @@ class Svg:
     title: str
     kind: str = ""
     is_fixed: bool = False
-    marks: list[Mark] = field(default_factory=list)
+    marks: list[Shape] = field(default_factory=list)
 
     def line(self, kind: str, x1: Place, y1: Place, x2: Place, y2: Place) -> None:
         """A straight line."""
@@ -85,7 +85,7 @@ class Svg:
         self, tag: str, kind: str, geometry: dict[str, Place], content: str = "", hint: str = ""
     ) -> None:
         own = {key: _text(value) for key, value in geometry.items()}
-        self.marks.append(Mark(tag, kind, own, content, printable(hint)))
+        self.marks.append(Shape(tag, kind, own, content, printable(hint)))
 
     def __html__(self) -> str:
         """The element as a part of a page."""
@@ -103,7 +103,7 @@ class Svg:
         for key, value in {"xmlns": "http://www.w3.org/2000/svg", **size}.items():
             root.set(key, value)
         SubElement(root, "style").text = file_style()
-        ground = Mark("rect", "ground", {"x": "0", "y": "0", **size})
+        ground = Shape("rect", "ground", {"x": "0", "y": "0", **size})
         for mark in (ground, *self.marks):
             _append(root, mark, light(look(mark.tag, mark.kind)))
         return tostring(root, encoding="unicode") + "\n"
@@ -116,7 +116,7 @@ class Svg:
         return Element("svg", {**kind, **shape, **label})
 
 
-def _append(root: Element, mark: Mark, properties: dict[str, str]) -> None:
+def _append(root: Element, mark: Shape, properties: dict[str, str]) -> None:
     kind = {"class": mark.kind} if mark.kind else {}
     element = SubElement(root, mark.tag, {**kind, **properties, **mark.geometry})
     if mark.hint:

@@ -50,6 +50,11 @@ def heat_tiles(grids: Floats, low: float, high: float) -> list[Pixels]:
     return list(np.rint(colours(shares)).astype(np.uint8))
 
 
+def evenly(count: int, most: int) -> list[int]:
+    """All places of an axis, or `most` of them evenly."""
+    return [int(place) for place in np.linspace(0, count - 1, min(count, most)).round()]
+
+
 def tile_sheet(tiles: Sequence[Pixels], columns: int, gap: int = 0) -> Pixels:
     """Tiles (h, w, 3) as one image (H, W, 4), transparent between them; 0: a gap of an eighth."""
     h, w = tiles[0].shape[:2]

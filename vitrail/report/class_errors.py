@@ -9,14 +9,14 @@ from vitrail.figures.diagrams import Bar, bars, matrix
 from vitrail.figures.plot import Figure, curve, plot
 from vitrail.figures.svg import Svg
 from vitrail.report import verdict
-from vitrail.report.frame import Drawing, Section, Table, TableCell, name, number
+from vitrail.report.frame import Drawing, PageSection, Table, TableCell, name, number
 from vitrail.report.run_record import RunRecord, SplitRecord
 
 MAX_CLASS_ROWS = 1000
 MAX_CLASSES = 30  # of the confusion matrix
 
 
-def classes_section(record: RunRecord, split: SplitRecord) -> Section:
+def classes_section(record: RunRecord, split: SplitRecord) -> PageSection:
     """A row a class; the weakest first where there are too many to show."""
     scores: Mapping[str, Mapping[str, float]] = split.metrics.get("classes") or {}
     trained = (record.data.get("class_counts") or {}).get("train", {})
@@ -46,7 +46,7 @@ def classes_section(record: RunRecord, split: SplitRecord) -> Section:
         lead += f"eval/{split.name}/metrics.json."
     columns = ["class", "training pictures", f"{split.name} pictures", "precision", "recall", "F1"]
     table = Table(columns, rows, is_sortable=True)
-    return Section("classes", "Classes", {"rows": table}, lead, "table")
+    return PageSection("classes", "Classes", {"rows": table}, lead, "table")
 
 
 def most_confused(cells: verdict.Counts, classes: Sequence[str]) -> list[str]:
@@ -63,7 +63,7 @@ def most_confused(cells: verdict.Counts, classes: Sequence[str]) -> list[str]:
     return sorted(worst, key=lambda name: order.get(name, 0))
 
 
-def confusion_section(record: RunRecord, split: SplitRecord) -> Section:
+def confusion_section(record: RunRecord, split: SplitRecord) -> PageSection:
     """The matrix and the most frequent errors."""
     classes = record.classes or sorted({a for a, _ in split.confusion})
     chosen = most_confused(split.confusion, classes)
@@ -90,10 +90,10 @@ def confusion_section(record: RunRecord, split: SplitRecord) -> Section:
         "errors": Table(["label", "taken for", "times", "share of label"], rows, is_sortable=True),
     }
     lead = "Blue is right, orange is wrong; the stronger, the larger the share of the row."
-    return Section("confusion", "Confusion", told, lead)
+    return PageSection("confusion", "Confusion", told, lead)
 
 
-def calibration_section(split: SplitRecord) -> Section:
+def calibration_section(split: SplitRecord) -> PageSection:
     """Whether 80 % sure means 80 % right."""
     bins = split.calibration["bins"]
     lead = f"Expected calibration error {split.figure('ece') or 0:.4f} (15 bins). "
@@ -121,7 +121,7 @@ def calibration_section(split: SplitRecord) -> Section:
     ]
     numbers = Table(["confidence", "pictures", "mean", "accuracy"], rows)
     told = {"drawings": drawings, "numbers": numbers}
-    return Section("calibration", "Calibration", told, lead, "curves")
+    return PageSection("calibration", "Calibration", told, lead, "curves")
 
 
 def reliability(bins: Sequence[Mapping[str, Any]]) -> Svg:

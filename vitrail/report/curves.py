@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vitrail.figures.plot import Figure, curve, plot
-from vitrail.report.frame import Drawing, Section, Table, number
+from vitrail.report.frame import Drawing, PageSection, Table, number
 from vitrail.report.run_record import RunRecord
 
 MAX_POINTS = 300  # of a curve; beyond, neighbours are averaged
@@ -22,7 +22,7 @@ NUMBERS = (
 )
 
 
-def curves_section(record: RunRecord) -> Section:
+def curves_section(record: RunRecord) -> PageSection:
     """Loss, top-1 and learning rate over epochs."""
     level = next(iter(record.baselines.items()), None)
     drawings = []
@@ -41,7 +41,7 @@ def curves_section(record: RunRecord) -> Section:
         figure = Figure("curves", caption, "epoch", caption, lines, level=mark, from_zero=True)
         drawings.append(Drawing(caption, plot(figure, is_bare=True), legend))
     told = {"drawings": drawings, "numbers": curve_table(record)}
-    return Section("curves", "Curves", told)
+    return PageSection("curves", "Curves", told)
 
 
 def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vitrail.report.findings import group_lists, labels_section
-from vitrail.report.frame import Section, Table, TableCell, name, number, page
+from vitrail.report.frame import PageSection, Table, TableCell, name, number, page
 from vitrail.report.run_images import Finder, NoPictures
 
 MAX_ROWS = 500
@@ -21,7 +21,7 @@ def data_page(data: str, report: Mapping[str, Any], pictures: Finder | None = No
     pictures = pictures or NoPictures("")
     problems = [str(one) for one in report.get("problems", [])]
     found = {"problems": problems, "notes": report.get("notes", [])}
-    sections = [Section("findings", "Findings", found), pictures_section(report)]
+    sections = [PageSection("findings", "Findings", found), pictures_section(report)]
     if report.get("per_class"):
         sections.append(classes_section(report["per_class"]))
     if report.get("bad_files"):
@@ -30,7 +30,7 @@ def data_page(data: str, report: Mapping[str, Any], pictures: Finder | None = No
     if "label_suspects" in report:
         sections += labels_section({"all": report["label_suspects"]}, pictures)
     told = {"data": data, "verdict": verdict(problems), "how": report.get("how", "")}
-    return page(f"{data} - vitrail data report", Section("data_head", "", told), sections)
+    return page(f"{data} - vitrail data report", PageSection("data_head", "", told), sections)
 
 
 def verdict(problems: Sequence[str]) -> str:
@@ -40,7 +40,7 @@ def verdict(problems: Sequence[str]) -> str:
     return "1 problem found" if len(problems) == 1 else f"{len(problems)} problems found"
 
 
-def pictures_section(report: Mapping[str, Any]) -> Section:
+def pictures_section(report: Mapping[str, Any]) -> PageSection:
     """A card: counts, sizes, colour."""
     splits, sizes = report.get("splits") or {}, report.get("sizes") or {}
     counts = ", ".join(f"{part} {n:,}" for part, n in splits.items())
@@ -59,14 +59,14 @@ def pictures_section(report: Mapping[str, Any]) -> Section:
         ("Mean", _numbers(report.get("mean", [])), "per channel, of values from 0 to 1"),
         ("Standard deviation", _numbers(report.get("std", [])), ""),
     ]
-    return Section("pictures", "Pictures", {"card": card}, template="facts")
+    return PageSection("pictures", "Pictures", {"card": card}, template="facts")
 
 
 def _numbers(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.3f}" for value in values)
 
 
-def classes_section(per_class: Mapping[str, Mapping[str, int]]) -> Section:
+def classes_section(per_class: Mapping[str, Mapping[str, int]]) -> PageSection:
     """A row a class, the largest first."""
     splits = list(dict.fromkeys(split for counts in per_class.values() for split in counts))
     totals = {key: sum(counts.values()) for key, counts in per_class.items()}
@@ -86,20 +86,20 @@ def classes_section(per_class: Mapping[str, Mapping[str, int]]) -> Section:
     if len(chosen) < len(per_class):
         lead += f"; the {MAX_ROWS // 2} largest and the {MAX_ROWS // 2} smallest are shown"
     table = Table(["class", *splits, "together"], rows, is_sortable=True)
-    return Section("classes", "Classes", {"rows": table}, f"{lead}.", "table")
+    return PageSection("classes", "Classes", {"rows": table}, f"{lead}.", "table")
 
 
-def bad_section(bad: Sequence[Sequence[str]]) -> Section:
+def bad_section(bad: Sequence[Sequence[str]]) -> PageSection:
     """Files that cannot be used, with the reason."""
     rows: list[list[TableCell | str]] = [
         [TableCell(source, "code"), reason] for source, reason in bad[:MAX_ROWS]
     ]
     more = f" The first {MAX_ROWS} are shown; bad_files.csv has all." if len(bad) > MAX_ROWS else ""
     say = f"{len(bad)} files cannot be used.{more} Remove or fix them, or go on without them: "
-    return Section("bad", "Bad files", {"say": say, "rows": Table(["file", "reason"], rows)})
+    return PageSection("bad", "Bad files", {"say": say, "rows": Table(["file", "reason"], rows)})
 
 
-def groups_sections(groups: Sequence[Mapping[str, Any]], pictures: Finder) -> list[Section]:
+def groups_sections(groups: Sequence[Mapping[str, Any]], pictures: Finder) -> list[PageSection]:
     """Equal pictures and copies: across splits, with different labels, and the others."""
     left = list(groups)
     found = []
@@ -107,7 +107,7 @@ def groups_sections(groups: Sequence[Mapping[str, Any]], pictures: Finder) -> li
         own = [one for one in left if is_one(one)]
         left = [one for one in left if not is_one(one)]
         if own:
-            found.append(Section(key, title, group_lists(own, pictures), lead, "groups"))
+            found.append(PageSection(key, title, group_lists(own, pictures), lead, "groups"))
     return found
 
 

@@ -17,7 +17,7 @@ from vitrail.explain.image_input import explain_picture, input_of
 from vitrail.explain.inspect import distance, filters, positions
 from vitrail.explain.methods.maps import Request, Scores
 from vitrail.explain.methods.registry import default_method
-from vitrail.figures.tiles import colour_tiles, heat_tiles
+from vitrail.figures.tiles import colour_tiles, evenly, heat_tiles
 from vitrail.models.create import Model, ResidualNet
 from vitrail.spelling import label_cell
 
@@ -108,13 +108,8 @@ class ModelExplanations:
             return None
         grid = self.model.config.grid
         cosines = positions.similarities(positions.position_table(self.model))  # (P, P)
-        rows, columns = (_spread(side) for side in grid)
+        rows, columns = (evenly(side, GRID) for side in grid)
         chosen = [row * grid[1] + column for row in rows for column in columns]
         lowest = min(float(cosines.min()), 0.99)
         tiles = heat_tiles(cosines[chosen].reshape(-1, *grid), lowest, 1)
         return Positions(tiles, len(columns), lowest, positions.structure(cosines, grid))
-
-
-def _spread(count: int) -> list[int]:
-    """All places of an axis, or 12 of them evenly."""
-    return [int(place) for place in np.linspace(0, count - 1, min(count, GRID)).round()]

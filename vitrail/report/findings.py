@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vitrail.report.frame import Section, Table, name, number
+from vitrail.report.frame import PageSection, Table, name, number
 from vitrail.report.mistakes import Frame, framed
 from vitrail.report.run_images import Finder
 from vitrail.report.verdict import percent
@@ -39,7 +39,7 @@ class Members:
     label: str | None
 
 
-def leakage_section(record: Mapping[str, Any], pictures: Finder) -> list[Section]:
+def leakage_section(record: Mapping[str, Any], pictures: Finder) -> list[PageSection]:
     """Equal pictures and copies of a run's data, from audit.json."""
     found = record.get("duplicates") or {}
     notes = [str(one) for one in record.get("notes") or []]
@@ -57,7 +57,7 @@ def leakage_section(record: Mapping[str, Any], pictures: Finder) -> list[Section
     if groups:
         lead += " duplicates.csv lists all."
     told = {"leaks": leaks, "notes": notes, **group_lists(groups, pictures)}
-    return [Section("leakage", "Leakage and duplicates", told, lead)]
+    return [PageSection("leakage", "Leakage and duplicates", told, lead)]
 
 
 def _leak(split: str, leak: Mapping[str, Any]) -> tuple[str, bool]:
@@ -108,7 +108,7 @@ def _members(group: Group) -> Members:
     )
 
 
-def labels_section(record: Mapping[str, Mapping[str, Any]], pictures: Finder) -> list[Section]:
+def labels_section(record: Mapping[str, Mapping[str, Any]], pictures: Finder) -> list[PageSection]:
     """Doubtful labels; record: split -> the JSON object of its suspects."""
     if not record:
         return []
@@ -123,7 +123,7 @@ def labels_section(record: Mapping[str, Mapping[str, Any]], pictures: Finder) ->
         "cards": [([_framed(one, pictures)], one) for one in found[:SUSPECTS_SHOWN]],
         "suspects": _suspect_table(found[:TABLED]),
     }
-    return [Section("labels", "Doubtful labels", told, lead)]
+    return [PageSection("labels", "Doubtful labels", told, lead)]
 
 
 def _of_split(split: str, own: Mapping[str, Any]) -> str:

@@ -104,7 +104,7 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A part of a page: its anchor, its heading, what its template is told, a sentence below the
     heading. template: that of its key, or another one.
     """
@@ -121,7 +121,7 @@ class Section:
         return render(f"{self.template or self.key}.html", self.told)
 
 
-def page(title: str, head: Section, sections: Sequence[Section]) -> str:
+def page(title: str, head: PageSection, sections: Sequence[PageSection]) -> str:
     """The whole document, with a row of links to its sections."""
     style, script = Markup(page_style()) + _asset("page.css"), _asset("sort.js")  # noqa: S704
     policy = (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vitrail.report import verdict
 from vitrail.report.explanations import ModelExplanations
-from vitrail.report.frame import Section
+from vitrail.report.frame import PageSection
 from vitrail.report.run_images import Pixels, RunImages, Thumbnail
 from vitrail.report.run_record import PredictionRow, SplitRecord
 
@@ -37,7 +37,7 @@ def framed(pixels: Pixels | None, words: str, *, missing: str = "not at hand") -
 
 def mistakes_section(
     split: SplitRecord, pictures: RunImages, inside: ModelExplanations | None
-) -> Section:
+) -> PageSection:
     """Thumbnails of what went most wrong, and of what was least sure."""
     wrong = verdict.worst_mistakes(split.rows, MISTAKES)
     doubtful = verdict.most_doubtful(split.rows, DOUBTFUL)
@@ -54,7 +54,7 @@ def mistakes_section(
     if inside is not None and not pictures.why_not:
         lead += f" Beside each picture: what spoke for the answer given ({inside.method})."
     told = {"why_not": pictures.why_not, "is_explained": inside is not None, "lists": lists}
-    return Section("mistakes", "Mistakes", told, lead)
+    return PageSection("mistakes", "Mistakes", told, lead)
 
 
 def _frames(
@@ -70,11 +70,13 @@ def _frames(
     return frames
 
 
-def samples_section(pictures: RunImages) -> list[Section]:
+def samples_section(pictures: RunImages) -> list[PageSection]:
     """Training pictures as they are and as training saw them."""
     samples = [
         (one.label, [framed(pixels, one.label) for pixels in (one.original, *one.versions)])
         for one in pictures.samples()
     ]
     lead = "Left as in the data, then three times as training sees them (without Mixup and CutMix)."
-    return [Section("samples", "Training pictures", {"samples": samples}, lead)] if samples else []
+    return (
+        [PageSection("samples", "Training pictures", {"samples": samples}, lead)] if samples else []
+    )

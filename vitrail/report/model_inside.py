@@ -12,13 +12,13 @@ from vitrail.figures.layers import layer_figure
 from vitrail.figures.plot import plot
 from vitrail.figures.tiles import tile_sheet
 from vitrail.report.explanations import ModelExplanations, Positions
-from vitrail.report.frame import Drawing, Section, Table, number
+from vitrail.report.frame import Drawing, PageSection, Table, number
 from vitrail.report.run_images import RunImages, png_uri
 
 PICTURES = 64  # that attention is averaged over
 
 
-def inside_section(inside: ModelExplanations, pictures: RunImages, split: str) -> list[Section]:
+def inside_section(inside: ModelExplanations, pictures: RunImages, split: str) -> list[PageSection]:
     """The section; nothing where there is nothing to show."""
     drawings, numbers, lead = [], None, ""
     reach = inside.reach(pictures.some(split, PICTURES)) if inside.has_attention else None
@@ -43,7 +43,7 @@ def inside_section(inside: ModelExplanations, pictures: RunImages, split: str) -
         "positions": "" if found is None else png_uri(tile_sheet(found.tiles, found.columns)),
         "structure": "" if found is None else _structure(found),
     }
-    return [Section("inside", "Inside the model", told, lead)]
+    return [PageSection("inside", "Inside the model", told, lead)]
 
 
 def _structure(found: Positions) -> str:

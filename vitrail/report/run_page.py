@@ -12,7 +12,7 @@ from vitrail.report.class_errors import calibration_section, classes_section, co
 from vitrail.report.curves import curves_section
 from vitrail.report.explanations import ModelExplanations
 from vitrail.report.findings import labels_section, leakage_section
-from vitrail.report.frame import DASH, Section, Table, TableCell, number, page
+from vitrail.report.frame import DASH, PageSection, Table, TableCell, number, page
 from vitrail.report.mistakes import mistakes_section, samples_section
 from vitrail.report.model_inside import inside_section
 from vitrail.report.run_images import RunImages
@@ -54,7 +54,7 @@ def report_page(record: RunRecord, pictures: RunImages, inside: ModelExplanation
     return page(f"{record.name} - vitrail report", head(record, split), sections)
 
 
-def head(record: RunRecord, split: SplitRecord | None) -> Section:
+def head(record: RunRecord, split: SplitRecord | None) -> PageSection:
     """The verdict."""
     names = {"run": record.name, "data": record.data.get("name", "data")}
     if split is None:
@@ -66,7 +66,7 @@ def head(record: RunRecord, split: SplitRecord | None) -> Section:
             "strip": "",
             "remarks": [],
         }
-        return Section("run_head", "", {**names, **told})
+        return PageSection("run_head", "", {**names, **told})
     low, high = split.interval
     top1 = split.figure("top1") or 0.0
     baselines = [(title.split(" (")[0], value) for title, value in record.baselines.items()]
@@ -78,7 +78,7 @@ def head(record: RunRecord, split: SplitRecord | None) -> Section:
         "strip": strip(top1, (low, high), baselines, "this model"),
         "remarks": verdict.remarks(record, split),
     }
-    return Section("run_head", "", {**names, **told})
+    return PageSection("run_head", "", {**names, **told})
 
 
 def shape_of(model: Mapping[str, Any]) -> str:
@@ -89,7 +89,7 @@ def shape_of(model: Mapping[str, Any]) -> str:
     return f"{model.get('depth', '?')} layers, width {model.get('width', '?')}"
 
 
-def run_section(record: RunRecord, split: SplitRecord | None) -> Section:
+def run_section(record: RunRecord, split: SplitRecord | None) -> PageSection:
     """Card, metrics of every split, the command."""
     run, data = record.run, record.data
     model, machine, best = (run.get(key) or {} for key in ("model", "machine", "best"))
@@ -108,7 +108,7 @@ def run_section(record: RunRecord, split: SplitRecord | None) -> Section:
     ]
     figures = metrics_table(record.splits) if record.splits else None
     told = {"card": card, "figures": figures, "command": str(run.get("command", ""))}
-    return Section("run", "Run", told, data.get("split", ""))
+    return PageSection("run", "Run", told, data.get("split", ""))
 
 
 def metrics_table(splits: Sequence[SplitRecord]) -> Table:
@@ -126,7 +126,7 @@ def metrics_table(splits: Sequence[SplitRecord]) -> Table:
     return Table(["split", "pictures", *(FIGURES[key] for key in keys), "images/s"], rows)
 
 
-def environment_section(record: RunRecord) -> Section:
+def environment_section(record: RunRecord) -> PageSection:
     """Versions, machine, settings."""
     run = record.run
     versions = ", ".join(f"{key} {value}" for key, value in (run.get("versions") or {}).items())
@@ -143,7 +143,7 @@ def environment_section(record: RunRecord) -> Section:
     said = [(key, ", ".join(map(str, v)) if isinstance(v, list) else v) for key, v in rows]
     cells = [[key, str(value)] for key, value in said if value not in ("", None)]
     told = {"rows": Table(["", ""], cells), "config": record.config}
-    return Section("environment", "Environment", told)
+    return PageSection("environment", "Environment", told)
 
 
 def _machine_row(key: str, value: Any) -> tuple[str, Any]:

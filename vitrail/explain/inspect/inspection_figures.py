@@ -18,7 +18,7 @@ from torch import Tensor
 from vitrail.explain.inspect import distance, filters, positions, similarity
 from vitrail.figures.layers import layer_figure
 from vitrail.figures.plot import Figure, plot
-from vitrail.figures.tiles import Panel, colour_tiles, heat_tiles, sheet
+from vitrail.figures.tiles import Panel, colour_tiles, evenly, heat_tiles, sheet
 from vitrail.files import whole_file, write_csv, write_whole
 from vitrail.models.create import Model, ResidualNet
 
@@ -85,9 +85,10 @@ def _positions(models: Sequence[Inspected], out: Path, done: FigureFiles) -> Non
         grid = one.model.config.grid
         cosines = positions.similarities(positions.position_table(one.model))  # (P, P)
         order = positions.structure(cosines, grid)
-        shown = [row * grid[1] + column for row in _spread(grid[0]) for column in _spread(grid[1])]
+        down, across = (evenly(side, NEAREST_SHOWN) for side in grid)
+        shown = [row * grid[1] + column for row in down for column in across]
         tiles = heat_tiles(cosines[shown].reshape(-1, *grid), -1, 1)
-        panels.append(Panel(one.name, tiles, len(_spread(grid[1]))))
+        panels.append(Panel(one.name, tiles, len(across)))
         facts.append(
             f"{one.name}: explained by 2-D distance {order['explained_2d']:.2f}, "
             f"by 1-D distance {order['explained_1d']:.2f}"
@@ -105,12 +106,6 @@ def _positions(models: Sequence[Inspected], out: Path, done: FigureFiles) -> Non
     head = ["model", "row", "column", "other_row", "other_column", "cosine"]
     _table(out, "positions", done, head, rows)
     done.notes += facts
-
-
-def _spread(count: int) -> list[int]:
-    """All places of an axis, or 16 of them evenly."""
-    shown = np.linspace(0, count - 1, min(count, NEAREST_SHOWN)).round()
-    return [int(place) for place in shown]
 
 
 def _reach(models: Sequence[Inspected], out: Path, done: FigureFiles) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from vitrail.figures.plot import Figure, plot
 from vitrail.files import write_whole
-from vitrail.report.frame import DASH, Section, Table, TableCell, page
+from vitrail.report.frame import DASH, PageSection, Table, TableCell, page
 from vitrail.studies.engine.row import Axis, Row
 from vitrail.studies.results.plots import draw
 from vitrail.studies.results.result import Outcome, Verdict
@@ -43,25 +43,25 @@ def write_page(
     figures = [_figure(one, draw(one, folder)) for one in outcome.figures]
     sections = [_evidence(outcome.verdict, facts)]
     if figures:
-        sections.append(Section("figures", "Figures", {"figures": figures}))
+        sections.append(PageSection("figures", "Figures", {"figures": figures}))
     if outcome.tables:
         own = [(title, _table(lines)) for title, lines in outcome.tables.items()]
-        sections.append(Section("tables", "Tables", {"tables": own}))
+        sections.append(PageSection("tables", "Tables", {"tables": own}))
     sections.append(_cells(rows, folder))
     if command:
-        sections.append(Section("repeat", "To repeat it", {"command": command}))
-    head = Section("study_head", "", {"title": title, "verdict": outcome.verdict})
+        sections.append(PageSection("repeat", "To repeat it", {"command": command}))
+    head = PageSection("study_head", "", {"title": title, "verdict": outcome.verdict})
     document = page(f"{title} - vitrail study", head, sections)
     return write_whole(folder / FILENAME, document, replace=True)
 
 
-def _evidence(verdict: Verdict, facts: Sequence[tuple[str, str]]) -> Section:
+def _evidence(verdict: Verdict, facts: Sequence[tuple[str, str]]) -> PageSection:
     """What we saw beside what cannot be seen here, and the card of facts."""
     parts = [
         ("What we saw", "fine", verdict.evidence),
         ("What this scale cannot show", "open", verdict.limits),
     ]
-    return Section(
+    return PageSection(
         "evidence", "Evidence", {"parts": parts, "card": [(*fact, "") for fact in facts]}
     )
 
@@ -111,7 +111,7 @@ def _is_of_numbers(column: Sequence[str], place: int) -> bool:
     return place > 0 and all(cell in ("-", "") or _NUMBER.match(cell.strip()) for cell in column)
 
 
-def _cells(rows: Sequence[Row], folder: Path) -> Section:
+def _cells(rows: Sequence[Row], folder: Path) -> PageSection:
     """Every row, sortable, with a link to its run."""
     left_out = ("study", "arm", "run", "key")
     flat = [row.flat() for row in rows]
@@ -127,7 +127,7 @@ def _cells(rows: Sequence[Row], folder: Path) -> Section:
     files = [one for kind in FILES for one in sorted(folder.glob(f"*{kind}"))]
     links = [(FILES[one.suffix], address(one.name)) for one in files]
     table = Table(["arm", *names, "run"], lines, is_sortable=True)
-    return Section("cells", "Every cell", {"number": len(rows), "links": links, "rows": table})
+    return PageSection("cells", "Every cell", {"number": len(rows), "links": links, "rows": table})
 
 
 def _value(value: Axis | None, *, is_measured: bool = True) -> TableCell:
