@@ -147,6 +147,15 @@ def test_a_table_of_millions_is_refused_before_it_is_read(tmp_path: Path) -> Non
         pass
 
 
+@pytest.mark.parametrize("place", [40, 2**63, 2**64 - 1])
+def test_a_large_table_that_is_not_where_it_should_be(tmp_path: Path, place: int) -> None:
+    path = tmp_path / "large.npz"
+    end = struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 9, 0, 0)
+    path.write_bytes(bytes(99) + struct.pack("<4sIQI", b"PK\x06\x07", 0, place, 1) + end)
+    with pytest.raises(zipfile.BadZipFile, match="large table"), open_zip(path):
+        pass
+
+
 def test_the_rule_has_one_border() -> None:
     check_ratio(SMALL_BYTES, 1)
     check_ratio(MAX_RATIO * 10**9, 10**9)

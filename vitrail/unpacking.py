@@ -14,15 +14,16 @@ import os
 import stat
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, BinaryIO, Final
+from typing import IO, BinaryIO, Final, NamedTuple
 
 SMALL_BYTES: Final = 64 * 2**20
 MAX_RATIO: Final = 100
 MAX_MEMBERS: Final = 50_000
 MAX_DIRECTORY_BYTES: Final = MAX_MEMBERS * (46 + 200)  # an entry has 46 and a name
-_END, _LARGEST_COMMENT = b"PK\x05\x06", 65_535
+END, END64, LOCATOR64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
+LARGEST_COMMENT = 65_535
 
 
 class TooTight(ValueError):
@@ -47,13 +48,12 @@ def open_zip(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        file.seek(max(0, size - _LARGEST_COMMENT - 22))
-        tail = file.read()
-        at = tail.rfind(_END)
-        if 0 <= at <= len(tail) - 22:
-            count, table = struct.unpack_from("<10xHI", tail, at)
-            if table > MAX_DIRECTORY_BYTES or (count == 0xFFFF and _large_table(tail[:at], file)):
-                raise TooTight(f"a table of more than {MAX_DIRECTORY_BYTES} bytes")
+        try:
+            end = zip_end(lambda place, count: _piece(file, place, min(count, size - place)), size)
+        except ValueError as error:
+            raise zipfile.BadZipFile(str(error)) from error
+        if end.size > MAX_DIRECTORY_BYTES:
+            raise TooTight(f"a table of more than {MAX_DIRECTORY_BYTES} bytes")
         with zipfile.ZipFile(file) as archive:
             check_ratio(sum(item.file_size for item in archive.infolist()), size)
             yield archive
@@ -70,15 +70,36 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     return os.fdopen(handle, "rb")
 
 
-def _large_table(before: bytes, file: IO[bytes]) -> bool:
-    """Whether the table of a large zip file is larger than allowed; it stands in a record of its
-    own, whose place the 20 bytes before the usual one tell.
+def _piece(file: BinaryIO, place: int, count: int) -> bytes:
+    return os.pread(file.fileno(), count, place) if count > 0 else b""
+
+
+class ZipEnd(NamedTuple):
+    """Members of a zip file; bytes of their table, and where it begins."""
+
+    members: int
+    size: int
+    offset: int
+
+
+def zip_end(read: Callable[[int, int], bytes], size: int) -> ZipEnd:
+    """What the end of a zip file of `size` bytes says of its table (PKWARE APPNOTE 4.3.14 to 16).
+
+    read: some bytes from a place on. Raises ValueError where there is no such end.
     """
-    if before[-20:-16] != b"PK\x06\x07":
-        return False
-    file.seek(struct.unpack_from("<8xQ", before[-20:])[0])
-    record = file.read(56)
-    return len(record) < 56 or struct.unpack_from("<40xQ", record)[0] > MAX_DIRECTORY_BYTES
+    tail = read(max(0, size - LARGEST_COMMENT - 22), LARGEST_COMMENT + 22)
+    place = tail.rfind(END)
+    if place < 0 or place + 22 > len(tail):
+        raise ValueError("the table at the end of a zip file is missing")
+    end = ZipEnd(*struct.unpack_from("<10xHII", tail, place))
+    locator = tail[max(0, place - 20) : place]
+    is_large = end.members == 0xFFFF or 0xFFFFFFFF in end
+    if not is_large or len(locator) < 20 or not locator.startswith(LOCATOR64):
+        return end
+    record = read(struct.unpack_from("<8xQ", locator)[0], 56)
+    if len(record) < 56 or not record.startswith(END64):
+        raise ValueError("the large table of a zip file is missing")
+    return ZipEnd(*struct.unpack_from("<32xQQQ", record))
 
 
 @contextmanager

@@ -13,10 +13,8 @@ from typing import NamedTuple
 from vitrail.checkpoints.formats.limits import MAX_NAME, MAX_TENSORS, damaged, shown, too_much
 from vitrail.checkpoints.formats.open_file import OpenFile
 from vitrail.errors import ModelError
-from vitrail.unpacking import TooTight, check_ratio
+from vitrail.unpacking import TooTight, check_ratio, zip_end
 
-END, END64, LOCATOR64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
-LARGEST_COMMENT = 65_535
 MAX_DIRECTORY = MAX_TENSORS * (46 + 200)  # bytes: an entry has 46 and a name
 STORED, DEFLATED = 0, 8
 PIECE = 2**20
@@ -37,7 +35,10 @@ def read_directory(file: OpenFile) -> dict[str, ZipEntry]:
 
     Raises ModelError VIT-411 for more than any model has, VIT-412 for a damaged file.
     """
-    count, size, offset = _end(file)
+    try:
+        count, size, offset = zip_end(file.bytes_at, file.size)
+    except ValueError as error:
+        raise damaged(file.name, str(error)) from error
     if size > MAX_DIRECTORY:
         raise too_much(
             file.name,
@@ -102,23 +103,6 @@ def _unpack(file: OpenFile, start: int, member: ZipEntry, head: int, buffer: mem
     except zlib.error as error:
         raise damaged(file.name, f"a packed member cannot be unpacked ({error})") from error
     return crc
-
-
-def _end(file: OpenFile) -> tuple[int, int, int]:
-    """Count of members, size and offset of the table."""
-    tail = file.bytes_at(max(0, file.size - LARGEST_COMMENT - 22), LARGEST_COMMENT + 22)
-    place = tail.rfind(END)
-    if place < 0 or place + 22 > len(tail):
-        raise damaged(file.name, "the table at the end of a zip file is missing")
-    count, size, offset = struct.unpack_from("<10xHII", tail, place)
-    if 0xFFFF in (count,) or 0xFFFFFFFF in (size, offset):
-        found = tail[max(0, place - 20) : place]
-        if len(found) == 20 and found.startswith(LOCATOR64):
-            end = file.bytes_at(struct.unpack_from("<8xQ", found)[0], 56)
-            if len(end) < 56 or not end.startswith(END64):
-                raise damaged(file.name, "the large table of a zip file is missing")
-            count, size, offset = struct.unpack_from("<32xQQQ", end)
-    return count, size, offset
 
 
 def _entries(file: OpenFile, table: bytes) -> dict[str, ZipEntry]:
