@@ -13,8 +13,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from vitrail.cli.console import COLUMNS, ConsoleReporter, JsonReporter, clock, evaluation_line
+from vitrail.cli.console import COLUMNS, ConsoleReporter, JsonReporter, evaluation_line
 from vitrail.cli.output import Output
+from vitrail.cli.progress import clock
 from vitrail.config import TrainConfig
 from vitrail.training.reporter import Reporter, RunResult
 
@@ -130,12 +131,12 @@ r.plan(plan(), Path("runs/digits-1")); r.step(STEP); r.evaluation(EVALUATION); r
 """
 
 
-def on_terminal(*options: str, **environment: str) -> str:
-    """What the script prints on a pseudo-terminal."""
+def on_terminal(*options: str, script: str = SCRIPT, **environment: str) -> str:
+    """What a script prints on a pseudo-terminal."""
     parent, child = pty.openpty()
     values = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
     values |= {"TERM": "xterm", **environment}
-    command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parents[2]), *options]
+    command = [sys.executable, "-c", script, str(Path(__file__).parents[2]), *options]
     process = subprocess.Popen(command, stdout=child, stderr=child, env=values)
     os.close(child)
     text = b""
@@ -163,3 +164,21 @@ def test_no_escape_codes_where_they_are_not_wanted() -> None:
         text = on_terminal(*options, **environment)
         assert "\x1b" not in text
         assert "0.4611" in text
+
+
+WORK = """
+import sys, time; sys.path.insert(0, sys.argv[1])
+from vitrail.cli.output import Output; from vitrail.cli.progress import counted
+with counted(Output(no_color="--no-color" in sys.argv)) as tell:
+    for done in range(1, 4):
+        time.sleep(0.25)
+        tell("images [bold]of[/] it", done, 4)
+    import threading; print(threading.active_count(), "threads")
+"""
+
+
+def test_counted_work_is_a_line_on_a_terminal_without_a_thread() -> None:
+    text = on_terminal(script=WORK)
+    assert "images [bold]of[/] it  3/4" in text
+    assert "1 threads" in text
+    assert "/4" not in on_terminal("--no-color", script=WORK)

@@ -5,29 +5,25 @@ In a pipe the table is the same text without the progress line: one line an eval
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitrail.cli.output import Output, plain
-from vitrail.spelling import printable
+from vitrail.cli.progress import ProgressLine, clock
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from vitrail.models.names import ModelConfig
     from vitrail.training.plan.plan_run import Plan
     from vitrail.training.reporter import RunResult
 
-REFRESH_SECS = 0.2
 # Norms of the residual network, in words.
 NORMS = {"batch": "BatchNorm", "group": "GroupNorm", "group_std": "GroupNorm, standardised"}
 COLUMNS = (
-    ("epoch", 6), ("train/loss", 10), ("val/loss", 8), ("val/top1", 8),
-    ("lr", 8), ("img/s", 7), ("wait", 5), ("eta", 7),
-)  # fmt: skip
+    *(("epoch", 6), ("train/loss", 10), ("val/loss", 8), ("val/top1", 8)),
+    *(("lr", 8), ("img/s", 7), ("wait", 5), ("eta", 7)),
+)
 
 
 class JsonReporter:
@@ -72,98 +68,49 @@ class ConsoleReporter:
     def __init__(self, output: Output) -> None:
         self.output = output
         self.last: dict[str, Any] = {}
-        self.refreshed = 0.0
         self.has_head = False
-        self.bar: tuple[Progress, TaskID] | None = None
+        self.bar = ProgressLine(output)
 
     def plan(self, plan: Plan, run_dir: Path) -> None:
         """The choices made for this run, and where it is written."""
         for line in plan_lines(plan):
-            self.line(line)
-        self.line(
+            self.bar.above(line)
+        self.bar.above(
             f"run  {run_dir}  (stop any time with Ctrl-C; "
             f"continue with: vitrail train --resume {run_dir})"
         )
-        if self.output.is_terminal and not self.output.quiet:
-            self.bar = progress_line()
 
     def notice(self, text: str) -> None:
         """One sentence, above the progress line."""
-        if self.bar:
-            self.bar[0].console.print(
-                printable(text), style="yellow", markup=False, highlight=False
-            )
+        if self.bar.bar:
+            self.bar.above(text, style="yellow")
         else:
             self.output.note(text)
 
     def step(self, record: Mapping[str, Any]) -> None:
         """Remember a step and move the progress line, at most five times a second."""
         self.last = dict(record)
-        now = time.monotonic()
-        if self.bar and now - self.refreshed >= REFRESH_SECS:
-            self.refreshed = now
-            bar, task = self.bar
-            bar.update(
-                task,
-                total=record.get("total_steps"),
-                completed=record["step"],
-                description=step_text(record),
-            )
-            bar.refresh()
+        if self.bar.is_due:
+            self.bar.draw(step_text(record), record["step"], record.get("total_steps"))
 
     def evaluation(self, record: Mapping[str, Any]) -> None:
         """One line of the table."""
         if not self.has_head:
             self.has_head = True
-            self.line("  ".join(name.rjust(width) for name, width in COLUMNS))
-        self.line(evaluation_line({**self.last, **record}))
+            self.bar.above("  ".join(name.rjust(width) for name, width in COLUMNS))
+        self.bar.above(evaluation_line({**self.last, **record}))
 
     def result(self, result: RunResult) -> None:
         """How the run ended and what to do next."""
-        if self.bar:
-            self.bar[0].stop()
-            self.bar = None
+        self.bar.close()
         for line in result_lines(result):
             self.output.line(line)
-
-    def line(self, text: str) -> None:
-        """A line of progress; silent with -q."""
-        line_above(self.bar, self.output, text)
-
-
-def line_above(bar: tuple[Progress, TaskID] | None, output: Output, text: str) -> None:
-    """A line on stdout, above the progress line where there is one; silent with -q."""
-    if output.quiet:
-        return
-    if bar:
-        bar[0].console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
-    else:
-        output.line(text)
-
-
-def progress_line() -> tuple[Progress, TaskID]:
-    """A started rich progress line that is refreshed by hand: no thread beside the training."""
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    columns = (BarColumn(bar_width=20), TextColumn("{task.description}", markup=False))
-    progress = Progress(*columns, auto_refresh=False, transient=True)
-    progress.start()
-    return progress, progress.add_task("starting", total=None)
 
 
 def number(record: Mapping[str, Any], key: str, form: str) -> str:
     """`record[key]` formatted, or a dash."""
     value = record.get(key)
     return "-" if value is None else format(value, form)
-
-
-def clock(secs: float | None) -> str:
-    """Seconds as 0:41 or 1:02:03."""
-    if secs is None:
-        return "-"
-    hours, rest = divmod(round(secs), 3600)
-    minutes, seconds = divmod(rest, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def step_text(record: Mapping[str, Any]) -> str:

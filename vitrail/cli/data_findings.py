@@ -71,7 +71,7 @@ def doubted_labels(
     if model is None:
         return label_suspects(splits.parts(), looks)
     from vitrail.classifier import load
-    from vitrail.cli.download_progress import progress_of
+    from vitrail.cli.progress import progress_of
     from vitrail.evaluation.labels.audit import feature_suspects
     from vitrail.evaluation.probes.features import Frozen, cache_folder
 

@@ -127,6 +127,7 @@ def unknown_verb(name: str) -> UsageError:
 def call(verb: Verb, tokens: Sequence[str], output: Output) -> int:
     """Parse and run one verb; its exit code."""
     from vitrail.cli.arguments import bind
+    from vitrail.cli.progress import close_lines
     from vitrail.cli.registry import option_names, setting_options
 
     os.getcwd()  # a folder that was removed ends libraries without a word
@@ -138,7 +139,11 @@ def call(verb: Verb, tokens: Sequence[str], output: Output) -> int:
 
         settings, tokens = take_settings(tokens, option_names(app), app.name[0])
         taken = setting_options()
-    code = bind(app, tokens, {"output": output, "settings": settings}, taken)()
+    verb_call = bind(app, tokens, {"output": output, "settings": settings}, taken)
+    try:
+        code = verb_call()
+    finally:
+        close_lines()
     if verb.takes_settings and {"-h", "--help"} & set(tokens):
         from vitrail.cli.settings import help_lines
 

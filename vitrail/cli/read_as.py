@@ -39,7 +39,7 @@ def load(model: Path, read_as: ReadAs | None, output: Output, *, device: Any = "
     """
     from vitrail.checkpoints.mapping.stated import read_settings
     from vitrail.classifier import load as load_classifier
-    from vitrail.cli.download_progress import progress_of
+    from vitrail.cli.progress import progress_of
     from vitrail.cli.told import tell
 
     read_as = read_as or ReadAs()

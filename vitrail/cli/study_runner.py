@@ -116,7 +116,7 @@ def execute(
     shown: str = "test/top1",
 ) -> int:
     """Plan, compute, conclude; the exit code. shown: the value a finished cell is told with."""
-    from vitrail.cli.study_progress import verdict_lines, watcher_for
+    from vitrail.cli.study_progress import StudyWatcher, verdict_lines
     from vitrail.studies import publish, run
 
     if dry_run:
@@ -127,7 +127,7 @@ def execute(
     words = "new" if planned.is_new else "continued"
     for line in [*plan_lines(planned, asked), f"folder {planned.store.folder} ({words})"]:
         output.note(line)
-    watcher = watcher_for(output, asked.processes, shown)
+    watcher = StudyWatcher(output, asked.processes, shown)
     try:
         found, outcome = run.run(planned, asked, engines, watcher, output.age_secs)
     finally:
@@ -183,7 +183,7 @@ def show_plan(
     """The number of cells and the time they take, without computing any."""
     import tempfile
 
-    from vitrail.cli.console import clock
+    from vitrail.cli.progress import clock
     from vitrail.studies import run
 
     with tempfile.TemporaryDirectory() as folder:

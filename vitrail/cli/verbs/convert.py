@@ -76,7 +76,7 @@ def convert(
     read_settings(read_as.settings)
     refuse_existing(out)
     from vitrail.checkpoints.hub.resolve import resolve_weights
-    from vitrail.cli.download_progress import progress_of
+    from vitrail.cli.progress import progress_of
 
     place = resolve_weights(source, progress=progress_of(output))
     classifier, report = open_source(place, read_as, head, allow_unused=allow_unused)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
@@ -17,14 +16,12 @@ from cyclopts import Parameter
 from vitrail.cli.arguments import app_of, check_numbers
 from vitrail.cli.eval_run import DecodeOptions, computed_on, is_run, opened_for, say_notes
 from vitrail.cli.output import Output, plain, table
+from vitrail.cli.progress import counted
 from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import UsageError
 from vitrail.files import refuse_existing, write_whole
-from vitrail.spelling import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from vitrail.evaluation.probes.probe_record import Probe, ProbeScore, ProbeSettings
 
 app = app_of("vitrail probe")
@@ -153,30 +150,9 @@ def measure(
         on_bad_file=reading.on_bad_file,
     )
     cache = None if no_cache else features.cache_folder(output.note)
-    with progress(output) as bar:
-        frozen = features.Frozen(runtime, classifier.preprocess, how, cache, output.note, bar)
+    with counted(output) as tell:
+        frozen = features.Frozen(runtime, classifier.preprocess, how, cache, output.note, tell)
         return run(frozen, opened, settings)
-
-
-@contextmanager
-def progress(output: Output) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress line on a terminal, nothing elsewhere."""
-    if not output.is_terminal or output.quiet:
-        yield lambda name, done, total: None
-        return
-    from vitrail.cli.console import progress_line
-
-    bar, task = progress_line()
-
-    def move(name: str, done: int, total: int) -> None:
-        text = f"{printable(name)}  {done}/{total}"
-        bar.update(task, total=total, completed=done, description=text)
-        bar.refresh()
-
-    try:
-        yield move
-    finally:
-        bar.stop()
 
 
 def probe_lines(found: Probe) -> list[str]:

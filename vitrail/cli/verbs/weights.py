@@ -93,7 +93,7 @@ def get(name: str, output: Output) -> dict[str, Any]:
     from vitrail.checkpoints.catalogue.meant import way_out
     from vitrail.checkpoints.hub.download import verify
     from vitrail.checkpoints.hub.resolve import address_of, catalogue_entry, resolve_weights
-    from vitrail.cli.download_progress import progress_of
+    from vitrail.cli.progress import progress_of
     from vitrail.errors import UsageError
 
     address = address_of(name)
