@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from vitrail.data.images.decode import decode
-from vitrail.data.sources.open_data import ArraySource, Source
+from vitrail.data.sources.open_data import Source
 from vitrail.errors import DataError
 
 SIDE = 32  # px
@@ -74,7 +74,7 @@ def nearest_neighbours(
     if train.labels.ndim == 2:
         return None
     deadline = time.monotonic() + max_secs
-    in_memory = isinstance(train, ArraySource) and isinstance(judged, ArraySource)
+    in_memory = train.images is not None and judged.images is not None
     num_judged = min(len(judged), MAX_JUDGED if in_memory else MAX_JUDGED_FILES)
     num_train = min(len(train), MAX_TRAIN if in_memory else MAX_TRAIN_FILES)
     if products < MAX_PRODUCTS:

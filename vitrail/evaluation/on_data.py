@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from vitrail.data.sources.open_data import ArraySource, FileSource, Source
+from vitrail.data.sources.open_data import Source
 from vitrail.errors import ModelError
 
 
@@ -34,9 +33,7 @@ def relabelled(source: Source, classes: Sequence[str], model: str) -> Source:
     else:
         labels = np.zeros((len(source), len(known)), source.labels.dtype)  # (n, K)
         labels[:, places] = source.labels
-    if isinstance(source, ArraySource | FileSource):
-        return replace(source, labels=labels, classes=known)
-    raise TypeError(f"labels of a {type(source).__name__} cannot be renumbered")
+    return source.relabelled(labels, known)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -132,7 +132,7 @@ def split(
     seed
         Seed of the split.
     """
-    from vitrail.data.sources.open_data import FileSource, open_data
+    from vitrail.data.sources.open_data import open_data
     from vitrail.data.sources.split import write_split
 
     for option, value in (("--val-fraction", val_fraction), ("--test-fraction", test_fraction)):
@@ -143,7 +143,7 @@ def split(
                 hint=f"For instance {option} 0.15",
             )
     splits = open_data(data, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed)
-    root = Path(splits.train.root) if isinstance(splits.train, FileSource) else None
+    root = None if splits.train.root is None else Path(splits.train.root)
     out = out or (root or Path()) / "split.csv"
     refuse_existing(out)
     write_split(splits, out)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from vitrail.data.check.near_duplicates import RADIUS
 from vitrail.data.images.decode import MAX_PIXELS
 from vitrail.data.sources.digest import DIGEST_BYTES, as_digests, fingerprint
 from vitrail.data.sources.folder import some
-from vitrail.data.sources.source import ArraySource, FileSource, Source, Splits, subset
+from vitrail.data.sources.source import Source, Splits, subset
 from vitrail.errors import DataError
 from vitrail.files import write_csv
 from vitrail.spelling import printable
@@ -171,10 +171,10 @@ def usable(
 
 def known(source: Source, looks: Sequence[ImageStats]) -> Source:
     """`source` with the digests that the looks at its images found."""
-    if not isinstance(source, ArraySource | FileSource) or source.digests is not None:
+    if source.digests is not None:
         return source
     found = b"".join(look.digest or bytes(DIGEST_BYTES) for look in looks)
-    return replace(source, digests=as_digests(found))
+    return source.with_digests(as_digests(found))
 
 
 def write_bad_files(bad: Iterable[tuple[str, str]], out: str | Path) -> Path:

@@ -5,7 +5,6 @@ Each is read and decoded once, by threads: both decoders release Python's lock.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,7 @@ from vitrail.data.images.decode import MAX_PIXELS, DecodeFault, Pixels, decode, 
 from vitrail.data.loading.isolated import each, is_cheap
 from vitrail.data.sources.digest import digest_of
 from vitrail.data.sources.sample import sample
-from vitrail.data.sources.source import ArraySource, FileSource, Source
+from vitrail.data.sources.source import Readable, Source
 from vitrail.system.interrupts import Threads
 
 CHUNK = 16  # pictures: what a worker is asked for at a time
@@ -65,17 +64,15 @@ def inspect_images(
     """
     chosen = frozenset(sample(source, _SAMPLE, "looks").tolist())
     one = Looking(max_pixels, pixels, wanted, chosen)
-    with warnings.catch_warnings():  # Pillow's, about metadata; threads may not change the filters
-        warnings.simplefilter("ignore")
-        if isinstance(source, FileSource) and pixels and is_cheap():
-            return [*each(source, one, workers=workers, chunk=CHUNK, max_pixels=max_pixels)]
-        with Threads(max(1, workers), "looks") as pool:
-            return pool.in_order(partial(one, source), len(source), source.source_id)
+    if source.images is None and pixels and is_cheap():
+        return [*each(source, one, workers=workers, chunk=CHUNK, max_pixels=max_pixels)]
+    with Threads(max(1, workers), "looks") as pool:
+        return pool.in_order(partial(one, source), len(source), source.source_id)
 
 
 def sketches_of(source: Source, looks: Sequence[ImageStats]) -> tuple[Sketches, list[int]]:
     """The sketches of the good pictures, and which pictures of `source` these are."""
-    if isinstance(source, ArraySource):
+    if source.images is not None:
         return sketch_all(source.images), list(range(len(source)))
     found = [(i, look.sketch) for i, look in enumerate(looks) if look.sketch is not None]
     return joined([one for _, one in found]), [i for i, _ in found]
@@ -87,7 +84,7 @@ def small_pictures(
     """Pictures uint8 (m, h, w, C) of one size, and which of `source` these are: those in memory as
     they are where their sides are below 1.5 x `side_px`, all others as squares.
     """
-    if isinstance(source, ArraySource):
+    if source.images is not None:
         images = source.images
         if max(images.shape[1:3]) >= 1.5 * side_px:
             images = np.stack([shrunk(one, side_px) for one in images])
@@ -119,7 +116,7 @@ class Looking:
     wanted: InspectOptions
     chosen: frozenset[int]
 
-    def __call__(self, source: Source, index: int) -> ImageStats:
+    def __call__(self, source: Readable, index: int) -> ImageStats:
         """A look at one picture."""
         try:
             return _look(self, source, index)
@@ -127,7 +124,7 @@ class Looking:
             return ImageStats(reason="not enough memory to decode it")
 
 
-def _look(how: Looking, source: Source, index: int) -> ImageStats:
+def _look(how: Looking, source: Readable, index: int) -> ImageStats:
     max_pixels, wanted = how.max_pixels, how.wanted
     drawn, small = None, None
     try:

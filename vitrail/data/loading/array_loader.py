@@ -20,7 +20,7 @@ from vitrail.data.loading.order import batch_indices
 from vitrail.system import interrupts
 
 if TYPE_CHECKING:
-    from vitrail.data.sources.open_data import ArraySource
+    from vitrail.data.sources.source import Source
 
 # What is augmented at once, at most, unless a batch is more: 128 pictures of 32 px alone take 1.6 x
 # as long as among 1,024.
@@ -33,7 +33,7 @@ class ArrayLoader:
 
     def __init__(
         self,
-        source: ArraySource,
+        source: Source,
         preprocess: Preprocess,
         augment: AugmentConfig | None,
         *,
@@ -41,10 +41,9 @@ class ArrayLoader:
         seed: int = 0,
         device: str | torch.device = "cpu",
     ) -> None:
+        assert source.images is not None
         images = source.images if source.images.flags.writeable else source.images.copy()
-        self._images = torch.from_numpy(images).to(
-            device
-        )  # (n, H, W, C); shared with the source on a CPU
+        self._images = torch.from_numpy(images).to(device)  # (n, H, W, C); shared on a CPU
         self._labels = source.labels
         self._preprocess = preprocess
         self._augment = augment

@@ -32,7 +32,7 @@ from vitrail.system import interrupts
 from vitrail.system.interrupts import Threads
 
 if TYPE_CHECKING:
-    from vitrail.data.sources.open_data import Source
+    from vitrail.data.sources.source import Readable
 
 MAX_THREADS = 8  # without workers
 
@@ -52,7 +52,7 @@ class Fault:
 class TrainBatches:
     """Item s is the training batch of step s."""
 
-    source: Source
+    source: Readable
     preprocess: Preprocess
     augment: AugmentConfig | None
     batch_size: int
@@ -102,7 +102,7 @@ class TrainBatches:
 class EvalBatches:
     """Item k is the k-th run of `batch_size` pictures in order."""
 
-    source: Source
+    source: Readable
     preprocess: Preprocess
     batch_size: int
     max_pixels: int
@@ -131,7 +131,7 @@ class EvalBatches:
 class DecodeJob:
     """How one picture is made: `view(place, pixels, out)` writes it to `out` (C, h, w)."""
 
-    source: Source
+    source: Readable
     max_pixels: int
     padded: bool  # whether `view` takes pixels (H, W, 4), see `decode`
     view: Callable[[int, Pixels, Pixels], None]

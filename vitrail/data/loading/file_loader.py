@@ -30,7 +30,7 @@ from vitrail.system import interrupts
 from vitrail.system.interrupts import Interrupted
 
 if TYPE_CHECKING:
-    from vitrail.data.sources.open_data import Source
+    from vitrail.data.sources.source import Readable
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - torch puts shared tensors there
 
@@ -40,7 +40,7 @@ class FileLoader:
 
     def __init__(
         self,
-        source: Source,
+        source: Readable,
         preprocess: Preprocess,
         augment: AugmentConfig | None,
         *,

@@ -15,7 +15,7 @@ from vitrail.data.images.decode import MAX_PIXELS
 from vitrail.data.loading.crew import Crew
 from vitrail.data.loading.worker_crashes import TrackedSource
 from vitrail.data.loading.worker_process import ROOM_BYTES, Worker, new_place
-from vitrail.data.sources.source import Source
+from vitrail.data.sources.source import Readable
 
 Result = TypeVar("Result")
 
@@ -29,8 +29,8 @@ def is_cheap() -> bool:
 class _Chunks(Generic[Result]):
     """What a worker does: `job(source, index)` for a chunk of pictures."""
 
-    job: Callable[[Source, int], Result]
-    source: Source
+    job: Callable[[Readable, int], Result]
+    source: Readable
     size: int
 
     def __call__(self, number: int) -> list[Result]:
@@ -40,8 +40,8 @@ class _Chunks(Generic[Result]):
 
 
 def each(
-    source: Source,
-    job: Callable[[Source, int], Result],
+    source: Readable,
+    job: Callable[[Readable, int], Result],
     *,
     workers: int = 1,
     chunk: int = 16,

@@ -14,7 +14,7 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.array_loader import ArrayLoader
 from vitrail.data.loading.batch import Batch, normalise
 from vitrail.data.loading.file_loader import FileLoader
-from vitrail.data.sources.open_data import ArraySource, Source
+from vitrail.data.sources.open_data import Source
 
 __all__ = ["ArrayLoader", "Batch", "FileLoader", "make_loader", "normalise"]
 
@@ -37,7 +37,7 @@ def make_loader(
     `workers`, `max_pixels` and `on_bad_file` matter to files only. Batches' images lie on `device`,
     labels and indices on the CPU.
     """
-    if isinstance(source, ArraySource):
+    if source.images is not None:
         return ArrayLoader(
             source, preprocess, augment, batch_size=batch_size, seed=seed, device=device
         )

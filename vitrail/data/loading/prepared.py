@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vitrail.data.images.decode import DecodeFault, read_bytes
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.isolated import each
-from vitrail.data.sources.source import Source
+from vitrail.data.sources.source import Readable
 from vitrail.errors import DataError
 
 
@@ -52,7 +52,7 @@ class _Files:
 
 
 def _file(
-    preprocess: Preprocess, source: Source, index: int
+    preprocess: Preprocess, source: Readable, index: int
 ) -> tuple[str, NDArray[np.float32] | str]:
     """The path of a file, and what the model is shown (C, H, W) or what is wrong with it."""
     name = source.source_id(index)

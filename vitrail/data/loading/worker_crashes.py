@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vitrail.data.images.decode import DecodeFault, Pixels
-from vitrail.data.sources.source import Labels, Source
+from vitrail.data.sources.source import Labels, Readable
 from vitrail.errors import EnvironmentFault
 
 DEATHS_OF_A_PICTURE = 2
@@ -34,7 +34,7 @@ class TrackedSource:
     begun; bad: why pictures are not read again.
     """
 
-    source: Source
+    source: Readable
     place: Place
     bad: dict[int, str] = field(default_factory=dict)
 

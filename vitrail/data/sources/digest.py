@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.data.images.decode import DecodeFault, Pixels
-from vitrail.data.sources.source import ArraySource, Digests, FileSource, Indices, Source
+from vitrail.data.sources.source import Digests, Indices, Source
 
 DIGEST_BYTES = 16  # of sha256: two images of 10^12 share one with a chance of 10^-15
 READERS = 4  # threads; reading waits for the disk, and hashing releases Python's lock
@@ -33,7 +33,7 @@ def digest_of(content: bytes | Pixels) -> bytes:
 
 def digests_of(source: Source) -> Digests:
     """(n, 16) uint8: what is known already, or all images read. Zeros for one that cannot be."""
-    known = source.digests if isinstance(source, ArraySource | FileSource) else None
+    known = source.digests
     return known if known is not None else read_digests(source, np.arange(len(source)))
 
 
@@ -44,7 +44,7 @@ def read_digests(source: Source, places: Indices) -> Digests:
         return b"".join(_digest(source, int(i)) for i in places[start : start + AT_ONCE])
 
     starts = range(0, len(places), AT_ONCE)
-    if isinstance(source, FileSource) and len(starts) > 1:
+    if source.images is None and len(starts) > 1:
         with ThreadPoolExecutor(READERS) as pool:
             parts = list(pool.map(read, starts))
     else:
@@ -77,7 +77,7 @@ def equal_firsts(source: Source) -> Indices:
     Files are read only where another has the same size.
     """
     places = np.arange(len(source), dtype=np.int64)
-    if isinstance(source, FileSource) and source.digests is None:
+    if source.images is None and source.digests is None:
         asked = _of_shared_size(source)
         keys = keys_of(read_digests(source, asked))
     else:
@@ -88,18 +88,11 @@ def equal_firsts(source: Source) -> Indices:
     return places
 
 
-def _of_shared_size(source: FileSource) -> Indices:
+def _of_shared_size(source: Source) -> Indices:
     """The files whose size in bytes another has too."""
-    sizes = np.array([_size_bytes(source.path(i)) for i in range(len(source))], np.int64)
+    sizes = np.array([source.size_bytes(i) for i in range(len(source))], np.int64)
     _, group, counts = np.unique(sizes, return_inverse=True, return_counts=True)
     return np.flatnonzero((counts[group] > 1) & (sizes > 0)).astype(np.int64)
-
-
-def _size_bytes(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except (OSError, ValueError):
-        return -1
 
 
 def fingerprint(source: Source) -> str:
@@ -120,6 +113,4 @@ def fingerprint(source: Source) -> str:
 
 def names_of(source: Source) -> tuple[str, ...]:
     """What names each image within its dataset: the relative path, or "train-images:17"."""
-    if isinstance(source, FileSource):
-        return source.paths
-    return tuple(source.source_id(index) for index in range(len(source)))
+    return tuple(source.raw_name(index) for index in range(len(source)))

@@ -18,7 +18,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,15 +34,7 @@ from vitrail.data.sources.digest import (
     names_of,
     read_digests,
 )
-from vitrail.data.sources.source import (
-    ArraySource,
-    Digests,
-    FileSource,
-    Indices,
-    Labels,
-    Source,
-    Splits,
-)
+from vitrail.data.sources.source import Digests, Hints, Indices, Labels, Source, Splits
 from vitrail.data.sources.source import subset as subset_of
 from vitrail.folder import Folder
 
@@ -53,8 +45,6 @@ MAX_BYTES = 2**31
 # "unused": of the data, in no split; "before": trained on by the model that the run starts from.
 ROLES = ("train", "val", "test", "unused", "before")
 SEEN = ("train", "before")
-YOUNG_NS = 2 * 10**9
-Hints = NDArray[np.int64]  # (n, 4): bytes, ns of the content, ns of the entry, inode; 0: unknown
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +152,7 @@ def examples_of(splits: Splits, before: Examples | None = None, *, is_whole: boo
     rows += [("unused", source) for source in splits.unused]
     sources = [source for _, source in rows]
     roles = [np.full(len(source), ROLES.index(role), np.uint8) for role, source in rows]
-    hints = np.concatenate([hints_of(source, splits.opened_ns) for source in sources])
+    hints = np.concatenate([source.hints(splits.opened_ns) for source in sources])
     digests = np.concatenate([digests_of(source) for source in sources])
     codes = np.concatenate([codes_of(source.labels) for source in sources])
     names = tuple(name for source in sources for name in names_of(source))
@@ -183,24 +173,6 @@ def codes_of(labels: Labels) -> NDArray[np.uint8]:
     if labels.ndim == 2:
         return np.packbits(labels > 0, axis=1)
     return np.ascontiguousarray(labels, "<i4").view(np.uint8).reshape(len(labels), 4)
-
-
-def hints_of(source: Source, opened_ns: int) -> Hints:
-    """What the file system says of each file; 0 for images in memory, for files that are not there
-    and for those that changed a moment before `opened_ns`, when the data was opened, or later.
-    """
-    found = np.zeros((len(source), 4), np.int64)
-    if not isinstance(source, FileSource):
-        return found
-    for index in range(len(source)):
-        try:
-            facts = os.stat(source.path(index))
-        except (OSError, ValueError):
-            continue
-        if opened_ns - max(facts.st_mtime_ns, facts.st_ctime_ns) > YOUNG_NS:
-            inode = facts.st_ino % 2**63
-            found[index] = facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, inode
-    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,16 +205,8 @@ class Pool:
 
 def joined(pieces: Sequence[Source], name: str) -> Source:
     """Sources of one dataset, one after another. Raises ValueError for images of other sizes."""
-    labels = np.concatenate([one.labels for one in pieces])
     digests = np.concatenate([digests_of(one) for one in pieces])
-    files = [one for one in pieces if isinstance(one, FileSource)]
-    arrays = [one for one in pieces if isinstance(one, ArraySource)]
-    if files:
-        paths = tuple(path for one in files for path in one.paths)
-        return FileSource(name, files[0].classes, labels, files[0].root, paths, digests)
-    images = np.concatenate([one.images for one in arrays])
-    numbers = np.concatenate([one.numbers for one in arrays])
-    return ArraySource(name, arrays[0].classes, labels, images, name, numbers, digests)
+    return pieces[0].joined(pieces[1:], name).with_digests(digests)
 
 
 def pool_of(splits: Splits, record: Examples | None = None) -> Pool:
@@ -251,25 +215,18 @@ def pool_of(splits: Splits, record: Examples | None = None) -> Pool:
     """
     parts = []
     for part, source in splits.parts().items():
-        if isinstance(source, ArraySource | FileSource):
-            digests = _digests_beside(source, record, splits.opened_ns)
-            parts.append((part, _with_digests(source, digests)))
+        digests = _digests_beside(source, record, splits.opened_ns)
+        parts.append((part, source.with_digests(digests)))
     digests = np.concatenate([digests_of(source) for _, source in parts])
     return Pool(tuple(parts), digests, tuple(n for _, one in parts for n in names_of(one)))
 
 
-def _with_digests(source: ArraySource | FileSource, digests: Digests) -> Source:
-    return replace(source, digests=digests)
-
-
-def _digests_beside(
-    source: ArraySource | FileSource, record: Examples | None, opened_ns: int
-) -> Digests:
-    if not isinstance(source, FileSource) or record is None or record.hints is None:
+def _digests_beside(source: Source, record: Examples | None, opened_ns: int) -> Digests:
+    if source.images is not None or record is None or record.hints is None:
         return digests_of(source)
     rows = {name: row for row, name in enumerate(record.names)}
-    row_of = np.array([rows.get(path, -1) for path in source.paths], np.int64)
-    hints = hints_of(source, opened_ns)
+    row_of = np.array([rows.get(name, -1) for name in names_of(source)], np.int64)
+    hints = source.hints(opened_ns)
     same = (row_of >= 0) & (hints[:, 0] > 0) & (hints == record.hints[row_of]).all(axis=1)
     found = np.where(same[:, None], record.digests[row_of], 0).astype(np.uint8)
     asked = np.flatnonzero(~same)

@@ -10,26 +10,15 @@ from hashlib import blake2b
 
 import numpy as np
 
-from vitrail.data.sources.source import ArraySource, FileSource, Indices, Source
-
-_WHOLE_BYTES = 2**28  # of pixels, up to which all of them count
-_SOME_BYTES = 256  # of each image, spread evenly, where they are more
+from vitrail.data.sources.source import Indices, Source
 
 
 def keyed_order(source: Source, purpose: str) -> Indices:
     """All places of `source` in an order of their content and `purpose`."""
     key = purpose.encode()[:64]
-    if isinstance(source, ArraySource):
-        pixels = source.images.reshape(len(source), -1)  # (n, bytes)
-        if pixels.size > _WHOLE_BYTES:
-            pixels = pixels[:, :: max(1, pixels.shape[1] // _SOME_BYTES)]
-        labels = np.ascontiguousarray(source.labels)
-        names = (pixels[i].tobytes() + labels[i].tobytes() for i in range(len(source)))
-    elif isinstance(source, FileSource):
-        names = (path.encode("utf-8", "surrogateescape") for path in source.paths)
-    else:
-        names = (source.source_id(i).encode() for i in range(len(source)))
-    ranks = [int.from_bytes(blake2b(name, digest_size=8, key=key).digest()) for name in names]
+    ranks = [
+        int.from_bytes(blake2b(name, digest_size=8, key=key).digest()) for name in source.keys()
+    ]
     return np.argsort(np.array(ranks, np.uint64), kind="stable").astype(np.int64)
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, overload
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,14 @@ from vitrail.spelling import printable
 Labels = NDArray[Any]
 Indices = NDArray[np.int64]
 Digests = NDArray[np.uint8]  # (n, 16), of the content of images: see data/sources/digest.py
+Hints = NDArray[np.int64]  # (n, 4): bytes, ns of the content, ns of the entry, inode; 0: unknown
+YOUNG_NS = 2 * 10**9
+WHOLE_BYTES = 2**28  # of pixels, up to which all of them are the key of an image
+SOME_BYTES = 256  # of each image, spread evenly, where they are more
 
 
-class Source(Protocol):
-    """Labelled pictures in a fixed order."""
+class Readable(Protocol):
+    """Labelled pictures in a fixed order, one at a time: what whoever reads them needs."""
 
     @property
     def name(self) -> str: ...
@@ -35,6 +40,29 @@ class Source(Protocol):
     def __len__(self) -> int: ...
     def read(self, index: int) -> tuple[bytes | Pixels, Any]: ...
     def source_id(self, index: int) -> str: ...
+
+
+class Source(Readable, Protocol):
+    """Labelled pictures in a fixed order, and what their storage can tell.
+
+    images: all pixels (n, H, W, C) where they are in memory; root: the folder that files lie in;
+    digests: of the content of each, where they are known.
+    """
+
+    @property
+    def digests(self) -> Digests | None: ...
+    @property
+    def images(self) -> Pixels | None: ...
+    @property
+    def root(self) -> str | None: ...
+    def subset(self, indices: Indices) -> Self: ...
+    def relabelled(self, labels: Labels, classes: tuple[str, ...]) -> Self: ...
+    def with_digests(self, digests: Digests | None) -> Self: ...
+    def joined(self, others: Sequence[Self], name: str) -> Self: ...
+    def raw_name(self, index: int) -> str: ...
+    def keys(self) -> Iterator[bytes]: ...
+    def size_bytes(self, index: int) -> int: ...
+    def hints(self, opened_ns: int) -> Hints: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +79,7 @@ class ArraySource:
     part: str = "images"
     numbers: Indices = field(default_factory=lambda: np.zeros(0, np.int64))
     digests: Digests | None = None  # where they are known
+    root: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         if not len(self.numbers):
@@ -67,6 +96,57 @@ class ArraySource:
         """Which picture it is, for people and tables: "train-images:17"."""
         return f"{self.part}:{self.numbers[index]}"
 
+    def raw_name(self, index: int) -> str:
+        """What names it within its dataset: as for people."""
+        return self.source_id(index)
+
+    def subset(self, indices: Indices) -> Self:
+        """The pictures at `indices`, in that order."""
+        return replace(
+            self,
+            labels=self.labels[indices],
+            images=self.images[indices],
+            numbers=self.numbers[indices],
+            digests=None if self.digests is None else self.digests[indices],
+        )
+
+    def relabelled(self, labels: Labels, classes: tuple[str, ...]) -> Self:
+        """The same pictures with other labels."""
+        return replace(self, labels=labels, classes=classes)
+
+    def with_digests(self, digests: Digests | None) -> Self:
+        """The same pictures, of which the content is known."""
+        return replace(self, digests=digests)
+
+    def joined(self, others: Sequence[Self], name: str) -> Self:
+        """These and then the others. Raises ValueError for images of other sizes."""
+        pieces = [self, *others]
+        return replace(
+            self,
+            name=name,
+            labels=np.concatenate([one.labels for one in pieces]),
+            images=np.concatenate([one.images for one in pieces]),
+            part=name,
+            numbers=np.concatenate([one.numbers for one in pieces]),
+            digests=None,
+        )
+
+    def keys(self) -> Iterator[bytes]:
+        """Of each picture what it is, wherever it stands: its pixels, or some, and its label."""
+        pixels = self.images.reshape(len(self), -1)  # (n, bytes)
+        if pixels.size > WHOLE_BYTES:
+            pixels = pixels[:, :: max(1, pixels.shape[1] // SOME_BYTES)]
+        labels = np.ascontiguousarray(self.labels)
+        return (pixels[i].tobytes() + labels[i].tobytes() for i in range(len(self)))
+
+    def size_bytes(self, index: int) -> int:
+        """Of its pixels."""
+        return int(self.images[index].nbytes)
+
+    def hints(self, opened_ns: int) -> Hints:
+        """No file system knows of them: zeros."""
+        return np.zeros((len(self), 4), np.int64)
+
 
 @dataclass(frozen=True, eq=False)
 class FileSource:
@@ -78,6 +158,7 @@ class FileSource:
     root: str
     paths: tuple[str, ...]
     digests: Digests | None = None  # where they are known
+    images: ClassVar[None] = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -98,6 +179,60 @@ class FileSource:
     def source_id(self, index: int) -> str:
         """The relative path, printable: odd bytes and control characters are escaped."""
         return printable(self.paths[index])
+
+    def raw_name(self, index: int) -> str:
+        """What names it within its dataset: the relative path as it is."""
+        return self.paths[index]
+
+    def subset(self, indices: Indices) -> Self:
+        """The pictures at `indices`, in that order."""
+        return replace(
+            self,
+            labels=self.labels[indices],
+            paths=tuple(self.paths[i] for i in indices),
+            digests=None if self.digests is None else self.digests[indices],
+        )
+
+    def relabelled(self, labels: Labels, classes: tuple[str, ...]) -> Self:
+        """The same pictures with other labels."""
+        return replace(self, labels=labels, classes=classes)
+
+    def with_digests(self, digests: Digests | None) -> Self:
+        """The same pictures, of which the content is known."""
+        return replace(self, digests=digests)
+
+    def joined(self, others: Sequence[Self], name: str) -> Self:
+        """These and then the others, of the same folder."""
+        pieces = [self, *others]
+        labels = np.concatenate([one.labels for one in pieces])
+        paths = tuple(path for one in pieces for path in one.paths)
+        return replace(self, name=name, labels=labels, paths=paths, digests=None)
+
+    def keys(self) -> Iterator[bytes]:
+        """Of each picture what it is, wherever it stands: its path."""
+        return (path.encode("utf-8", "surrogateescape") for path in self.paths)
+
+    def size_bytes(self, index: int) -> int:
+        """Of the file; -1 where it cannot be asked."""
+        try:
+            return os.stat(self.path(index)).st_size
+        except (OSError, ValueError):
+            return -1
+
+    def hints(self, opened_ns: int) -> Hints:
+        """What the file system says of each file; 0 for files that are not there and for those that
+        changed a moment before `opened_ns`, when the data was opened, or later.
+        """
+        found = np.zeros((len(self), 4), np.int64)
+        for index in range(len(self)):
+            try:
+                facts = os.stat(self.path(index))
+            except (OSError, ValueError):
+                continue
+            if opened_ns - max(facts.st_mtime_ns, facts.st_ctime_ns) > YOUNG_NS:
+                inode = facts.st_ino % 2**63
+                found[index] = facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, inode
+        return found
 
 
 @dataclass(frozen=True)
@@ -127,24 +262,12 @@ class Splits:
         return {name: len(source) for name, source in self.parts().items()}
 
 
-@overload
-def subset(source: ArraySource, indices: Indices) -> ArraySource: ...
-@overload
-def subset(source: FileSource, indices: Indices) -> FileSource: ...
-@overload
-def subset(source: Source, indices: Indices) -> Source: ...
-def subset(source: Source, indices: Indices) -> Source:
+AnySource = TypeVar("AnySource", bound=Source)
+
+
+def subset(source: AnySource, indices: Indices) -> AnySource:
     """The pictures at `indices`, in that order: a source of the same kind."""
-    indices = np.asarray(indices, dtype=np.int64)
-    labels = source.labels[indices]
-    if isinstance(source, ArraySource | FileSource):
-        digests = None if source.digests is None else source.digests[indices]
-        source = replace(source, labels=labels, digests=digests)
-    if isinstance(source, ArraySource):
-        return replace(source, images=source.images[indices], numbers=source.numbers[indices])
-    if isinstance(source, FileSource):
-        return replace(source, paths=tuple(source.paths[i] for i in indices))
-    raise TypeError(f"no subset of a {type(source).__name__}")
+    return source.subset(np.asarray(indices, dtype=np.int64))
 
 
 def class_counts(source: Source) -> list[int]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.data.sources.digest import equal_firsts
-from vitrail.data.sources.source import FileSource, Indices, Labels, Source, Splits, subset
+from vitrail.data.sources.source import Indices, Labels, Source, Splits, subset
 from vitrail.errors import DataError
 from vitrail.files import write_csv
 from vitrail.spelling import escaped, is_formula
@@ -182,7 +182,7 @@ def label_text(source: Source, index: int) -> str:
 
 
 def _path(source: Source, index: int) -> str:
-    path = source.paths[index] if isinstance(source, FileSource) else source.source_id(index)
+    path = source.raw_name(index)
     return _stored(path, also="\\")  # which a table may have in place of "/"
 
 

@@ -27,7 +27,7 @@ from vitrail.data.check.inspection import (
     small_pictures,
 )
 from vitrail.data.images.decode import MAX_PIXELS
-from vitrail.data.sources.open_data import ArraySource, Source, Splits, subset
+from vitrail.data.sources.open_data import Source, Splits, subset
 from vitrail.data.sources.sample import keyed_order
 from vitrail.data.sources.source import Indices
 from vitrail.evaluation.labels.label_suspects import (
@@ -189,7 +189,7 @@ def audit(splits: Splits, evaluations: Mapping[str, Evaluation], limits: Limits)
 def _looks(source: Source, limits: Limits, deadline: float) -> tuple[Indices, list[ImageStats]]:
     """A look at every image, or at a sample of those that the time allows; which, in order."""
     wanted = InspectOptions(sketch=True, small_px=SMALL_PX)
-    in_memory = isinstance(source, ArraySource)
+    in_memory = source.images is not None
     workers, at_once = (0, ARRAYS_AT_ONCE) if in_memory else (limits.workers, AT_ONCE)
     order = keyed_order(source, "audit")
     found: list[ImageStats] = []
@@ -217,7 +217,7 @@ def _is_of_use(parts: Mapping[str, Source], limits: Limits) -> bool:
     num_classes = len(parts["train"].classes)
     use = min(_pair_secs(sizes, limits), _label_secs(sizes["train"], num_classes, limits))
     looking = LOOK_SECS * sum(sizes.values()) * limits.slowness
-    return not isinstance(parts["train"], ArraySource) or looking + use <= limits.max_secs
+    return parts["train"].images is None or looking + use <= limits.max_secs
 
 
 def _placed(duplicates: Duplicates, places: Mapping[str, Indices]) -> Duplicates:

@@ -13,15 +13,9 @@ from numpy.typing import NDArray
 from vitrail.config import TrainConfig
 from vitrail.data.images.decode import decode, decode_size
 from vitrail.data.loading.isolated import each, is_cheap
-from vitrail.data.sources.open_data import (
-    ArraySource,
-    FileSource,
-    Source,
-    Splits,
-    open_as,
-    subset,
-)
+from vitrail.data.sources.open_data import Source, Splits, open_as, subset
 from vitrail.data.sources.sample import keyed_order, sample
+from vitrail.data.sources.source import Labels
 from vitrail.errors import DataError, UsageError
 
 SAMPLE = 256  # files looked at
@@ -62,14 +56,13 @@ def open_splits(asked: TrainConfig) -> Splits:
 
 def measure(source: Source) -> Facts:
     """Facts of a training split, from a sample of it; a pure function."""
-    if isinstance(source, ArraySource):
+    images = source.images
+    if images is not None:
         order = keyed_order(source, "facts")
-        images = source.images
         mean, std = _statistics([images if len(images) <= MEASURED else images[order[:MEASURED]]])
         size = (int(images.shape[1]), int(images.shape[2]))
-        mirrored = _mirror_test(source, order) if source.labels.ndim == 1 else None
+        mirrored = _mirror_test(images, source.labels, order) if source.labels.ndim == 1 else None
         return Facts(len(source), "arrays", size, int(images.shape[3]), mean, std, mirrored)
-    assert isinstance(source, FileSource)
     places = sample(source, SAMPLE, "facts")
     first, others = places[:DECODED], places[DECODED:]
     looked = [*_look(source, first, pixels=True), *_look(source, others, pixels=False)]
@@ -103,7 +96,7 @@ class _Looked:
     fault: str = ""
 
 
-def _look(source: FileSource, places: NDArray[np.int64], *, pixels: bool) -> list[_Looked]:
+def _look(source: Source, places: NDArray[np.int64], *, pixels: bool) -> list[_Looked]:
     """The files at `places`, read in a process of its own where that is cheap."""
     chosen = subset(source, places)
     one = partial(_look_at, pixels)
@@ -143,7 +136,9 @@ def _statistics(
     return tuple(means), tuple(stds)
 
 
-def _mirror_test(source: ArraySource, order: NDArray[np.int64]) -> tuple[float, float] | None:
+def _mirror_test(
+    images: NDArray[np.uint8], labels: Labels, order: NDArray[np.int64]
+) -> tuple[float, float] | None:
     """How often an image's nearest other one has its class: as it is, and mirrored.
 
     Shares of up to 1,000 training images; None of too few. Where mirrored images still find their
@@ -153,7 +148,7 @@ def _mirror_test(source: ArraySource, order: NDArray[np.int64]) -> tuple[float, 
     n, cut = len(order), min(QUERIES, len(order) // 5)
     if cut < LEAST_QUERIES:
         return None
-    images, labels = source.images[order].astype(np.float32), source.labels[order]
+    images, labels = images[order].astype(np.float32), labels[order]
     queries, bank = images[:cut], images[cut:].reshape(n - cut, -1)
     norms = (bank**2).sum(axis=1)
     accuracies = []
