@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from vitrail.config import config_hash, flatten
-from vitrail.data.loading.loader import Batch, make_loader
+from vitrail.data.loading.loader import Batch
 from vitrail.device import keep_freed_memory, resumed_threads, set_threads
 from vitrail.errors import TrainingError
 from vitrail.evaluation.run_data import resumed
@@ -43,7 +43,7 @@ from vitrail.training.reporter import Reporter, RunResult, SilentReporter
 from vitrail.training.run_context import RunContext
 from vitrail.training.signals import StopRequest, stop_signals
 from vitrail.training.state import TrainState, Window, restore, start_state
-from vitrail.training.step import trial, update
+from vitrail.training.step import training_loader, trial, update
 from vitrail.training.storage.checkpoint import (
     Checkpoint,
     check_disk,
@@ -222,15 +222,7 @@ def _start(
         device=device,
         state=state,
         metrics=metrics,
-        loader=make_loader(
-            plan.splits.train,
-            plan.preprocess,
-            config.augment,
-            batch_size=int(config.batch_size),
-            seed=config.seed,
-            workers=int(config.data.workers),
-            max_pixels=config.data.max_pixels,
-        ),
+        loader=training_loader(plan),
         task=task_of(plan, device),
         forward=compiled(state.model) if config.compile else state.model,
         evaluated=copy.deepcopy(state.model),
@@ -289,7 +281,7 @@ def _begin(
         notice(f"time limit: validation on a sample of {len(live.val):,} of {len(whole):,} images")
 
 
-def _step(live: RunContext, batch: Batch) -> tuple[float, Tensor]:
+def _step(live: RunContext, batch: Batch) -> tuple[float, float]:
     """Train on one batch; the learning rate and the norm of the gradients."""
     state, config = live.state, live.plan.config
     step = state.step + 1
@@ -298,8 +290,10 @@ def _step(live: RunContext, batch: Batch) -> tuple[float, Tensor]:
     lr = lr_on(state.schedule, step, config.optim.lr, config.schedule)
     set_lr(state.optimizer, lr)
     with compile_faults() if config.compile else nullcontext():
-        loss, norm = update(live.forward, state, parts, live.task.loss, config)
-    if not bool(torch.isfinite(loss + norm)):
+        of_batch, of_gradients = update(live.forward, state, parts, live.task.loss, config)
+    scalars = torch.stack([of_batch, of_gradients, of_batch + of_gradients])
+    loss, norm, both = scalars.tolist()  # waits for the device, once
+    if not math.isfinite(both):
         raise _diverged(live.run, state, batch, lr, loss, norm)
     _update_window(state.window, loss, len(parts[0]))
     state.step = step
@@ -355,8 +349,8 @@ def _interrupted(live: RunContext, signal: str) -> RunResult:
     return result
 
 
-def _update_window(window: Window, loss: Tensor, examples: int) -> None:
-    window.loss += float(loss) * examples
+def _update_window(window: Window, loss: float, examples: int) -> None:
+    window.loss += loss * examples
     window.examples += examples
     window.steps += 1
 
@@ -403,7 +397,7 @@ def _note_evaluation(live: RunContext, result: EvalResult) -> None:
     live.reporter.evaluation({**record, "is_best": state.best["step"] == state.step})
 
 
-def _log_step(live: RunContext, lr: float, norm: Tensor) -> None:
+def _log_step(live: RunContext, lr: float, norm: float) -> None:
     state, plan, clock = live.state, live.plan, live.clock
     window, perf = state.window, clock.lap(state.window, live.loader.data_wait_secs)
     record = {
@@ -411,7 +405,7 @@ def _log_step(live: RunContext, lr: float, norm: Tensor) -> None:
         "epoch": round(state.step / plan.steps_per_epoch, 4),
         "train/loss": window.loss / window.examples,
         "optim/lr": lr,
-        "optim/grad_norm": float(norm),
+        "optim/grad_norm": norm,
         **perf,
     }
     live.metrics.write(record)
@@ -421,7 +415,7 @@ def _log_step(live: RunContext, lr: float, norm: Tensor) -> None:
 
 
 def _diverged(
-    run: RunDir, state: TrainState, batch: Batch, lr: float, loss: Tensor, norm: Tensor
+    run: RunDir, state: TrainState, batch: Batch, lr: float, loss: float, norm: float
 ) -> TrainingError:
     """Keeps what is needed to look into it, and says what to try."""
     step = state.step + 1
@@ -431,15 +425,15 @@ def _diverged(
         {
             "step": step,
             "lr": lr,
-            "loss": str(float(loss)),
-            "grad_norm": str(float(norm)),
+            "loss": str(loss),
+            "grad_norm": str(norm),
             "indices": [int(index) for index in batch.indices],
         },
     )
     run.update(status="failed", best=state.best)
     return TrainingError(
         "VIT-601",
-        f"loss became {float(loss):g} at step {step} (lr {lr:.1e}, grad norm {float(norm):.2g}). "
+        f"loss became {loss:g} at step {step} (lr {lr:.1e}, grad norm {norm:.2g}). "
         f"The pictures of that step are listed in {run.path / 'debug' / 'batch.json'}; "
         "the last checkpoint is intact.",
         hint=f"Try --lr {lr / 10:.0e} or --optim.clip 1.0",

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vitrail.data.loading.loader import make_loader
 from vitrail.data.sources.open_data import Source, subset
 from vitrail.device import keep_freed_memory, set_threads
 from vitrail.errors import TrainingError
@@ -37,7 +36,7 @@ from vitrail.training.plan.starting_weights import starting_weights
 from vitrail.training.reporter import Reporter
 from vitrail.training.run_files import without_bad_files
 from vitrail.training.state import TrainState, start_state
-from vitrail.training.step import update
+from vitrail.training.step import training_loader, update
 from vitrail.training.tasks.registry import task_of
 from vitrail.training.tasks.task import Task
 
@@ -109,15 +108,7 @@ class Trials:
     def _train(self, lr: float, seed: int) -> NDArray[np.float64]:
         config, state = self.plan.config, self._state(seed)
         state.model.train()
-        loader = make_loader(
-            self.plan.splits.train,
-            self.plan.preprocess,
-            config.augment,
-            batch_size=int(config.batch_size),
-            seed=seed,
-            workers=int(config.data.workers),
-            max_pixels=config.data.max_pixels,
-        )
+        loader = training_loader(self.plan, seed)
         with closing(loader.batches(0, self.num_steps)) as batches:
             for step, batch in enumerate(batches, 1):
                 torch.manual_seed(mix_seed(seed, step))

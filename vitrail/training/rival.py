@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from vitrail.config import flatten
-from vitrail.data.loading.loader import make_loader
 from vitrail.data.sources.open_data import Source, subset
 from vitrail.keyed_random import mix, permutation
 from vitrail.models.cost import macs
@@ -25,7 +24,7 @@ from vitrail.training.optim.schedule import StepSchedule as Schedule
 from vitrail.training.optim.schedule import lr_on
 from vitrail.training.plan.plan_run import Plan, plan_run
 from vitrail.training.state import start_state
-from vitrail.training.step import update
+from vitrail.training.step import training_loader, update
 from vitrail.training.tasks.registry import task_of
 
 MODEL, NAME = "resnet_s", "small residual network"
@@ -85,15 +84,7 @@ def small_residual(plan: Plan, steps: int, judged: Source) -> tuple[str, float] 
 def _trained(plan: Plan, total: int) -> torch.nn.Module:
     """The network after so many steps."""
     config, device = plan.config, torch.device(str(plan.config.device))
-    loader = make_loader(
-        plan.splits.train,
-        plan.preprocess,
-        config.augment,
-        batch_size=int(config.batch_size),
-        seed=config.seed,
-        workers=int(config.data.workers),
-        max_pixels=config.data.max_pixels,
-    )
+    loader = training_loader(plan)
     schedule = Schedule.of(total)
     state = start_state(config, plan.model, schedule, device)
     task = task_of(plan, device)

@@ -9,14 +9,32 @@ import torch
 from torch import Tensor
 
 from vitrail.config import TrainConfig
-from vitrail.data.loading.loader import ArrayLoader, FileLoader
+from vitrail.data.loading.loader import ArrayLoader, FileLoader, make_loader
 from vitrail.training.optim.ema import Ema
 from vitrail.training.optim.optimizer import clip_gradients, set_lr
+from vitrail.training.plan.plan_run import Plan
 from vitrail.training.state import TrainState
 from vitrail.training.tasks.precision import autocast
 from vitrail.training.tasks.task import Forward, Parts, Task
 
 Loss = Callable[[Forward, Parts], Tensor]
+
+
+def training_loader(plan: Plan, seed: int | None = None) -> ArrayLoader | FileLoader:
+    """The training batches of a run, on its device, where images in memory are augmented too; on
+    the CPU for MPS, which has no float64 to resample with.
+    """
+    config = plan.config
+    return make_loader(
+        plan.splits.train,
+        plan.preprocess,
+        config.augment,
+        batch_size=int(config.batch_size),
+        seed=config.seed if seed is None else seed,
+        workers=int(config.data.workers),
+        max_pixels=config.data.max_pixels,
+        device="cpu" if config.device == "mps" else config.device,
+    )
 
 
 def update(

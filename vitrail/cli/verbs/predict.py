@@ -38,6 +38,7 @@ def predict(
     top: int = 5,
     out: Path | None = None,
     batch_size: int = 64,
+    device: str = "auto",
     read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> int:
@@ -55,14 +56,18 @@ def predict(
         Write a table: .csv, .jsonl or .parquet. A file that exists is never overwritten.
     batch_size
         Pictures classified at a time.
+    device
+        auto, cpu, cuda, cuda:1, mps.
     """
+    from vitrail.device import pick_device
+
     check_numbers({"--top": top, "--batch-size": batch_size})
     if out is not None:
         check_table(out)
     asked = find_pictures(files)
     for note in asked.notes:
         output.note(note)
-    classifier = load(model, read_as, output)
+    classifier = load(model, read_as, output, device=pick_device(device))
     predictions = iter(classifier.predict_files(asked.readable, top=top, batch_size=batch_size))
     records = [
         refused_record(path, asked.refused[path])
