@@ -55,8 +55,12 @@ class EvalSet:
 
     def to_json(self) -> dict[str, Any]:
         """What metrics.json says of it."""
-        document: dict[str, Any] = {"data": printable(self.data), "split": self.split,
-                                    "how": self.how, "n": len(self.source)}  # fmt: skip
+        document: dict[str, Any] = {
+            "data": printable(self.data),
+            "split": self.split,
+            "how": self.how,
+            "n": len(self.source),
+        }
         if self.how == "recorded":
             document |= {"recorded": self.recorded, "new": self.new}
         document["trained_on"] = None if self.trained_on is None else int(self.trained_on.sum())

@@ -36,8 +36,12 @@ def name_of(opened: Opened, split: str, more: Mapping[str, Any], run: Path) -> s
         parts = ["on", data[:80]] + ([split] if opened.how != "all" else [])
     if not is_finished(run):
         parts.append("unfinished")
-    asked = {"calibration": "calibrated", "corruptions": "corruptions", "real": "real",
-             "against": "against"}  # fmt: skip
+    asked = {
+        "calibration": "calibrated",
+        "corruptions": "corruptions",
+        "real": "real",
+        "against": "against",
+    }
     parts += ["flip"] if more.get("tta") == "flip" else []
     return "-".join([*parts, *(word for key, word in asked.items() if key in more)])
 

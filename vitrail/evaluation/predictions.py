@@ -183,9 +183,13 @@ class Predictions:
                 self.probabilities, self._y
             )
         document["classes"] = {
-            name: {"n": int(scores.n[i]), "precision": float(scores.precision[i]),
-                   "recall": float(scores.recall[i]), "f1": float(scores.f1[i])}
+            name: {
+                "n": int(scores.n[i]),
+                "precision": float(scores.precision[i]),
+                "recall": float(scores.recall[i]),
+                "f1": float(scores.f1[i]),
+            }
             for i, name in enumerate(self.classes)
-        }  # fmt: skip
+        }
         document["images_per_s"] = self.images_per_s
         return document

@@ -36,10 +36,23 @@ from vitrail.data.augment import random_slots
 from vitrail.data.augment.random_slots import Uniforms
 
 OPS: Final = (
-    "identity", "autocontrast", "equalize", "rotate", "solarize", "color", "posterize",
-    "contrast", "brightness", "sharpness", "shear_x", "shear_y", "translate_x", "translate_y",
-    "grayscale", "blur",
-)  # fmt: skip
+    "identity",
+    "autocontrast",
+    "equalize",
+    "rotate",
+    "solarize",
+    "color",
+    "posterize",
+    "contrast",
+    "brightness",
+    "sharpness",
+    "shear_x",
+    "shear_y",
+    "translate_x",
+    "translate_y",
+    "grayscale",
+    "blur",
+)
 OP_ID: Final = {name: number for number, name in enumerate(OPS)}
 NUM_STANDARD: Final = 14  # the paper's list; grayscale and blur belong to 3-Augment
 GEOMETRIC: Final = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")

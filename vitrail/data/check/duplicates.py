@@ -108,8 +108,11 @@ def find_duplicates(
             if digest:
                 same[digest].append((part, index))
     equal = {places[0]: places for places in same.values()}  # by the first of each
-    exact = [_group(parts, [(place, "equal") for place in places], is_exact=True)
-             for places in equal.values() if len(places) > 1]  # fmt: skip
+    exact = [
+        _group(parts, [(place, "equal") for place in places], is_exact=True)
+        for places in equal.values()
+        if len(places) > 1
+    ]
     if sketches is None:
         return Duplicates(tuple(exact), 0.0)
     near, radius = _near(sketches, equal)

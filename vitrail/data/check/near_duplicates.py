@@ -68,8 +68,10 @@ def copies(sketches: Sketches, radius: float = RADIUS) -> tuple[list[Copy], floa
             break
         except TooManyPairs:
             radius /= 2
-    found = [Copy(int(places[one.first]), int(places[one.second]), one.kind, one.distance)
-             for one in found]  # fmt: skip
+    found = [
+        Copy(int(places[one.first]), int(places[one.second]), one.kind, one.distance)
+        for one in found
+    ]
     return sorted(found, key=lambda one: (one.distance, one.first, one.second)), radius
 
 

@@ -160,9 +160,13 @@ def _webp(data: bytes) -> Load:
         at += 8 + size + (size & 1)
     rate = (45.0, 8.0) if is_lossless else (40.0, 50.0)
     return Load(
-        "WebP", rate[0] + 15, 20.0, rate[1] * len(data), len(data) + ALPHA_BYTES,
+        "WebP",
+        rate[0] + 15,
+        20.0,
+        rate[1] * len(data),
+        len(data) + ALPHA_BYTES,
         max_reads=reads_of(len(data)),
-    )  # fmt: skip
+    )
 
 
 def _bmp(data: bytes) -> Load:
@@ -171,16 +175,24 @@ def _bmp(data: bytes) -> Load:
         raise TooCostly(f"run-length coded BMP of {len(data)} bytes; limit {MAX_RLE_BYTES}")
     alpha = data[28:29] == b"\x20"  # 32 bits a pixel
     return Load(
-        "BMP", 12 + ALPHA_NS * alpha, 7.0, 2.0 * len(data), len(data) + ALPHA_BYTES * alpha,
+        "BMP",
+        12 + ALPHA_NS * alpha,
+        7.0,
+        2.0 * len(data),
+        len(data) + ALPHA_BYTES * alpha,
         max_reads=max(MAX_RLE_BYTES, reads_of(len(data))),
-    )  # fmt: skip
+    )
 
 
 def _plain(what: str, ns_per_pixel: float, ns_per_byte: float, data: bytes) -> Load:
     return Load(
-        what, ns_per_pixel, 7.0, ns_per_byte * len(data), len(data) + ALPHA_BYTES,
+        what,
+        ns_per_pixel,
+        7.0,
+        ns_per_byte * len(data),
+        len(data) + ALPHA_BYTES,
         max_reads=reads_of(len(data)),
-    )  # fmt: skip
+    )
 
 
 _LOADS: dict[str, Callable[[bytes], Load]] = {

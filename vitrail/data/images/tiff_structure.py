@@ -97,9 +97,13 @@ def _directory(data: bytes) -> _Directory:
     if count > MAX_ENTRIES:
         raise TooCostly(f"TIFF with {count} entries in its directory; limit {MAX_ENTRIES}")
     kind = np.dtype(
-        [("tag", order + "u2"), ("type", order + "u2"), ("count", f"{order}u{width}"),
-         ("value", f"{order}u{width}")]
-    )  # fmt: skip
+        [
+            ("tag", order + "u2"),
+            ("type", order + "u2"),
+            ("count", f"{order}u{width}"),
+            ("value", f"{order}u{width}"),
+        ]
+    )
     room = max(0, len(data) - at - head) // kind.itemsize
     table = np.frombuffer(data, kind, min(count, room), at + head if room else 0)
     entries: dict[int, tuple[int, int, int]] = {}

@@ -95,11 +95,13 @@ class ArrayLoader:
         if augment is not None:
             u = random_slots.draw(self._seed, epochs, indices, repeat, random_slots.needed(augment))
             images = augment_batch(
-                to_channels(images, self._preprocess.channels), u, augment,
+                to_channels(images, self._preprocess.channels),
+                u,
+                augment,
                 (self._preprocess.height, self._preprocess.width),
                 interpolation=self._preprocess.crop_interpolation,
                 keep_aspect=isinstance(self._preprocess.resize, int),
-            )  # fmt: skip
+            )
         runs = (
             slice(first, first + self._batch_size) for first in range(0, size[0], self._batch_size)
         )

@@ -82,9 +82,13 @@ class TrainBatches:
                 out[...] = pixels.transpose(2, 0, 1)
                 return
             image = augment_picture(
-                pixels, u[place], self.augment, target,
-                interpolation=self.preprocess.crop_interpolation, keep_aspect=keep_aspect,
-            )  # fmt: skip
+                pixels,
+                u[place],
+                self.augment,
+                target,
+                interpolation=self.preprocess.crop_interpolation,
+                keep_aspect=keep_aspect,
+            )
             write_planes(image, out)
 
         task = DecodeJob(

@@ -42,6 +42,13 @@ def make_loader(
             source, preprocess, augment, batch_size=batch_size, seed=seed, device=device
         )
     return FileLoader(
-        source, preprocess, augment, batch_size=batch_size, seed=seed, workers=workers,
-        on_bad_file=on_bad_file, max_pixels=max_pixels, device=device,
-    )  # fmt: skip
+        source,
+        preprocess,
+        augment,
+        batch_size=batch_size,
+        seed=seed,
+        workers=workers,
+        on_bad_file=on_bad_file,
+        max_pixels=max_pixels,
+        device=device,
+    )

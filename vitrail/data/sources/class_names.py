@@ -16,8 +16,12 @@ MAX_CLASSES = 1_000_000
 MAX_LETTERS = 1000  # of a name
 MAX_BYTES = 12_000_000  # of all names as model.json writes them
 # Control characters, halves of code points, and what ends a line: no name is written with them.
-_REFUSED = {"Cc": "a control character", "Cs": "bytes that are no text", "Zl": "a line separator",
-            "Zp": "a paragraph separator"}  # fmt: skip
+_REFUSED = {
+    "Cc": "a control character",
+    "Cs": "bytes that are no text",
+    "Zl": "a line separator",
+    "Zp": "a paragraph separator",
+}
 
 
 def fault_of(names: Sequence[str]) -> str:

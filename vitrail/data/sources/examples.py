@@ -106,9 +106,15 @@ def parse(data: bytes) -> Examples:
         tensors = load(data)
     except (SafetensorError, ValueError, KeyError, OverflowError) as error:
         raise ValueError(f"it is no whole file ({error})") from error
-    kinds = {"schema": ("int64", 1), "digests": ("uint8", 2), "roles": ("uint8", 1),
-             "labels": ("uint8", 2), "hints": ("int64", 2), "names": ("uint8", 1),
-             "sha256": ("uint8", 1)}  # fmt: skip
+    kinds = {
+        "schema": ("int64", 1),
+        "digests": ("uint8", 2),
+        "roles": ("uint8", 1),
+        "labels": ("uint8", 2),
+        "hints": ("int64", 2),
+        "names": ("uint8", 1),
+        "sha256": ("uint8", 1),
+    }
     least = {"schema", "digests", "roles", "sha256"}
     if set(tensors) not in (least, set(kinds)) or any(
         (str(value.dtype), value.ndim) != kinds[name] for name, value in tensors.items()

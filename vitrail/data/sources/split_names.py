@@ -15,11 +15,17 @@ from vitrail.spelling import printable
 
 # "eval" is the test split; where there is a test split too, it is validation.
 _WORDS = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
-    "eval": "eval", "evaluation": "eval",
-}  # fmt: skip
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+    "eval": "eval",
+    "evaluation": "eval",
+}
 _SAY_NOTHING = frozenset(
     "set sets data dataset datasets split splits folder dir files"
     " image images img imgs picture pictures pic pics photo photos".split()
@@ -75,9 +81,11 @@ def _with_eval(named: dict[str, str], where: str) -> dict[str, str]:
     part = "val" if "test" in named else "test"
     if part in named:
         raise DataError(
-            "VIT-307", f"{where} has {', '.join(map(printable, [*named.values(), name]))}: which "
-            f"split is {printable(name)}?", hint="Rename or remove it.",
-        )  # fmt: skip
+            "VIT-307",
+            f"{where} has {', '.join(map(printable, [*named.values(), name]))}: which "
+            f"split is {printable(name)}?",
+            hint="Rename or remove it.",
+        )
     return named | {part: name}
 
 

@@ -147,8 +147,10 @@ class Audit:
     def _example(self, split: str) -> str:
         for group in self.duplicates.groups if self.duplicates else ():
             if {"train", split} <= group.splits:
-                pair = [next(one for one in group.members if one.split == part)
-                        for part in ("train", split)]  # fmt: skip
+                pair = [
+                    next(one for one in group.members if one.split == part)
+                    for part in ("train", split)
+                ]
                 return " = ".join(map(str, pair))
         return ""
 

@@ -136,17 +136,30 @@ def suspects(
         suggested = int(ranking.suggested[place])
         p = probabilities[place]
         found.append(
-            Suspect(split, index, source.source_id(index), label_text(source, index),
-                    classes[suggested], float(p[labels[place]]), float(p[suggested]))
-        )  # fmt: skip
+            Suspect(
+                split,
+                index,
+                source.source_id(index),
+                label_text(source, index),
+                classes[suggested],
+                float(p[labels[place]]),
+                float(p[suggested]),
+            )
+        )
     return Suspects(tuple(found), n, top1, origin)
 
 
 def write_suspects(found: Sequence[Suspect], out: str | Path) -> Path:
     """label_suspects.csv: a line for each suspect, most doubtful first."""
     rows = (
-        (one.split, one.source, one.label, one.suggested, f"{one.p_label:.6g}",
-         f"{one.p_suggested:.6g}")
+        (
+            one.split,
+            one.source,
+            one.label,
+            one.suggested,
+            f"{one.p_label:.6g}",
+            f"{one.p_suggested:.6g}",
+        )
         for one in found
-    )  # fmt: skip
+    )
     return write_csv(Path(out), COLUMNS, rows, replace=True)

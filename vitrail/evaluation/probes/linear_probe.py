@@ -104,9 +104,14 @@ def minimise(
     scale = (curvature + l2).rsqrt()  # (R,)
     steps = torch.cat([start[:, :-1] / scale, start[:, -1:]], dim=1).requires_grad_()
     optimiser = torch.optim.LBFGS(
-        [steps], max_iter=MAX_ITERATIONS, max_eval=2 * MAX_ITERATIONS, history_size=HISTORY,
-        tolerance_grad=tolerance * n, tolerance_change=1e-14, line_search_fn="strong_wolfe",
-    )  # fmt: skip
+        [steps],
+        max_iter=MAX_ITERATIONS,
+        max_eval=2 * MAX_ITERATIONS,
+        history_size=HISTORY,
+        tolerance_grad=tolerance * n,
+        tolerance_change=1e-14,
+        line_search_fn="strong_wolfe",
+    )
 
     def loss() -> Tensor:
         optimiser.zero_grad()

@@ -46,9 +46,11 @@ def accuracies(
         for row, k in enumerate(ks):
             classes = labels[places[:, :k]]  # (c, k)
             for column, votes in enumerate(
-                (plain_votes(classes, num_classes),
-                 weighted_votes(classes, cosines[:, :k], num_classes, temperature))
-            ):  # fmt: skip
+                (
+                    plain_votes(classes, num_classes),
+                    weighted_votes(classes, cosines[:, :k], num_classes, temperature),
+                )
+            ):
                 right[row, column] += int((votes.argmax(dim=1) == own).sum())
     return [(float(a), float(b)) for a, b in right / max(1, len(judged[1]))]
 

@@ -203,8 +203,9 @@ def elastic_transform(x: Pictures, severity: int, draws: Draws) -> Pictures:
 
 def pixelate(x: Pictures, severity: int, draws: Draws) -> Pictures:
     """Made small and large again, both by the mean over boxes."""
-    share = between((0.95, 0.9, 0.85, 0.75, 0.65), (0.6, 0.5, 0.4, 0.3, 0.25), severity,
-                    short_side(x))  # fmt: skip
+    share = between(
+        (0.95, 0.9, 0.85, 0.75, 0.65), (0.6, 0.5, 0.4, 0.3, 0.25), severity, short_side(x)
+    )
     rows, columns = (_boxes(size, max(1, int(size * share))) for size in x.shape[1:3])
     return resampled(x, rows, columns)
 

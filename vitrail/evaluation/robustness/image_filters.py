@@ -119,8 +119,11 @@ def sampled(x: Pictures, rows: Field, columns: Field) -> Pictures:
     down, right = (rows - top)[..., None], (columns - left)[..., None]
     r0, c0 = top.astype(int), left.astype(int)
     r0, r1, c0, c1 = (
-        mirrored(r0, height), mirrored(r0 + 1, height), mirrored(c0, width), mirrored(c0 + 1, width)
-    )  # fmt: skip
+        mirrored(r0, height),
+        mirrored(r0 + 1, height),
+        mirrored(c0, width),
+        mirrored(c0 + 1, width),
+    )
     each = np.arange(len(x))[:, None, None]
     upper = x[each, r0, c0] * (1 - right) + x[each, r0, c1] * right
     lower = x[each, r1, c0] * (1 - right) + x[each, r1, c1] * right
