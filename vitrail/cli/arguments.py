@@ -31,9 +31,12 @@ from vitrail.errors import UsageError, nearest, shortened
 
 MOST = 2**53  # of any number; beyond, whole numbers and floats differ
 LIMITS = {  # of options that several verbs have
-    "workers": (0, 256), "threads": (1, 4096), "processes": (1, 256), "seeds": (1, 10_000),
+    "workers": (0, 256),
+    "threads": (1, 4096),
+    "processes": (1, 256),
+    "seeds": (1, 10_000),
     "seed": (0, MOST),
-}  # fmt: skip
+}
 
 
 def app_of(name: str, *, note: str = "") -> App:

@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 
 WORST = 5
 KEPT = (0.8, 0.5)  # shares of the surest pictures
-FIGURES = (("nll", "nll"), ("brier", "brier"), ("ece", "ece"), ("f1_macro", "macro-F1"),
-           ("balanced_accuracy", "balanced accuracy"))  # fmt: skip
+FIGURES = (
+    ("nll", "nll"),
+    ("brier", "brier"),
+    ("ece", "ece"),
+    ("f1_macro", "macro-F1"),
+    ("balanced_accuracy", "balanced accuracy"),
+)
 SEVERAL = (("f1_micro", "micro-F1"), ("mean_average_precision", "mean average precision"))
 
 
@@ -112,10 +117,13 @@ def robustness_lines(found: Robustness, clean: float) -> list[str]:
     """Top-1 by corruption and severity."""
     levels = [str(level) for level in found.severities]
     rows = [
-        [name, *(f"{found.accuracy(name, level):.4f}" for level in found.severities),
-         f"{found.mean([name]):.4f}"]
+        [
+            name,
+            *(f"{found.accuracy(name, level):.4f}" for level in found.severities),
+            f"{found.mean([name]):.4f}",
+        ]
         for name in found.names
-    ]  # fmt: skip
+    ]
     low, high = found.interval
     return [
         f"top-1 on corrupted pictures, by severity (clean {clean:.4f})",

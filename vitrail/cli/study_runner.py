@@ -46,8 +46,11 @@ def numbers(option: str, text: str, kind: type) -> tuple[Any, ...]:
     try:
         found = tuple(kind(part) for part in text.split(","))
     except ValueError as error:
-        raise UsageError("VIT-202", f"{option} {text}: expected numbers with commas between.",
-                         hint=f"For instance {option} 1,5") from error  # fmt: skip
+        raise UsageError(
+            "VIT-202",
+            f"{option} {text}: expected numbers with commas between.",
+            hint=f"For instance {option} 1,5",
+        ) from error
     if min(found) <= 0:
         raise UsageError("VIT-202", f"{option} {text}: expected numbers above 0.")
     return found
@@ -58,10 +61,13 @@ def check_counts(
 ) -> None:
     """Raises UsageError VIT-202 for a number that is not above 0."""
     counts = {
-        "--examples": examples, "--seeds": seeds, "--image-size": image_size,
-        "--processes": machines.processes, "--threads": machines.threads,
+        "--examples": examples,
+        "--seeds": seeds,
+        "--image-size": image_size,
+        "--processes": machines.processes,
+        "--threads": machines.threads,
         "--accumulate": machines.accumulate,
-    }  # fmt: skip
+    }
     check_numbers({option: value for option, value in counts.items() if value is not None})
 
 
@@ -134,11 +140,18 @@ def execute(
         watcher.close()
     folder = planned.store.folder
     record = {
-        "folder": folder, "cells": found.num_cells, "finished": len(found.rows),
-        "left_out": found.left_out, "orphans": found.orphans, "stopped": found.stopped,
-        "verdict": outcome.verdict, "tables": outcome.tables, "facts": outcome.facts,
-        "rows": [row.flat() for row in found.rows], "notes": planned.setup.notes,
-    }  # fmt: skip
+        "folder": folder,
+        "cells": found.num_cells,
+        "finished": len(found.rows),
+        "left_out": found.left_out,
+        "orphans": found.orphans,
+        "stopped": found.stopped,
+        "verdict": outcome.verdict,
+        "tables": outcome.tables,
+        "facts": outcome.facts,
+        "rows": [row.flat() for row in found.rows],
+        "notes": planned.setup.notes,
+    }
     lines = verdict_lines(outcome.verdict, outcome.tables)
     commands = [f"next     {one}" for one in publish.next_commands(planned, outcome)]
     output.result(record, [*lines, "", *ending(found, folder), *commands])
@@ -189,8 +202,12 @@ def show_plan(
     with tempfile.TemporaryDirectory() as folder:
         planned = run.plan(study, setup, asked, Path(folder), engines)
     seconds = planned.seconds(asked.processes)
-    record = {"cells": len(planned.cells), "seconds": seconds,
-              "examples": planned.setup.examples, "processes": asked.processes}  # fmt: skip
+    record = {
+        "cells": len(planned.cells),
+        "seconds": seconds,
+        "examples": planned.setup.examples,
+        "processes": asked.processes,
+    }
     titles = [f"  {cell.title}" for cell in planned.cells] if output.verbose else []
     lines = [
         *plan_lines(planned, asked),

@@ -96,20 +96,20 @@ OPTIONS: dict[str, str] = {  # ours (the first that the verb has): other tools' 
     "-v": "debug trace verbosity log-level",
     "-q": "silent no-progress disable-tqdm progress",
     "--json": "as-json output-json print-json",
-}  # fmt: skip
+}
 EVERYWHERE = ("-v", "-q", "--json")
 SAID: dict[str, str] = {  # what is no option here, and what to do instead
     "data data-dir dataset data-path train-dir root d train-data dataset-name train-file source "
     "input folder image-folder images": "The data are the first word: vitrail {verb} DATA.",
-    "num-classes nb-classes classes num-labels n-classes class-names":
-        "The classes are those of the data.",
-    "force overwrite f yes y exist-ok overwrite-output-dir":
-        "Nothing is overwritten: choose another --name, --out or file.",
+    "num-classes nb-classes classes num-labels n-classes "
+    "class-names": "The classes are those of the data.",
+    "force overwrite f yes y exist-ok "
+    "overwrite-output-dir": "Nothing is overwritten: choose another --name, --out or file.",
     "recursive r": "Folders are read with all folders in them.",
-    "wandb tensorboard report-to log-wandb logger mlflow":
-        "Figures are written to metrics.jsonl and report.html of the run.",
+    "wandb tensorboard report-to log-wandb "
+    "logger mlflow": "Figures are written to metrics.jsonl and report.html of the run.",
     "mean std normalize": "Images are normalised as the model was trained: --data.normalize.",
-}  # fmt: skip
+}
 VERBS: dict[str, str] = {
     "train": "fit finetune fine-tune learn tune training run start",
     "eval": "test evaluate val validate validation score evaluation benchmark-model",

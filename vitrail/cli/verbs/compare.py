@@ -80,9 +80,15 @@ def compare(
     name = re.sub(r"[^\w.-]+", "-", setup.name).strip("-.") or "data"
     asked = replace(asked, folder=name)
     return execute(
-        STUDY, setup, asked, engines_of(machines, asked, setup), out,
-        dry_run=dry_run, output=output, shown="val/top1",
-    )  # fmt: skip
+        STUDY,
+        setup,
+        asked,
+        engines_of(machines, asked, setup),
+        out,
+        dry_run=dry_run,
+        output=output,
+        shown="val/top1",
+    )
 
 
 def setup_of(
@@ -108,9 +114,14 @@ def setup_of(
     if image_size is not None:
         choices["image_size"] = image_size
     setup = open_setup(
-        data, examples=0, seeds=tuple(range(seeds)), device=str(pick_device(machines.device)),
-        threads=machines.threads, accumulate=machines.accumulate, choices=choices,
-    )  # fmt: skip
+        data,
+        examples=0,
+        seeds=tuple(range(seeds)),
+        device=str(pick_device(machines.device)),
+        threads=machines.threads,
+        accumulate=machines.accumulate,
+        choices=choices,
+    )
     found = share_sizes(setup.num_train, setup.num_classes, FRACTIONS)
     if sizes is not None:
         found = tuple(sorted(set(numbers("--sizes", sizes, int))))

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from vitrail.models.names import ModelConfig
 
 app = app_of("vitrail convert")
-Format = Literal["google", "big_vision", "bit", "timm", "huggingface", "torchvision", "deit",
-                 "dinov2", "vitrail"]  # fmt: skip
+Format = Literal[
+    "google", "big_vision", "bit", "timm", "huggingface", "torchvision", "deit", "dinov2", "vitrail"
+]
 TOLERANCE = 1e-5  # of float32 logits, where positions are stored in another form
 IMAGES = 2
 
@@ -274,10 +275,13 @@ def lines_of(
     """The conversion for people."""
     height, width = classifier.preprocess.height, classifier.preprocess.width
     rows = [
-        ("model", f"{record['model']}, {record['parameters']:,} parameters, {height} x {width} px, "
-                  f"{record['architecture']['num_classes']} classes"),
+        (
+            "model",
+            f"{record['model']}, {record['parameters']:,} parameters, {height} x {width} px, "
+            f"{record['architecture']['num_classes']} classes",
+        ),
         ("read", f"{record['origin']}" + (f": {report.used} tensors" if report else "")),
-    ]  # fmt: skip
+    ]
     if report:
         rows += [("left out", f"{name}: {why}") for name, why in report.left_out]
         rows += [("implied", f"{name}: {why}") for name, why in report.implied]
@@ -286,10 +290,13 @@ def lines_of(
     rows += [("not kept", note) for note in notes]
     same = "its tensors are those" if record["tensors_identical"] else "positions in another form"
     rows.append(
-        ("checked", f"the written copy equals what was read ({same}, logits within "
-                    f"{record['logits_max_difference']:.2g}); whether it was read right is not "
-                    "checked")
-    )  # fmt: skip
+        (
+            "checked",
+            f"the written copy equals what was read ({same}, logits within "
+            f"{record['logits_max_difference']:.2g}); whether it was read right is not "
+            "checked",
+        )
+    )
     return table(rows, left=2)
 
 

@@ -35,9 +35,15 @@ def _own(path: Path, output: Output) -> int:
 
     classifier = load(path)
     parameters = sum(value.numel() for value in classifier.model.parameters())
-    record = {"path": str(path), "format": "vitrail", "model": classifier.meta.name,
-              "parameters": parameters, "classes": {"names": classifier.classes},
-              "preprocess": classifier.preprocess.to_json(), "convertible": True}  # fmt: skip
+    record = {
+        "path": str(path),
+        "format": "vitrail",
+        "model": classifier.meta.name,
+        "parameters": parameters,
+        "classes": {"names": classifier.classes},
+        "preprocess": classifier.preprocess.to_json(),
+        "convertible": True,
+    }
     rows = [
         ("file", f"{path}: a model of vitrail"),
         ("model", f"{classifier.meta.name}, {parameters:,} parameters"),

@@ -79,8 +79,7 @@ def models(
         output.result(listed, published.weights_table(rows))
         return 0
     records = [cost_record(variant, image_size, classes) for variant in known_names()]
-    head = ("model", "image", "stem", "patch", "tokens", "layers", "width", "heads", "M params",
-            "GMACs")  # fmt: skip
+    head = [*"model image stem patch tokens layers width heads".split(), "M params", "GMACs"]
     output.result(records, table([head, *(row_of(record) for record in records)]))
     return 0
 

@@ -100,8 +100,9 @@ def study(
     if full and budget is None and examples is None:
         return show_full(found, setup, output)
     setup.check_enough()
-    return execute(found, setup, asked, engines_of(machines, asked, setup), out,
-                   dry_run=dry_run, output=output)  # fmt: skip
+    return execute(
+        found, setup, asked, engines_of(machines, asked, setup), out, dry_run=dry_run, output=output
+    )
 
 
 def list_studies(name: str | None, is_asked: bool, output: Output) -> int:
@@ -109,8 +110,9 @@ def list_studies(name: str | None, is_asked: bool, output: Output) -> int:
     from vitrail.studies.experiments.registry import STUDIES
 
     if not is_asked:
-        raise UsageError("VIT-201", "the name of a study is missing.",
-                         hint="All of them: vitrail study --list")  # fmt: skip
+        raise UsageError(
+            "VIT-201", "the name of a study is missing.", hint="All of them: vitrail study --list"
+        )
     width = max(map(len, STUDIES))
     record = {key: {"title": one.title, "claim": one.claim} for key, one in STUDIES.items()}
     output.result(record, [f"{key:<{width}}  {one.title}" for key, one in STUDIES.items()])
@@ -141,11 +143,16 @@ def setup_of(
     if "rates" in given:
         given["rates"] = numbers("--rates", given["rates"], float)
     setup = open_setup(
-        data, transfer, examples=0, seeds=tuple(range(seeds)), is_full=is_full,
-        device=str(pick_device(machines.device)), threads=machines.threads,
+        data,
+        transfer,
+        examples=0,
+        seeds=tuple(range(seeds)),
+        is_full=is_full,
+        device=str(pick_device(machines.device)),
+        threads=machines.threads,
         accumulate=machines.accumulate,
         choices={key: value for key, value in study.choices.items() if key != "transfer"} | given,
-    )  # fmt: skip
+    )
     if not study.has_sizes:
         return setup
     if sizes is None:
@@ -174,11 +181,13 @@ def show_full(study: Study, setup: Setup, output: Output) -> int:
         6 * macs(cell.pace_cell().settings, setup) * cell.settings["examples"] for cell in cells
     )
     record = {"cells": len(cells), "exaflops": flops / 1e18, "scale": study.full}
-    lines = [f"{study.name} at the paper's scale: {study.full}",
-             *(f"  {cell.title}" for cell in cells),
-             f"{len(cells)} cells, {flops / 1e18:,.0f} exaFLOPs; at 150 TFLOP/s a device "
-             f"{flops / 150e12 / 86400:,.0f} device-days",
-             "to run them: the same with --budget, or with --examples of your own"]  # fmt: skip
+    lines = [
+        f"{study.name} at the paper's scale: {study.full}",
+        *(f"  {cell.title}" for cell in cells),
+        f"{len(cells)} cells, {flops / 1e18:,.0f} exaFLOPs; at 150 TFLOP/s a device "
+        f"{flops / 150e12 / 86400:,.0f} device-days",
+        "to run them: the same with --budget, or with --examples of your own",
+    ]
     output.result(record, lines)
     return 0
 
