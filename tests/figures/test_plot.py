@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 from xml.etree import ElementTree
 
 import numpy as np
@@ -196,6 +197,30 @@ def test_one_wild_interval_does_not_flatten_the_figure() -> None:
     series = [Series("a", [1, 2], [0.5, 0.6], [-40.0, 0.59], [40.0, 0.61])]
     (_, first), (_, second) = places(plot(Figure("k", "t", "x", "y", series)), "circle")
     assert first - second > 262 / 4
+
+
+@pytest.mark.parametrize(
+    ("zero", "values", "begins"),
+    [
+        ("", (2.0, 4.0), False),
+        ("cheap", (2.0, 4.0), True),
+        ("cheap", (3.0, 4.0), False),
+        ("always", (3.0, 4.0), True),
+    ],
+)
+def test_where_y_begins(
+    zero: Literal["", "cheap", "always"], values: tuple[float, float], begins: bool
+) -> None:
+    shown = texts(Figure("k", "t", "x", "y", [Series("a", [3, 7], values)], zero=zero))
+    assert any(float(one) == 0 for one in shown if re.fullmatch(r"[\d.]+", one)) == begins
+
+
+def test_ticks_are_at_marks_and_round_along_curves() -> None:
+    points = [(0.2672, 1.0), (0.3563, 2.0)]
+    curved = Figure("k", "t", "x", "y", [curve("a", points)])
+    marked = Figure("k", "t", "x", "y", [Series("a", [x for x, _ in points], [1, 2])])
+    assert {"0.28", "0.30"} <= set(texts(curved))
+    assert {"0.2672", "0.3563"} <= set(texts(marked))
 
 
 def test_titles_are_wrapped_into_lines_of_about_one_length() -> None:

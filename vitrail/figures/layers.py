@@ -35,7 +35,7 @@ def layer_figure(
             series.append(Series(name, layers.tolist(), means, kind="fit", colour=colour))
     is_mixed = len({len(values) for _, values in found}) > 1
     x_name = "layer of the deeper model; the other is stretched" if is_mixed else "layer"
-    return Figure("layers", title, x_name, y_name, series, level=level, from_zero=True)
+    return Figure("layers", title, x_name, y_name, series, level=level, zero="always")
 
 
 def shortened(name: str) -> str:

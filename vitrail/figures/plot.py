@@ -84,7 +84,7 @@ class Series:
 class Figure:
     """A plot. key: its file name. x_labels: names of the positions 0, 1, 2 ... where x is a
     category. note: one sentence below it. level, mark: a dashed line across and one upwards, with
-    their names. from_zero: y begins at 0 where that costs little room.
+    their names. zero: y begins at 0 where that costs little room, or always.
     """
 
     key: str
@@ -98,7 +98,7 @@ class Figure:
     note: str = ""
     level: tuple[str, float] | None = None
     mark: tuple[str, float] | None = None
-    from_zero: bool = False
+    zero: Literal["", "cheap", "always"] = ""
 
 
 def curve(name: str, points: Iterable[tuple[float, float]], colour: int = 0) -> Series:
@@ -182,7 +182,7 @@ def _y_ends(figure: Figure) -> tuple[float, float]:
     low, high = (min(ys), max(ys)) if ys else (0.0, 1.0)
     room = (high - low) or abs(high) * 0.1 or 1.0
     low, high = max(min([low, *ends]), low - room), min(max([high, *ends]), high + room)
-    if figure.from_zero and 0 <= low <= 0.7 * high:
+    if figure.zero == "always" or (figure.zero and 0 <= low <= 0.7 * high):
         return 0.0, high * 1.06
     return spread([low, high], 0.05)
 
@@ -194,7 +194,7 @@ def _x_ticks(figure: Figure, ends: tuple[float, float]) -> list[tuple[float, lis
         names = map(printable, figure.x_labels)
         lines = [textwrap.wrap(name, room, break_long_words=False) or [""] for name in names]
         return list(zip(map(float, range(len(lines))), lines, strict=True))
-    measured = [one for one in figure.series if one.kind != "fit"]
+    measured = [one for one in figure.series if one.kind in MARKED]
     marks = sorted({float(x) for one in measured for x in one.x})
     last = max((float(x) for one in figure.series for x in one.x), default=0.0)
     places = log_ticks(*ends, marks, last) if figure.log_x else ticks_at(*ends, marks)

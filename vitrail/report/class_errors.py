@@ -113,7 +113,7 @@ def calibration_section(split: SplitRecord) -> PageSection:
     ]
     title = "Accuracy when the least sure are left out"
     kept = [curve("accuracy", verdict.accuracy_by_coverage(split.rows))]
-    figure = Figure("kept", title, "share of pictures kept", "accuracy", kept, from_zero=True)
+    figure = Figure("kept", title, "share of pictures kept", "accuracy", kept, zero="cheap")
     drawings = [
         Drawing("Accuracy by confidence", reliability(bins), [(2, "mean confidence")]),
         Drawing("Pictures by confidence", confidences(bins)),

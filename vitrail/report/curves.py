@@ -38,7 +38,7 @@ def curves_section(record: RunRecord) -> PageSection:
         legend = [(line.ink, line.name) for line in lines] if len(lines) > 1 else []
         lines = [replace(one, kind="faint") if legend and one.ink == 1 else one for one in lines]
         mark = (base[0].split(" (")[0], base[1]) if base else None
-        figure = Figure("curves", caption, "epoch", caption, lines, level=mark, from_zero=True)
+        figure = Figure("curves", caption, "epoch", caption, lines, level=mark, zero="cheap")
         drawings.append(Drawing(caption, plot(figure, is_bare=True), legend))
     told = {"drawings": drawings, "numbers": curve_table(record)}
     return PageSection("curves", "Curves", told)
