@@ -26,6 +26,10 @@ FENCES = {  # a library and the only rooms that may name it
     "pyarrow": {"studies"},
     "ray": {"studies"},
     "scipy": {"evaluation", "studies"},
+    "onnx": {"export"},
+    "onnxscript": {"export"},
+    "onnxruntime": {"export", "runtime"},
+    "openvino": {"runtime"},
 }
 FORBIDDEN = {"torchvision", "timm", "matplotlib", "yaml", "requests", "urllib", "socket", "http"}
 CONNECTIONS = {"urllib", "http"}  # allowed in the one file that downloads
@@ -200,6 +204,7 @@ WRITERS = {  # the only places that write files, and why they do not use files.p
     "cli/streams.py": "the null device",
 }
 IN_THEIR_BLOCKS = {  # write to what a block of files.py, or a temporary folder, lends them
+    "export/export_model.py",
     "model_folder/bundle.py",
     "checkpoints/formats/tensor_writing.py",
     "cli/verbs/data.py",

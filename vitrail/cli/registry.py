@@ -35,6 +35,9 @@ VERBS = {
     "convert": Verb(
         "vitrail.cli.verbs.convert", False, "checkpoints of other libraries, both ways"
     ),
+    "export": Verb(
+        "vitrail.cli.verbs.export", False, "a model for other engines, checked against torch"
+    ),
     "explain": Verb(
         "vitrail.cli.verbs.explain", False, "where a model looks and why it answers as it does"
     ),

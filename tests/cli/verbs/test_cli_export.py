@@ -1,0 +1,82 @@
+"""`vitrail export`: what it refuses before it computes, and one export from a model folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.export.exported import classifier_of
+from vitrail.cli.main import main
+from vitrail.model_folder.export_record import read_export
+
+
+def document(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    classifier = classifier_of(channels=1)
+    classifier.save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "--list"]) == 0
+    assert "torch-export" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "exit_code", "hint"),
+    [
+        (["--to", "onxx"], "VIT-294", 2, "--list"),
+        (["--opset", "9"], "VIT-202", 2, "20"),
+        ([], "VIT-295", 2, "--images"),
+        (["--split", "test", "--images", "builtin:digits"], "VIT-366", 3, "--split val"),
+    ],
+)
+def test_what_is_refused(
+    model: Path,
+    words: list[str],
+    code: str,
+    exit_code: int,
+    hint: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = model.parent / "out"
+    assert main(["--json", "export", str(model), str(out), *words]) == exit_code
+    found = document(capsys.readouterr().out)
+    assert found["code"] == code
+    assert hint in found["hint"]
+    assert not out.exists()
+
+
+def test_a_folder_that_exists_is_refused(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--json", "export", str(model), str(model)]) == 4
+    assert document(capsys.readouterr().out)["code"] == "VIT-440"
+
+
+def test_an_export(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = model.parent / "out"
+    words = ["export", str(model), str(out), "--images", "builtin:digits", "--check", "40"]
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert "0 answers differ" in text
+    assert "missed" not in text
+    assert read_export(out).about.file.name == "model.onnx"
+    assert [name for name in os.listdir(model.parent) if name.startswith(".")] == []
+
+
+def test_images_without_splits_are_all_used(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--to", "torch-export", "--images", "builtin:digits", "--check", "20"]
+    assert main(["--json", "export", str(model), str(model.parent / "out"), *words]) == 0
+    found = document(capsys.readouterr().out)
+    assert found["images"] == {"data": "digits", "split": "all", "n": 20}
+    assert found["parity"]["images"] == 20

@@ -1,0 +1,214 @@
+"""`vitrail export MODEL OUT --to TARGET`: a model for other engines, proved equal to torch.
+
+What is checked are real images: of the validation split of the run, or of --images, never of test,
+so that what is measured on the test split later is no figure that the export was chosen by.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+from cyclopts import Parameter
+
+from vitrail.cli.arguments import app_of, check_numbers
+from vitrail.cli.output import Output, table
+from vitrail.cli.read_as import ReadAs, load
+from vitrail.errors import DataError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from vitrail.classifier import Classifier
+    from vitrail.export.check_images import CheckImages
+    from vitrail.export.export_model import Exported, Target
+
+app = app_of("vitrail export")
+TARGETS = {  # what is written, the packages it needs, and the extra that has them
+    "onnx": ("model.onnx, for ONNX Runtime and others", ("onnx", "onnxscript", "onnxruntime")),
+    "torch-export": ("model.pt2, for ExecuTorch and AOTInductor", ()),
+}
+EXTRA = "vitrail[export]"
+
+
+@app.default
+def export(
+    model: Path | None = None,
+    out: Path | None = None,
+    /,
+    *,
+    to: str = "onnx",
+    images: str | None = None,
+    split: str = "val",
+    check: int = 1000,
+    opset: int = 20,
+    threads: int = 1,
+    list_targets: Annotated[bool, Parameter(name="--list", negative=())] = False,
+    read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
+    output: Annotated[Output, Parameter(parse=False)],
+) -> int:
+    """Export a model for another engine; what is written answers as torch, or nothing is written.
+
+    Parameters
+    ----------
+    model
+        A run or model directory, or a checkpoint of another library.
+    out
+        The folder to write; must not exist.
+    to
+        onnx or torch-export.
+    images
+        Images to check with, as for vitrail eval. Default: the data of the run.
+    split
+        Which of them: val or train.
+    check
+        Images to check with, at most.
+    opset
+        Version of the ONNX operators.
+    threads
+        Threads of the engine while it is checked and measured.
+    list_targets
+        Show the targets and what they need.
+    """
+    if list_targets:
+        output.result(target_records(), table([("target", "writes", "needs"), *target_rows()]))
+        return 0
+    check_numbers({"--check": check, "--opset": opset})
+    if model is None or out is None:
+        raise UsageError(
+            "VIT-201",
+            f"{'MODEL and OUT are' if model is None else 'OUT is'} missing.",
+            hint="For instance: vitrail export runs/photos-1 photos-onnx --to onnx",
+        )
+    target = check_target(to, opset)
+    from vitrail.export.export_model import export_model, require_packages
+    from vitrail.model_folder.bundle import refuse_existing
+
+    refuse_existing(out)
+    require_packages(target)
+    refuse_test(split)
+    classifier = load(model, read_as, output)
+    chosen = images_for(model, classifier, images, split, check, output)
+    done = export_model(
+        classifier,
+        out,
+        chosen,
+        to=target,
+        opset=opset,
+        threads=threads,
+        say=output.note,
+    )
+    output.result(record_of(out, done), lines_of(out, done))
+    return 0
+
+
+def check_target(to: str, opset: int) -> Target:
+    """The target. Raises UsageError VIT-294 for an unknown one, VIT-202 for another opset."""
+    if to not in TARGETS:
+        raise UsageError(
+            "VIT-294",
+            f"unknown target {to!r}. {nearest(to, TARGETS)}",
+            hint="vitrail export --list",
+        )
+    if not 18 <= opset <= 23:
+        raise UsageError(
+            "VIT-202",
+            f"--opset {opset}: expected a number from 18 to 23.",
+            hint="Leave it at 20, which every engine of the last years reads.",
+        )
+    return cast("Target", to)
+
+
+def refuse_test(split: str) -> None:
+    """Raise DataError VIT-366 for the test split."""
+    if split == "test":
+        raise DataError(
+            "VIT-366",
+            "--split test: an export is not checked with test images, which are for the end.",
+            hint="--split val, or others: --images DATA",
+        )
+
+
+def images_for(
+    model: Path, classifier: Classifier, data: str | None, split: str, most: int, output: Output
+) -> CheckImages:
+    """Real images for the gate. Raises UsageError VIT-240, VIT-295; DataError VIT-366."""
+    from vitrail.cli.eval_run import opened_for, say_notes
+    from vitrail.export.check_images import read_images
+    from vitrail.run_model import is_run
+
+    if data is None and not is_run(model):
+        raise UsageError(
+            "VIT-295",
+            f"{model} does not say which images to check the export with.",
+            hint=f"Name some: vitrail export {model} OUT --images DATA",
+        )
+    opened = opened_for(model, classifier.examples, data, split)
+    say_notes(opened.listed, output)
+    source = opened.judged(split).source
+    title = "all" if opened.how == "all" else split
+    found = read_images(source, classifier.preprocess, classifier.classes, split=title, most=most)
+    if found.labels is None:
+        output.note(
+            f"{opened.listed.name} has other classes than the model: accuracy is not compared"
+        )
+    return dataclasses.replace(found, data=opened.listed.name)
+
+
+def target_records() -> list[dict[str, Any]]:
+    """The targets, what they write, and the packages that are missing here."""
+    return [
+        {"target": name, "writes": text, "needs": list(packages), "missing": missing(packages)}
+        for name, (text, packages) in TARGETS.items()
+    ]
+
+
+def missing(packages: tuple[str, ...]) -> list[str]:
+    """Those that are not installed."""
+    return [name for name in packages if importlib.util.find_spec(name) is None]
+
+
+def target_rows() -> list[tuple[str, str, str]]:
+    rows = []
+    for one in target_records():
+        state = f"pip install '{EXTRA}'" if one["missing"] else "installed"
+        rows.append((one["target"], one["writes"], state if one["needs"] else "nothing more"))
+    return rows
+
+
+def record_of(out: Path, done: Exported) -> dict[str, Any]:
+    """The document of export.json, and where it lies."""
+    document: dict[str, Any] = done.record.model_dump(mode="json", by_alias=True)
+    return {"path": str(out)} | document
+
+
+def lines_of(out: Path, done: Exported) -> list[str]:
+    """The export for people."""
+    about, found = done.record, done.comparison
+    lines = [
+        f"wrote {out / about.file.name}: {about.file.size / 1e6:.1f} MB, {about.file.precision}",
+        f"compared with torch on {found.images:,} images ({about.images['data']} "
+        f"{about.images['split']}): {found.changed} answers differ",
+        *table([("", "value", "limit", ""), *found.rows(done.limits)]),
+    ]
+    if about.speed:
+        lines += ["", *table(speed_rows(about.speed))]
+    return lines
+
+
+def speed_rows(speed: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Images per second by batch, next to torch."""
+    ours, torchs = speed["images_per_s"], speed["torch_images_per_s"]
+    head = (f"images/s, threads: {speed['threads']}", "export", "torch", "ratio")
+    return [
+        head,
+        *(
+            (
+                f"batch {size}",
+                f"{ours[size]:.0f}",
+                f"{torchs[size]:.0f}",
+                f"{ours[size] / torchs[size]:.2f}",
+            )
+            for size in ours
+        ),
+    ]

@@ -1,0 +1,178 @@
+"""export.json: what an exported model is, what it came from, and how far it agrees with that.
+
+An export is a model folder whose weights lie in the file of an engine: model.json (the record of
+the model it came from), export.json, the engine's file, README.md, classes.txt, preprocess.json.
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from vitrail.data.images.preprocess import Preprocess
+from vitrail.errors import ModelError
+from vitrail.folder import Folder, NotPlain, TooLarge
+from vitrail.model_folder.model_record import MAX_RECORD_BYTES, Record, parse_record
+from vitrail.models.names import ModelConfig
+
+SCHEMA = 1
+EXPORT, RECORD = "export.json", "model.json"
+MAX_EXPORT_BYTES = 1_000_000
+MAX_ENGINE_BYTES = 2**31 - 1
+DECIDING = ("architecture", "classes", "preprocess", "temperature", "scores", "sha256")
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
+    )
+
+
+class EngineFile(_Part):
+    """A file and the engine that reads it."""
+
+    name: Name
+    format: Literal["onnx", "torch-export"]
+    precision: Literal["float32", "int8"] = "float32"
+    opset: int | None = None
+    size: Annotated[int, Field(alias="bytes", ge=0)]
+    sha256: Digest
+
+
+class ExportRecord(_Part):
+    """The document. source: what it was made from, by `source_of`; parity and limits: the figures
+    of the gate (`export/gate.py`); images: which ones it was checked with.
+    """
+
+    version: Annotated[int, Field(alias="schema", ge=1)] = SCHEMA
+    source: Digest
+    weights: Digest
+    file: EngineFile
+    images: dict[str, JsonValue]
+    parity: dict[str, JsonValue]
+    limits: dict[str, JsonValue]
+    speed: dict[str, JsonValue] = {}
+    versions: dict[str, str]
+    machine: dict[str, JsonValue]
+
+    def to_text(self) -> str:
+        """The document as it is written."""
+        return self.model_dump_json(by_alias=True, indent=1) + "\n"
+
+
+@dataclass(frozen=True)
+class Export:
+    """An export, checked: what it says and the content of its file."""
+
+    record: Record
+    config: ModelConfig
+    preprocess: Preprocess
+    about: ExportRecord
+    content: bytes
+
+
+def source_of(record: Record) -> str:
+    """sha256 of all that answers follow from: weights, architecture, preprocessing, classes,
+    temperature. Figures and the card may change.
+    """
+    chosen = {name: record.model_dump(mode="json")[name] for name in DECIDING}
+    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+
+
+def is_export(folder: Path) -> bool:
+    """Whether `folder` is an export."""
+    return Folder(folder).has(EXPORT)
+
+
+def read_export(path: Path) -> Export:
+    """The export in the folder `path`. Raises ModelError: VIT-434, VIT-435 its model.json, VIT-471
+    damaged, VIT-472 made from other weights, VIT-473 a .pt2.
+    """
+    folder = Folder(path)
+    about = _about(_bytes(folder, EXPORT, MAX_EXPORT_BYTES), path / EXPORT)
+    text = _bytes(folder, RECORD, MAX_RECORD_BYTES)
+    record, config, preprocess = parse_record(text, path / RECORD)
+    if source_of(record) != about.source:
+        raise _stale(path, path / RECORD)
+    _require_current(path, about)
+    if about.file.format == "torch-export":
+        raise ModelError(
+            "VIT-473",
+            f"{path / about.file.name} is a container of pickles, which vitrail does not open.",
+            hint="Use the model that it came from, or export that: --to onnx",
+        )
+    content = _bytes(folder, about.file.name, MAX_ENGINE_BYTES)
+    if hashlib.sha256(content).hexdigest() != about.file.sha256:
+        raise damaged(path / about.file.name, f"its sha256 is not that of {EXPORT}")
+    return Export(record, config, preprocess, about, content)
+
+
+def _bytes(folder: Folder, name: str, limit: int) -> bytes:
+    try:
+        return folder.read(name, limit)
+    except FileNotFoundError as error:
+        raise damaged(folder.path / name, "it is missing") from error
+    except (NotPlain, TooLarge) as error:
+        raise damaged(folder.path / name, str(error.strerror)) from error
+
+
+def _about(text: bytes, name: Path) -> ExportRecord:
+    try:
+        about = ExportRecord.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"][:4])) or "document"
+        raise damaged(name, f"{where}: {first['msg'][:200]}") from error
+    if about.version > SCHEMA:
+        raise ModelError(
+            "VIT-435",
+            f"{name} has schema {about.version}; this version of vitrail knows {SCHEMA}.",
+            hint="Update it: pip install --upgrade vitrail",
+        )
+    return about
+
+
+def _require_current(path: Path, about: ExportRecord) -> None:
+    """Raise ModelError VIT-472 where the model that `path` lies in or beside is another by now:
+    RUN/export and RUN/export/NAME belong to RUN/model.
+    """
+    for folder in path.resolve().parents[:2]:
+        for name in (RECORD, f"model/{RECORD}"):
+            try:
+                text = Folder(folder).read(name, MAX_RECORD_BYTES)
+                current = source_of(parse_record(text, folder / name)[0])
+            except (OSError, ModelError):
+                continue
+            if current != about.source:
+                raise _stale(path, folder / name)
+
+
+def _stale(path: Path, other: Path) -> ModelError:
+    return ModelError(
+        "VIT-472",
+        f"{path} was exported from other weights or settings than {other} has now.",
+        hint=f"Export it again: vitrail export {other.parent} OUT --to onnx",
+    )
+
+
+def damaged(name: Path, why: str) -> ModelError:
+    """VIT-471 for a file of an export."""
+    return ModelError(
+        "VIT-471",
+        f"{name} is not as vitrail wrote it: {why}.",
+        hint="Copy it again, or export it again: vitrail export MODEL OUT --to onnx",
+    )
+
+
+def as_json(values: Any) -> dict[str, JsonValue]:
+    """Plain values of a record."""
+    found: dict[str, JsonValue] = json.loads(json.dumps(values))
+    return found
