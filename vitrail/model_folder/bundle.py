@@ -96,10 +96,10 @@ def _read_folder(
             "VIT-437", f"{title} is damaged: its sha256 differs from model.json.", hint=WEIGHTS_HINT
         )
     tensors = _read_tensors(weights, shapes_of(config), title)
-    return Bundle(record, config, preprocess, tensors, _examples(folder, record))
+    return Bundle(record, config, preprocess, tensors, examples_in(folder, record))
 
 
-def _examples(folder: Path, record: Record) -> Examples | str:
+def examples_in(folder: Path, record: Record) -> Examples | str:
     """No reason to refuse a model: it classifies without."""
     named = record.trained_on.get("examples")
     expected = named.get("sha256") if isinstance(named, Mapping) else None

@@ -59,15 +59,13 @@ def predict(
     device
         auto, cpu, cuda, cuda:1, mps.
     """
-    from vitrail.device import pick_device
-
     check_numbers({"--top": top, "--batch-size": batch_size})
     if out is not None:
         check_table(out)
     asked = find_pictures(files)
     for note in asked.notes:
         output.note(note)
-    classifier = load(model, read_as, output, device=pick_device(device))
+    classifier = load(model, read_as, output, device=device)
     predictions = iter(classifier.predict_files(asked.readable, top=top, batch_size=batch_size))
     records = [
         refused_record(path, asked.refused[path])
