@@ -281,11 +281,11 @@ def test_workers_die_with_a_killed_parent_and_ignore_interrupts(files: FileSourc
         source = FileSource(
             "t", ("a",), np.zeros({NUM}, np.int64), root={files.root!r}, paths={files.paths!r}
         )
-        start = worker_process._start_worker
+        start = worker_process.start_worker
         def start_late(worker):  # the second is interrupted before it ignores interrupts
             time.sleep(0.5 * worker)
             start(worker)
-        worker_process._start_worker = start_late
+        worker_process.start_worker = start_late
         preprocess = Preprocess(height=17, width=13, resize=(17, 13))
         loader = FileLoader(source, preprocess, None, batch_size=4, workers=2)
         batches = loader.batches(0, 10**9)

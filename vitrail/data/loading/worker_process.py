@@ -100,9 +100,9 @@ class Worker:
 def _work(
     pipe: Connection, job: Job, watched: TrackedSource | None, number: int, room: int
 ) -> None:
-    _start_worker(number)
+    start_worker(number)
     if sys.platform == "linux":
-        _limit_memory(room)
+        limit_memory(room)
     with suppress(EOFError, OSError, KeyboardInterrupt):
         while True:
             number, bad = pipe.recv()
@@ -120,7 +120,8 @@ def _work(
                 pipe.send((number, None, RuntimeError(repr(error))))
 
 
-def _start_worker(_: int) -> None:
+def start_worker(_: int) -> None:
+    """What every process that decodes does first: signals, one thread, an end with its parent."""
     for name in ("SIGINT", "SIGUSR1"):  # for the parent, also where a whole group gets them
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -135,7 +136,8 @@ def _start_worker(_: int) -> None:
             os._exit(1)
 
 
-def _limit_memory(room: int) -> None:
+def limit_memory(room: int) -> None:
+    """Let this process take `room` bytes beyond what it has, unless less is allowed."""
     import resource  # Linux
 
     with open("/proc/self/statm", encoding="ascii") as file:
