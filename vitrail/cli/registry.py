@@ -41,6 +41,7 @@ VERBS = {
     "explain": Verb(
         "vitrail.cli.verbs.explain", False, "where a model looks and why it answers as it does"
     ),
+    "serve": Verb("vitrail.cli.verbs.serve", False, "serve classifiers over HTTP"),
     "report": Verb(
         "vitrail.cli.verbs.report", False, "one page about a run: curves, confusion, mistakes"
     ),

@@ -1,0 +1,202 @@
+"""`vitrail serve MODEL...`: models behind HTTP, until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from vitrail.cli.arguments import app_of, check_numbers
+from vitrail.cli.output import Output
+from vitrail.cli.read_as import ReadAs, load
+from vitrail.cli.streams import say_aside
+from vitrail.errors import EnvironmentFault, UsageError
+
+if TYPE_CHECKING:
+    from vitrail.serve.limits import Limits
+    from vitrail.serve.served_model import Wanted
+
+app = app_of("vitrail serve")
+MIB = 2**20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Access:
+    """Who may ask."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Others than this machine's own need --token-file or --no-auth."""
+    port: int = 8000
+    """Port to listen on; 0 takes any that is free."""
+    token_file: Path | None = None
+    """File with the token that clients send (Authorization: Bearer TOKEN); mode 600."""
+    no_auth: Annotated[bool, Parameter(negative=())] = False
+    """Answer everybody on an address that other machines reach."""
+    allow_host: Annotated[tuple[str, ...], Parameter(negative=())] = ()
+    """A host name that clients use for this server. May be repeated."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Room:
+    """What is accepted at a time."""
+
+    batch: int = 16
+    """Images computed at a time, at most."""
+    wait_ms: int = 0
+    """How long a batch waits for more images, in ms."""
+    queue: int = 64
+    """Images accepted and not yet answered; more get 503 with Retry-After."""
+    deadline_ms: int = 30_000
+    """Time for one request, in ms; then 504, and nothing is computed."""
+    max_body: int = 10
+    """Size of a request in MiB, at most."""
+    max_pixels: int = 64_000_000
+    """Pixels of an image, at most."""
+
+
+@app.default
+def serve(
+    models: Annotated[tuple[Path, ...], Parameter(negative=())] = (),
+    /,
+    *,
+    access: Annotated[Access | None, Parameter(name="*")] = None,
+    room: Annotated[Room | None, Parameter(name="*")] = None,
+    engines: int | None = None,
+    decoders: int | None = None,
+    threads: int = 1,
+    device: str = "cpu",
+    drain_delay: float = 0.0,
+    access_log: Annotated[bool, Parameter(negative=())] = False,
+    read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
+    output: Annotated[Output, Parameter(parse=False)],
+) -> int:
+    """Serve classifiers over HTTP.
+
+    Parameters
+    ----------
+    models
+        Run directories, model directories or checkpoints. The first is the default model.
+    engines
+        Batches computed at the same time. Default: one for each core.
+    decoders
+        Processes that decode images. Default: one for each core, at most 4.
+    threads
+        Threads of each engine.
+    device
+        Where the models compute: cpu, cuda, mps or auto.
+    drain_delay
+        Seconds in which requests are still answered after SIGTERM, while the server says that it
+        is not ready.
+    access_log
+        Write one JSON line for each request to stderr.
+    """
+    access, room = access or Access(), room or Room()
+    limits = checked(access, room)
+    if not models:
+        raise UsageError(
+            "VIT-201", "MODEL is missing: what to serve.", hint="vitrail serve runs/NAME"
+        )
+    check_numbers({"--engines": engines or 1, "--decoders": decoders or 1, "--threads": threads})
+    require_serve()
+    from vitrail.device import num_cores, pick_device, set_threads
+    from vitrail.serve.served_model import name_of, unique
+
+    place = pick_device(device)
+    wanted = unique([wanted_of(name_of(one), one, read_as, output, str(place)) for one in models])
+    set_threads(threads)
+    cores = num_cores()
+    return run(
+        wanted,
+        limits,
+        access,
+        output,
+        engines=engines or (cores if place.type == "cpu" else 1),
+        decoders=decoders or min(4, cores),
+        drain_delay=drain_delay,
+        access_log=access_log,
+    )
+
+
+def checked(access: Access, room: Room) -> Limits:
+    """The limits. Raises UsageError VIT-202, VIT-203, VIT-296, VIT-297."""
+    from vitrail.serve.limits import Limits, check_exposure
+
+    check_exposure(access.host, access.token_file, access.no_auth)
+    if not 0 <= access.port < 65_536:
+        raise UsageError("VIT-202", f"--port: expected 0 to 65535, got {access.port}.")
+    values = dataclasses.asdict(room) | {"max_body": room.max_body * MIB}
+    limits = Limits(**values)
+    limits.check()
+    return limits
+
+
+def wanted_of(name: str, path: Path, read_as: ReadAs | None, output: Output, device: str) -> Wanted:
+    """A model and how it is loaded."""
+    from vitrail.serve.served_model import Wanted
+
+    return Wanted(name, partial(load, path, read_as, output, device=device))
+
+
+def require_serve() -> None:
+    """Raises EnvironmentFault VIT-520 without the packages of the extra."""
+    try:
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise EnvironmentFault(
+            "VIT-520",
+            "serving needs the packages starlette and uvicorn.",
+            hint="pip install 'vitrail[serve]'",
+        ) from error
+
+
+def run(
+    wanted: list[Wanted],
+    limits: Limits,
+    access: Access,
+    output: Output,
+    *,
+    engines: int,
+    decoders: int,
+    drain_delay: float,
+    access_log: bool,
+) -> int:
+    """Listen until the end; 0. Raises EnvironmentFault VIT-524, VIT-526, what loading raises."""
+    from vitrail.serve.app import application
+    from vitrail.serve.limits import read_token
+    from vitrail.serve.server import Address, Server, url_of
+    from vitrail.serve.service import Service
+
+    token = None if access.token_file is None else read_token(access.token_file)
+    listener = Address(access.host, access.port).listen()
+    url = url_of(listener)
+
+    async def main() -> None:
+        service = Service(wanted, limits, engines=engines, decoders=decoders)
+        app = application(
+            service,
+            hosts=(access.host, *access.allow_host),
+            token=token,
+            say=say_aside if access_log else None,
+        )
+        record = {"url": url, "models": [one.name for one in wanted], **dataclasses.asdict(limits)}
+        output.result(record, lines_of(url, [one.name for one in wanted], limits))
+        await Server(app, service, drain_delay).run_on(listener)
+
+    asyncio.run(main())
+    return 0
+
+
+def lines_of(url: str, names: list[str], limits: Limits) -> list[str]:
+    """What is printed at the start."""
+    return [
+        f"serving {', '.join(names)} at {url}",
+        f"  classify  curl -H 'Content-Type: image/jpeg' --data-binary @IMAGE {url}/v1/classify",
+        f"  limits    {limits.queue} images waiting, batches of {limits.batch}, "
+        f"{limits.max_body // MIB} MiB a request, {limits.deadline_ms / 1000:g} s each",
+        "  stop      Ctrl-C or SIGTERM; load the models again: SIGHUP",
+    ]

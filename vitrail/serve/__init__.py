@@ -1,0 +1,1 @@
+"""A model behind HTTP: bounded queues, deadlines, small batches."""
