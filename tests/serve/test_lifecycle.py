@@ -221,6 +221,25 @@ def test_the_command_ends_with_0_under_load(model: Path) -> None:
     assert set(statuses) <= {200, 503}
 
 
+def test_an_export_is_served_without_torch(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    from tests.export.exported import classifier_of, coloured_digits
+    from vitrail.export.export_model import export_model
+
+    classifier = classifier_of()
+    export_model(classifier, tmp_path / "out", coloured_digits(classifier))
+    expected = classifier.predict([some_png(3)])[0].top
+    with command(tmp_path / "out") as (process, port):
+        status, body = asked(port, "POST", "/v1/classify", some_png(3))
+        maps = Path(f"/proc/{process.pid}/maps")
+        assert not maps.exists() or "libtorch" not in maps.read_text()
+        assert json.loads(asked(port, "GET", "/v1/models")[1])[0]["engine"] == "onnx"
+    assert status == 200
+    assert json.loads(body) == [
+        {"label": one.label, "score": pytest.approx(one.score, abs=1e-5)} for one in expected
+    ]
+
+
 def test_a_port_in_use(model: Path) -> None:
     with Address(port=0).listen() as listener:
         port = listener.getsockname()[1]

@@ -17,6 +17,7 @@ from vitrail.cli.streams import say_aside
 from vitrail.errors import EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
+    from vitrail.classifier import Classifier
     from vitrail.serve.limits import Limits
     from vitrail.serve.served_model import Wanted
 
@@ -102,19 +103,18 @@ def serve(
         )
     check_numbers({"--engines": engines or 1, "--decoders": decoders or 1, "--threads": threads})
     require_serve()
-    from vitrail.device import num_cores, pick_device, set_threads
-    from vitrail.serve.served_model import name_of, unique
+    from vitrail.device import num_cores
+    from vitrail.serve.served_model import Wanted, name_of, unique
 
-    place = pick_device(device)
-    wanted = unique([wanted_of(name_of(one), one, read_as, output, str(place)) for one in models])
-    set_threads(threads)
+    reading = partial(load_one, read_as=read_as, output=output, device=device, threads=threads)
+    wanted = unique([Wanted(name_of(one), partial(reading, one)) for one in models])
     cores = num_cores()
     return run(
         wanted,
         limits,
         access,
         output,
-        engines=engines or (cores if place.type == "cpu" else 1),
+        engines=engines or (cores if device == "cpu" else 1),
         decoders=decoders or min(4, cores),
         drain_delay=drain_delay,
         access_log=access_log,
@@ -134,11 +134,19 @@ def checked(access: Access, room: Room) -> Limits:
     return limits
 
 
-def wanted_of(name: str, path: Path, read_as: ReadAs | None, output: Output, device: str) -> Wanted:
-    """A model and how it is loaded."""
-    from vitrail.serve.served_model import Wanted
+def load_one(
+    model: Path, *, read_as: ReadAs | None, output: Output, device: str, threads: int
+) -> Classifier:
+    """The classifier, with as many threads for each batch. An export needs no torch."""
+    from vitrail.device import set_threads
+    from vitrail.export.open_export import open_export
+    from vitrail.model_folder.export_record import is_export
 
-    return Wanted(name, partial(load, path, read_as, output, device=device))
+    if is_export(model) and device == "cpu" and read_as in (None, ReadAs()):
+        return open_export(model, threads=threads)
+    found = load(model, read_as, output, device=device)
+    set_threads(threads)
+    return found
 
 
 def require_serve() -> None:
