@@ -22,6 +22,7 @@ from vitrail.models.vit.config import ViTConfig
 from vitrail.training import run_files
 from vitrail.training.plan import auto
 from vitrail.training.plan.auto import patch_size
+from vitrail.training.plan.auto_model import beside
 from vitrail.training.plan.compatibility import largest_batch, training_bytes, weight_bytes
 from vitrail.training.plan.draft import Draft
 from vitrail.training.plan.facts import measure
@@ -81,6 +82,18 @@ def test_a_choice_names_the_next_best_family(gray: Path) -> None:
     assert re.search(r"with .* images of .* points above a ", why["model.name"])
     why = {key: reason for key, _, reason in plan(gray, model="auto-vit").choices}
     assert "points below a residual network" in why["model.name"]
+
+
+@pytest.mark.parametrize(
+    ("images", "passes", "data"),
+    [
+        (1000, 40.0, "1,000 images of Fashion-MNIST"),
+        (3000, 40.0, "2,890 images of CIFAR-10"),
+        (50_000, 15.0, "2,890 images of CIFAR-10"),
+    ],
+)
+def test_the_nearest_setting_of_the_search_is_named(images: int, passes: float, data: str) -> None:
+    assert f"with {data} " in beside("a residual network", images, passes)
 
 
 def test_another_optimiser_gets_a_rate_of_its_own(gray: Path) -> None:
