@@ -31,7 +31,7 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.isolated import is_cheap
 from vitrail.data.loading.prepared import prepared_files, prepared_picture
 from vitrail.data.sources.examples import Examples
-from vitrail.device import num_cores
+from vitrail.device import num_cores, num_threads, pick_device
 from vitrail.errors import ModelError, UsageError
 from vitrail.folder import Folder
 from vitrail.model_folder.bundle import (
@@ -40,9 +40,11 @@ from vitrail.model_folder.bundle import (
     NO_RECORD,
     RECORD,
     WEIGHTS,
+    examples_in,
     read_bundle,
     write_bundle,
 )
+from vitrail.model_folder.export_record import ExportRecord, is_export, read_export
 from vitrail.model_folder.model_card import card_of
 from vitrail.model_folder.model_record import Architecture, Record, made_record
 from vitrail.models.names import ModelConfig
@@ -546,13 +548,30 @@ def load(
     architecture (num_heads=6), the library, which weights of a training file; name_map is a file
     with the names of a home-made model.
 
-    Raises UsageError VIT-202 where these are given for a model of vitrail's own. Raises ModelError:
+    An export (`vitrail export`) is computed by its own engine, without torch.
+
+    Raises UsageError VIT-202 where these are given for a model of vitrail's own, VIT-294 for an
+    export on another device than the CPU. Raises ModelError:
     VIT-402 a pickle that asks for code, VIT-411 to VIT-425 a checkpoint that
     cannot be read, VIT-430 nothing there, VIT-431 another kind of file, VIT-432 a run without a
     model yet, VIT-433 to VIT-441 a model that is damaged or hostile, VIT-460 to VIT-467 a name;
     EnvironmentFault VIT-520, VIT-530 to VIT-535 a download.
     """
     place = find_model(resolve_weights(path, progress=progress))
+    if is_ours(place) and (given or origin or table or name_map):
+        raise UsageError(
+            "VIT-202",
+            f"{path} is a model of vitrail; --set, --origin, --table and --map have no effect.",
+            hint="Leave them out.",
+        )
+    if is_export(place):
+        if str(device) not in ("auto", "cpu"):
+            raise UsageError(
+                "VIT-294", f"{path} is an export, which computes on the CPU.", hint="--device cpu"
+            )
+        return of_export(place)
+    if isinstance(device, str):
+        device = pick_device(device)
     if not is_ours(place):
         from vitrail.checkpoints.external import read_external
         from vitrail.checkpoints.origins.name_map import read_map
@@ -562,12 +581,6 @@ def load(
             place, origin=origin, given=given, table=table, name_map=rules, max_bytes=max_bytes
         )
         return of_foreign(foreign, device=device)
-    if given or origin or table or name_map:
-        raise UsageError(
-            "VIT-202",
-            f"{path} is a model of vitrail; --set, --origin, --table and --map have no effect.",
-            hint="Leave them out.",
-        )
     from vitrail.models.create import build
 
     modules: list[Model] = []
@@ -676,3 +689,44 @@ def _in_folder(path: Path) -> Path:
             hint=f"Get the folder again; or read the bare tensors: {path / WEIGHTS}",
         )
     return path
+
+
+def of_export(path: Path, *, threads: int | None = None) -> Classifier:
+    """The classifier of the export in the folder `path`; threads: of the engine, by default as many
+    as torch would have.
+
+    Raises ModelError VIT-434, VIT-435, VIT-471 to VIT-473; EnvironmentFault VIT-520, VIT-525.
+    """
+    from vitrail.runtime.onnx_runtime import OnnxRuntime
+    from vitrail.runtime.onnx_session import OnnxSession
+
+    found = read_export(path)
+    record, made, about = found.record, found.preprocess, found.about
+    title = str(path / about.file.name)
+    session = OnnxSession(found.content, title, threads=threads or num_threads()[0])
+    runtime = OnnxRuntime(session, made.mean, made.std, about.file.precision, _best_batch(about))
+    meta = Meta(
+        record.architecture.name,
+        record.trained_on,
+        record.metrics,
+        record.versions,
+        record.scores,
+        record.origin,
+    )
+    return Classifier(
+        None,
+        made,
+        record.classes,
+        record.temperature,
+        meta,
+        examples_in(path, record),
+        runtime,
+    )
+
+
+def _best_batch(about: ExportRecord) -> int:
+    """Images at a time that were computed fastest where the export was made."""
+    rates = about.speed.get("images_per_s")
+    if not isinstance(rates, dict):
+        return 1
+    return int(max(rates, key=lambda size: float(str(rates[size]))))

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from vitrail.cli.output import Output
-from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
     from vitrail.classifier import Classifier
@@ -36,26 +35,17 @@ class ReadAs:
 def load(model: Path, read_as: ReadAs | None, output: Output, *, device: Any = "cpu") -> Classifier:
     """The classifier, with what its file does not say told on stderr.
 
-    Raises what `vitrail.load` raises, and UsageError VIT-202, VIT-211, VIT-294.
+    Raises what `vitrail.load` raises, and UsageError VIT-202, VIT-211.
     """
     from vitrail.checkpoints.mapping.stated import read_settings
     from vitrail.classifier import load as load_classifier
     from vitrail.cli.progress import progress_of
     from vitrail.cli.told import tell
-    from vitrail.device import pick_device
-    from vitrail.export.open_export import open_export
-    from vitrail.model_folder.export_record import is_export
 
     read_as = read_as or ReadAs()
-    if is_export(model) and read_as == ReadAs():
-        if str(device) not in ("auto", "cpu"):
-            raise UsageError(
-                "VIT-294", f"{model} is an export, which computes on the CPU.", hint="--device cpu"
-            )
-        return open_export(model)
     classifier = load_classifier(
         model,
-        device=pick_device(device) if isinstance(device, str) else device,
+        device=device,
         progress=progress_of(output),
         given=read_settings(read_as.settings),
         origin=read_as.origin,

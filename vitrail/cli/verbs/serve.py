@@ -138,12 +138,12 @@ def load_one(
     model: Path, *, read_as: ReadAs | None, output: Output, device: str, threads: int
 ) -> Classifier:
     """The classifier, with as many threads for each batch. An export needs no torch."""
+    from vitrail.classifier import of_export
     from vitrail.device import set_threads
-    from vitrail.export.open_export import open_export
     from vitrail.model_folder.export_record import is_export
 
     if is_export(model) and device == "cpu" and read_as in (None, ReadAs()):
-        return open_export(model, threads=threads)
+        return of_export(model, threads=threads)
     found = load(model, read_as, output, device=device)
     set_threads(threads)
     return found
