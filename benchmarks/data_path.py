@@ -1,17 +1,17 @@
-"""The data path of picture files: decode, random resized crop to 224, flip; vitrail against Pillow.
+"""The data path of image files: decode, random resized crop to 224, flip; vitrail against Pillow.
 
     python -m benchmarks.data_path [--pictures FOLDER] [--workers 2] [--rounds 7] [--num 256]
 
 On the same files with the same crops and flips, the sides taking turns:
 
-1. pixels: every picture of vitrail's path equals `open -> convert -> resize(box) -> transpose`.
+1. pixels: every image of vitrail's path equals `open -> convert -> resize(box) -> transpose`.
 2. one process each, file to uint8 pixels: vitrail's loader without workers, which uses THREADS (as
    many as there are cores, at most 8), against the Pillow pipeline as it is written, a loop in one
    thread. "vitrail, one thread" is the same work without the threads.
 3. loader: vitrail's workers (uint8 out, normalised by the parent) against a plain torch DataLoader
    with the Pillow pipeline (float32, normalised per sample, default collate).
 
-FOLDER holds photographs (JPEG, any depth). Two rows: four of them make up each 500 x 375 picture of
+FOLDER holds photographs (JPEG, any depth). Two rows: four of them make up each 500 x 375 image of
 the first, so that size and detail are those of ImageNet's; the second has them as they are. Without
 FOLDER, smooth noise of several scales stands in.
 A rate is the median of the rounds, a ratio the median of those within the rounds. "cpu" is the time
@@ -42,7 +42,7 @@ from benchmarks.timing import write_result
 from vitrail.config import AugmentConfig
 from vitrail.data.augment import random_slots
 from vitrail.data.augment.crops import flips, inception_box
-from vitrail.data.augment.one_image import augment_picture, write_planes
+from vitrail.data.augment.one_image import augment_image, write_planes
 from vitrail.data.images.decode import decode
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.batch import normalise
@@ -66,7 +66,7 @@ def uniforms(epoch: int, indices: NDArray[np.int64]) -> random_slots.Uniforms:
     return random_slots.draw(0, np.full_like(indices, epoch), indices, np.zeros_like(indices))
 
 
-def pillow_picture(path: str, u: random_slots.Uniforms) -> Image.Image:
+def pillow_image(path: str, u: random_slots.Uniforms) -> Image.Image:
     """The same pipeline in plain Pillow."""
     with Image.open(path) as opened:
         image = opened.convert("RGB")
@@ -78,12 +78,12 @@ def pillow_picture(path: str, u: random_slots.Uniforms) -> Image.Image:
     return image
 
 
-def vitrail_picture(path: str, u: random_slots.Uniforms) -> Pixels:
+def vitrail_image(path: str, u: random_slots.Uniforms) -> Pixels:
     """What a loader worker does, into (3, h, w)."""
     with open(path, "rb") as file:
         pixels = decode(file.read(), name=path, padded=True)
     out = np.empty((3, *SIZE), dtype=np.uint8)
-    write_planes(augment_picture(pixels, u, CONFIG, SIZE, interpolation="bilinear"), out)
+    write_planes(augment_image(pixels, u, CONFIG, SIZE, interpolation="bilinear"), out)
     return out
 
 
@@ -100,7 +100,7 @@ class PlainDataset(Dataset[tuple[torch.Tensor, int]]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        pixels = np.array(pillow_picture(self.paths[index], self.u[index]))
+        pixels = np.array(pillow_image(self.paths[index], self.u[index]))
         image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float().div_(255)
         return image.sub_(self.mean).div_(self.std), 0
 
@@ -114,7 +114,7 @@ def file_loader(paths: list[str], workers: int, batch: int) -> FileLoader:
 
 
 def one_process(paths: list[str], rounds: int, batch: int) -> Seconds:
-    """Seconds for all pictures; each side in a process of its own, vitrail's set up as it is."""
+    """Seconds for all images; each side in a process of its own, vitrail's set up as it is."""
     context = multiprocessing.get_context("spawn")
     names = ["vitrail", "vitrail, one thread", "pillow"]
     seconds: Seconds = {name: [] for name in names}
@@ -139,9 +139,7 @@ def run_epoch(name: str, paths: list[str], epoch: int, batch: int) -> tuple[floa
             pass
     else:
         for path, row in zip(paths, u, strict=True):
-            vitrail_picture(path, row) if name != "pillow" else np.asarray(
-                pillow_picture(path, row)
-            )
+            vitrail_image(path, row) if name != "pillow" else np.asarray(pillow_image(path, row))
     return time.perf_counter() - began, time.process_time() - cpu
 
 
@@ -188,18 +186,18 @@ def _cpu_secs() -> float:
 
 
 def equal_pixels(paths: list[str]) -> int:
-    """How many pictures are equal bit for bit on both sides."""
+    """How many images are equal bit for bit on both sides."""
     u = uniforms(0, np.arange(len(paths), dtype=np.int64))
     pairs = zip(paths, u, strict=True)
     return sum(
         np.array_equal(
-            vitrail_picture(path, row).transpose(1, 2, 0), np.asarray(pillow_picture(path, row))
+            vitrail_image(path, row).transpose(1, 2, 0), np.asarray(pillow_image(path, row))
         )
         for path, row in pairs
     )
 
 
-def tile_pictures(photos: list[Path], folder: Path, num: int) -> list[str]:
+def tile_images(photos: list[Path], folder: Path, num: int) -> list[str]:
     """500 x 375 JPEGs (quality 90) with real detail: four photographs, at their size."""
     paths = []
     step = max(1, len(photos) // (4 * num))
@@ -214,7 +212,7 @@ def tile_pictures(photos: list[Path], folder: Path, num: int) -> list[str]:
     return paths
 
 
-def make_pictures(folder: Path, num: int) -> list[str]:
+def make_images(folder: Path, num: int) -> list[str]:
     """Photo-like JPEGs: smooth noise of several scales, quality 90."""
     generator = np.random.default_rng(0)
     paths = []
@@ -255,7 +253,7 @@ def _spread(values: list[float]) -> list[float]:
 
 
 def measure(paths: list[str], options: argparse.Namespace) -> dict[str, object]:
-    """One row of the table: the same for one set of pictures."""
+    """One row of the table: the same for one set of images."""
     paths = paths[: len(paths) // options.batch * options.batch]
     alone = one_process(paths, options.rounds, options.batch)
     loader = through_loader(paths, options.rounds, options.workers, options.batch)
@@ -283,14 +281,14 @@ def main() -> None:
         photos = sorted(options.pictures.rglob("*.jpg")) if options.pictures.is_dir() else []
         if photos:
             step = max(1, len(photos) // options.num)
-            result["photographs, four to a picture of 500 x 375"] = measure(
-                tile_pictures(photos, Path(scratch), options.num), options
+            result["photographs, four to an image of 500 x 375"] = measure(
+                tile_images(photos, Path(scratch), options.num), options
             )
             result["photographs as they are"] = measure(
                 [str(photo) for photo in photos[::step][: options.num]], options
             )
         else:
-            result["noise"] = measure(make_pictures(Path(scratch), options.num), options)
+            result["noise"] = measure(make_images(Path(scratch), options.num), options)
     print(json.dumps(result, indent=1))
     write_result("data_path", result)
 

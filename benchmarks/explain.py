@@ -5,7 +5,7 @@
 Goal: at most 1.5 times the time and 1.15 times the peak memory of the process. Times as in
 `timing.py`, contenders taking turns. Memory: the largest resident size of a process of its own
 (Linux: VmHWM, set back after the model is made and has run once), and what of it is above the
-process with the model before any picture.
+process with the model before any image.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from vitrail.models.create import create_model
 from vitrail.models.vit.model import ViT
 
 CONTENDERS = ["predict", "attention", "rollout", "relevance"]
-TURNS = 3  # pictures a turn
+TURNS = 3  # images a turn
 
 
 def step_of(case: str, name: str) -> Callable[[], None]:
-    """What contender `name` does with one picture. case: "vit_b16:384"."""
+    """What contender `name` does with one image. case: "vit_b16:384"."""
     model_name, size = case.split(":")
     model = create_model(model_name, image_size=int(size), num_classes=1000).eval()
     assert isinstance(model, ViT)
@@ -48,7 +48,7 @@ def step_of(case: str, name: str) -> Callable[[], None]:
 
 
 def memory(case: str, name: str) -> dict[str, float]:
-    """MB: resident with the model, and at most while pictures are computed."""
+    """MB: resident with the model, and at most while images are computed."""
     step = step_of(case, name)
     before = status_mb("VmRSS")
     step()

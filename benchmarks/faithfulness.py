@@ -3,11 +3,11 @@
     python -m benchmarks.faithfulness [--threads 2] [--steps 2000] [--pictures 200] [--seeds 0 100]
 
 Trains a small ViT on synthetic objects (`vitrail/explain/synthetic.py`) to at least 0.95 top-1,
-then judges every method on new pictures whose object is known: with one object, and with two
+then judges every method on new images whose object is known: with one object, and with two
 objects of different classes, of which one is the class asked for. The tables are those of `vitrail
-explain --faithfulness` with the pointing game beside them: means over pictures with 95 % intervals,
-* where the paired difference to the random map leaves 0 out. An interval is about other pictures of
-the same model; for other models there are more seeds: each trains on pictures of that seed, is
+explain --faithfulness` with the pointing game beside them: means over images with 95 % intervals,
+* where the paired difference to the random map leaves 0 out. An interval is about other images of
+the same model; for other models there are more seeds: each trains on images of that seed, is
 tested on those of the next and judged on those of the one after; at the end stands the mean of all
 models. About three minutes a model on two cores. --steps 20 --pictures 4 --seeds 0 1 is a smoke
 run.
@@ -43,10 +43,10 @@ from vitrail.models.vit.model import ViT
 SIZE_PX, PATCH_PX = 48, 8
 WIDTH, DEPTH, HEADS = 64, 4, 4
 BATCH, LR = 128, 3e-3
-TRAIN, TEST = 8000, 1200  # pictures
+TRAIN, TEST = 8000, 1200  # images
 GOAL = 0.95
 BEST, PLAIN = ("relevance", "integrated-gradients"), "attention"
-KINDS = {"one object": False, "two objects": True}  # of pictures; whether they come in pairs
+KINDS = {"one object": False, "two objects": True}  # of images; whether they come in pairs
 
 
 def as_images(found: Objects) -> Tensor:
@@ -94,7 +94,7 @@ def train(steps: int, seed: int) -> ViT:
 
 
 def accuracy(model: ViT, seed: int) -> tuple[float, tuple[float, float]]:
-    """Top-1 on new pictures, with its interval."""
+    """Top-1 on new images, with its interval."""
     made = objects(TEST, (SIZE_PX, SIZE_PX), seed=seed)
     with torch.inference_mode():
         right = (model(as_images(made)).argmax(dim=1) == torch.from_numpy(made.labels)).sum()
@@ -103,7 +103,7 @@ def accuracy(model: ViT, seed: int) -> tuple[float, tuple[float, float]]:
 
 def compared(judged: list[MethodCurves]) -> list[dict[str, object]]:
     """The methods that should be good against the raw attention of the last layer, paired: mean
-    gain over the pictures, its interval, and whether that leaves 0 out.
+    gain over the images, its interval, and whether that leaves 0 out.
     """
     by_name = {one.method: one for one in judged}
     found: list[dict[str, object]] = []
@@ -168,7 +168,7 @@ def judged_model(seed: int, steps: int, pictures: int) -> dict[str, Any]:
         targets = [int(label) for label in made.labels]
         judged = judge(model, as_images(made), targets=targets, masks=made.masks)
         rows = summary(judged)
-        print(f"\n{name}, {pictures} pictures, objects {made.masks.mean():.1%} of them\n")
+        print(f"\n{name}, {pictures} images, objects {made.masks.mean():.1%} of them\n")
         print(markdown(rows), flush=True)
         result[name] = {
             "methods": [row.to_json() for row in rows],

@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from vitrail.data.check.inspection import small_pictures
+from vitrail.data.check.inspection import small_images
 from vitrail.data.check.near_duplicates import copies
 from vitrail.data.check.perceptual_hash import joined, sketch
 from vitrail.data.sources.open_data import Source, open_data, subset
 from vitrail.evaluation.labels.audit import SMALL_PX, Limits, _looks
 from vitrail.evaluation.labels.label_suspects import MIN_DOUBT, rank
 from vitrail.evaluation.labels.loo_ridge import gradients, left_out
-from vitrail.report.run_images import SplitPictures
+from vitrail.report.run_images import SplitImages
 
 PLANTED, PICTURES = 60, 10_000
 SHARE = 0.05
@@ -84,7 +84,7 @@ def recall_of_copies(pictures: list[NDArray[np.uint8]]) -> dict[str, Any]:
 
 def wrong_labels(source: Source, seed: int) -> dict[str, Any]:
     """5 % wrong labels: precision at recall 0.6, and of what is listed."""
-    images, indices = small_pictures(source, _looks(source, Limits(), np.inf)[1], SMALL_PX)
+    images, indices = small_images(source, _looks(source, Limits(), np.inf)[1], SMALL_PX)
     labels = source.labels[indices]
     rng = np.random.default_rng(seed)
     n, size = len(labels), len(source.classes)
@@ -115,7 +115,7 @@ def main() -> None:
     asked = parser.parse_args()
     for name in asked.data:
         splits = open_data(name)
-        finder = SplitPictures(splits, 10**8)
+        finder = SplitImages(splits, 10**8)
         pictures = [
             one
             for part in splits.parts().values()

@@ -1,14 +1,14 @@
-"""RandAugment + reflected crop + flip of 32 x 32 pictures: vitrail's batched path against Pillow,
-picture by picture.
+"""RandAugment + reflected crop + flip of 32 x 32 images: vitrail's batched path against Pillow,
+image by image.
 
     python -m benchmarks.randaugment [--threads 2] [--rounds 9] [--size 32] [--channels 3]
                                      [--batch 128 512 2048]
 
 Both sides draw the same number of the same 14 operations at the same magnitude and give a uint8
-batch. The opponent is a careful textbook loop: the padded pictures are prepared once, crops are
+batch. The opponent is a careful textbook loop: the padded images are prepared once, crops are
 slices, `random` draws, Pillow's own functions do the work, in one process. The sides take turns in
 one run; a rate is the median of the rounds, a ratio the median of those within the rounds. The
-loader of arrays augments 1,024 pictures of this size at a time whatever the batch. Times on a busy
+loader of arrays augments 1,024 images of this size at a time whatever the batch. Times on a busy
 machine mean little: look at the spread, and at processor time with one thread.
 """
 
@@ -77,7 +77,7 @@ PILLOW_OPS: list[Callable[[Image.Image, float], Image.Image]] = [
 
 
 def pillow_batch(padded: Pixels, out: Pixels, num_ops: int, magnitude: float) -> None:
-    """Augmented pictures into `out` (B, h, w, C) from reflected ones (B, h + 8, w + 8, C)."""
+    """Augmented images into `out` (B, h, w, C) from reflected ones (B, h + 8, w + 8, C)."""
     _, height, width, channels = out.shape
     for place, picture in enumerate(padded):
         top, left = random.randint(0, 2 * PAD_PX), random.randint(0, 2 * PAD_PX)

@@ -3,7 +3,7 @@
     python -m benchmarks.start_up [--rounds 5]
 
 The commands take turns, each in a fresh process with warm files. `vitrail predict` classifies one
-picture with a ViT-Ti/16 of random weights: from the shell's prompt to the printed answer.
+image with a ViT-Ti/16 of random weights: from the shell's prompt to the printed answer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BASELINE = "import torch"
 
 
 def commands_in(folder: Path) -> dict[str, list[str]]:
-    """What is timed; writes a model and a picture into `folder`."""
+    """What is timed; writes a model and an image into `folder`."""
     from vitrail.classifier import Classifier
     from vitrail.data.images.preprocess import Preprocess
     from vitrail.models.create import create_model

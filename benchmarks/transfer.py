@@ -1,20 +1,20 @@
-"""What pre-training brings where there are 500 pictures to learn from.
+"""What pre-training brings where there are 500 images to learn from.
 
     python -m benchmarks.transfer DATA [--unseen 2,6] [--pretrain 4m] [--seeds 5] [--pictures 500]
 
 Two questions, one run each:
 
-- with `--unseen`, classes that the model has never seen: pre-trained on every training picture of
+- with `--unseen`, classes that the model has never seen: pre-trained on every training image of
   the other classes (Fashion-MNIST with two unseen ones: 48,000);
-- without it, pictures that it has never seen: pre-trained on five sixths of the training pictures
+- without it, images that it has never seen: pre-trained on five sixths of the training images
   of every class (50,000), the 500 are drawn from the other sixth.
 
 For each seed `--pictures` are drawn, equally many a class, and learnt: by ridge regression of 5, 25
 and all of them a class on frozen features (few-shot, arXiv 2010.11929 section 3.2), by fine-tuning
 with the recipe that `--from` chooses, and from scratch with the recipe that is chosen without it.
-All are judged on every test picture of the classes in question. Which classes are unseen is said
+All are judged on every test image of the classes in question. Which classes are unseen is said
 before anything is trained. Intervals are those of the mean over seeds (Student's t). DATA: IDX
-files or .npz with uint8 pictures.
+files or .npz with uint8 images.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ PRETRAINED_SHARE = 5 / 6
 
 
 def arrays_of(source: object) -> Arrays:
-    assert isinstance(source, ArraySource), "this benchmark takes pictures in memory"
+    assert isinstance(source, ArraySource), "this benchmark takes images in memory"
     return source.images, source.labels
 
 
 def whole(data: str) -> tuple[Arrays, Arrays, tuple[str, ...]]:
-    """Every training picture (validation included), the test pictures, the class names."""
+    """Every training image (validation included), the test images, the class names."""
     splits = open_data(data)
     parts = [arrays_of(part) for part in (splits.train, splits.val) if part is not None]
     images = np.concatenate([images for images, _ in parts])
@@ -55,7 +55,7 @@ def whole(data: str) -> tuple[Arrays, Arrays, tuple[str, ...]]:
 
 
 def of_classes(arrays: Arrays, classes: list[int]) -> Arrays:
-    """The pictures of `classes`, which get the labels 0, 1, ... in their order."""
+    """The images of `classes`, which get the labels 0, 1, ... in their order."""
     images, labels = arrays
     kept = np.isin(labels, classes)
     table = np.full(labels.max() + 1, -1)
@@ -64,7 +64,7 @@ def of_classes(arrays: Arrays, classes: list[int]) -> Arrays:
 
 
 def draw(arrays: Arrays, num: int, seed: int) -> Arrays:
-    """`num` pictures, equally many of each class."""
+    """`num` images, equally many of each class."""
     images, labels = arrays
     generator = np.random.default_rng(seed)
     classes = np.unique(labels)
@@ -94,7 +94,7 @@ def divided(arrays: Arrays, share: float) -> tuple[Arrays, Arrays]:
 
 
 def one_seed(run: Path, data: str, seed: int, folder: Path) -> dict[str, float]:
-    """Test top-1 of each way to learn the pictures of `data`."""
+    """Test top-1 of each way to learn the images of `data`."""
     model = vitrail.load(run)
     shots = model.probe(data, "few-shot", split="test", k=SHOTS, seeds=3, cache=False)
     tuned = vitrail.train(data, runs_dir=folder, seed=seed, settings={"start.model": str(run)})
@@ -149,7 +149,7 @@ def main() -> None:
         | {"data": Path(options.data).name, "unseen names": [names[label] for label in unseen]},
         "pre-trained on": len(pool[1]),
         "test top-1 of the pre-trained model": round(pretrained, 4),
-        "test pictures": len(judged[1]),
+        "test images": len(judged[1]),
         "top-1": {way: spread([row[way] for row in rows]) for way in ways},
         "minus scratch": {
             way: spread([row[way] - row["from scratch"] for row in rows]) for way in ways[:-1]

@@ -60,8 +60,8 @@ def seed(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real pictures beside the project; skips where it is absent."""
+    """The folder of real images beside the project; skips where it is absent."""
     folder = Path(os.environ.get("SHARED_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"real pictures are not at hand: {folder} is absent")
+        pytest.skip(f"real images are not at hand: {folder} is absent")
     return folder

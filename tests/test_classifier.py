@@ -121,7 +121,7 @@ def test_every_kind_of_input_gives_the_same(classifier: Classifier, tmp_path: Pa
         assert classifier.predict(alone)[0].score == pytest.approx(found[0].score, abs=1e-6)
 
 
-def test_a_bad_picture_spoils_only_itself(classifier: Classifier, tmp_path: Path) -> None:
+def test_a_bad_image_spoils_only_itself(classifier: Classifier, tmp_path: Path) -> None:
     good = pictures(5)
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff nothing")
     (tmp_path / "empty.png").write_bytes(b"")

@@ -134,7 +134,7 @@ def test_first_places_are_uniform() -> None:
 
 
 def test_streams_stay_as_released() -> None:
-    """Golden: a resumed run of an older release must see the same order and the same pictures."""
+    """Golden: a resumed run of an older release must see the same order and the same images."""
     assert permutation(0, 0, 7).tolist() == GOLDEN_ORDER
     np.testing.assert_array_equal(uniforms(0, "augment", 1, np.array([2]), 3)[0], GOLDEN_UNIFORMS)
     assert mix(0, 1) == GOLDEN_MIX

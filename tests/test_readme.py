@@ -29,7 +29,7 @@ def commands() -> list[str]:
 
 
 def photos(folder: Path) -> None:
-    """Two classes of pictures, 20 px wide and 17 high, a dark and a bright one."""
+    """Two classes of images, 20 px wide and 17 high, a dark and a bright one."""
     noise = np.random.default_rng(0)
     for name, level in (("cat", 40), ("dog", 180)):
         (folder / name).mkdir(parents=True)

@@ -29,7 +29,7 @@ from vitrail.checkpoints.hub.resolve import resolve_weights
 from vitrail.data.images.decode import MAX_PIXELS
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.isolated import is_cheap
-from vitrail.data.loading.prepared import prepared_files, prepared_picture
+from vitrail.data.loading.prepared import prepared_files, prepared_image
 from vitrail.data.sources.examples import Examples
 from vitrail.device import num_cores, num_threads, pick_device
 from vitrail.errors import ModelError, UsageError
@@ -86,8 +86,8 @@ RESAMPLE = "google"
 @dataclass(frozen=True)
 class Meta:
     """Where a model comes from. `name` is a size of our table ("vit_s16", "vit": of none),
-    `trained_on` plain facts (data, pictures, seed ...), `metrics` objects of metrics.json by
-    split. `scores`: "sigmoid" where a picture may have several labels. `origin`: the library whose
+    `trained_on` plain facts (data, images, seed ...), `metrics` objects of metrics.json by
+    split. `scores`: "sigmoid" where an image may have several labels. `origin`: the library whose
     checkpoint it is or was, "" for vitrail; `resample`: its rule for position embeddings; `notes`:
     what was changed in reading it; `facts`: where its numbers came from.
     """
@@ -104,7 +104,7 @@ class Meta:
 
 
 class Classifier:
-    """model: put in evaluation mode; preprocess: picture -> (C, H, W) tensor; classes: names in the
+    """model: put in evaluation mode; preprocess: image -> (C, H, W) tensor; classes: names in the
     order of the outputs, or empty; temperature: divides the logits; examples: which images it was
     trained on, by content, or why that cannot be told; runtime: what computes the logits, torch
     with `model` unless given. Without a model it predicts and nothing else.
@@ -209,19 +209,19 @@ class Classifier:
         write_bundle(Path(folder), tensors, record_of, card, replace=replace, examples=known)
 
     def prepare(self, picture: Picture) -> Prepared:
-        """What the model is shown of a path, the bytes of a file, a Pillow picture or uint8 pixels
+        """What the model is shown of a path, the bytes of a file, a Pillow image or uint8 pixels
         (H, W, C): float32 (C, H, W), or in words what is wrong with it. Never raises; from any
         thread.
         """
-        return prepared_picture(
+        return prepared_image(
             self.preprocess, Path(picture) if isinstance(picture, str) else picture
         )
 
     def answer(
         self, prepared: Sequence[Prepared], top: int = 5, names: Sequence[str] = ()
     ) -> list[Prediction]:
-        """The `top` best classes of each picture that was prepared, computed as one batch; `error`
-        where it could not be. names: what the pictures are called in `source`.
+        """The `top` best classes of each image that was prepared, computed as one batch; `error`
+        where it could not be. names: what the images are called in `source`.
         """
         images = [one for one in prepared if not isinstance(one, str)]
         rows = iter(self.probabilities(np.stack(images)) if images else ())
@@ -238,7 +238,7 @@ class Classifier:
     def predict(
         self, inputs: Picture | Iterable[Picture], top: int = 5, batch_size: int = 32
     ) -> list[Prediction]:
-        """The `top` best classes of each input, as `prepare` takes them. A picture that cannot be
+        """The `top` best classes of each input, as `prepare` takes them. An image that cannot be
         used has `error`; it never raises.
         """
         return list(self.stream(inputs, top, batch_size))
@@ -293,7 +293,7 @@ class Classifier:
     def _submit(
         self, pool: Threads, numbered: Iterator[tuple[int, Picture]], count: int
     ) -> list[tuple[str, Future[Prepared]]]:
-        """The names of the next pictures, and their futures."""
+        """The names of the next images, and their futures."""
         return [
             (name_of(index, item), pool.submit(self.prepare, item))
             for index, item in islice(numbered, count)
@@ -319,17 +319,17 @@ class Classifier:
         steps: int | None = None,
         seed: int | None = None,
     ) -> Explanation:
-        """Why the model answers as it does on one picture: `.map` (H, W), `.save("a.png")`.
+        """Why the model answers as it does on one image: `.map` (H, W), `.save("a.png")`.
 
         method: attention, rollout, relevance, gradcam, integrated-gradients, occlusion or random;
         docs/explain.md says what each means and which options it takes. target: the class to
         explain, its name or index; the model's first choice unless given. token: (row, column) of
         a patch, to see what it attends to. Raises UsageError VIT-270 to VIT-276 for what the model
-        cannot answer, DataError VIT-328 or VIT-330 for the picture.
+        cannot answer, DataError VIT-328 or VIT-330 for the image.
         """
         import torch
 
-        from vitrail.explain.image_input import class_index, explain_picture
+        from vitrail.explain.image_input import class_index, explain_image
         from vitrail.explain.methods.maps import Request
         from vitrail.models.create import Model
 
@@ -339,7 +339,7 @@ class Classifier:
         request = Request(
             method or "", layer, head, index, token, steps, seed, scores=self.meta.scores
         )
-        found, logits = explain_picture(self.model, self.preprocess, picture, request)
+        found, logits = explain_image(self.model, self.preprocess, picture, request)
         if not len(logits):
             return found
         p = self._probabilities_of(torch.from_numpy(logits)[None])[0]
@@ -477,8 +477,8 @@ class Classifier:
     ) -> Probe:
         """What the frozen features are worth on `data`, whatever its classes: as `vitrail probe`.
 
-        kind: few-shot (k pictures of each class, the mean of `seeds` draws), linear, or knn (k
-        neighbours). l2: of several the best on validation pictures is used. cache: keep the
+        kind: few-shot (k images of each class, the mean of `seeds` draws), linear, or knn (k
+        neighbours). l2: of several the best on validation images is used. cache: keep the
         features in the usual folder. Raises UsageError VIT-202, VIT-240, VIT-260 to VIT-264.
         """
         from vitrail.evaluation.eval_set import open_given

@@ -333,7 +333,7 @@ class TrainConfig(Section):
     epochs: Annotated[float, Field(gt=0)] | None = None
     """Length of the run in passes over the training images."""
     steps: Annotated[int, Field(ge=1)] | None = None
-    """Length of the run in updates."""
+    """Length of training in optimizer steps."""
     examples: Annotated[int, Field(ge=1)] | None = None
     """Length of the run in training images seen."""
     time_limit_secs: Annotated[Secs | None, Short("time_limit")] = None
@@ -341,7 +341,7 @@ class TrainConfig(Section):
     batch_size: Annotated[int, Field(ge=1)] | Auto = "auto"
     """Images in an update."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Seed of everything random."""
+    """Random seed."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay a step of an average of the weights, which is evaluated and shipped; 0: off."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -37,7 +37,7 @@ def demo(extra: Sequence[str] = ()) -> int:
             return code
     sys.stdout.write(
         f"\nreport  {run}/report.html\n"
-        f"        {run}/explain                why three pictures got their answers\n"
+        f"        {run}/explain                why three images got their answers\n"
         "next    vitrail train PHOTOS/            your own folder PHOTOS/CLASS/IMAGE.jpg\n"
         "        vitrail data check PHOTOS/       what is wrong with it, before training\n"
     )

@@ -2,7 +2,7 @@
 
     VitrailError                 exit 1   VIT-1nn  internal: please report
     |- UsageError                exit 2   VIT-2nn  option, setting, configuration
-    |- DataError                 exit 3   VIT-3nn  pictures, tables, splits
+    |- DataError                 exit 3   VIT-3nn  images, tables, splits
     |- ModelError                exit 4   VIT-4nn  model or checkpoint refused, damaged
     |- EnvironmentFault          exit 5   VIT-5nn  missing extra, device, memory, disk, lock
     |- TrainingError             exit 6   VIT-6nn  non-finite or diverged
@@ -77,7 +77,7 @@ class UsageError(VitrailError):
 
 
 class DataError(VitrailError):
-    """Pictures, labels or splits are wrong."""
+    """Images, labels or splits are wrong."""
 
     exit_code = 3
 

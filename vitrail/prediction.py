@@ -34,7 +34,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one picture, or in `error` why it cannot say anything."""
+    """What the model says of one image, or in `error` why it cannot say anything."""
 
     source: str
     label: str | None = None
@@ -63,12 +63,12 @@ def best_of(p: NDArray[np.float32], classes: Sequence[str], top: int) -> list[Sc
 
 
 def name_of(index: int, picture: Picture) -> str:
-    """What a picture is called in answers."""
+    """What an image is called in answers."""
     return os.fspath(picture) if isinstance(picture, str | os.PathLike) else f"input-{index}"
 
 
 def as_inputs(inputs: Picture | Iterable[Picture]) -> Iterable[Picture]:
-    """One picture alone is a list of one."""
+    """One image alone is a list of one."""
     if isinstance(inputs, str | os.PathLike | bytes | Image):
         return [inputs]
     if isinstance(inputs, np.ndarray) and inputs.ndim < 4:

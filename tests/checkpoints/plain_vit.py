@@ -121,5 +121,5 @@ def blocks(
 
 
 def images(px: int = 12, count: int = 4) -> Tensor:
-    """Random pictures."""
+    """Random images."""
     return torch.randn(count, 3, px, px, generator=torch.Generator().manual_seed(1))

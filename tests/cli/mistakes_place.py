@@ -25,8 +25,8 @@ TRAIN = (
 )
 
 
-def save_pictures(folder: Path, names: Iterable[str], seed: int = 0) -> None:
-    """Small pictures of noise."""
+def save_images(folder: Path, names: Iterable[str], seed: int = 0) -> None:
+    """Small images of noise."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(seed)
     for name in names:
@@ -38,15 +38,15 @@ def build(place: Path) -> None:
     """Fill `place`; the working directory must be `place`."""
     names = [f"{number}.png" for number in range(12)]
     for seed, label in enumerate(("cat", "dog")):
-        save_pictures(place / "photos" / label, names, seed)
-        save_pictures(place / "broken" / label, names, seed)
-        save_pictures(place / "more" / label, names, seed)
-    save_pictures(place / "more" / "fox", names, 9)
+        save_images(place / "photos" / label, names, seed)
+        save_images(place / "broken" / label, names, seed)
+        save_images(place / "more" / label, names, seed)
+    save_images(place / "more" / "fox", names, 9)
     whole = (place / "broken" / "cat" / "3.png").read_bytes()
     (place / "broken" / "cat" / "3.png").write_bytes(whole[: len(whole) // 2])
     (place / "broken" / "dog" / "5.png").write_text("<html>404</html>")
-    save_pictures(place / "alone" / "cat", names)
-    save_pictures(place / "flat", names)
+    save_images(place / "alone" / "cat", names)
+    save_images(place / "flat", names)
     (place / "empty").mkdir()
     (place / "hollow" / "cat").mkdir(parents=True)
     (place / "hollow" / "dog").mkdir()

@@ -18,7 +18,7 @@ from vitrail.models.create import create_model
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """600 digits as .npz: five test pictures stand in train too, label 7 of train is wrong."""
+    """600 digits as .npz: five test images stand in train too, label 7 of train is wrong."""
     train = open_data("builtin:digits").train
     assert isinstance(train, ArraySource)
     images, labels = train.images[:600].copy(), train.labels[:600].copy()
@@ -34,7 +34,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_copies_and_doubtful_labels(digits: Path, tmp_path: Path) -> None:
     done = run("data", "check", digits, "--labels", "--out", tmp_path / "out")
     assert done.code == 0, done.err
-    assert "5 of 100 test pictures (5.0 %) are also in train" in done.out
+    assert "5 of 100 test images (5.0 %) are also in train" in done.out
     assert "of 600 are doubted; leave-one-out ridge regression" in done.out
     rows = list(csv.reader((tmp_path / "out/duplicates.csv").read_text().splitlines()))
     assert len(rows) == 1 + 2 * 5

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.cli_command import Done, run
-from tests.cli.mistakes_place import TRAIN, save_pictures
+from tests.cli.mistakes_place import TRAIN, save_images
 
 WRITERS = (
     "predict runs/good many --out o/p.csv",
@@ -50,8 +50,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.chdir(folder)
     names = [f"{number}.png" for number in range(20)]
     for seed, label in enumerate(("cat", "dog")):
-        save_pictures(folder / "photos" / label, names, seed)
-        save_pictures(folder / "many" / label, [f"{'n' * 60}{name}" for name in names], seed)
+        save_images(folder / "photos" / label, names, seed)
+        save_images(folder / "many" / label, [f"{'n' * 60}{name}" for name in names], seed)
     done = run("train", "photos", *TRAIN, "--steps", "2", "--name", "good", "--workers", "0")
     assert done.code == 0, done.err
     yield folder

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tests.cli.cli_command import Done, run
-from tests.data.odd_pictures import encoded, noise
+from tests.data.odd_images import encoded, noise
 from tests.training.running import TINY, StopAt
 from vitrail.classifier import load
 from vitrail.data.sources.digest import digests_of

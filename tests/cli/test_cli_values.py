@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cli.cli_command import run
-from tests.cli.mistakes_place import TRAIN, save_pictures
+from tests.cli.mistakes_place import TRAIN, save_images
 from vitrail.cli.registry import VERBS, commands
 from vitrail.config import MOST, TrainConfig, flatten, known_keys, read_toml, resolve
 from vitrail.errors import UsageError
@@ -151,7 +151,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder, before = tmp_path_factory.mktemp("values"), Path.cwd()
     os.chdir(folder)
     for seed, label in enumerate(("cat", "dog")):
-        save_pictures(folder / "photos" / label, [f"{number}.png" for number in range(12)], seed)
+        save_images(folder / "photos" / label, [f"{number}.png" for number in range(12)], seed)
     done = run("train", "photos", *TRAIN, "--steps", "2", "--name", "good", "--workers", "0")
     assert done.code == 0, done.err
     yield folder

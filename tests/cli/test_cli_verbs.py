@@ -16,7 +16,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from tests.cli.cli_command import Done, fake, run
-from tests.cli.mistakes_place import TRAIN, save_pictures
+from tests.cli.mistakes_place import TRAIN, save_images
 from vitrail.cli.verbs.predict import check_table, table_of
 from vitrail.config import read_toml
 from vitrail.errors import EnvironmentFault
@@ -29,7 +29,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder, before = tmp_path_factory.mktemp("verbs"), Path.cwd()
     os.chdir(folder)
     for seed, label in enumerate(("cat", "dog")):
-        save_pictures(folder / "photos" / label, [f"{n}.png" for n in range(11)], seed)
+        save_images(folder / "photos" / label, [f"{n}.png" for n in range(11)], seed)
     done = run("train", "photos", *TRAIN, "--steps", "3", "--name", "me", "--json")
     assert done.code == 0, done.err
     (folder / "train.jsonl").write_text(done.out)
@@ -92,7 +92,7 @@ def test_eval_of_a_run_uses_its_own_split() -> None:
 
 @pytest.mark.usefixtures("place")
 def test_predict_for_people_json_and_tables() -> None:
-    Path("photos/cat/bad.txt").write_text("no picture")
+    Path("photos/cat/bad.txt").write_text("no image")
     argv = [
         "predict",
         "runs/me",
@@ -143,7 +143,7 @@ def test_parquet_without_its_library_says_so_before_any_work(
 @pytest.mark.usefixtures("place")
 def test_names_that_are_no_text_and_names_with_escape_codes() -> None:
     folder = Path("odd")
-    save_pictures(folder, ["a.png"])
+    save_images(folder, ["a.png"])
     (folder / "a.png").rename(folder / os.fsdecode(b"\xff\x1b[31m.png"))
     assert "\\x1b[31m.png" in good("predict", "runs/me", "odd").out
     assert (
@@ -321,7 +321,7 @@ def test_predict_and_explain_take_the_images_that_train_takes(place: Path) -> No
         "x\udcff.png",
         "IMG_1",
     ]
-    save_pictures(folder / "sub", ["a.png"], 5)
+    save_images(folder / "sub", ["a.png"], 5)
     image = (folder / "sub" / "a.png").read_bytes()
     for name in names[1:]:
         (folder / "sub" / name).write_bytes(image)
@@ -379,8 +379,8 @@ def test_a_missing_name_or_an_empty_folder_among_others(place: Path) -> None:
 def test_every_verb_says_what_of_the_data_is_left_out(place: Path, command: str) -> None:
     if not (place / "loose").exists():
         for seed, label in enumerate(("cat", "dog")):
-            save_pictures(place / "loose" / label, [f"{n}.png" for n in range(15)], seed)
-        save_pictures(place / "loose", ["loose.png"], 3)
+            save_images(place / "loose" / label, [f"{n}.png" for n in range(15)], seed)
+        save_images(place / "loose", ["loose.png"], 3)
     words = command.format(short=" ".join([*TRAIN, "--steps 2"])).split()
     done = run(*words)
     assert done.code == 0, done.err
@@ -391,7 +391,7 @@ def test_every_verb_says_what_of_the_data_is_left_out(place: Path, command: str)
 def test_show_says_that_fewer_augmented_images_are_shown() -> None:
     done = good("data", "show", "photos", "--augment", "recipe", "--count", "40", "--out", "40.png")
     assert "--augment shows at most 12 images" in done.err
-    assert "12 pictures of train" in done.out
+    assert "12 images of train" in done.out
     done = good("data", "show", "photos", "--augment", "recipe", "--out", "12.png")
     assert "--augment" not in done.err
 
@@ -400,7 +400,7 @@ def test_data_under_a_name_that_is_no_text(place: Path) -> None:
     """Every record of the run has it in one form, by which eval and report find the images."""
     name = "data\udcff\n1"
     for seed, label in enumerate(("cat", "dog")):
-        save_pictures(place / name / label, [f"{n}.png" for n in range(15)], seed)
+        save_images(place / name / label, [f"{n}.png" for n in range(15)], seed)
     where = ["--out", "out\udcff", "--name", "odd"]
     done = good("train", name, *TRAIN, "--steps", "2", *where)
     assert "data\\xff\\x0a1" in done.out
@@ -414,7 +414,7 @@ def test_data_under_a_name_that_is_no_text(place: Path) -> None:
         assert json_text.encode("utf-8"), file
     good("eval", run_dir)
     good("report", run_dir)
-    assert "No pictures are shown" not in (run_dir / "report.html").read_text()
+    assert "No images are shown" not in (run_dir / "report.html").read_text()
     good("data", "check", form)
     start = ["--from", "out\udcff/odd", "--steps", "2", "--workers", "0", "--name", "again"]
     good("train", name, *start)

@@ -16,12 +16,12 @@ import pytest
 
 from tests.cli import damage
 from tests.cli.cli_command import run
-from tests.cli.mistakes_place import TRAIN, save_pictures
+from tests.cli.mistakes_place import TRAIN, save_images
 from tests.report.made_run import made_audit, made_run
 from tests.studies.made_rows import made_row
 from vitrail.classifier import load
 from vitrail.errors import VitrailError
-from vitrail.report.run_images import NoPictures
+from vitrail.report.run_images import NoImages
 from vitrail.report.run_report import write_report
 from vitrail.studies.engine.store import open_store
 
@@ -45,7 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder, before = tmp_path_factory.mktemp("damaged"), Path.cwd()
     os.chdir(folder)
     for seed, label in enumerate(("cat", "dog")):
-        save_pictures(folder / "photos" / label, [f"{number}.png" for number in range(12)], seed)
+        save_images(folder / "photos" / label, [f"{number}.png" for number in range(12)], seed)
     done = run("train", "photos", *TRAIN, "--steps", "2", "--name", "good", "--workers", "0")
     assert done.code == 0, done.err
     yield folder
@@ -112,7 +112,7 @@ def test_a_report_of_a_damaged_run(tmp_path: Path, per_file: int) -> None:
     classes = ["cat", "dog", "fox"]
     run_dir = made_run(tmp_path / "run", classes, n=40, epochs=3)
     (run_dir / "audit.json").write_text(json.dumps(made_audit(classes)))
-    assert not wrong_with(run_dir, lambda copy: write_report(copy, NoPictures("")), per_file)
+    assert not wrong_with(run_dir, lambda copy: write_report(copy, NoImages("")), per_file)
 
 
 @pytest.mark.parametrize("per_file", [12, EVERY])

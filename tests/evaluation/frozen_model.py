@@ -1,4 +1,4 @@
-"""A model whose features are simple to predict, and pictures whose classes they tell."""
+"""A model whose features are simple to predict, and images whose classes they tell."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Config(BaseModel):
 
 
 class Rows(nn.Module):
-    """Features (B, H): the mean of each row of the picture times `scale`; counts its pictures."""
+    """Features (B, H): the mean of each row of the image times `scale`; counts its images."""
 
     def __init__(self, scale: float = 2.0) -> None:
         super().__init__()
@@ -50,12 +50,12 @@ def runtime_of(model: Rows, precision: str = "float32") -> TorchRuntime:
 
 
 def expected(images: Any, scale: float = 2.0) -> Any:
-    """Features (n, H) of uint8 pictures (n, H, W, 1) in float64."""
+    """Features (n, H) of uint8 images (n, H, W, 1) in float64."""
     return ((images[:, :, :, 0] / 255 - 0.5) / 0.25).mean(axis=2) * scale
 
 
 def pictures(n: int, seed: int, num_classes: int = 3) -> ArraySource:
-    """n pictures: row c of class c is brighter than noise by 70."""
+    """n images: row c of class c is brighter than noise by 70."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % num_classes
     images = rng.integers(0, 150, (n, HEIGHT, WIDTH, 1), np.uint8)
@@ -64,7 +64,7 @@ def pictures(n: int, seed: int, num_classes: int = 3) -> ArraySource:
 
 
 def made_splits(*, val: bool = True, train: int = 101) -> Splits:
-    """Training, validation and test pictures."""
+    """Training, validation and test images."""
     return Splits(
         name="made",
         classes=CLASSES,
@@ -77,7 +77,7 @@ def made_splits(*, val: bool = True, train: int = 101) -> Splits:
 
 
 def save_folder(folder: Path, source: ArraySource) -> None:
-    """The pictures as FOLDER/CLASS/NUMBER.png."""
+    """The images as FOLDER/CLASS/NUMBER.png."""
     for index in range(len(source)):
         pixels, label = source.read(index)
         path = folder / source.classes[int(label)] / f"{index:03d}.png"

@@ -18,7 +18,7 @@ from vitrail.evaluation.baselines import baselines, majority, nearest_neighbours
 def arrays(
     n: int, seed: int, *, noise: float = 60.0, size: tuple[int, int] = (5, 7)
 ) -> ArraySource:
-    """n pictures of 3 classes around 3 fixed random pictures."""
+    """n images of 3 classes around 3 fixed random images."""
     centres = np.random.default_rng(9).integers(60, 196, (3, *size, 1))
     rng = np.random.default_rng(seed)
     labels = rng.integers(3, size=n)
@@ -26,7 +26,7 @@ def arrays(
     return ArraySource("made", ("a", "b", "c"), labels, pixels.astype(np.uint8))
 
 
-def test_majority_counts_the_training_pictures_only() -> None:
+def test_majority_counts_the_training_images_only() -> None:
     assert majority(np.array([0, 1, 1, 2]), np.array([0, 0, 0, 1])) == 0.25
     assert majority(np.array([2, 0]), np.array([0, 2, 2])) == pytest.approx(
         1 / 3
@@ -69,7 +69,7 @@ def test_sampled_data_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     found = baselines(arrays(101, 0), arrays(67, 1))
     assert set(found) == {
         "majority class",
-        "nearest neighbour (of 53 training pictures, on 31 pictures)",
+        "nearest neighbour (of 53 training images, on 31 images)",
     }
     assert found == baselines(arrays(101, 0), arrays(67, 1))
 
@@ -87,7 +87,7 @@ def test_files_are_decoded_and_reduced_and_bad_ones_left_out(
     for i in range(13):
         buffer = io.BytesIO()
         Image.new("RGB", (41, 59), (250, 0, 0) if i % 2 else (0, 0, 250)).save(buffer, "PNG")
-        (folder / f"{i}.png").write_bytes(buffer.getvalue() if i != 4 else b"not a picture")
+        (folder / f"{i}.png").write_bytes(buffer.getvalue() if i != 4 else b"not an image")
         paths.append(f"{i}.png")
     source = FileSource("made", ("even", "odd"), np.arange(13) % 2, str(folder), tuple(paths))
     found = nearest_neighbours(source, source)

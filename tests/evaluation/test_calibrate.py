@@ -61,7 +61,7 @@ def test_several_labels_equal_scipys_minimum() -> None:
 
 
 def test_one_logit_of_two_classes_in_closed_form() -> None:
-    """Right in a of n pictures with a margin m each: a / n = sigmoid(m / T)."""
+    """Right in a of n images with a margin m each: a / n = sigmoid(m / T)."""
     logits = np.array([[2.0, 0.0]] * 10, np.float32)
     labels = np.array([0] * 7 + [1] * 3)
     assert fit_temperature(logits, labels) == pytest.approx(2 / math.log(7 / 3), abs=1e-12)

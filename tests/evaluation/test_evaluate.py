@@ -37,7 +37,7 @@ KEYS = [
 
 
 class MeanModel(nn.Module):
-    """Logits from the mean m of the normalised picture: (m, -m, 0.1)."""
+    """Logits from the mean m of the normalised image: (m, -m, 0.1)."""
 
     def forward(self, images: Tensor) -> Tensor:
         assert not self.training
@@ -64,7 +64,7 @@ def expected_logits(images: Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [1, 5, 23, 64])
-def test_every_picture_counts_once_in_any_batch_size(pictures: Tensor, size: int) -> None:
+def test_every_image_counts_once_in_any_batch_size(pictures: Tensor, size: int) -> None:
     labels = torch.arange(23) % 3
     model = MeanModel().train()
     result = evaluate(
@@ -128,7 +128,7 @@ def test_files(pictures: Tensor, tmp_path: Path) -> None:
     assert calibration["ece"] == result.ece
 
 
-def test_several_labels_a_picture(pictures: Tensor, tmp_path: Path) -> None:
+def test_several_labels_a_image(pictures: Tensor, tmp_path: Path) -> None:
     labels = torch.from_numpy((np.random.default_rng(0).random((23, 3)) < 0.5).astype(np.float32))
     result = evaluate(MeanModel().eval(), batches_of(pictures, labels, 4), PREPROCESS, CLASSES)
     logits = expected_logits(pictures)
@@ -144,7 +144,7 @@ def test_several_labels_a_picture(pictures: Tensor, tmp_path: Path) -> None:
         _ = result.confusion
 
 
-def test_not_finite_is_an_error_that_names_the_first_picture(pictures: Tensor) -> None:
+def test_not_finite_is_an_error_that_names_the_first_image(pictures: Tensor) -> None:
     class Broken(MeanModel):
         def forward(self, images: Tensor) -> Tensor:
             logits = super().forward(images)
@@ -153,7 +153,7 @@ def test_not_finite_is_an_error_that_names_the_first_picture(pictures: Tensor) -
     pictures = pictures.clamp(min=1)
     pictures[17] = 0
     preprocess = PREPROCESS.model_copy(update={"mean": (0.0,)})
-    with pytest.raises(ModelError, match="1 of 23 pictures.*picture 17") as caught:
+    with pytest.raises(ModelError, match="1 of 23 images.*image 17") as caught:
         evaluate(
             Broken().eval(),
             batches_of(pictures, torch.zeros(23, dtype=torch.int64), 4),

@@ -74,7 +74,7 @@ def test_table_and_csv() -> None:
     assert list(without[0].figures) == ["deletion", "insertion"]
 
 
-def test_one_picture_has_no_interval() -> None:
+def test_one_image_has_no_interval() -> None:
     rows = summary(
         [judged("occlusion", 2, n=1, masks=False), judged("random", 1, n=1, masks=False)]
     )

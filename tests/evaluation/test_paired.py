@@ -25,7 +25,7 @@ def test_mcnemar_equals_scipys_binomial_test(b: int, c: int) -> None:
     assert mcnemar(b, c) == pytest.approx(expected, rel=1e-9)
 
 
-def test_mcnemar_of_many_pictures_is_finite() -> None:
+def test_mcnemar_of_many_images_is_finite() -> None:
     assert mcnemar(0, 12) == 2 / 2**12
     assert mcnemar(20_000, 20_000) == 1.0
     assert mcnemar(0, 40_000) == 0.0
@@ -73,7 +73,7 @@ def test_newcombe_covers_the_true_difference() -> None:
 
 
 def two(n: int = 211, better: float = 0.0) -> tuple[Evaluation, Evaluation]:
-    """Two models on the same pictures; the first is right more often by about `better`."""
+    """Two models on the same images; the first is right more often by about `better`."""
     rng = np.random.default_rng(4)
     one = made_evaluation(["cat", "dog", "fox"], n, rng)
     p = one.probabilities.astype(float) * rng.uniform(0.6, 1.4, one.probabilities.shape)
@@ -112,18 +112,18 @@ def test_words_for_a_clear_difference() -> None:
     first, only, last = paired.sentences(found, "runs/a", "runs/b")
     assert first.startswith("runs/a is more accurate than runs/b: difference +")
     assert "p = below 0.0001" in first
-    assert f"{found.only_a} pictures only runs/a gets right, {found.only_b} only runs/b" in only
+    assert f"{found.only_a} images only runs/a gets right, {found.only_b} only runs/b" in only
     assert last.startswith("runs/a has the lower nll")
     first, _, last = paired.sentences(compare(*two(better=0.5)[::-1]), "x", "y")
     assert first.startswith("y is more accurate than x: difference -")
     assert last.startswith("y has the lower nll")
 
 
-def test_other_pictures_are_refused() -> None:
+def test_other_images_are_refused() -> None:
     one, _ = two()
-    with pytest.raises(ValueError, match="same pictures"):
+    with pytest.raises(ValueError, match="same images"):
         compare(one, made_evaluation(["cat", "dog", "fox"], 210, np.random.default_rng(0)))
-    with pytest.raises(ValueError, match="same pictures"):
+    with pytest.raises(ValueError, match="same images"):
         compare(one, Evaluation(one.classes, one.probabilities, one.labels, one.losses))
 
 

@@ -62,7 +62,7 @@ def test_classes_in_another_order_are_found_by_their_wordnet_ids() -> None:
     assert np.array_equal(class_numbers(words), np.arange(1000))
 
 
-def test_other_classes_and_pictures_are_refused() -> None:
+def test_other_classes_and_images_are_refused() -> None:
     with pytest.raises(UsageError, match="1000 classes, got 2") as usage:
         class_numbers(["cat", "dog"])
     assert usage.value.code == "VIT-284"
@@ -72,7 +72,7 @@ def test_other_classes_and_pictures_are_refused() -> None:
         assert data.value.code == "VIT-365"
 
 
-def test_pictures_are_checked_before_anything_is_computed() -> None:
+def test_images_are_checked_before_anything_is_computed() -> None:
     def source(paths: tuple[str, ...], classes: tuple[str, ...]) -> FileSource:
         return FileSource("imagenet", classes, np.zeros(len(paths), np.int64), "", paths)
 

@@ -38,7 +38,7 @@ def several_labels(n: int = 61) -> Evaluation:
 
 
 def taken(evaluation: Evaluation, counts: np.ndarray) -> Evaluation:
-    """The evaluation whose pictures are those drawn, each row as often as it was drawn."""
+    """The evaluation whose images are those drawn, each row as often as it was drawn."""
     rows = np.repeat(np.arange(evaluation.n), counts)
     return Evaluation(
         evaluation.classes,
@@ -150,7 +150,7 @@ def test_class_intervals_are_wilsons() -> None:
         assert found[name]["precision"] == wilson(hits, int(scores.predicted[i]))
 
 
-def test_fewer_than_two_pictures_have_no_intervals() -> None:
+def test_fewer_than_two_images_have_no_intervals() -> None:
     p = np.array([[0.9, 0.1]], np.float32)
     assert Evaluation(("a", "b"), p, np.array([0]), np.array([0.1])).intervals == {}
 
@@ -158,7 +158,7 @@ def test_fewer_than_two_pictures_have_no_intervals() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("sharpness", [1.0, 1.5])
 def test_intervals_hold_the_true_values(sharpness: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures whose true probabilities are known; docs/evaluation.md has more of these figures."""
+    """Images whose true probabilities are known; docs/evaluation.md has more of these figures."""
     monkeypatch.setattr(uncertainty, "REPLICATES", 200)
     rng = np.random.default_rng(1)
 

@@ -96,5 +96,5 @@ def resnet(dtype: torch.dtype = torch.float64, **fields: Any) -> ResNet:
 
 
 def picture(model: Model, seed: int = 1) -> Tensor:
-    """One preprocessed picture, (1, C, H, W), in the model's precision."""
+    """One preprocessed image, (1, C, H, W), in the model's precision."""
     return random_images(model.config, 1, seed=seed).to(next(model.parameters()).dtype)

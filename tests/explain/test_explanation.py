@@ -1,4 +1,4 @@
-"""A picture's explanation: its size, where a crop lies, what files hold, and how it is drawn."""
+"""An image's explanation: its size, where a crop lies, what files hold, and how it is drawn."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from vitrail.data.images.decode import DecodeFault
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.errors import UsageError
 from vitrail.explain import overlay
-from vitrail.explain.image_input import explain_picture
+from vitrail.explain.image_input import explain_image
 from vitrail.explain.methods.maps import Request
-from vitrail.explain.placing import resized, to_picture
+from vitrail.explain.placing import resized, to_image
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel")
 SQUASH = Preprocess(height=10, width=21, resize=(10, 21))
 
 
 def classifier(preprocess: Preprocess = SQUASH, kind: str = "cls") -> Classifier:
-    """Of colour pictures, 10 x 21 px."""
+    """Of colour images, 10 x 21 px."""
     model = vit(kind, torch.float32, channels=3)
     return Classifier(model, preprocess, CLASSES, temperature=2.0)
 
@@ -68,8 +68,8 @@ def test_the_class_by_name_or_number() -> None:
     assert clf.explain(pixels(), "rollout").label == ""
 
 
-def test_pictures_that_cannot_be_read_raise(tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_text("no picture")
+def test_images_that_cannot_be_read_raise(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("no image")
     with pytest.raises(DecodeFault):
         classifier().explain(tmp_path / "a.jpg")
     with pytest.raises(TypeError, match="Linear"):
@@ -77,10 +77,10 @@ def test_pictures_that_cannot_be_read_raise(tmp_path: Path) -> None:
 
 
 def test_a_crop_is_put_back() -> None:
-    """What the model does not see is 0; the rest lies where it is in the picture."""
+    """What the model does not see is 0; the rest lies where it is in the image."""
     preprocess = Preprocess(height=10, width=10, resize=12, crop="center")
     values = np.ones((10, 10), np.float32)
-    placed = to_picture(values, preprocess, (24, 60))  # resized to 12 x 30
+    placed = to_image(values, preprocess, (24, 60))  # resized to 12 x 30
     assert placed.shape == (24, 60)
     assert np.array_equal(placed > 0.5, np.pad(np.ones((20, 20), bool), ((2, 2), (20, 20))))
 
@@ -96,9 +96,9 @@ def test_a_crop_is_put_back() -> None:
 def test_the_crop_is_that_of_the_preprocessing(
     height: int, width: int, h: int, w: int, crop: str
 ) -> None:
-    """A picture of its own row and column numbers: what the model sees tells the place."""
+    """An image of its own row and column numbers: what the model sees tells the place."""
     preprocess = Preprocess(height=h, width=w, resize=(height, width), crop=crop)  # type: ignore[arg-type]
-    placed = to_picture(np.ones((h, w)), preprocess, (height, width))
+    placed = to_image(np.ones((h, w)), preprocess, (height, width))
     rows, columns = (np.unique(places) for places in np.nonzero(placed))
     numbers = np.mgrid[:height, :width].transpose(1, 2, 0).astype(np.uint8)
     seen = preprocess.pixels(np.dstack([numbers, numbers[..., :1]]))
@@ -164,7 +164,7 @@ def test_nothing_is_overwritten_unless_asked(tmp_path: Path) -> None:
     assert not (tmp_path / "b.png").exists()
 
 
-def test_gray_pictures() -> None:
+def test_gray_images() -> None:
     clf = classifier(Preprocess(height=10, width=21, resize=(10, 21), mean=(0.5,), std=(0.5,)))
     clf.model = vit("cls", torch.float32, channels=1).eval()
     gray = pixels()[:, :, 0]
@@ -175,7 +175,7 @@ def test_gray_pictures() -> None:
 
 def test_in_float64_numbers_stay_float64() -> None:
     model = vit("cls", channels=3)
-    found, logits = explain_picture(model, SQUASH, pixels(), Request("rollout"))
+    found, logits = explain_image(model, SQUASH, pixels(), Request("rollout"))
     assert found.map.dtype == found.grid.dtype == logits.dtype == np.float64
 
 
@@ -195,7 +195,7 @@ def test_heat_is_strongest_where_the_map_is() -> None:
 
 
 def test_spotlight_is_the_authors_rendering() -> None:
-    """Black where nothing is read, the picture itself where most is; a constant map stays dark."""
+    """Black where nothing is read, the image itself where most is; a constant map stays dark."""
     picture = np.full((240, 240, 3), 200, np.uint8)
     grid = np.zeros((8, 8), np.float32)
     grid[3, 4] = 3.0

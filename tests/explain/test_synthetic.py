@@ -1,4 +1,4 @@
-"""Pictures with a known object: pure functions of (seed, index), and the mask is where it is."""
+"""Images with a known object: pure functions of (seed, index), and the mask is where it is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from vitrail.explain.synthetic import CLASSES, SHAPES, TEXTURES, objects
 
 
-def test_every_picture_is_a_function_of_seed_and_index() -> None:
+def test_every_image_is_a_function_of_seed_and_index() -> None:
     whole = objects(9, (29, 37), seed=4)
     part = objects(4, (29, 37), seed=4, first=5)
     assert np.array_equal(whole.images[5:], part.images)
@@ -61,6 +61,6 @@ def test_the_background_does_not_say_the_class() -> None:
     assert (nearest == found.labels[test]).mean() <= 0.35  # chance 1/6, interval to 0.24
 
 
-def test_too_small_a_picture_is_refused() -> None:
+def test_too_small_a_image_is_refused() -> None:
     with pytest.raises(ValueError, match="16 px"):
         objects(1, (15, 40))

@@ -11,7 +11,7 @@ from vitrail.config import DURATIONS, TrainConfig, build, config_hash, flatten, 
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.models.names import ModelConfig, resolve_model
 from vitrail.recipes.image_facts import ImageFacts
-from vitrail.recipes.registry import BY_PICTURES, recipe
+from vitrail.recipes.registry import BY_IMAGES, recipe
 from vitrail.training.optim.schedule import check_schedule, lr_at
 from vitrail.training.plan.auto import recipe_name
 from vitrail.training.plan.facts import Facts
@@ -86,7 +86,7 @@ def test_resolutions_are_multiples() -> None:
 
 @pytest.mark.parametrize("name", ["bit.hyperrule", "paper.finetune"])
 @pytest.mark.parametrize("num_train", SIZES)
-def test_small_data_sees_as_many_pictures_in_smaller_batches(name: str, num_train: int) -> None:
+def test_small_data_sees_as_many_images_in_smaller_batches(name: str, num_train: int) -> None:
     config = recipe(name, ImageFacts(num_train, (375, 500)))
     large = recipe(name, ImageFacts(max(num_train, 512), (375, 500)))
     batch = int(config.batch_size)
@@ -124,7 +124,7 @@ def test_the_papers_fine_tuning(num_train: int, steps: int, lr: float, warmup: i
         ((500, 700), None, "auto"),
     ],
 )
-def test_higher_resolution_as_far_as_the_pictures_go(size: Any, start: Any, expected: Any) -> None:
+def test_higher_resolution_as_far_as_the_images_go(size: Any, start: Any, expected: Any) -> None:
     pictures = ImageFacts(5000, size, start, (4, 4))
     assert recipe("paper.finetune", pictures).data.image_size == expected
 
@@ -145,7 +145,7 @@ def test_masked_patches() -> None:
     assert config.schedule.name == "cosine"
 
 
-@pytest.mark.parametrize("name", sorted(BY_PICTURES))
+@pytest.mark.parametrize("name", sorted(BY_IMAGES))
 @pytest.mark.parametrize("num_train", SIZES)
 def test_complete_and_survives_toml(name: str, num_train: int) -> None:
     config = recipe(name, ImageFacts(num_train, (28, 37), (28, 28), (4, 4)))

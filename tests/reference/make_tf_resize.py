@@ -30,7 +30,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    """Writes pictures and results; the upper half of each picture is white, where the last bit of
+    """Writes images and results; the upper half of each image is white, where the last bit of
     a sum decides between 254 and 255."""
     generator = np.random.default_rng(20101192)
     arrays: dict[str, Any] = {}

@@ -1,7 +1,7 @@
 """The residual network for small images in float64 NumPy, from the definitions and not from the
 package: units are walked by the fields of the config, norms are means and variances written out.
 
-Pictures are (B, C, H, W): BatchNorm in training sees them together.
+Images are (B, C, H, W): BatchNorm in training sees them together.
 """
 
 from __future__ import annotations

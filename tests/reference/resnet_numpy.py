@@ -1,7 +1,7 @@
 """Residual networks in float64 NumPy, written from the papers and not from the package.
 
-Convolutions are sums over kernel positions of a padded picture; padding is counted by hand. One
-picture at a time: x is (C, H, W).
+Convolutions are sums over kernel positions of a padded image; padding is counted by hand. One
+image at a time: x is (C, H, W).
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def max_pool(x: Array) -> Array:
 
 
 def group_norm(x: Array, state: State, name: str, eps: float) -> Array:
-    """32 groups of neighbouring channels, each with its mean and variance over the picture."""
+    """32 groups of neighbouring channels, each with its mean and variance over the image."""
     out = np.empty_like(x)
     for channels in np.array_split(np.arange(len(x)), 32):
         group = x[channels]

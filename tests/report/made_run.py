@@ -26,7 +26,7 @@ HOSTILE = [
 def made_run(
     folder: Path, classes: list[str], *, n: int = 211, seed: int = 0, epochs: int = 12
 ) -> Path:
-    """A finished run on n test and n // 2 validation pictures."""
+    """A finished run on n test and n // 2 validation images."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
     (folder / "metrics.jsonl").write_text("".join(curve_lines(rng, epochs)), encoding="utf-8")
@@ -50,7 +50,7 @@ def made_run(
         "status": "finished",
         "seconds": 754.2,
         "best": {"step": 90, "epoch": 9.0, "val/loss": 1.2345, "val/top1": 0.61},
-        "baselines": {"majority class": 0.2, "nearest neighbour (of 99 training pictures)": 0.31},
+        "baselines": {"majority class": 0.2, "nearest neighbour (of 99 training images)": 0.31},
         "results": figures,
         "bad_files": 0,
     }
@@ -141,7 +141,7 @@ def made_audit(classes: list[str]) -> dict[str, Any]:
         "duplicates": {"groups": 15, "across_splits": 15, "other_labels": 15, "shown": groups},
         "leaks": {"test": leak, "val": {**leak, "pictures": 0}},
         "label_suspects": {"train": own, "test": refused},
-        "notes": ["only 200 of 300 train pictures were looked at"],
+        "notes": ["only 200 of 300 train images were looked at"],
     }
 
 

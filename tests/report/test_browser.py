@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.report.browser import Page, opened
 from tests.report.made_run import HOSTILE, made_audit, made_inside, made_run
-from tests.report.test_run_report import FakePictures
+from tests.report.test_run_report import FakeImages
 from vitrail.report.data_page import data_page
 from vitrail.report.run_report import write_report
 
@@ -33,7 +33,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = made_run(tmp_path_factory.mktemp("run") / "photos-1", CLASSES, n=97)
     (folder / "audit.json").write_text(json.dumps(made_audit(CLASSES)), encoding="utf-8")
-    write_report(folder, FakePictures(), made_inside(CLASSES))
+    write_report(folder, FakeImages(), made_inside(CLASSES))
     return folder / "report.html"
 
 
@@ -51,7 +51,7 @@ def data_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "label_suspects": audit["label_suspects"]["train"],
     }
     path = tmp_path_factory.mktemp("data") / "data_report.html"
-    path.write_text(data_page("photos", record, FakePictures()), encoding="utf-8")
+    path.write_text(data_page("photos", record, FakeImages()), encoding="utf-8")
     return path
 
 

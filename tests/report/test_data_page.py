@@ -20,7 +20,7 @@ from vitrail.report.run_images import Pixels
 def group(
     names: list[str], splits: list[str] | None = None, labels: list[str] | None = None
 ) -> dict[str, Any]:
-    """A group of equal pictures as data.check's JSON has it."""
+    """A group of equal images as data.check's JSON has it."""
     keys = zip(names, splits or ["train"] * len(names), labels or ["x"] * len(names), strict=False)
     members = [
         {"split": split, "index": 0, "source": source, "label": label, "kind": "copy"}
@@ -30,13 +30,13 @@ def group(
 
 
 class Red:
-    """A red picture for every name."""
+    """A red image for every name."""
 
     def find(self, split: str, source: str) -> Pixels | None:
         return np.full((31, 17, 3), (255, 0, 0), np.uint8)
 
 
-def test_copies_are_shown_with_their_pictures() -> None:
+def test_copies_are_shown_with_their_images() -> None:
     found = [group(["a", "b"], splits=["train", "test"]), group(["c", "d", "e", "f"])]
     page = data_page("photos", {"problems": ["x"], "groups": found}, Red())
     Checked(page)
@@ -114,5 +114,5 @@ def test_hostile_names_and_every_kind_of_finding() -> None:
 def test_nothing_wrong() -> None:
     page = data_page("photos", {"problems": [], "splits": {"train": 7}, "classes": ["a", "b"]})
     assert "No problems found" in page
-    assert "Every picture can be used." in page
+    assert "Every image can be used." in page
     Checked(page)

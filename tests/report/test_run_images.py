@@ -1,4 +1,4 @@
-"""The pictures of a report are found again in the run's own data."""
+"""The images of a report are found again in the run's own data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vitrail.data.sources.open_data import open_data
 from vitrail.evaluation.evaluate import evaluate
 from vitrail.evaluation.run_data import place_record
 from vitrail.models.create import create_model
-from vitrail.report.run_images import open_pictures
+from vitrail.report.run_images import open_images
 from vitrail.report.run_record import read_run
 from vitrail.report.run_report import write_report
 
@@ -58,9 +58,9 @@ def run(tmp_path: Path) -> Path:
     return path
 
 
-def test_pictures_and_samples_come_from_the_data(run: Path, tmp_path: Path) -> None:
+def test_images_and_samples_come_from_the_data(run: Path, tmp_path: Path) -> None:
     record = read_run(run)
-    pictures = open_pictures(record)
+    pictures = open_images(record)
     assert pictures.why_not == ""
     for row in record.splits[0].rows:
         found = pictures.find("test", row.source)
@@ -86,10 +86,10 @@ def test_the_report_shows_them(run: Path) -> None:
 
 def test_changed_data_are_not_shown(run: Path, tmp_path: Path) -> None:
     (tmp_path / "photos" / "cat" / "new.png").write_bytes(b"x" * 99)
-    assert open_pictures(read_run(run)).why_not == ""  # those that were judged are there
+    assert open_images(read_run(run)).why_not == ""  # those that were judged are there
     judged = read_run(run).splits[0].rows[0].source
     (tmp_path / "photos" / judged).write_bytes(b"x" * 99)
-    pictures = open_pictures(read_run(run))
+    pictures = open_images(read_run(run))
     assert "1 of the " in pictures.why_not
     assert pictures.find("test", "cat/1.png") is None
     assert pictures.samples() == []

@@ -25,7 +25,7 @@ from vitrail.report.class_errors import most_confused
 from vitrail.report.explanations import ModelExplanations
 from vitrail.report.frame import render, shown
 from vitrail.report.model_inside import inside_section
-from vitrail.report.run_images import NoPictures, Pixels, Sample, Thumbnail
+from vitrail.report.run_images import NoImages, Pixels, Sample, Thumbnail
 from vitrail.report.run_page import shape_of
 from vitrail.report.run_record import PredictionRow, read_run
 from vitrail.report.run_report import write_report
@@ -34,8 +34,8 @@ from vitrail.report.verdict import duration, percent
 CLASSES = ["cat", "dog", "fox", "owl"]
 
 
-class FakePictures:
-    """Noise for every picture but one."""
+class FakeImages:
+    """Noise for every image but one."""
 
     why_not = ""
 
@@ -60,7 +60,7 @@ class FakePictures:
 
 
 def made_report(folder: Path, classes: list[str], **how: Any) -> tuple[str, str]:
-    write_report(made_run(folder, classes, **how), FakePictures())
+    write_report(made_run(folder, classes, **how), FakeImages())
     return (folder / "report.html").read_text(encoding="utf-8"), (folder / "report.md").read_text(
         encoding="utf-8"
     )
@@ -145,11 +145,11 @@ def test_the_figures_are_those_of_metrics_json(report: tuple[Path, str, str]) ->
         "0123456789ab",
     ):
         assert value in words
-    assert "nearest neighbour (of 99 training pictures)" in words
+    assert "nearest neighbour (of 99 training images)" in words
 
 
-def test_pictures_are_those_of_the_worst_mistakes(tmp_path: Path) -> None:
-    pictures = FakePictures()
+def test_images_are_those_of_the_worst_mistakes(tmp_path: Path) -> None:
+    pictures = FakeImages()
     folder = made_run(tmp_path / "r", CLASSES)
     write_report(folder, pictures)
     record = read_run(folder)
@@ -214,7 +214,7 @@ def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
     page = (folder / "report.html").read_text()
     Checked(page)
     assert re.findall(r'<section id="(\w+)"', page) == ["run", "classes", "mistakes", "environment"]
-    assert "No pictures are shown" in page
+    assert "No images are shown" in page
     shutil.rmtree(folder / "eval")
     (folder / "run.json").write_text('{"status": "running"}')
     write_report(folder)
@@ -222,11 +222,11 @@ def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
     assert "**Not evaluated yet.** The run is running." in (folder / "report.md").read_text()
 
 
-def test_data_that_moved_give_a_report_without_pictures(tmp_path: Path) -> None:
+def test_data_that_moved_give_a_report_without_images(tmp_path: Path) -> None:
     folder = made_run(tmp_path / "r", CLASSES)
     write_report(folder)
     page = (folder / "report.html").read_text()
-    assert "No pictures are shown" in page
+    assert "No images are shown" in page
     assert "absent/photos" in page
     assert "<img" not in page
 
@@ -245,7 +245,7 @@ def test_damaged_runs_are_named(tmp_path: Path) -> None:
         before = (folder / name).read_text()
         (folder / name).write_text(content)
         with pytest.raises(ModelError) as caught:
-            write_report(folder, NoPictures(""))
+            write_report(folder, NoImages(""))
         assert caught.value.code == "VIT-406"
         (folder / name).write_text(before)
 
@@ -258,7 +258,7 @@ def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("os.replace", full)
     with pytest.raises(EnvironmentFault, match="No space left"):
-        write_report(folder, NoPictures(""))
+        write_report(folder, NoImages(""))
     assert not list(folder.glob(".tmp-*"))
 
 
@@ -269,7 +269,7 @@ def row(label: str, predicted: str, p: float, loss: float = 1.0) -> PredictionRo
     return PredictionRow("f", label, predicted, 0.1, p, loss)
 
 
-def test_the_verdict_says_only_what_n_pictures_can_tell(tmp_path: Path) -> None:
+def test_the_verdict_says_only_what_n_images_can_tell(tmp_path: Path) -> None:
     record = read_run(made_run(tmp_path / "r", CLASSES))
     split = record.splits[0]
     low, high = split.interval
@@ -351,7 +351,7 @@ def test_confused_pairs_and_classes() -> None:
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (48, 31, 3), (500, 333, 3), (333, 500, 1)])
-def test_thumbnails_are_small_pictures(shape: tuple[int, int, int]) -> None:
+def test_thumbnails_are_small_images(shape: tuple[int, int, int]) -> None:
     import io
 
     from PIL import Image
@@ -368,19 +368,19 @@ def test_thumbnails_are_small_pictures(shape: tuple[int, int, int]) -> None:
         assert len(data) < 30_000
 
 
-def test_several_labels_a_picture(tmp_path: Path) -> None:
+def test_several_labels_a_image(tmp_path: Path) -> None:
     folder = made_run(tmp_path / "r", CLASSES)
     shutil.rmtree(folder / "eval")
     rng = np.random.default_rng(0)
     p = rng.random((53, 4)).astype(np.float32)
     labels = (rng.random((53, 4)) < 0.4).astype(np.float32)
     Evaluation(tuple(CLASSES), p, labels, rng.random(53)).write(folder / "eval" / "val")
-    write_report(folder, FakePictures())
+    write_report(folder, FakeImages())
     page = (folder / "report.html").read_text()
     Checked(page)
     assert 'id="confusion"' not in page
     assert ">mAP<" in page
-    assert "of val pictures right" in page
+    assert "of val images right" in page
 
 
 def test_a_network_in_words() -> None:
@@ -393,7 +393,7 @@ def test_a_network_in_words() -> None:
 def test_findings_and_the_inside_of_the_model(tmp_path: Path) -> None:
     folder = made_run(tmp_path / "r", HOSTILE, n=97)
     (folder / "audit.json").write_text(json.dumps(made_audit(HOSTILE)), encoding="utf-8")
-    pictures = FakePictures()
+    pictures = FakeImages()
     write_report(folder, pictures, made_inside(HOSTILE))
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert len(page.encode()) < 5_000_000
@@ -403,10 +403,10 @@ def test_findings_and_the_inside_of_the_model(tmp_path: Path) -> None:
     words = " ".join(checked.words)
     assert "12 of 300 labels; judged by a model, which agrees with 90.0 % of the labels" in words
     assert "test: no labels are listed: too few" in words
-    assert "5 of 97 test pictures are also among the training pictures: 59.00 % right" in words
-    assert "only 200 of 300 train pictures were looked at" in words
+    assert "5 of 97 test images are also among the training images: 59.00 % right" in words
+    assert "only 200 of 300 train images were looked at" in words
     assert "what spoke for the answer given (relevance)" in words
-    assert "5 of 97 test pictures are also among" in words.split("To repeat it")[0]  # worth knowing
+    assert "5 of 97 test images are also among" in words.split("To repeat it")[0]  # worth knowing
     assert "First 11 components of the patch filters" in words
     assert "Distance in the plane explains" in words
     assert page.count("<circle") >= 2 * 3 * 3  # a dot a head, twice
@@ -440,10 +440,10 @@ def test_models_without_attention_or_positions(model: str, tmp_path: Path) -> No
     assert inside.overlay(np.zeros((19, 23, 3), np.uint8), CLASSES[0]) is not None
     assert inside.method == "gradcam"
     assert inside.reach([np.zeros((9, 9, 3), np.uint8)]) is None
-    page = "".join(one.body for one in inside_section(inside, FakePictures(), "test"))
+    page = "".join(one.body for one in inside_section(inside, FakeImages(), "test"))
     assert "components of the patch filters" in page
     assert "attention" not in page
-    (none,) = inside_section(made_inside(CLASSES, posemb="none"), FakePictures(), "test")
+    (none,) = inside_section(made_inside(CLASSES, posemb="none"), FakeImages(), "test")
     plain = none.body
     assert "Similarity of position" not in plain
     assert "Mean attention distance" in plain

@@ -1,4 +1,4 @@
-"""A setup without pictures, rows without runs, and what the cells of every study must be like."""
+"""A setup without images, rows without runs, and what the cells of every study must be like."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEED_NOISE = (0.0, 0.004, -0.003)
 
 
 def made_setup(study: Study, **changes: Any) -> Setup:
-    """12,000 gray pictures of 28 px, as a study's own options leave them."""
+    """12,000 gray images of 28 px, as a study's own options leave them."""
     setup = Setup(
         data="/somewhere/pictures",
         name="pictures",

@@ -82,7 +82,7 @@ def test_laws_of_makespan(seconds: list[float], processes: int, factor: float) -
 def test_a_budget_is_used_and_not_exceeded(budget: float, processes: int) -> None:
     found = examples_for(cells_at, PACES, budget, processes)
     assert lasts(found, processes) <= budget * (1 - KEPT_BACK)
-    # 64 pictures or half a percent from the search, one percent from rounding
+    # 64 images or half a percent from the search, one percent from rounding
     assert lasts(round(found * 1.02) + 64, processes) > budget * (1 - KEPT_BACK)
 
 

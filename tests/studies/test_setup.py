@@ -26,7 +26,7 @@ def test_sizes_are_equally_far_apart_in_ratio_and_end_with_all() -> None:
     assert nested_sizes(1_437, 10) == (64, 180, 510, 1_437)
 
 
-def test_too_few_pictures_are_refused() -> None:
+def test_too_few_images_are_refused() -> None:
     with pytest.raises(UsageError, match="too few") as caught:
         nested_sizes(90, 10)
     assert caught.value.code == "VIT-290"
@@ -55,7 +55,7 @@ def test_rounded_to_two_digits(value: float, expected: int) -> None:
         ("files", (5, 9), (8, 8)),
     ],
 )
-def test_models_see_the_pictures_own_size_up_to_64(
+def test_models_see_the_images_own_size_up_to_64(
     kind: str, size: tuple[int, int], seen: tuple[int, int]
 ) -> None:
     facts = replace(PHOTOGRAPHS, kind=kind, size=size)
@@ -63,7 +63,7 @@ def test_models_see_the_pictures_own_size_up_to_64(
 
 
 @pytest.mark.parametrize("kind", ["arrays", "photographs"])
-def test_the_families_can_be_built_for_pictures_of_every_kind(kind: str) -> None:
+def test_the_families_can_be_built_for_images_of_every_kind(kind: str) -> None:
     setup = made_setup(STUDY)
     if kind == "photographs":
         setup = made_setup(STUDY, facts=PHOTOGRAPHS)
@@ -82,7 +82,7 @@ def test_the_papers_scale_is_the_papers_models() -> None:
     assert setup.image_size == (224, 224)
 
 
-def test_pictures_without_a_held_out_test_are_refused(tmp_path: Path) -> None:
+def test_images_without_a_held_out_test_are_refused(tmp_path: Path) -> None:
     for split in ("train", "val"):
         for label in ("a", "b"):
             folder = tmp_path / "photos" / split / label
@@ -95,7 +95,7 @@ def test_pictures_without_a_held_out_test_are_refused(tmp_path: Path) -> None:
     assert caught.value.code == "VIT-323"
 
 
-def test_the_fingerprint_follows_the_pictures_not_the_path() -> None:
+def test_the_fingerprint_follows_the_images_not_the_path() -> None:
     one, again = (open_setup("builtin:digits", examples=0) for _ in range(2))
     assert one.fingerprint == again.fingerprint
     assert one.num_train == 1_437

@@ -13,10 +13,10 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.data.odd_pictures import noise
+from tests.data.odd_images import noise
 
 EPOCHS = 100
-STEPS = EPOCHS * 84 // 16  # of 120 pictures, 84 are trained on, 16 at a time
+STEPS = EPOCHS * 84 // 16  # of 120 images, 84 are trained on, 16 at a time
 PROGRAM = """
 from vitrail.cli.main import main
 import sys

@@ -165,7 +165,7 @@ def test_patience_ends_a_run_that_no_longer_improves(tmp_path: Path) -> None:
     assert result.steps < 60
 
 
-def test_overfits_eight_pictures(tmp_path: Path) -> None:
+def test_overfits_eight_images(tmp_path: Path) -> None:
     images = np.random.default_rng(7).integers(0, 256, (12, 8, 12, 3), dtype=np.uint8)
     np.savez(
         tmp_path / "data.npz",
@@ -337,7 +337,7 @@ def test_plan_explains_its_choices() -> None:
     assert plan.preprocess.channels == 1
 
 
-def test_several_labels_a_picture_train_with_a_sigmoid(tmp_path: Path) -> None:
+def test_several_labels_a_image_train_with_a_sigmoid(tmp_path: Path) -> None:
     rows = ["path,label"]
     generator = np.random.default_rng(11)
     for number in range(37):
@@ -404,13 +404,13 @@ FEWER: dict[str, Any] = {
 }
 
 
-def test_a_run_on_fewer_pictures_says_so_and_resumes(tmp_path: Path) -> None:
+def test_a_run_on_fewer_images_says_so_and_resumes(tmp_path: Path) -> None:
     straight = train(tmp_path, "straight", with_report=True, **FEWER).run_dir
     data = json.loads((straight / "data.json").read_text())
     assert data["counts"] == {"train": 211, "val": 180, "test": 180}
     assert data["split"] == (
-        "180 as val and 180 as test held out of 1797 training pictures by class with seed 3; "
-        "trained on 211 of 1437 pictures by class with seed 5"
+        "180 as val and 180 as test held out of 1797 training images by class with seed 3; "
+        "trained on 211 of 1437 images by class with seed 5"
     )
     stopped = train(tmp_path, "stopped", reporter=StopAt(4), **FEWER).run_dir
     resume(stopped)
@@ -420,7 +420,7 @@ def test_a_run_on_fewer_pictures_says_so_and_resumes(tmp_path: Path) -> None:
     assert {name: fingerprint(part) for name, part in own.parts().items()} == data["fingerprints"]
     found = open_given("builtin:digits", "test", load(straight).examples)
     assert len(found.splits.train) == 211
-    (straight / "report.html").read_text().index("data:image")  # its pictures were found again
+    (straight / "report.html").read_text().index("data:image")  # its images were found again
 
 
 def test_settings_of_a_run_say_nothing_on_other_data(tmp_path: Path) -> None:
@@ -442,6 +442,6 @@ def test_settings_of_a_run_say_nothing_on_other_data(tmp_path: Path) -> None:
 
 def test_the_seed_of_the_run_is_that_of_the_split(straight: Path, tmp_path: Path) -> None:
     """Naming it changes the settings and no bit."""
-    run = train(tmp_path, data__split_seed=0, data__train_pictures=1437).run_dir
+    run = train(tmp_path, data__split_seed=0, data__train_images=1437).run_dir
     assert records(run) == records(straight)
     assert weights(run) == weights(straight)

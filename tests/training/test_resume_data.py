@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.data.odd_pictures import encoded, noise
+from tests.data.odd_images import encoded, noise
 from tests.training.running import TINY, StopAt, records, weights
 from vitrail.errors import DataError, ModelError
 from vitrail.training import loop

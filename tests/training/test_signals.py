@@ -31,7 +31,7 @@ def allowed() -> float:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Two classes of 12 pictures."""
+    """Two classes of 12 images."""
     rng = np.random.default_rng(0)
     for name, level in (("a", 40), ("b", 200)):
         (tmp_path / "d" / name).mkdir(parents=True)

@@ -303,7 +303,7 @@ def _fitting(classes: tuple[str, ...], num_classes: int) -> tuple[str, ...]:
 
 
 def _told(preprocess: Preprocess | None, config: ModelConfig) -> Preprocess | None:
-    """What was told beside the tensors, where it makes pictures of the model's size."""
+    """What was told beside the tensors, where it makes images of the model's size."""
     size = (config.channels, *config.image_size)
     made = preprocess and (preprocess.channels, preprocess.height, preprocess.width)
     return preprocess if made == size else None

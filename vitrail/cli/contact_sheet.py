@@ -1,4 +1,4 @@
-"""Sheets of pictures for `vitrail data show`: as they are, or beside what training sees."""
+"""Sheets of images for `vitrail data show`: as they are, or beside what training sees."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def chosen(source: Source, count: int, seed: int) -> list[int]:
     return [int(index) for _, index in sorted(turns, key=lambda pair: pair[0])[:count]]
 
 
-def picture_of(source: Source, index: int) -> Pixels:
-    """One picture as uint8 (H, W, 3)."""
+def image_of(source: Source, index: int) -> Pixels:
+    """One image as uint8 (H, W, 3)."""
     content, _ = source.read(index)
     if isinstance(content, bytes):
         return decode(content, name=source.source_id(index), max_pixels=MAX_PIXELS)
@@ -39,7 +39,7 @@ def picture_of(source: Source, index: int) -> Pixels:
 
 
 def label_of(source: Source, index: int) -> str:
-    """The class name of a picture; several joined by |."""
+    """The class name of an image; several joined by |."""
     label = np.asarray(source.labels)[index]
     if np.ndim(label) == 0:
         return str(source.classes[int(label)])
@@ -49,16 +49,16 @@ def label_of(source: Source, index: int) -> str:
 def contact_sheet(
     source: Source, count: int, seed: int
 ) -> tuple[Image.Image, list[dict[str, str]]]:
-    """Pictures in a grid with their labels below, and what is shown: [{"source", "label"}]."""
+    """Images in a grid with their labels below, and what is shown: [{"source", "label"}]."""
     indices = chosen(source, count, seed)
-    cells = [(picture_of(source, index), label_of(source, index)) for index in indices]
+    cells = [(image_of(source, index), label_of(source, index)) for index in indices]
     return grid(cells, columns=min(8, len(cells))), shown(source, indices)
 
 
 def augmented_sheet(
     source: Source, plan: Plan, count: int
 ) -> tuple[Image.Image, list[dict[str, str]]]:
-    """A row a picture: as it is, then as a run of `plan` would see it in six epochs."""
+    """A row an image: as it is, then as a run of `plan` would see it in six epochs."""
     from vitrail.data.loading.loader import make_loader
     from vitrail.data.sources.open_data import subset
 
@@ -71,7 +71,7 @@ def augmented_sheet(
         seed=plan.config.seed,
         max_pixels=plan.config.data.max_pixels,
     )
-    rows: list[list[Pixels]] = [[picture_of(source, index)] for index in indices]
+    rows: list[list[Pixels]] = [[image_of(source, index)] for index in indices]
     for batch in loader.batches(0, VERSIONS):  # a step is an epoch: the batch is the whole subset
         for place, image in zip(batch.indices.tolist(), batch.images, strict=True):
             pixels = image.permute(1, 2, 0).cpu().numpy()  # (H, W, C)
@@ -82,14 +82,14 @@ def augmented_sheet(
 
 
 def shown(source: Source, indices: Sequence[int]) -> list[dict[str, str]]:
-    """Which pictures a sheet shows."""
+    """Which images a sheet shows."""
     return [
         {"source": source.source_id(index), "label": label_of(source, index)} for index in indices
     ]
 
 
 def grid(cells: Sequence[tuple[Pixels, str]], *, columns: int) -> Image.Image:
-    """Pictures uint8 (H, W, 3) with captions, on white, row by row."""
+    """Images uint8 (H, W, 3) with captions, on white, row by row."""
     rows = -(-len(cells) // columns)
     sheet = Image.new(
         "RGB", (columns * (CELL + GAP) + GAP, rows * (CELL + CAPTION + GAP) + GAP), "white"

@@ -19,7 +19,7 @@ SHOWN = 10  # suspects printed
 
 
 def wanted(*, labels: bool) -> InspectOptions:
-    """What a look has to take of each picture."""
+    """What a look has to take of each image."""
     from vitrail.data.check.inspection import InspectOptions
 
     if not labels:
@@ -51,9 +51,9 @@ def write_reports(
     from vitrail.data.images.decode import MAX_PIXELS
     from vitrail.evaluation.labels.label_suspects import write_suspects
     from vitrail.report.data_page import data_page
-    from vitrail.report.run_images import SplitPictures
+    from vitrail.report.run_images import SplitImages
 
-    page = data_page(data, record, SplitPictures(splits, MAX_PIXELS))
+    page = data_page(data, record, SplitImages(splits, MAX_PIXELS))
     with whole_files(files[0].parent, [file.name for file in files]) as places:
         places[files[0].name].write_bytes(encoded(page))
         write_bad_files(report.bad_files, places[files[1].name])

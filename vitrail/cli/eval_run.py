@@ -1,4 +1,4 @@
-"""A classifier shown the pictures of a split: what eval, probe and explain share."""
+"""A classifier shown the images of a split: what eval, probe and explain share."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecodeOptions:
-    """How pictures are read and computed."""
+    """How images are read and computed."""
 
     batch_size: int = 64
-    """Pictures at a time."""
+    """Batch size."""
     workers: int = 0
-    """Processes that decode pictures."""
+    """Data-loading workers (processes)."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     precision: str = "float32"
     """auto, float32, bfloat16."""
     on_bad_file: Literal["stop", "skip"] = "stop"
-    """Pictures that cannot be decoded."""
+    """Images that cannot be decoded."""
     max_pixels: int = 64_000_000
-    """Larger pictures count as bad."""
+    """Reject images with more pixels."""
 
 
 def is_run(model: Path) -> bool:
@@ -62,7 +62,7 @@ def opened_for(
     if not is_run(model):
         raise UsageError(
             "VIT-208",
-            f"{model} does not say which pictures to measure on.",
+            f"{model} does not say which images to measure on.",
             hint=f"Name them: vitrail eval {model} DATA",
         )
     return open_own(model, split)

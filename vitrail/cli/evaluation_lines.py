@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vitrail.evaluation.robustness.measure import Robustness
 
 WORST = 5
-KEPT = (0.8, 0.5)  # shares of the surest pictures
+KEPT = (0.8, 0.5)  # shares of the surest images
 FIGURES = (
     ("nll", "nll"),
     ("brier", "brier"),
@@ -29,11 +29,9 @@ SEVERAL = (("f1_micro", "micro-F1"), ("mean_average_precision", "mean average pr
 def evaluation_lines(
     found: Evaluation, what: str, *, skipped: int = 0, folder: Path | None = None
 ) -> list[str]:
-    """The figures with their intervals, the surest pictures, the worst classes."""
+    """The figures with their intervals, the surest images, the worst classes."""
     left_out = f", {skipped} that cannot be read left out" if skipped else ""
-    lines = [
-        f"{what}  {found.n:,} pictures, every one{left_out}; {found.images_per_s:,.0f} images/s"
-    ]
+    lines = [f"{what}  {found.n:,} images, every one{left_out}; {found.images_per_s:,.0f} images/s"]
     low, high = found.interval
     lines.append(f"top-1  {found.top1:.4f}  (95 % {low:.4f}-{high:.4f})    top-5  {found.top5:.4f}")
     return [
@@ -62,7 +60,7 @@ def figure_lines(found: Evaluation) -> list[str]:
 
 
 def selective_lines(found: Evaluation) -> list[str]:
-    """How wrong it is on the pictures it is surest of."""
+    """How wrong it is on the images it is surest of."""
     record = found.selective
     if not record:
         return []
@@ -105,11 +103,11 @@ def calibration_lines(found: Calibration, before: Evaluation, after: Evaluation)
     ]
     lines = [
         f"temperature  {found.before:.4g} -> {found.temperature:.4g}, fitted on "
-        f"{found.n} {found.split} pictures; top-1 stays as it is",
+        f"{found.n} {found.split} images; top-1 stays as it is",
         *table(rows, left=2),
     ]
     if found.n < FEW:
-        lines.append(f"few pictures: with fewer than {FEW} the temperature is rough")
+        lines.append(f"few images: with fewer than {FEW} the temperature is rough")
     return lines
 
 
@@ -126,7 +124,7 @@ def robustness_lines(found: Robustness, clean: float) -> list[str]:
     ]
     low, high = found.interval
     return [
-        f"top-1 on corrupted pictures, by severity (clean {clean:.4f})",
+        f"top-1 on corrupted images, by severity (clean {clean:.4f})",
         *table([["corruption", *levels, "mean"], *rows]),
         f"mean corruption top-1  {found.mean():.4f}  (95 % {low:.4f}-{high:.4f})",
     ]
@@ -136,7 +134,7 @@ def real_lines(found: Real) -> list[str]:
     """Accuracy against ReaL labels."""
     low, high = found.to_json()["top1_interval"]
     return [
-        f"ReaL top-1  {found.top1:.4f}  (95 % {low:.4f}-{high:.4f})    {found.n:,} pictures, "
+        f"ReaL top-1  {found.top1:.4f}  (95 % {low:.4f}-{high:.4f})    {found.n:,} images, "
         f"{found.without} without a label left out"
     ]
 

@@ -38,7 +38,7 @@ class FigureOptions:
     """What --figures shows."""
 
     data: str | None = None
-    """Pictures for --figures, as for vitrail train. Default: the data of the run."""
+    """Images for --figures, as for vitrail train. Default: the data of the run."""
     split: str = "test"
     """Which of them: train, val or test."""
     num: int = 128

@@ -20,32 +20,34 @@ class Verb(NamedTuple):
 
 
 VERBS = {
-    "train": Verb("vitrail.cli.verbs.train", True, "train a classifier on a folder of pictures"),
-    "eval": Verb("vitrail.cli.verbs.evaluate", False, "measure a classifier on labelled pictures"),
-    "probe": Verb(
-        "vitrail.cli.verbs.probe", False, "what frozen features are worth: few-shot, linear, k-NN"
+    "train": Verb("vitrail.cli.verbs.train", True, "train a classifier on a folder of images"),
+    "eval": Verb(
+        "vitrail.cli.verbs.evaluate", False, "evaluate a classifier on a labelled dataset"
     ),
-    "predict": Verb("vitrail.cli.verbs.predict", False, "classify pictures"),
+    "probe": Verb(
+        "vitrail.cli.verbs.probe", False, "evaluate frozen features (linear probe, k-NN, few-shot)"
+    ),
+    "predict": Verb("vitrail.cli.verbs.predict", False, "classify images"),
     "compare": Verb(
         "vitrail.cli.verbs.compare",
         False,
-        "which model for your pictures, and would more of them help",
+        "compare architectures on your dataset, with learning curves",
     ),
-    "study": Verb("vitrail.cli.verbs.study", False, "the paper's experiments on your own pictures"),
+    "study": Verb("vitrail.cli.verbs.study", False, "run the paper's experiments on your dataset"),
     "convert": Verb(
-        "vitrail.cli.verbs.convert", False, "checkpoints of other libraries, both ways"
+        "vitrail.cli.verbs.convert", False, "convert checkpoints to and from other libraries"
     ),
     "export": Verb(
         "vitrail.cli.verbs.export", False, "a model for other engines, checked against torch"
     ),
     "explain": Verb(
-        "vitrail.cli.verbs.explain", False, "where a model looks and why it answers as it does"
+        "vitrail.cli.verbs.explain", False, "show attention and saliency maps for predictions"
     ),
     "serve": Verb("vitrail.cli.verbs.serve", False, "serve classifiers over HTTP"),
     "report": Verb(
         "vitrail.cli.verbs.report", False, "one page about a run: curves, confusion, mistakes"
     ),
-    "data": Verb("vitrail.cli.verbs.data", False, "check, split, show or get pictures"),
+    "data": Verb("vitrail.cli.verbs.data", False, "check, split, show or get images"),
     "models": Verb(
         "vitrail.cli.verbs.models", False, "architectures: parameters, multiply-adds, tokens"
     ),

@@ -28,7 +28,7 @@ class Machines:
     """Who computes the cells."""
 
     processes: int | None = None
-    """Cells at a time on this machine. Default: its cores, or 1 with a GPU and for speed."""
+    """Runs in parallel on this machine. Default: its cores, or 1 with a GPU and for speed."""
     engine: Literal["local", "ray"] = "local"
     """Processes of this machine, or a Ray cluster (extra "ray")."""
     ray_address: str = "auto"
@@ -38,7 +38,7 @@ class Machines:
     threads: int = 1
     """Threads of each cell; a row can depend on it in the last bits."""
     accumulate: int = 1
-    """Parts that every batch is computed in, one after the other, for less memory; as --threads."""
+    """Gradient accumulation: parts of a batch, computed in turn for less memory; as --threads."""
 
 
 def numbers(option: str, text: str, kind: type) -> tuple[Any, ...]:
@@ -162,10 +162,10 @@ def plan_lines(planned: Planned, asked: StudyRequest) -> list[str]:
     """What is about to be done."""
     setup, share = planned.setup, planned.training_share
     lines = [
-        f"data   {setup.name}: {setup.num_train:,} training pictures, "
+        f"data   {setup.name}: {setup.num_train:,} training images, "
         f"{setup.num_classes} classes; models see {setup.image_size[0]}x{setup.image_size[1]} px",
         f"plan   {len(planned.cells)} cells, {len(setup.seeds)} seeds; the reference model sees "
-        f"{setup.examples:,} pictures a cell; {asked.processes} at a time",
+        f"{setup.examples:,} images a cell; {asked.processes} at a time",
         *(f"data   {note}" for note in setup.notes),
     ]
     if share < LITTLE and not planned.study.is_alone:
@@ -185,7 +185,7 @@ def ending(found: Computed, folder: Path) -> list[str]:
         lines.append(f"stopped ({found.stopped}); the same command goes on")
     elif found.left_out:
         lines.append(
-            f"{found.left_out} cells are missing for lack of time; the same command goes on"
+            f"{found.left_out} runs did not fit the time budget; repeat the command to continue"
         )
     return lines
 

@@ -1,10 +1,10 @@
 """What no learning at all achieves: the figures that a trained model has to beat.
 
-- Majority class: always the most common class of the training pictures.
-- Nearest neighbour: the class of the training pictures whose pixels are nearest (squared Euclidean
-  distance of colours, pictures of more than 32 x 32 px reduced to that). One or five neighbours:
-  what classifies a sample of the training pictures better, each left out in turn; the judged
-  pictures have no say. Large data are sampled by a fixed seed, and the name of the figure then says
+- Majority class: always the most common class of the training images.
+- Nearest neighbour: the class of the training images whose pixels are nearest (squared Euclidean
+  distance of colours, images of more than 32 x 32 px reduced to that). One or five neighbours:
+  what classifies a sample of the training images better, each left out in turn; the judged
+  images have no say. Large data are sampled by a fixed seed, and the name of the figure then says
   so.
 """
 
@@ -24,9 +24,9 @@ from vitrail.data.sources.open_data import Source
 from vitrail.errors import DataError
 
 SIDE = 32  # px
-MAX_TRAIN, MAX_JUDGED = 20_000, 10_000  # pictures in memory
-MAX_TRAIN_FILES, MAX_JUDGED_FILES = 2_000, 1_000  # pictures to decode
-MAX_CHOOSING = 2_000  # training pictures that choose between one and five neighbours
+MAX_TRAIN, MAX_JUDGED = 20_000, 10_000  # images in memory
+MAX_TRAIN_FILES, MAX_JUDGED_FILES = 2_000, 1_000  # images to decode
+MAX_CHOOSING = 2_000  # training images that choose between one and five neighbours
 MAX_PRODUCTS = 6e11  # multiply-adds: some seconds on two cores
 PRODUCTS, FEW_JUDGED = 1e10, 2_000  # a second of one core, and who is judged in less than a minute
 CHUNK = 500
@@ -38,9 +38,9 @@ def baselines(
     train: Source, judged: Source, *, max_secs: float = 60.0, slowness: float = 1.0
 ) -> dict[str, float]:
     """Top-1 of each baseline on `judged`, by a name for people: "majority class" and "nearest
-    neighbour", "5 nearest neighbours" or either with "(of 2000 training pictures)".
+    neighbour", "5 nearest neighbours" or either with "(of 2000 training images)".
 
-    In less than a minute fewer pictures are compared; the neighbours are left out where even they
+    In less than a minute fewer images are compared; the neighbours are left out where even they
     take longer than `max_secs`. slowness: how many times as long things take as on an idle machine.
     """
     if not len(judged) or not len(train):
@@ -52,7 +52,7 @@ def baselines(
 
 
 def majority(train_labels: Labels, labels: Labels) -> float:
-    """Share of `labels` that are (or, with several labels a picture, hold) the most common class of
+    """Share of `labels` that are (or, with several labels an image, hold) the most common class of
     `train_labels`; of equally common ones the first.
     """
     if train_labels.ndim == 2:
@@ -69,7 +69,7 @@ def nearest_neighbours(
     products: float = MAX_PRODUCTS,
 ) -> tuple[str, float] | None:
     """The name and the top-1 of the nearest-neighbour baseline; None past `max_secs`, or where a
-    picture has several labels. products: multiply-adds; pictures are sampled to need no more.
+    image has several labels. products: multiply-adds; images are sampled to need no more.
     """
     if train.labels.ndim == 2:
         return None
@@ -87,14 +87,14 @@ def nearest_neighbours(
         choosing = _sample(len(bank), min(MAX_CHOOSING, len(bank)), seed)
         left_out = _nearest(
             bank[choosing], bank, 6, deadline
-        )  # (c, 6), the picture itself among them
+        )  # (c, 6), the image itself among them
         k = _choose_k(left_out, choosing, bank_labels)
         votes = _vote(_nearest(queries, bank, k, deadline), bank_labels)
     except TimeoutError:
         return None
     name = "nearest neighbour" if k == 1 else f"{k} nearest neighbours"
-    limits = [f"of {len(bank)} training pictures"] if len(bank) < len(train) else []
-    limits += [f"on {len(queries)} pictures"] if len(queries) < len(judged) else []
+    limits = [f"of {len(bank)} training images"] if len(bank) < len(train) else []
+    limits += [f"on {len(queries)} images"] if len(queries) < len(judged) else []
     return (f"{name} ({', '.join(limits)})" if limits else name), float(
         (votes == query_labels).mean()
     )
@@ -108,7 +108,7 @@ def _sample(n: int, count: int, seed: int) -> NDArray[np.int64]:
 def _features(
     source: Source, indices: Sequence[int] | NDArray[np.int64], deadline: float
 ) -> tuple[Features, NDArray[np.int64]]:
-    """Pixels (n, d) from 0 to 1 and labels (n,) of the pictures that can be decoded."""
+    """Pixels (n, d) from 0 to 1 and labels (n,) of the images that can be decoded."""
     rows, labels = [], []
     for index in map(int, indices):
         if time.monotonic() > deadline:
@@ -128,7 +128,7 @@ def _features(
 
 
 def _reduced(pixels: NDArray[np.uint8], *, is_file: bool) -> NDArray[np.uint8]:
-    """Pictures in files as 32 x 32 px; those in memory as they are, or at most that."""
+    """Images in files as 32 x 32 px; those in memory as they are, or at most that."""
     height, width = pixels.shape[:2]
     if not is_file and height * width <= SIDE * SIDE:
         return pixels
@@ -159,7 +159,7 @@ def _nearest(queries: Features, bank: Features, k: int, deadline: float) -> NDAr
 def _choose_k(
     left_out: NDArray[np.int64], own: NDArray[np.int64], labels: NDArray[np.int64]
 ) -> int:
-    """1 or 5: what is right more often for pictures that may not be their own neighbour."""
+    """1 or 5: what is right more often for images that may not be their own neighbour."""
     if left_out.shape[1] < 6:
         return 1
     others = np.stack([row[row != i][:5] for row, i in zip(left_out, own, strict=True)])

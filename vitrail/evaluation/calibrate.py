@@ -1,7 +1,7 @@
-"""Temperature scaling: one number that divides the logits, fitted on validation pictures.
+"""Temperature scaling: one number that divides the logits, fitted on validation images.
 
 Guo et al., On calibration of modern neural networks (arXiv 1706.04599, section 4.2): the T that
-minimises the NLL of softmax(z / T); for several labels a picture of sigmoid(z / T). The order of
+minimises the NLL of softmax(z / T); for several labels an image of sigmoid(z / T). The order of
 the classes, so every accuracy, stays as it is. In beta = 1 / T the NLL is convex, and a minimum
 exists unless it falls for ever: then the fit says why there is none.
 """
@@ -21,14 +21,14 @@ from vitrail.evaluation.record import Evaluation
 MIN_T, MAX_T = 1e-3, 1e3  # what model.json accepts
 CHUNK = 2**22  # logits in float64 at a time
 STEPS, PRECISION = 100, 1e-12
-FEW = 100  # pictures below which a note says that the fit is rough
+FEW = 100  # images below which a note says that the fit is rough
 
 Logits = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A temperature and what it changes on the pictures it was fitted on: NLL and ECE before and
+    """A temperature and what it changes on the images it was fitted on: NLL and ECE before and
     after.
     """
 
@@ -54,7 +54,7 @@ class Calibration:
 
 
 def calibration_of(before: Evaluation, after: Evaluation, split: str) -> Calibration:
-    """The record of a fit, from the fitted pictures at the old and at the new temperature."""
+    """The record of a fit, from the fitted images at the old and at the new temperature."""
     return Calibration(
         split,
         before.n,
@@ -88,8 +88,8 @@ def fit_temperature(logits: Logits, labels: NDArray[Any]) -> float:
 def _refused(n: int, why: str) -> DataError:
     return DataError(
         "VIT-363",
-        f"no temperature can be fitted on {n} validation pictures: {why}.",
-        hint="Hold out more pictures for validation, or measure without --calibrate.",
+        f"no temperature can be fitted on {n} validation images: {why}.",
+        hint="Hold out more images for validation, or measure without --calibrate.",
     )
 
 

@@ -1,8 +1,8 @@
 """The files of eval/SPLIT/: metrics.json, predictions.csv, confusion.csv, calibration.json.
 
-predictions.csv: source,label,predicted,p_label,p_predicted,loss - one row a picture. confusion.csv:
+predictions.csv: source,label,predicted,p_label,p_predicted,loss - one row an image. confusion.csv:
 label,predicted,n - one row for each pair that occurs, so that it stays small with thousands of
-classes. Several labels a picture are joined by "|", p_label is then the least of theirs, and there
+classes. Several labels an image are joined by "|", p_label is then the least of theirs, and there
 is no confusion.csv.
 """
 

@@ -1,4 +1,4 @@
-"""A model on a split: every picture once, in order, the last partial batch too."""
+"""A model on a split: every image once, in order, the last partial batch too."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def evaluate(
     """Show `batches` (a loader's eval_batches) to a model (`Runtime.logits`) and score it; logits
     are divided by `temperature`.
 
-    `source_id` names a picture by its index. Raises ModelError VIT-442 where an output is not
+    `source_id` names an image by its index. Raises ModelError VIT-442 where an output is not
     finite, VIT-443 where the model has another number of outputs than there are classes.
     """
     started = time.perf_counter()
@@ -65,7 +65,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model says of n pictures: logits (n, K) float32, labels (n,) or (n, K), names."""
+    """What a model says of n images: logits (n, K) float32, labels (n,) or (n, K), names."""
 
     classes: tuple[str, ...]
     logits: NDArray[np.float32]
@@ -95,7 +95,7 @@ def outputs_of(
     *,
     source_id: Callable[[int], str] | None = None,
 ) -> Outputs:
-    """The logits of at least one picture, kept: for asking what another temperature would do."""
+    """The logits of at least one image, kept: for asking what another temperature would do."""
     started = time.perf_counter()
     chunks = list(_outputs(logits_of, batches, preprocess))
     logits, labels, indices = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
@@ -152,7 +152,7 @@ def _score(
         raise ModelError(
             "VIT-442",
             f"the model gives outputs that are not finite for {int((~finite).sum())} of "
-            f"{len(logits)} pictures, the first being picture {first + int(np.argmin(finite))}.",
+            f"{len(logits)} images, the first being image {first + int(np.argmin(finite))}.",
             hint="Its weights are damaged or training diverged: load an earlier checkpoint, "
             "or use --precision float32.",
         )

@@ -1,7 +1,7 @@
-"""The table of explanation methods: means over pictures with 95 % intervals, random in every one.
+"""The table of explanation methods: means over images with 95 % intervals, random in every one.
 
 A mean of areas has Student's interval, a share of hits Wilson's. `better_than_random` is the paired
-difference to the random map on the same pictures, signed so that above 0 is better; it is clear
+difference to the random map on the same images, signed so that above 0 is better; it is clear
 where its interval leaves 0 out.
 """
 
@@ -32,9 +32,9 @@ TITLES = {
 
 @dataclass(frozen=True)
 class FaithfulnessScore:
-    """A mean over n pictures, its interval, and the paired difference to random with its own.
+    """A mean over n images, its interval, and the paired difference to random with its own.
 
-    One picture has no interval.
+    One image has no interval.
     """
 
     mean: float

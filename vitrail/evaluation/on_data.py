@@ -23,7 +23,7 @@ def relabelled(source: Source, classes: Sequence[str], model: str) -> Source:
             "VIT-403",
             f"{model} knows the classes {_listed(known)}; "
             f"{source.name} also has {_listed(unknown)}.",
-            hint="Measure on pictures of classes that the model knows, or train on the new ones.",
+            hint="Measure on images of classes that the model knows, or train on the new ones.",
         )
     if source.classes == known:
         return source

@@ -1,6 +1,6 @@
-"""Two models on the same pictures: is one better, or is it chance?
+"""Two models on the same images: is one better, or is it chance?
 
-Accuracy: McNemar's exact test (Psychometrika 12, 1947) asks whether the pictures that only one of
+Accuracy: McNemar's exact test (Psychometrika 12, 1947) asks whether the images that only one of
 them gets right fall to either side more unevenly than coins would; the interval of the difference
 is Newcombe's method 10 for paired shares (Statistics in Medicine 17, 2635-2650, 1998), built from
 Wilson's. NLL: the mean difference with a paired bootstrap interval.
@@ -21,7 +21,7 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Comparison:
-    """Model A against model B on n pictures; differences are A - B."""
+    """Model A against model B on n images; differences are A - B."""
 
     n: int
     both: int
@@ -60,12 +60,12 @@ class Comparison:
 
 
 def compare(a: Evaluation, b: Evaluation, *, seed: int = 0) -> Comparison:
-    """A against B, both measured on the same pictures in the same order.
+    """A against B, both measured on the same images in the same order.
 
     Raises ValueError where they were not.
     """
     if a.n != b.n or a.ids != b.ids or a.n == 0:
-        raise ValueError(f"not the same pictures: {a.n} and {b.n}")
+        raise ValueError(f"not the same images: {a.n} and {b.n}")
     both, neither = int((a.correct & b.correct).sum()), int((~a.correct & ~b.correct).sum())
     only_a, only_b = int((a.correct & ~b.correct).sum()), int((~a.correct & b.correct).sum())
     difference = a.losses - b.losses  # (n,)
@@ -134,7 +134,7 @@ def sentences(found: Comparison, a: str, b: str) -> list[str]:
         better, worse = (a, b) if found.only_a > found.only_b else (b, a)
         first = f"{better} is more accurate than {worse}: {counts}"
     only = (
-        f"{found.only_a} pictures only {a} gets right, {found.only_b} only {b}, "
+        f"{found.only_a} images only {a} gets right, {found.only_b} only {b}, "
         f"{found.both} both, of {found.n}"
     )
     low, high = found.nll_interval

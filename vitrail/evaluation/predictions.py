@@ -18,7 +18,7 @@ from vitrail.evaluation.metrics.single_label import Bin, ClassScores
 @dataclass(frozen=True)
 class Predictions:
     """Of n images. probabilities (n, K) float32; labels (n,) int64, or (n, K)
-    0/1 for several labels a picture; losses (n,) in nats; ids: the pictures' names, or empty.
+    0/1 for several labels an image; losses (n,) in nats; ids: the images' names, or empty.
     """
 
     classes: tuple[str, ...]
@@ -33,11 +33,11 @@ class Predictions:
 
     @property
     def n(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.probabilities)
 
     def only(self, kept: NDArray[np.bool_]) -> Self:
-        """The same of the pictures that are kept. kept: (n,)"""
+        """The same of the images that are kept. kept: (n,)"""
         ids = tuple(name for name, is_kept in zip(self.ids, kept, strict=False) if is_kept)
         return replace(
             self,
@@ -49,12 +49,12 @@ class Predictions:
 
     @property
     def is_multi_label(self) -> bool:
-        """Whether a picture may have several labels."""
+        """Whether an image may have several labels."""
         return self.labels.ndim == 2
 
     @cached_property
     def predicted(self) -> NDArray[np.int64]:
-        """The best class of each picture. (n,)"""
+        """The best class of each image. (n,)"""
         return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
 
     @cached_property
@@ -66,7 +66,7 @@ class Predictions:
 
     @property
     def top1(self) -> float:
-        """Share of pictures whose best class is right."""
+        """Share of images whose best class is right."""
         return float(self.correct.mean()) if self.n else 0.0
 
     @property
@@ -76,7 +76,7 @@ class Predictions:
 
     @property
     def top5(self) -> float:
-        """Share of pictures with the label among the best 5 classes (1.0 where there are at most
+        """Share of images with the label among the best 5 classes (1.0 where there are at most
         5).
         """
         if self.is_multi_label:
@@ -103,7 +103,7 @@ class Predictions:
 
     @cached_property
     def bins(self) -> list[Bin]:
-        """15 equal-width bins of confidence; with several labels, of every (picture, class)."""
+        """15 equal-width bins of confidence; with several labels, of every (image, class)."""
         if self.is_multi_label:
             return single_label.reliability(self.probabilities.ravel(), self._y.ravel() > 0)
         return single_label.reliability(self.probabilities.max(axis=1, initial=0.0), self.correct)
@@ -115,7 +115,7 @@ class Predictions:
 
     @cached_property
     def class_scores(self) -> ClassScores:
-        """Pictures, predictions, precision, recall and F1 of each class."""
+        """Images, predictions, precision, recall and F1 of each class."""
         if self.is_multi_label:
             return multi_label.threshold_scores(self.probabilities, self._y)
         size = len(self.classes)
@@ -132,7 +132,7 @@ class Predictions:
 
     @property
     def balanced_accuracy(self) -> float:
-        """Mean recall of the classes that have a picture; several labels: mean of true positive and
+        """Mean recall of the classes that have an image; several labels: mean of true positive and
         negative rates.
         """
         if self.is_multi_label:
@@ -142,15 +142,15 @@ class Predictions:
     @property
     def confusion(self) -> NDArray[np.int64]:
         """Counts (K, K): row = label, column = prediction. Not defined for several labels a
-        picture.
+        image.
         """
         if self.is_multi_label:
-            raise ValueError("a confusion matrix needs one label a picture")
+            raise ValueError("a confusion matrix needs one label an image")
         return single_label.confusion(self._labels, self.predicted, len(self.classes))
 
     @property
     def selective(self) -> dict[str, Any]:
-        """How often it is wrong on the pictures it is surest of: area and points of the curve."""
+        """How often it is wrong on the images it is surest of: area and points of the curve."""
         return selective.selective(self.probabilities.max(axis=1, initial=0.0), self.correct)
 
     @property

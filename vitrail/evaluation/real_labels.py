@@ -1,9 +1,9 @@
-"""ImageNet ReaL: accuracy against reassessed labels of the ImageNet validation pictures.
+"""ImageNet ReaL: accuracy against reassessed labels of the ImageNet validation images.
 
 Source: Beyer et al., Are we done with ImageNet? (arXiv 2006.07159). The file `real.json` of
 github.com/google-research/reassessed-imagenet is a list of 50,000 lists of class numbers 0..999;
-list i is of the picture ILSVRC2012_val_%08d.JPEG numbered i + 1, and empty where the raters agreed
-on no class. Such pictures are left out; a prediction is right if it is one of the picture's labels.
+list i is of the image ILSVRC2012_val_%08d.JPEG numbered i + 1, and empty where the raters agreed
+on no class. Such images are left out; a prediction is right if it is one of the image's labels.
 Class numbers follow the sorted WordNet ids (n01440764 ...).
 """
 
@@ -25,7 +25,7 @@ from vitrail.evaluation.metrics.intervals import wilson
 from vitrail.evaluation.record import Evaluation
 
 NUM_CLASSES = 1000
-MAX_BYTES, MAX_PICTURES, MAX_LABELS = 64 * 2**20, 1_000_000, 100
+MAX_BYTES, MAX_IMAGES, MAX_LABELS = 64 * 2**20, 1_000_000, 100
 NAME = re.compile(r"ILSVRC2012_val_(\d{8})\b")
 WORDNET = re.compile(r"n\d{8}")
 HINT = "It is real.json of github.com/google-research/reassessed-imagenet: get it again."
@@ -35,7 +35,7 @@ Labels = list[list[int]]
 
 @dataclass(frozen=True)
 class Real:
-    """Accuracy against ReaL labels: on n pictures, of which `without` more have no label."""
+    """Accuracy against ReaL labels: on n images, of which `without` more have no label."""
 
     n: int
     correct: int
@@ -43,7 +43,7 @@ class Real:
 
     @property
     def top1(self) -> float:
-        """Share of the pictures with labels whose best class is one of them."""
+        """Share of the images with labels whose best class is one of them."""
         return self.correct / self.n if self.n else 0.0
 
     def to_json(self) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class Real:
 
 
 def read_real(path: Path) -> Labels:
-    """The labels of each picture by its number - 1. Raises DataError VIT-364."""
+    """The labels of each image by its number - 1. Raises DataError VIT-364."""
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
@@ -65,8 +65,8 @@ def read_real(path: Path) -> Labels:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise DataError("VIT-364", f"{path} cannot be read: {error}.", hint=HINT) from error
-    if not isinstance(found, list) or not 0 < len(found) <= MAX_PICTURES:
-        raise DataError("VIT-364", f"{path}: expected a list with a list a picture.", hint=HINT)
+    if not isinstance(found, list) or not 0 < len(found) <= MAX_IMAGES:
+        raise DataError("VIT-364", f"{path}: expected a list with a list an image.", hint=HINT)
     for number, labels in enumerate(found):
         if not _are_labels(labels):
             raise DataError(
@@ -87,13 +87,13 @@ def _are_labels(labels: object) -> bool:
 
 
 def real_accuracy(evaluation: Evaluation, labels: Labels) -> Real:
-    """Accuracy of ImageNet pictures, known by their file names.
+    """Accuracy of ImageNet images, known by their file names.
 
-    Raises UsageError VIT-284 where the classes are not ImageNet's, DataError VIT-365 for pictures
+    Raises UsageError VIT-284 where the classes are not ImageNet's, DataError VIT-365 for images
     of other names.
     """
     numbers = class_numbers(evaluation.classes)
-    places = picture_numbers(evaluation.ids, len(labels))
+    places = image_numbers(evaluation.ids, len(labels))
     correct = n = 0
     for place, predicted in zip(places, evaluation.predicted, strict=True):
         if labels[place]:
@@ -105,7 +105,7 @@ def real_accuracy(evaluation: Evaluation, labels: Labels) -> Real:
 def check_pictures(source: Source, labels: Labels) -> None:
     """Raise before anything is computed what `real_accuracy` would raise."""
     class_numbers(source.classes)
-    picture_numbers([source.source_id(i) for i in range(len(source))], len(labels))
+    image_numbers([source.source_id(i) for i in range(len(source))], len(labels))
 
 
 def class_numbers(classes: Sequence[str]) -> NDArray[np.int64]:
@@ -123,8 +123,8 @@ def class_numbers(classes: Sequence[str]) -> NDArray[np.int64]:
     return np.arange(NUM_CLASSES)
 
 
-def picture_numbers(ids: Sequence[str], limit: int) -> list[int]:
-    """The place in the file of each picture. Raises DataError VIT-365."""
+def image_numbers(ids: Sequence[str], limit: int) -> list[int]:
+    """The place in the file of each image. Raises DataError VIT-365."""
     found = [NAME.search(name.rpartition("/")[2]) for name in ids]
     places = [int(one[1]) - 1 if one else -1 for one in found]
     unknown = [name for name, at in zip(ids, places, strict=True) if not 0 <= at < limit]
@@ -132,8 +132,8 @@ def picture_numbers(ids: Sequence[str], limit: int) -> list[int]:
         more = f", ... ({len(unknown)} in all)" if len(unknown) > 10 else ""
         raise DataError(
             "VIT-365",
-            f"--real-labels knows pictures ILSVRC2012_val_00000001 to {limit:08d}; "
+            f"--real-labels knows images ILSVRC2012_val_00000001 to {limit:08d}; "
             f"not {', '.join(unknown[:10])}{more}.",
-            hint="Measure on the validation pictures of ImageNet, with their file names.",
+            hint="Measure on the validation images of ImageNet, with their file names.",
         )
     return places

@@ -3,7 +3,7 @@ them.
 
 `to_json` has the figures, `document` also their intervals and what is asked of the confidence: the
 object of `vitrail eval --json` and of eval/SPLIT/metrics.json (docs/evaluation.md). With several
-labels a picture, top1 and top5 ask whether a label is among the best 1 or 5 classes, the other
+labels an image, top1 and top5 ask whether a label is among the best 1 or 5 classes, the other
 figures are those of `multi_label.py`, and two more are given: f1_micro and mean_average_precision.
 """
 

@@ -1,14 +1,14 @@
 """95 % intervals of every figure of an evaluation.
 
-Shares of pictures (top-1, top-5, precision and recall of a class) have Wilson's interval. The
-others are bootstrapped over the pictures (`bootstrap.py`): a replicate draws pictures, not scores,
-so that all figures of a replicate are of the same pictures. Percentile intervals, but for ECE, to
+Shares of images (top-1, top-5, precision and recall of a class) have Wilson's interval. The
+others are bootstrapped over the images (`bootstrap.py`): a replicate draws images, not scores,
+so that all figures of a replicate are of the same images. Percentile intervals, but for ECE, to
 which chance always adds: a model with perfect probabilities has an ECE above 0 on any finite set of
-pictures. Its bootstrap interval is mirrored, and reaches down to 0 unless answers drawn from the
+images. Its bootstrap interval is mirrored, and reaches down to 0 unless answers drawn from the
 model's own probabilities rarely give an ECE as high (Brocker and Smith, Weather and Forecasting 22,
 2007: consistency resampling). Measured coverage: docs/evaluation.md.
 
-The figures are computed from counts instead of drawn rows: how often each picture was drawn
+The figures are computed from counts instead of drawn rows: how often each image was drawn
 weighs its part of every sum, which gives the same figures as repeating its row.
 """
 
@@ -34,12 +34,12 @@ from vitrail.evaluation.predictions import Predictions
 
 Interval = tuple[float, float]
 Figures = Callable[[Counts], dict[str, float]]
-DECISIONS = 200_000_000  # of (replicate, picture, class) with several labels; seconds
+DECISIONS = 200_000_000  # of (replicate, image, class) with several labels; seconds
 MIN_REPLICATES = 100
 
 
 def num_replicates(evaluation: Predictions) -> int:
-    """1,000; fewer where a replicate sorts through many classes of several labels a picture."""
+    """1,000; fewer where a replicate sorts through many classes of several labels an image."""
     if not evaluation.is_multi_label:
         return REPLICATES
     decisions = max(evaluation.labels.size, 1)
@@ -72,7 +72,7 @@ def intervals(
 
 def ece_by_chance(evaluation: Predictions, *, seed: int = 0) -> Interval:
     """The middle 95 % of the ECE that these probabilities would show if every one were true; (0, 0)
-    for no pictures.
+    for no images.
     """
     sure, _ = _decisions(evaluation)
     if not len(sure):
@@ -88,7 +88,7 @@ def ece_by_chance(evaluation: Predictions, *, seed: int = 0) -> Interval:
 
 def _decisions(evaluation: Predictions) -> tuple[Values, NDArray[np.bool_]]:
     """What calibration is about: confidence and truth of each prediction, or with several labels of
-    each (picture, class).
+    each (image, class).
     """
     p = evaluation.probabilities.astype(np.float64)
     if evaluation.is_multi_label:
@@ -98,7 +98,7 @@ def _decisions(evaluation: Predictions) -> tuple[Values, NDArray[np.bool_]]:
 
 def class_intervals(evaluation: Predictions) -> dict[str, dict[str, Interval]]:
     """Wilson's intervals of precision and recall of each class that has a prediction or a
-    picture.
+    image.
     """
     scores = evaluation.class_scores
     hits = np.rint(scores.recall * scores.n).astype(int)
@@ -113,7 +113,7 @@ def class_intervals(evaluation: Predictions) -> dict[str, dict[str, Interval]]:
 
 
 def figures_of(evaluation: Predictions) -> Figures:
-    """The bootstrapped figures of a replicate, from how often each picture was drawn."""
+    """The bootstrapped figures of a replicate, from how often each image was drawn."""
     if evaluation.is_multi_label:
         return _of_several_labels(evaluation)
     return _of_one_label(evaluation)
@@ -201,10 +201,10 @@ def _area_of(sure: NDArray[np.float32], correct: NDArray[np.bool_]) -> Callable[
 def _mean_average_precision_of(
     p: NDArray[np.float32], given: NDArray[np.bool_]
 ) -> Callable[[Counts], float]:
-    order = np.argsort(-p, axis=0, kind="stable")  # (n, C): pictures of each class, best first
+    order = np.argsort(-p, axis=0, kind="stable")  # (n, C): images of each class, best first
     positive = np.take_along_axis(given, order, axis=0)
     ranked = np.take_along_axis(p, order, axis=0)
-    is_last = np.ones(p.shape, bool)  # of pictures with equal scores
+    is_last = np.ones(p.shape, bool)  # of images with equal scores
     is_last[:-1] = ranked[1:] != ranked[:-1]
 
     def precision(counts: Counts) -> float:

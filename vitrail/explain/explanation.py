@@ -1,4 +1,4 @@
-"""One explanation of one picture: a map of the picture's size, the numbers behind it, and files."""
+"""One explanation of one image: a map of the image's size, the numbers behind it, and files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.errors import UsageError
 from vitrail.explain import overlay
 from vitrail.explain.methods.maps import Array, Layer
-from vitrail.explain.placing import on_input, to_picture
+from vitrail.explain.placing import on_input, to_image
 from vitrail.files import whole_file
 
 SUFFIXES = (".png", ".npz")
@@ -26,7 +26,7 @@ SUFFIXES = (".png", ".npz")
 class Explanation:
     """What `Classifier.explain` gives.
 
-    map: (H, W), the picture's own size; 0 where preprocessing crops the picture. grid: the values
+    map: (H, W), the image's own size; 0 where preprocessing crops the image. grid: the values
     themselves, (h, w) by patch or cell, or by pixel of the model's input. layers: grids (h, w) by
     layer, where the method has them. target and label: the class explained, None and "" for methods
     without one. top: (label, score) of the best classes. facts: settings as resolved, and measures.
@@ -74,7 +74,7 @@ class Explanation:
         return bool(self.grid.min() < 0)
 
     def overlay(self, style: str = "heat") -> Image.Image:
-        """The picture with its map as a Pillow picture. style: "heat" (colours), or "spotlight":
+        """The image with its map as a Pillow image. style: "heat" (colours), or "spotlight":
         the paper's Figure 6, black where the model does not look. Raises UsageError VIT-278.
         """
         overlay.check_style(style)
@@ -83,7 +83,7 @@ class Explanation:
         size = (self.preprocess.height, self.preprocess.width)
         area = size if self.grid.shape == size or not min(self.area) else self.area
         values = on_input(overlay.spotlight_values(self.grid, area), area, size)
-        placed = to_picture(values, self.preprocess, self.picture.shape[:2])
+        placed = to_image(values, self.preprocess, self.picture.shape[:2])
         return overlay.spotlight(self.picture, placed)
 
     def save(self, path: str | Path, *, style: str = "heat", replace: bool = False) -> Path:

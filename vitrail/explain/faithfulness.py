@@ -1,7 +1,7 @@
 """How faithful a map is to the model: deletion, insertion, and the pointing game.
 
-Deletion and insertion (RISE, arXiv 1806.07421): cells of the picture are covered with
-the mean colour from the most important one on, or uncovered on a covered picture; the curve is the
+Deletion and insertion (RISE, arXiv 1806.07421): cells of the image are covered with
+the mean colour from the most important one on, or uncovered on a covered image; the curve is the
 probability of the class, the figure the area under it. A faithful map has a small deletion and a
 large insertion area. Cells are the patches (`pixels.cells_of`), so that every method is judged in
 the same units; cells of equal value come in an order drawn by chance, so that a constant map is
@@ -125,7 +125,7 @@ def mass_inside(grid: Array, mask: NDArray[np.bool_]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class MethodCurves:
-    """What one method reaches, a value a picture, (n,): areas, and where masks are given whether it
+    """What one method reaches, a value an image, (n,): areas, and where masks are given whether it
     points inside the object (0 or 1) and how much of its mass is there. curves: the mean ones.
     """
 
@@ -147,7 +147,7 @@ def judge(
     scores: Scores = "softmax",
     seed: int = 0,
 ) -> list[MethodCurves]:
-    """Every method on the same pictures; random is always among them, and last.
+    """Every method on the same images; random is always among them, and last.
 
     images: (n, C, H, W), preprocessed. methods: those that the model has unless given. targets:
     the classes to explain, the first choices unless given. masks: (n, H, W), the objects, at the
@@ -177,7 +177,7 @@ def _judge(
     found: list[Curves] = []
     hits, mass = list[float](), list[float]()
     for place, (image, target) in enumerate(zip(images, targets, strict=True)):
-        key = seed + place  # another draw for every picture
+        key = seed + place  # another draw for every image
         grid = explain(model, image[None], request_of(method, target, scores, key)).grid
         found.append(curves(model, image[None], grid, target, scores=scores, seed=key))
         if masks is not None:

@@ -1,4 +1,4 @@
-"""A picture from its file to its explanation: decode, preprocess, explain, back to its own size."""
+"""An image from its file to its explanation: decode, preprocess, explain, back to its own size."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vitrail.data.images.decode import MAX_PIXELS, Pixels, exif_turn, read_picture, rgb_pixels
+from vitrail.data.images.decode import MAX_PIXELS, Pixels, exif_turn, read_image, rgb_pixels
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.errors import UsageError, nearest
 from vitrail.explain.explanation import Explanation
 from vitrail.explain.methods.maps import Array, Request
 from vitrail.explain.methods.pixels import seen_size
 from vitrail.explain.methods.registry import checked, explain
-from vitrail.explain.placing import on_input, to_picture
+from vitrail.explain.placing import on_input, to_image
 from vitrail.models.create import Model
 
 Picture = str | os.PathLike[str] | bytes | Image.Image | Pixels
@@ -38,7 +38,7 @@ def class_index(classes: Sequence[str], target: str | int | None) -> int | None:
 
 
 def pixels_of(picture: Picture, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """uint8 (H, W, 1 or 3) of a path, the bytes of a file, a Pillow picture or pixels.
+    """uint8 (H, W, 1 or 3) of a path, the bytes of a file, a Pillow image or pixels.
 
     Raises DecodeFault (VIT-330) for a file that cannot be decoded.
     """
@@ -47,7 +47,7 @@ def pixels_of(picture: Picture, max_pixels: int = MAX_PIXELS) -> Pixels:
     if isinstance(picture, Image.Image):
         return exif_turn(rgb_pixels(picture), picture)
     source = picture if isinstance(picture, bytes) else Path(picture)
-    return read_picture(source, max_pixels=max_pixels)
+    return read_image(source, max_pixels=max_pixels)
 
 
 def input_of(model: Model, preprocess: Preprocess, pixels: Pixels) -> torch.Tensor:
@@ -56,12 +56,12 @@ def input_of(model: Model, preprocess: Preprocess, pixels: Pixels) -> torch.Tens
     return preprocess(pixels)[None].to(like.device, like.dtype)
 
 
-def explain_picture(
+def explain_image(
     model: Model, preprocess: Preprocess, picture: Picture, request: Request
 ) -> tuple[Explanation, Array]:
     """The explanation, without the names of classes, and the logits (K,).
 
-    Raises as `methods.explain`; DecodeFault VIT-330, DataError VIT-328 for the picture.
+    Raises as `methods.explain`; DecodeFault VIT-330, DataError VIT-328 for the image.
     """
     request = checked(model, request)
     pixels = pixels_of(picture)
@@ -73,7 +73,7 @@ def explain_picture(
         method=request.method,
         picture=pixels,
         preprocess=preprocess,
-        map=to_picture(values, preprocess, pixels.shape[:2]),
+        map=to_image(values, preprocess, pixels.shape[:2]),
         grid=maps.grid,
         layers=maps.layers,
         target=maps.target,

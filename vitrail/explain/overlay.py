@@ -1,4 +1,4 @@
-"""A map over its picture, drawn with Pillow.
+"""A map over its image, drawn with Pillow.
 
 "heat": colours from dark blue to yellow, opaque where values are large; where a method has signs,
 values below 0 turn blue, those above red. "spotlight": the rendering of Figure 6 of arXiv
@@ -32,7 +32,7 @@ def check_style(style: str) -> None:
 
 
 def heat(picture: Pixels, values: Array, low: float = 0.0) -> Image.Image:
-    """picture: uint8 (H, W, 1 or 3); values: (H, W). low: what has no colour, the least value that
+    """image: uint8 (H, W, 1 or 3); values: (H, W). low: what has no colour, the least value that
     the model's input has; outside of it values are 0.
     """
     rgb = np.asarray(enlarged(picture), np.float64)  # (H', W', 3)
@@ -61,7 +61,7 @@ def spotlight_values(grid: Array, size: tuple[int, int]) -> Array:
     values = values / (values.max() or 1.0)
     image = Image.fromarray(values).resize((size[1], size[0]), Image.Resampling.LANCZOS)
     radius = (size[1] / grid.shape[1], size[0] / grid.shape[0])  # a patch; (x, y)
-    # Pillow blurs 8-bit pictures only; 1 / 255 is the step in which opacity is used.
+    # Pillow blurs 8-bit images only; 1 / 255 is the step in which opacity is used.
     bytes_of = np.rint(np.clip(np.asarray(image), 0, 1) * 255).astype(np.uint8)
     blurred = Image.fromarray(bytes_of).filter(ImageFilter.GaussianBlur(radius))
     found = np.asarray(blurred, np.float32)
@@ -71,7 +71,7 @@ def spotlight_values(grid: Array, size: tuple[int, int]) -> Array:
 
 
 def spotlight(picture: Pixels, opacity: Array) -> Image.Image:
-    """picture: uint8 (H, W, 1 or 3); opacity: (H, W) in [0, 1]."""
+    """image: uint8 (H, W, 1 or 3); opacity: (H, W) in [0, 1]."""
     image = enlarged(picture)
     mask = Image.fromarray(np.rint(opacity * 255).astype(np.uint8)).resize(
         image.size, Image.Resampling.BILINEAR
@@ -80,7 +80,7 @@ def spotlight(picture: Pixels, opacity: Array) -> Image.Image:
 
 
 def enlarged(picture: Pixels) -> Image.Image:
-    """An RGB picture to draw on: a tiny one with its pixels as squares, a huge one smaller."""
+    """An RGB image to draw on: a tiny one with its pixels as squares, a huge one smaller."""
     pixels = picture[:, :, 0] if picture.shape[2] == 1 else picture
     image = Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
     if max(image.size) > LONGEST_PX:

@@ -1,4 +1,4 @@
-"""From the values of a grid to the picture: enlarging, and undoing the crop of preprocessing."""
+"""From the values of a grid to the image: enlarging, and undoing the crop of preprocessing."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def on_input(values: Array, area: tuple[int, int], size: tuple[int, int]) -> Arr
     return placed
 
 
-def to_picture(values: Array, preprocess: Preprocess, size: tuple[int, ...]) -> Array:
-    """values: (height, width) of the model's input. size: (H, W) of the picture. Returns (H, W), 0
-    where the picture is cropped away before the model sees it.
+def to_image(values: Array, preprocess: Preprocess, size: tuple[int, ...]) -> Array:
+    """values: (height, width) of the model's input. size: (H, W) of the image. Returns (H, W), 0
+    where the image is cropped away before the model sees it.
     """
     height, width = preprocess.resized(size[0], size[1])
     top, left = _offset(preprocess, height, width)

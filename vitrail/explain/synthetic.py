@@ -1,9 +1,9 @@
-"""Pictures whose object is known: a coloured shape with a texture on a textured background.
+"""Images whose object is known: a coloured shape with a texture on a textured background.
 
 Made to judge explanations (the pointing game): the class is shape and texture together, and nothing
-else in the picture says it. Colours, place, size, turn and background are random; a plain blob,
-which belongs to no class, stands beside the object. Pictures with two objects of different classes
-ask more: a map that does not depend on the class cannot point at both. Every picture is a pure
+else in the image says it. Colours, place, size, turn and background are random; a plain blob,
+which belongs to no class, stands beside the object. Images with two objects of different classes
+ask more: a map that does not depend on the class cannot point at both. Every image is a pure
 function of (seed, index); sizes may be prime and not square.
 """
 
@@ -43,8 +43,8 @@ CLASSES = (
     "striped cross",
     "checked cross",
 )
-DRAWS = 64  # numbers of a picture beside its noise
-RADIUS = (0.17, 0.23)  # of an object, in shorter sides of the picture
+DRAWS = 64  # numbers of an image beside its noise
+RADIUS = (0.17, 0.23)  # of an object, in shorter sides of the image
 MIN_SIDE_PX = 16
 
 
@@ -65,7 +65,7 @@ class Objects:
 def objects(
     n: int, size: tuple[int, int], *, seed: int = 0, first: int = 0, pairs: bool = False
 ) -> Objects:
-    """Pictures `first` to first + n - 1 of `seed`, classes in turn. size: (height, width) in px, 16
+    """Images `first` to first + n - 1 of `seed`, classes in turn. size: (height, width) in px, 16
     at least. pairs: a second object, of another class, in the place of the blob.
     """
     if min(size) < MIN_SIDE_PX:
@@ -141,7 +141,7 @@ def _axes(
 
 
 def draw_object(picture: Floats, label: int, centre: tuple[float, float], draws: Floats) -> Mask:
-    """Paints an object of a class into picture, (H, W, 3); returns where it is, (H, W)."""
+    """Paints an object of a class into image, (H, W, 3); returns where it is, (H, W)."""
     texture, shape = CLASSES[label].split()
     u, v = _axes(picture.shape, centre, draws)
     mask: Mask = SHAPES[shape](u, v) < 1

@@ -29,7 +29,7 @@ FIGURES = {  # key of metrics.json: (type on the Hub, name for people)
 
 def card_of(record: Record) -> str:
     """The card of `record`; `record.metrics` holds objects of metrics.json by split."""
-    data = str(record.trained_on.get("data", "pictures of the author"))
+    data = str(record.trained_on.get("data", "images of the author"))
     made = full_name(record.architecture.name, record.architecture.numbers)
     name = f"{made} on {data}"
     parts = [front_matter(record, name, data), f"# {in_text(name)}", summary(record)]
@@ -54,7 +54,7 @@ for prediction in classifier.predict(["a.jpg"], top=5):
 vitrail predict path/to/this/folder a.jpg --top 5
 ```"""
 LIMITS = (
-    "The figures hold for pictures like those it was measured on. A picture of none of the classes "
+    "The figures hold for images like those it was measured on. An image of none of the classes "
     "gets one of them all the same. Scores are probabilities only as far as the calibration error "
     "says. Choose a licence before sharing: add `license:` to the header of this file."
 )
@@ -126,7 +126,7 @@ def figures(split: str, values: Mapping[str, Any]) -> str:
         if isinstance(values.get(key), int | float):
             lines.append(f"| {title} | {values[key]:.4f}{interval(key, values)} |")
     if isinstance(values.get("n"), int):
-        lines += ["", f"Measured on {values['n']} pictures."]
+        lines += ["", f"Measured on {values['n']} images."]
     return "\n".join(lines)
 
 
@@ -139,7 +139,7 @@ def interval(key: str, values: Mapping[str, Any]) -> str:
 
 
 def preprocessing(record: Record) -> str:
-    """The record that every picture goes through, as a list."""
+    """The record that every image goes through, as a list."""
     return "\n".join(f"- {key}: `{value}`" for key, value in record.preprocess.items())
 
 

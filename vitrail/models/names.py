@@ -62,7 +62,7 @@ VARIANTS: dict[str, Variant] = {
     "G": Variant(1664, 48, 8192, 16, (14,)),
     "e": Variant(1792, 56, 15360, 16, (14,)),
 }
-# For 8 x 8 pictures of handwritten digits: a size for demonstrations and tests.
+# For 8 x 8 images of handwritten digits: a size for demonstrations and tests.
 DIGITS = {
     "image_size": (8, 8),
     "patch_size": (2, 2),

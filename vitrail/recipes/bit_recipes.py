@@ -1,16 +1,16 @@
 """BiT-HyperRule (arXiv 1912.11370, section 3.3; big_transfer `bit_hyperrule.py`).
 
-| training pictures | steps of 512 | warm-up | a tenth from | Mixup |
+| training images | steps of 512 | warm-up | a tenth from | Mixup |
 |---|---|---|---|---|
 | below 20,000 | 500 | 100 | 200, 300, 400 | none |
 | below 500,000 | 10,000 | 500 | 3,000, 6,000, 9,000 | 0.1 |
 | more | 20,000 | 500 | 6,000, 12,000, 18,000 | 0.1 |
 
-SGD with momentum 0.9 at 0.003, no weight decay. Pictures below 96 x 96 px are resized to 160 and
-cropped to 128, others 512 and 480. A batch below 512 keeps the number of pictures seen and gets a
+SGD with momentum 0.9 at 0.003, no weight decay. Images below 96 x 96 px are resized to 160 and
+cropped to 128, others 512 and 480. A batch below 512 keeps the number of images seen and gets a
 rate in proportion, as in big_transfer's TensorFlow notebook.
 
-Differences: a model that was trained on pictures below 96 px keeps their size, because the rule was
+Differences: a model that was trained on images below 96 px keeps their size, because the rule was
 made for models of 224 px; counting steps from 1, a stair begins up to two steps earlier.
 
 Command: vitrail train DATA --from BIT_MODEL --recipe bit.hyperrule
@@ -26,12 +26,12 @@ BATCH = 512
 
 
 def steps_of(num_train: int) -> int:
-    """Steps of 512 pictures; shared with the ViT paper's fine-tuning."""
+    """Steps of 512 images; shared with the ViT paper's fine-tuning."""
     return 500 if num_train < 20_000 else 10_000 if num_train < 500_000 else 20_000
 
 
 def hyperrule(pictures: ImageFacts) -> TrainConfig:
-    """SGD, three stairs, steps and Mixup by the number of pictures, resolution by their area."""
+    """SGD, three stairs, steps and Mixup by the number of images, resolution by their area."""
     steps, batch = steps_of(pictures.num_train), pictures.batch(BATCH)
     few = pictures.num_train < 20_000
     return TrainConfig(

@@ -1,17 +1,17 @@
-"""What a recipe may depend on: how many training pictures there are, and how large they are."""
+"""What a recipe may depend on: how many training images there are, and how large they are."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 Size = tuple[int, int]
-SMALL_SIDE = 96  # px; BiT-HyperRule counts smaller pictures as small
+SMALL_SIDE = 96  # px; BiT-HyperRule counts smaller images as small
 
 
 class ImageFacts(NamedTuple):
-    """The training pictures, and the model that training starts from. Sizes are (height, width) px.
+    """The training images, and the model that training starts from. Sizes are (height, width) px.
 
-    size: the median picture. start_size: what the model was trained on; None without one.
+    size: the median image. start_size: what the model was trained on; None without one.
     multiple: what an image size of that model is a multiple of. width, depth: of its blocks.
     """
 
@@ -24,7 +24,7 @@ class ImageFacts(NamedTuple):
 
     @property
     def is_small(self) -> bool:
-        """Whether the pictures have fewer pixels than 96 x 96."""
+        """Whether the images have fewer pixels than 96 x 96."""
         return self.size[0] * self.size[1] < SMALL_SIDE**2
 
     def fitting(self, height: float, width: float) -> Size:
@@ -35,7 +35,7 @@ class ImageFacts(NamedTuple):
         return max(1, int(height) // rows) * rows, max(1, int(width) // cols) * cols
 
     def batch(self, most: int = 512) -> int:
-        """The largest power of two up to `most` and the number of pictures."""
+        """The largest power of two up to `most` and the number of images."""
         size = most
         while size > self.num_train:
             size //= 2

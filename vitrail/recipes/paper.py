@@ -99,8 +99,8 @@ def finetune(pictures: ImageFacts) -> TrainConfig:
     """SGD with momentum 0.9, cosine, clip 1, no weight decay, 384 px after 224 (Table 4).
 
     500, 10,000 or 20,000 steps of 512 as for Pets and Flowers, CIFAR, and ImageNet; a smaller batch
-    keeps the number of pictures seen and gets a rate in proportion. 0.03 is the public code's rate;
-    the paper searches 0.001 to 0.03, for ImageNet up to 0.06: --lr. Of pictures below 96 x 96 px a
+    keeps the number of images seen and gets a rate in proportion. 0.03 is the public code's rate;
+    the paper searches 0.001 to 0.03, for ImageNet up to 0.06: --lr. Of images below 96 x 96 px a
     crop shows 0.35 at least, not 0.05: the paper enlarges them to 384 px.
     """
     steps, batch = steps_of(pictures.num_train), pictures.batch(FINETUNE_BATCH)
@@ -120,7 +120,7 @@ def finetune(pictures: ImageFacts) -> TrainConfig:
 
 
 def _higher(pictures: ImageFacts) -> Size | None:
-    """12/7 of the size the model was trained on, but not above the pictures' own, where they are
+    """12/7 of the size the model was trained on, but not above the images' own, where they are
     larger than it.
     """
     if pictures.start_size is None:

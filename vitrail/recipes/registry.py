@@ -21,23 +21,23 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "transfer.head": transfer.head,
     "transfer.lora": transfer.lora,
 }
-# Those whose numbers follow from the pictures.
-BY_PICTURES: dict[str, Callable[[ImageFacts], TrainConfig]] = {
+# Those whose numbers follow from the images.
+BY_IMAGES: dict[str, Callable[[ImageFacts], TrainConfig]] = {
     "paper.finetune": paper.finetune,
     "paper.masked_patches": paper.masked_patches,
     "bit.hyperrule": bit_recipes.hyperrule,
     "transfer.adamw": transfer.adamw,
 }
-# What a recipe is shown for where there are no pictures yet.
+# What a recipe is shown for where there are no images yet.
 EXAMPLE = ImageFacts(50_000, (224, 224))
 
 
 def recipe(name: str, pictures: ImageFacts = EXAMPLE) -> TrainConfig:
     """The settings of the recipe called `name`. Raises UsageError VIT-217 for an unknown one."""
-    if name in BY_PICTURES:
-        return BY_PICTURES[name](pictures)
+    if name in BY_IMAGES:
+        return BY_IMAGES[name](pictures)
     if name not in RECIPES:
         raise UsageError(
-            "VIT-217", f"unknown recipe {name}. {nearest(name, [*RECIPES, *BY_PICTURES])}"
+            "VIT-217", f"unknown recipe {name}. {nearest(name, [*RECIPES, *BY_IMAGES])}"
         )
     return RECIPES[name]()

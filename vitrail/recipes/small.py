@@ -1,4 +1,4 @@
-"""Training from scratch on small data and small pictures: residual networks, and ViTs.
+"""Training from scratch on small data and small images: residual networks, and ViTs.
 
 Both by Muon, whose rate the search of benchmarks/budget chose (docs/budgets.md). ViTs after Compact
 Transformers (arXiv 2104.05704): small patches, narrow models, weight decay 0.05, label smoothing

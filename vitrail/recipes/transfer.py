@@ -1,6 +1,6 @@
 """Fine-tuning with AdamW, for data that is too small to search for the rate of SGD.
 
-- `adamw`: every weight, those near the pictures at lower rates (BEiT, arXiv 2106.08254, appendix;
+- `adamw`: every weight, those near the images at lower rates (BEiT, arXiv 2106.08254, appendix;
   MAE, arXiv 2111.06377, Table 9: AdamW, weight decay 0.05, layer decay 0.75). What is published is
   of 12 blocks and more; a model of 4 blocks was worse with it (docs/decisions.md).
 - `head`: the body stays as it is and no gradient goes through it.

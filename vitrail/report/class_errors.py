@@ -38,13 +38,13 @@ def classes_section(record: RunRecord, split: SplitRecord) -> PageSection:
             ]
         )
     lead = (
-        "Precision: the share of what is called so that is so. "
-        "Recall: the share of what is so that is called so."
+        "Precision: share of images predicted as this class that are correct. "
+        "Recall: share of images of this class that are predicted correctly."
     )
     if len(names) < len(scores):
         lead += f" The {len(names)} weakest of {len(scores)} classes; all of them are in "
         lead += f"eval/{split.name}/metrics.json."
-    columns = ["class", "training pictures", f"{split.name} pictures", "precision", "recall", "F1"]
+    columns = ["class", "training images", f"{split.name} images", "precision", "recall", "F1"]
     table = Table(columns, rows, is_sortable=True)
     return PageSection("classes", "Classes", {"rows": table}, lead, "table")
 
@@ -111,12 +111,12 @@ def calibration_section(split: SplitRecord) -> PageSection:
         ]
         for one in bins
     ]
-    title = "Accuracy when the least sure are left out"
+    title = "Accuracy on the most confident predictions"
     kept = [curve("accuracy", verdict.accuracy_by_coverage(split.rows))]
-    figure = Figure("kept", title, "share of pictures kept", "accuracy", kept, zero="cheap")
+    figure = Figure("kept", title, "share of images kept", "accuracy", kept, zero="cheap")
     drawings = [
         Drawing("Accuracy by confidence", reliability(bins), [(2, "mean confidence")]),
-        Drawing("Pictures by confidence", confidences(bins)),
+        Drawing("Images by confidence", confidences(bins)),
         Drawing(title, plot(figure, is_bare=True)),
     ]
     numbers = Table(["confidence", "pictures", "mean", "accuracy"], rows)
@@ -131,7 +131,7 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> Svg:
             one["low"],
             one["high"],
             one["accuracy"],
-            f"{one['n']} pictures, confidence {one['confidence']:.3f}, "
+            f"{one['n']} images, confidence {one['confidence']:.3f}, "
             f"accuracy {one['accuracy']:.3f}",
             level=one["confidence"],
         )
@@ -143,13 +143,13 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> Svg:
 
 
 def confidences(bins: Sequence[Mapping[str, Any]]) -> Svg:
-    """How many pictures have which confidence."""
+    """How many images have which confidence."""
     found = [
         Bar(
             one["low"],
             one["high"],
             one["n"],
-            f"{one['low']:.3f} to {one['high']:.3f}: {one['n']} pictures",
+            f"{one['low']:.3f} to {one['high']:.3f}: {one['n']} images",
         )
         for one in bins
     ]

@@ -7,7 +7,7 @@ from typing import Any
 
 from vitrail.report.findings import group_lists, labels_section
 from vitrail.report.frame import PageSection, Table, TableCell, name, number, page
-from vitrail.report.run_images import Finder, NoPictures
+from vitrail.report.run_images import Finder, NoImages
 
 MAX_ROWS = 500
 
@@ -18,10 +18,10 @@ def data_page(data: str, report: Mapping[str, Any], pictures: Finder | None = No
 
     Entries that are missing are left out.
     """
-    pictures = pictures or NoPictures("")
+    pictures = pictures or NoImages("")
     problems = [str(one) for one in report.get("problems", [])]
     found = {"problems": problems, "notes": report.get("notes", [])}
-    sections = [PageSection("findings", "Findings", found), pictures_section(report)]
+    sections = [PageSection("findings", "Findings", found), images_section(report)]
     if report.get("per_class"):
         sections.append(classes_section(report["per_class"]))
     if report.get("bad_files"):
@@ -40,7 +40,7 @@ def verdict(problems: Sequence[str]) -> str:
     return "1 problem found" if len(problems) == 1 else f"{len(problems)} problems found"
 
 
-def pictures_section(report: Mapping[str, Any]) -> PageSection:
+def images_section(report: Mapping[str, Any]) -> PageSection:
     """A card: counts, sizes, colour."""
     splits, sizes = report.get("splits") or {}, report.get("sizes") or {}
     counts = ", ".join(f"{part} {n:,}" for part, n in splits.items())
@@ -100,7 +100,7 @@ def bad_section(bad: Sequence[Sequence[str]]) -> PageSection:
 
 
 def groups_sections(groups: Sequence[Mapping[str, Any]], pictures: Finder) -> list[PageSection]:
-    """Equal pictures and copies: across splits, with different labels, and the others."""
+    """Equal images and copies: across splits, with different labels, and the others."""
     left = list(groups)
     found = []
     for key, title, lead, is_one in GROUPS:
@@ -123,15 +123,15 @@ GROUPS: tuple[tuple[str, str, str, Callable[[Mapping[str, Any]], bool]], ...] = 
     (
         "leakage",
         "Leakage",
-        "The same pictures in several splits: their figures flatter the model. "
+        "The same images in several splits: their figures flatter the model. "
         "Keep each with its copies in one split.",
         _spans,
     ),
     (
         "conflicts",
         "Conflicting labels",
-        "The same pictures with different labels: one is wrong.",
+        "The same images with different labels: one is wrong.",
         _contradicts,
     ),
-    ("duplicates", "Duplicates", "The same pictures within a split.", lambda _: True),
+    ("duplicates", "Duplicates", "The same images within a split.", lambda _: True),
 )

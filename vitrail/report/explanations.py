@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.errors import VitrailError
-from vitrail.explain.image_input import explain_picture, input_of
+from vitrail.explain.image_input import explain_image, input_of
 from vitrail.explain.inspect import distance, filters, positions
 from vitrail.explain.methods.maps import Request, Scores
 from vitrail.explain.methods.registry import default_method
@@ -62,7 +62,7 @@ class ModelExplanations:
         return not isinstance(self.model, ResidualNet)
 
     def overlay(self, pixels: Pixels, name: str) -> Pixels | None:
-        """The picture with what spoke for the class `name`, as tables have it; None where that
+        """The image with what spoke for the class `name`, as tables have it; None where that
         cannot be told or the time is over.
         """
         if self._left_secs <= 0 or name not in self._places:
@@ -70,7 +70,7 @@ class ModelExplanations:
         started = time.monotonic()
         request = Request(self.method, target=self._places[name], scores=self._scores)
         try:
-            found, _ = explain_picture(self.model, self.preprocess, pixels, request)
+            found, _ = explain_image(self.model, self.preprocess, pixels, request)
             return np.asarray(found.overlay().convert("RGB"))
         except VitrailError:
             return None

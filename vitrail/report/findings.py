@@ -1,4 +1,4 @@
-"""What was found in the data, with pictures: equal pictures and copies, and doubtful labels.
+"""What was found in the data, with images: equal images and copies, and doubtful labels.
 
 The findings are the JSON objects of `data/check/duplicates.py` and `label_suspects.py`; the report
 of a run and that of the data both show them.
@@ -15,8 +15,8 @@ from vitrail.report.mistakes import Frame, framed
 from vitrail.report.run_images import Finder
 from vitrail.report.verdict import percent
 
-SHOWN, TABLED = 12, 200  # groups as pictures, and as lines
-MEMBERS, NAMED = 3, 20  # of a group, as pictures and by name
+SHOWN, TABLED = 12, 200  # groups as images, and as lines
+MEMBERS, NAMED = 3, 20  # of a group, as images and by name
 SUSPECTS_SHOWN = 18
 KINDS = {
     "equal": "",
@@ -30,7 +30,7 @@ Group = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Members:
-    """Pictures that are the same: the first of them, one of each split before the others; how many
+    """Images that are the same: the first of them, one of each split before the others; how many
     there are, and the label that all have, if they have one.
     """
 
@@ -40,7 +40,7 @@ class Members:
 
 
 def leakage_section(record: Mapping[str, Any], pictures: Finder) -> list[PageSection]:
-    """Equal pictures and copies of a run's data, from audit.json."""
+    """Equal images and copies of a run's data, from audit.json."""
     found = record.get("duplicates") or {}
     notes = [str(one) for one in record.get("notes") or []]
     if not found and not notes:
@@ -49,9 +49,9 @@ def leakage_section(record: Mapping[str, Any], pictures: Finder) -> list[PageSec
     leaks = [_leak(split, leak) for split, leak in (record.get("leaks") or {}).items()]
     lead = ""
     if found:
-        count = f"{found.get('groups', 0)} pictures occur" if groups else "No picture occurs"
+        count = f"{found.get('groups', 0)} images occur" if groups else "No image occurs"
         lead = (
-            f"{count} more than once: equal files or pixels, and pictures that were saved again, "
+            f"{count} more than once: equal files or pixels, and images that were saved again, "
             "resized, mirrored or recoloured. Crops are not found."
         )
     if groups:
@@ -64,8 +64,8 @@ def _leak(split: str, leak: Mapping[str, Any]) -> tuple[str, bool]:
     """A sentence about a held-out split, and whether it is bad news."""
     number_leaked, n = int(leak.get("pictures", 0)), int(leak.get("n", 0))
     if not number_leaked:
-        return f"No {split} picture is among the training pictures.", False
-    line = f"{number_leaked} of {n} {split} pictures are also among the training pictures"
+        return f"No {split} image is among the training images.", False
+    line = f"{number_leaked} of {n} {split} images are also among the training images"
     top1, without = leak.get("top1"), leak.get("top1_without")
     if top1 is not None and without is not None:
         line += f": {percent(without, 2)} right without them, {percent(top1, 2)} with them"
@@ -73,7 +73,7 @@ def _leak(split: str, leak: Mapping[str, Any]) -> tuple[str, bool]:
 
 
 def group_lists(groups: Sequence[Group], pictures: Finder) -> dict[str, Any]:
-    """What groups.html is told: the first groups as pictures, all as a list."""
+    """What groups.html is told: the first groups as images, all as a list."""
     return {
         "cards": [_group_card(group, pictures) for group in groups[:SHOWN]],
         "listed": [_members(group) for group in groups[:TABLED]],
@@ -115,8 +115,8 @@ def labels_section(record: Mapping[str, Mapping[str, Any]], pictures: Finder) ->
     found = [one for own in record.values() for one in own.get("found", [])]
     found.sort(key=lambda one: one["p_label"] - one["p_suggested"])
     lead = (
-        "Pictures whose label a model that has not learnt from them doubts most (confident "
-        "learning). Some are hard pictures with the right label: look from the top."
+        "Images whose label a model that has not learnt from them doubts most (confident "
+        "learning). Some are hard images with the right label: look from the top."
     )
     told = {
         "lines": [_of_split(split, own) for split, own in record.items()],

@@ -2,7 +2,7 @@
 
 Views return sections of plain data; all markup lies in `templates/`. What comes from outside (names
 of classes and files, settings) is escaped there by jinja2, and what cannot be seen is written out.
-The content policy allows exactly our style sheet and script, by their sha256, and pictures inside
+The content policy allows exactly our style sheet and script, by their sha256, and images inside
 the file; so there are no style attributes, and widths are attributes of SVG elements.
 """
 

@@ -1,5 +1,5 @@
-"""The pictures of a report: mistakes and doubtful ones, with what spoke for the answer, and
-training pictures as training saw them.
+"""The images of a report: mistakes and doubtful ones, with what spoke for the answer, and
+training images as training saw them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Frame:
 
 
 def framed(pixels: Pixels | None, words: str, *, missing: str = "not at hand") -> Frame:
-    """A small copy of a picture; the pixels themselves are not kept."""
+    """A small copy of an image; the pixels themselves are not kept."""
     if pixels is None:
         return Frame(words, missing=missing)
     thumbnail = Thumbnail(pixels)
@@ -46,13 +46,13 @@ def mistakes_section(
         (title, [(_frames(row, split.name, pictures, inside), row) for row in rows])
         for title, rows in (
             ("Worst mistakes, by loss", wrong),
-            ("Least sure, right or wrong", doubtful),
+            ("Least confident predictions", doubtful),
         )
     ]
-    lead = f"{number_wrong} of {len(split.rows)} pictures are wrong; "
+    lead = f"{number_wrong} of {len(split.rows)} images are wrong; "
     lead += f"eval/{split.name}/predictions.csv lists every one."
     if inside is not None and not pictures.why_not:
-        lead += f" Beside each picture: what spoke for the answer given ({inside.method})."
+        lead += f" Beside each image: what spoke for the answer given ({inside.method})."
     told = {"why_not": pictures.why_not, "is_explained": inside is not None, "lists": lists}
     return PageSection("mistakes", "Mistakes", told, lead)
 
@@ -60,7 +60,7 @@ def mistakes_section(
 def _frames(
     row: PredictionRow, split: str, pictures: RunImages, inside: ModelExplanations | None
 ) -> list[Frame]:
-    """The picture of a prediction and, with `inside`, what spoke for the answer."""
+    """The image of a prediction and, with `inside`, what spoke for the answer."""
     pixels = pictures.find(split, row.source)
     frames = [framed(pixels, f"{row.label}, taken for {row.predicted}")]
     if inside is not None:
@@ -71,12 +71,12 @@ def _frames(
 
 
 def samples_section(pictures: RunImages) -> list[PageSection]:
-    """Training pictures as they are and as training saw them."""
+    """Training images as they are and as training saw them."""
     samples = [
         (one.label, [framed(pixels, one.label) for pixels in (one.original, *one.versions)])
         for one in pictures.samples()
     ]
-    lead = "Left as in the data, then three times as training sees them (without Mixup and CutMix)."
+    lead = "Left: original; right: augmented, three times (without Mixup and CutMix)."
     return (
-        [PageSection("samples", "Training pictures", {"samples": samples}, lead)] if samples else []
+        [PageSection("samples", "Training images", {"samples": samples}, lead)] if samples else []
     )

@@ -31,8 +31,8 @@ def inside_section(inside: ModelExplanations, pictures: RunImages, split: str) -
             figure = layer_figure([("heads", values)], title, title, most)
             drawings.append(Drawing(title, plot(figure, is_bare=True)))
         numbers = _reach_table(reach)
-        lead = f"A dot is a head, over {reach.num} {split} pictures. "
-        lead += "Low layers with dots far up look at the whole picture at once."
+        lead = f"One dot per attention head, over {reach.num} {split} images. "
+        lead += "Low layers with dots far up look at the whole image at once."
     tiles, share = inside.filters()
     found = inside.positions()
     told = {

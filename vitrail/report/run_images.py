@@ -1,4 +1,4 @@
-"""The pictures that a report shows: those of a run's own data, found again by their names.
+"""The images that a report shows: those of a run's own data, found again by their names.
 
 They are found by content, as the run recorded them, wherever the data lies now. Where some of those
 that were judged are not there nothing is shown: a wrong thumbnail would be worse than none.
@@ -34,7 +34,7 @@ SAMPLES, VERSIONS = 6, 3
 
 @dataclass(frozen=True)
 class Sample:
-    """A training picture as it is, and as training saw it: uint8 (H, W, C)."""
+    """A training image as it is, and as training saw it: uint8 (H, W, C)."""
 
     label: str
     original: Pixels
@@ -42,13 +42,13 @@ class Sample:
 
 
 class Finder(Protocol):
-    """Where a page finds pictures by split and name."""
+    """Where a page finds images by split and name."""
 
     def find(self, split: str, source: str) -> Pixels | None: ...
 
 
 class RunImages(Finder, Protocol):
-    """Where a report finds pictures. `why_not` is a sentence where it has none."""
+    """Where a report finds images. `why_not` is a sentence where it has none."""
 
     why_not: str
 
@@ -56,8 +56,8 @@ class RunImages(Finder, Protocol):
     def samples(self) -> list[Sample]: ...
 
 
-class NoPictures:
-    """A report without pictures."""
+class NoImages:
+    """A report without images."""
 
     def __init__(self, why_not: str) -> None:
         self.why_not = why_not
@@ -75,8 +75,8 @@ class NoPictures:
         return []
 
 
-class SplitPictures:
-    """Pictures of splits."""
+class SplitImages:
+    """Images of splits."""
 
     def __init__(self, splits: Splits, max_pixels: int) -> None:
         self.parts = splits.parts()
@@ -84,7 +84,7 @@ class SplitPictures:
         self._places: dict[str, dict[str, int]] = {}
 
     def find(self, split: str, source: str) -> Pixels | None:
-        """The picture named `source` in predictions.csv, or None."""
+        """The image named `source` in predictions.csv, or None."""
         part = self.parts.get(split)
         if part is None:
             return None
@@ -94,7 +94,7 @@ class SplitPictures:
         return None if place is None else self.read(part, place)
 
     def read(self, part: Source, index: int) -> Pixels | None:
-        """One picture, or None where it cannot be decoded."""
+        """One image, or None where it cannot be decoded."""
         try:
             content, _ = part.read(index)
             if isinstance(content, bytes):
@@ -113,8 +113,8 @@ class SplitPictures:
         return [one for one in found if one is not None]
 
 
-class DataPictures(SplitPictures):
-    """Pictures of the splits that a run was trained and judged on."""
+class DataImages(SplitImages):
+    """Images of the splits that a run was trained and judged on."""
 
     def __init__(self, splits: Splits, config: TrainConfig, run: Folder) -> None:
         super().__init__(splits, config.data.max_pixels)
@@ -123,7 +123,7 @@ class DataPictures(SplitPictures):
         self._run = run
 
     def samples(self) -> list[Sample]:
-        """Some training pictures of different classes and three augmented versions of each.
+        """Some training images of different classes and three augmented versions of each.
 
         Mixup and CutMix come later, on whole batches, and are not shown.
         """
@@ -157,16 +157,16 @@ class DataPictures(SplitPictures):
         return found
 
 
-def open_pictures(record: RunRecord) -> RunImages:
-    """The pictures of a run, or none and why."""
+def open_images(record: RunRecord) -> RunImages:
+    """The images of a run, or none and why."""
     try:
         settings = flatten(settings_in(Folder(record.path)) or {})
         config, _ = resolve([("config.toml", settings)])
         judged = [split.name for split in record.splits if split.name in ("test", "val")]
         opened = open_own(record.path, judged[0] if judged else "train")
     except VitrailError as error:
-        return NoPictures(f"No pictures are shown: {error.message}")
-    return DataPictures(opened.splits, config, Folder(record.path))
+        return NoImages(f"No images are shown: {error.message}")
+    return DataImages(opened.splits, config, Folder(record.path))
 
 
 def _spread(labels: NDArray[Any], count: int) -> list[int]:
@@ -188,7 +188,7 @@ def _label(source: Source, index: int) -> str:
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A small picture inside the page."""
+    """A small image inside the page."""
 
     pixels: Pixels
 
@@ -199,7 +199,7 @@ class Thumbnail:
 
     @cached_property
     def uri(self) -> str:
-        """A data: URI, PNG where the picture is tiny, else JPEG of at most 144 px."""
+        """A data: URI, PNG where the image is tiny, else JPEG of at most 144 px."""
         if self.is_tiny:
             return png_uri(self.pixels)
         image = _image(self.pixels)

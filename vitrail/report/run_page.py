@@ -72,9 +72,9 @@ def head(record: RunRecord, split: SplitRecord | None) -> PageSection:
     baselines = [(title.split(" (")[0], value) for title, value in record.baselines.items()]
     told = {
         "headline": percent(top1),
-        "of": f"of {split.name} pictures right",
+        "of": f"of {split.name} images right",
         "say": f"{verdict.beside_baselines(record, split)} With {split.metrics.get('n', 0)} "
-        f"pictures the true share lies between {percent(low)} and {percent(high)} (95 % interval).",
+        f"images the true share lies between {percent(low)} and {percent(high)} (95 % interval).",
         "strip": strip(top1, (low, high), baselines, "this model"),
         "remarks": verdict.remarks(record, split),
     }

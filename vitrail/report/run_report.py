@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vitrail.files import write_together
 from vitrail.report.explanations import ModelExplanations
-from vitrail.report.run_images import RunImages, open_pictures
+from vitrail.report.run_images import RunImages, open_images
 from vitrail.report.run_markdown import report_markdown
 from vitrail.report.run_page import report_page
 from vitrail.report.run_record import read_run
@@ -20,10 +20,10 @@ def write_report(
     """Write the report into `run_dir`, over an older one, and return its files.
 
     `pictures` are the run's own data by default, opened again as the run opened them; a report
-    without pictures says why. `inside` is the run's model, which explains its mistakes. Raises
+    without images says why. `inside` is the run's model, which explains its mistakes. Raises
     ModelError VIT-406, VIT-407, EnvironmentFault VIT-506.
     """
     record = read_run(run_dir)
-    pictures = pictures or open_pictures(record)
+    pictures = pictures or open_images(record)
     documents = (report_page(record, pictures, inside), report_markdown(record))
     return write_together(run_dir, dict(zip(FILES, documents, strict=True)), replace=True)

@@ -134,7 +134,7 @@ class CalibrationForm(DocumentPart):
 
 
 class MemberForm(DocumentPart):
-    """A picture of a group of copies in audit.json."""
+    """An image of a group of copies in audit.json."""
 
     split: str
     source: str
@@ -143,7 +143,7 @@ class MemberForm(DocumentPart):
 
 
 class GroupForm(DocumentPart):
-    """Pictures that are copies of each other."""
+    """Images that are copies of each other."""
 
     members: Annotated[list[MemberForm], Field(min_length=1)]
 
@@ -156,7 +156,7 @@ class DuplicatesForm(DocumentPart):
 
 
 class LeakForm(DocumentPart):
-    """Held-out pictures that are training pictures too."""
+    """Held-out images that are training images too."""
 
     pictures: Count
     n: Count

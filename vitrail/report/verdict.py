@@ -27,10 +27,10 @@ def duration(seconds: object) -> str:
 
 
 def headline(split: SplitRecord) -> str:
-    """`96.1 % of test pictures right (95 % interval 92.2 to 98.1 %, n = 180)`."""
+    """`96.1 % of test images right (95 % interval 92.2 to 98.1 %, n = 180)`."""
     low, high = split.interval
     return (
-        f"{percent(split.figure('top1') or 0)} of {split.name} pictures right "
+        f"{percent(split.figure('top1') or 0)} of {split.name} images right "
         f"(95 % interval {100 * low:.1f} to {percent(high)}, n = {split.metrics.get('n', 0)})"
     )
 
@@ -46,12 +46,12 @@ def without_classes(record: RunRecord) -> tuple[str, str]:
     return (
         f"{percent(float(found['top1']))} of hidden patches",
         f"So often the mean colour of a hidden patch was right, of {found.get('n', 0)} validation "
-        f"pictures{beside}. The model is an encoder without a head.",
+        f"images{beside}. The model is an encoder without a head.",
     )
 
 
 def beside_baselines(record: RunRecord, split: SplitRecord) -> str:
-    """Whether the model beats the best baseline, as far as n pictures can tell."""
+    """Whether the model beats the best baseline, as far as n images can tell."""
     found = record.baselines
     if not found:
         return "No baseline was measured."
@@ -76,7 +76,7 @@ def remarks(record: RunRecord, split: SplitRecord) -> list[str]:
             f"The run is {status}, not finished: the figures are those of its best moment."
         )
     if split.metrics.get("tta") == "flip":
-        found.append("Each answer is the mean of picture and mirror image (--tta flip).")
+        found.append("Each answer is the mean of image and mirror image (--tta flip).")
     found += _data_remarks(record, split)
     last, best = record.curve("val/loss"), record.run.get("best") or {}
     if len(last) >= 5:
@@ -107,12 +107,12 @@ def _data_remarks(record: RunRecord, split: SplitRecord) -> list[str]:
     leak = (record.audit.get("leaks") or {}).get(split.name) or {}
     if leak.get("pictures"):
         found.append(
-            f"{leak['pictures']} of {leak['n']} {split.name} pictures are also among the training "
-            "pictures; the figures are too good by them."
+            f"{leak['pictures']} of {leak['n']} {split.name} images are also among the training "
+            "images; the figures are too good by them."
         )
     doubted = (record.audit.get("label_suspects") or {}).get(split.name) or {}
     if count := doubted.get("suspects"):
-        found.append(f"{count} of {doubted['n']} {split.name} labels are doubted.")
+        found.append(f"{count} of {doubted['n']} {split.name} labels may be wrong.")
     return found
 
 
@@ -134,9 +134,7 @@ def _class_remarks(record: RunRecord, split: SplitRecord) -> list[str]:
         if n < 5
     ]
     if few:
-        found.append(
-            f"{len(few)} classes have fewer than 5 training pictures: {', '.join(few[:5])}."
-        )
+        found.append(f"{len(few)} classes have fewer than 5 training images: {', '.join(few[:5])}.")
     return found
 
 
@@ -168,9 +166,9 @@ def most_doubtful(rows: Sequence[PredictionRow], count: int) -> list[PredictionR
 def accuracy_by_coverage(
     rows: Sequence[PredictionRow], count: int = 100
 ) -> list[tuple[float, float]]:
-    """(share of pictures kept, accuracy on them), the most confident pictures first.
+    """(share of images kept, accuracy on them), the most confident images first.
 
-    Pictures of equal confidence are kept or left out together. (El-Yaniv and Wiener, JMLR 2010.)
+    Images of equal confidence are kept or left out together. (El-Yaniv and Wiener, JMLR 2010.)
     """
     ordered = sorted(rows, key=lambda row: -row.p_predicted)
     points, right = [], 0

@@ -89,7 +89,7 @@ def entry_of(path: Path) -> RunEntry:
 
 
 def _best(run: dict[str, Any]) -> tuple[float | None, str]:
-    """Top-1 and its split: test where the run is finished, else the best on validation pictures."""
+    """Top-1 and its split: test where the run is finished, else the best on validation images."""
     for split in ("test", "val"):
         top1 = run.get("results", {}).get(split, {}).get("top1")
         if isinstance(top1, int | float):

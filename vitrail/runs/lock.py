@@ -35,7 +35,7 @@ class RunLock:
         self,
         run_dir: Path,
         holder: str = "is training in this run directory",
-        way_out: str = "to train beside it choose another --name.",
+        way_out: str = "to train in parallel, choose another --name.",
     ) -> None:
         self.path = run_dir.resolve() / NAME
         self._holder, self._way_out = holder, way_out

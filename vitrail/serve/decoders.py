@@ -19,9 +19,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.data.images.decode import DecodeFault, read_picture
+from vitrail.data.images.decode import DecodeFault, read_image
 from vitrail.data.images.preprocess import Preprocess
-from vitrail.data.loading.prepared import prepared_picture
+from vitrail.data.loading.prepared import prepared_image
 from vitrail.data.loading.worker_process import limit_memory, start_worker
 from vitrail.system.child_process import safe_children
 
@@ -141,10 +141,10 @@ def _work(pipe: Connection, max_pixels: int) -> None:
 
 def _decoded(data: bytes, preprocess: Preprocess, want: Want, max_pixels: int) -> Decoded:
     try:
-        pixels = read_picture(data, max_pixels=max_pixels)
+        pixels = read_image(data, max_pixels=max_pixels)
     except DecodeFault as fault:
         return fault.reason
     except MemoryError:
         return "not enough memory to decode it"
-    found = pixels if want == "pixels" else prepared_picture(preprocess, pixels)
+    found = pixels if want == "pixels" else prepared_image(preprocess, pixels)
     return found if isinstance(found, str) else np.asarray(found)

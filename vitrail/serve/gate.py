@@ -76,7 +76,9 @@ class Gate:
             await self._refuse(problem, exchange, scope, receive)
         except HTTPException as error:  # the router's: no such path, or not that method
             allow = (error.headers or {}).get("Allow", "")
-            unknown = Problem(error.status_code, "VIT-915", "the paths are those of docs/serve.md", allow=allow)
+            unknown = Problem(
+                error.status_code, "VIT-915", "the paths are those of docs/serve.md", allow=allow
+            )
             await self._refuse(unknown, exchange, scope, receive)
         except VitrailError as error:
             await self._refuse(of_error(error), exchange, scope, receive)

@@ -23,8 +23,8 @@ REFERENCE = 1_000_000  # examples at which the slope of the time is looked at
 
 @dataclass(frozen=True)
 class Pace:
-    """Of one kind of run on one worker: seconds to open its data, of a training picture, of a
-    judged picture; how many pictures are judged.
+    """Of one kind of run on one worker: seconds to open its data, of a training image, of a
+    judged image; how many images are judged.
     """
 
     open_secs: float
@@ -39,7 +39,7 @@ class Pace:
         return self.open_secs + self.training_secs(examples) + judging + FINISH_SECS
 
     def training_secs(self, examples: int) -> float:
-        """Of a cell's time, what goes into training pictures."""
+        """Of a cell's time, what goes into training images."""
         return examples * self.secs_per_example
 
 
@@ -57,7 +57,7 @@ def cell_secs(cell: Cell, paces: Paces) -> float:
 
 
 def training_share(cells: Iterable[Cell], paces: Paces) -> float:
-    """Of the time of all cells, what goes into training pictures, 0 to 1."""
+    """Of the time of all cells, what goes into training images, 0 to 1."""
     whole = training = 0.0
     for cell in cells:
         pace, examples = paces[cell.pace_key()], int(cell.settings["examples"])

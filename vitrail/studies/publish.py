@@ -55,10 +55,10 @@ def facts(planned: Planned, found: Computed) -> list[tuple[str, str]]:
     setup = planned.setup
     seconds = sum(row.cost.get("cell_secs", 0.0) for row in found.rows)
     listed = [
-        ("data", f"{setup.name}, {setup.num_train:,} training pictures"),
+        ("data", f"{setup.name}, {setup.num_train:,} training images"),
         ("cells", f"{len(found.rows)} of {found.num_cells}"),
         ("seeds", ", ".join(map(str, setup.seeds))),
-        ("pictures seen by the reference", f"{setup.examples:,}"),
+        ("images seen by the reference", f"{setup.examples:,}"),
         ("time of all cells", f"{seconds / 60:.0f} min on {setup.threads} thread each"),
     ]
     machines = dict.fromkeys(row.made.get("machine", "") for row in found.rows)

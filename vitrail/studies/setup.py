@@ -15,7 +15,7 @@ from vitrail.training.plan.facts import Facts, measure
 
 PATIENT = 1e6  # passes between evaluations: only the end of a run is judged
 SAVE_SECS = 20.0
-FULL_SHARES = (0.03, 0.1, 0.3, 1.0)  # of the training pictures: Figure 4's of JFT
+FULL_SHARES = (0.03, 0.1, 0.3, 1.0)  # of the training images: Figure 4's of JFT
 MOST_PX, STEP_PX = 64, 8  # the side of what models see; files are resized to a multiple of STEP_PX
 
 
@@ -23,9 +23,9 @@ MOST_PX, STEP_PX = 64, 8  # the side of what models see; files are resized to a 
 class Setup:
     """The question that a study's cells follow from.
 
-    examples: training pictures that a cell of the reference model sees, what a budget buys. sizes:
-    numbers of training pictures, ascending; () where the study has its own. is_drawn: whether
-    vitrail holds out pictures of the data, or of the transfer data. is_full: at the paper's scale.
+    examples: training images that a cell of the reference model sees, what a budget buys. sizes:
+    numbers of training images, ascending; () where the study has its own. is_drawn: whether
+    vitrail holds out images of the data, or of the transfer data. is_full: at the paper's scale.
     accumulate: parts of a batch, one after the other. choices: the study's other options, by name.
     notes: what of the data is left out, a sentence each.
     """
@@ -70,7 +70,7 @@ class Setup:
 
     @property
     def num_train(self) -> int:
-        """Training pictures there are."""
+        """Training images there are."""
         return self.facts.num_train
 
     def base(self, *, on_transfer: bool = False) -> dict[str, Any]:
@@ -93,30 +93,30 @@ class Setup:
 
     @property
     def batch_size(self) -> int:
-        """Pictures of a step: 64, of very few training pictures fewer; the paper's at its scale."""
+        """Images of a step: 64, of very few training images fewer; the paper's at its scale."""
         if self.is_full:
             return BATCH
         return next((size for size in (64, 32, 16, 8) if self.fewest >= size), max(1, self.fewest))
 
     @property
     def fewest(self) -> int:
-        """Training pictures of the cell that has the fewest."""
+        """Training images of the cell that has the fewest."""
         return min(self.sizes, default=self.num_train)
 
     def check_enough(self) -> None:
-        """Raises UsageError VIT-290 where the paper's batch is more than a cell's pictures."""
+        """Raises UsageError VIT-290 where the paper's batch is more than a cell's images."""
         if self.fewest < self.batch_size:
             raise UsageError(
                 "VIT-290",
                 f"--full has batches of {self.batch_size:,}, and cells of {self.name} as few as "
-                f"{self.fewest:,} training pictures.",
-                hint="Leave --full out; where more pictures are there, begin with more: --sizes",
+                f"{self.fewest:,} training images.",
+                hint="Leave --full out; where more images are there, begin with more: --sizes",
             )
 
 
 def open_setup(data: str, transfer: str = "", **options: Any) -> Setup:
     """Look at the data once. Raises DataError, VIT-323 where nothing is held out for a test or
-    pictures carry several labels.
+    images carry several labels.
     """
     path = absolute(data)
     splits = open_data(path, seed=0)
@@ -156,17 +156,17 @@ def fingerprint_of(splits: Splits) -> str:
 
 
 def nested_sizes(num_train: int, num_classes: int, count: int = 4) -> tuple[int, ...]:
-    """`count` numbers of training pictures, equally far apart in ratio, up to all of them.
+    """`count` numbers of training images, equally far apart in ratio, up to all of them.
 
-    From 5 of each class or 64 on: what few pictures do shows first. Raises UsageError VIT-290 for
+    From 5 of each class or 64 on: what few images do shows first. Raises UsageError VIT-290 for
     data too small for that.
     """
     least = max(64, 5 * num_classes)
     if least * 2 > num_train:
         raise UsageError(
             "VIT-290",
-            f"{num_train} training pictures of {num_classes} classes are too few to compare "
-            f"numbers of pictures; at least {2 * least} are needed.",
+            f"{num_train} training images of {num_classes} classes are too few to compare "
+            f"numbers of images; at least {2 * least} are needed.",
             hint="Train on all of them: vitrail train DATA",
         )
     ratio = (num_train / least) ** (1 / (count - 1))
@@ -175,7 +175,7 @@ def nested_sizes(num_train: int, num_classes: int, count: int = 4) -> tuple[int,
 
 
 def share_sizes(num_train: int, num_classes: int, shares: tuple[float, ...]) -> tuple[int, ...]:
-    """Numbers of training pictures at `shares` of all, those left out that are too few: below 2 of
+    """Numbers of training images at `shares` of all, those left out that are too few: below 2 of
     each class or 16.
     """
     least = max(16, 2 * num_classes)
@@ -194,14 +194,14 @@ def _check(splits: Splits) -> None:
     if splits.multi_label:
         raise DataError(
             "VIT-323",
-            f"{splits.name} has several labels a picture; studies need one.",
+            f"{splits.name} has several labels an image; studies need one.",
             hint="Train on it: vitrail train DATA",
         )
     if splits.val is None or splits.test is None:
         raise DataError(
             "VIT-323",
-            f"{splits.name} has no {'validation' if splits.val is None else 'test'} pictures: "
-            "choices are made on the former, claims on the latter.",
-            hint="Leave the split to vitrail: put all pictures into class folders, or a train/ "
+            f"{splits.name} has no {'validation' if splits.val is None else 'test'} images: "
+            "make them with: vitrail data split DATA --test-fraction 0.15",
+            hint="Leave the split to vitrail: put all images into class folders, or a train/ "
             "and a test/ folder",
         )

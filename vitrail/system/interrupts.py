@@ -17,7 +17,7 @@ from typing import ParamSpec, TypeVar
 from vitrail.errors import EnvironmentFault
 
 TICK_SECS = 0.2
-STALL_SECS = 60.0  # at one picture; decoding takes 2 s at most, a disk may have to wake up
+STALL_SECS = 60.0  # at one image; decoding takes 2 s at most, a disk may have to wake up
 EVALUATION_SECS = 8.0  # that an evaluation may go on after a request to stop
 
 Parameters = ParamSpec("Parameters")
@@ -56,7 +56,7 @@ def check(grace_secs: float = 0.0) -> None:
 
 
 def no_progress(name: str, secs: float) -> EnvironmentFault:
-    """The error for a picture that cannot be read: the disk does not answer."""
+    """The error for an image that cannot be read: the disk does not answer."""
     return EnvironmentFault(
         "VIT-527",
         f"reading {name} makes no progress for {secs:.0f} s.",
@@ -145,4 +145,4 @@ class Threads(Executor):
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
-            del job  # its pictures
+            del job  # its images

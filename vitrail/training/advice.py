@@ -15,14 +15,14 @@ from vitrail.training.plan.plan_run import Plan
 
 FEW_PICTURES = 5
 LEAST_STEPS = 20  # fewer say nothing about settings
-LONG_WAIT = 0.3  # share of the time spent waiting for pictures
+LONG_WAIT = 0.3  # share of the time spent waiting for images
 
 
 @dataclass(frozen=True)
 class Evidence:
     """What a run came to. steps: done; num_outputs: answers that the task tells apart; top1: on the
     judged split, or None; interval: of top1, or (); baselines: top-1 of what does not learn;
-    train_loss: mean of the last record, nats; waited: share of the time spent waiting for pictures.
+    train_loss: mean of the last record, nats; waited: share of the time spent waiting for images.
     """
 
     steps: int
@@ -45,7 +45,7 @@ def advice(plan: Plan, found: Evidence) -> Iterator[str]:
     few = [name for name, n in zip(plan.splits.classes, counts, strict=True) if n < FEW_PICTURES]
     if few:
         shown = ", ".join(few[:5]) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
-        yield f"classes with fewer than {FEW_PICTURES} training pictures: {shown}"
+        yield f"classes with fewer than {FEW_PICTURES} training images: {shown}"
 
 
 def _of_training(plan: Plan, found: Evidence) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """What a run knows of time: its seconds, the pace of its steps, the share of the processor it gets.
 
 The pace is recent: on a busy machine the first second says little about the next minute.
-Evaluations and checkpoints are not part of a step; waiting for pictures is.
+Evaluations and checkpoints are not part of a step; waiting for images is.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Clock:
         return self._before + self.now() - self._start
 
     def start_steps(self, data_wait_secs: float = 0.0) -> None:
-        """The first step begins now; for so long this process has waited for pictures before."""
+        """The first step begins now; for so long this process has waited for images before."""
         self._lap = (self._steps, self._step_secs, data_wait_secs)
         self.start_step()
 

@@ -48,8 +48,8 @@ EXPLAIN_SECS = 1.5  # of one core, at the least
 @dataclass(frozen=True)
 class StopReason:
     """How a run came to its last step. stopped: why before it was planned, or None. waited: share
-    of the time spent waiting for pictures. with_report: whether baselines, audit and report follow.
-    val: the validation pictures that were judged on the way; best: the step and the result of
+    of the time spent waiting for images. with_report: whether baselines, audit and report follow.
+    val: the validation images that were judged on the way; best: the step and the result of
     their best evaluation, where it was kept.
     """
 
@@ -274,7 +274,7 @@ def _with_seen(last: Last, found: Evaluation, split: str, source: Source) -> Eva
 
 
 def _judge_split(last: Last, network: nn.Module, split: str, source: Source) -> EvalResult:
-    """A split judged, or under a time limit as many of its pictures as there is time for."""
+    """A split judged, or under a time limit as many of its images as there is time for."""
     ending, limit = last.ending, last.limit
     if limit is None:
         return last.task.judge(network, source)
@@ -295,7 +295,7 @@ def _judge_split(last: Last, network: nn.Module, split: str, source: Source) -> 
 
 
 def in_order(judged: EvalResult, source: Source) -> EvalResult:
-    """`judged` with its pictures in the order of `source`."""
+    """`judged` with its images in the order of `source`."""
     found = judged.evaluation
     if found is None:
         return judged

@@ -356,7 +356,7 @@ def _update_window(window: Window, loss: float, examples: int) -> None:
 
 
 def _evaluate(live: RunContext) -> None:
-    """Judge the averaged weights, or the plain ones where none are kept, on validation pictures,
+    """Judge the averaged weights, or the plain ones where none are kept, on validation images,
     and write a checkpoint.
     """
     state, started = live.state, live.clock.seconds()
@@ -434,7 +434,7 @@ def _diverged(
     return TrainingError(
         "VIT-601",
         f"loss became {loss:g} at step {step} (lr {lr:.1e}, grad norm {norm:.2g}). "
-        f"The pictures of that step are listed in {run.path / 'debug' / 'batch.json'}; "
+        f"The images of that step are listed in {run.path / 'debug' / 'batch.json'}; "
         "the last checkpoint is intact.",
         hint=f"Try --lr {lr / 10:.0e} or --optim.clip 1.0",
     )

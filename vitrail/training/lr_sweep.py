@@ -1,9 +1,9 @@
-"""A learning rate for these pictures and this model, from short trainings at several rates.
+"""A learning rate for these images and this model, from short trainings at several rates.
 
 Each rate trains the same throwaway weights on the same batches with the whole schedule (warm-up
-and decay) in a few steps, and is judged on validation pictures. The rate of the settings is one of
+and decay) in a few steps, and is judged on validation images. The rate of the settings is one of
 them. Another one is suggested only where it is clearly better: by a paired 95 % interval of the
-pictures' losses that leaves out 0, for two seeds. Else the rate of the settings stays, and that is
+images' losses that leaves out 0, for two seeds. Else the rate of the settings stays, and that is
 said.
 
 The sweep of Smith (arXiv 1506.01186), one training whose rate grows until the loss blows up, was
@@ -43,7 +43,7 @@ from vitrail.training.tasks.task import Task
 NUM_STEPS = 100
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the rate of the settings
 FURTHER, MOST_FURTHER = 4.0, 3  # where the best is the first or the last of them
-JUDGED = 1000  # validation pictures
+JUDGED = 1000  # validation images
 FALLEN = 0.99  # of the loss before the first step
 
 
@@ -62,7 +62,7 @@ class LrFind:
 
 @dataclass
 class Trials:
-    """Short trainings of a run's settings; losses: of each rate and seed, one a picture where the
+    """Short trainings of a run's settings; losses: of each rate and seed, one an image where the
     task tells them, else their mean.
     """
 
@@ -86,7 +86,7 @@ class Trials:
         return self.losses[lr, seed]
 
     def is_clearly_better(self, lr: float, other: float, seed: int) -> bool:
-        """Whether the losses at `lr` are lower than at `other`, picture by picture."""
+        """Whether the losses at `lr` are lower than at `other`, image by image."""
         gaps = self.of(other, seed) - self.of(lr, seed)
         if not np.isfinite(gaps).all():
             return self.mean(lr, seed) < self.mean(other, seed)
@@ -149,7 +149,7 @@ def lr_find(layers: Layers, reporter: Reporter, *, num_steps: int = NUM_STEPS) -
             "VIT-602",
             f"no learning rate from {rates[0]:g} to {rates[-1]:g} made the loss fall in {steps} "
             "steps.",
-            hint="Look at the pictures and labels (vitrail data show DATA), or use a larger batch.",
+            hint="Look at the images and labels (vitrail data show DATA), or use a larger batch.",
         )
     best = rates[means.index(min(means))]
     is_better = best != default and all(
@@ -176,7 +176,7 @@ def _rates(trials: Trials, default: float, seed: int) -> list[float]:
 
 
 def _judged(plan: Plan) -> Source:
-    """A keyed sample of the validation pictures, or of the training ones where there are none."""
+    """A keyed sample of the validation images, or of the training ones where there are none."""
     source = plan.splits.val if plan.splits.val is not None else plan.splits.train
     order = permutation(plan.config.seed, 2, len(source))
     return subset(source, order[:JUDGED])

@@ -77,7 +77,7 @@ def small_residual(plan: Plan, steps: int, judged: Source) -> tuple[str, float] 
     few = subset(judged, np.sort(permutation(config.seed, 0, len(judged))[:MOST_JUDGED]))
     found = task_of(own, torch.device(str(own.config.device))).judge(network, few)
     seen = total * int(own.config.batch_size)
-    on = f", on {len(few)} pictures" if len(few) < len(judged) else ""
+    on = f", on {len(few)} images" if len(few) < len(judged) else ""
     return f"{NAME} ({seen:,} images seen{on})", float(found.metrics["top1"])
 
 

@@ -1,4 +1,4 @@
-"""What a run writes before its first step: settings, data, versions, pictures left out."""
+"""What a run writes before its first step: settings, data, versions, images left out."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ AT_ONCE = 256  # files looked at between two looks at the clock
 
 @dataclass(frozen=True)
 class CheckedPlan:
-    """A plan without the pictures that cannot be decoded. bad: (name, reason) of each of those;
+    """A plan without the images that cannot be decoded. bad: (name, reason) of each of those;
     unseen: how many there was no time to look at, which stay.
     """
 
@@ -61,7 +61,7 @@ class CheckedPlan:
 
 
 def without_bad_files(plan: Plan, max_secs: float = math.inf) -> CheckedPlan:
-    """ImageStats at every picture, held-out ones first, or at as many as there is time for."""
+    """ImageStats at every image, held-out ones first, or at as many as there is time for."""
     splits = plan.splits
     if splits.kind == "arrays":
         return CheckedPlan(plan, [])

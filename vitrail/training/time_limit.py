@@ -5,13 +5,13 @@ the pace of late: the schedule is planned again while it goes on, so that its la
 comes with the last second, whatever other programs do on these cores. No plan is believed so far
 that a step may use up more than a twentieth of the schedule: a slow first second ends no run.
 
-What comes after the last step is kept back before it: the last evaluation, the test pictures, the
-model, the report, and a little for what else one likes to know. Test pictures are judged in a keyed
+What comes after the last step is kept back before it: the last evaluation, the test images, the
+model, the report, and a little for what else one likes to know. Test images are judged in a keyed
 order until their time is over, so that those that were judged are a sample of all. What did not fit
 is collected in `left_out`, a sentence each, with the command that does it.
 
 All that the clock decides is recorded: the pieces of the schedule in every checkpoint, the number
-of pictures judged in eval/, the rest in run.json. Which validation pictures are judged while
+of images judged in eval/, the rest in run.json. Which validation images are judged while
 training follows from the limit and the model, not from the clock, so evaluations can be compared
 with each other and with those after a resume.
 """
@@ -42,16 +42,16 @@ EVALUATING = 0.06  # share of the time for evaluations and their checkpoints
 FINISH_SECS = 2.5  # of one core: model, report, end of the process
 SLACK, FINISH, EXTRAS, TESTING, RESERVE = 0.01, 0.15, 0.05, 0.15, 0.5  # shares of the limit
 MOST_EXTRAS_SECS = 60.0
-# To choose how many validation pictures are judged: multiply-adds a second, and seconds of a file.
+# To choose how many validation images are judged: multiply-adds a second, and seconds of a file.
 VALIDATING, LEAST_VALIDATED = 0.02, 256
 CPU_MACS, GPU_MACS, DECODE_SECS = 1e10, 1e12, 5e-3
 
 
 @dataclass
 class TimeLimit:
-    """A limit in seconds and what is kept back of it. num_val, num_test: pictures that are judged
+    """A limit in seconds and what is kept back of it. num_val, num_test: images that are judged
     in an evaluation and in the end; eval_every: steps between evaluations; image_steps: what
-    judging a picture costs, in steps.
+    judging an image costs, in steps.
     """
 
     secs: float
@@ -152,7 +152,7 @@ class TimeLimit:
         return is_rare and self.steps_left_secs() > 2 * cost
 
     def judged(self, pictures: int, seconds: float) -> None:
-        """So many pictures took so long."""
+        """So many images took so long."""
         pace = self.clock.pace()
         if pictures and pace > 0:
             self.image_steps = seconds / pictures / pace
@@ -187,7 +187,7 @@ class TimeLimit:
 
 
 def limit_of(plan: Plan, clock: Clock, val: Source | None) -> TimeLimit | None:
-    """The limit of a run; None where it has none. val: the validation pictures to judge."""
+    """The limit of a run; None where it has none. val: the validation images to judge."""
     config = plan.config
     if config.time_limit_secs is None:
         return None
@@ -204,7 +204,7 @@ def limit_of(plan: Plan, clock: Clock, val: Source | None) -> TimeLimit | None:
 
 
 def validation(plan: Plan) -> Source | None:
-    """The validation pictures that are judged while training: all, or under a time limit a keyed
+    """The validation images that are judged while training: all, or under a time limit a keyed
     sample that takes a small share of it. Follows from the settings alone.
     """
     val, config = plan.splits.val, plan.config

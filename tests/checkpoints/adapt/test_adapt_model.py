@@ -217,7 +217,7 @@ def test_timms_checkpoints_get_timms_patch_resize() -> None:
         assert ("antialiased bicubic" in sentences[0]) == (rule == "pi_timm")
 
 
-def test_a_gray_model_answers_gray_pictures_as_the_color_model() -> None:
+def test_a_gray_model_answers_gray_images_as_the_color_model() -> None:
     config = vit()
     state = values(config)
     gray = target_config(config, channels=1)
@@ -278,7 +278,7 @@ def test_a_residual_network_gets_another_root_and_head(style: str) -> None:
 
 @pytest.mark.parametrize("norm", ["batch", "group_std"])
 def test_a_residual_network_for_small_images_gets_another_size(norm: str) -> None:
-    """Running values are taken along; gray pictures as three equal channels give the same."""
+    """Running values are taken along; gray images as three equal channels give the same."""
     config = resolve_model("resnet_ti", num_classes=7, overrides={"norm": norm})
     target = target_config(config, image_size=(24, 20), channels=1, num_classes=2)
     state = values(config)

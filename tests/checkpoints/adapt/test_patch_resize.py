@@ -156,7 +156,7 @@ def test_gray_and_color_by_hand() -> None:
 
 @settings(deadline=None)
 @given(channels=st.integers(1, 7), copies=st.integers(1, 4))
-def test_a_gray_picture_gives_the_same_tokens(channels: int, copies: int) -> None:
+def test_a_gray_image_gives_the_same_tokens(channels: int, copies: int) -> None:
     """To 1 channel, and to any multiple: equal channels weigh what they weighed."""
     w = kernel((2, 3), channels)
     gray = torch.randn(6, generator=torch.Generator().manual_seed(9))

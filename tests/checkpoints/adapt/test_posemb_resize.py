@@ -173,7 +173,7 @@ def test_rows_and_columns_are_treated_alike(
 
 
 def test_a_ramp_by_hand() -> None:
-    """0, 1, 2 to five samples: corners aligned 0, .5, 1, 1.5, 2; pictures aligned as drawn."""
+    """0, 1, 2 to five samples: corners aligned 0, .5, 1, 1.5, 2; images aligned as drawn."""
     ramp = torch.arange(3.0).reshape(1, 3, 1)
     aligned = resize_posemb(ramp, (1, 3), (1, 5), 0, "google")
     assert aligned.flatten().tolist() == [0.0, 0.5, 1.0, 1.5, 2.0]
@@ -202,11 +202,11 @@ def test_factorised_tables_are_the_table_of_their_sums(
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))
-def test_relative_offsets_keep_their_length_in_the_picture(rule: str) -> None:
-    """A table linear in the offset stays linear in the picture: entry d becomes d * old / new.
+def test_relative_offsets_keep_their_length_in_the_image(rule: str) -> None:
+    """A table linear in the offset stays linear in the image: entry d becomes d * old / new.
 
     Torch's cubic kernel (a = -0.75) draws straight lines only roughly; resizing the table as a
-    picture, (2 old - 1) / (2 new - 1), would be off by 0.016.
+    image, (2 old - 1) / (2 new - 1), would be off by 0.016.
     """
     old, new = (5, 7), (9, 13)
     y, x = np.mgrid[1 - old[0] : old[0], 1 - old[1] : old[1]].astype(np.float64)

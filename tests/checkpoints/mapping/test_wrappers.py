@@ -182,7 +182,7 @@ def test_a_file_of_very_many_names_has_few_views() -> None:
     assert len(views(Header("x", shapes))) <= MAX_VIEWS + 1
 
 
-def test_pictures_give_the_same_logits(tmp_path: Path) -> None:
+def test_images_give_the_same_logits(tmp_path: Path) -> None:
     foreign = read_external(saved(tmp_path / "a.pth", below("net.", state())), given=GIVEN)
     images = pictures(CONFIG)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""`vitrail compare`: from pictures to a recommendation that can be followed, and its mistakes."""
+"""`vitrail compare`: from images to a recommendation that can be followed, and its mistakes."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def test_the_report_for_people(tmp_path: Path) -> None:
     for words in (
         "28 x 28 px, 7 classes",
         "dinov2: 36 tensors",
-        "backbone.mask_token: only for training on masked pictures",
+        "backbone.mask_token: only for training on masked images",
         "num_heads 2",
         "the written copy equals what was read (its tensors are those, logits within 0)",
         "linear_head.weight",

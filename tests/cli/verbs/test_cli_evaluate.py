@@ -58,7 +58,7 @@ def classifier(seed: int) -> Classifier:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A working directory with models a and b and pictures.npz, labelled mostly as a says."""
+    """A working directory with models a and b and images.npz, labelled mostly as a says."""
     folder, before = tmp_path_factory.mktemp("evaluate"), Path.cwd()
     os.chdir(folder)
     rng = np.random.default_rng(0)
@@ -93,7 +93,7 @@ def bad(code: str, *argv: object) -> Done:
 
 
 @pytest.mark.usefixtures("place")
-def test_figures_have_intervals_and_every_picture_counts() -> None:
+def test_figures_have_intervals_and_every_image_counts() -> None:
     record = good("a", "pictures.npz", "--batch-size", "64", "--json").document
     assert record["n"] == SIZES["test"] == 64 + 19  # the last batch is not dropped
     assert record["pictures"] == {"seen": 83, "skipped": 0}
@@ -104,7 +104,7 @@ def test_figures_have_intervals_and_every_picture_counts() -> None:
     low, high = record["intervals"]["f1_macro"]
     assert f"{record['f1_macro']:.4f}" in text
     assert f"{low:.4f}-{high:.4f}" in text
-    assert "83 pictures, every one" in text
+    assert "83 images, every one" in text
     assert "on the surest 50 %" in text
 
 
@@ -125,13 +125,13 @@ def test_calibrate_fits_on_val_judges_on_test_and_stores() -> None:
     after = json.loads(Path("copy/model.json").read_text())
     assert after["temperature"] == done.document["temperature"] == found["temperature"]
     assert after["metrics"] == {"test": {"n": 83, "top1": 0.5}}  # what held for the old one is gone
-    assert "97 val pictures" in after["trained_on"].pop("temperature_fitted_on")
+    assert "97 val images" in after["trained_on"].pop("temperature_fitted_on")
     changed = {"temperature", "metrics"}
     assert {k: v for k, v in after.items() if k not in changed} == {
         k: v for k, v in before.items() if k not in changed
     }
     assert Path("copy/README.md").read_text() != card
-    assert "97 val pictures" in Path("copy/README.md").read_text()
+    assert "97 val images" in Path("copy/README.md").read_text()
     assert json.loads(Path("calibrated/metrics.json").read_text())["calibration"] == found
     assert sorted(path.name for path in Path("copy").iterdir()) == [
         "README.md",
@@ -157,11 +157,11 @@ def test_an_edited_card_stays_and_says_so() -> None:
     assert Path("edited/README.md").read_text() == text
     assert "was edited and stays" in done.out
     assert "wrote the temperature into edited/model.json" in done.out
-    assert "few pictures" in done.out
+    assert "few images" in done.out
 
 
 @pytest.mark.usefixtures("place")
-def test_calibrate_never_sees_the_test_pictures() -> None:
+def test_calibrate_never_sees_the_test_images() -> None:
     with np.load("pictures.npz") as file:
         arrays = dict(file)
     arrays["test_labels"] = (arrays["test_labels"] + 1) % 3
@@ -246,7 +246,7 @@ def test_corruptions_by_name_and_severity() -> None:
     assert found["mean_top1"] == pytest.approx(np.mean(values))
     assert json.loads(Path("corrupted/metrics.json").read_text())["corruptions"] == found
     assert good(*argv, "--json", "--batch-size", "7").document["corruptions"] == found
-    assert "4 corruptions at 2 severities of 83 pictures: 664 predictions" in done.err
+    assert "4 corruptions at 2 severities of 83 images: 664 predictions" in done.err
     text = good(*argv).out
     assert f"mean corruption top-1  {found['mean_top1']:.4f}" in text
     bad("VIT-280", "a", "pictures.npz", "--corruptions", "fogg")
@@ -276,7 +276,7 @@ def test_real_labels_need_imagenet() -> None:
 
 
 @pytest.mark.usefixtures("place")
-def test_several_labels_a_picture() -> None:
+def test_several_labels_a_image() -> None:
     from PIL import Image
 
     rng = np.random.default_rng(3)
@@ -319,7 +319,7 @@ def test_bad_files_are_left_out_by_name() -> None:
             pixels = rng.integers(0, 256, (9, 8, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(f"files/{name}/{i}.png")
             if i % 4 == 0:
-                Path(f"files/{name}/{i}.png").write_bytes(b"no picture")
+                Path(f"files/{name}/{i}.png").write_bytes(b"no image")
     bad("VIT-301", "a", "files", "--split", "train")
     done = good("a", "files", "--split", "train", "--on-bad-file", "skip", "--json")
     record = done.document

@@ -1,4 +1,4 @@
-"""`vitrail explain`: maps of pictures, the judgement of methods, figures, and every mistake."""
+"""`vitrail explain`: maps of images, the judgement of methods, figures, and every mistake."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLASSES = ("ant", "bee", "cat", "dog", "eel")
 
 
 def save(name: str, kind: str) -> None:
-    """A classifier of colour pictures."""
+    """A classifier of colour images."""
     if kind == "bit":
         model: Model = bit(torch.float32, 1)
     elif kind == "resnet":
@@ -47,7 +47,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in ("a.png", "photos/b.png", "photos/sub/a.png"):
             Path(name).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rng.integers(0, 256, (19, 23, 3), np.uint8)).save(name)
-        Path("broken.jpg").write_text("no picture")
+        Path("broken.jpg").write_text("no image")
         for index in range(20):
             path = Path("data", CLASSES[index % 5], f"{index}.png")
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def test_json_is_a_list_of_records() -> None:
     assert [set(item) for item in first["top"]] == [{"label", "score"}] * 5
     assert second["error"]
     assert second["files"] == []
-    assert "1 of 2 pictures cannot be read" in done.err
+    assert "1 of 2 images cannot be read" in done.err
 
 
 def test_folders_are_numbered_and_never_overwritten() -> None:
@@ -113,7 +113,7 @@ def test_a_residual_network_has_its_own_methods(kind: str) -> None:
 def test_judging_the_methods() -> None:
     done = good("model", "a.png", "photos", "broken.jpg", "--faithfulness", "--out", "judged")
     lines = done.out.splitlines()
-    assert lines[0].startswith("3 pictures")
+    assert lines[0].startswith("3 images")
     assert [line.split()[0] for line in lines[2:9]] == [
         "attention",
         "rollout",
@@ -137,7 +137,7 @@ def test_judging_the_methods() -> None:
 def test_figures_of_one_and_of_two_models() -> None:
     done = good("model", "--figures", "--out", "plain")
     assert "wrote plain/filters.png" in done.out
-    assert "need pictures" in done.out
+    assert "need images" in done.out
     words = ["--data", "data", "--split", "train", "--num", "6", "--against", "other"]
     record = good("model", "--figures", *words, "--out", "both", "--json").document
     assert "both/cka.csv" in record["files"]

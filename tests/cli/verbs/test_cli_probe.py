@@ -49,7 +49,7 @@ def test_each_kind_for_people_and_machines(place: Path, kind: str) -> None:
     assert record["num_features"] == 24
     assert record["results"][-1]["top1"] > record["baselines"]["majority class"]
     lines = good("probe", "runs/me", "--kind", kind, "--out", f"{kind}-again.json").out.splitlines()
-    assert lines[0].startswith("digits test  180 pictures, 10 classes, 24 features")
+    assert lines[0].startswith("digits test  180 images, 10 classes, 24 features")
     assert f"majority class  {record['baselines']['majority class']:.4f}" in lines
     assert lines[-1] == f"wrote {kind}-again.json"
     for result in record["results"]:
@@ -61,7 +61,7 @@ def test_each_kind_for_people_and_machines(place: Path, kind: str) -> None:
 def test_the_table_of_few_shots_says_which_interval_is_which(place: Path) -> None:
     lines = good("probe", "runs/me", "--k", "1,2", "--seeds", "2", "--out", "table.json").out
     head, first, second = lines.splitlines()[1:4]
-    assert head.split("  ")[-2:] == ["95 % over 2 draws", "95 % of 180 pictures"]
+    assert head.split("  ")[-2:] == ["95 % over 2 draws", "95 % of 180 images"]
     assert (first.split()[0], second.split()[0]) == ("1", "2")
     assert "one draw" in good("probe", "runs/me", "--seeds", 1, "--out", "one.json").out
 
@@ -98,7 +98,7 @@ def test_a_sweep_is_chosen_on_validation(place: Path) -> None:
     argv = ["probe", "runs/me", "--k", "5", "--l2", "sweep", "--out", "sweep.json", "--json"]
     record = good(*argv).document
     assert len(record["results"][0]["sweep"]) == 7
-    assert record["chosen_on"] == "the val split (180 pictures)"
+    assert record["chosen_on"] == "the val split (180 images)"
 
 
 def test_from_python(place: Path) -> None:

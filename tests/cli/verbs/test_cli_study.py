@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.cli.cli_command import run
-from tests.cli.mistakes_place import save_pictures
+from tests.cli.mistakes_place import save_images
 from tests.cli.test_cli_mistakes import OPTIONS, suggested_options, suggested_verbs
 from tests.studies.small_study import ONE_SECOND
 from vitrail.cli.registry import VERBS
@@ -70,12 +70,12 @@ MISTAKES = [
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with pictures that a study cannot use, as the working directory."""
+    """A folder with images that a study cannot use, as the working directory."""
     folder = tmp_path_factory.mktemp("study")
     names = [f"{number}.png" for number in range(12)]
     for seed, label in enumerate(("cat", "dog")):
-        save_pictures(folder / "photos" / label, names, seed)
-    save_pictures(folder / "alone" / "cat", names)
+        save_images(folder / "photos" / label, names, seed)
+    save_images(folder / "alone" / "cat", names)
     (folder / "notes.txt").write_text("nothing")
     paths = [f"photos/{label}/{name}" for label in ("cat", "dog") for name in names]
     labels = ["cat", "dog", "cat|dog"]
@@ -185,7 +185,7 @@ def test_a_dry_run_counts_and_keeps_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "s").exists()
     document = run("study", *typed.split(), "--json").document
     assert document == {"cells": 16, "seconds": 6.0, "examples": 6400, "processes": 3}
-    assert "ViT, pictures 100, seed 0" in run("study", *typed.split(), "-v").out
+    assert "ViT, images 100, seed 0" in run("study", *typed.split(), "-v").out
     assert run("study", *typed.split(), "-q").err == ""
 
 
@@ -230,7 +230,7 @@ def test_the_same_question_goes_on_and_quiet_says_only_the_result(tmp_path: Path
     done = run("study", *typed.split())
     assert "(continued)" in done.err
     assert "verdict  Nothing." in done.out
-    assert "3 cells are missing for lack of time" in done.out
+    assert "3 runs did not fit the time budget" in done.out
     other = run("study", *typed.split(), "--equal", "epochs")
     assert "data-size-2 (new)" in other.err
     quiet = run("study", *typed.split(), "-q")
@@ -272,7 +272,7 @@ def test_the_command_in_the_results_asks_the_same_question(
     ("found", "words"),
     [
         (Computed([], 0), []),
-        (Computed([], 5, left_out=2), ["2 cells are missing for lack of time"]),
+        (Computed([], 5, left_out=2), ["2 runs did not fit the time budget"]),
         (Computed([], 5, orphans=1), ["what they start from diverged: 1"]),
         (Computed([], 5, left_out=2, stopped="SIGINT"), ["stopped (SIGINT)"]),
     ],

@@ -14,11 +14,11 @@ from vitrail.data.augment import random_slots
 from vitrail.data.augment.batch_augment import apply_plan, augment_batch, sample_affine, to_channels
 from vitrail.data.augment.batch_colors import COLOR_OPS
 from vitrail.data.augment.batch_resample import blur_weights, filter_weights, resize_boxes
-from vitrail.data.augment.one_image import FILTERS, apply_color, augment_picture, picture
+from vitrail.data.augment.one_image import FILTERS, apply_color, augment_image, picture
 from vitrail.data.augment.policies import OP_ID, OPS, AugmentDraws, affine_maps, draw_plan
 from vitrail.data.images.preprocess import gray_pixels
 
-# Levels of 255, on smooth pictures. Geometry: one, for the cut of fractions. Blur: three, Pillow
+# Levels of 255, on smooth images. Geometry: one, for the cut of fractions. Blur: three, Pillow
 # rounds after each of six passes. Colours are exact, but what follows may enlarge a difference:
 # twice by the enhancements of a policy, 1.3 times by each of brightness and contrast of a jitter.
 POLICY_BOUND = 3
@@ -26,7 +26,7 @@ JITTERED_BOUND = 6
 
 
 def smooth(num: int, height: int, width: int, channels: int, seed: int = 0) -> np.ndarray:
-    """Pictures (num, H, W, C) that change by at most 20 levels a pixel."""
+    """Images (num, H, W, C) that change by at most 20 levels a pixel."""
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
     phase = generator.uniform(0, 6, (num, 1, 1, channels))
@@ -59,7 +59,7 @@ def both(
     """Results (B, h, w, C) of the Pillow path and of the batched path, as int64."""
     u, channels = drawn(len(pictures)), pictures.shape[3]
     one = [
-        np.asarray(augment_picture(pixels, row, config, size, **options)).reshape(*size, channels)  # type: ignore[arg-type]
+        np.asarray(augment_image(pixels, row, config, size, **options)).reshape(*size, channels)  # type: ignore[arg-type]
         for pixels, row in zip(pictures, u, strict=True)
     ]
     batched = augment_batch(tensor(pictures), u, config, size, **options)  # type: ignore[arg-type]
@@ -96,7 +96,7 @@ def test_resized_crops_agree(
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("jitter", "bound"), [(0.0, POLICY_BOUND), (0.3, JITTERED_BOUND)])
 @pytest.mark.parametrize("policy", ["randaugment", "trivialaugment", "three_augment"])
-def test_policies_agree_on_smooth_pictures(
+def test_policies_agree_on_smooth_images(
     policy: str, jitter: float, bound: int, channels: int
 ) -> None:
     config = AugmentConfig.model_validate(
@@ -146,7 +146,7 @@ def test_colours_equal_pillow_within_a_level(op: str, channels: int) -> None:
         assert difference.max() <= (1 if op == "autocontrast" else 0)
 
 
-def test_blur_is_close_to_pillow_and_keeps_flat_pictures() -> None:
+def test_blur_is_close_to_pillow_and_keeps_flat_images() -> None:
     radius = torch.tensor([0.1, 0.7, 1.3, 2.0])
     for pictures, bound in ((smooth(4, 29, 37, 3), 2), (rough(4, 29, 37, 3), 3)):
         batched = array(COLOR_OPS["blur"](tensor(pictures), radius)).astype(int)
@@ -159,7 +159,7 @@ def test_blur_is_close_to_pillow_and_keeps_flat_pictures() -> None:
     assert abs(float(variance) - 4.0) < 1e-3  # radius 2 is the standard deviation
 
 
-def test_affine_sampling_equals_pillow_on_smooth_pictures() -> None:
+def test_affine_sampling_equals_pillow_on_smooth_images() -> None:
     generator = np.random.default_rng(0)
     pictures = smooth(31, 31, 37, 3)
     maps = np.eye(3)[:2] + generator.uniform(-0.2, 0.2, (31, 2, 3)) * [1, 1, 20]
@@ -205,15 +205,15 @@ def test_resize_boxes_equals_pillow(interpolation: str) -> None:
         assert np.abs(np.asarray(expected).astype(int) - result).max() <= 2
 
 
-def test_large_pictures_are_resized_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_images_are_resized_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     pictures, config = tensor(rough(11, 29, 37, 3)), AugmentConfig()
     whole = augment_batch(pictures, drawn(11), config, (19, 23))
     monkeypatch.setattr("vitrail.data.augment.batch_resample._MAX_WEIGHTS", 3 * (19 * 29 + 23 * 37))
     assert torch.equal(whole, augment_batch(pictures, drawn(11), config, (19, 23)))
 
 
-def test_operations_return_to_their_own_pictures() -> None:
-    """A picture alone gives what it gives in the batch: sorting by operation mixes nothing up."""
+def test_operations_return_to_their_own_images() -> None:
+    """An image alone gives what it gives in the batch: sorting by operation mixes nothing up."""
     config = AugmentConfig(crop="pad_crop", policy="randaugment", num_ops=3, erasing=0.5)
     pictures, u = rough(37, 13, 17, 3), drawn(37)
     whole = augment_batch(tensor(pictures), u, config, (13, 17))
@@ -225,7 +225,7 @@ def test_operations_return_to_their_own_pictures() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_plan_is_one_sampling_then_the_colours_in_order(channels: int) -> None:
-    """Sorting and putting colours last changes no bit: one picture, one step at a time."""
+    """Sorting and putting colours last changes no bit: one image, one step at a time."""
     config = AugmentConfig(policy="randaugment", num_ops=4, color_jitter=0.4)
     plan = draw_plan(drawn(97), config)
     pictures = tensor(smooth(97, 13, 17, channels))

@@ -12,7 +12,7 @@ from vitrail.data.augment.mix import beta_quantile, mix, mix_numbers
 
 
 def batch(num: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
-    """Picture b is b everywhere; targets one-hot."""
+    """Image b is b everywhere; targets one-hot."""
     images = torch.arange(num, dtype=torch.float32).view(-1, 1, 1, 1).expand(num, 3, 13, 17)
     return images.clone(), torch.eye(num)
 
@@ -78,7 +78,7 @@ def test_nothing_is_mixed_when_both_are_off() -> None:
     assert same is targets
 
 
-def test_one_picture_is_mixed_with_itself() -> None:
+def test_one_image_is_mixed_with_itself() -> None:
     images, targets = batch(1)
     mixed, soft = mix(images, targets, mix_numbers(0, 1), AugmentConfig(mixup=1.0, cutmix=1.0))
     torch.testing.assert_close(mixed, images)

@@ -21,7 +21,7 @@ from vitrail.data.augment.crops import (
     window_frame,
     window_offsets,
 )
-from vitrail.data.augment.one_image import apply_plan, augment_picture, noise, picture, write_planes
+from vitrail.data.augment.one_image import apply_plan, augment_image, noise, picture, write_planes
 from vitrail.data.augment.policies import (
     GEOMETRIC,
     NUM_STANDARD,
@@ -92,7 +92,7 @@ def test_slots_that_are_not_needed_decide_nothing(crop: str, policy: str, extra:
     few = np.full_like(u, np.nan)
     few[:, needed] = u[:, needed]
     for row, part in zip(u, few, strict=True):
-        whole, same = (augment_picture(photo(29, 31), one, config, (13, 17)) for one in (row, part))
+        whole, same = (augment_image(photo(29, 31), one, config, (13, 17)) for one in (row, part))
         np.testing.assert_array_equal(np.asarray(whole), np.asarray(same))
     zeros = np.zeros(5, np.int64)
     again = random_slots.draw(0, zeros, np.arange(5), zeros, needed)
@@ -103,7 +103,7 @@ def test_slots_that_are_not_needed_decide_nothing(crop: str, policy: str, extra:
 
 @given(height=st.integers(1, 331), width=st.integers(1, 331), seed=st.integers(0, 99))
 @settings(max_examples=60, deadline=None)
-def test_inception_boxes_lie_in_the_picture(height: int, width: int, seed: int) -> None:
+def test_inception_boxes_lie_in_the_image(height: int, width: int, seed: int) -> None:
     boxes = inception_boxes(drawn(31, seed), (height, width), AugmentConfig())
     assert (boxes[:, :2] >= 0).all()
     assert (boxes[:, 2:] >= 1).all()
@@ -113,13 +113,13 @@ def test_inception_boxes_lie_in_the_picture(height: int, width: int, seed: int) 
 
 @given(height=st.integers(1, 331), width=st.integers(1, 331), least=st.floats(0.01, 1.0))
 @settings(max_examples=40, deadline=None)
-def test_the_box_of_one_picture_is_that_of_the_batch(height: int, width: int, least: float) -> None:
+def test_the_box_of_one_image_is_that_of_the_batch(height: int, width: int, least: float) -> None:
     u, config = drawn(7, height), AugmentConfig(crop_scale=(least, 1.0))
     boxes = inception_boxes(u, (height, width), config).tolist()
     assert [list(inception_box(row, (height, width), config)) for row in u] == boxes
 
 
-def test_padded_pixels_are_the_same_picture() -> None:
+def test_padded_pixels_are_the_same_image() -> None:
     pixels = photo(31, 37)
     padded = np.concatenate([pixels, photo(31, 37, 1, seed=1)], axis=2)
     assert picture(padded).mode == "RGB"
@@ -154,10 +154,10 @@ def test_mirrored_places_are_those_of_numpy_reflect(offset: int, n: int) -> None
     assert mirrored(np.array([offset]), 7, n)[0].tolist() == expected.tolist()
 
 
-def test_pad_crop_is_a_window_of_the_reflected_picture() -> None:
+def test_pad_crop_is_a_window_of_the_reflected_image() -> None:
     pixels = photo(13, 17)
     u = drawn(1)[0]
-    out = np.asarray(augment_picture(pixels, u, AugmentConfig(crop="pad_crop", flip=0), (13, 17)))
+    out = np.asarray(augment_image(pixels, u, AugmentConfig(crop="pad_crop", flip=0), (13, 17)))
     top, left = window_offsets(u[None], (13, 17), (13, 17), 4)[0] + 4
     padded = np.pad(pixels, ((4, 4), (4, 4), (0, 0)), mode="reflect")
     np.testing.assert_array_equal(out, padded[top : top + 13, left : left + 17])
@@ -196,7 +196,7 @@ def test_inception_crop_is_pillows_resize_with_a_box(interpolation: str) -> None
         expected = Image.fromarray(pixels).resize((47, 59), method, box=box)
         if u[random_slots.FLIP] < 0.5:
             expected = expected.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        out = augment_picture(pixels, u, config, (59, 47), interpolation=interpolation)
+        out = augment_image(pixels, u, config, (59, 47), interpolation=interpolation)
         np.testing.assert_array_equal(np.asarray(out), np.asarray(expected))
 
 
@@ -222,7 +222,7 @@ def test_magnitude_zero_changes_only_autocontrast_and_equalize() -> None:
     u = drawn(101)
     plan = draw_plan(u, config)
     for row, op in zip(u, plan.ops[:, 0], strict=True):
-        same = np.array_equal(np.asarray(augment_picture(pixels, row, config, (31, 37))), pixels)
+        same = np.array_equal(np.asarray(augment_image(pixels, row, config, (31, 37))), pixels)
         assert same != (OPS[op] in ("autocontrast", "equalize"))
         num_changed += not same
     assert num_changed > 3
@@ -342,7 +342,7 @@ def test_composed_shifts_equal_shifts_one_after_the_other() -> None:
     np.testing.assert_allclose(maps[0], np.eye(3)[:2])
 
 
-def test_gray_pictures_pass_every_operation() -> None:
+def test_gray_images_pass_every_operation() -> None:
     pixels = photo(11, 13, 1)
     for op in OPS:
         value = {"posterize": 5.0, "solarize": 100.0, "rotate": 20.0}.get(op, 0.5)
@@ -360,7 +360,7 @@ def test_erasing_changes_exactly_its_box() -> None:
     for row in drawn(29):
         top, left, rows, cols = erase_boxes(row[None], (53, 61), config)[0].tolist()
         assert rows * cols > 0
-        out = np.asarray(augment_picture(pixels, row, config, (53, 61))).astype(int)
+        out = np.asarray(augment_image(pixels, row, config, (53, 61))).astype(int)
         inside = out[top : top + rows, left : left + cols]
         assert (inside > 0).mean() > 0.9
         assert out.sum() == inside.sum()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.odd_pictures import encoded, noise
+from tests.data.odd_images import encoded, noise
 from vitrail.data.check.check_data import (
     DataReport,
     check,
@@ -26,7 +26,7 @@ from vitrail.errors import DataError
 
 
 def photos(root: Path, per_class: dict[str, int]) -> Path:
-    """Distinct colour pictures of 40 x 50 px: folder -> how many."""
+    """Distinct colour images of 40 x 50 px: folder -> how many."""
     seed = 0
     for folder, number in per_class.items():
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def test_clean_data_has_no_problems(tmp_path: Path, workers: int) -> None:
         "width_max": 50,
     }
     assert not report.all_gray
-    assert report.imbalance == 1.07  # 15 pictures and 14
+    assert report.imbalance == 1.07  # 15 images and 14
     record = json.loads(json.dumps(report.to_json()))
     assert record["per_class"] == report.per_class
     assert len(record["fingerprints"]["train"]) == 64
@@ -130,7 +130,7 @@ def test_planted_duplicates_and_leaks_are_all_found(tmp_path: Path) -> None:
     assert expected in report.leakage
     assert ["train/b/05.png", "train/b/twin.png"] in report.duplicates
     assert report.conflicts == [["train/a/19.png (a)", "train/b/wrong.png (b)"]]
-    assert "10 pictures are in several splits" in finding(report, "several splits")
+    assert "10 images are in several splits" in finding(report, "several splits")
     finding(report, "different labels")
 
 
@@ -157,12 +157,12 @@ def test_unbalanced_small_and_absent_classes(tmp_path: Path) -> None:
     assert report.few == ["few"]
     assert report.absent == {"val": ["Big ", "few"]}
     finding(report, "11.25 times")
-    finding(report, "1 classes have fewer than 5 training pictures: few")
-    finding(report, "val has no pictures of 2 classes")
+    finding(report, "1 classes have fewer than 5 training images: few")
+    finding(report, "val has no images of 2 classes")
     finding(report, "differ only in case or spaces")
 
 
-def test_gray_tiny_and_huge_pictures_are_counted(
+def test_gray_tiny_and_huge_images_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos(tmp_path, {"a": 8, "b": 8})
@@ -172,7 +172,7 @@ def test_gray_tiny_and_huge_pictures_are_counted(
     monkeypatch.setattr("vitrail.data.check.check_data.HUGE_PIXELS", 50_000)
     report = check(open_data(tmp_path))
     assert (report.num_gray, report.num_tiny, report.num_huge) == (1, 1, 1)
-    finding(report, "1 of 19 pictures are gray")
+    finding(report, "1 of 19 images are gray")
     gray = tmp_path / "gray"
     for k in range(8):
         path = gray / "xy"[k % 2] / f"{k}.png"

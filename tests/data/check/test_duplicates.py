@@ -1,4 +1,4 @@
-"""Planted copies are found across splits, by name; distinct pictures are left alone."""
+"""Planted copies are found across splits, by name; distinct images are left alone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def digits(count: int) -> list[Image.Image]:
 
 
 def written_again(image: Image.Image, number: int) -> tuple[str, bytes]:
-    """Another file of the same picture: (suffix, bytes)."""
+    """Another file of the same image: (suffix, bytes)."""
     double = image.resize((2 * image.width, 2 * image.height), Image.Resampling.BICUBIC)
     stream = io.BytesIO()
     kind = number % 5
@@ -86,7 +86,7 @@ def test_planted_copies_across_splits_are_found(tmp_path: Path) -> None:
     assert len(told) == 1
     assert "train/a/0050.png = val: val/a/again0050.jpg" in told[0]
     assert any(
-        f"{sum(found.values())} of 500 val pictures (20.0 %) are also in train" in one
+        f"{sum(found.values())} of 500 val images (20.0 %) are also in train" in one
         for one in report.problems
     )
 
@@ -119,8 +119,8 @@ def test_copies_with_other_labels_and_within_a_split(tmp_path: Path) -> None:
     }
     assert report.duplicates == report.leakage == report.conflicts == []
     problems = " ".join(report.problems)
-    assert "1 pictures have a copy with another label: a/04.png (a) = b/wrong.bmp (b)" in problems
-    assert "3 pictures have a copy in the same split" in problems
+    assert "1 images have a copy with another label: a/04.png (a) = b/wrong.bmp (b)" in problems
+    assert "3 images have a copy in the same split" in problems
     headers = check(open_data(tmp_path, val_fraction=0, test_fraction=0), pixels=False)
     assert headers.groups == ()
 
@@ -139,7 +139,7 @@ def test_copies_of_copies_make_one_group() -> None:
     assert chains_of([]) == []
 
 
-def test_the_table_has_a_line_for_each_picture(tmp_path: Path) -> None:
+def test_the_table_has_a_line_for_each_image(tmp_path: Path) -> None:
     pair = (
         DuplicateMember("train", 3, "a/x.png", "a"),
         DuplicateMember("val", 0, 'b/"y".png', "b", "mirrored"),

@@ -1,4 +1,4 @@
-"""Copies are found, and pictures that only look alike are not."""
+"""Copies are found, and images that only look alike are not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vitrail.data.images.decode import Pixels
 
 
 def scene(seed: int, height: int = 83, width: int = 71) -> Image.Image:
-    """A picture of coloured rectangles, unlike any other."""
+    """An image of coloured rectangles, unlike any other."""
     rng = np.random.default_rng(seed)
     canvas = np.full((height, width, 3), rng.integers(0, 256, 3), np.uint8)
     for _ in range(25):
@@ -71,7 +71,7 @@ def test_copies_of_every_kind_are_found_and_nothing_else() -> None:
     assert radius == module.RADIUS
     assert all(one.kind == "copy" for one in found)
     family = {place: first for first, place in expected}
-    for one in found:  # copies of the same picture are copies of each other
+    for one in found:  # copies of the same image are copies of each other
         assert family.get(one.first, one.first) == family.get(one.second, one.second)
     assert {place for one in found for place in (one.first, one.second)} >= set(family)
     assert {one.first for one in found} >= set(range(6))
@@ -91,7 +91,7 @@ def test_mirrored_and_recoloured_copies_are_told_apart() -> None:
     assert red != blue != green
 
 
-def test_pictures_that_all_look_alike_are_no_copies() -> None:
+def test_images_that_all_look_alike_are_no_copies() -> None:
     base = scene(1)
     rng = np.random.default_rng(0)
 
@@ -131,7 +131,7 @@ def test_pairs_are_those_of_all_distances(monkeypatch: pytest.MonkeyPatch) -> No
         )
 
 
-def test_mirroring_a_sketch_is_sketching_the_mirrored_picture() -> None:
+def test_mirroring_a_sketch_is_sketching_the_mirrored_image() -> None:
     images = np.stack([pixels(scene(seed)) for seed in range(5)])
     plain, turned = sketch_all(images), sketch_all(images[:, :, ::-1])
     vectors, _ = module.coarse_vectors(plain)
@@ -156,7 +156,7 @@ def test_the_search_narrows_where_too_much_looks_alike(monkeypatch: pytest.Monke
     assert radius < 1.28
 
 
-def test_pictures_without_structure_have_no_copies() -> None:
+def test_images_without_structure_have_no_copies() -> None:
     flat = [np.full((20, 30, 3), level, np.uint8) for level in (0, 0, 9, 200)]
     tiny = [pixels(scene(0).resize((3, 4))) for _ in range(2)]
     assert copies(joined([sketch(one) for one in flat + tiny]))[0] == []

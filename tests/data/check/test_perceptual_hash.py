@@ -1,4 +1,4 @@
-"""A sketch is the cosine series of a picture's luma, whatever its size."""
+"""A sketch is the cosine series of an image's luma, whatever its size."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy.fft import dctn
 
-from tests.data.odd_pictures import noise
+from tests.data.odd_images import noise
 from vitrail.data.check.perceptual_hash import CELLS, SIDE, cosines, joined, sketch, sketch_all
 
 
@@ -26,7 +26,7 @@ def test_waves_are_those_of_scipy(height: int, width: int, channels: int) -> Non
     assert np.abs(sketch(pixels.transpose(1, 0, 2)).waves[0] - waves.T).max() < 0.1
 
 
-def test_pictures_smaller_than_the_series_have_no_high_waves() -> None:
+def test_images_smaller_than_the_series_have_no_high_waves() -> None:
     pixels = noise(7, 11, 1)
     waves = sketch(pixels).waves[0]
     assert not waves[7:].any()
@@ -37,7 +37,7 @@ def test_pictures_smaller_than_the_series_have_no_high_waves() -> None:
     )
 
 
-def test_large_pictures_are_reduced_without_harm() -> None:
+def test_large_images_are_reduced_without_harm() -> None:
     rng = np.random.default_rng(0)
     small = rng.integers(0, 256, (9, 13, 3), dtype=np.uint8)
     large = np.asarray(Image.fromarray(small).resize((643, 401), Image.Resampling.BICUBIC))

@@ -1,4 +1,4 @@
-"""Decoding: equal to Pillow where Pillow is right, a named reason where a picture is not usable."""
+"""Decoding: equal to Pillow where Pillow is right, a named reason where an image is not usable."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from tests.data.odd_pictures import FORMATS, encoded, mutants, noise
+from tests.data.odd_images import FORMATS, encoded, mutants, noise
 from vitrail.data.images import decode as module
 from vitrail.data.images.decode import (
     DecodeFault,
     decode,
     decode_size,
     read_bytes,
-    read_picture,
+    read_image,
 )
 from vitrail.data.images.image_structure import structure_of
 
@@ -129,7 +129,7 @@ def test_eight_orientations_of_one_scene_look_the_same(shared_data: Path) -> Non
     paths = [shared_data / "odd_images" / f"exif_Landscape_{k}.jpg" for k in range(1, 9)]
     if not paths[0].is_file():
         pytest.skip(f"{paths[0]} is absent")
-    small = [read_picture(path)[::40, ::40].astype(np.float64) for path in paths]
+    small = [read_image(path)[::40, ::40].astype(np.float64) for path in paths]
     for picture in small[1:]:
         assert picture.shape == small[0].shape
         assert np.abs(picture - small[0]).mean() < 12
@@ -198,7 +198,7 @@ def test_exif_orientation_is_applied_as_pillow_does(orientation: int, kind: str)
 
 
 @pytest.mark.parametrize("exif", [b"", b"II", b"II*\0\xff\xff\xff\xff", b"MM\0*" + b"\xff" * 40])
-def test_damaged_exif_leaves_the_picture_as_it_is(exif: bytes) -> None:
+def test_damaged_exif_leaves_the_image_as_it_is(exif: bytes) -> None:
     pixels = noise(16, 24)
     data = encoded(pixels, "JPEG")
     block = b"Exif\0\0" + exif
@@ -237,7 +237,7 @@ def test_palette_transparency_and_gray_key() -> None:
     assert decode(encoded(deep, "PNG", transparency=257))[:, :, 0].tolist() == [[255, 2]]
 
 
-def test_animation_gives_its_first_picture() -> None:
+def test_animation_gives_its_first_image() -> None:
     frames = [Image.fromarray(noise(20, 30, seed=k)).quantize(32) for k in range(3)]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert np.array_equal(decode(data), np.asarray(frames[0].convert("RGB")))
@@ -246,7 +246,7 @@ def test_animation_gives_its_first_picture() -> None:
     assert np.array_equal(decode(data), np.asarray(pages[0]))
 
 
-def test_large_pictures_in_bands_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_images_in_bands_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     rgba = np.concatenate([noise(53, 31), noise(53, 31, 1, seed=3)], axis=2)
     files = [encoded(Image.fromarray(rgba), "PNG"), encoded(noise(53, 31), "TIFF")]
     whole = [decode(data) for data in files]
@@ -307,7 +307,7 @@ def test_limits_of_size_and_aspect() -> None:
         (b"P2\n2 2\n255\n1 2 3 4", "is PNM as text"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b'<?xml version="1.0"?><svg>', "is SVG"),
-        (b"\x89\xab\xcd\xef" * 9, "is not a picture in an accepted format"),
+        (b"\x89\xab\xcd\xef" * 9, "is not an image in an accepted format"),
     ],
 )
 def test_reasons_name_what_a_file_is(data: bytes, words: str) -> None:
@@ -400,7 +400,7 @@ def test_only_regular_files_inside_the_root_are_read(tmp_path: Path) -> None:
     (root / "folder.jpg").mkdir()
     os.mkfifo(root / "pipe.jpg")
     assert read_bytes(root / "in.png", root=root) == good.read_bytes()
-    assert read_picture(good, root=root).shape == (5, 5, 3)
+    assert read_image(good, root=root).shape == (5, 5, 3)
     cases = {
         "out.png": "link out of",
         f"away/{outside.name}": "link out of",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.odd_pictures import FORMATS, encoded, mutants, noise
+from tests.data.odd_images import FORMATS, encoded, mutants, noise
 from tests.data.slow_images import (
     LARGE,
     MIB,
@@ -25,7 +25,7 @@ from tests.data.slow_images import (
 )
 from vitrail.data.images.decode import DecodeFault, decode, decode_size
 from vitrail.data.images.decode_cost import MAX_PIXELS, Load, MeteredFile, TooCostly, reads_of
-from vitrail.data.images.image_header import picture_format
+from vitrail.data.images.image_header import image_format
 from vitrail.data.images.image_structure import structure_of
 
 MAX_SECS, MAX_MIB = 2.0, 512 * 1e6 / MIB
@@ -157,7 +157,7 @@ def test_segments_are_walked_once_and_give_the_orientation() -> None:
 def test_structures_of_mutants_are_found_or_refused() -> None:
     for place, kind in enumerate(FORMATS):
         for data in mutants(encoded(noise(24, 32), kind), 300, 77 + place):
-            if found := picture_format(data):
+            if found := image_format(data):
                 with suppress(TooCostly):
                     structure_of(found, data)
 
@@ -175,7 +175,7 @@ def test_no_good_image_is_refused(shared_data: Path) -> None:
             paths.append(odd / entry["file"])
     for path in paths:
         data = path.read_bytes()
-        load = structure_of(picture_format(data), data).load
+        load = structure_of(image_format(data), data).load
         height, width = decode_size(data)
         assert load.secs(height * width) < 0.8, path
 

@@ -83,7 +83,7 @@ def test_call_is_pixels_scaled_and_normalised() -> None:
     np.testing.assert_allclose(result.numpy(), expected.transpose(2, 0, 1), atol=1e-6)
 
 
-def test_gray_model_sees_pillows_luma_and_a_gray_picture_fills_three_channels() -> None:
+def test_gray_model_sees_pillows_luma_and_a_gray_image_fills_three_channels() -> None:
     pixels = picture(11, 13)
     gray_rule = Preprocess(height=11, width=13, resize=(11, 13), mean=(0.5,), std=(0.5,))
     assert gray_rule.channels == 1
@@ -119,7 +119,7 @@ def test_every_kind_of_input_gives_one_tensor(tmp_path: Path) -> None:
     size=st.integers(1, 64),
     extra=st.integers(0, 9),
 )
-def test_any_picture_gives_the_shape_asked_for(
+def test_any_image_gives_the_shape_asked_for(
     height: int, width: int, size: int, extra: int
 ) -> None:
     rule = Preprocess(
@@ -152,7 +152,7 @@ def test_json_round_trip_and_refusals() -> None:
         assert caught.value.code == "VIT-329"
 
 
-def test_arrays_that_are_no_8_bit_pictures_are_refused_by_name() -> None:
+def test_arrays_that_are_no_8_bit_images_are_refused_by_name() -> None:
     rule = Preprocess(height=4, width=4, resize=(4, 4))
     for array in (
         np.zeros((4, 4, 3)),

@@ -46,7 +46,7 @@ def test_half_pixel_centres_by_hand() -> None:
     assert tf_resize(pixels, 1, 4, "area").ravel().tolist() == [0.0, 0.0, 100.0, 100.0]
 
 
-def test_without_antialias_most_of_a_large_picture_is_never_looked_at() -> None:
+def test_without_antialias_most_of_a_large_image_is_never_looked_at() -> None:
     pixels = np.zeros((1, 90, 1), np.uint8)
     pixels[0, 1::9] = 255  # one column in nine; samples are between columns 4 and 5 of nine
     assert not tf_resize(pixels, 1, 10, "bilinear").any()
@@ -58,7 +58,7 @@ def test_without_antialias_most_of_a_large_picture_is_never_looked_at() -> None:
 @settings(deadline=None)
 @given(height=SIDE, width=SIDE, new_height=SIDE, new_width=SIDE, method=st.sampled_from(METHODS))
 def test_laws(height: int, width: int, new_height: int, new_width: int, method: Method) -> None:
-    """The same size is the same picture; results stay in range; flat stays flat; axes are alike."""
+    """The same size is the same image; results stay in range; flat stays flat; axes are alike."""
     pixels = picture(height, width)
     assert np.array_equal(tf_resize(pixels, height, width, method), pixels)
     found = tf_resize(pixels, new_height, new_width, method)

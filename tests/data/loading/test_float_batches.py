@@ -34,7 +34,7 @@ def arrays() -> ArraySource:
 
 @pytest.fixture(scope="module")
 def files(arrays: ArraySource, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
-    """The same pictures as PNG."""
+    """The same images as PNG."""
     root: Path = tmp_path_factory.mktemp("pictures")
     for number, image in enumerate(arrays.images):
         Image.fromarray(image).save(root / f"{number}.png")
@@ -43,7 +43,7 @@ def files(arrays: ArraySource, tmp_path_factory: pytest.TempPathFactory) -> File
 
 
 @pytest.mark.parametrize(("kind", "workers"), [("arrays", 0), ("files", 0), ("files", 2)])
-def test_evaluation_sees_what_one_picture_gives_bit_for_bit(
+def test_evaluation_sees_what_one_image_gives_bit_for_bit(
     kind: str, workers: int, arrays: ArraySource, files: FileSource
 ) -> None:
     source = arrays if kind == "arrays" else files

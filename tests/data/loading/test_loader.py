@@ -75,7 +75,7 @@ def file_loader(files: FileSource, workers: int = 0, **changes: object) -> FileL
 
 @pytest.mark.promise("R5")
 def test_workers_and_resumes_change_no_bit(files: FileSource) -> None:
-    """Steps 0..13 cross epoch edges (23 pictures, batches of 5); resumed three times in between."""
+    """Steps 0..13 cross epoch edges (23 images, batches of 5); resumed three times in between."""
     straight = digest(file_loader(files).batches(0, 14))
     assert len(set(straight)) == 14
     for workers in (1, 2, 4):
@@ -97,7 +97,7 @@ def test_array_batches_are_a_function_of_the_step(
     again = make_loader(arrays, SQUASH, STRONG, batch_size=5)
     assert digest(again.batches(9, 14)) == straight[9:]
     assert digest(again.batches(0, 9)) == straight[:9]
-    monkeypatch.setattr("vitrail.data.loading.array_loader.GROUP_PICTURES", 1)  # one step at a time
+    monkeypatch.setattr("vitrail.data.loading.array_loader.GROUP_IMAGES", 1)  # one step at a time
     assert digest(make_loader(arrays, SQUASH, STRONG, batch_size=5).batches(0, 14)) == straight
     larger = make_loader(arrays, SQUASH, STRONG, batch_size=10).batches(0, 7)
     whole = torch.cat([batch.images for batch in larger])
@@ -118,7 +118,7 @@ def test_batches_hold_the_examples_of_the_order(files: FileSource, arrays: Array
             assert batch.images.dtype == torch.uint8
 
 
-def test_repeats_show_a_picture_twice_in_different_views(arrays: ArraySource) -> None:
+def test_repeats_show_a_image_twice_in_different_views(arrays: ArraySource) -> None:
     config = AugmentConfig(crop="pad_crop", repeats=2)
     batch = next(make_loader(arrays, SQUASH, config, batch_size=6).batches(0, 1))
     assert batch.indices[0::2].tolist() == batch.indices[1::2].tolist()
@@ -148,7 +148,7 @@ def test_evaluation_of_arrays_is_the_preprocessing(arrays: ArraySource) -> None:
             assert torch.equal(preprocess(pixels), image)
 
 
-def test_training_without_a_crop_shows_evaluation_pictures(
+def test_training_without_a_crop_shows_evaluation_images(
     arrays: ArraySource, files: FileSource
 ) -> None:
     preprocess = Preprocess(height=11, width=11, resize=12, crop="center")
@@ -216,7 +216,7 @@ def test_too_little_shared_memory_is_told_before_workers_start(
     monkeypatch.setattr("vitrail.data.loading.file_loader.SHARED_MEMORY", str(tmp_path))
     usage = shutil.disk_usage(tmp_path)._replace(free=5 * 3 * 17 * 13 * 5 - 1)
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
-    with pytest.raises(EnvironmentFault, match="2 workers with batches of 5 pictures") as caught:
+    with pytest.raises(EnvironmentFault, match="2 workers with batches of 5 images") as caught:
         next(file_loader(files, 2).batches(0, 1))
     assert caught.value.code == "VIT-521"
     assert len(list(file_loader(files, 1).batches(0, 1))) == 1
@@ -310,7 +310,7 @@ def test_workers_die_with_a_killed_parent_and_ignore_interrupts(files: FileSourc
 
 @pytest.mark.data
 def test_real_photographs_equal_pillow(shared_data: Path) -> None:
-    """40 real pictures through the loader's path: pixels equal to Pillow's, bit for bit."""
+    """40 real images through the loader's path: pixels equal to Pillow's, bit for bit."""
     from vitrail.data.augment import random_slots
     from vitrail.data.augment.crops import flips, inception_boxes
 

@@ -22,7 +22,7 @@ def _stream(seed: int, n: int, batch_size: int, steps: range, repeats: int = 1) 
 
 @given(n=st.integers(1, 67), seed=SEEDS, batch_size=st.integers(1, 71))
 @settings(max_examples=60, deadline=None)
-def test_every_epoch_shows_every_picture_once(n: int, seed: int, batch_size: int) -> None:
+def test_every_epoch_shows_every_image_once(n: int, seed: int, batch_size: int) -> None:
     stream = _stream(seed, n, batch_size, range(2 * n // batch_size + 1))[: 2 * n]
     for epoch in range(2):
         here = stream[stream[:, 1] == epoch][:, 0]
@@ -60,7 +60,7 @@ def test_a_batch_may_span_several_epochs() -> None:
     assert sorted(indices[1:4].tolist()) == [0, 1, 2]
 
 
-def test_repeated_augmentation_shows_a_picture_several_times_in_a_row() -> None:
+def test_repeated_augmentation_shows_a_image_several_times_in_a_row() -> None:
     stream = _stream(0, 13, 13, range(1), repeats=3)
     order = permutation(0, 0, 13)
     np.testing.assert_array_equal(stream[:, 0], np.repeat(order[:5], 3)[:13])

@@ -1,4 +1,4 @@
-"""Workers that die while they read pictures: the run goes on, or names the picture."""
+"""Workers that die while they read images: the run goes on, or names the image."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SQUASH = Preprocess(height=9, width=7, resize=(9, 7), interpolation="bilinear")
 
 @pytest.fixture
 def loader(tmp_path: Path) -> FileLoader:
-    """Two workers, batches of 3 of 11 pictures."""
+    """Two workers, batches of 3 of 11 images."""
     generator = np.random.default_rng(0)
     names = tuple(f"{number}.png" for number in range(NUM))
     for name in names:
@@ -105,10 +105,10 @@ def test_a_worker_that_crashes_once_changes_no_bit(
 
 
 @pytest.mark.promise("D3")
-def test_a_picture_that_crashes_the_decoder_is_named(
+def test_a_image_that_crashes_the_decoder_is_named(
     loader: FileLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What comes before it is as it would have been; then the run stops at a bad picture."""
+    """What comes before it is as it would have been; then the run stops at a bad image."""
     wanted = expected(loader)
     bad = int(wanted[3].indices[1])  # not in the first step
     first = next(step for step, batch in enumerate(wanted) if bad in batch.indices)
@@ -125,7 +125,7 @@ def test_a_picture_that_crashes_the_decoder_is_named(
 
 
 def test_workers_that_die_without_a_cause_end_the_run() -> None:
-    """Two deaths in a row at one picture are a cause; deaths between pictures are counted."""
+    """Two deaths in a row at one image are a cause; deaths between images are counted."""
     deaths = WorkerDeaths()
     deaths.note(4, -9)
     deaths.note(8, -9)
@@ -170,7 +170,7 @@ def test_a_worker_that_hangs_once_is_replaced_and_no_bit_changes(
 
 
 @pytest.mark.promise("D3", "D9")
-def test_a_picture_at_which_every_worker_hangs_is_named(
+def test_a_image_at_which_every_worker_hangs_is_named(
     loader: FileLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad = int(expected(loader)[0].indices[0])
@@ -182,7 +182,7 @@ def test_a_picture_at_which_every_worker_hangs_is_named(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory is Linux's")
 @pytest.mark.promise("D3")
-def test_a_decoder_that_eats_memory_fails_at_its_picture(
+def test_a_decoder_that_eats_memory_fails_at_its_image(
     loader: FileLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad = int(expected(loader)[0].indices[0])
@@ -237,11 +237,12 @@ def test_threads_that_make_no_progress_are_named(
 @pytest.mark.skipif(sys.platform != "linux", reason="files are looked at in processes there")
 @pytest.mark.promise("D1", "D3")
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_look_survives_pictures_that_crash_hang_and_eat_memory(
+def test_a_look_survives_images_that_crash_hang_and_eat_memory(
     loader: FileLoader, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     """Each is named; the looks at the others are as they would have been."""
     source = loader._train.source
+    assert isinstance(source, FileSource)
     expected_looks = inspection.inspect_images(
         source, wanted=inspection.InspectOptions(sketch=True)
     )

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.data.odd_pictures import noise
+from tests.data.odd_images import noise
 from vitrail.data.sources import arrays as module
 from vitrail.data.sources.arrays import read_idx
 from vitrail.data.sources.open_data import ArraySource, Splits, open_data

@@ -1,4 +1,4 @@
-"""CIFAR folders: binary and python versions give the same pictures."""
+"""CIFAR folders: binary and python versions give the same images."""
 
 from __future__ import annotations
 

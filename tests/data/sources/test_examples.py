@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from tests.data.odd_pictures import encoded, noise
+from tests.data.odd_images import encoded, noise
 from vitrail.data.sources import digest as identity
 from vitrail.data.sources.digest import digest_of
 from vitrail.data.sources.examples import (

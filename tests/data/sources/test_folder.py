@@ -1,4 +1,4 @@
-"""Class folders: what is a class, a split, a picture; and an error with a way out for the rest."""
+"""Class folders: what is a class, a split, an image; and an error with a way out for the rest."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.data.odd_pictures import encoded, noise
+from tests.data.odd_images import encoded, noise
 from vitrail.data.images.decode import DecodeFault
 from vitrail.data.sources.folder import class_name
 from vitrail.data.sources.open_data import FileSource, Splits, open_data
-from vitrail.data.sources.walk import is_picture
+from vitrail.data.sources.walk import is_image
 from vitrail.errors import DataError
 
 PNG = encoded(noise(5, 7), "PNG")
@@ -32,7 +32,7 @@ def make(root: Path, *files: str) -> Path:
 
 
 def many(folder: str, number: int = 4) -> list[str]:
-    """Names of `number` pictures in `folder`."""
+    """Names of `number` images in `folder`."""
     return [f"{folder}/{k:02d}.jpg" for k in range(number)]
 
 
@@ -47,7 +47,7 @@ def refused(path: Path, code: str, *words: str) -> DataError:
 
 
 def paths(splits: Splits) -> list[str]:
-    """All picture paths, sorted."""
+    """All image paths, sorted."""
     sources: Sequence[object] = list(splits.parts().values())
     return sorted(p for source in sources if isinstance(source, FileSource) for p in source.paths)
 
@@ -141,7 +141,7 @@ def test_split_folders_twice_or_without_train(tmp_path: Path) -> None:
     refused(tmp_path / "y", "VIT-307", "no train/")
 
 
-def test_hidden_folders_and_files_that_are_no_pictures(tmp_path: Path) -> None:
+def test_hidden_folders_and_files_that_are_no_images(tmp_path: Path) -> None:
     make(
         tmp_path,
         *many("cat", 9),
@@ -250,9 +250,9 @@ def test_names_that_are_no_utf_8(tmp_path: Path) -> None:
     refused(tmp_path, "VIT-308", "not valid UTF-8")
 
 
-def test_is_picture() -> None:
-    assert all(map(is_picture, ["a.jpg", "a.JPEG", "a.b.Png", "x.tiff", "x.webp", "x.heic"]))
-    assert not any(map(is_picture, ["a", "a.txt", ".a.jpg", "jpg", "a.jpg.txt", "Thumbs.db"]))
+def test_is_image() -> None:
+    assert all(map(is_image, ["a.jpg", "a.JPEG", "a.b.Png", "x.tiff", "x.webp", "x.heic"]))
+    assert not any(map(is_image, ["a", "a.txt", ".a.jpg", "jpg", "a.jpg.txt", "Thumbs.db"]))
 
 
 @pytest.mark.promise("D6")

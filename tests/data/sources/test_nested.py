@@ -1,4 +1,4 @@
-"""Fewer training pictures: nested, by class, the same on every machine."""
+"""Fewer training images: nested, by class, the same on every machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 @given(labels=LABELS, seed=SEEDS)
-def test_every_class_has_a_picture_and_then_its_share(labels: Labels, seed: int) -> None:
+def test_every_class_has_a_image_and_then_its_share(labels: Labels, seed: int) -> None:
     order = nested_order(labels, seed)
     assert sorted(order.tolist()) == list(range(len(labels)))
     counts = np.bincount(labels, minlength=7)
@@ -39,7 +39,7 @@ def test_every_class_has_a_picture_and_then_its_share(labels: Labels, seed: int)
 
 
 @given(table=TABLES, seed=SEEDS)
-def test_pictures_with_several_labels(table: Labels, seed: int) -> None:
+def test_images_with_several_labels(table: Labels, seed: int) -> None:
     order = nested_order(table, seed)
     assert sorted(order.tolist()) == list(range(len(table)))
     for num in range(5, len(table) + 1):
@@ -47,7 +47,7 @@ def test_pictures_with_several_labels(table: Labels, seed: int) -> None:
 
 
 def test_a_class_of_nearly_all_and_many_small_ones() -> None:
-    """Sorting by each class's own shares (a divisor method) would stray by many pictures here."""
+    """Sorting by each class's own shares (a divisor method) would stray by many images here."""
     labels = np.repeat(np.arange(54), [211, *[2] * 53])
     order = nested_order(labels, 3)
     for num in range(159, len(labels) + 1):
@@ -64,7 +64,7 @@ def test_another_seed_draws_others_of_the_same_number() -> None:
 
 
 def test_known_answer() -> None:
-    """Runs made today find the same pictures to train on in ten years."""
+    """Runs made today find the same images to train on in ten years."""
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 2, 0])
     assert nested_order(labels, 7).tolist() == KNOWN
 
@@ -84,7 +84,7 @@ def test_val_and_test_stay_whole_and_order_is_of_the_data() -> None:
     fewer, more = take(splits, 13, 5), take(splits, 31, 5)
     assert fewer.val is splits.val
     assert fewer.test is splits.test
-    assert fewer.how == "as given; trained on 13 of 97 pictures by class with seed 5"
+    assert fewer.how == "as given; trained on 13 of 97 images by class with seed 5"
     assert isinstance(fewer.train, ArraySource)
     assert isinstance(more.train, ArraySource)
     assert set(fewer.train.numbers) < set(more.train.numbers)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.data.odd_pictures import encoded, noise
+from tests.data.odd_images import encoded, noise
 from vitrail.data.sources.open_data import (
     ArraySource,
     FileSource,
@@ -25,7 +25,7 @@ from vitrail.errors import DataError
 
 
 def file_source(folder: Path, number: int = 6) -> FileSource:
-    """`number` pictures of two classes in `folder`."""
+    """`number` images of two classes in `folder`."""
     paths = tuple(f"{'ab'[k % 2]}/{k}.png" for k in range(number))
     for k, path in enumerate(paths):
         (folder / path).parent.mkdir(exist_ok=True, parents=True)

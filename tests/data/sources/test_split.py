@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.data.odd_pictures import encoded, noise
+from tests.data.odd_images import encoded, noise
 from vitrail.data.sources.open_data import open_data, open_whole
 from vitrail.data.sources.source import ArraySource, FileSource, Labels, Source, Splits
 from vitrail.data.sources.split import complete, hold_out, split_indices, write_split
@@ -35,7 +35,7 @@ def test_splits_are_disjoint_complete_and_keep_every_class(
     together = np.concatenate(parts)
     assert sorted(together.tolist()) == list(range(len(labels)))
     assert all(np.array_equal(part, np.sort(part)) for part in parts)
-    assert set(labels[parts[0]]) == set(labels)  # every class keeps a training picture
+    assert set(labels[parts[0]]) == set(labels)  # every class keeps a training image
     again = split_indices(labels, val=val, test=test, seed=seed)
     assert all(np.array_equal(a, b) for a, b in zip(parts, again, strict=True))
 
@@ -71,7 +71,7 @@ def test_a_count_is_met_where_the_classes_allow(labels: Labels, count: int) -> N
     table=st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=1, max_size=60),
     share=SHARE,
 )
-def test_pictures_with_several_labels(table: list[list[bool]], share: float) -> None:
+def test_images_with_several_labels(table: list[list[bool]], share: float) -> None:
     labels = np.array(table, dtype=np.float32)
     train, val, test = split_indices(labels, val=share, test=share / 2, seed=1)
     assert sorted([*train, *val, *test]) == list(range(len(labels)))
@@ -89,7 +89,7 @@ def test_another_seed_or_purpose_draws_others() -> None:
 
 
 def test_known_answer() -> None:
-    """Runs made today find the same pictures held out in ten years."""
+    """Runs made today find the same images held out in ten years."""
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 2])
     assert hold_out(labels, 5, 7, "test")[1].tolist() == KNOWN
 
@@ -138,10 +138,9 @@ def test_the_sentence_says_what_was_done() -> None:
     labels = np.arange(40) % 2
     how = complete(arrays(labels, test=labels), seed=5).how
     assert (
-        how
-        == "train, test as given; 6 as val held out of 40 training pictures by class with seed 5"
+        how == "train, test as given; 6 as val held out of 40 training images by class with seed 5"
     )
-    assert complete(arrays(labels), val=0, test=0).how == "all 40 pictures are for training"
+    assert complete(arrays(labels), val=0, test=0).how == "all 40 images are for training"
 
 
 def test_a_class_of_one_stays_in_train() -> None:

@@ -1,4 +1,4 @@
-"""Tables of pictures: header variants, splits, several labels, and every mistake with its line."""
+"""Tables of images: header variants, splits, several labels, and every mistake with its line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.data.odd_pictures import encoded, noise
+from tests.data.odd_images import encoded, noise
 from vitrail.data.sources.open_data import Splits, open_data
 from vitrail.errors import DataError
 
@@ -17,7 +17,7 @@ FILES = ["a/1.png", "a/2.png", "b/3.png", "b/4.png", "b/5"]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Five pictures, one without a suffix."""
+    """Five images, one without a suffix."""
     for name in FILES:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(PNG)
@@ -103,7 +103,7 @@ def test_several_labels(folder: Path) -> None:
 
 def test_mistakes_are_named_with_their_line(folder: Path) -> None:
     good = "path,label\na/1.png,x\nb/3.png,y\n"
-    refused(folder, "", "VIT-305", "lists no pictures")
+    refused(folder, "", "VIT-305", "lists no images")
     refused(folder, "path,label\n", "VIT-305")
     refused(folder, "name,kind\na/1.png,x\n", "VIT-310", "Expected a first line path,label", "kind")
     refused(folder, "path,file,label\n", "VIT-310", "several columns")
@@ -111,9 +111,7 @@ def test_mistakes_are_named_with_their_line(folder: Path) -> None:
     refused(folder, good + "b/4.png,\n", "VIT-311", "line 4", "has no label")
     refused(folder, good + ",x\n", "VIT-311", "line 4", "no path")
     refused(folder, "path,label,split\na/1.png,x,holdout\n", "VIT-311", "line 2", "'holdout'")
-    refused(
-        folder, good + "c/9.png,x\n", "VIT-312", "1 of 3 pictures do not exist: c/9.png (line 4)"
-    )
+    refused(folder, good + "c/9.png,x\n", "VIT-312", "1 of 3 images do not exist: c/9.png (line 4)")
     refused(folder, good + "./a/1.png,y\n", "VIT-313", "a/1.png (lines 2 and 4)")
     refused(folder, "path,label\na/1.png,x\n", "VIT-304", "only one class: x")
     refused(folder, "path,label,split\na/1.png,x,val\n", "VIT-307", "no rows of the split train")
@@ -132,7 +130,7 @@ def test_text_that_is_no_utf_8(folder: Path) -> None:
     assert caught.value.code == "VIT-310"
 
 
-def test_pictures_outside_the_folder_are_refused(folder: Path) -> None:
+def test_images_outside_the_folder_are_refused(folder: Path) -> None:
     table = folder / "a"
     (folder / "a" / "out.png").symlink_to(folder / "b" / "3.png")
     (folder / "a" / "in.png").symlink_to("1.png")

@@ -1,4 +1,4 @@
-"""A finished run names leaked pictures and doubtful labels, with their files."""
+"""A finished run names leaked images and doubtful labels, with their files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def evaluation(source: ArraySource, wrong: list[int]) -> Evaluation:
 
 
 def planted() -> tuple[Splits, ArraySource]:
-    """Digits: test pictures 0 to 4 are training pictures, training label 7 is wrong."""
+    """Digits: test images 0 to 4 are training images, training label 7 is wrong."""
     splits = open_data("builtin:digits")
     train, test = splits.train, splits.test
     assert isinstance(train, ArraySource)
@@ -56,7 +56,7 @@ def test_leaks_and_wrong_labels_are_named(tmp_path: Path) -> None:
     assert len(train) <= 4
     assert [one.index for one in found.suspects["test"].found] == [0, 1, 60]
     told = found.sentences()
-    assert told[0].startswith("5 of 180 test pictures are also in train; without them top-1 is ")
+    assert told[0].startswith("5 of 180 test images are also in train; without them top-1 is ")
     assert f"{splits.train.source_id(20)} = test: {test.source_id(0)}" in told[0]
     assert any("of 1437 labels of train are doubted" in one for one in told)
     document = json.loads(json.dumps(found.to_json()))
@@ -91,7 +91,7 @@ def test_no_time_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     assert f"only {found.looked['train']} of {len(files.train)} train images" in found.notes[0]
 
 
-def test_pictures_in_files_and_several_labels(tmp_path: Path) -> None:
+def test_images_in_files_and_several_labels(tmp_path: Path) -> None:
     splits = open_data(photos(tmp_path, {"a": 12, "b": 12}))
     (tmp_path / "a" / "03.png").write_bytes(b"damaged since")
     found = audit(splits, {}, Limits(workers=2))
@@ -99,4 +99,4 @@ def test_pictures_in_files_and_several_labels(tmp_path: Path) -> None:
     assert sum(found.looked.values()) == 24
     assert found.suspects["train"].n >= 15
     many = replace(splits, multi_label=True)
-    assert audit(many, {}, Limits()).notes == ["labels were not doubted: pictures have several"]
+    assert audit(many, {}, Limits()).notes == ["label check skipped: images have several labels"]

@@ -1,4 +1,4 @@
-"""Closed-form leave-one-out predictions are those of fits without the picture."""
+"""Closed-form leave-one-out predictions are those of fits without the image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vitrail.evaluation.labels.loo_ridge import gradients, left_out, left_out_sc
 
 
 @pytest.mark.parametrize(("n", "size"), [(23, 7), (17, 31)])
-def test_scores_are_those_of_fits_without_the_picture(
+def test_scores_are_those_of_fits_without_the_image(
     n: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CHUNK", 5)

@@ -25,7 +25,7 @@ def test_173_of_180_is_the_example_of_the_docs() -> None:
     assert (round(low, 3), round(high, 3)) == (0.922, 0.981)
 
 
-def test_no_pictures_say_nothing() -> None:
+def test_no_images_say_nothing() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
 
 

@@ -1,4 +1,4 @@
-"""Metrics of several labels a picture against scikit-learn."""
+"""Metrics of several labels an image against scikit-learn."""
 
 from __future__ import annotations
 

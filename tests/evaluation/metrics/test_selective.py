@@ -103,5 +103,5 @@ def test_largest_coverage_keeps_equals_together() -> None:
     assert largest_coverage(of([(0.9, False), (0.2, True)]), 0.1) == 0.0
 
 
-def test_no_pictures() -> None:
+def test_no_images() -> None:
     assert selective.selective(np.zeros(0), np.zeros(0, bool)) == {}

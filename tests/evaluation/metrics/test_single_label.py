@@ -1,4 +1,4 @@
-"""Metrics of one label a picture against scikit-learn, closed forms and plain loops."""
+"""Metrics of one label an image against scikit-learn, closed forms and plain loops."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Split = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
 
 @pytest.fixture
 def split() -> Split:
-    """Logits (N, K), their probabilities and labels; class 5 has no picture and class 6 is never
+    """Logits (N, K), their probabilities and labels; class 5 has no image and class 6 is never
     predicted.
     """
     rng = np.random.default_rng(0)
@@ -121,7 +121,7 @@ def test_ties_go_to_the_lower_class_and_nan_never_wins() -> None:
     assert single_label.ranks(broken, np.array([0, 1, 0])).tolist() == [1, 1, 1]
 
 
-def test_no_pictures() -> None:
+def test_no_images() -> None:
     p, labels = np.zeros((0, 3)), np.zeros(0, np.int64)
     scores = single_label.from_confusion(single_label.confusion(labels, labels, 3))
     assert (

@@ -56,11 +56,11 @@ def identity(model: Rows) -> str:
 
 
 def seen(frozen: Frozen) -> int:
-    """Pictures that the model has been shown."""
+    """Images that the model has been shown."""
     return rows_of(frozen).seen
 
 
-def test_numbers_are_those_of_every_picture_in_order(frozen: Frozen) -> None:
+def test_numbers_are_those_of_every_image_in_order(frozen: Frozen) -> None:
     source = pictures(23, 0)
     rows_of(frozen).train()
     got = frozen.features(source)
@@ -122,7 +122,7 @@ def test_other_pixels_and_another_version_give_another_entry(
     assert frozen.entry(source) != before
 
 
-def test_how_pictures_are_read_gives_the_same_entry(frozen: Frozen) -> None:
+def test_how_images_are_read_gives_the_same_entry(frozen: Frozen) -> None:
     """Batches of another size differ in the last bits at most."""
     source = pictures(23, 0)
     other = replace(frozen, reading=replace(frozen.reading, batch_size=3, workers=1))
@@ -211,7 +211,7 @@ def test_only_the_rows_that_are_wanted_are_computed(frozen: Frozen) -> None:
     assert seen(frozen) == 49  # most are wanted: all are computed
 
 
-def test_progress_names_the_pictures_and_counts_them(frozen: Frozen) -> None:
+def test_progress_names_the_images_and_counts_them(frozen: Frozen) -> None:
     steps: list[tuple[str, int, int]] = []
     replace(frozen, progress=lambda *step: steps.append(step)).features(pictures(23, 0))
     assert [done for _, done, _ in steps] == [7, 14, 21, 23]
@@ -237,7 +237,7 @@ def test_files_count_by_name_and_content(frozen: Frozen, tmp_path: Path) -> None
     assert frozen.entry(source) != first
 
 
-def test_a_picture_that_cannot_be_decoded_is_named(frozen: Frozen, tmp_path: Path) -> None:
+def test_a_image_that_cannot_be_decoded_is_named(frozen: Frozen, tmp_path: Path) -> None:
     save_folder(tmp_path / "photos", pictures(12, 0))
     (tmp_path / "photos" / "dog" / "bad.png").write_bytes(b"\x89PNG\r\n")
     source = open_data(tmp_path / "photos", val_fraction=0, test_fraction=0).train

@@ -81,7 +81,7 @@ def test_defaults_of_few_shot_are_the_papers() -> None:
     assert found.notes == ()
 
 
-def test_classes_with_few_pictures_give_all_of_theirs_and_it_is_said() -> None:
+def test_classes_with_few_images_give_all_of_theirs_and_it_is_said() -> None:
     rows = np.flatnonzero((SPLITS.train.labels != 2) | (np.arange(101) < 12))  # 4 of class 2
     found = probe(FROZEN, replace(SPLITS, train=subset(SPLITS.train, rows)), ProbeSettings())
     assert [(one.k, one.num_train) for one in found.figures] == [
@@ -91,17 +91,17 @@ def test_classes_with_few_pictures_give_all_of_theirs_and_it_is_said() -> None:
         (25, 54),
     ]
     assert len(found.notes) == 3
-    assert "k = 10: 1 of 3 classes have fewer training pictures (the smallest 4)" in found.notes[1]
+    assert "k = 10: 1 of 3 classes have fewer training images (the smallest 4)" in found.notes[1]
     small = replace(SPLITS, train=pictures(15, 1))
     found = probe(FROZEN, small, ProbeSettings())
     assert [one.k for one in found.figures] == [1, 5]
     assert found.notes == (
-        "k = 10 is left out: no class has more than 5 pictures",
-        "k = 25 is left out: no class has more than 5 pictures",
+        "k = 10 is left out: no class has more than 5 images",
+        "k = 25 is left out: no class has more than 5 images",
     )
 
 
-def test_one_of_several_l2_is_chosen_on_validation_never_on_the_judged_pictures() -> None:
+def test_one_of_several_l2_is_chosen_on_validation_never_on_the_judged_images() -> None:
     settings = ProbeSettings(k=(3,), l2=SWEEPS["few-shot"], seeds=2)
     found = probe(FROZEN, SPLITS, settings)
     (figure,) = found.figures
@@ -116,11 +116,11 @@ def test_one_of_several_l2_is_chosen_on_validation_never_on_the_judged_pictures(
             right.append((scores.argmax(axis=1) == y_val).mean())
         assert top1 == pytest.approx(np.mean(right))
     assert figure.sweep[figure.l2 or 0] == max(figure.sweep.values())
-    assert found.chosen_on == "the val split (29 pictures)"
+    assert found.chosen_on == "the val split (29 images)"
 
 
 @pytest.mark.parametrize("kind", ["few-shot", "linear", "knn"])
-def test_labels_of_the_judged_pictures_change_no_choice(kind: str) -> None:
+def test_labels_of_the_judged_images_change_no_choice(kind: str) -> None:
     """Judged on shuffled labels: accuracy falls, what was chosen stays."""
     settings = ProbeSettings(kind, l2=SWEEPS.get(kind), k=(3, 7) if kind != "linear" else None)
     before = probe(FROZEN, SPLITS, settings)
@@ -134,21 +134,21 @@ def test_labels_of_the_judged_pictures_change_no_choice(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["few-shot", "linear", "knn"])
-def test_without_a_validation_split_choices_are_made_on_training_pictures(kind: str) -> None:
+def test_without_a_validation_split_choices_are_made_on_training_images(kind: str) -> None:
     settings = ProbeSettings(kind, l2=SWEEPS.get(kind))
-    assert probe(FROZEN, SPLITS, settings).chosen_on == "the val split (29 pictures)"
+    assert probe(FROZEN, SPLITS, settings).chosen_on == "the val split (29 images)"
     bare = probe(FROZEN, replace(SPLITS, val=None), settings)
-    assert bare.chosen_on == "20 held out of 101 training pictures"
+    assert bare.chosen_on == "20 held out of 101 training images"
     judged_val = probe(FROZEN, replace(SPLITS, test=None), replace(settings, split="val"))
     assert judged_val.chosen_on == bare.chosen_on
     assert judged_val.n == 29
 
 
-def test_shots_are_not_drawn_from_the_pictures_held_out_for_the_choice() -> None:
+def test_shots_are_not_drawn_from_the_images_held_out_for_the_choice() -> None:
     found = probe(FROZEN, replace(SPLITS, val=None), ProbeSettings(k=(4,), l2=(1024.0, 1024.0001)))
     x, y = arrays(SPLITS, "train")
     kept, held = hold_out(y, 0.2, 0)
-    assert found.chosen_on == f"{len(held)} held out of 101 training pictures"
+    assert found.chosen_on == f"{len(held)} held out of 101 training images"
     x, y, (x_test, y_test) = x[kept], y[kept], arrays(SPLITS, "test")
     for seed, top1 in enumerate(found.figures[0].by_seed):
         rng = np.random.default_rng(seed)
@@ -157,7 +157,7 @@ def test_shots_are_not_drawn_from_the_pictures_held_out_for_the_choice() -> None
         assert top1 == pytest.approx((scores.argmax(axis=1) == y_test).mean())
 
 
-def test_linear_reads_the_class_and_is_fitted_on_all_training_pictures() -> None:
+def test_linear_reads_the_class_and_is_fitted_on_all_training_images() -> None:
     found = probe(FROZEN, SPLITS, ProbeSettings("linear"))
     (figure,) = found.figures
     assert figure.top1 > 0.8
@@ -177,7 +177,7 @@ def test_knn_gives_both_votes_for_each_k_and_marks_one() -> None:
     assert [(one.k, one.votes) for one in found.figures] == [
         (k, votes) for k in (1, 5, 10, 20, 100) for votes in ("plain", "weighted")
     ]
-    assert found.notes == ("k = 200 is left out: there are only 101 training pictures",)
+    assert found.notes == ("k = 200 is left out: there are only 101 training images",)
     (chosen,) = [one for one in found.figures if one.is_chosen]
     assert chosen.val_top1 == max(one.val_top1 or 0 for one in found.figures)
     bank, judged = arrays(SPLITS, "train"), arrays(SPLITS, "test")
@@ -185,7 +185,7 @@ def test_knn_gives_both_votes_for_each_k_and_marks_one() -> None:
     assert [one.top1 for one in found.figures[:4]] == flat
 
 
-def test_pictures_that_say_nothing_are_not_read() -> None:
+def test_images_that_say_nothing_are_not_read() -> None:
     """Negative control: with shuffled training labels the figures fall to those of guessing."""
     train: Any = SPLITS.train
     labels = np.random.default_rng(0).permutation(train.labels)
@@ -254,7 +254,7 @@ def test_the_record_is_plain_data_without_what_does_not_apply() -> None:
         (ProbeSettings(l2=(float("inf"),)), "VIT-202", "--l2"),
         (ProbeSettings(seeds=0), "VIT-202", "--seeds"),
         (ProbeSettings("knn", temperature=0.0), "VIT-202", "--temperature"),
-        (ProbeSettings("knn", k=(500,)), "VIT-263", "101 training pictures"),
+        (ProbeSettings("knn", k=(500,)), "VIT-263", "101 training images"),
     ],
 )
 def test_settings_that_cannot_be_used(settings: ProbeSettings, code: str, word: str) -> None:
@@ -269,15 +269,15 @@ def test_settings_are_checked_before_anything_is_read() -> None:
     check(ProbeSettings())
 
 
-def test_several_labels_a_picture_are_refused() -> None:
+def test_several_labels_a_image_are_refused() -> None:
     with pytest.raises(UsageError, match="several labels") as error:
         probe(FROZEN, replace(SPLITS, multi_label=True), ProbeSettings())
     assert error.value.code == "VIT-260"
 
 
-def test_too_few_pictures_to_hold_some_out() -> None:
+def test_too_few_images_to_hold_some_out() -> None:
     splits = replace(SPLITS, val=None, train=pictures(3, 1))
-    with pytest.raises(UsageError, match="too few training pictures") as error:
+    with pytest.raises(UsageError, match="too few training images") as error:
         probe(FROZEN, splits, ProbeSettings("linear"))
     assert error.value.code == "VIT-264"
     assert probe(FROZEN, splits, ProbeSettings()).figures[0].num_train == 3

@@ -101,7 +101,7 @@ def test_progress_counts_the_fits() -> None:
     assert steps == [("logistic regression, l2 1", 1, 2), ("logistic regression, l2 0.1", 2, 2)]
 
 
-def test_fewer_pictures_than_features_and_a_class_without_pictures() -> None:
+def test_fewer_images_than_features_and_a_class_without_images() -> None:
     x, y = made(n=11, dim=29, num_classes=3)
     fits = fit_sweep(x, y, 4)  # nothing shows class 3
     assert all(math.isfinite(one.gradient) for one in fits)

@@ -17,7 +17,7 @@ KS = (1, 3, 7, 19)
 
 
 def made(n: int = 103, dim: int = 13, num_classes: int = 5) -> tuple[Any, Any]:
-    """Features and labels of n training and 37 judged pictures."""
+    """Features and labels of n training and 37 judged images."""
     rng = np.random.default_rng(3)
     centres = rng.normal(size=(num_classes, dim))
     labels = rng.integers(0, num_classes, n + 37)
@@ -27,7 +27,7 @@ def made(n: int = 103, dim: int = 13, num_classes: int = 5) -> tuple[Any, Any]:
 
 
 def dino(bank: Any, judged: Any, k: int, temperature: float) -> float:
-    """Weighted votes picture by picture in float64."""
+    """Weighted votes image by image in float64."""
     right = 0
     for feature, label in zip(*judged, strict=True):
         x = bank[0].astype(np.float64)
@@ -49,7 +49,7 @@ def test_weighted_votes_equal_a_loop_in_float64() -> None:
 
 
 def test_weights_matter() -> None:
-    """Negative control: with equal weights other pictures are right."""
+    """Negative control: with equal weights other images are right."""
     bank, judged = made()
     found = accuracies(bank, judged, 5, KS)
     assert [a for a, _ in found] != [b for _, b in found]
@@ -75,7 +75,7 @@ def test_votes_by_hand() -> None:
     assert weighted_votes(classes, cosines, 3, 1e-3).isfinite().all()
 
 
-def test_the_nearest_of_the_pictures_themselves_are_they() -> None:
+def test_the_nearest_of_the_images_themselves_are_they() -> None:
     bank, _ = made()
     assert accuracies(bank, bank, 5, (1,)) == [(1.0, 1.0)]
 

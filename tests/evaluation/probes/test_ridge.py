@@ -74,7 +74,7 @@ def test_another_constant_fails_the_golden_case(
 
 
 def made(n: int, dim: int, num_classes: int, seed: int = 0) -> tuple[Any, Any, Any]:
-    """Features and labels of n training and 23 other pictures."""
+    """Features and labels of n training and 23 other images."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % num_classes
     x = rng.normal(size=(n, dim)).astype(np.float32) * 3 + labels[:, None] * 0.7
@@ -120,7 +120,7 @@ def test_draws_hold_the_same_number_of_each_class_and_contain_each_other(
     assert set(rows.tolist()) <= set(draw_shots(labels, num_classes, shots + 1, seed).tolist())
 
 
-def test_other_seeds_draw_other_pictures() -> None:
+def test_other_seeds_draw_other_images() -> None:
     labels = np.arange(70) % 7
     assert len({tuple(draw_shots(labels, 7, 3, seed)) for seed in range(5)}) == 5
 

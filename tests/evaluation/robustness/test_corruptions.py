@@ -22,7 +22,7 @@ from vitrail.evaluation.robustness.corruptions import (
     severities_of,
 )
 
-SIZES = [(224, 224, 3, 3), (31, 37, 3, 8), (8, 8, 1, 31)]  # h, w, C, pictures
+SIZES = [(224, 224, 3, 3), (31, 37, 3, 8), (8, 8, 1, 31)]  # h, w, C, images
 
 
 def corrupted(images: Tensor, indices: Tensor, name: str, severity: int, seed: int = 0) -> Tensor:
@@ -32,7 +32,7 @@ def corrupted(images: Tensor, indices: Tensor, name: str, severity: int, seed: i
 
 
 def scenes(height: int, width: int, channels: int, count: int) -> Tensor:
-    """Pictures (B, C, h, w) uint8 with edges, gradients and fine texture, of any brightness."""
+    """Images (B, C, h, w) uint8 with edges, gradients and fine texture, of any brightness."""
     rng = np.random.default_rng(7)
     rows, columns = np.mgrid[0:height, 0:width] / max(height, width)
     found = np.empty((count, channels, height, width))
@@ -73,7 +73,7 @@ def test_damage_grows_with_severity(name: str, size: tuple[int, int, int, int]) 
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_a_picture_is_corrupted_the_same_in_any_batch(name: str) -> None:
+def test_a_image_is_corrupted_the_same_in_any_batch(name: str) -> None:
     clean = scenes(31, 37, 3, 5)
     numbers = torch.tensor([4, 0, 9, 1_000_003, 2])
     whole = corrupted(clean, numbers, name, 3)
@@ -97,7 +97,7 @@ RANDOM = set(CORRUPTIONS) - {
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_what_chance_decides_depends_on_picture_and_seed(name: str) -> None:
+def test_what_chance_decides_depends_on_image_and_seed(name: str) -> None:
     clean = scenes(31, 37, 3, 1).expand(2, -1, -1, -1)
     same = torch.tensor([5, 5])
     first = corrupted(clean, same, name, 4)

@@ -19,7 +19,7 @@ PREPROCESS = Preprocess(height=13, width=11, resize=(13, 11))
 
 
 class IsBright(nn.Module):
-    """Two classes: the mean of a normalised picture is below or above 0."""
+    """Two classes: the mean of a normalised image is below or above 0."""
 
     def forward(self, images: Tensor) -> Tensor:
         assert not self.training
@@ -32,7 +32,7 @@ def batches(images: Tensor, labels: Tensor, size: int) -> list[Batch]:
     return [Batch(images[p], labels[p], torch.arange(len(images))[p]) for p in parts]
 
 
-def test_each_setting_is_the_accuracy_on_its_pictures() -> None:
+def test_each_setting_is_the_accuracy_on_its_images() -> None:
     images = scenes(13, 11, 3, 23)
     labels = (images.float().mean(dim=(1, 2, 3)) > 110).long()
     names, levels = ("impulse_noise", "brightness", "fog"), (2, 5)
@@ -56,7 +56,7 @@ def test_each_setting_is_the_accuracy_on_its_pictures() -> None:
     assert np.array_equal(again.correct, found.correct)
 
 
-def test_several_labels_a_picture_are_right_if_the_best_is_one_of_them() -> None:
+def test_several_labels_a_image_are_right_if_the_best_is_one_of_them() -> None:
     images = scenes(13, 11, 3, 6)
     both, logits = torch.ones(6, 2), TorchRuntime(IsBright(), PREPROCESS.input_size).logits
     assert robustness(logits, batches(images, both, 4), PREPROCESS, ["fog"], [1]).mean() == 1

@@ -199,7 +199,7 @@ def test_cka_equals_the_references() -> None:
 
 
 def test_unbiased_cka_of_independent_features_is_near_zero() -> None:
-    """Where the plain estimate, with fewer pictures than features, is near 1."""
+    """Where the plain estimate, with fewer images than features, is near 1."""
     rng = np.random.default_rng(2)
     a, b = (similarity.gram(rng.normal(size=(20, 400))) for _ in range(2))
     assert similarity.linear_cka(a, b, unbiased=False) > 0.8
@@ -289,4 +289,4 @@ def test_what_a_model_cannot_have_is_said(kind: Callable[[], ResidualNet], tmp_p
     assert any("--data" in note for note in alone.notes)
     assert any("pairs" in note for note in alone.notes)
     few = write_figures([Inspected("v", vit("cls"), pictures_for(vit("cls"), 3))], tmp_path)
-    assert any("CKA needs 4 pictures" in note for note in few.notes)
+    assert any("CKA needs 4 images" in note for note in few.notes)

@@ -14,7 +14,7 @@ from vitrail.explain.methods.registry import explain
 from vitrail.explain.methods.walk import blocks_of, evaluating, logits_of, run_blocks
 from vitrail.models.vit.model import ViT
 
-OTHER_SIZE = "fb_dinov2_resized"  # its pictures need the position table of another grid
+OTHER_SIZE = "fb_dinov2_resized"  # its images need the position table of another grid
 WITH_ATTENTION = sorted(
     folder.name
     for folder in CASES.iterdir()

@@ -23,9 +23,9 @@ SMOOTH = [kind for kind in KINDS if kind not in ("hybrid", "residual")]
 
 @pytest.mark.parametrize("kind", SMOOTH)
 def test_completeness(kind: str) -> None:
-    """Values sum to logit(picture) - logit(baseline): smooth models converge fast in the steps.
+    """Values sum to logit(image) - logit(baseline): smooth models converge fast in the steps.
 
-    The tiny models have weights of 0.3, which makes them rough; pictures near the mean do not.
+    The tiny models have weights of 0.3, which makes them rough; images near the mean do not.
     """
     model = vit(kind)
     images = 0.3 * picture(model)
@@ -39,7 +39,7 @@ def test_completeness(kind: str) -> None:
     assert found.facts["completeness_error"] == pytest.approx(error, abs=1e-12)
 
 
-def test_completeness_of_a_hybrid_from_a_blurred_picture() -> None:
+def test_completeness_of_a_hybrid_from_a_blurred_image() -> None:
     """ReLU has corners, so quadrature converges slowly: within 3 % at 512 steps."""
     model = vit("hybrid", image_size=(8, 9))
     images = picture(model)
@@ -51,7 +51,7 @@ def test_completeness_of_a_hybrid_from_a_blurred_picture() -> None:
 
 
 def test_the_baseline_follows_the_norm_behind_the_first_layer() -> None:
-    """BatchNorm sees the brightness of a constant picture, GroupNorm does not."""
+    """BatchNorm sees the brightness of a constant image, GroupNorm does not."""
     models: list[Model] = [resnet(), vit("residual"), vit("cls")]
     for model in models:
         assert not baseline_of(model, picture(model))[0].any()
@@ -144,7 +144,7 @@ def test_chance_is_a_function_of_the_seed() -> None:
     assert 0 <= a.min() <= a.max() < 1
 
 
-def test_squares_of_a_large_picture_without_patches() -> None:
+def test_squares_of_a_large_image_without_patches() -> None:
     """A cell is about 1/14 of the longer side."""
     model = BiTResNet(bit().config.model_copy(update={"image_size": (224, 160)}))
     assert cells_of(model) == (14, 10)

@@ -111,7 +111,7 @@ def test_unknown_tap_is_refused() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("style", ["v2", "v1_gn"])
 def test_every_map_has_its_channels_last(channels: int, style: str) -> None:
-    """Also of gray pictures, whose layout torch cannot tell."""
+    """Also of gray images, whose layout torch cannot tell."""
     model = random_model(tiny(channels=channels, style=style), dtype=torch.float32)
     _, store = tapped(model, random_images(model.config, 2).float())
     for name, value in store.items():

@@ -358,7 +358,7 @@ def test_unknown_tap_is_refused() -> None:
 @pytest.mark.parametrize("norm", ["batch", "group", "group_std"])
 @pytest.mark.parametrize("is_training", [False, True])
 def test_every_map_has_its_channels_last(channels: int, norm: str, is_training: bool) -> None:
-    """Also of gray pictures, whose layout torch cannot tell."""
+    """Also of gray images, whose layout torch cannot tell."""
     model = random_model(tiny(channels=channels, norm=norm), dtype=torch.float32)
     _, store = tapped(model.train(is_training), random_images(model.config, 2).float())
     for name, value in store.items():

@@ -24,7 +24,7 @@ OTHERS = {
     "rate": changed(optim__lr=0.0021),
     "length": changed(examples=704),
     "width": changed(model__width=18),
-    "pictures": changed(data__train_pictures=100),
+    "pictures": changed(data__train_images=100),
     "split": changed(data__split_seed=1),
     "threads": changed(threads=2),
     "seed": replace(PLAIN, seed=1),
@@ -91,4 +91,4 @@ def test_a_child_steps_as_its_parent_does() -> None:
 
 def test_a_title_is_for_people() -> None:
     one = Cell("ViT", {"pictures": 12000, "kind": "2-D"}, {}, 3)
-    assert one.title == "ViT, pictures 12000, kind 2-D, seed 3"
+    assert one.title == "ViT, images 12000, kind 2-D, seed 3"

@@ -44,9 +44,9 @@ def test_sizes_are_those_of_the_ladder_and_its_own_is_untouched() -> None:
     assert len(set(found.values())) > 1
 
 
-def test_few_pictures_are_looked_at_in_many_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_images_are_looked_at_in_many_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     splits = open_data("builtin:digits", seed=0)
-    monkeypatch.setattr("vitrail.studies.engine.grids.NUM_PICTURES", 20)
+    monkeypatch.setattr("vitrail.studies.engine.grids.NUM_IMAGES", 20)
     found = measures.sizes(classifier_of((8, 8), (4, 4), list(splits.classes)), splits, splits)
     assert 10 < found["sizes/n"] <= 20
 

@@ -1,4 +1,4 @@
-"""vitrail/studies/experiments/attention_distance.py: distance by layer, and what more pictures
+"""vitrail/studies/experiments/attention_distance.py: distance by layer, and what more images
 change.
 """
 
@@ -13,7 +13,7 @@ SETUP = made_setup(STUDY, sizes=(100, 400, 1437))
 
 
 def figures(cell: Cell) -> dict[str, float]:
-    """Distance grows by a pixel a layer; the nearest head comes nearer with more pictures."""
+    """Distance grows by a pixel a layer; the nearest head comes nearer with more images."""
     noise, near = SEED_NOISE[cell.seed], 100 / float(cell.axes["pictures"])
     found = {"attention/uniform": 12.0}
     for layer in range(DEPTH):
@@ -42,12 +42,12 @@ def test_the_papers_scale_is_its_large_models() -> None:
 def test_the_verdict_tells_growth_by_depth_and_heads_of_the_first_layer() -> None:
     outcome = STUDY.outcome(SETUP, made_rows(STUDY.cells(SETUP), figures))
     assert outcome.verdict.answer == (
-        "ViT, 1,437 pictures: the last layer is 5.0 px above the first (5.0 to 5.0, 3 seeds)."
+        "ViT, 1,437 images: the last layer is 5.0 px above the first (5.0 to 5.0, 3 seeds)."
     )
     said = " ".join(outcome.verdict.evidence)
-    local = "First layer, 1,437 pictures: the most local head is 8.9 px below uniform attention"
+    local = "First layer, 1,437 images: the most local head is 8.9 px below uniform attention"
     assert local in said
-    assert "First layer, nearest head: 1,437 pictures is 0.9 px below 100" in said
+    assert "First layer, nearest head: 1,437 images is 0.9 px below 100" in said
     assert "Most local head of the first layer: Hybrid is 1.0 px above ViT" in said
     assert outcome.facts["uniform_px"][VIT] == 12.0
     first = outcome.figures[0].series[0]

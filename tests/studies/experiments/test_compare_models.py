@@ -67,7 +67,7 @@ def test_validation_chooses_and_the_test_is_looked_at_for_the_chosen_one_only() 
     assert "inside what was expected" in outcome.verdict.answer
     assert "0.990" not in str(outcome.verdict) + str(outcome.tables)
     said = " ".join(outcome.verdict.evidence)
-    assert "Twice as many pictures (24,000) would bring ResNet about +2.2" in said
+    assert "Twice as many images (24,000) would bring ResNet about +2.2" in said
     assert "ViT overtakes ResNet at about" in said
 
 
@@ -109,4 +109,4 @@ def test_nothing_is_recommended_before_a_model_has_all_its_runs() -> None:
     rows = made_rows([c for c in STUDY.cells(SETUP) if c.seed < 2], figures)
     assert choose(SETUP, rows) is None
     answer = STUDY.outcome(SETUP, rows).verdict.answer
-    assert answer == "Too few cells are finished to recommend anything."
+    assert answer == "No recommendation: too few finished runs."

@@ -64,8 +64,8 @@ def _mean_and_error(values: list[float]) -> tuple[float, float]:
 
 def test_words_of_both_ends() -> None:
     said = at_ends(rows(), "a", "b", "test/top1", "pictures", "pictures")
-    assert said[0].startswith("With 100 pictures, a is 9.0 points below b")
-    assert said[1].startswith("With 1,000 pictures, a is 6.7 points above b")
+    assert said[0].startswith("With 100 images, a is 9.0 points below b")
+    assert said[1].startswith("With 1,000 images, a is 6.7 points above b")
     assert said[2].startswith("From one end to the other the gap moves by 15.7 points towards a")
     other = at_ends(rows(), "b", "a", "test/top1", "pictures", "pictures")
     assert other[2] == said[2]  # towards a, and by as much, whoever is named first

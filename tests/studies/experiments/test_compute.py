@@ -23,7 +23,7 @@ CURVES = {
 
 
 def figures(cell: Cell) -> dict[str, float]:
-    """The small size is better by validation, the large one on test pictures."""
+    """The small size is better by validation, the large one on test images."""
     at = LEVELS.index(float(cell.axes[X]))
     wobble = SEED_NOISE[cell.seed] * {VIT: 1.0, RESNET: 1.1, BIT: 1.1, HYBRID: 0.9}[cell.arm]
     top = CURVES[cell.arm][at] + wobble

@@ -1,4 +1,4 @@
-"""vitrail/studies/experiments/data_size.py: who is ahead with few pictures and with many."""
+"""vitrail/studies/experiments/data_size.py: who is ahead with few images and with many."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ def test_subsets_are_the_same_for_all_families_of_a_seed() -> None:
 def test_the_verdict_tells_both_ends_and_the_trend() -> None:
     verdict = STUDY.outcome(SETUP, made_rows(STUDY.cells(SETUP), as_in_the_paper)).verdict
     assert verdict.answer == (
-        "With 100 training pictures, ViT is 10.0 points below ResNet (10.0 to 10.0, 3 seeds). "
-        "With 10,000 training pictures, ViT is 6.0 points above ResNet (6.0 to 6.0, 3 seeds). "
+        "With 100 training images, ViT is 10.0 points below ResNet (10.0 to 10.0, 3 seeds). "
+        "With 10,000 training images, ViT is 6.0 points above ResNet (6.0 to 6.0, 3 seeds). "
         "From one end to the other the gap moves by 16.0 points towards ViT (16.0 to 16.0)."
     )
     assert any("8.0 points below BiT-ResNet" in said for said in verdict.evidence)
-    gain = "ViT: most pictures is 20.0 points above fewest (20.0 to 20.0, 3 seeds)."
+    gain = "ViT: most images is 20.0 points above fewest (20.0 to 20.0, 3 seeds)."
     assert gain in verdict.evidence
 
 
 def test_a_budget_too_short_to_see_data_is_told() -> None:
     verdict = STUDY.outcome(SETUP, made_rows(STUDY.cells(SETUP), flat)).verdict
-    assert "no family gains from more pictures here" in verdict.answer
+    assert "no family gains from more images here" in verdict.answer
 
 
 def test_transfer_adds_few_shots_and_fine_tuning() -> None:

@@ -45,4 +45,4 @@ def test_a_best_rate_at_an_end_is_told() -> None:
 
 
 def test_no_rows_no_claim() -> None:
-    assert STUDY.outcome(SETUP, []).verdict.answer == "Too few cells are finished to say anything."
+    assert STUDY.outcome(SETUP, []).verdict.answer == "No result: too few finished runs."

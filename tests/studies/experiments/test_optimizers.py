@@ -56,7 +56,7 @@ def test_the_papers_scale_has_both_its_models() -> None:
     assert {cell.axes["rate"] for cell in cells if cell.arm == ADAM} == set(FULL_RATES[ADAM])
 
 
-def test_validation_chooses_and_test_pictures_are_compared() -> None:
+def test_validation_chooses_and_test_images_are_compared() -> None:
     outcome = STUDY.outcome(SETUP, made_rows(STUDY.cells(SETUP), figures))
     assert outcome.facts["rates"] == BEST
     assert outcome.verdict.answer == (

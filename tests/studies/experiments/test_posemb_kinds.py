@@ -56,4 +56,4 @@ def test_the_verdict_keeps_apart_what_is_clear_and_what_is_not() -> None:
 def test_without_the_control_nothing_is_claimed() -> None:
     cells = [cell for cell in STUDY.cells(SETUP) if cell.arm in KINDS]
     verdict = STUDY.outcome(SETUP, made_rows(cells, figures)).verdict
-    assert verdict.answer == "Too few cells are finished to say anything."
+    assert verdict.answer == "No result: too few finished runs."

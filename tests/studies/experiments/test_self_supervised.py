@@ -1,4 +1,4 @@
-"""vitrail/studies/experiments/self_supervised.py: parents on all pictures, children on few."""
+"""vitrail/studies/experiments/self_supervised.py: parents on all images, children on few."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_labels_are_used_in_fine_tuning_alone() -> None:
     assert "optim.lr" not in parent.settings  # the paper's, by the width
 
 
-def test_all_three_see_the_same_pictures_in_the_same_way() -> None:
+def test_all_three_see_the_same_images_in_the_same_way() -> None:
     cells = [cell for cell in STUDY.cells(SETUP) if cell.axes.get("labels") == 190]
     shared = [
         {

@@ -158,7 +158,7 @@ def test_the_pace_of_timing_is_that_of_both_kinds_of_step(monkeypatch: pytest.Mo
 
 @pytest.mark.slow
 def test_memory_grows_with_the_batch() -> None:
-    """What a step keeps is in the peak: 64 pictures more, at least three quarters of the formula's
+    """What a step keeps is in the peak: 64 images more, at least three quarters of the formula's
     bytes more.
     """
     wide = {
@@ -182,7 +182,7 @@ def test_a_process_that_fails_is_said() -> None:
 
 
 def test_measuring_here_shows_what_a_step_computes() -> None:
-    """The step is a training step: the same function counts pictures, not batches."""
+    """The step is a training step: the same function counts images, not batches."""
     threads = torch.get_num_threads()
     found = measure(settled({**TINY, "examples": 18}))
     torch.set_num_threads(threads)

@@ -49,7 +49,7 @@ TRAINED = {name: study for name, study in STUDIES.items() if not study.is_alone}
 
 
 def full(study: Study, num_train: int, **changes: Any) -> Setup:
-    """The paper's scale, on as many pictures, seven times through them."""
+    """The paper's scale, on as many images, seven times through them."""
     found = made_setup(
         study,
         is_full=True,
@@ -64,7 +64,7 @@ def full(study: Study, num_train: int, **changes: Any) -> Setup:
 
 
 @pytest.mark.parametrize("recipe", LINES)
-def test_the_part_of_table_3_for_as_many_pictures(recipe: str) -> None:
+def test_the_part_of_table_3_for_as_many_images(recipe: str) -> None:
     assert full_recipe(NUM_TRAIN[recipe]) == recipe
     setup = full(DATA_SIZE, NUM_TRAIN[recipe])
     config = from_scratch(setup, "ViT", {}, {"model.name": "vit_b16"}, 9e8, 0).config()
@@ -135,7 +135,7 @@ def test_parts_of_a_batch_are_another_question_for_a_cell() -> None:
 def test_cells_of_the_papers_scale_can_be_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Everything as there but the size of model, picture and batch."""
+    """Everything as there but the size of model, image and batch."""
     monkeypatch.setattr("vitrail.studies.setup.BATCH", 34)
     monkeypatch.setattr("vitrail.studies.experiments.trainings.FINETUNE_BATCH", 17)
     monkeypatch.setattr(self_supervised, "FULL_LABELS", 100)

@@ -155,7 +155,7 @@ def test_scatter_is_told_from_the_99_percent_point_of_chi_square_on(count: int) 
         assert any("scatter" in note for note in notes) == is_told
 
 
-def test_variances_pool_the_seeds_and_add_the_pictures() -> None:
+def test_variances_pool_the_seeds_and_add_the_images() -> None:
     points = [made_point(500, (0.5, 0.7)), made_point(1000, (0.8, 0.8)), made_point(2000, (1.0,))]
     own = (0.02, 0.0)
     pooled = 0.01
@@ -205,7 +205,7 @@ def test_curves_that_cross() -> None:
     assert turned.n == pytest.approx(truth, rel=1e-3)
     assert not turned.first_wins_above
     words = crossing_in_words(found, "ViT", "BiT")
-    assert words.startswith("ViT overtakes BiT at about 1,490 pictures (1,4")
+    assert words.startswith("ViT overtakes BiT at about 1,490 images (1,4")
     assert " to 1,5" in words
     assert words.endswith("in 100 % of resampled curves)")
     assert crossing_in_words(turned, "BiT", "ViT").startswith("ViT overtakes BiT at about 1,490")

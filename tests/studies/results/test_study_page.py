@@ -30,7 +30,7 @@ def made_outcome(word: str = "ViT") -> Outcome:
         claim="ViT overtakes ResNets with much data.",
         source="arXiv 2010.11929, section 4.3",
         evidence=[f"{word} is 3.2 points above BiT (1.1 to 5.3, 3 seeds)."],
-        limits=[f"4,000 pictures of {word} are few."],
+        limits=[f"4,000 images of {word} are few."],
     )
     figure = made_figure(names=(word, "BiT"))
     tables = {f"Top-1 of {word}": [["pictures", word], ["500", "0.612 (0.5 to 0.7)"]]}
@@ -84,7 +84,7 @@ def test_the_verdict_comes_first_and_everything_is_there(tmp_path: Path) -> None
         "What we saw",
         "1.1 to 5.3",
         "What this scale cannot show",
-        "pictures of ViT are few",
+        "images of ViT are few",
         "6 of 6",
         "Top-1 of ViT",
         "0.612",
@@ -102,7 +102,7 @@ def test_figures_are_inside_the_page_with_their_words_and_numbers(tmp_path: Path
     page = Checked(written(tmp_path).read_text(encoding="utf-8"))
     drawings = [found for tag, found in page.tags if tag == "svg" and found.get("role") == "img"]
     (label,) = [str(found["aria-label"]) for found in drawings]
-    assert label.startswith("More pictures, fewer mistakes. top-1 over pictures.")
+    assert label.startswith("More images, fewer mistakes. top-1 over images.")
     assert {"ViT", "BiT", "500", "4k"} <= set(page.words)
     assert "circle" in [tag for tag, _ in page.tags]
     assert (tmp_path / "made.svg").is_file()

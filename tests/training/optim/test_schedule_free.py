@@ -154,7 +154,7 @@ def test_what_it_does_not_go_with(changes: dict[str, Any], way: str, tmp_path: P
 
 
 def test_it_learns(tmp_path: Path) -> None:
-    """Eight pictures by heart, judged at x: the average is not of the first, random values."""
+    """Eight images by heart, judged at x: the average is not of the first, random values."""
 
     def loss_of(rule: ScheduleFree, model: nn.Module, inputs: Tensor, labels: Tensor) -> float:
         for _ in range(200):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.odd_pictures import encoded, noise
+from tests.data.odd_images import encoded, noise
 from vitrail.config import TrainConfig, flatten
 from vitrail.data.sources.open_data import open_data, subset
 from vitrail.data.sources.sample import sample
@@ -37,7 +37,7 @@ def plan(path: str | Path, **settings: Any) -> Plan:
 
 @pytest.fixture(scope="module")
 def gray(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """28 x 28 px: a bar on the left or the right; a mirrored picture is of the other class."""
+    """28 x 28 px: a bar on the left or the right; a mirrored image is of the other class."""
     generator = np.random.default_rng(2)
     images = generator.integers(0, 60, (1409, 28, 28), dtype=np.uint8)
     labels = np.arange(len(images)) % 2
@@ -52,11 +52,11 @@ def gray(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("size", "patch"),
     [((28, 28), 4), ((32, 32), 4), ((64, 64), 8), ((96, 96), 8), ((224, 224), 16), ((29, 31), 1)],
 )
-def test_patch_fits_the_picture(size: tuple[int, int], patch: int) -> None:
+def test_patch_fits_the_image(size: tuple[int, int], patch: int) -> None:
     assert patch_size(size) == patch
 
 
-def test_small_gray_pictures(gray: Path) -> None:
+def test_small_gray_images(gray: Path) -> None:
     config = plan(gray).config
     assert config.data.image_size == (28, 28)
     assert config.data.channels == 1
@@ -160,7 +160,7 @@ def test_a_users_word_goes_first(gray: Path) -> None:
     assert config.batch_size == 17
 
 
-def test_residual_networks_on_small_pictures(gray: Path) -> None:
+def test_residual_networks_on_small_images(gray: Path) -> None:
     """No strides in the root, patches that fit, and no field of the recipe that they lack."""
     chosen = plan(gray, model="bit_r26x1")
     assert isinstance(chosen.model, BiTConfig)
@@ -251,7 +251,7 @@ def save_arrays(path: Path, order: np.ndarray[Any, Any], **splits: tuple[Any, An
 @pytest.mark.promise("D8")
 def test_a_sorted_and_a_shuffled_copy_give_the_same_plan(tmp_path: Path) -> None:
     digits = open_data("builtin:digits").parts()
-    parts = {name: (one.images, one.labels) for name, one in digits.items()}  # type: ignore[attr-defined]
+    parts = {name: (one.images, one.labels) for name, one in digits.items()}
     labels = np.asarray(digits["train"].labels)
     orders = {
         "sorted": np.argsort(labels, kind="stable"),

@@ -113,7 +113,7 @@ def test_teacher_sees_the_same_pixels_normalised_its_own_way() -> None:
     assert (seen - normalise(pixels(3), OTHER)).abs().max() < 1e-5
 
 
-def test_gray_pictures_for_a_teacher_of_colours_and_back() -> None:
+def test_gray_images_for_a_teacher_of_colours_and_back() -> None:
     seen = recast(normalise(pixels(1), GRAY), GRAY, COLOUR)
     assert (seen - normalise(pixels(1).expand(-1, 3, -1, -1), COLOUR)).abs().max() < 1e-5
     luma = (pixels(3).double() * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1) / 255
@@ -180,7 +180,7 @@ def test_classes_the_teacher_does_not_know(teacher: Path) -> None:
     assert caught.value.code == "VIT-252"
 
 
-def test_mixed_pictures_are_mixed_for_the_teacher_too(teacher: Path, plan: Plan) -> None:
+def test_mixed_images_are_mixed_for_the_teacher_too(teacher: Path, plan: Plan) -> None:
     """What it is shown is a function of the student's images alone."""
     shown: list[Tensor] = []
 

@@ -27,7 +27,7 @@ from vitrail.training.tasks.masked_patches import (
     REPLACE,
     MaskedPatches,
     colour_targets,
-    corruption_of_pictures,
+    corruption_of_images,
     corruption_of_step,
     num_corrupted,
     patch_loss,
@@ -74,12 +74,12 @@ def test_a_function_of_seed_step_and_place() -> None:
     assert all(torch.equal(a, b[:7]) for a, b in zip(first, longer, strict=True))
     for other in (corruption_of_step(5, 10, 7, 13), corruption_of_step(6, 9, 7, 13)):
         assert not torch.equal(first.places, other.places)
-    assert len({tuple(row) for row in first.places.tolist()}) > 3  # pictures differ
+    assert len({tuple(row) for row in first.places.tolist()}) > 3  # images differ
 
 
-def test_held_out_pictures_are_asked_the_same_in_any_batch() -> None:
-    whole = corruption_of_pictures(5, torch.arange(11), 13)
-    part = corruption_of_pictures(5, torch.tensor([8, 3]), 13)
+def test_held_out_images_are_asked_the_same_in_any_batch() -> None:
+    whole = corruption_of_images(5, torch.arange(11), 13)
+    part = corruption_of_images(5, torch.tensor([8, 3]), 13)
     assert torch.equal(part.places, whole.places[[8, 3]])
     assert torch.equal(part.roles, whole.roles[[8, 3]])
 
@@ -117,7 +117,7 @@ def tiny(**changes: object) -> MaskedPatches:
 
 @pytest.mark.parametrize("changes", [{}, {"pool": "cls"}, {"posemb": "rope_2d"}])
 def test_forward_replaces_embeddings_before_position(changes: dict[str, object]) -> None:
-    """One picture at a time, by loops: mask token, another patch, or the patch itself."""
+    """One image at a time, by loops: mask token, another patch, or the patch itself."""
     network = tiny(**changes)
     encoder = network.encoder
     images = torch.randn(3, 1, 6, 10, dtype=torch.float64).clamp(-1, 1)
@@ -202,7 +202,7 @@ def test_stopped_and_resumed_equals_straight(straight: Path, tmp_path: Path, sto
 
 
 def data_set(folder: Path, labels: Any, test: int) -> Path:
-    """Pictures of two bars; `test` fills the test split, which nothing may look at."""
+    """Images of two bars; `test` fills the test split, which nothing may look at."""
     images = np.random.default_rng(3).integers(0, 256, (67, 12, 8, 3), dtype=np.uint8)
     values: dict[str, Any] = {"train_images": images[:53], "val_images": images[53:60]}
     values |= {"train_labels": labels[:53], "val_labels": labels[53:60]}
@@ -224,7 +224,7 @@ def test_neither_labels_nor_the_test_split_are_looked_at(tmp_path: Path) -> None
     assert weights(runs[0]) == weights(runs[1])
 
 
-def test_one_folder_of_pictures_is_enough(tmp_path: Path) -> None:
+def test_one_folder_of_images_is_enough(tmp_path: Path) -> None:
     (tmp_path / "photos" / "all").mkdir(parents=True)
     generator = np.random.default_rng(5)
     for number in range(31):
@@ -237,7 +237,7 @@ def test_one_folder_of_pictures_is_enough(tmp_path: Path) -> None:
 
 
 def test_learns_colours_from_their_neighbours(tmp_path: Path) -> None:
-    """Pictures of one colour each: what is hidden is what is seen."""
+    """Images of one colour each: what is hidden is what is seen."""
     colours = np.random.default_rng(5).integers(0, 8, (61, 1, 1, 1)) * 32 + 16
     images = np.broadcast_to(colours, (61, 8, 8, 1)).astype(np.uint8)
     labels = np.arange(61) % 2

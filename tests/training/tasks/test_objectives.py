@@ -109,7 +109,7 @@ def test_balanced_weights_give_each_class_the_same_pull() -> None:
     assert value.item() == pytest.approx(math.log(3))
 
 
-def test_a_class_without_pictures_cannot_be_balanced() -> None:
+def test_a_class_without_images_cannot_be_balanced() -> None:
     with pytest.raises(DataError, match="number 1 have none") as error:
         balanced_weights([4, 0, 2])
     assert error.value.code == "VIT-327"

@@ -74,10 +74,10 @@ def _inverse(old: int, new: int, rule: PatchRule) -> Floats:
 def adapt_channels(kernel: Tensor, channels: int) -> Tensor:
     """The kernel (D, C, ph, pw) of a first layer for another number of input channels, float32.
 
-    - to 1: the sum over the channels. A gray picture gives the tokens that it gives as RGB with
+    - to 1: the sum over the channels. A gray image gives the tokens that it gives as RGB with
       three equal channels.
     - to n > 1: the channels repeated in turn, times C / n. A gray kernel becomes n equal parts, so
-      that again a gray picture gives the same tokens; RGB to 6 are two copies of half the weight.
+      that again a gray image gives the same tokens; RGB to 6 are two copies of half the weight.
       Where n is no multiple of C the tokens keep their scale only roughly (timm's
       `adapt_input_conv` has the same rule).
 

@@ -34,7 +34,7 @@ class GridRule(NamedTuple):
     kernel: Kernel
     text: str
     is_antialiased: bool = False
-    is_aligned: bool = False  # corners on corners; else pictures on pictures
+    is_aligned: bool = False  # corners on corners; else images on images
     offset: float = 0.0
 
 
@@ -99,7 +99,7 @@ def resize_relative(
     """A table of relative offsets (`models/vit/posemb.py:relative_index`) for another grid.
 
     table: ((2h-1)(2w-1) [+ 3 rows of prefix tokens, copied], head_dim). An offset keeps its length
-    as a part of the picture: the new offset d is the old offset d * old / new, so that offset 0
+    as a part of the image: the new offset d is the old offset d * old / new, so that offset 0
     stays offset 0. Offsets beyond the old table's take its border. Raises ModelError VIT-450, 453.
     """
     chosen = check_rule(rule)

@@ -86,7 +86,7 @@ class AugRegName:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """(height, width) px of the pictures the file was last trained on."""
+        """(height, width) px of the images the file was last trained on."""
         side = self.adapted.resolution if self.adapted else PRETRAINED_PX
         return (side, side)
 

@@ -13,7 +13,7 @@ named:
     D2   facebookresearch/dinov2 README @04b9100 (backbones without a head)
     TV   torchvision models/vision_transformer.py @07a929e
 
-Figures are top-1 on the 50,000 validation pictures of ImageNet-1k, as a fraction, at `image_size`.
+Figures are top-1 on the 50,000 validation images of ImageNet-1k, as a fraction, at `image_size`.
 No publisher states a sha256. PyTorch's hub writes its first 8 digits into the file name
 (`check_hash` of torch.hub), which are checked; of every other file the first download notes the
 sha256 beside it in the cache, and a later download must equal it.
@@ -65,7 +65,7 @@ class Weights:
 
 
 def squashed(size: int) -> Preprocess:
-    """vision_transformer: the whole picture to size x size by TensorFlow's resize (spec 2.6)."""
+    """vision_transformer: the whole image to size x size by TensorFlow's resize (spec 2.6)."""
     return Preprocess(
         height=size,
         width=size,

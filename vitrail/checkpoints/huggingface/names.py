@@ -45,11 +45,11 @@ PACKED, APART = ("mlp.weights_in", "mlp.weights_out"), ("mlp.gate_proj", "mlp.up
 APART_OUT = "mlp.down_proj"
 # What a classifier does without.
 UNUSED = {
-    r"(?:.*\.)?embeddings\.mask_token": "only for training on masked pictures",
+    r"(?:.*\.)?embeddings\.mask_token": "only for training on masked images",
     r"(?:.*\.)?embeddings\.position_ids": "numbers, not weights",
     r"(?:.*\.)?pooler\.dense\.\w+": "the classifier does not read the pooler",
     r"vision_model\.head\..*": "the classifier reads the mean, not the attention pooling",
-    r"decoder\..*": "makes pixels again, for training on masked pictures",
+    r"decoder\..*": "makes pixels again, for training on masked images",
     r"text_model\..*|text_projection\.weight|logit_scale|logit_bias": "of the text tower",
     r"(?:.*\.)?post_layernorm\.\w+": "the classifier reads the tokens before this norm",
 }

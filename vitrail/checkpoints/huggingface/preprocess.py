@@ -156,9 +156,7 @@ def write_preprocess(preprocess: Preprocess) -> tuple[dict[str, Any], list[str]]
         kind = "Bit"
         values |= {"size": {"shortest_edge": p.resize}, "do_center_crop": True, "crop_size": size}
         if p.height != p.width:
-            why = (
-                f"{p.height} x {p.width} px pictures are not square, and are cut from a resized one"
-            )
+            why = f"{p.height} x {p.width} px images are not square, and are cut from a resized one"
             raise cannot_hold("huggingface", why)
     else:
         kind = "ViT" if p.crop == "none" else "DeiT"
@@ -173,7 +171,7 @@ def write_preprocess(preprocess: Preprocess) -> tuple[dict[str, Any], list[str]]
     if p.resizer != "pillow":
         notes.append("transformers resizes with Pillow, not with TensorFlow's function")
     if p.channels == 1:
-        notes.append("its pipelines give RGB: give the processor pictures in mode L")
+        notes.append("its pipelines give RGB: give the processor images in mode L")
     codes: dict[str, int] = {"area": 2} | {text: code for code, text in FILTERS.items()}
     values |= {
         "resample": codes[p.interpolation],
@@ -209,7 +207,7 @@ def _kind(values: Mapping[str, Any], model_type: str) -> ProcessorDefaults:
 
 
 def _resize(values: Mapping[str, Any], kind: ProcessorDefaults) -> int | Pair | None:
-    """Shortest edge, (height, width), or None where pictures are not resized."""
+    """Shortest edge, (height, width), or None where images are not resized."""
     if values.get("do_resize") is False:
         return None
     size = values.get("size", kind.edge)
@@ -263,15 +261,15 @@ def _floats(value: Any, channels: int) -> tuple[float, ...]:
 def _fitted(resize: int | Pair | None, crop: Pair | None, size: Pair) -> tuple[int | Pair, str]:
     """The resize for a model of this size, and what had to be changed."""
     if resize is None or isinstance(resize, int) and crop is None:
-        return size, "the processor leaves pictures in their shape: here squashed to the model's"
+        return size, "the processor leaves images in their shape: here squashed to the model's"
     made = crop or resize
     assert isinstance(made, tuple)
     sides = (resize, resize) if isinstance(resize, int) else resize
     if sides[0] < made[0] or sides[1] < made[1]:
-        return size, f"the processor pads pictures of {sides} px to {made}: here squashed"
+        return size, f"the processor pads images of {sides} px to {made}: here squashed"
     if made == size:
         return resize, ""
-    note = f"the processor makes pictures of {made} px, the model takes {size}: enlarged in ratio"
+    note = f"the processor makes images of {made} px, the model takes {size}: enlarged in ratio"
     if isinstance(resize, int):
         return round(resize * max(size[0] / made[0], size[1] / made[1])), note
     return (round(sides[0] * size[0] / made[0]), round(sides[1] * size[1] / made[1])), note

@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 
 def half_pixel_places(old: int, new: int, offset: float = 0.0) -> Floats:
-    """Old coordinates of the new samples where both axes span the same picture, (new,).
+    """Old coordinates of the new samples where both axes span the same image, (new,).
 
     offset: what DINO adds to the new size before it computes the scale.
     """

@@ -1,4 +1,4 @@
-"""How PyTorch libraries prepare a picture for evaluation, as `Preprocess` records (spec 2.6)."""
+"""How PyTorch libraries prepare an image for evaluation, as `Preprocess` records (spec 2.6)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def centre_crop(
 def squash(
     size: tuple[int, int], interpolation: str, stats: Stats, channels: int = 3
 ) -> Preprocess:
-    """The whole picture to (height, width), whatever its shape."""
+    """The whole image to (height, width), whatever its shape."""
     return Preprocess.model_validate(
         {
             "height": size[0],

@@ -34,7 +34,7 @@ NAME = "bit"
 ROOT = "resnet/root_block/standardized_conv2d/kernel"
 HEAD = "resnet/head/conv2d"
 HELD: dict[str, object] = {"style": "v2", "stem": "imagenet"} | STYLES["v2"]
-LARGE = (480, 480)  # px of fine-tuning, but for small pictures (`bit_hyperrule.py`)
+LARGE = (480, 480)  # px of fine-tuning, but for small images (`bit_hyperrule.py`)
 
 
 def recognise(header: Header) -> Recognised | None:
@@ -118,7 +118,7 @@ def group_norm(ours: str, theirs: str) -> list[Rule]:
 
 
 def squashed(size: tuple[int, int]) -> Preprocess:
-    """The whole picture at this size, values in [-1, 1] (big_transfer `train.py`)."""
+    """The whole image at this size, values in [-1, 1] (big_transfer `train.py`)."""
     return Preprocess(height=size[0], width=size[1], resize=size, interpolation="bilinear")
 
 

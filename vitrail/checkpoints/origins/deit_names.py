@@ -76,7 +76,7 @@ def said_by(header: Header, origin: str) -> bool:
 
 def evaluation_of(config: ViTConfig, *, is_third: bool) -> Preprocess:
     """`datasets.py:build_transform`: the short side size / 0.875 (DeiT III: the size itself), then
-    the centre; pictures above 224 px are shown whole.
+    the centre; images above 224 px are shown whole.
     """
     height, width = config.image_size
     side = min(height, width)

@@ -38,7 +38,7 @@ PAIRS: Pairs = (
     ("blocks.#.mlp.fc2.bias", "blocks.#.mlp.w3.bias"),
 )
 MARKS = ("mask_token", "register_tokens", "blocks.0.mlp.w12.weight")
-UNUSED = {"mask_token": "only for training on masked pictures"}
+UNUSED = {"mask_token": "only for training on masked images"}
 FIXED: dict[str, object] = {"ln_eps": 1e-6, "gelu": "gelu"}
 HELD: dict[str, object] = FIXED | {
     **ORDINARY,

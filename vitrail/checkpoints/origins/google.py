@@ -69,7 +69,7 @@ def recognise(header: Header) -> Recognised | None:
 
 
 def squashed(size: tuple[int, int]) -> Preprocess:
-    """The whole picture at this size by TensorFlow's bilinear resize, which keeps floats and does
+    """The whole image at this size by TensorFlow's bilinear resize, which keeps floats and does
     not antialias; values in [-1, 1] (`input_pipeline.py`)."""
     return Preprocess(
         height=size[0],

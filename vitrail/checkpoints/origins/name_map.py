@@ -293,7 +293,7 @@ def recognise_mapped(mapped: Mapped) -> tuple[Recognised, dict[str, str], list[s
 
 
 def _preprocess(rules: NameMap, config: ViTConfig) -> Preprocess:
-    """[preprocess], or the whole picture squashed. Raises UsageError VIT-228."""
+    """[preprocess], or the whole image squashed. Raises UsageError VIT-228."""
     usual = squash(config.image_size, "bilinear", (HALF, HALF), config.channels)
     height, width = config.image_size
     values = usual.model_dump() | dict(rules.preprocess) | {"height": height, "width": width}

@@ -57,7 +57,7 @@ OLD_PAIRS: Pairs = (
     ("pre_logits.weight", "pre_logits.fc.weight"),
     ("pre_logits.bias", "pre_logits.fc.bias"),
 )
-UNUSED = {"mask_token": "only for training on masked pictures"}
+UNUSED = {"mask_token": "only for training on masked images"}
 VIT_MARK = ("blocks.0.attn.qkv.weight", "patch_embed.proj.weight")
 BIT_MARK = ("stem.conv.weight", "stages.0.blocks.0.conv1.weight", "norm.weight")
 USUAL = "as most of timm's models, without config.json"

@@ -179,7 +179,7 @@ def read_preprocess(
     """timm's evaluation transform from `pretrained_cfg`, and what was assumed.
 
     crop_mode center: the short side floor(size / crop_pct), then the centre; squash: the whole
-    picture to that size (timm `data/transforms_factory.py`).
+    image to that size (timm `data/transforms_factory.py`).
     """
     size, notes = config.image_size, list[str]()
     stats = (_numbers(settings.get("mean")), _numbers(settings.get("std")))

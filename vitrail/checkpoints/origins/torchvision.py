@@ -74,7 +74,7 @@ HELD: dict[str, object] = FIXED | {
     "pre_norm": False,
     "stem": ("none",),
 }
-# Bigger pictures are shown whole (SWAG, end to end); at 224 px the side is 256 first, 242 for L/16.
+# Bigger images are shown whole (SWAG, end to end); at 224 px the side is 256 first, 242 for L/16.
 WHOLE_PX = 384
 PREPARED = Said("assumed", "as torchvision's own weights are evaluated")
 

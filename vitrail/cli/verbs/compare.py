@@ -1,4 +1,4 @@
-"""`vitrail compare DATA`: which model for these pictures, and would more of them help?"""
+"""`vitrail compare DATA`: which model for these images, and would more of them help?"""
 
 from __future__ import annotations
 
@@ -43,27 +43,27 @@ def compare(
     dry_run: Annotated[bool, Parameter(negative=())] = False,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> int:
-    """Compare models on your pictures: learning curves, a recommendation, what more data brings.
+    """Compare models on your images: learning curves, a recommendation, what more data brings.
 
     Parameters
     ----------
     data
-        Pictures, as for vitrail train.
+        Images, as for vitrail train.
     models
         Architectures with commas between, vit_s16,bit_r50x1,r26_vit_s32. Default: a small ViT, a
-        small BiT-ResNet and a small hybrid that fit the pictures.
+        small BiT-ResNet and a small hybrid that fit the images.
     from_
         Models whose weights to start from, with commas between; beside those from scratch.
     budget
         How long it may take, 20m or 2h; the amount of training follows from it. Default: 20m.
     examples
-        The amount of training instead of a budget: pictures that a run of the first model sees.
+        The amount of training instead of a budget: images that a run of the first model sees.
     seeds
         How many runs of every model and size.
     sizes
-        Numbers of training pictures, 500,1000,2000. Default: 1/8, 1/4, 1/2 and all.
+        Numbers of training images, 500,1000,2000. Default: 1/8, 1/4, 1/2 and all.
     image_size
-        Pixels of a side. Default: the pictures' own up to 64, else 64.
+        Pixels of a side. Default: the images' own up to 64, else 64.
     out
         Folder of comparisons.
     dry_run

@@ -1,7 +1,7 @@
 """`vitrail convert IN OUT --to FORMAT`: a checkpoint of one library becomes one of another.
 
 Every tensor is accounted for, and what was written is read back: its tensors must be the very bits
-of the model, its logits on made-up pictures the same.
+of the model, its logits on made-up images the same.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`vitrail data check | split | show | get`: look at pictures. Nothing given is ever changed."""
+"""`vitrail data check | split | show | get`: look at images. Nothing given is ever changed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 app = app_of("vitrail data")
 MOST_AUGMENTED = 12  # rows of a sheet of augmented images
-app.help = "Look at pictures before training on them."
+app.help = "Look at images before training on them."
 Out = Annotated[Output, Parameter(parse=False)]
 Fraction = float | Literal["auto"]
 
@@ -44,24 +44,24 @@ def check(
     workers: int = 0,
     output: Out,
 ) -> int:
-    """Decode every picture; find bad files, copies, leakage between splits, doubtful labels.
+    """Decode every image; find bad files, copies, leakage between splits, doubtful labels.
 
     Parameters
     ----------
     data
-        Pictures, as for vitrail train.
+        Images, as for vitrail train.
     out
         Folder for data_report.html, bad_files.csv, duplicates.csv and label_suspects.csv; must not
         hold them yet.
     strict
         Exit 7 where anything was found; doubtful labels do not count.
     labels
-        List labels that look wrong, each picture judged by all others.
+        List labels that look wrong, each image judged by all others.
     features
         Judge labels by the frozen features of this model instead of gradients; it must not have
-        been trained on these pictures.
+        been trained on these images.
     max_pixels
-        Larger pictures count as bad.
+        Reject images with more pixels.
     workers
         Threads that decode.
     """
@@ -76,7 +76,7 @@ def check(
     if labels and splits.multi_label:
         raise DataError(
             "VIT-370",
-            f"--labels: pictures of {data} have several labels; expected one each.",
+            f"--labels: images of {data} have several labels; expected one each.",
             hint="Leave --labels and --features out",
         )
     looks = {
@@ -121,14 +121,14 @@ def split(
     Parameters
     ----------
     data
-        Pictures, as for vitrail train.
+        Images, as for vitrail train.
     out
-        The CSV to write; must not exist. Default: split.csv in the folder of the pictures, where it
+        The CSV to write; must not exist. Default: split.csv in the folder of the images, where it
         is a data set itself.
     val_fraction
-        Share of the training pictures for validation where there is no val folder.
+        Share of the training images for validation where there is no val folder.
     test_fraction
-        Share of the pictures for the test where there is no test folder.
+        Share of the images for the test where there is no test folder.
     seed
         Seed of the split.
     """
@@ -151,7 +151,7 @@ def split(
     record |= {"notes": splits.notes}
     say_notes(splits, output)
     if root is None:
-        next_step = "a record: the pictures are arrays, and a table of them is no data set"
+        next_step = "a record: the images are arrays, and a table of them is no data set"
     elif out.parent.resolve() == root.resolve():
         next_step = f"next  vitrail train {out}"
     else:
@@ -173,23 +173,23 @@ def show(
     seed: int = 0,
     output: Out,
 ) -> int:
-    """Write a sheet of pictures with their labels, or of what training sees.
+    """Write a sheet of images with their labels, or of what training sees.
 
     Parameters
     ----------
     data
-        Pictures, as for vitrail train.
+        Images, as for vitrail train.
     out
         The PNG to write; must not exist.
     split
-        Which pictures.
+        Which images.
     count
         How many images, taken evenly from the classes; with --augment at most 12. Default: 40, with
         --augment 12.
     augment
         Show what training sees: recipe (as by default), or a policy such as randaugment.
     image_size
-        Pixels of an augmented picture: 64, or 64x48 (height first).
+        Pixels of an augmented image: 64, or 64x48 (height first).
     seed
         Seed of the choice and of the augmentation.
     """
@@ -222,7 +222,7 @@ def show(
         picture.save(stream, format="PNG")
     output.result(
         {"data": data, "split": split, "file": out, "pictures": shown, "notes": splits.notes},
-        [f"{len(shown)} pictures of {split}: {out}"],
+        [f"{len(shown)} images of {split}: {out}"],
     )
     return 0
 
@@ -270,7 +270,7 @@ def named_split(splits: Splits, name: str) -> Source:
 
 
 def split_lines(splits: Splits) -> list[str]:
-    """What the data is, for people: classes and pictures a split."""
+    """What the data is, for people: classes and images a split."""
     import numpy as np
 
     head = f"{splits.name}  {len(splits.classes)} classes | " + ", ".join(

@@ -47,17 +47,17 @@ class EvalOptions:
     """What is measured beside the usual figures."""
 
     calibrate: Annotated[bool, Parameter(negative=())] = False
-    """Fit the model's temperature on the validation pictures and write it into model.json."""
+    """Fit the model's temperature on the validation images and write it into model.json."""
     against: Path | None = None
-    """Another model, measured on the same pictures: is one better, or is it chance?"""
+    """Another model, measured on the same images: is one better, or is it chance?"""
     tta: Literal["none", "flip"] = "none"
-    """flip: a picture and its mirror image make one prediction."""
+    """flip: an image and its mirror image make one prediction."""
     corruptions: str | None = None
-    """Measure on corrupted pictures too: all, or names or groups: noise,blur,weather,digital."""
+    """Measure on corrupted images too: all, or names or groups: noise,blur,weather,digital."""
     severity: str | None = None
     """Of the corruptions: 3, or 1,3,5, or 1-5. Default: 1-5."""
     real_labels: Path | None = None
-    """real.json of ImageNet ReaL, for the validation pictures of ImageNet."""
+    """real.json of ImageNet ReaL, for the validation images of ImageNet."""
 
 
 @app.default
@@ -74,7 +74,7 @@ def evaluate(
     read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> int:
-    """Measure a classifier on labelled pictures: accuracy, calibration, every class.
+    """Measure a classifier on labelled images: accuracy, calibration, every class.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def evaluate(
     if min_top1 is not None and found.top1 < min_top1:
         raise GateError(
             "VIT-701",
-            f"--min-top1 {min_top1}: top-1 is {found.top1:.4f} on {found.n} pictures.",
+            f"--min-top1 {min_top1}: top-1 is {found.top1:.4f} on {found.n} images.",
             hint="Which classes are worst: vitrail report RUN",
         )
     return 0
@@ -284,7 +284,7 @@ def rival_of(job: EvalJob, judged: EvalSet) -> Rival:
 
 
 def against(job: EvalJob, rival: Rival, found: Evaluation, more: dict[str, Any]) -> list[str]:
-    """Another model on the same pictures."""
+    """Another model on the same images."""
     from vitrail.evaluation.measuring.measuring import beside
     from vitrail.evaluation.paired import sentences
 
@@ -313,7 +313,7 @@ def against(job: EvalJob, rival: Rival, found: Evaluation, more: dict[str, Any])
 
 
 def corrupt(job: EvalJob, source: Source, found: Evaluation, more: dict[str, Any]) -> list[str]:
-    """The model on corrupted pictures."""
+    """The model on corrupted images."""
     from vitrail.evaluation.measuring.measuring import ALL_SEVERITIES, corruptions_json
     from vitrail.evaluation.robustness.corruptions import corruptions_named, severities_of
 
@@ -321,7 +321,7 @@ def corrupt(job: EvalJob, source: Source, found: Evaluation, more: dict[str, Any
     levels = severities_of(job.asked.severity or ALL_SEVERITIES)
     total = len(source) * len(names) * len(levels)
     job.output.note(
-        f"{len(names)} corruptions at {len(levels)} severities of {len(source):,} pictures: "
+        f"{len(names)} corruptions at {len(levels)} severities of {len(source):,} images: "
         f"{total:,} predictions"
     )
     result = job.measuring.corrupted(source, names, levels)

@@ -1,7 +1,7 @@
-"""`vitrail explain MODEL PICTURES`: where a model looks and why it answers as it does.
+"""`vitrail explain MODEL PICTURES`: show attention and saliency maps for predictions.
 
-Three uses: maps of single pictures; --faithfulness, which judges the methods themselves on these
-pictures; --figures, the inspection figures of the model.
+Three uses: maps of single images; --faithfulness, which judges the methods themselves on these
+images; --figures, the inspection figures of the model.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vitrail.classifier import Classifier
 
 app = app_of("vitrail explain")
-LONGEST = 100  # letters of a picture's name in those of its files
+LONGEST = 100  # letters of an image's name in those of its files
 
 
 @app.default
@@ -44,16 +44,16 @@ def explain(
     device: str = "auto",
     output: Annotated[Output, Parameter(parse=False)],
 ) -> int:
-    """Show where a model looks and why it answers as it does.
+    """Show show attention and saliency maps for predictions.
 
     Parameters
     ----------
     model
         A run directory, a model directory, or a checkpoint.
-    pictures
-        Pictures, or folders of pictures.
+    images
+        Images, or folders of images.
     faithfulness
-        Judge every method on these pictures: deletion and insertion areas beside chance.
+        Judge every method on these images: deletion and insertion areas beside chance.
     figures
         Inspection figures of the model: filters, positions, attention distance, similarity.
     out
@@ -106,13 +106,13 @@ def _check_use(
     surplus = asked - own if figures else asked & own
     if faithfulness:
         surplus |= asked - own - {"--target"}
-    use = "--figures" if figures else "--faithfulness" if faithfulness else "maps of pictures"
+    use = "--figures" if figures else "--faithfulness" if faithfulness else "maps of images"
     if figures and faithfulness:
         surplus, use = {"--faithfulness"}, "--figures"
     if figures and pictures:
         surplus = {"PICTURES"}
     if surplus:
-        hint = "Pictures for figures: --data DATA" if figures else "Leave it out."
+        hint = "Images for figures: --data DATA" if figures else "Leave it out."
         text = f"{', '.join(sorted(surplus))} has no effect with {use}."
         raise UsageError("VIT-277", text, hint=hint)
     if inspection.num < 1:
@@ -135,7 +135,7 @@ def free_folder(out: Path | None) -> Path:
 def maps(
     classifier: Classifier, asked: ImageList, options: ExplainOptions, folder: Path, output: Output
 ) -> int:
-    """An overlay and an .npz a picture; exit 3 only where no picture could be read."""
+    """An overlay and an .npz an image; exit 3 only where no image could be read."""
     layer, token = layer_of(options.layer), token_of(options.token)
     records, names = list[dict[str, Any]](), set[str]()
     for path in asked.pictures:
@@ -170,17 +170,17 @@ def maps(
         first = f"{failed[0]['source']}: {failed[0]['error']}"
         raise DataError(
             "VIT-362",
-            f"none of the {len(records)} pictures can be read; the first: {first}",
+            f"none of the {len(records)} images can be read; the first: {first}",
             hint="Accepted: jpeg png webp bmp gif tiff",
         )
     output.result(records, [line for record in records for line in lines_of(record)])
     if failed:
-        output.note(f"{len(failed)} of {len(records)} pictures cannot be read; their lines say why")
+        output.note(f"{len(failed)} of {len(records)} images cannot be read; their lines say why")
     return 0
 
 
 def free_name(name: str, taken: set[str]) -> str:
-    """`name`, with a number where a picture before had it; added to `taken`."""
+    """`name`, with a number where an image before had it; added to `taken`."""
     found, number = name, 1
     while found in taken:
         number += 1
@@ -209,7 +209,7 @@ def token_of(text: str | None) -> tuple[int, int] | None:
 
 
 def lines_of(record: dict[str, Any]) -> list[str]:
-    """One picture for people."""
+    """One image for people."""
     if record["error"]:
         return [f"{record['source']}  error: {record['error']}"]
     top = "  ".join(f"{item['label']} {item['score']:.4f}" for item in record["top"])

@@ -1,4 +1,4 @@
-"""`vitrail explain --figures` and `--faithfulness`: what needs whole sets of pictures."""
+"""`vitrail explain --figures` and `--faithfulness`: what needs whole sets of images."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _pictures(model: Path, inspection: FigureOptions, output: Output) -> Source 
 
 
 def reader(classifier: Classifier, source: Source) -> Callable[[], Iterator[torch.Tensor]]:
-    """Batches of the pictures as the classifier sees them, read anew at every call."""
+    """Batches of the images as the classifier sees them, read anew at every call."""
 
     def batches() -> Iterator[torch.Tensor]:
         loader = make_loader(source, classifier.preprocess, None, batch_size=BATCH)
@@ -96,7 +96,7 @@ def judge(
     folder: Path,
     output: Output,
 ) -> int:
-    """Deletion and insertion of every method on these pictures, as a table and two CSV files."""
+    """Deletion and insertion of every method on these images, as a table and two CSV files."""
     model, images = model_of(classifier), []
     for path in pictures:
         try:
@@ -106,7 +106,7 @@ def judge(
     if not images:
         raise DataError(
             "VIT-362",
-            f"none of the {len(pictures)} pictures can be read.",
+            f"none of the {len(pictures)} images can be read.",
             hint="Accepted: jpeg png webp bmp gif tiff",
         )
     index = class_index(classifier.classes, target)
@@ -123,7 +123,7 @@ def judge(
     }
     files = write_together(folder, tables)
     record = {"results": [row.to_json() for row in rows], "files": [str(path) for path in files]}
-    lines = [f"{len(images)} pictures, means and 95 % intervals; * is better than random for sure"]
+    lines = [f"{len(images)} images, means and 95 % intervals; * is better than random for sure"]
     lines += [*table(faithfulness_intervals.table(rows)), *(f"wrote {path}" for path in files)]
     output.result(plain(record), lines)
     return 0

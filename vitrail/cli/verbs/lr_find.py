@@ -38,7 +38,7 @@ def lr_find(
     Parameters
     ----------
     data
-        Pictures, as for vitrail train.
+        Images, as for vitrail train.
     config
         Settings in a TOML file.
     out

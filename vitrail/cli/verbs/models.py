@@ -207,7 +207,7 @@ def detail_lines(record: dict[str, Any]) -> list[str]:
         ("image", f"{by(record['image_size'])} pixels, {record['num_classes']} classes"),
         *network_rows(record),
         ("parameters", f"{record['parameters']:,}"),
-        ("multiply-adds", f"{record['macs'] / 1e9:,.3f} G a picture"),
+        ("multiply-adds", f"{record['macs'] / 1e9:,.3f} G an image"),
         (
             "training",
             f"about {record['activation_bytes'] / 1e9:,.2f} GB of activations at batch {BATCH}",

@@ -1,6 +1,6 @@
-"""`vitrail predict MODEL FILES`: one line a picture, and a file of all of them.
+"""`vitrail predict MODEL FILES`: one line an image, and a file of all of them.
 
-A picture that cannot be read gets an error in its own line; the others are classified. Exit 3 only
+An image that cannot be read gets an error in its own line; the others are classified. Exit 3 only
 where none could be read.
 """
 
@@ -42,20 +42,20 @@ def predict(
     read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> int:
-    """Classify pictures.
+    """Classify images.
 
     Parameters
     ----------
     model
         A run directory or a model directory.
     files
-        Pictures, or folders of pictures.
+        Images, or folders of images.
     top
-        How many labels a picture.
+        Classes to print per image.
     out
         Write a table: .csv, .jsonl or .parquet. A file that exists is never overwritten.
     batch_size
-        Pictures classified at a time.
+        Images classified at a time.
     device
         auto, cpu, cuda, cuda:1, mps.
     """
@@ -80,12 +80,12 @@ def predict(
     if len(failed) == len(records):
         raise DataError(
             "VIT-362",
-            f"none of the {len(records)} pictures can be read; the first: "
+            f"none of the {len(records)} images can be read; the first: "
             f"{failed[0]['source']}: {failed[0]['error']}",
             hint="Accepted: jpeg png webp bmp gif tiff",
         )
     if failed:
-        output.note(f"{len(failed)} of {len(records)} pictures cannot be read; their lines say why")
+        output.note(f"{len(failed)} of {len(records)} images cannot be read; their lines say why")
     return 0
 
 

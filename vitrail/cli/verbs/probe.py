@@ -1,4 +1,4 @@
-"""`vitrail probe MODEL [DATA]`: what the frozen features of a model are worth on labelled pictures.
+"""`vitrail probe MODEL [DATA]`: what the frozen features of a model are worth on labelled images.
 
 The splits of a run are those that it recorded: its own test images stay unseen. Of other data what
 lacks is held out, and images that the model was trained on are counted.
@@ -47,14 +47,14 @@ def probe(
     read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> int:
-    """Measure what frozen features are worth: few-shot ridge, linear probe, or nearest neighbours.
+    """Evaluate frozen features: few-shot ridge regression, linear probe, or nearest neighbours.
 
     Parameters
     ----------
     model
         A run directory or a model directory.
     data
-        Pictures, as for vitrail train; their classes need not be the model's. Default: the data of
+        Images, as for vitrail train; their classes need not be the model's. Default: the data of
         the run.
     kind
         few-shot: the paper's ridge regression; linear: logistic regression; knn: k nearest
@@ -62,12 +62,12 @@ def probe(
     split
         The split that is judged: test or val.
     k
-        few-shot: pictures of each class, 1,5,10,25. knn: neighbours, 1,5,10,20,100,200.
+        few-shot: images of each class, 1,5,10,25. knn: neighbours, 1,5,10,20,100,200.
     l2
         Strength of the penalty: one number; several (0.1,1,10) or sweep, of which the best on
         validation is used. Default: few-shot 1024, linear sweep.
     seeds
-        few-shot: how many draws of the training pictures. Default: 3.
+        few-shot: how many draws of the training images. Default: 3.
     temperature
         knn: of the weighted votes. Default: 0.07.
     out
@@ -88,7 +88,7 @@ def probe(
     if data is None and not is_run(model):
         raise UsageError(
             "VIT-208",
-            f"{model} does not say which pictures to probe it with.",
+            f"{model} does not say which images to probe it with.",
             hint=f"Name them: vitrail probe {model} DATA",
         )
     found = measure(model, data, settings, reading, read_as, no_cache, output)
@@ -135,7 +135,7 @@ def measure(
     no_cache: bool,
     output: Output,
 ) -> Probe:
-    """Load model and pictures, and probe."""
+    """Load model and images, and probe."""
     from vitrail.evaluation.probes import features
     from vitrail.evaluation.probes.fit_probe import probe_opened as run
 
@@ -158,14 +158,14 @@ def measure(
 def probe_lines(found: Probe) -> list[str]:
     """The figures for people."""
     lines = [
-        f"{found.data} {found.split}  {found.n} pictures, {found.num_classes} classes, "
+        f"{found.data} {found.split}  {found.n} images, {found.num_classes} classes, "
         f"{found.num_features} features of the frozen model"
     ]
     first = found.figures[0]
     if found.kind == "few-shot":
         count = len(first.by_seed)
         draws = f"95 % over {count} draws" if count > 1 else "one draw"
-        head = ["k", "l2", "top-1", draws, f"95 % of {found.n} pictures"]
+        head = ["k", "l2", "top-1", draws, f"95 % of {found.n} images"]
         rows = [
             [str(one.k), f"{one.l2:g}", f"{one.top1:.4f}", *map(interval, intervals(one))]
             for one in found.figures
@@ -176,7 +176,7 @@ def probe_lines(found: Probe) -> list[str]:
             f"top-1  {first.top1:.4f}  (95 % {interval(first.interval)})    l2  {first.l2:g}"
         )
     else:
-        head = ["k", "votes", "top-1", f"95 % of {found.n} pictures", ""]
+        head = ["k", "votes", "top-1", f"95 % of {found.n} images", ""]
         rows = [
             [str(one.k), str(one.votes), f"{one.top1:.4f}", interval(one.interval)]
             + ["chosen on validation" if one.is_chosen else ""]
@@ -185,13 +185,13 @@ def probe_lines(found: Probe) -> list[str]:
         lines += table([head, *rows])
     lines.append(f"majority class  {found.majority:.4f}")
     if found.chosen_on is not None:
-        lines.append(f"chosen on {found.chosen_on}, never on the judged pictures")
+        lines.append(f"chosen on {found.chosen_on}, never on the judged images")
     lines += [f"skipped  {name}: {reason}" for name, reason in found.bad_files]
     return [*lines, *(f"note  {note}" for note in found.notes)]
 
 
 def intervals(figure: ProbeScore) -> tuple[tuple[float, float] | None, tuple[float, float]]:
-    """Over draws, and of the number of judged pictures."""
+    """Over draws, and of the number of judged images."""
     return figure.seeds_interval, figure.interval
 
 

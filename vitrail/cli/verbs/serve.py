@@ -84,7 +84,7 @@ def serve(
     engines
         Batches computed at the same time. Default: one for each core.
     decoders
-        Processes that decode images. Default: one for each core, at most 4.
+        Data-loading workers (processes). Default: one for each core, at most 4.
     threads
         Threads of each engine.
     device

@@ -1,4 +1,4 @@
-"""`vitrail study NAME --data DATA`: one of the paper's experiments on your own pictures.
+"""`vitrail study NAME --data DATA`: one of run the paper's experiments on your dataset.
 
 The same command goes on where a killed or interrupted one was; finished cells are never computed
 again.
@@ -30,15 +30,15 @@ class Choices:
     """What some studies vary; each says so if it does not."""
 
     sizes: str | None = None
-    """Numbers of training pictures, 500,2000,8000. Default: four, up to all there are."""
+    """Numbers of training images, 500,2000,8000. Default: four, up to all there are."""
     transfer: str | None = None
-    """data-size: other pictures, for few-shot and fine-tuning after pre-training on DATA."""
+    """data-size: other images, for few-shot and fine-tuning after pre-training on DATA."""
     equal: Literal["compute", "epochs"] | None = None
     """data-size: what all cells have alike. Default: compute."""
     rates: str | None = None
     """head, optimizer: learning rates, 0.0005,0.001,0.002."""
     image_size: int | None = None
-    """Pixels of a side. Default: the pictures' own up to 64, else 64; with --full 224."""
+    """Pixels of a side. Default: the images' own up to 64, else 64; with --full 224."""
 
 
 @app.default
@@ -65,11 +65,11 @@ def study(
     name
         data-size, head, posemb, shape ...; all of them: --list
     data
-        Pictures, as for vitrail train.
+        Images, as for vitrail train.
     budget
         How long it may take, 20m or 2h; the amount of training follows from it. Default: 20m.
     examples
-        The amount of training instead of a budget: pictures that a run of the reference model sees.
+        The amount of training instead of a budget: images that a run of the reference model sees.
     seeds
         How many runs of every cell.
     out
@@ -92,7 +92,7 @@ def study(
     if data is None:
         raise UsageError(
             "VIT-201",
-            "--data is missing: the pictures to learn from.",
+            "--data is missing: the images to learn from.",
             hint=f"For instance: vitrail study {name} --data builtin:digits",
         )
     setup = setup_of(found, data, choices, machines, seeds, full)
@@ -163,7 +163,7 @@ def setup_of(
     if found[0] < setup.num_classes or found[-1] > setup.num_train:
         raise UsageError(
             "VIT-202",
-            f"--sizes {sizes}: {setup.name} has {setup.num_train} training pictures of "
+            f"--sizes {sizes}: {setup.name} has {setup.num_train} training images of "
             f"{setup.num_classes} classes.",
             hint=f"Use numbers from {setup.num_classes} to {setup.num_train}, or leave it out.",
         )

@@ -84,7 +84,7 @@ def with_temperature(
         figures = evaluation.to_json()
         metrics[split] = {key: figures[key] for key in KEPT}
     note = (
-        f"{found.n} {found.split} pictures: nll {found.nll[0]:.4f} to {found.nll[1]:.4f}, "
+        f"{found.n} {found.split} images: nll {found.nll[0]:.4f} to {found.nll[1]:.4f}, "
         f"ece {found.ece[0]:.4f} to {found.ece[1]:.4f}"
     )
     return record.model_copy(

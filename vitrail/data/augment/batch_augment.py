@@ -1,9 +1,9 @@
-"""Augmentation of a whole batch on its device: the path of small pictures held in memory.
+"""Augmentation of a whole batch on its device: the path of small images held in memory.
 
-The same crops, operations and parameters as `augment` draws for one picture (one slot table,
+The same crops, operations and parameters as `augment` draws for one image (one slot table,
 `slots`), done at once: flip and integer crops are exact moves of pixels; a resized crop is two
-matrix products (`batch_resample`); all geometric operations of a picture are one affine sampling,
-bilinear as in Pillow's Image.transform; colours run over the group of pictures that drew the same
+matrix products (`batch_resample`); all geometric operations of an image are one affine sampling,
+bilinear as in Pillow's Image.transform; colours run over the group of images that drew the same
 operation at the same place. Works for 1 and 3 channels.
 """
 
@@ -67,18 +67,18 @@ def to_channels(images: Tensor, channels: int) -> Tensor:
 
 
 def apply_plan(images: Tensor, plan: AugmentDraws) -> Tensor:
-    """`images` uint8 (B, C, h, w) after each picture's operations; the input is not changed."""
+    """`images` uint8 (B, C, h, w) after each image's operations; the input is not changed."""
     rows, cols = (np.tile(np.arange(side), (len(images), 1)) for side in images.shape[2:])
     return _apply_plan(images, plan, rows, cols)
 
 
 def _apply_plan(images: Tensor, plan: AugmentDraws, rows: Places, cols: Places) -> Tensor:
-    """The pixels `rows` (B, h) x `cols` (B, w) of `images` (B, C, H, W) after each picture's
+    """The pixels `rows` (B, h) x `cols` (B, w) of `images` (B, C, H, W) after each image's
     operations.
 
     Shifts by whole pixels are done with the crop, in one move. For each place in the plan the
-    pictures are sorted by operation, so that every operation works on one run of memory; at the
-    end they return to their places. A picture with geometry has no colour at the first place
+    images are sorted by operation, so that every operation works on one run of memory; at the
+    end they return to their places. An image with geometry has no colour at the first place
     (`_colors_last`), so that one order serves the geometry and the first colours.
     """
     if plan.ops.shape[1] == 0:
@@ -88,7 +88,7 @@ def _apply_plan(images: Tensor, plan: AugmentDraws, rows: Places, cols: Places) 
     shifted = moved & (maps[:, :, :2] == np.eye(2)).all(axis=(1, 2))  # by whole pixels only
     kinds = np.where(moved, np.where(shifted, -1, -2), ops[:, 0])
     num_sampled, num_shifted = int((kinds == -2).sum()), int((kinds == -1).sum())
-    standing = np.argsort(kinds, kind="stable")  # the picture in each row of `images`
+    standing = np.argsort(kinds, kind="stable")  # the image in each row of `images`
     images = images.index_select(0, _on(standing, images))
     shifts = np.where(shifted[:, None], maps[:, :, 2], 0).astype(np.int64)[standing]  # (B, 2)
     run = slice(num_sampled, num_sampled + num_shifted)
@@ -104,7 +104,7 @@ def _apply_plan(images: Tensor, plan: AugmentDraws, rows: Places, cols: Places) 
 
 
 def _colors_last(plan: AugmentDraws) -> tuple[Places, Uniforms]:
-    """The operations and values of a plan, (B, K): a picture's colours, in their order, after what
+    """The operations and values of a plan, (B, K): an image's colours, in their order, after what
     is none, 0.
     """
     is_color = _IS_COLOR[plan.ops]
@@ -114,7 +114,7 @@ def _colors_last(plan: AugmentDraws) -> tuple[Places, Uniforms]:
 
 
 def _apply_colors(images: Tensor, ops: Places, values: Uniforms) -> None:
-    """One operation a picture, in place; `ops` (B,) in rising order."""
+    """One operation an image, in place; `ops` (B,) in rising order."""
     arguments = _on(values.astype(np.float32), images)
     edges = np.searchsorted(ops, np.arange(len(OPS) + 1)).tolist()
     for op, first, last in zip(OPS, edges, edges[1:], strict=False):
@@ -130,7 +130,7 @@ def _on(values: NDArray[Any], images: Tensor) -> Tensor:
 def _sorted(
     images: Tensor, standing: NDArray[np.int64], keys: NDArray[np.generic]
 ) -> tuple[Tensor, NDArray[np.int64]]:
-    """Copies of `images` and `standing`, rows ordered by the key of the picture standing there."""
+    """Copies of `images` and `standing`, rows ordered by the key of the image standing there."""
     order = np.argsort(keys[standing], kind="stable")
     return images.index_select(0, _on(order, images)), standing[order]
 
@@ -191,7 +191,7 @@ def _place(
     interpolation: str,
     keep_aspect: bool,
 ) -> tuple[Tensor, Places, Places]:
-    """Pictures, and the rows (B, h) and columns (B, w) of them that are shown: the crops, resized
+    """Images, and the rows (B, h) and columns (B, w) of them that are shown: the crops, resized
     to `size`, mirrored where drawn.
     """
     have = (images.shape[2], images.shape[3])
@@ -214,7 +214,7 @@ def _place(
 
 
 def move_pixels(images: Tensor, rows: Places, cols: Places) -> Tensor:
-    """Pixel (y, x) of each result is pixel (rows[y], cols[x]) of its picture; rows (B, h), cols (B,
+    """Pixel (y, x) of each result is pixel (rows[y], cols[x]) of its image; rows (B, h), cols (B,
     w).
     """
     B, C, H, W = images.shape
@@ -225,7 +225,7 @@ def move_pixels(images: Tensor, rows: Places, cols: Places) -> Tensor:
 
 
 def _erase(images: Tensor, u: Uniforms, config: AugmentConfig) -> Tensor:
-    """Each picture's drawn box shows noise; pixel order (h, w, C) as in `augment`."""
+    """Each image's drawn box shows noise; pixel order (h, w, C) as in `augment`."""
     B, C, height, width = images.shape
     boxes = torch.from_numpy(erase_boxes(u, (height, width), config)).to(images.device)
     rows = boxes[:, 2].nonzero()[:, 0]

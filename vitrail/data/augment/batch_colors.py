@@ -1,5 +1,5 @@
-"""Pillow's colour operations on a group of pictures at once: uint8 (G, C, h, w) in and out, one
-argument a picture.
+"""Pillow's colour operations on a group of images at once: uint8 (G, C, h, w) in and out, one
+argument an image.
 
 Each does Pillow's arithmetic (float32 blends cut to integers, integer statistics, tables of 256),
 so results equal Pillow's, or differ by one level where noted. What PyTorch 2.13 does slowly on a
@@ -50,7 +50,7 @@ def contrast(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def color(images: Tensor, factor: Tensor) -> Tensor:
-    """A blend with the picture in gray; a gray picture stays as it is."""
+    """A blend with the image in gray; a gray image stays as it is."""
     if images.shape[1] == 1:
         return images
     values = images.to(torch.float32)
@@ -58,9 +58,9 @@ def color(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def sharpness(images: Tensor, factor: Tensor) -> Tensor:
-    """A blend with the picture smoothed by ((1, 1, 1), (1, 5, 1), (1, 1, 1)) / 13; edges are not.
+    """A blend with the image smoothed by ((1, 1, 1), (1, 5, 1), (1, 1, 1)) / 13; edges are not.
 
-    The sums run over the pictures as one row of numbers: sums that cross an edge are not used.
+    The sums run over the images as one row of numbers: sums that cross an edge are not used.
     """
     height, width = images.shape[2:]
     if min(height, width) < 3:
@@ -132,7 +132,7 @@ def equalize(images: Tensor, _: Tensor) -> Tensor:
 
 
 def grayscale(images: Tensor, _: Tensor) -> Tensor:
-    """Three equal channels of the luma; a gray picture stays as it is."""
+    """Three equal channels of the luma; a gray image stays as it is."""
     if images.shape[1] == 1:
         return images
     return gray(images).to(torch.uint8).expand_as(images)

@@ -1,8 +1,8 @@
-"""Resizing, cropping and blurring a batch as two small matrix products a picture, with Pillow's
+"""Resizing, cropping and blurring a batch as two small matrix products an image, with Pillow's
 filter weights.
 
 Pillow resamples separably: every output row is a weighted sum of input rows, likewise columns. The
-weights of a picture form a matrix (out, in); other boxes are other matrices, a mirrored picture has
+weights of an image form a matrix (out, in); other boxes are other matrices, a mirrored image has
 its columns' matrix reversed. Pillow rounds to 8 bits between the two passes, and so does this:
 results differ from it by one level at most (its weights are fixed-point numbers of 22 bits, ours
 float32).

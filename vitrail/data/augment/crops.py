@@ -1,14 +1,14 @@
-"""Boxes: which part of a picture is shown (crops), whether mirrored, and which part is erased. No
+"""Boxes: which part of an image is shown (crops), whether mirrored, and which part is erased. No
 pixels here.
 
 - "inception": a box of random area and shape, torchvision's RandomResizedCrop (Szegedy et al. 2014,
-  arXiv 1409.4842): area uniform in `crop_scale` of the picture, aspect ratio log-uniform in
+  arXiv 1409.4842): area uniform in `crop_scale` of the image, aspect ratio log-uniform in
   `crop_ratio`, 10 tries, then the largest centred box whose ratio is in range. (TensorFlow's
   sample_distorted_bounding_box draws the ratio uniformly, tries 100 times and falls back to the
-  whole picture.)
-- "resize_crop": a random window of the picture resized to `crop_enlarge` of the size (big_vision
+  whole image.)
+- "resize_crop": a random window of the image resized to `crop_enlarge` of the size (big_vision
   transfer.py: 448 -> 384; BiT: 160 -> 128, 512 -> 480).
-- "pad_crop": a random window of the picture resized to the size and mirrored by `crop_pad` px on
+- "pad_crop": a random window of the image resized to the size and mirrored by `crop_pad` px on
   each side, edge pixels not repeated (the usual CIFAR crop; DeiT-III's simple random crop when the
   aspect ratio is kept).
 
@@ -35,7 +35,7 @@ ERASE_SHAPE: Final = (0.3, 3.3)  # height / width, log-uniform
 
 
 def inception_boxes(u: Uniforms, size: Size, config: AugmentConfig) -> Boxes:
-    """The part of each picture of `size` that is shown, (B, 4)."""
+    """The part of each image of `size` that is shown, (B, 4)."""
     height, width = size
     heights, widths, fits = _random_boxes(
         u[:, random_slots.CROP_AREA : random_slots.CROP_AREA + NUM_TRIES],
@@ -54,7 +54,7 @@ def inception_boxes(u: Uniforms, size: Size, config: AugmentConfig) -> Boxes:
 
 
 def inception_box(u: Uniforms, size: Size, config: AugmentConfig) -> tuple[int, int, int, int]:
-    """`inception_boxes` of one picture's uniforms `u` (NUM_SLOTS,), in a tenth of the time."""
+    """`inception_boxes` of one image's uniforms `u` (NUM_SLOTS,), in a tenth of the time."""
     height, width = size
     areas = u[random_slots.CROP_AREA : random_slots.CROP_AREA + NUM_TRIES]
     shapes = u[random_slots.CROP_RATIO : random_slots.CROP_RATIO + NUM_TRIES]
@@ -70,7 +70,7 @@ def inception_box(u: Uniforms, size: Size, config: AugmentConfig) -> tuple[int, 
 
 
 def window_offsets(u: Uniforms, resized: Size, size: Size, pad_px: int) -> Boxes:
-    """Top and left (B, 2) of windows of `size` in a picture of `resized` mirrored by `pad_px` on
+    """Top and left (B, 2) of windows of `size` in an image of `resized` mirrored by `pad_px` on
     each side.
     """
     room = np.array([resized[0] - size[0], resized[1] - size[1]]) + 2 * pad_px
@@ -112,12 +112,12 @@ def mirrored(offsets: Boxes, length: int, n: int) -> Boxes:
 
 
 def flips(u: Uniforms, config: AugmentConfig) -> NDArray[np.bool_]:
-    """Whether each picture is mirrored left to right, (B,)."""
+    """Whether each image is mirrored left to right, (B,)."""
     return u[:, random_slots.FLIP] < config.flip
 
 
 def erase_boxes(u: Uniforms, size: Size, config: AugmentConfig) -> Boxes:
-    """The part of each picture of `size` replaced by noise, (B, 4); height and width 0: none."""
+    """The part of each image of `size` replaced by noise, (B, 4); height and width 0: none."""
     height, width = size
     heights, widths, fits = _random_boxes(
         u[:, random_slots.ERASE_AREA : random_slots.ERASE_AREA + NUM_TRIES],

@@ -1,4 +1,4 @@
-"""Mixup and CutMix: a batch mixed with itself, pictures and targets alike, after normalisation.
+"""Mixup and CutMix: a batch mixed with itself, images and targets alike, after normalisation.
 
 - Mixup (Zhang et al., arXiv 1710.09412) as big_vision does it: one a ~ Beta(alpha, alpha) a batch,
   a := max(a, 1 - a), a * batch + (1 - a) * batch rolled by one.

@@ -1,4 +1,4 @@
-"""Augmentation of one picture with Pillow: the path of picture files, in loader workers.
+"""Augmentation of one image with Pillow: the path of image files, in loader workers.
 
 Crop and resize are one call: `Image.resize(size, box=crop)`, whose pixels define the result. Then
 flip, one affine map, colours in order, erasing (`policies`, `crops`). `batch_augment` does the
@@ -40,7 +40,7 @@ FILTERS = {
 NOISE_BYTES = 2**20
 
 
-def augment_picture(
+def augment_image(
     pixels: Pixels,
     u: Uniforms,
     config: AugmentConfig,
@@ -65,7 +65,7 @@ def augment_picture(
 
 
 def write_planes(image: Image.Image, out: Pixels) -> None:
-    """The pixels of an "L" or "RGB" picture into `out` (C, h, w); faster than a transposed copy."""
+    """The pixels of an "L" or "RGB" image into `out` (C, h, w); faster than a transposed copy."""
     for band, plane in zip(image.getbands(), out, strict=True):
         plane[...] = np.frombuffer(image.tobytes("raw", band), np.uint8).reshape(plane.shape)
 
@@ -73,10 +73,10 @@ def write_planes(image: Image.Image, out: Pixels) -> None:
 def resize_box(
     pixels: Pixels, box: tuple[int, int, int, int], size: Size, interpolation: str
 ) -> Image.Image:
-    """Image.resize(size, box=box) of the whole picture; `box` is top, left, height, width.
+    """Image.resize(size, box=box) of the whole image; `box` is top, left, height, width.
 
     Handing Pillow only the part that its filter reads would not give the same bits: Pillow chooses
-    by the picture's size which of its two passes comes first, and each pass rounds.
+    by the image's size which of its two passes comes first, and each pass rounds.
     """
     top, left, height, width = box
     image = picture(pixels)
@@ -87,7 +87,7 @@ def resize_box(
 
 
 def picture(pixels: Pixels) -> Image.Image:
-    """A Pillow picture, "L" or "RGB", of pixels (H, W, C); C 4, Pillow's own layout, in half the
+    """A Pillow image, "L" or "RGB", of pixels (H, W, C); C 4, Pillow's own layout, in half the
     time.
     """
     height, width, channels = pixels.shape
@@ -145,7 +145,7 @@ def noise() -> Pixels:
 
 
 def noise_offset(u: Uniforms) -> NDArray[np.int64]:
-    """Where in `noise` each picture's erased box begins, (B,)."""
+    """Where in `noise` each image's erased box begins, (B,)."""
     return np.floor(u[:, random_slots.ERASE_NOISE] * NOISE_BYTES).astype(np.int64)
 
 
@@ -172,7 +172,7 @@ def _place(
 
 
 def _erase(image: Image.Image, u: Uniforms, config: AugmentConfig) -> Image.Image:
-    """`image` with noise in its drawn box; noise runs over the whole picture in order (h, w, C)."""
+    """`image` with noise in its drawn box; noise runs over the whole image in order (h, w, C)."""
     height, width, channels = image.height, image.width, len(image.getbands())
     top, left, rows, cols = erase_boxes(u, (height, width), config)[0].tolist()
     if rows == 0:

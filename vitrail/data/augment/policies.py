@@ -1,4 +1,4 @@
-"""Which operations a picture goes through, and how strongly: RandAugment, TrivialAugment,
+"""Which operations an image goes through, and how strongly: RandAugment, TrivialAugment,
 3-Augment, colour jitter.
 
 - RandAugment(n, m) (Cubuk et al., arXiv 1909.13719): n of the 14 operations, drawn with
@@ -13,12 +13,12 @@
 - Colour jitter: brightness, contrast and saturation by factors in [1 - s, 1 + s], in random order
   (ColorJitter).
 
-Departures from the sources, both paths alike: all geometric operations of a picture are composed
+Departures from the sources, both paths alike: all geometric operations of an image are composed
 into one affine map that is applied first, once, bilinear (one loss of sharpness instead of n), then
 the colours in the drawn order; shifts are whole pixels and shares of the side (TrivialAugment's 32
-px are 1/7 of 224), so that pictures that are only shifted stay sharp; solarize begins at 256, so
+px are 1/7 of 224), so that images that are only shifted stay sharp; solarize begins at 256, so
 that magnitude 0 inverts nothing; posterize keeps 8 bits down to 4 at full range, never 0. On gray
-pictures "color" and "grayscale" change nothing.
+images "color" and "grayscale" change nothing.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ _JITTER_OPS = np.array([OP_ID[name] for name in ("brightness", "contrast", "colo
 
 @dataclass(frozen=True)
 class AugmentDraws:
-    """The operations of each picture of a batch in order: `ops` int64 (B, K), their arguments
+    """The operations of each image of a batch in order: `ops` int64 (B, K), their arguments
     `values` (B, K).
     """
 
@@ -153,7 +153,7 @@ def argument(
 
 
 def affine_maps(plan: AugmentDraws, size: tuple[int, int]) -> tuple[Uniforms, NDArray[np.bool_]]:
-    """The composed geometry of each picture (B, 2, 3), and which pictures have any (B,).
+    """The composed geometry of each image (B, 2, 3), and which images have any (B,).
 
     A map takes output coordinates (x, y, 1), pixel centres at .5, to input coordinates, as Pillow's
     AFFINE does. Shears fix the top left corner, rotations the centre, as in all sources.
@@ -173,7 +173,7 @@ def affine_maps(plan: AugmentDraws, size: tuple[int, int]) -> tuple[Uniforms, ND
 
 def fill_value(channels: int) -> int:
     """Pixels that a geometric operation uncovers: middle gray in colour (big_vision), black in gray
-    pictures.
+    images.
 
     Gray sets (digits, garments, scans) have a black ground.
     """

@@ -3,7 +3,7 @@ path (torch).
 
 An example's augmentation is drawn from NUM_SLOTS uniforms keyed by (seed, epoch, index, repeat).
 Both paths read the same slot for the same decision, so that they draw the same parameters. Slots
-are never renumbered: a resumed run must see the pictures it would have seen.
+are never renumbered: a resumed run must see the images it would have seen.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What is wrong or unusual in a data set: `vitrail data check`, and the look before a training.
 
-Every picture is read and decoded once (`inspection.py`). Found are files that cannot be used, with
-the reason; equal pictures (bytes of files, pixels of arrays) and copies of pictures, within and
-across splits (`duplicates.py`), some with different labels; classes with few pictures or none; and
-the facts that a run is planned with: sizes, gray pictures, channel statistics.
+Every image is read and decoded once (`inspection.py`). Found are files that cannot be used, with
+the reason; equal images (bytes of files, pixels of arrays) and copies of images, within and
+across splits (`duplicates.py`), some with different labels; classes with few images or none; and
+the facts that a run is planned with: sizes, gray images, channel statistics.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vitrail.data.check.duplicates import DuplicateGroup, Duplicates, find_dupli
 from vitrail.data.check.inspection import (
     ImageStats,
     InspectOptions,
-    bad_pictures,
+    bad_images,
     inspect_images,
     sketches_of,
 )
@@ -37,7 +37,7 @@ from vitrail.spelling import printable
 __all__ = [
     "DataReport",
     "ImageStats",
-    "bad_pictures",
+    "bad_images",
     "check",
     "inspect_images",
     "require_good",
@@ -45,7 +45,7 @@ __all__ = [
     "write_bad_files",
 ]
 
-FEW_PICTURES = 5  # fewer training pictures of a class cannot be learned or measured
+FEW_PICTURES = 5  # fewer training images of a class cannot be learned or measured
 TINY_PX = 32  # short side
 HUGE_PIXELS = 12_000_000  # slower to decode than a training step
 IMBALANCE = 10.0  # largest class / smallest class
@@ -53,31 +53,31 @@ IMBALANCE = 10.0  # largest class / smallest class
 
 @dataclass(frozen=True)
 class DataReport:
-    """Everything `check` found. Picture ids are those of `Source.source_id`."""
+    """Everything `check` found. Image ids are those of `Source.source_id`."""
 
     name: str
     kind: str  # "files" or "arrays"
     how: str
     multi_label: bool
     classes: list[str]
-    splits: dict[str, int]  # split -> pictures
-    per_class: dict[str, dict[str, int]]  # class -> split -> pictures
+    splits: dict[str, int]  # split -> images
+    per_class: dict[str, dict[str, int]]  # class -> split -> images
     bad_files: list[tuple[str, str]]  # id, reason
     bad_per_split: dict[str, int]
-    duplicates: list[list[str]]  # groups of equal pictures, one label, within one split
-    leakage: list[list[str]]  # groups of equal pictures in several splits, as "split/..: id"
-    conflicts: list[list[str]]  # groups of equal pictures with different labels, as "id (label)"
+    duplicates: list[list[str]]  # groups of equal images, one label, within one split
+    leakage: list[list[str]]  # groups of equal images in several splits, as "split/..: id"
+    conflicts: list[list[str]]  # groups of equal images with different labels, as "id (label)"
     groups: tuple[DuplicateGroup, ...]  # all of these, and groups of copies
-    leaked: dict[str, int]  # held-out split -> its pictures that are equal to or copies of train's
-    imbalance: float  # largest class / smallest class, training pictures
-    few: list[str]  # classes with fewer than FEW_PICTURES training pictures
-    absent: dict[str, list[str]]  # split -> classes without a picture there
+    leaked: dict[str, int]  # held-out split -> its images that are equal to or copies of train's
+    imbalance: float  # largest class / smallest class, training images
+    few: list[str]  # classes with fewer than FEW_PICTURES training images
+    absent: dict[str, list[str]]  # split -> classes without an image there
     num_gray: int
     num_tiny: int
     num_huge: int
     all_gray: bool
     sizes: dict[str, int]  # height_min height_median height_max width_min width_median width_max
-    mean: list[float]  # per channel of the training pictures, of values in [0, 1]
+    mean: list[float]  # per channel of the training images, of values in [0, 1]
     std: list[float]
     fingerprints: dict[str, str]
     notes: list[str]
@@ -96,10 +96,10 @@ def check(
     pixels: bool = True,
     looks: Mapping[str, Sequence[ImageStats]] | None = None,
 ) -> DataReport:
-    """Look at every picture of `splits` with `workers` threads (0: this one), unless `looks` of
+    """Look at every image of `splits` with `workers` threads (0: this one), unless `looks` of
     each split, with sketches, are there already.
 
-    With `pixels` False only headers are read: truncated files, gray pictures and copies are not
+    With `pixels` False only headers are read: truncated files, gray images and copies are not
     found then.
     """
     parts = splits.parts()
@@ -111,7 +111,7 @@ def check(
             )
             for part, source in parts.items()
         }
-    bad = {part: bad_pictures(parts[part], looks[part]) for part in parts}
+    bad = {part: bad_images(parts[part], looks[part]) for part in parts}
     per_class = _per_class(splits)
     train_counts = [counts["train"] for counts in per_class.values()]
     duplicates = find_duplicates(
@@ -161,9 +161,9 @@ def check(
 def usable(
     source: Source, *, max_pixels: int = MAX_PIXELS, workers: int = 0
 ) -> tuple[Source, list[tuple[str, str]]]:
-    """`source` without the pictures that cannot be decoded, and (id, reason) of each of those."""
+    """`source` without the images that cannot be decoded, and (id, reason) of each of those."""
     looks = inspect_images(source, max_pixels=max_pixels, workers=workers)
-    bad = bad_pictures(source, looks)
+    bad = bad_images(source, looks)
     kept = np.array([i for i, look in enumerate(looks) if not look.reason], dtype=np.int64)
     source = known(source, looks)
     return (subset(source, kept) if bad else source), bad
@@ -178,12 +178,12 @@ def known(source: Source, looks: Sequence[ImageStats]) -> Source:
 
 
 def write_bad_files(bad: Iterable[tuple[str, str]], out: str | Path) -> Path:
-    """bad_files.csv: a line path,reason for each picture that cannot be used."""
+    """bad_files.csv: a line path,reason for each image that cannot be used."""
     return write_csv(Path(out), ["path", "reason"], bad, replace=True)
 
 
 def _statistics(looks: Sequence[ImageStats]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation per channel over the pictures looked at."""
+    """Mean and standard deviation per channel over the images looked at."""
     if not looks:
         return [], []
     means = np.array([look.mean for look in looks]).mean(0)
@@ -223,7 +223,7 @@ def _per_class(splits: Splits) -> dict[str, dict[str, int]]:
 
 
 def _equal(duplicates: Duplicates) -> dict[str, list[list[str]]]:
-    """Groups of equal pictures: harmless, in several splits, with different labels."""
+    """Groups of equal images: harmless, in several splits, with different labels."""
     exact = [group for group in duplicates.groups if group.is_exact]
     return {
         "duplicates": [
@@ -243,7 +243,7 @@ def _looked(duplicates: Duplicates) -> list[str]:
     if duplicates.radius in (0, RADIUS):
         return []
     return [
-        "So many pictures look alike that only those were taken for copies which differ by less "
+        "So many images look alike that only those were taken for copies which differ by less "
         f"than {duplicates.radius:.2g} (usually {RADIUS:g})."
     ]
 
@@ -264,60 +264,60 @@ def _file_problems(facts: dict[str, Any], max_pixels: int) -> Iterator[str]:
         )
     if leaked := facts["leakage"]:
         yield (
-            f"{len(leaked)} pictures are in several splits, so results would be too good: "
+            f"{len(leaked)} images are in several splits, so results would be too good: "
             f"{_group(leaked[0])}. Keep each in one split."
         )
     yield from _copy_problems(facts)
     if conflicts := facts["conflicts"]:
         yield (
-            f"{len(conflicts)} pictures appear with different labels: {_group(conflicts[0])}. "
+            f"{len(conflicts)} images appear with different labels: {_group(conflicts[0])}. "
             "Keep the right one."
         )
     if same := facts["duplicates"]:
-        yield f"{len(same)} pictures appear more than once in a split: {_group(same[0])}."
+        yield f"{len(same)} images appear more than once in a split: {_group(same[0])}."
     if facts["num_tiny"]:
-        yield f"{facts['num_tiny']} pictures have a side below {TINY_PX} px."
+        yield f"{facts['num_tiny']} images have a side below {TINY_PX} px."
     if facts["num_huge"]:
         yield (
-            f"{facts['num_huge']} pictures have more than {HUGE_PIXELS // 10**6} million pixels "
+            f"{facts['num_huge']} images have more than {HUGE_PIXELS // 10**6} million pixels "
             f"(limit {max_pixels}): smaller copies load faster."
         )
     if facts["num_gray"] and not facts["all_gray"]:
-        yield f"{facts['num_gray']} of {total} pictures are gray, the others are in colour."
+        yield f"{facts['num_gray']} of {total} images are gray, the others are in colour."
 
 
 def _copy_problems(facts: dict[str, Any]) -> Iterator[str]:
     copied = [group for group in facts["groups"] if not group.is_exact]
     if leaked := [group for group in copied if group.is_leakage]:
         yield (
-            f"{len(leaked)} pictures have a copy in another split (saved again, resized, mirrored "
+            f"{len(leaked)} images have a copy in another split (saved again, resized, mirrored "
             f"or in other colours): {_group([str(one) for one in leaked[0].members])}. "
             "Keep each with its copies in one split."
         )
     for part, number in facts["leaked"].items():
         total = facts["splits"][part]
         yield (
-            f"{number} of {total} {part} pictures ({100 * number / total:.1f} %) are also in "
+            f"{number} of {total} {part} images ({100 * number / total:.1f} %) are also in "
             f"train: what {part} says is too good by them."
         )
     if conflicts := [group for group in copied if group.is_conflict]:
         yield (
-            f"{len(conflicts)} pictures have a copy with another label: "
+            f"{len(conflicts)} images have a copy with another label: "
             f"{_group(_labelled(conflicts[0]))}. Keep the right one."
         )
     if same := [group for group in copied if not group.is_leakage]:
         names = [one.source for one in same[0].members]
-        yield f"{len(same)} pictures have a copy in the same split: {_group(names)}."
+        yield f"{len(same)} images have a copy in the same split: {_group(names)}."
 
 
 def _class_problems(facts: dict[str, Any]) -> Iterator[str]:
     if few := facts["few"]:
-        yield f"{len(few)} classes have fewer than {FEW_PICTURES} training pictures: {some(few)}."
+        yield f"{len(few)} classes have fewer than {FEW_PICTURES} training images: {some(few)}."
     for part, names in facts["absent"].items():
-        yield f"{part} has no pictures of {len(names)} classes: {some(names)}."
+        yield f"{part} has no images of {len(names)} classes: {some(names)}."
     if facts["imbalance"] > IMBALANCE:
         yield (
-            f"the largest class has {facts['imbalance']:g} times the pictures of the smallest. "
+            f"the largest class has {facts['imbalance']:g} times the images of the smallest. "
             "--loss.class-weights balanced weighs them equally."
         )
     folded = defaultdict(list)
@@ -333,7 +333,7 @@ def _group(names: Sequence[str], most: int = 3) -> str:
 
 
 def require_good(bad: Sequence[tuple[str, str]], total: int, full_list: str = "") -> None:
-    """Raises DataError VIT-301 naming the pictures that cannot be used, where there are any."""
+    """Raises DataError VIT-301 naming the images that cannot be used, where there are any."""
     if not bad:
         return
     lines = [f"  {name}   {reason}" for name, reason in bad[:10]]

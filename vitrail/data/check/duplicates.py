@@ -1,4 +1,4 @@
-"""Groups of pictures that are the same: equal bytes or pixels, and copies (`near_duplicates.py`),
+"""Groups of images that are the same: equal bytes or pixels, and copies (`near_duplicates.py`),
 within a split and across splits.
 
 A group across splits is leakage: the model is asked what it was told. A group with several labels
@@ -27,7 +27,7 @@ Place = tuple[str, int]  # split, index
 
 @dataclass(frozen=True)
 class DuplicateMember:
-    """A picture of a group; kind: what it is of the first one: "equal", "copy", "mirrored" or
+    """An image of a group; kind: what it is of the first one: "equal", "copy", "mirrored" or
     "recoloured".
     """
 
@@ -44,7 +44,7 @@ class DuplicateMember:
 
 @dataclass(frozen=True)
 class DuplicateGroup:
-    """Pictures that are the same, in the order of their splits; is_exact: all are equal."""
+    """Images that are the same, in the order of their splits; is_exact: all are equal."""
 
     members: tuple[DuplicateMember, ...]
     is_exact: bool
@@ -56,7 +56,7 @@ class DuplicateGroup:
 
     @property
     def labels(self) -> set[str]:
-        """The labels that its pictures have."""
+        """The labels that its images have."""
         return {one.label for one in self.members}
 
     @property
@@ -66,7 +66,7 @@ class DuplicateGroup:
 
     @property
     def is_conflict(self) -> bool:
-        """Whether its pictures have different labels."""
+        """Whether its images have different labels."""
         return len(self.labels) > 1
 
 
@@ -80,7 +80,7 @@ class Duplicates:
     radius: float = RADIUS
 
     def leaked(self, split: str, known: str = "train") -> set[int]:
-        """The pictures of `split` that are also among the `known` ones."""
+        """The images of `split` that are also among the `known` ones."""
         return {
             one.index
             for group in self.groups
@@ -99,8 +99,8 @@ def find_duplicates(
     digests: Mapping[str, Sequence[bytes]],
     sketches: Mapping[str, tuple[Sketches, Sequence[int]]] | None = None,
 ) -> Duplicates:
-    """The groups of `parts`. digests: of each picture of a split, b"" for one that is left out;
-    sketches: per split, and which pictures they are of; None to look for equal pictures only.
+    """The groups of `parts`. digests: of each image of a split, b"" for one that is left out;
+    sketches: per split, and which images they are of; None to look for equal images only.
     """
     same: defaultdict[bytes, list[Place]] = defaultdict(list)
     for part, own in digests.items():
@@ -126,7 +126,7 @@ def find_duplicates(
 def _near(
     sketches: Mapping[str, tuple[Sketches, Sequence[int]]], equal: Mapping[Place, list[Place]]
 ) -> tuple[list[list[tuple[Place, str]]], float]:
-    """Groups of copies, of the first of each set of equal pictures; what each is of the first."""
+    """Groups of copies, of the first of each set of equal images; what each is of the first."""
     firsts: list[Place] = []
     chosen = []
     for part, (own, indices) in sketches.items():
@@ -181,7 +181,7 @@ def _group(
 
 
 def write_duplicates(groups: Sequence[DuplicateGroup], out: str | Path) -> Path:
-    """duplicates.csv: a line for each picture of each group."""
+    """duplicates.csv: a line for each image of each group."""
     rows = (
         (number, one.kind, one.split, one.source, one.label)
         for number, group in enumerate(groups, 1)

@@ -1,4 +1,4 @@
-"""A look at every picture: whether it can be used, and what it is like.
+"""A look at every image: whether it can be used, and what it is like.
 
 Each is read and decoded once, by threads: both decoders release Python's lock.
 """
@@ -20,14 +20,14 @@ from vitrail.data.sources.sample import sample
 from vitrail.data.sources.source import Readable, Source
 from vitrail.system.interrupts import Threads
 
-CHUNK = 16  # pictures: what a worker is asked for at a time
-_SAMPLE = 10_000  # pictures whose channels are measured
+CHUNK = 16  # images: what a worker is asked for at a time
+_SAMPLE = 10_000  # images whose channels are measured
 _GRID = 64  # values a side of each of them
 
 
 @dataclass(frozen=True)
 class ImageStats:
-    """What one picture is like; `reason` is "" for a good one. size: (height, width) px."""
+    """What one image is like; `reason` is "" for a good one. size: (height, width) px."""
 
     reason: str = ""
     size: tuple[int, int] = (0, 0)
@@ -41,8 +41,8 @@ class ImageStats:
 
 @dataclass(frozen=True)
 class InspectOptions:
-    """What a look takes of a picture in a file beside the facts; of those in memory it can be had
-    later (`sketches_of`, `small_pictures`). small_px: the side of a small picture, 0 for none.
+    """What a look takes of an image in a file beside the facts; of those in memory it can be had
+    later (`sketches_of`, `small_images`). small_px: the side of a small image, 0 for none.
     """
 
     sketch: bool = False
@@ -57,10 +57,10 @@ def inspect_images(
     pixels: bool = True,
     wanted: InspectOptions = InspectOptions(),
 ) -> list[ImageStats]:
-    """A look at every picture of `source`, in order; without `pixels` only headers are read.
+    """A look at every image of `source`, in order; without `pixels` only headers are read.
 
     Files are decoded in processes where those are cheap to start (Linux), also with 0 workers: a
-    picture at which a decoder crashes, hangs or eats memory is then a bad picture and nothing else.
+    image at which a decoder crashes, hangs or eats memory is then a bad image and nothing else.
     """
     chosen = frozenset(sample(source, _SAMPLE, "looks").tolist())
     one = Looking(max_pixels, pixels, wanted, chosen)
@@ -71,17 +71,17 @@ def inspect_images(
 
 
 def sketches_of(source: Source, looks: Sequence[ImageStats]) -> tuple[Sketches, list[int]]:
-    """The sketches of the good pictures, and which pictures of `source` these are."""
+    """The sketches of the good images, and which images of `source` these are."""
     if source.images is not None:
         return sketch_all(source.images), list(range(len(source)))
     found = [(i, look.sketch) for i, look in enumerate(looks) if look.sketch is not None]
     return joined([one for _, one in found]), [i for i, _ in found]
 
 
-def small_pictures(
+def small_images(
     source: Source, looks: Sequence[ImageStats], side_px: int
 ) -> tuple[Pixels, list[int]]:
-    """Pictures uint8 (m, h, w, C) of one size, and which of `source` these are: those in memory as
+    """Images uint8 (m, h, w, C) of one size, and which of `source` these are: those in memory as
     they are where their sides are below 1.5 x `side_px`, all others as squares.
     """
     if source.images is not None:
@@ -96,20 +96,20 @@ def small_pictures(
 
 
 def shrunk(pixels: Pixels, side_px: int) -> Pixels:
-    """A picture uint8 (H, W, C) as a square (side_px, side_px, C)."""
+    """An image uint8 (H, W, C) as a square (side_px, side_px, C)."""
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     square = image.resize((side_px, side_px), Image.Resampling.BILINEAR, reducing_gap=2.0)
     return np.asarray(square).reshape(side_px, side_px, -1)
 
 
-def bad_pictures(source: Source, looks: Sequence[ImageStats]) -> list[tuple[str, str]]:
-    """(id, reason) of the pictures that cannot be used."""
+def bad_images(source: Source, looks: Sequence[ImageStats]) -> list[tuple[str, str]]:
+    """(id, reason) of the images that cannot be used."""
     return [(source.source_id(i), look.reason) for i, look in enumerate(looks) if look.reason]
 
 
 @dataclass(frozen=True)
 class Looking:
-    """How to look at a picture; chosen: of which the channels are measured."""
+    """How to look at an image; chosen: of which the channels are measured."""
 
     max_pixels: int
     pixels: bool
@@ -117,7 +117,7 @@ class Looking:
     chosen: frozenset[int]
 
     def __call__(self, source: Readable, index: int) -> ImageStats:
-        """A look at one picture."""
+        """A look at one image."""
         try:
             return _look(self, source, index)
         except MemoryError:

@@ -1,18 +1,18 @@
-"""Pictures that are copies of each other: saved again, resized, mirrored, in other colours.
+"""Images that are copies of each other: saved again, resized, mirrored, in other colours.
 
 Two sketches (`perceptual_hash.py`) are compared without their mean and at equal contrast, so copies
 may be brighter or flatter. Distances are those of unit vectors, 0 to 2.
 
 1. Coarse: the 6 x 6 lowest frequencies, weighted by (1 + u^2 + v^2)^-1/2, because saving and
    resizing change high frequencies most. All pairs within RADIUS are found by matrix products over
-   a band: pictures are sorted along one axis, on which copies cannot lie far apart.
-2. Fine: all frequencies that both pictures hold well (up to 16, three quarters of their sides).
-3. Apart: copies are much nearer to each other than other pictures are. A pair at distance d counts
-   only where at most CROWD pictures lie between d and CLEARANCE d from either (after the test of
+   a band: images are sorted along one axis, on which copies cannot lie far apart.
+2. Fine: all frequencies that both images hold well (up to 16, three quarters of their sides).
+3. Apart: copies are much nearer to each other than other images are. A pair at distance d counts
+   only where at most CROWD images lie between d and CLEARANCE d from either (after the test of
    Lowe's SIFT for its matches, IJCV 2004, section 7.1). So the 6,000 trousers of Fashion-MNIST,
    all of which look alike, are no copies. Pairs that are nearly equal need no such test.
 
-Cropped or rotated copies are not found, nor those of pictures without any structure.
+Cropped or rotated copies are not found, nor those of images without any structure.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from vitrail.data.check.perceptual_hash import SIDE, Sketches
 COARSE = 6  # frequencies of an axis
 RADIUS = 0.08
 FINE = 0.18
-SURE = (0.03, 0.05)  # coarse and fine distance of pictures that are nearly equal
+SURE = (0.03, 0.05)  # coarse and fine distance of images that are nearly equal
 CLEARANCE, CROWD = 2.5, 3
-HELD = 0.75  # of the frequencies of a picture survive resizing well
+HELD = 0.75  # of the frequencies of an image survive resizing well
 MIN_CONTRAST = 1.0  # gray levels; below, a sketch is noise
-OTHER_COLOUR = 12.0  # levels of Cb or Cr, mean over the picture
+OTHER_COLOUR = 12.0  # levels of Cb or Cr, mean over the image
 MAX_PAIRS = 4_000_000
 ROWS, COLUMNS = 1024, 16_384  # of a block of products
 
@@ -44,7 +44,7 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Copy:
-    """Two pictures by their places, and how alike they are (fine distance)."""
+    """Two images by their places, and how alike they are (fine distance)."""
 
     first: int
     second: int
@@ -53,12 +53,12 @@ class Copy:
 
 
 class TooManyPairs(Exception):
-    """More pictures look alike than can be compared."""
+    """More images look alike than can be compared."""
 
 
 def copies(sketches: Sketches, radius: float = RADIUS) -> tuple[list[Copy], float]:
     """All copies, nearest first, and the coarse distance up to which they were looked for: less
-    than `radius` where too many pictures look alike.
+    than `radius` where too many images look alike.
     """
     vectors, usable = coarse_vectors(sketches)
     places = np.flatnonzero(usable)
@@ -76,7 +76,7 @@ def copies(sketches: Sketches, radius: float = RADIUS) -> tuple[list[Copy], floa
 
 
 def coarse_vectors(sketches: Sketches) -> tuple[Floats, NDArray[np.bool_]]:
-    """Unit vectors (n, 36) of the coarse comparison, and whether a picture has any structure."""
+    """Unit vectors (n, 36) of the coarse comparison, and whether an image has any structure."""
     weights = 1 / np.sqrt(1 + np.add.outer(np.arange(COARSE) ** 2, np.arange(COARSE) ** 2))
     weights[0, 0] = 0
     values = sketches.waves[:, :COARSE, :COARSE].astype(np.float32) * weights.astype(np.float32)
@@ -88,7 +88,7 @@ def coarse_vectors(sketches: Sketches) -> tuple[Floats, NDArray[np.bool_]]:
 
 def _copies(sketches: Sketches, vectors: Floats, radius: float) -> list[Copy]:
     found: dict[tuple[int, int], Copy] = {}
-    for is_mirrored in (False, True):  # a symmetric picture counts as a plain copy
+    for is_mirrored in (False, True):  # a symmetric image counts as a plain copy
         pairs, near = close_pairs(vectors, radius, is_mirrored=is_mirrored)
         fine, colour = fine_distances(sketches, pairs, is_mirrored=is_mirrored)
         kept = fine <= FINE
@@ -105,7 +105,7 @@ def _copies(sketches: Sketches, vectors: Floats, radius: float) -> list[Copy]:
 
 
 def mirror(vectors: Floats) -> Floats:
-    """Of pictures turned left to right: waves that are odd along the width change their sign."""
+    """Of images turned left to right: waves that are odd along the width change their sign."""
     signs = np.where(np.arange(COARSE) % 2, -1, 1).astype(np.float32)
     return vectors * np.tile(signs, COARSE)
 
@@ -113,7 +113,7 @@ def mirror(vectors: Floats) -> Floats:
 def close_pairs(
     vectors: Floats, radius: float, *, is_mirrored: bool = False
 ) -> tuple[Indices, Floats]:
-    """Pairs (m, 2) of different pictures within `radius`, and their distances (m,).
+    """Pairs (m, 2) of different images within `radius`, and their distances (m,).
 
     Raises TooManyPairs.
     """
@@ -139,7 +139,7 @@ def close_pairs(
 
 
 def _axis(vectors: Floats) -> Floats:
-    """The direction in which pictures differ most, of those that mirroring does not change."""
+    """The direction in which images differ most, of those that mirroring does not change."""
     even = np.tile(np.arange(COARSE) % 2 == 0, COARSE)
     spread = vectors[:, even] - vectors[:, even].mean(axis=0)
     _, axes = np.linalg.eigh(spread.T.astype(np.float64) @ spread)
@@ -205,12 +205,12 @@ def _colour_distances(
 def _apart(
     vectors: Floats, pairs: Indices, near: Floats, wanted: NDArray[np.bool_], *, is_mirrored: bool
 ) -> NDArray[np.bool_]:
-    """Whether a pair lies apart from other pictures; False where it is not `wanted`. (m,)"""
+    """Whether a pair lies apart from other images; False where it is not `wanted`. (m,)"""
     apart = wanted.copy()
     for side in (0, 1):
         rows = np.flatnonzero(apart)
         queries, first = np.unique(pairs[rows, side], return_inverse=True)
-        nearest = np.full(len(queries), np.inf, np.float32)  # the nearest copy of each picture
+        nearest = np.full(len(queries), np.inf, np.float32)  # the nearest copy of each image
         np.minimum.at(nearest, first, near[rows])
         looked = mirror(vectors[queries]) if is_mirrored else vectors[queries]
         crowded = _around(vectors, looked, nearest) > CROWD

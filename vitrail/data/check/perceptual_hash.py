@@ -1,14 +1,14 @@
-"""A sketch of a picture: its low frequencies, which survive another file format or size.
+"""A sketch of an image: its low frequencies, which survive another file format or size.
 
-The luma is written as a two-dimensional cosine series (the DCT-II of the picture as it is, not of a
-thumbnail of it, so that pictures of any size compare); the first 16 x 16 coefficients are kept, in
+The luma is written as a two-dimensional cosine series (the DCT-II of the image as it is, not of a
+thumbnail of it, so that images of any size compare); the first 16 x 16 coefficients are kept, in
 gray levels, and the colour of 4 x 4 cells. What a coefficient is:
 
     c[u, v] = a(u) a(v) mean over y, x of luma[y, x] cos(pi u (y + .5) / H) cos(pi v (x + .5) / W)
 
 with a(0) = 1 and a(u) = sqrt(2), so that the squares of all but c[0, 0] add up to the variance.
 Perceptual hashes keep the signs of such numbers; here the numbers themselves stay, because what is
-wanted are distances: 60,000 pictures are compared by matrix products in seconds
+wanted are distances: 60,000 images are compared by matrix products in seconds
 (`near_duplicates.py`).
 """
 
@@ -26,7 +26,7 @@ from vitrail.data.images.decode import Pixels
 
 SIDE = 16  # coefficients kept of each axis
 CELLS = 4  # of colour, along each axis
-ENOUGH_PX = 64  # of the short side; larger pictures are first reduced by whole factors
+ENOUGH_PX = 64  # of the short side; larger images are first reduced by whole factors
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 # Blue and red minus luma, as JPEG's Cb and Cr.
 CHROMA = np.array([[-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
@@ -36,8 +36,8 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Sketches:
-    """Of n pictures: waves (n, 16, 16) float16, in gray levels; colours (n, 2, 4, 4) int8, Cb and
-    Cr; sides (n,) int32, the shorter side of each picture, px.
+    """Of n images: waves (n, 16, 16) float16, in gray levels; colours (n, 2, 4, 4) int8, Cb and
+    Cr; sides (n,) int32, the shorter side of each image, px.
     """
 
     waves: NDArray[np.float16]
@@ -53,7 +53,7 @@ class Sketches:
 
 
 def sketch(pixels: Pixels) -> Sketches:
-    """The sketch of one picture uint8 (H, W, C), C 1 or 3."""
+    """The sketch of one image uint8 (H, W, C), C 1 or 3."""
     height, width = pixels.shape[:2]
     factor = max(1, min(height, width) // ENOUGH_PX)
     if factor > 1:
@@ -64,7 +64,7 @@ def sketch(pixels: Pixels) -> Sketches:
 
 
 def sketch_all(images: Pixels) -> Sketches:
-    """Sketches of pictures uint8 (n, H, W, C) of one size."""
+    """Sketches of images uint8 (n, H, W, C) of one size."""
     size = (images.shape[1], images.shape[2])
     if not len(images) or min(size) >= 2 * ENOUGH_PX:
         return joined([sketch(one) for one in images])
@@ -86,7 +86,7 @@ def joined(parts: Sequence[Sketches]) -> Sketches:
 
 
 def _sketches(images: Pixels, size: tuple[int, int], factor: int) -> Sketches:
-    """images: (n, h, w, C), reduced by `factor` from pictures of `size` (H, W)."""
+    """images: (n, h, w, C), reduced by `factor` from images of `size` (H, W)."""
     n, channels = len(images), images.shape[3]
     values = images.astype(np.float32)
     luma = values[..., 0] if channels == 1 else values @ LUMA  # (n, h, w)

@@ -1,15 +1,15 @@
-"""From the bytes of a picture file to upright RGB pixels, or a reason a person understands.
+"""From the bytes of an image file to upright RGB pixels, or a reason a person understands.
 
 One gate stands before both decoders: the format is told by its first bytes (seven are accepted),
 its structure must be that of an image whose decoding takes at most 2 s and 512 MB
 (`image_structure`), and the size is limited before any pixel is decoded. JPEGs are decoded by
 simplejpeg with the exact DCT and smooth upsampling, which gives Pillow's bits; what it does not
 take (CMYK, damage that libjpeg can repair) and all other formats go to Pillow, whose verdict is
-final. `LOAD_TRUNCATED_IMAGES` is never set: a truncated picture is refused.
+final. `LOAD_TRUNCATED_IMAGES` is never set: a truncated image is refused.
 
 What becomes what: gray -> three equal channels; CMYK -> RGB as Pillow does (Adobe's inverted values
 are turned); transparency -> composited on white, as a page shows it; 16-bit gray -> divided by 257
-with rounding (not clipped); animations and multi-page files -> the first picture; EXIF orientation
+with rounding (not clipped); animations and multi-page files -> the first image; EXIF orientation
 -> applied. Colour profiles and all other metadata are dropped. Orientation in XMP is not read.
 """
 
@@ -46,19 +46,19 @@ from vitrail.data.images.image_header import (
     declared_bytes,
     exif_orientation,
     foreign_reason,
-    picture_format,
+    image_format,
 )
 from vitrail.data.images.image_structure import Structure, structure_of
 from vitrail.errors import DataError
 
 MAX_SIDE_PX = 16_384
 MAX_ASPECT = (
-    1000  # long side / short side; 3 x 2000 px strips are pictures, 1 x 16000 px is an attack
+    1000  # long side / short side; 3 x 2000 px strips are images, 1 x 16000 px is an attack
 )
 MAX_FILE_BYTES = 256 * 2**20
 _BAND_PIXELS = (
     2**20
-)  # colours of large pictures are converted in bands, so that memory stays near the result's
+)  # colours of large images are converted in bands, so that memory stays near the result's
 TWICE_SECS = 0.8  # a JPEG estimated to take longer is decoded once, not by Pillow again
 
 Pixels = NDArray[np.uint8]
@@ -96,7 +96,7 @@ _PILLOW_FAULTS = (
 
 
 class DecodeFault(DataError):
-    """A picture cannot be used; `reason` says why, `name` which. Code VIT-330."""
+    """An image cannot be used; `reason` says why, `name` which. Code VIT-330."""
 
     def __init__(self, reason: str, name: str = "") -> None:
         super().__init__("VIT-330", f"{name}: {reason}" if name else reason)
@@ -110,7 +110,7 @@ class DecodeFault(DataError):
 def decode(
     data: bytes, *, name: str = "", max_pixels: int = MAX_PIXELS, padded: bool = False
 ) -> Pixels:
-    """Upright RGB pixels (H, W, 3) of an encoded picture. Raises DecodeFault, nothing else.
+    """Upright RGB pixels (H, W, 3) of an encoded image. Raises DecodeFault, nothing else.
 
     `padded` allows (H, W, 4) where that costs nothing: a fourth byte without meaning, as Pillow
     keeps RGB in memory.
@@ -125,7 +125,7 @@ def decode(
 
 
 def decode_size(data: bytes, *, name: str = "", max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """(height, width) of the upright picture, from the header alone, within the limits.
+    """(height, width) of the upright image, from the header alone, within the limits.
 
     Raises DecodeFault.
     """
@@ -179,7 +179,7 @@ def read_bytes(path: str | Path, *, root: str | Path | None = None) -> bytes:
 def _open_inside(name: str, root: str | Path | None) -> int:
     """A descriptor of the file. Raises DecodeFault for a link out of `root`, OSError, ValueError.
 
-    The folder is resolved once: five system calls a picture fewer, each of which would hand the
+    The folder is resolved once: five system calls an image fewer, each of which would hand the
     lock of the interpreter to another thread.
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -204,7 +204,7 @@ def _folder_is_inside(folder: str, root: str) -> bool:
     return is_inside(folder, root)
 
 
-def read_picture(
+def read_image(
     picture: str | Path | bytes,
     *,
     name: str = "",
@@ -232,7 +232,7 @@ def _gate(data: bytes, name: str) -> tuple[str, Structure]:
     """Format and structure. Raises DecodeFault for another format, or one that costs too much."""
     if len(data) > MAX_FILE_BYTES:
         raise DecodeFault(f"{len(data)} bytes; limit {MAX_FILE_BYTES}", name)
-    if not (kind := picture_format(data)):
+    if not (kind := image_format(data)):
         raise DecodeFault(foreign_reason(data, name), name)
     try:
         return kind, structure_of(kind, data)
@@ -267,7 +267,7 @@ def _by_pillow(
 
 def _check_size(height: int, width: int, name: str, max_pixels: int) -> None:
     if min(height, width) < 1:
-        raise DecodeFault(f"{width} x {height} px; a picture has at least one pixel", name)
+        raise DecodeFault(f"{width} x {height} px; an image has at least one pixel", name)
     if height * width > max_pixels:
         raise DecodeFault(f"{height * width} pixels; limit {max_pixels} (--max-pixels)", name)
     if max(height, width) > MAX_SIDE_PX:
@@ -324,10 +324,10 @@ def _fast_jpeg(
 
 
 def rgb_pixels(image: Image.Image) -> Pixels:
-    """Pixels (H, W, 3) of a loaded picture of any mode. Raises DecodeFault for 32-bit pixels."""
+    """Pixels (H, W, 3) of a loaded image of any mode. Raises DecodeFault for 32-bit pixels."""
     if image.mode in ("I", "F") and image.format != "PPM":
         raise DecodeFault(
-            f"pixels of 32 bits (mode {image.mode}); pictures of 8 or 16 bits are accepted"
+            f"pixels of 32 bits (mode {image.mode}); images of 8 or 16 bits are accepted"
         )
     step = max(1, _BAND_PIXELS // image.width)
     if step >= image.height:

@@ -1,4 +1,4 @@
-"""What a picture file says about itself: format, orientation, how many bytes it should have.
+"""What an image file says about itself: format, orientation, how many bytes it should have.
 
 Formats are told by their first bytes, never by the file name. Sources: ITU-T T.81 annex B (JPEG
 markers), the PNG specification (third edition) section 5, CIPA DC-008 (EXIF) section 4.6.4, RFC
@@ -17,7 +17,7 @@ SUFFIXES = (
     *("pbm", "pgm", "ppm", "pnm"),
 )
 
-# First bytes of what people meet under a picture's name, for the reason that is printed.
+# First bytes of what people meet under an image's name, for the reason that is printed.
 _FOREIGN = (
     (b"8BPS", "a Photoshop file (PSD)"),
     (b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
@@ -30,8 +30,8 @@ _FOREIGN = (
     (b"PK\x03\x04", "a ZIP archive"),
     (b"\x1f\x8b", "gzip-compressed"),
     (b"\xd0\xcf\x11\xe0", "a Microsoft Office document"),
-    (b"\x59\xa6\x6a\x95", "a Sun raster picture"),
-    (b"\x01\xda", "an SGI picture"),
+    (b"\x59\xa6\x6a\x95", "a Sun raster image"),
+    (b"\x01\xda", "an SGI image"),
     (b"\x76\x2f\x31\x01", "OpenEXR"),
     (b"DDS ", "a DDS texture"),
     (b"\x93NUMPY", "a NumPy array"),
@@ -50,7 +50,7 @@ _BRANDS = {
 }
 
 
-def picture_format(data: bytes) -> str:
+def image_format(data: bytes) -> str:
     """One of ACCEPTED, or "" where `data` starts like none of them."""
     head = data[:16]
     if head.startswith(b"\xff\xd8\xff"):
@@ -64,7 +64,7 @@ def picture_format(data: bytes) -> str:
     if head.startswith((b"II\x2a\x00", b"MM\x00\x2a", b"II\x2b\x00", b"MM\x00\x2b")):
         return "tiff"
     if head[:2] in (b"P4", b"P5", b"P6") and head[2:3].isspace():
-        return "pnm"  # as text (P1 to P3) a picture would be parsed number by number
+        return "pnm"  # as text (P1 to P3) an image would be parsed number by number
     return "bmp" if head.startswith(b"BM") else ""
 
 
@@ -90,8 +90,8 @@ def foreign_reason(data: bytes, name: str) -> str:
     if data[:1] == b"P" and data[1:2] in b"1237Ff" and data[2:3].isspace():
         return f"is PNM as text, PAM or PFM{inside}; not an accepted format ({ACCEPTED_TEXT})"
     if _is_text(data[:512]):
-        return f"is text{inside}, not a picture"
-    return f"is not a picture in an accepted format ({ACCEPTED_TEXT})"
+        return f"is text{inside}, not an image"
+    return f"is not an image in an accepted format ({ACCEPTED_TEXT})"
 
 
 def _is_text(start: bytes) -> bool:

@@ -1,20 +1,20 @@
-"""What happens to a picture before a model is evaluated on it: resize, crop, scale to floats.
+"""What happens to an image before a model is evaluated on it: resize, crop, scale to floats.
 
 The record travels inside every model (`model.json`), because a model is only as good as the pixels
 it gets (spec 2.6). Resizing is Pillow's, bit for bit, on 8-bit pixels, or TensorFlow's
 (`tf_resize.py`), which Google's own code uses. The rounding rules are those of the libraries that
 the published weights were measured with:
 
-- `resize` a pair: the whole picture squashed to (height, width) (big_transfer, transformers'
+- `resize` a pair: the whole image squashed to (height, width) (big_transfer, transformers'
   ViTImageProcessor).
 - `resize` a number: the short side in px, the long one int(resize * long / short) (torchvision,
   transformers). A target that is not square is covered, sides rounded to the nearest (timm's
   ResizeKeepRatio). timm's own number is `short_side(size, crop_pct)`.
 - the same with TensorFlow: both sides rounded to the nearest (big_vision's `resize_small`).
 - `crop` "center": the offset is rounded, halves to even (torchvision, timm); "center_floor":
-  rounded down (transformers, big_vision); "none": the resized picture is the result.
+  rounded down (transformers, big_vision); "none": the resized image is the result.
 - `resizer` "tensorflow": results are cut to 8 bits (big_vision), or with `keep_floats` stay as they
-  are (vision_transformer). `antialias` false is `tf.image.resize` as it comes: of a picture made
+  are (vision_transformer). `antialias` false is `tf.image.resize` as it comes: of an image made
   much smaller most pixels are never looked at. Pillow's resize is always antialiased.
 """
 
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from vitrail.data.images.decode import MAX_PIXELS, Pixels, exif_turn, read_picture, rgb_pixels
+from vitrail.data.images.decode import MAX_PIXELS, Pixels, exif_turn, read_image, rgb_pixels
 from vitrail.data.images.tf_resize import Floats, Method, tf_resize
 from vitrail.errors import DataError
 
@@ -53,7 +53,7 @@ CropInterpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 
 class Preprocess(BaseModel):
-    """A picture of any size to float32 (C, height, width); C = len(mean), 1 is gray."""
+    """An image of any size to float32 (C, height, width); C = len(mean), 1 is gray."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -173,7 +173,7 @@ class Preprocess(BaseModel):
         return values if self.keep_floats else values.astype(np.uint8)
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) to which a picture of that size is resized before the crop."""
+        """(height, width) to which an image of that size is resized before the crop."""
         if not isinstance(self.resize, int):
             return self.resize
         short = min(height, width)
@@ -189,7 +189,7 @@ class Preprocess(BaseModel):
     def __call__(
         self, picture: bytes | str | Path | Image.Image | Pixels, *, max_pixels: int = MAX_PIXELS
     ) -> torch.Tensor:
-        """Float32 (C, height, width) of a file, its bytes, a Pillow picture or pixels (H, W[, C]).
+        """Float32 (C, height, width) of a file, its bytes, a Pillow image or pixels (H, W[, C]).
 
         Raises DecodeFault (VIT-330) for a file that cannot be decoded, DataError VIT-328 for other
         arrays.
@@ -229,7 +229,7 @@ def gray_pixels(array: Pixels) -> Pixels:
 
 
 def _picture(array: Pixels, channels: int) -> Image.Image:
-    """A Pillow picture of (H, W, 1 or 3) pixels: gray where one channel is wanted or given."""
+    """A Pillow image of (H, W, 1 or 3) pixels: gray where one channel is wanted or given."""
     if (
         array.ndim != 3
         or array.dtype != np.uint8
@@ -253,4 +253,4 @@ def _to_array(picture: bytes | str | Path | Image.Image | Pixels, max_pixels: in
         return picture[:, :, None] if picture.ndim == 2 else picture
     if isinstance(picture, Image.Image):
         return exif_turn(rgb_pixels(picture), picture)
-    return read_picture(picture, max_pixels=max_pixels)
+    return read_image(picture, max_pixels=max_pixels)

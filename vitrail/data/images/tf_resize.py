@@ -1,7 +1,7 @@
-"""TensorFlow's resizing of pictures in NumPy, bit for bit: what Google's weights were trained on.
+"""TensorFlow's resizing of images in NumPy, bit for bit: what Google's weights were trained on.
 
 `tf.image.resize` (TensorFlow 2, half-pixel centres) in the three forms that vision_transformer and
-big_vision use. Not Pillow's resize: without antialias most pixels of a large picture are never
+big_vision use. Not Pillow's resize: without antialias most pixels of a large image are never
 looked at, and results are floats. The order of float32 operations is that of TensorFlow's kernels
 (core/kernels/image: resize_bilinear_op.cc, scale_and_translate_op.cc, resize_area_op.cc), because
 big_vision cuts the result to 8 bits, where the last bit decides between 254 and 255.

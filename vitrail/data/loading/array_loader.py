@@ -1,4 +1,4 @@
-"""Batches of small pictures held in memory: gathered and augmented all at once, on the device."""
+"""Batches of small images held in memory: gathered and augmented all at once, on the device."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from vitrail.system import interrupts
 if TYPE_CHECKING:
     from vitrail.data.sources.source import Source
 
-# What is augmented at once, at most, unless a batch is more: 128 pictures of 32 px alone take 1.6 x
+# What is augmented at once, at most, unless a batch is more: 128 images of 32 px alone take 1.6 x
 # as long as among 1,024.
-GROUP_PICTURES = 1024
+GROUP_IMAGES = 1024
 GROUP_BYTES = 2**22
 
 
@@ -48,8 +48,8 @@ class ArrayLoader:
         self._preprocess = preprocess
         self._augment = augment
         self._batch_size = batch_size
-        picture_bytes = preprocess.channels * preprocess.height * preprocess.width
-        most = min(GROUP_PICTURES, GROUP_BYTES // picture_bytes)
+        image_bytes = preprocess.channels * preprocess.height * preprocess.width
+        most = min(GROUP_IMAGES, GROUP_BYTES // image_bytes)
         self._grouped = max(1, most // batch_size)  # steps
         self._seed = seed
         self.data_wait_secs = 0.0
@@ -70,7 +70,7 @@ class ArrayLoader:
             yield batch
 
     def eval_batches(self, batch_size: int) -> Generator[Batch, None, None]:
-        """Every picture once, in order, with the evaluation preprocessing; the last batch may be
+        """Every image once, in order, with the evaluation preprocessing; the last batch may be
         smaller.
         """
         num = len(self._images)
@@ -108,14 +108,14 @@ class ArrayLoader:
         return [self._batch(images[run], indices[run]) for run in runs]
 
     def _gather(self, indices: NDArray[np.int64]) -> torch.Tensor:
-        """The pictures of `indices` as they are stored, (B, C, H, W), a copy."""
+        """The images of `indices` as they are stored, (B, C, H, W), a copy."""
         rows = torch.from_numpy(indices).to(self._images.device)
         return self._images[rows].permute(0, 3, 1, 2).contiguous()
 
     def _evaluated(
         self, images: torch.Tensor, one: Callable[[Pixels], NDArray[Any]]
     ) -> torch.Tensor:
-        """`images` (B, C, H, W) after the evaluation preprocessing; `one` does it for a picture."""
+        """`images` (B, C, H, W) after the evaluation preprocessing; `one` does it for an image."""
         preprocess = self._preprocess
         have, want = tuple(images.shape[2:]), (preprocess.height, preprocess.width)
         if have == want == preprocess.resized(*have):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures of one step: `images` (B, C, H, W) uint8, `labels` int64 (B,) or float32 (B, K),
+    """Images of one step: `images` (B, C, H, W) uint8, `labels` int64 (B,) or float32 (B, K),
     `indices` int64 (B,). Evaluation with a preprocessing that keeps floats has float32 images.
     Arrays of numpy do as well where they are only evaluated.
     """

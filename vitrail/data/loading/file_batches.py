@@ -1,4 +1,4 @@
-"""One batch of picture files: which pictures, and how each becomes pixels.
+"""One batch of image files: which images, and how each becomes pixels.
 
 An item is a function of its number alone: it finds its examples (`order`) and their keys (`slots`)
 itself. So whoever makes it, a worker or threads of this process, makes the same
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from vitrail.config import AugmentConfig
 from vitrail.data.augment import random_slots
-from vitrail.data.augment.one_image import augment_picture, write_planes
+from vitrail.data.augment.one_image import augment_image, write_planes
 from vitrail.data.images.decode import DecodeFault, Pixels, decode
 from vitrail.data.images.preprocess import Preprocess, gray_pixels
 from vitrail.data.loading.batch import Batch
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 MAX_THREADS = 8  # without workers
 
 Indices = NDArray[np.int64]
-Begun = dict[int, tuple[float, int]]  # thread -> when it began which picture
+Begun = dict[int, tuple[float, int]]  # thread -> when it began which image
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A picture that a worker could not use; becomes VIT-301 in the parent."""
+    """An image that a worker could not use; becomes VIT-301 in the parent."""
 
     name: str
     reason: str
@@ -62,7 +62,7 @@ class TrainBatches:
     def item(
         self, step: int, pool: Threads | None = None, out: torch.Tensor | None = None
     ) -> Batch | Fault:
-        """The batch of `step`: pictures shared out among the threads of `pool`, written to `out`
+        """The batch of `step`: images shared out among the threads of `pool`, written to `out`
         (B, C, h, w).
         """
         repeats = self.augment.repeats if self.augment else 1
@@ -81,7 +81,7 @@ class TrainBatches:
             if self.augment is None:
                 out[...] = pixels.transpose(2, 0, 1)
                 return
-            image = augment_picture(
+            image = augment_image(
                 pixels,
                 u[place],
                 self.augment,
@@ -97,14 +97,14 @@ class TrainBatches:
         return _batch(task, indices, self.block(len(indices)) if out is None else out, pool)
 
     def block(self, *pictures: int) -> torch.Tensor:
-        """Room for so many pictures: (..., C, h, w), without values."""
+        """Room for so many images: (..., C, h, w), without values."""
         one = self.preprocess
         return torch.empty((*pictures, one.channels, one.height, one.width), dtype=torch.uint8)
 
 
 @dataclass(frozen=True)
 class EvalBatches:
-    """Item k is the k-th run of `batch_size` pictures in order."""
+    """Item k is the k-th run of `batch_size` images in order."""
 
     source: Readable
     preprocess: Preprocess
@@ -125,7 +125,7 @@ class EvalBatches:
         return _batch(task, indices, self.block(len(indices)) if out is None else out, pool)
 
     def block(self, *pictures: int) -> torch.Tensor:
-        """Room for so many pictures: (..., C, h, w), without values."""
+        """Room for so many images: (..., C, h, w), without values."""
         one = self.preprocess
         dtype = torch.float32 if one.keep_floats else torch.uint8
         return torch.empty((*pictures, one.channels, one.height, one.width), dtype=dtype)
@@ -133,7 +133,7 @@ class EvalBatches:
 
 @dataclass(frozen=True)
 class DecodeJob:
-    """How one picture is made: `view(place, pixels, out)` writes it to `out` (C, h, w)."""
+    """How one image is made: `view(place, pixels, out)` writes it to `out` (C, h, w)."""
 
     source: Readable
     max_pixels: int
@@ -145,7 +145,7 @@ class DecodeJob:
     ) -> list[tuple[int, Fault]]:
         """`run` what no other thread takes of `places`, up to the first fault.
 
-        One call a thread: a future a picture would cost a tenth of the time.
+        One call a thread: a future an image would cost a tenth of the time.
         """
         thread = threading.get_ident()
         try:
@@ -161,13 +161,13 @@ class DecodeJob:
             begun.pop(thread, None)
 
     def check_progress(self, begun: Begun) -> None:
-        """Raise EnvironmentFault VIT-527 where a thread has been at a picture for too long."""
+        """Raise EnvironmentFault VIT-527 where a thread has been at an image for too long."""
         for since, index in [*begun.values()]:
             if (secs := time.monotonic() - since) > interrupts.STALL_SECS:
                 raise interrupts.no_progress(self.source.source_id(index), secs)
 
     def run(self, place: int, index: int, out: Pixels) -> Fault | None:
-        """Write picture `index`, the batch's number `place`."""
+        """Write image `index`, the batch's number `place`."""
         name = self.source.source_id(index)
         try:
             data, _ = self.source.read(index)
@@ -189,7 +189,7 @@ class DecodeJob:
 def _batch(
     task: DecodeJob, indices: Indices, out: torch.Tensor, pool: Threads | None
 ) -> Batch | Fault:
-    """The batch of `indices`, or the first picture of it that cannot be used."""
+    """The batch of `indices`, or the first image of it that cannot be used."""
     images = out[: len(indices)]
     begun: Begun = {}
     places = deque(range(len(indices)))

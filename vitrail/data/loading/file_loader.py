@@ -1,8 +1,8 @@
-"""Batches of picture files: read, decoded and augmented in worker processes, 8 bits a value until
+"""Batches of image files: read, decoded and augmented in worker processes, 8 bits a value until
 the device.
 
 What a step holds is a function of the step alone (`file_batches.py`), so the number of workers,
-prefetching and resuming change nothing (reliability R5). Without workers the pictures of a batch
+prefetching and resuming change nothing (reliability R5). Without workers the images of a batch
 are shared out among threads of this process: the decoders and Pillow's resize let go of Python's
 lock.
 """
@@ -61,7 +61,7 @@ class FileLoader:
         """The training batches of steps `start_step` .. `stop_step` - 1, whatever came before.
 
         Workers live as long as the iterator, which ends early after a request to stop. Raises
-        DataError VIT-301 naming the picture that cannot be used, EnvironmentFault VIT-521 where
+        DataError VIT-301 naming the image that cannot be used, EnvironmentFault VIT-521 where
         shared memory is too small for the workers, VIT-522 or VIT-527 where they make no progress.
         """
         numbers = range(start_step, stop_step)
@@ -69,7 +69,7 @@ class FileLoader:
             yield from self._serve(self._train, numbers, self._train.batch_size, 0.0)
 
     def eval_batches(self, batch_size: int) -> Generator[Batch, None, None]:
-        """Every picture once, in order, with the evaluation preprocessing; the last batch may be
+        """Every image once, in order, with the evaluation preprocessing; the last batch may be
         smaller. Raises Interrupted some seconds after a request to stop.
         """
         train = self._train
@@ -113,7 +113,7 @@ def _check_shared_memory(batch_size: int, steps: TrainBatches | EvalBatches, wor
     if need > free:
         raise EnvironmentFault(
             "VIT-521",
-            f"shared memory: {workers} workers with batches of {batch_size} pictures need "
+            f"shared memory: {workers} workers with batches of {batch_size} images need "
             f"{need / 1e6:.0f} MB in {SHARED_MEMORY}, {free / 1e6:.0f} MB are free.",
             hint="Give the container more (docker run --shm-size 1g), or use fewer workers "
             "(--data.workers 0 needs none) or a smaller --batch-size.",
@@ -122,7 +122,7 @@ def _check_shared_memory(batch_size: int, steps: TrainBatches | EvalBatches, wor
 
 def _bad_file(fault: Fault, on_bad_file: str) -> DataError:
     hint = (
-        "It was readable when the pictures were checked: it has been changed since."
+        "It was readable when the images were checked: it has been changed since."
         if on_bad_file == "skip"
         else "Repair or remove it, or leave bad files out with --on-bad-file skip. "
         "`vitrail data check` lists all."

@@ -1,7 +1,7 @@
-"""Something done with each picture of a source, in processes, in order.
+"""Something done with each image of a source, in processes, in order.
 
 A decoder is native code that reads what strangers wrote. Where it crashes, hangs or eats memory,
-the picture has its reason and nothing else happens.
+the image has its reason and nothing else happens.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def is_cheap() -> bool:
 
 @dataclass(frozen=True)
 class _Chunks(Generic[Result]):
-    """What a worker does: `job(source, index)` for a chunk of pictures."""
+    """What a worker does: `job(source, index)` for a chunk of images."""
 
     job: Callable[[Readable, int], Result]
     source: Readable
@@ -47,7 +47,7 @@ def each(
     chunk: int = 16,
     max_pixels: int = MAX_PIXELS,
 ) -> Generator[Result, None, None]:
-    """`job(source, index)` of every picture, by `workers` processes; closing ends them. A picture
+    """`job(source, index)` of every image, by `workers` processes; closing ends them. An image
     that processes failed at raises DecodeFault when `job` reads it.
     """
     numbers = range(-(-len(source) // chunk))

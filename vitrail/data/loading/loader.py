@@ -33,7 +33,7 @@ def make_loader(
 ) -> ArrayLoader | FileLoader:
     """The loader that fits `source`.
 
-    `augment` None trains on evaluation pictures. `batch_size` is the global one of training;
+    `augment` None trains on evaluation images. `batch_size` is the global one of training;
     `workers`, `max_pixels` and `on_bad_file` matter to files only. Batches' images lie on `device`,
     labels and indices on the CPU.
     """

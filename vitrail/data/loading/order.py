@@ -2,14 +2,14 @@
 replaying earlier steps.
 
 Training reads one endless stream. Position p of it lies in epoch p // n at place p % n, and shows
-the picture permutation(seed, epoch)[place]. Step s (from 0) takes the B positions from s * B on; a
+the image permutation(seed, epoch)[place]. Step s (from 0) takes the B positions from s * B on; a
 batch may reach over an epoch edge and is never partial. Rank r of R takes its contiguous slice of
 the global batch, so the number of ranks and of loader workers never changes what is learnt
 (reliability R5, R7).
 
-Repeated augmentation (Hoffer et al., arXiv 1901.09335; DeiT's RASampler): each picture stands
+Repeated augmentation (Hoffer et al., arXiv 1901.09335; DeiT's RASampler): each image stands
 `repeats` times in a row, each time augmented with another key. As in DeiT an epoch still counts n
-examples, so it shows ceil(n / repeats) different pictures, another draw of them every epoch.
+examples, so it shows ceil(n / repeats) different images, another draw of them every epoch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Indices = NDArray[np.int64]
 
 
 def position(step: int, batch_size: int, n: int) -> tuple[int, int]:
-    """(epoch, place) of the first example of `step` (from 0) in a set of `n` pictures."""
+    """(epoch, place) of the first example of `step` (from 0) in a set of `n` images."""
     return divmod(step * batch_size, n)
 
 

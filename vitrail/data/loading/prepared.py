@@ -1,4 +1,4 @@
-"""Pictures as a model is shown them, or what is wrong with each."""
+"""Images as a model is shown them, or what is wrong with each."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def _file(
         data, _ = source.read(index)
     except DecodeFault as fault:
         return name, fault.reason
-    return name, prepared_picture(preprocess, data)
+    return name, prepared_image(preprocess, data)
 
 
-def prepared_picture(preprocess: Preprocess, picture: Any) -> NDArray[np.float32] | str:
-    """What the model is shown of a picture (C, H, W), or what is wrong with it."""
+def prepared_image(preprocess: Preprocess, picture: Any) -> NDArray[np.float32] | str:
+    """What the model is shown of an image (C, H, W), or what is wrong with it."""
     try:
         return preprocess.floats(picture)
     except DecodeFault as fault:
@@ -74,4 +74,4 @@ def prepared_picture(preprocess: Preprocess, picture: Any) -> NDArray[np.float32
     except MemoryError:
         return "not enough memory to decode it"
     except (TypeError, ValueError, OSError) as error:
-        return f"cannot be used as a picture: {error}"
+        return f"cannot be used as an image: {error}"

@@ -1,10 +1,10 @@
-"""Workers that die or hang while they read pictures: which one they were at, and what that says.
+"""Workers that die or hang while they read images: which one they were at, and what that says.
 
 A decoder may crash or spin in native code, a system without memory kills whom it likes, a network
-folder may not answer. The worker notes each picture and the time in shared memory before it is
+folder may not answer. The worker notes each image and the time in shared memory before it is
 read, so that the parent knows afterwards. Its work is done again by a new worker: what a step holds
-does not change. A picture that two workers failed at in a row is taken for the cause and becomes a
-picture that cannot be used.
+does not change. An image that two workers failed at in a row is taken for the cause and becomes a
+image that cannot be used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vitrail.data.images.decode import DecodeFault, Pixels
 from vitrail.data.sources.source import Labels, Readable
 from vitrail.errors import EnvironmentFault
 
-DEATHS_OF_A_PICTURE = 2
+DEATHS_OF_A_IMAGE = 2
 MAX_RESTARTS = 10  # without a batch in between
 NOWHERE = -1
 REASON = "the process that decodes it crashes"
@@ -30,8 +30,8 @@ Place = Any  # an array of two floats in shared memory, which ctypes has no name
 
 @dataclass(eq=False)
 class TrackedSource:
-    """A source whose reader leaves word of where it is. place: shared, the picture and when it was
-    begun; bad: why pictures are not read again.
+    """A source whose reader leaves word of where it is. place: shared, the image and when it was
+    begun; bad: why images are not read again.
     """
 
     source: Readable
@@ -57,14 +57,14 @@ class TrackedSource:
         return len(self.source)
 
     def read(self, index: int) -> tuple[bytes | Pixels, Any]:
-        """As the source's. Raises DecodeFault for a picture that workers failed at."""
+        """As the source's. Raises DecodeFault for an image that workers failed at."""
         if index in self.bad:
             raise DecodeFault(self.bad[index])
         self._note(index)
         return self.source.read(index)
 
     def leave(self) -> None:
-        """The last picture that was read is done with."""
+        """The last image that was read is done with."""
         self._note(NOWHERE)
 
     def _note(self, index: int) -> None:
@@ -80,8 +80,8 @@ class TrackedSource:
 class WorkerDeaths:
     """What became of the workers of one loader."""
 
-    counts: dict[int, int] = field(default_factory=dict)  # of pictures, since the last batch
-    bad: dict[int, str] = field(default_factory=dict)  # picture -> reason
+    counts: dict[int, int] = field(default_factory=dict)  # of images, since the last batch
+    bad: dict[int, str] = field(default_factory=dict)  # image -> reason
     restarts: int = 0
 
     def finished(self) -> None:
@@ -90,19 +90,19 @@ class WorkerDeaths:
         self.counts = {}
 
     def note(self, place: int, code: int | None) -> None:
-        """A worker at picture `place` has ended with an exit code, or (None) was killed because it
+        """A worker at image `place` has ended with an exit code, or (None) was killed because it
         made no progress. Raises EnvironmentFault VIT-522 where they fail again and again.
         """
         if place != NOWHERE:
             self.counts[place] = self.counts.get(place, 0) + 1
-            if self.counts[place] >= DEATHS_OF_A_PICTURE:
+            if self.counts[place] >= DEATHS_OF_A_IMAGE:
                 self.bad[place] = STALLED if code is None else REASON
                 self.restarts = 0  # that is progress
         self.restarts += 1
         if self.restarts > MAX_RESTARTS:
             raise EnvironmentFault(
                 "VIT-522",
-                f"workers that read pictures die again and again ({_how(code)}).",
+                f"workers that read images die again and again ({_how(code)}).",
                 hint="A system without free memory does that: use fewer workers (--data.workers 0 "
                 "needs none) or a smaller --batch-size.",
             )

@@ -1,7 +1,7 @@
 """A process that does numbered jobs, and its end: by signal 9, which also ends one that is stopped.
 
 It runs one thread, ignores Ctrl-C (the parent ends it), dies with its parent, and cannot take more
-than ROOM_BYTES beyond what it began with: a decoder that eats memory fails at its picture.
+than ROOM_BYTES beyond what it began with: a decoder that eats memory fails at its image.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Worker:
         theirs.close()
 
     def give(self, number: int, bad: dict[int, str]) -> None:
-        """Another job; bad: pictures that are not to be read."""
+        """Another job; bad: images that are not to be read."""
         if not self.jobs:
             self._since = time.monotonic()
         self.jobs.append(number)
@@ -128,7 +128,7 @@ def start_worker(_: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if "torch" in sys.modules:  # looks at data do without
         sys.modules["torch"].set_num_threads(1)
-    keep_freed_memory()  # decoded pictures come and go: saves a third of the time of decoding
+    keep_freed_memory()  # decoded images come and go: saves a third of the time of decoding
     if sys.platform == "linux":
         parent = os.getppid()
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

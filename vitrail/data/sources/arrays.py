@@ -1,4 +1,4 @@
-"""Pictures in array files: IDX (the format of MNIST) and .npz.
+"""Images in array files: IDX (the format of MNIST) and .npz.
 
 IDX: two zero bytes, a type byte (8: unsigned byte), the number of dimensions, big-endian sizes,
 data (http://yann.lecun.com/exdb/mnist, "file formats"). Sizes are checked before anything large is
@@ -138,10 +138,10 @@ def array_splits(
 ) -> Splits:
     """Splits of (images, labels, part name) for each part; `names` are class names by number.
 
-    Numbers without a training picture are no classes; the others keep their order.
+    Numbers without a training image are no classes; the others keep their order.
     """
     if "train" not in parts:
-        raise DataError("VIT-307", f"{path} has no training pictures, only {some([*parts])}.")
+        raise DataError("VIT-307", f"{path} has no training images, only {some([*parts])}.")
     shapes = {images.shape[3:] or (1,) for images, _, _ in parts.values()}
     if len(shapes) > 1:
         raise DataError("VIT-317", f"{path}: the splits have different channels: {sorted(shapes)}.")
@@ -212,7 +212,7 @@ def check_bytes(path: str, shape: tuple[int, ...], size: int) -> None:
         raise DataError(
             "VIT-320",
             f"{path}: array {shape} of {size} bytes; limit {MAX_BYTES}.",
-            hint="Store the pictures as files: photos/CLASS/IMAGE.",
+            hint="Store the images as files: photos/CLASS/IMAGE.",
         )
 
 
@@ -313,7 +313,7 @@ def _present(
                 "VIT-307",
                 f"{path}: the {part} split has classes that train has not: "
                 f"{some([str(number) for number in strange])}.",
-                hint="Every class needs training pictures.",
+                hint="Every class needs training images.",
             )
     if names and numbers[-1] >= len(names):
         raise DataError(

@@ -1,6 +1,6 @@
 """CIFAR-10 and CIFAR-100 folders, binary or python version.
 
-Formats: https://www.cs.toronto.edu/~kriz/cifar.html. A picture is 3072 bytes, the planes red, green
+Formats: https://www.cs.toronto.edu/~kriz/cifar.html. An image is 3072 bytes, the planes red, green
 and blue of 32 x 32 px; before it stands one label byte (CIFAR-100: coarse, then fine; fine is
 used). The python version is read by `system/pickle_sandbox.py`, in a process of its own.
 """
@@ -138,7 +138,7 @@ def _python_batch(path: str, values: dict[str, Any]) -> tuple[Pixels, NDArray[An
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError("VIT-316", f"{path}: labels must be whole numbers: {error}.") from error
     if len(numbers) != len(planes):
-        raise DataError("VIT-315", f"{path}: {len(planes)} pictures but {len(numbers)} labels.")
+        raise DataError("VIT-315", f"{path}: {len(planes)} images but {len(numbers)} labels.")
     return planes, numbers
 
 

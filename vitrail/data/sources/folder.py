@@ -23,7 +23,7 @@ from vitrail.data.sources.walk import (
     find_images,
     is_folder,
     is_hidden,
-    is_picture,
+    is_image,
     listed,
     why_not,
 )
@@ -103,7 +103,7 @@ def _look(path: str, root: str, left_out: LeftOut, below: str = "") -> _Top:
             left_out.add("hidden", below + entry.name)
         elif is_folder(entry):
             folders.append(entry.name)
-        elif is_picture(entry.name):
+        elif is_image(entry.name):
             images.append(below + entry.name)
         elif reason := why_not(entry, root):
             left_out.add(reason, below + entry.name)

@@ -1,7 +1,7 @@
-"""Fewer training pictures, for curves of accuracy over their number: fewer are always among more.
+"""Fewer training images, for curves of accuracy over their number: fewer are always among more.
 
 The order is a function of the labels and the seed. By class it is a quota method, which adds one
-picture at a time and never strays a whole picture from any class's share (Balinski and Young, "The
+image at a time and never strays a whole image from any class's share (Balinski and Young, "The
 quota method of apportionment", 1975; M. Still, 1979): the k-th of a class may come once its share
 is above k - 1 and must by the time that it is k, and of those that may the most urgent comes.
 """
@@ -20,7 +20,7 @@ from vitrail.errors import UsageError
 
 
 def take(splits: Splits, num: int, seed: int) -> Splits:
-    """The splits with `num` training pictures, in the order of the data; val and test stay whole.
+    """The splits with `num` training images, in the order of the data; val and test stay whole.
 
     Raises UsageError VIT-219 for less than one of each class, or more than there are.
     """
@@ -31,11 +31,11 @@ def take(splits: Splits, num: int, seed: int) -> Splits:
         many = f"{splits.name} has {total} to train on"
         raise UsageError(
             "VIT-219",
-            f"{num} training pictures (data.train_pictures): {few if num < least else many}.",
+            f"{num} training images (data.train_pictures): {few if num < least else many}.",
             hint=f"Use a number from {least} to {total}, or leave --data.train-pictures out.",
         )
     kept = np.sort(nested_order(train.labels, seed)[:num])
-    how = f"{splits.how}; trained on {num} of {total} pictures by class with seed {seed}"
+    how = f"{splits.how}; trained on {num} of {total} images by class with seed {seed}"
     left = subset(train, np.setdiff1d(np.arange(total), kept))
     unused = (*splits.unused, left) if len(left) else splits.unused
     return replace(splits, train=subset(train, kept), how=how, unused=unused)
@@ -44,8 +44,8 @@ def take(splits: Splits, num: int, seed: int) -> Splits:
 def nested_order(labels: Labels, seed: int) -> Indices:
     """All indices of `labels` int (n,) or 0/1 (n, C): the first k, for any k, are a fair choice.
 
-    The first pictures of all classes come first of all. From where each class's share is a picture,
-    every class has its share, rounded up or down. A picture with several labels counts for the
+    The first images of all classes come first of all. From where each class's share is an image,
+    every class has its share, rounded up or down. An image with several labels counts for the
     rarest of them.
     """
     _, groups, counts = np.unique(groups_of(labels), return_inverse=True, return_counts=True)

@@ -1,7 +1,7 @@
-"""Where pictures come from: one function opens every kind of DATA.
+"""Where images come from: one function opens every kind of DATA.
 
 `open_data` tells the kind by what lies at the path, opens it with the file that owns the kind, and
-holds out validation and test pictures where the data has none (`split.complete`).
+holds out validation and test images where the data has none (`split.complete`).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def open_data(
     seed: int = 0,
     min_classes: int = 2,
 ) -> Splits:
-    """The splits of DATA; `val_fraction` is of the training pictures that the test split leaves.
+    """The splits of DATA; `val_fraction` is of the training images that the test split leaves.
 
     min_classes: of class folders; 1 where labels are not looked at.
     Raises DataError VIT-302 to VIT-321 for data that cannot be used.
@@ -92,7 +92,7 @@ def open_as(data: DataConfig, seed: int, *, min_classes: int = 2) -> Splits:
     if data.split_seed is not None and not splits.is_drawn:
         raise DataError(
             "VIT-318",
-            f"split seed {data.split_seed} would have no effect: no pictures of {splits.name} are "
+            f"split seed {data.split_seed} would have no effect: no images of {splits.name} are "
             "held out at random.",
             hint="Leave out --data.split-seed.",
         )
@@ -100,7 +100,7 @@ def open_as(data: DataConfig, seed: int, *, min_classes: int = 2) -> Splits:
 
 
 def read_bytes(source: FileSource, index: int) -> bytes:
-    """The bytes of one picture file. Raises DecodeFault (VIT-330) where it cannot be read."""
+    """The bytes of one image file. Raises DecodeFault (VIT-330) where it cannot be read."""
     return source.read(index)[0]
 
 

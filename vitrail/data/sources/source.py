@@ -1,8 +1,8 @@
-"""The two kinds of picture sources, in memory and in files, and the splits made of them.
+"""The two kinds of image sources, in memory and in files, and the splits made of them.
 
-Both kinds answer the same questions (`Source`); nothing else in vitrail knows where pictures come
+Both kinds answer the same questions (`Source`); nothing else in vitrail knows where images come
 from. Class index = position in `classes`. Labels are int64 (n,), or float32 (n, C) of 0 and 1 where
-a picture may carry several labels.
+an image may carry several labels.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SOME_BYTES = 256  # of each image, spread evenly, where they are more
 
 
 class Readable(Protocol):
-    """Labelled pictures in a fixed order, one at a time: what whoever reads them needs."""
+    """Labelled images in a fixed order, one at a time: what whoever reads them needs."""
 
     @property
     def name(self) -> str: ...
@@ -43,7 +43,7 @@ class Readable(Protocol):
 
 
 class Source(Readable, Protocol):
-    """Labelled pictures in a fixed order, and what their storage can tell.
+    """Labelled images in a fixed order, and what their storage can tell.
 
     images: all pixels (n, H, W, C) where they are in memory; root: the folder that files lie in;
     digests: of the content of each, where they are known.
@@ -67,7 +67,7 @@ class Source(Readable, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ArraySource:
-    """Pictures in memory: `images` uint8 (n, H, W, C), C 1 (gray) or 3 (RGB).
+    """Images in memory: `images` uint8 (n, H, W, C), C 1 (gray) or 3 (RGB).
 
     `numbers` int64 (n,) are the positions in the file that they came from, `part` names it.
     """
@@ -89,11 +89,11 @@ class ArraySource:
         return len(self.images)
 
     def read(self, index: int) -> tuple[Pixels, Any]:
-        """Pixels uint8 (H, W, C) and the label of one picture."""
+        """Pixels uint8 (H, W, C) and the label of one image."""
         return self.images[index], self.labels[index]
 
     def source_id(self, index: int) -> str:
-        """Which picture it is, for people and tables: "train-images:17"."""
+        """Which image it is, for people and tables: "train-images:17"."""
         return f"{self.part}:{self.numbers[index]}"
 
     def raw_name(self, index: int) -> str:
@@ -101,7 +101,7 @@ class ArraySource:
         return self.source_id(index)
 
     def subset(self, indices: Indices) -> Self:
-        """The pictures at `indices`, in that order."""
+        """The images at `indices`, in that order."""
         return replace(
             self,
             labels=self.labels[indices],
@@ -111,11 +111,11 @@ class ArraySource:
         )
 
     def relabelled(self, labels: Labels, classes: tuple[str, ...]) -> Self:
-        """The same pictures with other labels."""
+        """The same images with other labels."""
         return replace(self, labels=labels, classes=classes)
 
     def with_digests(self, digests: Digests | None) -> Self:
-        """The same pictures, of which the content is known."""
+        """The same images, of which the content is known."""
         return replace(self, digests=digests)
 
     def joined(self, others: Sequence[Self], name: str) -> Self:
@@ -132,7 +132,7 @@ class ArraySource:
         )
 
     def keys(self) -> Iterator[bytes]:
-        """Of each picture what it is, wherever it stands: its pixels, or some, and its label."""
+        """Of each image what it is, wherever it stands: its pixels, or some, and its label."""
         pixels = self.images.reshape(len(self), -1)  # (n, bytes)
         if pixels.size > WHOLE_BYTES:
             pixels = pixels[:, :: max(1, pixels.shape[1] // SOME_BYTES)]
@@ -150,7 +150,7 @@ class ArraySource:
 
 @dataclass(frozen=True, eq=False)
 class FileSource:
-    """Picture files: `paths` relative to the folder `root`, with "/" between the parts."""
+    """Image files: `paths` relative to the folder `root`, with "/" between the parts."""
 
     name: str
     classes: tuple[str, ...]
@@ -168,7 +168,7 @@ class FileSource:
         return os.path.join(self.root, self.paths[index])
 
     def read(self, index: int) -> tuple[bytes, Any]:
-        """Bytes and label of one picture. Raises DecodeFault where the file cannot be read.
+        """Bytes and label of one image. Raises DecodeFault where the file cannot be read.
 
         The folders were checked when they were listed, so only a file that is a link is resolved.
         """
@@ -185,7 +185,7 @@ class FileSource:
         return self.paths[index]
 
     def subset(self, indices: Indices) -> Self:
-        """The pictures at `indices`, in that order."""
+        """The images at `indices`, in that order."""
         return replace(
             self,
             labels=self.labels[indices],
@@ -194,11 +194,11 @@ class FileSource:
         )
 
     def relabelled(self, labels: Labels, classes: tuple[str, ...]) -> Self:
-        """The same pictures with other labels."""
+        """The same images with other labels."""
         return replace(self, labels=labels, classes=classes)
 
     def with_digests(self, digests: Digests | None) -> Self:
-        """The same pictures, of which the content is known."""
+        """The same images, of which the content is known."""
         return replace(self, digests=digests)
 
     def joined(self, others: Sequence[Self], name: str) -> Self:
@@ -209,7 +209,7 @@ class FileSource:
         return replace(self, name=name, labels=labels, paths=paths, digests=None)
 
     def keys(self) -> Iterator[bytes]:
-        """Of each picture what it is, wherever it stands: its path."""
+        """Of each image what it is, wherever it stands: its path."""
         return (path.encode("utf-8", "surrogateescape") for path in self.paths)
 
     def size_bytes(self, index: int) -> int:
@@ -237,7 +237,7 @@ class FileSource:
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set: training pictures and, where there are any, validation and test pictures."""
+    """A data set: training images and, where there are any, validation and test images."""
 
     name: str
     classes: tuple[str, ...]
@@ -247,7 +247,7 @@ class Splits:
     how: str  # one sentence: how the split was made
     kind: Literal["arrays", "files"]
     multi_label: bool = False
-    is_drawn: bool = False  # whether pictures were held out at random
+    is_drawn: bool = False  # whether images were held out at random
     notes: tuple[str, ...] = ()  # what was left out or is unusual, one sentence each
     unused: tuple[Source, ...] = ()  # what belongs to the data and to no split
     opened_ns: int = field(default_factory=time.time_ns)  # what was changed later may be another
@@ -266,12 +266,12 @@ AnySource = TypeVar("AnySource", bound=Source)
 
 
 def subset(source: AnySource, indices: Indices) -> AnySource:
-    """The pictures at `indices`, in that order: a source of the same kind."""
+    """The images at `indices`, in that order: a source of the same kind."""
     return source.subset(np.asarray(indices, dtype=np.int64))
 
 
 def class_counts(source: Source) -> list[int]:
-    """Pictures of each class; with several labels a picture counts for each of them."""
+    """Images of each class; with several labels an image counts for each of them."""
     if source.labels.ndim == 2:
         return [int(count) for count in source.labels.sum(axis=0)]
     return [int(count) for count in np.bincount(source.labels, minlength=len(source.classes))]

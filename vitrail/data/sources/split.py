@@ -1,4 +1,4 @@
-"""Which pictures are held out: stratified by class, drawn from the seed alone, and written down.
+"""Which images are held out: stratified by class, drawn from the seed alone, and written down.
 
 A split depends on the labels in their order, the sizes, the seed and which images are equal, never
 on the machine or the file system. An image with several labels counts for the rarest of them.
@@ -25,7 +25,7 @@ from vitrail.spelling import escaped, is_formula
 
 Fraction = float | Literal["auto"]
 AUTO_SHARE = 0.15
-AUTO_VAL_MOST = 5000  # pictures; more tell little and train nothing
+AUTO_VAL_MOST = 5000  # images; more tell little and train nothing
 _PURPOSES = {"test": 1, "val": 2, "train": 3}  # what is drawn, in the key of its numbers
 
 
@@ -75,12 +75,12 @@ def _held(
 
 
 def drawn(num: int, seed: int, purpose: Literal["val", "test", "train"]) -> NDArray[np.float64]:
-    """Random numbers (num,) in [0, 1) by which pictures are ranked: a function of the arguments."""
+    """Random numbers (num,) in [0, 1) by which images are ranked: a function of the arguments."""
     return np.random.Generator(np.random.Philox(key=[seed, _PURPOSES[purpose]])).random(num)
 
 
 def groups_of(labels: Labels) -> Indices:
-    """The class that each picture counts for, (n,): its own, or the rarest of several, -1: none."""
+    """The class that each image counts for, (n,): its own, or the rarest of several, -1: none."""
     if labels.ndim == 1:
         return labels.astype(np.int64)
     counts = labels.sum(axis=0)  # (C,)
@@ -150,7 +150,7 @@ def _firsts(splits: Splits, val: Fraction, test_size: float | int) -> Indices:
 
 
 def write_split(splits: Splits, out: str | Path) -> Path:
-    """A table path,label,split of every picture; no picture is moved or deleted.
+    """A table path,label,split of every image; no image is moved or deleted.
 
     Paths are relative to the folder of the data; put the table there, and it is the same data set:
     a name that a cell cannot hold as it is, is `escaped`.
@@ -237,7 +237,7 @@ def _check_fraction(part: str, fraction: Fraction, given: Source | None) -> None
         raise DataError(
             "VIT-318",
             f"{part} fraction {fraction} would have no effect: the data has its own {part} split "
-            f"of {len(given)} pictures.",
+            f"of {len(given)} images.",
             hint=f"Leave out --{part}-fraction.",
         )
     if not 0 <= fraction < 1:
@@ -250,6 +250,6 @@ def _sentence(splits: Splits, made: dict[str, Indices], seed: int) -> str:
     taken = [f"{len(indices)} as {part}" for part, indices in made.items() if len(indices)]
     start = f"{', '.join(given)} as given" if len(given) > 1 else ""
     if not taken:
-        return start or f"all {total} pictures are for training"
-    end = f"{' and '.join(taken)} held out of {total} training pictures by class with seed {seed}"
+        return start or f"all {total} images are for training"
+    end = f"{' and '.join(taken)} held out of {total} training images by class with seed {seed}"
     return f"{start}; {end}" if start else end

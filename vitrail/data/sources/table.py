@@ -1,4 +1,4 @@
-"""A table of pictures: CSV with the columns path,label and optionally split.
+"""A table of images: CSV with the columns path,label and optionally split.
 
 Paths are relative to the table's folder and stay inside it. Several labels joined by "|" in any row
 make the data multi-label; there an empty label means none of the classes. A path or label that
@@ -19,7 +19,7 @@ from vitrail.data.images.decode import is_inside
 from vitrail.data.sources.folder import class_name, some
 from vitrail.data.sources.source import FileSource, Labels, Source, Splits
 from vitrail.data.sources.split_names import parts_of
-from vitrail.data.sources.walk import is_picture
+from vitrail.data.sources.walk import is_image
 from vitrail.errors import DataError
 from vitrail.spelling import PREFIX, printable, unescaped
 
@@ -44,7 +44,7 @@ def open_table(path: str) -> Splits:
     """The splits of a CSV file. Raises DataError VIT-304, 307, 308, 310 to 313."""
     rows, notes = _rows(path, _read_text(path))
     if not rows:
-        raise DataError("VIT-305", f"{path} lists no pictures.")
+        raise DataError("VIT-305", f"{path} lists no images.")
     rows = _with_splits(path, rows)
     _check_rows(path, rows)
     root = os.path.dirname(path) or "."
@@ -149,7 +149,7 @@ def _columns(path: str, cells: list[str]) -> tuple[dict[str, int], bool]:
             columns[column] = places[0]
     if "path" in columns and "label" in columns:
         return columns, True
-    if not columns and len(cells) in (2, 3) and is_picture(cells[0].strip()):
+    if not columns and len(cells) in (2, 3) and is_image(cells[0].strip()):
         return {"path": 0, "label": 1} | ({"split": 2} if len(cells) == 3 else {}), False
     raise DataError("VIT-310", f"{path}: {_EXPECTED}, got {some(cells)}.")
 
@@ -191,8 +191,8 @@ def _check_rows(path: str, rows: list[_Row]) -> None:
     if twice:
         raise DataError(
             "VIT-313",
-            f"{path} lists {len(twice)} pictures more than once: {some(twice)}.",
-            hint="One line a picture; several labels are joined by |.",
+            f"{path} lists {len(twice)} images more than once: {some(twice)}.",
+            hint="One line an image; several labels are joined by |.",
         )
     if all(row.split != "train" for row in rows):
         raise DataError("VIT-307", f"{path} has no rows of the split train.")
@@ -217,14 +217,14 @@ def _check_files(path: str, root: str, rows: list[_Row]) -> None:
     if outside:
         raise DataError(
             "VIT-309",
-            f"{path}: {len(outside)} of {len(rows)} pictures lie outside its folder: "
+            f"{path}: {len(outside)} of {len(rows)} images lie outside its folder: "
             f"{some(outside)}.",
-            hint="Put the table into a folder above all pictures, with paths relative to it.",
+            hint="Put the table into a folder above all images, with paths relative to it.",
         )
     if missing:
         raise DataError(
             "VIT-312",
-            f"{path}: {len(missing)} of {len(rows)} pictures do not exist: {some(missing)}.",
+            f"{path}: {len(missing)} of {len(rows)} images do not exist: {some(missing)}.",
             hint=f"Paths are relative to the table's folder: {root}",
         )
 
@@ -248,7 +248,7 @@ def _check_classes(
                 "VIT-307",
                 f"{path} line {row.line}: the {row.split} split has classes that train has not: "
                 f"{some(strange)}.",
-                hint="Every class needs training pictures.",
+                hint="Every class needs training images.",
             )
     if len(classes) < (1 if multi else 2):
         raise DataError(

@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from vitrail.data.images.decode import is_inside
-from vitrail.data.images.image_header import SUFFIXES, declared_bytes, picture_format
+from vitrail.data.images.image_header import SUFFIXES, declared_bytes, image_format
 from vitrail.spelling import printable
 
 # Formats that are refused are listed all the same: leaving them out would be silent.
@@ -70,7 +70,7 @@ class FoundImages:
     faults: dict[str, str] = field(default_factory=dict)  # folder -> why it cannot be listed
 
 
-def is_picture(name: str) -> bool:
+def is_image(name: str) -> bool:
     """Whether a file name ends as images' names do, in any case; hidden files never do."""
     stem, _, suffix = name.rpartition(".")
     return stem != "" and stem[0] != "." and suffix.lower() in IMAGE_SUFFIXES
@@ -99,7 +99,7 @@ def _walk(root: str, folder: str, found: FoundImages, depth: int) -> None:
     folders = []
     for entry in entries:
         name = f"{folder}/{entry.name}" if folder else entry.name
-        if not is_hidden(entry.name) and is_picture(entry.name):
+        if not is_hidden(entry.name) and is_image(entry.name):
             found.paths.append(name)
         elif reason := why_not(entry, root):
             found.left_out.add(reason, name)
@@ -158,7 +158,7 @@ def _begins_as_image(path: str) -> bool:
             os.close(file)
     except OSError:
         return False
-    kind = picture_format(head)
+    kind = image_format(head)
     return kind != "" and (kind != "bmp" or declared_bytes(kind, head) == size)
 
 

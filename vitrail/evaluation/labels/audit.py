@@ -1,7 +1,7 @@
 """What a finished run finds out about its data: leakage between splits, and doubtful labels.
 
 Held-out labels are judged by the run's own predictions, training labels by ridge regression with
-each picture left out, because the network has learnt from those (`loo_ridge.py`). In a run
+each image left out, because the network has learnt from those (`loo_ridge.py`). In a run
 directory it becomes audit.json (the findings that a report shows), duplicates.csv and
 label_suspects.csv (all of them).
 """
@@ -24,7 +24,7 @@ from vitrail.data.check.inspection import (
     InspectOptions,
     inspect_images,
     sketches_of,
-    small_pictures,
+    small_images,
 )
 from vitrail.data.images.decode import MAX_PIXELS
 from vitrail.data.sources.open_data import Source, Splits, subset
@@ -42,10 +42,10 @@ from vitrail.evaluation.record import Evaluation
 
 SCHEMA = 1
 SMALL_PX = 32
-AT_ONCE, ARRAYS_AT_ONCE = 256, 4096  # pictures looked at between two looks at the clock
+AT_ONCE, ARRAYS_AT_ONCE = 256, 4096  # images looked at between two looks at the clock
 MOST = 200  # groups, and suspects of a split, in audit.json
-# Seconds, measured on one slow core: of a look at a picture in memory, of comparing a pair of
-# pictures, of the gradients of a picture, and of its share of the ridge regression, which grows
+# Seconds, measured on one slow core: of a look at an image in memory, of comparing a pair of
+# images, of the gradients of an image, and of its share of the ridge regression, which grows
 # with each class.
 LOOK_SECS, PAIR_SECS = 6e-5, 2e-9
 GRADIENT_SECS, RIDGE_SECS, CLASS_SECS = 2e-4, 4e-4, 1.4e-6
@@ -56,7 +56,7 @@ NO_TIME = "label check skipped (time limit)"
 
 @dataclass(frozen=True)
 class Limits:
-    """Of the time for looking at pictures again, and of their size."""
+    """Of the time for looking at images again, and of their size."""
 
     max_secs: float = 60.0
     workers: int = 0
@@ -67,7 +67,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Leak:
-    """Pictures of a held-out split that are also among the training pictures."""
+    """Images of a held-out split that are also among the training images."""
 
     pictures: int
     n: int
@@ -77,7 +77,7 @@ class Leak:
 
 @dataclass(frozen=True)
 class Audit:
-    """duplicates: None where there was no time; looked: pictures of each split that were compared;
+    """duplicates: None where there was no time; looked: images of each split that were compared;
     notes: what was not done, in sentences.
     """
 
@@ -126,8 +126,8 @@ class Audit:
             if leak.top1 is not None and leak.top1_without is not None:
                 cost = f"; without them top-1 is {leak.top1_without:.4f}, not {leak.top1:.4f}"
             told.append(
-                f"{leak.pictures} of {leak.n} {split} pictures are also in train{cost}. "
-                f"The first: {self._example(split)}. All: duplicates.csv; keep equal pictures in "
+                f"{leak.pictures} of {leak.n} {split} images are also in train{cost}. "
+                f"The first: {self._example(split)}. All: duplicates.csv; keep equal images in "
                 "one split"
             )
         for split, own in self.suspects.items():
@@ -156,7 +156,7 @@ class Audit:
 
 
 def audit(splits: Splits, evaluations: Mapping[str, Evaluation], limits: Limits) -> Audit:
-    """Look at the pictures of `splits` again. evaluations: of each held-out split in its order."""
+    """Look at the images of `splits` again. evaluations: of each held-out split in its order."""
     deadline = time.monotonic() + limits.max_secs
     parts = splits.parts()
     looks, places = {}, {}
@@ -203,7 +203,7 @@ def _looks(source: Source, limits: Limits, deadline: float) -> tuple[Indices, li
 
 
 def _pair_secs(looked: Mapping[str, int], limits: Limits) -> float:
-    """How long it takes to compare so many pictures with each other."""
+    """How long it takes to compare so many images with each other."""
     return PAIR_SECS * sum(looked.values()) ** 2 * limits.slowness
 
 
@@ -214,7 +214,7 @@ def _label_secs(num_train: int, num_classes: int, limits: Limits) -> float:
 
 
 def _is_of_use(parts: Mapping[str, Source], limits: Limits) -> bool:
-    """Whether pictures in memory are worth a look: what it is for would have to fit too."""
+    """Whether images in memory are worth a look: what it is for would have to fit too."""
     sizes = {part: len(source) for part, source in parts.items()}
     num_classes = len(parts["train"].classes)
     use = min(_pair_secs(sizes, limits), _label_secs(sizes["train"], num_classes, limits))
@@ -245,7 +245,7 @@ def _suspects(
     deadline: float,
 ) -> tuple[dict[str, Suspects], list[str]]:
     if splits.multi_label:
-        return {}, ["labels were not doubted: pictures have several"]
+        return {}, ["label check skipped: images have several labels"]
     found = {}
     for part, source in splits.parts().items():
         if part in evaluations and evaluations[part].n == len(source):
@@ -263,11 +263,11 @@ def _suspects(
 def label_suspects(
     parts: Mapping[str, Source], looks: Mapping[str, Sequence[ImageStats]]
 ) -> Suspects:
-    """Suspects among the pictures of `parts` together, each judged by all the others."""
+    """Suspects among the images of `parts` together, each judged by all the others."""
     places: list[Place] = []
     pictures = []
     for part, source in parts.items():
-        images, indices = small_pictures(source, looks[part], SMALL_PX)
+        images, indices = small_images(source, looks[part], SMALL_PX)
         pictures.append(gradients(images))
         places += [(part, source, index) for index in indices]
     return _left_out_suspects(np.concatenate(pictures), places, LEFT_OUT)
@@ -295,7 +295,7 @@ def _left_out_suspects(
 ) -> Suspects:
     labels = np.array([int(source.labels[index]) for _, source, index in places], np.int64)
     if len(np.unique(labels)) < 2:
-        why_not = "no labels are listed: the pictures that can be read have only one."
+        why_not = "label check inconclusive: the images that can be read have only one label."
         return Suspects((), len(places), 0.0, origin, why_not)
     probabilities = left_out(features, labels, len(places[0][1].classes)).probabilities
     return suspects(probabilities, places, origin)

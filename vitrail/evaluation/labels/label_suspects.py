@@ -2,15 +2,15 @@
 
 Source: Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels",
 JAIR 2021 (arXiv 1911.00068), section 3: of each class j the threshold t_j is the mean p(j) of the
-pictures labelled j (equation 2); a picture counts for the class of largest p among those with p(j)
+images labelled j (equation 2); an image counts for the class of largest p among those with p(j)
 >= t_j (equation 1), and one that counts for another class than its label is a suspect ("confident
 joint, off the diagonal"). Suspects are ranked by p(label) - p(suggested), smallest first
 ("normalized margin").
 
 Listed are those whose margin is at least 0.6 in favour of the other class, which costs little
-recall and halves what is listed of hard pictures with the right label.
+recall and halves what is listed of hard images with the right label.
 
-The probabilities must come from a model that has not learnt from the picture: `Suspects.origin`
+The probabilities must come from a model that has not learnt from the image: `Suspects.origin`
 says which. Where that model is right too seldom, what it doubts says more about the model than
 about the labels; then nothing is listed.
 """
@@ -40,7 +40,7 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Suspect:
-    """A picture whose label is doubtful, and what it seems to be."""
+    """An image whose label is doubtful, and what it seems to be."""
 
     split: str
     index: int
@@ -53,7 +53,7 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Suspects:
-    """The suspects among n pictures, most doubtful first. top1: how often the probabilities of
+    """The suspects among n images, most doubtful first. top1: how often the probabilities of
     `origin` agree with the labels; why_not: a sentence where nothing is listed for a reason.
     """
 
@@ -77,9 +77,9 @@ class Suspects:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Of n pictures: suggested (n,), -1 where no class passes its threshold; margin (n,), p(label)
+    """Of n images: suggested (n,), -1 where no class passes its threshold; margin (n,), p(label)
     - p(suggested class or best other one); order: the suspects, most doubtful first (m,);
-    thresholds (K,), NaN for classes without a picture; joint (K, K): how many labelled i count for
+    thresholds (K,), NaN for classes without an image; joint (K, K): how many labelled i count for
     j.
     """
 
@@ -91,7 +91,7 @@ class Ranking:
 
 
 def rank(probabilities: Probabilities, labels: Labels) -> Ranking:
-    """Confident learning on out-of-sample probabilities (n, K) of pictures with labels (n,)."""
+    """Confident learning on out-of-sample probabilities (n, K) of images with labels (n,)."""
     p = np.asarray(probabilities, np.float64)
     n, num_classes = p.shape
     rows = np.arange(n)
@@ -117,7 +117,7 @@ def rank(probabilities: Probabilities, labels: Labels) -> Ranking:
 def suspects(
     probabilities: Probabilities, places: Sequence[tuple[str, Source, int]], origin: str
 ) -> Suspects:
-    """The suspects among the pictures at `places` (split, source, index), one label each."""
+    """The suspects among the images at `places` (split, source, index), one label each."""
     classes = places[0][1].classes if places else ()
     labels = np.array([int(source.labels[index]) for _, source, index in places], np.int64)
     n = len(places)

@@ -1,8 +1,8 @@
-"""What pictures probably are, told by all the others: ridge regression, each picture left out.
+"""What images probably are, told by all the others: ridge regression, each image left out.
 
 No network is trained: features are cheap ones (`gradients`) or those of a frozen model that has not
-learnt from these pictures. Ridge regression has its leave-one-out predictions in closed form (Allen
-1974, PRESS): with hat values h_i, the score of picture i by a fit without it is (s_i - h_i y_i) /
+learnt from these images. Ridge regression has its leave-one-out predictions in closed form (Allen
+1974, PRESS): with hat values h_i, the score of image i by a fit without it is (s_i - h_i y_i) /
 (1 - h_i). Targets are -1 and 1 with an intercept that is not regularised; l2 is chosen by the
 left-out squared error; scores become probabilities by a softmax with the slope of least left-out
 negative log-likelihood.
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 EPS = 1e-5
-L2S = tuple(10.0**power for power in range(-4, 2))  # times the number of pictures
+L2S = tuple(10.0**power for power in range(-4, 2))  # times the number of images
 SLOPES = tuple(np.geomspace(0.5, 64, 57).tolist())
 CHUNK = 4096
 BINS = 18  # directions
@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class LooPredictions:
-    """probabilities (n, K) of pictures by all the others; the l2 and the slope that were chosen."""
+    """probabilities (n, K) of images by all the others; the l2 and the slope that were chosen."""
 
     probabilities: NDArray[np.float32]
     l2: float
@@ -56,7 +56,7 @@ def left_out(
 def left_out_scores(
     features: Features, targets: Floats, l2s: Sequence[float]
 ) -> tuple[Floats, float]:
-    """(n, K) scores of each picture by a fit without it, and the best of `l2s`."""
+    """(n, K) scores of each image by a fit without it, and the best of `l2s`."""
     n = len(features)
     mean = features.mean(axis=0, dtype=np.float64)
     std = features.std(axis=0, dtype=np.float64) + EPS
@@ -100,7 +100,7 @@ def _loss(logits: Floats, labels: Labels) -> float:
 
 
 def gradients(images: NDArray[np.uint8]) -> Features:
-    """Histograms of gradients (Dalal and Triggs, CVPR 2005) of pictures (n, H, W, C), with the
+    """Histograms of gradients (Dalal and Triggs, CVPR 2005) of images (n, H, W, C), with the
     direction's sign, on two grids, and the plain values of a coarse grid. (n, R)
     """
     parts = [images[start : start + 512] for start in range(0, len(images), 512)]

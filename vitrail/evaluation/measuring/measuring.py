@@ -56,7 +56,7 @@ class Measuring:
 
     def evaluate(self, source: Source) -> Evaluation:
         """Every image of `source`, once. Raises as `evaluate.evaluate`, DataError VIT-301."""
-        with self.progress(f"pictures of {source.name}") as tell:
+        with self.progress(f"images of {source.name}") as tell:
             return evaluate(
                 self.logits,
                 self._batches(source, tell),
@@ -68,7 +68,7 @@ class Measuring:
 
     def outputs(self, source: Source) -> Outputs:
         """The logits of every image of `source`, before any temperature."""
-        with self.progress(f"pictures of {source.name}") as tell:
+        with self.progress(f"images of {source.name}") as tell:
             return outputs_of(
                 self.logits,
                 self._batches(source, tell),
@@ -82,7 +82,7 @@ class Measuring:
     ) -> Robustness:
         """Every corruption of every image of `source`."""
         total = len(source) * len(names) * len(severities)
-        with self.progress("corrupted pictures") as tell:
+        with self.progress("corrupted images") as tell:
             return robustness(
                 self.logits,
                 self._batches(source),
@@ -183,7 +183,7 @@ def check_request(
     if calibrate and split == "val":
         raise UsageError(
             "VIT-283",
-            "--calibrate fits on the validation pictures, so it is not judged on them.",
+            "--calibrate fits on the validation images, so it is not judged on them.",
             hint="Judge it on others: --split test",
         )
     if corruptions is not None:

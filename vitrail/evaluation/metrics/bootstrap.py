@@ -1,6 +1,6 @@
-"""The bootstrap: how far a figure without a closed form would scatter over other pictures.
+"""The bootstrap: how far a figure without a closed form would scatter over other images.
 
-Replicate r draws n of the n pictures with replacement (Efron, Annals of Statistics 7, 1979). What
+Replicate r draws n of the n images with replacement (Efron, Annals of Statistics 7, 1979). What
 is drawn is a function of (seed, r, n) alone: raw words of numpy's Philox4x64, whose stream numpy
 guarantees, scaled to 0..n-1. So an interval is the same on every machine and in every order of
 work.
@@ -25,7 +25,7 @@ Values = NDArray[np.float64]
 
 
 def drawn(n: int, replicate: int, *, seed: int = 0) -> Counts:
-    """How many times each of `n` pictures is drawn in a replicate: (n,), of sum n."""
+    """How many times each of `n` images is drawn in a replicate: (n,), of sum n."""
     high = _words(n, replicate, seed, _DRAWS) >> np.uint64(32)
     places = (high * np.uint64(n)) >> np.uint64(32)  # below n, each as likely to 2**-32 * n
     return np.bincount(places.astype(np.int64), minlength=n)

@@ -1,4 +1,4 @@
-"""How far a share measured on n pictures, or a mean of some values, can be from the true one."""
+"""How far a share measured on n images, or a mean of some values, can be from the true one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def wilson(correct: int, n: int, *, z: float = Z95) -> tuple[float, float]:
 def mean_interval(shares: Sequence[float], *, confidence: float = 0.95) -> tuple[float, float]:
     """Student's interval of the mean of `shares`, cut to [0, 1]; (0, 1) for fewer than two.
 
-    It covers what differs between the values (draws of training pictures), nothing else.
+    It covers what differs between the values (draws of training images), nothing else.
     """
     n = len(shares)
     if n < 2:

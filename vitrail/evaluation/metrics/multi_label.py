@@ -1,4 +1,4 @@
-"""Figures of merit for several labels a picture: scores (n, C) in [0, 1], labels (n, C) of 0 and 1.
+"""Figures of merit for several labels an image: scores (n, C) in [0, 1], labels (n, C) of 0 and 1.
 
 A label counts as predicted where its score is above 0.5. Averages over classes leave out the
 classes without a positive label (mean average precision) or with neither a label nor a prediction
@@ -22,7 +22,7 @@ def threshold_scores(scores: Floats, labels: Floats) -> ClassScores:
 
 
 def f1_micro(scores: Floats, labels: Floats) -> float:
-    """F1 over all (picture, class) decisions together."""
+    """F1 over all (image, class) decisions together."""
     given, said = labels > 0, scores > THRESHOLD
     return float(2 * (given & said).sum() / max(int(given.sum() + said.sum()), 1))
 
@@ -55,13 +55,13 @@ def mean_average_precision(scores: Floats, labels: Floats) -> float:
 
 
 def hit_at_1(scores: Floats, labels: Floats) -> NDArray[np.bool_]:
-    """Whether the best-scored class is one of the picture's labels (big_vision's prec@1). (n,)"""
+    """Whether the best-scored class is one of the image's labels (big_vision's prec@1). (n,)"""
     best = scores.argmax(axis=1)
     return np.asarray(np.take_along_axis(labels, best[:, None], axis=1)[:, 0] > 0)
 
 
 def hit_at_k(scores: Floats, labels: Floats, k: int) -> float:
-    """Share of pictures that have a label among the k best scores."""
+    """Share of images that have a label among the k best scores."""
     if not len(scores):
         return 0.0
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
@@ -77,7 +77,7 @@ def balanced_accuracy(scores: Floats, labels: Floats) -> float:
 
 
 def balanced_rates(hits: Ints, given: Ints, said: Ints, n: int) -> float:
-    """As `balanced_accuracy`, from counts (C,) over `n` pictures: right calls, labels, calls."""
+    """As `balanced_accuracy`, from counts (C,) over `n` images: right calls, labels, calls."""
     both = (given > 0) & (given < n)
     if not both.any():
         return 0.0
@@ -88,6 +88,6 @@ def balanced_rates(hits: Ints, given: Ints, said: Ints, n: int) -> float:
 
 
 def cross_entropy(log_p: Floats, log_not_p: Floats, labels: Floats) -> NDArray[np.float64]:
-    """Of each picture the mean over classes of -(y log p + (1 - y) log(1 - p)), in nats. (n,)"""
+    """Of each image the mean over classes of -(y log p + (1 - y) log(1 - p)), in nats. (n,)"""
     y = labels.astype(np.float64)
     return np.asarray(-(y * log_p + (1 - y) * log_not_p).mean(axis=1))

@@ -1,11 +1,11 @@
-"""Selective prediction: how often a model is wrong on the share of pictures it is surest of.
+"""Selective prediction: how often a model is wrong on the share of images it is surest of.
 
-Keep the k pictures of highest confidence (the probability of the best class) of n: coverage k / n,
+Keep the k images of highest confidence (the probability of the best class) of n: coverage k / n,
 risk = share of wrong ones among them. The curve and its area are El-Yaniv and Wiener's (JMLR 11,
 2010) and Geifman, Uziel and El-Yaniv's (arXiv 1805.08206): the area is the mean risk over k = 1..n,
-the excess is what a perfect order of the same predictions would save of it. Pictures of equal
+the excess is what a perfect order of the same predictions would save of it. Images of equal
 confidence come in random order, and every figure is the mean over these orders: it does not depend
-on how the pictures were listed, and a model that is equally sure of everything has the area of its
+on how the images were listed, and a model that is equally sure of everything has the area of its
 error.
 """
 
@@ -25,7 +25,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Groups:
-    """Pictures of equal confidence together, the surest first: confidence (g,), how many (g,), how
+    """Images of equal confidence together, the surest first: confidence (g,), how many (g,), how
     many of them wrong (g,).
     """
 
@@ -35,7 +35,7 @@ class Groups:
 
     @property
     def n(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return round(float(self.size.sum()))
 
 
@@ -48,13 +48,13 @@ def groups(confidence: NDArray[np.floating[Any]], correct: NDArray[np.bool_]) ->
 
 
 def descending(confidence: NDArray[np.floating[Any]]) -> tuple[NDArray[np.int64], Values]:
-    """Of each picture the number of its group (n,), and the confidence of each group (g,)."""
+    """Of each image the number of its group (n,), and the confidence of each group (g,)."""
     values, place = np.unique(-confidence.astype(np.float64), return_inverse=True)
     return place.astype(np.int64), -values
 
 
 def risk_at(found: Groups, num_kept: float) -> float:
-    """Mean share of wrong ones among `num_kept` >= 1 pictures; inside a group the wrong ones are
+    """Mean share of wrong ones among `num_kept` >= 1 images; inside a group the wrong ones are
     spread evenly.
     """
     kept = np.cumsum(found.size)
@@ -63,9 +63,9 @@ def risk_at(found: Groups, num_kept: float) -> float:
 
 
 def area(found: Groups) -> float:
-    """Mean over k = 1..n of the risk of the k surest; 0 for no pictures.
+    """Mean over k = 1..n of the risk of the k surest; 0 for no images.
 
-    Within a group that starts after N0 pictures with E0 wrong ones, and of which a share r is
+    Within a group that starts after N0 images with E0 wrong ones, and of which a share r is
     wrong, the risk at k is (E0 + r (k - N0)) / k = r + (E0 - r N0) / k: harmonic numbers sum it.
     """
     n = found.n
@@ -88,14 +88,14 @@ def best_area(n: int, num_wrong: int) -> float:
 
 
 def largest_coverage(found: Groups, risk: float) -> float:
-    """The largest share of pictures, in whole groups, whose risk is at most `risk`; 0 if none."""
+    """The largest share of images, in whole groups, whose risk is at most `risk`; 0 if none."""
     kept = np.cumsum(found.size)
     fits = np.cumsum(found.wrong) <= risk * kept * (1 + 1e-12)
     return float(kept[fits].max() / kept[-1]) if fits.any() else 0.0
 
 
 def selective(confidence: NDArray[np.floating[Any]], correct: NDArray[np.bool_]) -> dict[str, Any]:
-    """The object "selective" of metrics.json (docs/evaluation.md); {} for no pictures."""
+    """The object "selective" of metrics.json (docs/evaluation.md); {} for no images."""
     if not len(correct):
         return {}
     found = groups(confidence, correct)

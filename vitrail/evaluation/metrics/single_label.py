@@ -1,14 +1,14 @@
-"""Figures of merit for one label a picture, in float64 NumPy. n pictures, K classes, fractions from
+"""Figures of merit for one label an image, in float64 NumPy. n images, K classes, fractions from
 0 to 1.
 
 Rules, where authors differ:
 - Ties: of equal scores the class with the lower index comes first, as `argmax` does; NaN never
   beats anything.
-- A class that is never predicted has precision 0; one that has no picture has recall 0; F1 of 0 and
+- A class that is never predicted has precision 0; one that has no image has recall 0; F1 of 0 and
   0 is 0.
 - Averages over classes leave out what does not occur: macro-F1 averages the classes that have a
-  picture or a prediction, balanced accuracy those that have a picture (both as scikit-learn does by
-  default). Several labels a picture: `multi_label.py`.
+  image or a prediction, balanced accuracy those that have an image (both as scikit-learn does by
+  default). Several labels an image: `multi_label.py`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NUM_BINS = 15  # Guo et al., On calibration of modern neural networks (arXiv 170
 
 @dataclass(frozen=True)
 class Bin:
-    """Pictures whose confidence lies in (low, high]: how many, how sure on average, how often
+    """Images whose confidence lies in (low, high]: how many, how sure on average, how often
     right.
     """
 
@@ -54,7 +54,7 @@ def ranks(scores: Floats, labels: Ints) -> Ints:
 
 
 def top_k(scores: Floats, labels: Ints, k: int) -> float:
-    """Share of pictures whose label is among the k best scores. 0 for no pictures; 1 for k >= K."""
+    """Share of images whose label is among the k best scores. 0 for no images; 1 for k >= K."""
     return float(np.mean(ranks(scores, labels) < k)) if len(labels) else 0.0
 
 
@@ -67,7 +67,7 @@ def nll(log_probabilities: Floats, labels: Ints) -> float:
 
 
 def brier(probabilities: Floats, labels: Ints) -> float:
-    """Mean over pictures of sum over classes (p - y)^2, 0 to 2 (Brier 1950, equation 2)."""
+    """Mean over images of sum over classes (p - y)^2, 0 to 2 (Brier 1950, equation 2)."""
     if not len(labels):
         return 0.0
     own = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0].astype(np.float64)
@@ -124,7 +124,7 @@ def confusion(labels: Ints, predicted: Ints, num_classes: int) -> Ints:
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Of each class: pictures, predictions, precision, recall, F1. All (K,)."""
+    """Of each class: images, predictions, precision, recall, F1. All (K,)."""
 
     n: Ints
     predicted: Ints
@@ -134,7 +134,7 @@ class ClassScores:
 
 
 def class_scores(hits: Ints, n: Ints, predicted: Ints) -> ClassScores:
-    """Scores of each class from its right predictions `hits`, its pictures `n` and its predictions.
+    """Scores of each class from its right predictions `hits`, its images `n` and its predictions.
     All (K,).
     """
     precision = hits / np.maximum(predicted, 1)
@@ -149,12 +149,12 @@ def from_confusion(matrix: Ints) -> ClassScores:
 
 
 def f1_macro(scores: ClassScores) -> float:
-    """Mean F1 of the classes that have a picture or a prediction."""
+    """Mean F1 of the classes that have an image or a prediction."""
     occurs = (scores.n + scores.predicted) > 0
     return float(scores.f1[occurs].mean()) if occurs.any() else 0.0
 
 
 def balanced_accuracy(scores: ClassScores) -> float:
-    """Mean recall of the classes that have a picture."""
+    """Mean recall of the classes that have an image."""
     occurs = scores.n > 0
     return float(scores.recall[occurs].mean()) if occurs.any() else 0.0

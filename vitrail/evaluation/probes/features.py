@@ -1,8 +1,8 @@
 """Features of a frozen model: computed once, kept on disk, read back when the same are asked for.
 
-A row is what enters the model's head (`model.features`) for one picture under the model's own
+A row is what enters the model's head (`model.features`) for one image under the model's own
 evaluation preprocessing. An entry of the cache is a safetensors file whose name is the sha256 of
-everything that its numbers depend on: weights and architecture, preprocessing, pictures, the kind
+everything that its numbers depend on: weights and architecture, preprocessing, images, the kind
 of device, precision and the version of vitrail. Files count by name and content: reading them is
 cheap beside computing, and size and time of change stay where two files are exchanged. The numbers
 carry a sha256 of their own; an entry that is damaged is computed again, and said to be.
@@ -37,7 +37,7 @@ SCHEMA = 2  # of an entry
 
 @dataclass(frozen=True)
 class FeatureOptions:
-    """How pictures are read; on_bad_file: "stop" or "skip"."""
+    """How images are read; on_bad_file: "stop" or "skip"."""
 
     batch_size: int = 64
     workers: int = 0
@@ -79,9 +79,9 @@ class Frozen:
         return self.cache / f"{key}.safetensors"
 
     def features(self, source: Source) -> Features:
-        """Features (n, R) of every picture of `source`, in order.
+        """Features (n, R) of every image of `source`, in order.
 
-        Raises DataError VIT-301 for a picture that cannot be decoded, ModelError VIT-442 where a
+        Raises DataError VIT-301 for an image that cannot be decoded, ModelError VIT-442 where a
         feature is not finite.
         """
         path = self.entry(source)
@@ -92,7 +92,7 @@ class Frozen:
         return found
 
     def rows(self, source: Source, indices: NDArray[np.int64]) -> Features:
-        """Features (m, R) of the pictures at `indices`. Only theirs are computed, unless those of
+        """Features (m, R) of the images at `indices`. Only theirs are computed, unless those of
         the whole `source` are kept or the others are few.
         """
         if 2 * len(indices) >= len(source):
@@ -162,7 +162,7 @@ def _read(path: Path, num_pictures: int) -> Features:
         metadata = file.metadata() or {}
         found: Features = file.get_tensor("features")
     if found.dtype != np.float32 or found.ndim != 2 or len(found) != num_pictures:
-        raise ValueError(f"{found.dtype} of shape {found.shape} for {num_pictures} pictures")
+        raise ValueError(f"{found.dtype} of shape {found.shape} for {num_pictures} images")
     if metadata.get("sha256") != _digest(found):
         raise ValueError("another sha256 than was written")
     return found
@@ -179,7 +179,7 @@ def _check_finite(found: Features, source: Source) -> None:
         raise ModelError(
             "VIT-442",
             f"the model gives features that are not finite for {int((~finite).sum())} of "
-            f"{len(found)} pictures, the first being {source.source_id(int(np.argmin(finite)))}.",
+            f"{len(found)} images, the first being {source.source_id(int(np.argmin(finite)))}.",
             hint="Its weights are damaged or training diverged: load an earlier checkpoint, "
             "or use --precision float32.",
         )

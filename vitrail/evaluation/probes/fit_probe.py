@@ -1,12 +1,12 @@
-"""What frozen features are worth on labelled pictures: few-shot ridge, linear probe, or k-NN.
+"""What frozen features are worth on labelled images: few-shot ridge, linear probe, or k-NN.
 
 Everything is fitted on the training split and judged once on another. Whatever has to be chosen
 (an l2 out of several, the number of neighbours) is chosen on the validation split, or where there
-is none or it is the one that is judged, on a fifth held out of the training pictures; never on the
-judged pictures (`probe_fits.py`).
+is none or it is the one that is judged, on a fifth held out of the training images; never on the
+judged images (`probe_fits.py`).
 
-Every accuracy has the interval of the number of judged pictures (Wilson). A few-shot accuracy is
-the mean over draws of the training pictures and also has the interval of that mean (Student).
+Every accuracy has the interval of the number of judged images (Wilson). A few-shot accuracy is
+the mean over draws of the training images and also has the interval of that mean (Student).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OWNERS = {  # an option -> the kinds that read it
 
 
 def probe(frozen: Frozen, splits: Splits, settings: ProbeSettings) -> Probe:
-    """Fit on the training pictures of `splits` what `settings` say, and judge it.
+    """Fit on the training images of `splits` what `settings` say, and judge it.
 
     Raises UsageError VIT-202, VIT-240, VIT-260 to VIT-264; DataError VIT-301; ModelError VIT-442.
     """
@@ -73,7 +73,7 @@ def check(settings: ProbeSettings) -> None:
     if settings.split == "train":
         raise UsageError(
             "VIT-261",
-            "a probe is fitted on the training pictures; judged on them it says nothing.",
+            "a probe is fitted on the training images; judged on them it says nothing.",
             hint="Judge on others: --split test",
         )
     for name, kinds in OWNERS.items():
@@ -94,7 +94,7 @@ def _check_data(splits: Splits, settings: ProbeSettings) -> None:
     if splits.multi_label:
         raise UsageError(
             "VIT-260",
-            f"{splits.name} has several labels a picture; a probe needs one.",
+            f"{splits.name} has several labels an image; a probe needs one.",
             hint="Measure the model itself on them: vitrail eval MODEL DATA",
         )
     parts = splits.parts()
@@ -107,7 +107,7 @@ def _check_data(splits: Splits, settings: ProbeSettings) -> None:
 
 
 def _without_bad_files(frozen: Frozen, splits: Splits) -> tuple[Splits, list[tuple[str, str]]]:
-    """The splits without pictures that cannot be decoded, and these, where they are skipped."""
+    """The splits without images that cannot be decoded, and these, where they are skipped."""
     reading = frozen.reading
     if reading.on_bad_file != "skip" or splits.kind == "arrays":
         return splits, []

@@ -2,9 +2,9 @@
 
 Source: the linear evaluation of arXiv 2103.00020, appendix A.3 (L-BFGS, full batch, l2 from a
 logarithmic sweep chosen on validation). What is minimised, on features standardised with the
-training pictures' mean and std:
+training images' mean and std:
 
-    mean over pictures of cross-entropy(W x + b)  +  l2 / 2 * |W|^2
+    mean over images of cross-entropy(W x + b)  +  l2 / 2 * |W|^2
 
 which is scikit-learn's LogisticRegression with C = 1 / (l2 n); the bias b is not regularised.
 Computed in float64. Features of one model are far from independent, which L-BFGS alone takes
@@ -55,7 +55,7 @@ class Linear:
         return torch.addmm(self.bias, x, self.weights.T)
 
     def accuracy(self, features: Features, labels: Labels) -> float:
-        """Share of the pictures whose best class is their label."""
+        """Share of the images whose best class is their label."""
         return float((self.logits(features).argmax(dim=1).cpu().numpy() == labels).mean())
 
 
@@ -100,7 +100,7 @@ def minimise(
     x: (n, R) float64; y: (n,) int64; theta: (K, R + 1), the bias in the last column; curvature:
     (R,), of the loss along each feature, roughly.
     """
-    n = len(x)  # torch's L-BFGS has absolute thresholds that a sum over the pictures passes later
+    n = len(x)  # torch's L-BFGS has absolute thresholds that a sum over the images passes later
     scale = (curvature + l2).rsqrt()  # (R,)
     steps = torch.cat([start[:, :-1] / scale, start[:, -1:]], dim=1).requires_grad_()
     optimiser = torch.optim.LBFGS(
@@ -132,6 +132,6 @@ def minimise(
 
 
 def best_of(fits: Sequence[Linear], features: Features, labels: Labels) -> tuple[int, list[float]]:
-    """(place of the best, accuracy of each) on validation pictures; of equals the strongest l2."""
+    """(place of the best, accuracy of each) on validation images; of equals the strongest l2."""
     scores = [one.accuracy(features, labels) for one in fits]
     return int(np.argmax(scores)), scores

@@ -1,9 +1,9 @@
 """k nearest neighbours of frozen features: cosine similarity, plain and weighted votes.
 
 Source: arXiv 1805.01978, section 3.4, as used for self-supervised ViTs in arXiv 2104.14294 (DINO,
-`eval_knn.py`): of the k training pictures with the largest cosine, each votes for its class with
+`eval_knn.py`): of the k training images with the largest cosine, each votes for its class with
 weight exp(cosine / temperature), temperature 0.07. The plain vote counts 1 for each; of classes
-with equally many votes, the one with the nearest picture wins.
+with equally many votes, the one with the nearest image wins.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def accuracies(
 ) -> list[tuple[float, float]]:
     """(plain, weighted) top-1 for each k on `judged`, by the votes of `bank`, each (n, R) and (n,).
 
-    k at most the number of pictures in the bank.
+    k at most the number of images in the bank.
     """
     labels = torch.from_numpy(bank[1]).to(device)
     right = np.zeros((len(ks), 2), np.int64)
@@ -58,7 +58,7 @@ def accuracies(
 def nearest(
     bank: Features, judged: Features, k: int, device: torch.device | str
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The k largest cosines (c, k) and the places (c, k) of those pictures in `bank`, largest
+    """The k largest cosines (c, k) and the places (c, k) of those images in `bank`, largest
     first, for one chunk of `judged` after another.
     """
     stored = F.normalize(torch.from_numpy(bank).to(device), dim=1)  # (m, R)
@@ -87,7 +87,7 @@ def weighted_votes(
 ) -> Tensor:
     """(c, K): sum of exp((cosine - the largest) / temperature) over the neighbours of each class.
 
-    classes, cosines: (c, k). Taking off the largest scales all votes of a picture alike.
+    classes, cosines: (c, k). Taking off the largest scales all votes of an image alike.
     """
     weights = ((cosines - cosines[:, :1]) / temperature).exp()
     votes = torch.zeros(len(classes), num_classes, device=classes.device)

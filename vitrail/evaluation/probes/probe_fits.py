@@ -19,7 +19,7 @@ from vitrail.evaluation.probes.probe_record import ProbeScore, ProbeSettings
 
 SHOTS = (1, 5, 10, 25)
 DRAWS = 3
-HELD = 0.2  # of the training pictures, where choices need some and no split is for them
+HELD = 0.2  # of the training images, where choices need some and no split is for them
 
 Labels = NDArray[np.int64]
 Pictures = tuple[Features, Labels]
@@ -27,7 +27,7 @@ Pictures = tuple[Features, Labels]
 
 @dataclass(frozen=True)
 class ProbeData:
-    """A probe under way. test: features (n, R) of the judged pictures; judged: their labels."""
+    """A probe under way. test: features (n, R) of the judged images; judged: their labels."""
 
     frozen: Frozen
     splits: Splits
@@ -41,13 +41,13 @@ class ProbeData:
         return len(self.splits.classes)
 
     def figure(self, top1: float, num_train: int, **facts: Any) -> ProbeScore:
-        """An accuracy on the judged pictures with the interval of their number."""
+        """An accuracy on the judged images with the interval of their number."""
         n = len(self.judged)
         return ProbeScore(top1, wilson(round(top1 * n), n), num_train, **facts)
 
 
 class FitResult(NamedTuple):
-    """Figures, the pictures that choices were made on, and sentences for people."""
+    """Figures, the images that choices were made on, and sentences for people."""
 
     figures: list[ProbeScore]
     chosen_on: str | None
@@ -55,7 +55,7 @@ class FitResult(NamedTuple):
 
 
 class Choosing(NamedTuple):
-    """Training pictures to fit on while choosing; those of them held out to decide, none where the
+    """Training images to fit on while choosing; those of them held out to decide, none where the
     validation split does; and what decides, in words.
     """
 
@@ -65,7 +65,7 @@ class Choosing(NamedTuple):
 
 
 def few_shot(task: ProbeData) -> FitResult:
-    """Ridge regression on k pictures of each class, for each k the mean over draws."""
+    """Ridge regression on k images of each class, for each k the mean over draws."""
     labels, size = task.splits.train.labels, task.num_classes
     l2s = task.settings.l2 or (ridge.L2,)
     choosing = _choosing(task) if len(l2s) > 1 else None
@@ -100,25 +100,25 @@ def few_shot(task: ProbeData) -> FitResult:
 
 def _possible_shots(counts: Labels, asked: Sequence[int]) -> tuple[list[int], list[str]]:
     """The k that give other draws than a smaller one, and what is to be said of classes with fewer
-    pictures. counts: (K,).
+    images. counts: (K,).
     """
     shots: list[int] = []
     notes = []
     for k in sorted(set(asked)):
         if shots and shots[-1] >= counts.max():
-            notes.append(f"k = {k} is left out: no class has more than {counts.max()} pictures")
+            notes.append(f"k = {k} is left out: no class has more than {counts.max()} images")
             continue
         shots.append(k)
         if fewer := int((counts < k).sum()):
             notes.append(
-                f"k = {k}: {fewer} of {len(counts)} classes have fewer training pictures (the "
+                f"k = {k}: {fewer} of {len(counts)} classes have fewer training images (the "
                 f"smallest {counts.min()}); all of theirs are used"
             )
     return shots, notes
 
 
 def linear(task: ProbeData) -> FitResult:
-    """Logistic regression on all training pictures, l2 chosen on validation."""
+    """Logistic regression on all training images, l2 chosen on validation."""
     size, device, progress = task.num_classes, task.frozen.runtime.info.device, task.frozen.progress
     l2s = task.settings.l2 or linear_probe.SWEEP
     x, y = task.frozen.features(task.splits.train), task.splits.train.labels
@@ -131,7 +131,7 @@ def linear(task: ProbeData) -> FitResult:
         best, scores = linear_probe.best_of(fits, *val)
         final = fits[best]
         sweep = {one.l2: score for one, score in zip(fits, scores, strict=True)}
-        if len(choosing.held):  # once more on all of the training pictures
+        if len(choosing.held):  # once more on all of the training images
             final = linear_probe.fit_sweep(x, y, size, [final.l2], device=device)[0]
     notes = []
     if sweep and final.l2 in (min(sweep), max(sweep)):
@@ -144,7 +144,7 @@ def linear(task: ProbeData) -> FitResult:
 
 
 def knn(task: ProbeData) -> FitResult:
-    """Plain and weighted votes of the nearest training pictures, for each k; one of them is chosen
+    """Plain and weighted votes of the nearest training images, for each k; one of them is chosen
     on validation.
     """
     choosing = _choosing(task)
@@ -154,12 +154,10 @@ def knn(task: ProbeData) -> FitResult:
     if not ks:
         raise UsageError(
             "VIT-263",
-            f"--k {', '.join(map(str, asked))}: there are only {num} training pictures.",
+            f"--k {', '.join(map(str, asked))}: there are only {num} training images.",
             hint="For instance --k 1,5",
         )
-    notes = [
-        f"k = {k} is left out: there are only {num} training pictures" for k in asked[len(ks) :]
-    ]
+    notes = [f"k = {k} is left out: there are only {num} training images" for k in asked[len(ks) :]]
     x, y = task.frozen.features(task.splits.train), task.splits.train.labels
     options: dict[str, Any] = {"device": task.frozen.runtime.info.device}
     options["temperature"] = task.settings.temperature or neighbours.TEMPERATURE
@@ -180,24 +178,24 @@ def knn(task: ProbeData) -> FitResult:
 
 
 def _choosing(task: ProbeData) -> Choosing:
-    """What decides where something has to be chosen: never the judged pictures."""
+    """What decides where something has to be chosen: never the judged images."""
     train, val = task.splits.train, task.splits.val
     if val is not None and task.settings.split != "val":
-        told = f"the val split ({len(val)} pictures)"
+        told = f"the val split ({len(val)} images)"
         return Choosing(np.arange(len(train)), np.zeros(0, np.int64), told)
     kept, held = hold_out(train.labels, HELD, 0)
     if not len(held):
         raise UsageError(
             "VIT-264",
-            f"{task.splits.name} has too few training pictures ({len(train)}) to hold some out "
+            f"{task.splits.name} has too few training images ({len(train)}) to hold some out "
             "for choices.",
             hint="Leave nothing to choose: --kind few-shot, or one value with --l2",
         )
-    return Choosing(kept, held, f"{len(held)} held out of {len(train)} training pictures")
+    return Choosing(kept, held, f"{len(held)} held out of {len(train)} training images")
 
 
 def _deciding(task: ProbeData, choosing: Choosing, held: Pictures) -> Pictures:
-    """The pictures that decide: those held out, or the validation split."""
+    """The images that decide: those held out, or the validation split."""
     val = task.splits.val
     if len(choosing.held) or val is None:
         return held

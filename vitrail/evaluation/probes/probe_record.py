@@ -12,7 +12,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """What to measure; None is the kind's own value. k: pictures of each class, or neighbours; l2:
+    """What to measure; None is the kind's own value. k: images of each class, or neighbours; l2:
     one is used as it is, of several the best on validation; seeds: how many draws.
     """
 
@@ -26,9 +26,9 @@ class ProbeSettings:
 
 @dataclass(frozen=True)
 class ProbeScore:
-    """One accuracy on the judged pictures, what gave it, and its 95 % intervals.
+    """One accuracy on the judged images, what gave it, and its 95 % intervals.
 
-    interval: of the number of judged pictures; by_seed: the accuracy of each draw, where there are
+    interval: of the number of judged images; by_seed: the accuracy of each draw, where there are
     several. sweep: accuracy on validation by l2, where one was chosen; val_top1: on validation,
     where this figure is one of those to choose from.
     """
@@ -46,7 +46,7 @@ class ProbeScore:
 
     @property
     def seeds_interval(self) -> tuple[float, float] | None:
-        """The interval of the mean over draws of training pictures."""
+        """The interval of the mean over draws of training images."""
         return mean_interval(self.by_seed) if len(self.by_seed) > 1 else None
 
     def to_json(self) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class ProbeScore:
 
 @dataclass(frozen=True)
 class Probe:
-    """The figures of one probe; chosen_on: the pictures that choices were made on."""
+    """The figures of one probe; chosen_on: the images that choices were made on."""
 
     kind: str
     data: str

@@ -2,12 +2,12 @@
 
 Source: arXiv 2010.11929, section 4.1 ("regularized least-squares regression ... maps the (frozen)
 representation of a subset of training images to {-1, 1}^K target vectors") and big_vision's
-`evaluators/fewshot_lsr.py`, which gives what the paper leaves open: k pictures of every class by
+`evaluators/fewshot_lsr.py`, which gives what the paper leaves open: k images of every class by
 one permutation a seed, features standardised with their mean and (biased std + 1e-5), a constant
 feature 100 in the place of a bias that is not regularised, l2 = 2^10.
 
 One eigendecomposition serves every l2: X'X = Q E Q' gives W = Q (E + l2)^-1 Q'X'Y, and where
-pictures are fewer than features, XX' = Q E Q' gives W = X'Q (E + l2)^-1 Q'Y; the two are equal.
+images are fewer than features, XX' = Q E Q' gives W = X'Q (E + l2)^-1 Q'Y; the two are equal.
 Difference: float64 where the source has float32.
 """
 
@@ -30,7 +30,7 @@ Float64s = NDArray[np.float64]
 
 
 def draw_shots(labels: Labels, num_classes: int, shots: int, seed: int) -> Labels:
-    """Indices of `shots` pictures of each class in class order, all of a class that has fewer.
+    """Indices of `shots` images of each class in class order, all of a class that has fewer.
 
     The same seed gives draws that contain each other: 5 of a class are among its 10.
     """
@@ -67,7 +67,7 @@ class Ridge:
         return np.pad(standard, ((0, 0), (0, 1)), constant_values=BIAS)
 
     def accuracies(self, features: Features, labels: Labels, l2s: Sequence[float]) -> list[float]:
-        """Share of the pictures whose best score is their label's, for each l2."""
+        """Share of the images whose best score is their label's, for each l2."""
         x = self.expand(features)
         return [float(((x @ self.weights(l2)).argmax(axis=1) == labels).mean()) for l2 in l2s]
 

@@ -1,6 +1,6 @@
-"""What chance gives to a corruption, and what a severity means for pictures of another size.
+"""What chance gives to a corruption, and what a severity means for images of another size.
 
-A picture's numbers are a function of (seed, corruption, index of the picture), whatever the batch:
+An image's numbers are a function of (seed, corruption, index of the image), whatever the batch:
 raw words of numpy's Philox4x64 (its stream is guaranteed) in a fixed order. They do not depend on
 the severity: a severer corruption does more of the same to the same places.
 """
@@ -24,7 +24,7 @@ Five = tuple[float, float, float, float, float]  # severity 1 to 5
 
 
 class Draws:
-    """Random numbers of the pictures `indices` (B,) for one corruption."""
+    """Random numbers of the images `indices` (B,) for one corruption."""
 
     def __init__(self, seed: int, corruption: str, indices: NDArray[np.int64]) -> None:
         word = int.from_bytes(hashlib.sha256(corruption.encode()).digest()[:8], "little")
@@ -47,7 +47,7 @@ class Draws:
 
 
 def between(small: Five, large: Five, severity: int, side_px: int) -> float:
-    """The value of a severity for pictures whose short side is `side_px`: `small` up to 32 px,
+    """The value of a severity for images whose short side is `side_px`: `small` up to 32 px,
     `large` from 224 px, in equal ratios between.
     """
     a, b = small[severity - 1], large[severity - 1]
@@ -56,12 +56,12 @@ def between(small: Five, large: Five, severity: int, side_px: int) -> float:
 
 
 def length(small: Five, large: Five, severity: int, side_px: int) -> float:
-    """As `between`, of a length in px: below 32 px and above 224 px it grows with the picture."""
+    """As `between`, of a length in px: below 32 px and above 224 px it grows with the image."""
     outside = min(side_px / SMALL, 1.0) * max(side_px / LARGE, 1.0)
     return between(small, large, severity, side_px) * outside
 
 
 def short_side(x: Pictures) -> int:
-    """Pixels of the short side of pictures (B, h, w, C)."""
+    """Pixels of the short side of images (B, h, w, C)."""
     height, width = x.shape[1:3]
     return min(int(height), int(width))

@@ -3,10 +3,10 @@
 Source: Hendrycks and Dietterich, Benchmarking neural network robustness to common corruptions and
 perturbations (arXiv 1903.12261, section 4.1 and figure 1). The severities are the constants of
 github.com/hendrycks/robustness: those of CIFAR-10-C hold up to 32 px, those of ImageNet-C from 224
-px, equal ratios between (`corruption_draws.between`). The pictures are not those of the published
+px, equal ratios between (`corruption_draws.between`). The images are not those of the published
 sets; docs/evaluation.md lists what differs and why, and no published figure may be compared.
 
-Each function takes pictures (B, h, w, C) float32 in [0, 1], C 1 or 3, and may leave that range.
+Each function takes images (B, h, w, C) float32 in [0, 1], C 1 or 3, and may leave that range.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from vitrail.evaluation.robustness.image_filters import (
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
 FROST = (0.82, 0.92, 1.0)  # colour of ice
-FLAKE_PX, ICE_PX, WOBBLE_PX = 3.0, 40.0, 12.0  # of pictures of 224 px
+FLAKE_PX, ICE_PX, WOBBLE_PX = 3.0, 40.0, 12.0  # of images of 224 px
 NUM_ZOOMS = 11
 
 
@@ -114,7 +114,7 @@ def motion_blur(x: Pictures, severity: int, draws: Draws) -> Pictures:
 
 
 def zoom_blur(x: Pictures, severity: int, draws: Draws) -> Pictures:
-    """The mean of the picture and of what a lens sees that zooms in."""
+    """The mean of the image and of what a lens sees that zooms in."""
     most = between(
         (1.05, 1.10, 1.15, 1.20, 1.25), (1.10, 1.15, 1.20, 1.24, 1.30), severity, short_side(x)
     )
@@ -123,7 +123,7 @@ def zoom_blur(x: Pictures, severity: int, draws: Draws) -> Pictures:
 
 
 def snow(x: Pictures, severity: int, draws: Draws) -> Pictures:
-    """Flakes driven by the wind, twice, over a whiter picture."""
+    """Flakes driven by the wind, twice, over a whiter image."""
     side = short_side(x)
     height, width, channels = x.shape[1:]
     size = length((1.25,) * 5, (FLAKE_PX,) * 5, severity, side)
@@ -141,7 +141,7 @@ def snow(x: Pictures, severity: int, draws: Draws) -> Pictures:
 
 
 def frost(x: Pictures, severity: int, draws: Draws) -> Pictures:
-    """Ice on the glass: veins and grain that cover the picture more and more."""
+    """Ice on the glass: veins and grain that cover the image more and more."""
     side = short_side(x)
     height, width, channels = x.shape[1:]
     cover = between((0.2, 0.28, 0.36, 0.42, 0.5), (0.35, 0.5, 0.6, 0.68, 0.76), severity, side)
@@ -157,7 +157,7 @@ def frost(x: Pictures, severity: int, draws: Draws) -> Pictures:
 
 
 def fog(x: Pictures, severity: int, draws: Draws) -> Pictures:
-    """Clouds (fractal noise) before a picture that keeps its greatest value."""
+    """Clouds (fractal noise) before an image that keeps its greatest value."""
     side = short_side(x)
     amount = between((0.2, 0.5, 0.75, 1, 1.5), (1.5, 2, 2.5, 3, 4), severity, side)
     decay = between((2.5,) * 5, (1.75,) * 5, severity, side)

@@ -1,6 +1,6 @@
-"""Convolution, resampling and smooth random fields of batches of pictures, in NumPy.
+"""Convolution, resampling and smooth random fields of batches of images, in NumPy.
 
-Every picture is computed by itself, in the same operations whatever else is in the batch. Sums that
+Every image is computed by itself, in the same operations whatever else is in the batch. Sums that
 could depend on the order of work are made in float64.
 """
 
@@ -17,7 +17,7 @@ Matrix = NDArray[np.float64]
 
 
 def convolve(x: Pictures, kernels: Matrix) -> Pictures:
-    """Pictures (B, h, w, C) with kernels (B or 1, k, k), k odd; borders are mirrored."""
+    """Images (B, h, w, C) with kernels (B or 1, k, k), k odd; borders are mirrored."""
     height, width = x.shape[1:3]
     half = kernels.shape[1] // 2
     padded = np.pad(x, ((0, 0), (half, half), (half, half), (0, 0)), mode="symmetric")
@@ -95,13 +95,13 @@ def linear(positions: NDArray[np.floating], size: int) -> NDArray[np.float32]:
 
 
 def resampled(x: Pictures, rows: NDArray[np.float32], columns: NDArray[np.float32]) -> Pictures:
-    """Pictures (B, h, w, C) by matrices (h', h) and (w', w): (B, h', w', C)."""
+    """Images (B, h, w, C) by matrices (h', h) and (w', w): (B, h', w', C)."""
     tall = np.matmul(rows, x.reshape(*x.shape[:2], -1)).reshape(len(x), len(rows), *x.shape[2:])
     return np.asarray(np.matmul(columns, tall))  # (B, h', w', C)
 
 
 def zoomed(x: Pictures, factor: float) -> Pictures:
-    """The middle of pictures (B, h, w, C), enlarged by `factor` >= 1 to their size; linear."""
+    """The middle of images (B, h, w, C), enlarged by `factor` >= 1 to their size; linear."""
     for axis in (1, 2):
         size = x.shape[axis]
         places = (np.arange(size) - (size - 1) / 2) / factor + (size - 1) / 2
@@ -113,7 +113,7 @@ def zoomed(x: Pictures, factor: float) -> Pictures:
 
 
 def sampled(x: Pictures, rows: Field, columns: Field) -> Pictures:
-    """Pictures at places (B, h, w) in px, bilinear; outside they go on mirrored."""
+    """Images at places (B, h, w) in px, bilinear; outside they go on mirrored."""
     height, width = x.shape[1:3]
     top, left = np.floor(rows), np.floor(columns)
     down, right = (rows - top)[..., None], (columns - left)[..., None]
@@ -151,7 +151,7 @@ def field(draws: Draws, height: int, width: int, cell_px: float, *, normal: bool
 
 
 def fractal(draws: Draws, height: int, width: int, decay: float) -> Field:
-    """Clouds (B, h, w) from 0 to 1 in each picture: fields of ever finer grids, each `decay` times
+    """Clouds (B, h, w) from 0 to 1 in each image: fields of ever finer grids, each `decay` times
     weaker than the one before.
     """
     cell, weight = float(max(height, width)), 1.0

@@ -1,6 +1,6 @@
-"""How often a model is right on corrupted pictures, by corruption and severity.
+"""How often a model is right on corrupted images, by corruption and severity.
 
-Source: Hendrycks and Dietterich (arXiv 1903.12261, section 4.2). Pictures are read once and every
+Source: Hendrycks and Dietterich (arXiv 1903.12261, section 4.2). Images are read once and every
 corruption is made of what the model would be shown: after resize and crop, as ImageNet-C was. The
 summary is the mean accuracy over severities, then over corruptions; the paper's mCE divides by the
 errors of an AlexNet, which other data do not have.
@@ -22,12 +22,12 @@ from vitrail.evaluation.metrics.intervals import wilson
 from vitrail.evaluation.robustness.corruptions import GROUPS, corrupted
 from vitrail.runtime.runtime import Logits, as_numpy
 
-Progress = Callable[[int], None]  # how many pictures, times corruptions, were done
+Progress = Callable[[int], None]  # how many images, times corruptions, were done
 
 
 @dataclass(frozen=True)
 class Robustness:
-    """Which pictures are right (corruptions, severities, n)."""
+    """Which images are right (corruptions, severities, n)."""
 
     names: tuple[str, ...]
     severities: tuple[int, ...]
@@ -36,7 +36,7 @@ class Robustness:
 
     @property
     def n(self) -> int:
-        """Pictures, each seen in every corruption and severity."""
+        """Images, each seen in every corruption and severity."""
         return int(self.correct.shape[2])
 
     def accuracy(self, name: str, severity: int) -> float:
@@ -50,7 +50,7 @@ class Robustness:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of `mean()`, bootstrapped over pictures, each with all its corruptions."""
+        """95 % interval of `mean()`, bootstrapped over images, each with all its corruptions."""
         share = self.correct.mean(axis=(0, 1))  # (n,)
         values = replicated(
             lambda counts: {"mean": float(counts @ share) / self.n}, self.n, seed=self.seed
@@ -99,8 +99,8 @@ def robustness(
     seed: int = 0,
     progress: Progress = lambda done: None,
 ) -> Robustness:
-    """Top-1 of a model (`Runtime.logits`) on every corruption of every picture of `batches` (a
-    loader's eval_batches). Several labels a picture: right if the best class is one of them.
+    """Top-1 of a model (`Runtime.logits`) on every corruption of every image of `batches` (a
+    loader's eval_batches). Several labels an image: right if the best class is one of them.
     """
     parts: list[NDArray[np.bool_]] = []
     done = 0

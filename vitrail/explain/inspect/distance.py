@@ -3,12 +3,12 @@
 Distance, as an author of the paper defines it (google-research/vision_transformer issue 162): for
 each head the expected Euclidean distance on the token grid between a query's patch and the patches
 it attends to, weighted by attention, times the pixels between two tokens; the mean over queries and
-pictures. Prefix tokens are neither queries nor keys. Two conventions exist for the weights that
+images. Prefix tokens are neither queries nor keys. Two conventions exist for the weights that
 remain when those columns are gone, and both are computed: `renormalised` (rows scaled to sum 1
 again; what the figures show) and as they are. Behind a stem the pixels between two tokens are those
 of the image, and rows and columns count with their own where patches are not square.
 
-Entropy: -sum a ln a over all tokens, prefix tokens too, mean over patch queries and pictures; ln N
+Entropy: -sum a ln a over all tokens, prefix tokens too, mean over patch queries and images; ln N
 is the most there can be.
 """
 
@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 @dataclass(frozen=True, eq=False)
 class Reach:
     """Of every layer and head, (L, heads): distances in px of the model's input, with rows scaled
-    to sum 1 over patches and as they are; entropy in nats. num: pictures; most: ln N.
+    to sum 1 over patches and as they are; entropy in nats. num: images; most: ln N.
     """
 
     renormalised: Floats
@@ -73,7 +73,7 @@ def reach(model: ViT, batches: Iterable[Tensor]) -> Reach:
 
 
 def sums(attention: Tensor, table: Tensor, num_prefix: int) -> Tensor:
-    """attention: (B, heads, N, N). Returns (3, heads): the sums over pictures, of the mean over
+    """attention: (B, heads, N, N). Returns (3, heads): the sums over images, of the mean over
     queries, of both distances and the entropy.
     """
     found = torch.zeros(3, attention.shape[1], dtype=torch.float64, device=attention.device)

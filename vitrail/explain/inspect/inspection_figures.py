@@ -27,8 +27,8 @@ NEAREST_SHOWN = 16  # rows and columns of the grid of position similarities that
 
 @dataclass(frozen=True, eq=False)
 class Inspected:
-    """A model, its name for people, and the pictures it is shown: `batches()` gives (B, C, H, W),
-    preprocessed, and is called more than once; None without pictures.
+    """A model, its name for people, and the images it is shown: `batches()` gives (B, C, H, W),
+    preprocessed, and is called more than once; None without images.
     """
 
     name: str
@@ -45,13 +45,13 @@ class FigureFiles:
 
 
 def write_figures(models: Sequence[Inspected], out: Path) -> FigureFiles:
-    """models: one or two, on the same pictures. out: a folder that is there."""
+    """models: one or two, on the same images. out: a folder that is there."""
     done = FigureFiles()
     _filters(models, out, done)
     _positions(models, out, done)
     if any(one.batches is None for one in models):
         done.notes.append(
-            "attention distance, entropy and CKA need pictures; none were given (--data)"
+            "attention distance, entropy and CKA need images; none were given (--data)"
         )
         return done
     _reach(models, out, done)
@@ -121,10 +121,10 @@ def _reach(models: Sequence[Inspected], out: Path, done: FigureFiles) -> None:
         return
     num = found[0][1].num
     distances = [(name, reach.renormalised) for name, reach in found]
-    title = f"Mean attention distance, {num} pictures, a mark a head"
+    title = f"Mean attention distance, {num} images, a mark a head"
     _layers(out / "distance.svg", done, layer_figure(distances, title, "pixels (among patches)"))
     entropies = [(name, reach.entropy) for name, reach in found]
-    title = f"Entropy of attention, {num} pictures, a mark a head"
+    title = f"Entropy of attention, {num} images, a mark a head"
     most = ("uniform", max(reach.most for _, reach in found))
     _layers(out / "entropy.svg", done, layer_figure(entropies, title, "nats", most))
     rows = [
@@ -141,7 +141,7 @@ def _similarity(models: Sequence[Inspected], out: Path, done: FigureFiles) -> No
     layers = [similarity.representations(one.model, _batches(one)) for one in models]
     num = len(next(iter(layers[0].values())))
     if num < similarity.LEAST:
-        done.notes.append(f"CKA needs {similarity.LEAST} pictures, got {num}")
+        done.notes.append(f"CKA needs {similarity.LEAST} images, got {num}")
         return
     panels, rows = [], list[list[object]]()
     for first, second in _pairs(len(models)):
@@ -158,7 +158,7 @@ def _similarity(models: Sequence[Inspected], out: Path, done: FigureFiles) -> No
             for i, x in enumerate(a)
             for j, y in enumerate(b)
         ]
-    note = f"Linear CKA of layers, first to last, 0 (dark) to 1, {num} pictures"
+    note = f"Linear CKA of layers, first to last, 0 (dark) to 1, {num} images"
     _save(out, "cka", done, sheet(panels, note=note, tile_px=280))
     head = ["model", "layer", "other_model", "other_layer", "cka", "cka_biased", "pictures"]
     _table(out, "cka", done, head, rows)

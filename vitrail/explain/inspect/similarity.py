@@ -2,11 +2,11 @@
 
 Source: Kornblith et al., "Similarity of Neural Network Representations Revisited" (arXiv
 1905.00414): HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)) of the Gram matrices of centred
-features. 1 for the same representation up to turning and scaling. With fewer pictures than features
+features. 1 for the same representation up to turning and scaling. With fewer images than features
 that estimate is far too large; the unbiased HSIC (Song et al. 2012, as in arXiv 2010.15327) is what
 the figures show, and its values may lie a little below 0. Both are in the table.
 
-A picture's representation in a layer is the mean over its patch tokens, or over the positions of a
+An image's representation in a layer is the mean over its patch tokens, or over the positions of a
 map. So models with other grids, and convolutional ones, can be compared.
 """
 
@@ -24,7 +24,7 @@ from vitrail.models.layers.tap import TapDict, map_names
 from vitrail.models.vit.model import ViT
 
 Floats = NDArray[np.float64]
-LEAST = 4  # pictures that the unbiased estimate needs
+LEAST = 4  # images that the unbiased estimate needs
 
 
 def gram(features: Floats) -> Floats:
@@ -45,7 +45,7 @@ def hsic(first: Floats, second: Floats, *, unbiased: bool) -> float:
 
 
 def linear_cka(first: Floats, second: Floats, *, unbiased: bool = True) -> float:
-    """Of two Gram matrices (n, n) of the same pictures; NaN where one is constant."""
+    """Of two Gram matrices (n, n) of the same images; NaN where one is constant."""
     own = hsic(first, first, unbiased=unbiased) * hsic(second, second, unbiased=unbiased)
     return hsic(first, second, unbiased=unbiased) / own**0.5 if own > 0 else float("nan")
 

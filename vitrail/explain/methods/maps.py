@@ -1,4 +1,4 @@
-"""What is asked of an explanation, and what a method gives: records without pictures."""
+"""What is asked of an explanation, and what a method gives: records without images."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
 """Methods that work on the input of any model: integrated gradients, occlusion, and chance.
 
 Integrated gradients (arXiv 1703.01365): (x - x') times the mean gradient on the straight line from
-a baseline x' to the picture x, summed over channels, with sign. The integral is taken by
+a baseline x' to the image x, summed over channels, with sign. The integral is taken by
 Gauss-Legendre quadrature; the sum over all pixels is logit(x) - logit(x') up to its error, which is
 reported (completeness, proposition 1 of the paper). The baseline is 0 after normalisation: the
 colour that the preprocessing calls the mean. Where GroupNorm follows the first convolution (BiT,
-hybrids, residual networks without BatchNorm) a line from a constant picture says nothing, as the
+hybrids, residual networks without BatchNorm) a line from a constant image says nothing, as the
 network hardly sees the scale of its input, and all change falls on one end of it; there the
-baseline is the picture blurred to 4 x 4.
+baseline is the image blurred to 4 x 4.
 
 Occlusion (arXiv 1311.2901): one cell after another is covered with the same mean colour; the value
 is how far the logarithm of the class's probability falls. Slow, and true: it asks the model itself.
@@ -30,13 +30,13 @@ from vitrail.models.names import ModelConfig
 from vitrail.models.vit.config import ViTConfig
 
 STEPS = 32
-BATCH = 8  # pictures at a time
+BATCH = 8  # images at a time
 BLURRED_PX = 4  # a side of the baseline for networks with GroupNorm
 CELLS = 14  # along the longer side, for models without patches
 
 
 def cells_of(model: Model) -> tuple[int, int]:
-    """Into how many cells (rows, columns) a picture is cut: the patches, or squares of about 1/14
+    """Into how many cells (rows, columns) an image is cut: the patches, or squares of about 1/14
     of the longer side.
     """
     if not isinstance(model, ResidualNet):
@@ -73,12 +73,12 @@ def integrated_gradients(model: Model, images: Tensor, request: Request) -> Maps
 
 
 def baseline_of(model: Model, images: Tensor) -> tuple[Tensor, str]:
-    """Where the line to the picture starts, (1, C, H, W), and its name."""
+    """Where the line to the image starts, (1, C, H, W), and its name."""
     if not _has_group_norm(model.config):
         return torch.zeros_like(images), "the mean colour (0 after normalisation)"
     small = F.adaptive_avg_pool2d(images, BLURRED_PX)
     large = F.interpolate(small, images.shape[2:], mode="bicubic", align_corners=False)
-    return large, f"the picture blurred to {BLURRED_PX} x {BLURRED_PX}"
+    return large, f"the image blurred to {BLURRED_PX} x {BLURRED_PX}"
 
 
 def _has_group_norm(config: ModelConfig) -> bool:
@@ -91,7 +91,7 @@ def _has_group_norm(config: ModelConfig) -> bool:
 
 
 def _gradients(model: Model, images: Tensor, target: int) -> Tensor:
-    """Gradient of each picture's logit, (B, C, H, W)."""
+    """Gradient of each image's logit, (B, C, H, W)."""
     with torch.enable_grad():
         images = images.detach().requires_grad_()
         return torch.autograd.grad(model(images)[:, target].sum(), images)[0]

@@ -1,4 +1,4 @@
-"""Which tokens the output of a ViT is read from: the row that stands for "the picture as a whole".
+"""Which tokens the output of a ViT is read from: the row that stands for "the image as a whole".
 
 The paper's models read the cls token, so its row of an attention matrix says where the model looks.
 Other models read other tokens. The row used here, weights over the N tokens that sum to 1:
@@ -28,7 +28,7 @@ WITH_PROBE = ("map", "seq")  # pools with attention of their own
 
 def fixed_row(config: ViTConfig) -> Tensor | None:
     """Weights (N,) of the tokens that the output is read from, where these do not depend on the
-    picture."""
+    image."""
     row = torch.zeros(config.num_tokens, dtype=torch.float64)
     if config.pool in WITH_PROBE:
         return None

@@ -21,7 +21,7 @@ MAX_STEPS = 1000
 
 @dataclass(frozen=True)
 class Method:
-    """run(model, images (1, C, H, W), request); what it takes beside a picture; of every model, or
+    """run(model, images (1, C, H, W), request); what it takes beside an image; of every model, or
     of those with attention only; whether it explains one class.
     """
 
@@ -79,7 +79,7 @@ def explain(model: Model, images: Tensor, request: Request) -> Maps:
     if not (np.isfinite(maps.grid).all() and np.isfinite(maps.logits).all()):
         raise ModelError(
             "VIT-442",
-            f"{request.method}: the model gives numbers that are not finite for this picture.",
+            f"{request.method}: the model gives numbers that are not finite for this image.",
             hint="Its weights are damaged or training diverged: load an earlier checkpoint.",
         )
     if request.token is None:

@@ -45,7 +45,7 @@ def std_conv(style: Style, num_in: int, num_out: int, kernel: int, stride: int =
 
 
 class RootBlock(nn.Module):
-    """The first convolution: 7x7 at stride 2 and a pool, or 3x3 alone for small pictures."""
+    """The first convolution: 7x7 at stride 2 and a pool, or 3x3 alone for small images."""
 
     def __init__(self, style: Style, channels: int, width: int) -> None:
         super().__init__()

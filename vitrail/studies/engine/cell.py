@@ -45,8 +45,8 @@ class Cell:
         return resolve(layers)[0]
 
     def key(self, fingerprint: str) -> str:
-        """16 hex digits that change with any setting, the pictures, or the cell it starts from; not
-        with the place of the pictures.
+        """16 hex digits that change with any setting, the images, or the cell it starts from; not
+        with the place of the images.
         """
         config = self.config()
         nowhere = config.model_copy(update={"data": config.data.model_copy(update={"path": ""})})
@@ -63,7 +63,7 @@ class Cell:
 
     @property
     def title(self) -> str:
-        """For people: "ViT, pictures 1000, seed 0"."""
+        """For people: "ViT, images 1000, seed 0"."""
         axes = [f"{name} {short(value)}" for name, value in self.axes.items()]
         return ", ".join([self.arm, *axes, f"seed {self.seed}"])
 

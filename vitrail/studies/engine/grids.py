@@ -7,7 +7,7 @@ from __future__ import annotations
 
 SIDES = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48)  # patches
 LEAST, MOST = 0.5, 2.0  # of the grid that a model was trained on
-NUM_PICTURES = 2000  # at most, that are looked at in every size
+NUM_IMAGES = 2000  # at most, that are looked at in every size
 
 
 def nearest_side(wanted: float) -> int:
@@ -21,5 +21,5 @@ def sides_around(side: int) -> list[int]:
 
 
 def effort(side: int) -> float:
-    """What judging a picture at all these sizes costs, in pictures at the model's own."""
+    """What judging an image at all these sizes costs, in images at the model's own."""
     return sum((one / side) ** 2 for one in sides_around(side))

@@ -227,7 +227,7 @@ def _row(
 
 
 def _pace_of_answers(run: RunDir) -> dict[str, float]:
-    """Pictures that the model answers a second, where it was judged."""
+    """Images that the model answers a second, where it was judged."""
     if not (run.path / "eval" / "val").is_dir():
         return {}
     return {"answers_per_s": float(run.read("eval/val/metrics.json")["images_per_s"])}
@@ -275,7 +275,7 @@ def pace_of_timing(job: Job) -> dict[str, Any]:
 
 
 def pace(job: Job) -> dict[str, Any]:
-    """Seconds: to open the data, of a step with `batch` pictures, and of judging a picture."""
+    """Seconds: to open the data, of a step with `batch` images, and of judging an image."""
     began = time.monotonic()
     plan = plan_run(job.layers)
     opened = time.monotonic() - began

@@ -1,9 +1,9 @@
 """What a study asks of a finished model beside its accuracy; each is a function of the run.
 
-few-shot: the paper's ridge regression on 5 pictures of each class of the transfer data (section
+few-shot: the paper's ridge regression on 5 images of each class of the transfer data (section
 4.1; `evaluation/probes/ridge.py`). attention: mean distance of every layer (Figure 7, right).
 sizes: top-1 at other image sizes than it was trained on, position embeddings resampled (section
-3.2), on a part of the test pictures, the same at every size.
+3.2), on a part of the test images, the same at every size.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from vitrail.studies.engine import grids
 from vitrail.training.plan.derived import at_size
 
 SHOTS, DRAWS = 5, 3
-NUM_PICTURES = 128  # whose attention is looked at (Figure 7)
+NUM_IMAGES = 128  # whose attention is looked at (Figure 7)
 EVAL_BATCH = 128
 
 
@@ -54,17 +54,17 @@ def measure(names: tuple[str, ...], run_dir: Path, transfer: str) -> dict[str, f
 
 
 def num_judged(names: tuple[str, ...], model: ModelConfig, splits: Splits) -> int:
-    """Pictures that `names` will look at, roughly, in pictures of the model's own size; those of
+    """Images that `names` will look at, roughly, in images of the model's own size; those of
     which no study has many count as none.
     """
     if "sizes" not in names or not isinstance(model, ViTConfig):
         return 0
-    looked_at = min(grids.NUM_PICTURES, len(_held_out(splits)))
+    looked_at = min(grids.NUM_IMAGES, len(_held_out(splits)))
     return round(looked_at * grids.effort(model.grid[0]))
 
 
 def splits_of(run_dir: Path) -> Splits:
-    """The pictures of a run as it split them; its whole training split."""
+    """The images of a run as it split them; its whole training split."""
     settings = flatten(settings_in(Folder(run_dir)) or {})
     settings.pop("data.train_pictures", None)
     config = build(settings, {})
@@ -72,7 +72,7 @@ def splits_of(run_dir: Path) -> Splits:
 
 
 def few_shot(classifier: Classifier, splits: Splits, transfer: Splits) -> dict[str, float]:
-    """Mean over draws of the training pictures."""
+    """Mean over draws of the training images."""
     settings = ProbeSettings(
         "few-shot", "test" if transfer.test is not None else "val", (SHOTS,), seeds=DRAWS
     )
@@ -99,7 +99,7 @@ def sizes(classifier: Classifier, splits: Splits, transfer: Splits) -> dict[str,
     """Top-1 at other grids of patches (`grids.py`), by the height in px."""
     model = classifier.model
     assert isinstance(model, ViT)
-    source = _spread(_held_out(splits), grids.NUM_PICTURES)
+    source = _spread(_held_out(splits), grids.NUM_IMAGES)
     values: dict[str, float] = {"sizes/n": len(source)}
     for side in grids.sides_around(model.config.grid[0]):
         size = _size_of(model.config, side)
@@ -122,7 +122,7 @@ def _size_of(config: ViTConfig, side: int) -> tuple[int, int]:
 
 
 def _spread(source: Source, most: int) -> Source:
-    """At most so many pictures, spread evenly."""
+    """At most so many images, spread evenly."""
     step = max(1, -(-len(source) // most))
     return subset(source, np.arange(0, len(source), step, dtype=np.int64))
 
@@ -146,7 +146,7 @@ def _top1(classifier: Classifier, source: Source) -> float:
 
 def _batches(classifier: Classifier, splits: Splits) -> Iterator[Tensor]:
     source = _held_out(splits)
-    few = subset(source, np.sort(sample(source, NUM_PICTURES, "measures")))
+    few = subset(source, np.sort(sample(source, NUM_IMAGES, "measures")))
     loader = make_loader(few, classifier.preprocess, None, batch_size=32, workers=0)
     for batch in loader.eval_batches(32):
         yield normalise(batch.images, classifier.preprocess)

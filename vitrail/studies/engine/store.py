@@ -7,7 +7,7 @@
       table.csv table.parquet  FIGURE.png FIGURE.svg  verdict.json  study.html
 
 A row is written and synced before anything else happens with it, so a kill loses none; half a line
-that a kill left behind is cut off. Whoever asks the same question of the same pictures again goes
+that a kill left behind is cut off. Whoever asks the same question of the same images again goes
 on in the same folder.
 """
 

@@ -3,8 +3,8 @@
     python -m vitrail.studies.engine.timing
 
 Settings come as JSON on stdin, figures go as JSON to stdout. A new process for every model, because
-memory that an earlier one left behind would be counted, or reused. Pictures are random numbers:
-what is timed is the model, not the reading of pictures. Speed is of the median step, so that a
+memory that an earlier one left behind would be counted, or reused. Images are random numbers:
+what is timed is the model, not the reading of images. Speed is of the median step, so that a
 pause of the machine does not count; memory is the highest resident size above that of a process
 which has torch loaded, on a GPU the highest that its tensors took.
 """
@@ -79,7 +79,7 @@ def settled(settings: Mapping[str, Any]) -> TrainConfig:
 
 
 def measure(config: TrainConfig) -> dict[str, float]:
-    """Pictures a second of prediction and of training steps, bytes of memory, seconds of a step of
+    """Images a second of prediction and of training steps, bytes of memory, seconds of a step of
     each. `examples` of the config are shown to either.
     """
     device = torch.device(config.device)

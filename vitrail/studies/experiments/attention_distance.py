@@ -1,9 +1,9 @@
 """How far does attention reach? (arXiv 2010.11929, section 4.5, Figures 7 and 11)
 
-Mean attention distance by depth, of ViTs that were trained on more and more pictures, and of the
+Mean attention distance by depth, of ViTs that were trained on more and more images, and of the
 hybrid. The distance of uniform attention, which an untrained network is near, stands beside it.
 
-Full scale: ViT-L/16 and R50+ViT-L/16, 128 pictures of ImageNet.
+Full scale: ViT-L/16 and R50+ViT-L/16, 128 images of ImageNet.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vitrail.studies.setup import Setup
 
 DEPTH = 6
 CLAIM = (
-    "Some heads of the lowest layers attend to most of the picture already, others are local; "
+    "Some heads of the lowest layers attend to most of the image already, others are local; "
     "distance grows with depth; local heads are rarer where a ResNet comes first."
 )
 LIMITS = (
@@ -59,7 +59,7 @@ def _cell(setup: Setup, arm: str, model: Settings, size: int, seed: int, example
 
 
 def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:
-    """Distance over depth for every number of pictures, and nearest and farthest head."""
+    """Distance over depth for every number of images, and nearest and farthest head."""
     done = [row for row in rows if row.values]
     layers = _by_layer(done)
     figures = [_figure(layers, "mean", "Mean attention distance by depth")]
@@ -88,7 +88,7 @@ def _by_layer(rows: Sequence[Row]) -> list[Row]:
                 kind: row.values[f"attention/{kind}_{end}"]
                 for kind in ("mean", "nearest", "farthest")
             } | {"uniform": row.values["attention/uniform"]}
-            arm = f"{row.arm}, {row.axes['pictures']:,} pictures"
+            arm = f"{row.arm}, {row.axes['pictures']:,} images"
             axes = {"layer": layer, "pictures": row.axes["pictures"], "family": row.arm}
             found.append(row.seen_as(arm, values, axes))
     return found
@@ -100,9 +100,9 @@ def _figure(layers: Sequence[Row], value: str, title: str) -> Figure:
         "attention",
         title,
         "layer",
-        "distance, px of the picture",
+        "distance, px of the image",
         [series(arm, line, colour=place) for place, (arm, line) in enumerate(lines.items())],
-        note="Mean over heads and 128 held-out pictures, then over seeds with its 95 % interval.",
+        note="Mean over heads and 128 held-out images, then over seeds with its 95 % interval.",
     )
 
 
@@ -115,9 +115,9 @@ def _heads_figure(layers: Sequence[Row]) -> Figure:
         "heads",
         "The most local and the most global head of each layer",
         "layer",
-        "distance, px of the picture",
+        "distance, px of the image",
         drawn,
-        note="All training pictures; mean over seeds with its 95 % interval.",
+        note="All training images; mean over seeds with its 95 % interval.",
     )
 
 
@@ -137,17 +137,17 @@ def _verdict(setup: Setup, layers: Sequence[Row]) -> Verdict:
     vit = [row for row in layers if row.axes["family"] == VIT]
     sizes = sorted({int(row.axes["pictures"]) for row in vit})
     if not sizes:
-        nothing = "Too few cells are finished to say anything."
+        nothing = "No result: too few finished runs."
         return Verdict(nothing, CLAIM, "arXiv 2010.11929, section 4.5, Figure 7", [], LIMITS)
     own = {size: [row for row in vit if row.axes["pictures"] == size] for size in sizes}
     grows = {size: _growth(rows) for size, rows in own.items()}
     evidence = [
-        f"ViT, {size:,} pictures: {_px_words(gap, 'the last layer', 'the first')}."
+        f"ViT, {size:,} images: {_px_words(gap, 'the last layer', 'the first')}."
         for size, gap in grows.items()
     ]
     local = _local(own[sizes[-1]])
     evidence.append(
-        f"First layer, {sizes[-1]:,} pictures: "
+        f"First layer, {sizes[-1]:,} images: "
         f"{_px_words(local, 'the most local head', 'uniform attention')}."
     )
     evidence += _first_layer(vit, sizes)
@@ -188,13 +188,13 @@ def _local(rows: Sequence[Row]) -> Difference:
 
 
 def _first_layer(vit: Sequence[Row], sizes: Sequence[int]) -> list[str]:
-    """Local and global heads of the first layer, and what more pictures change."""
+    """Local and global heads of the first layer, and what more images change."""
     first = [row for row in vit if row.axes["layer"] == 0]
     most = [row for row in first if row.axes["pictures"] == sizes[-1]]
     near = sum(row.values["nearest"] for row in most) / len(most)
     far = sum(row.values["farthest"] for row in most) / len(most)
     found = [
-        f"First layer, {sizes[-1]:,} pictures: the nearest head reaches {near:.1f} px, "
+        f"First layer, {sizes[-1]:,} images: the nearest head reaches {near:.1f} px, "
         f"the farthest {far:.1f} px."
     ]
     if len(sizes) > 1:
@@ -205,7 +205,7 @@ def _first_layer(vit: Sequence[Row], sizes: Sequence[int]) -> list[str]:
         ]
         for kind in ("nearest", "mean"):
             gap = difference(ends, "many", "few", kind)
-            words = _px_words(gap, f"{sizes[-1]:,} pictures", f"{sizes[0]:,}")
+            words = _px_words(gap, f"{sizes[-1]:,} images", f"{sizes[0]:,}")
             found.append(f"First layer, {kind} head: {words}.")
     return found
 
@@ -224,11 +224,11 @@ def _hybrid(layers: Sequence[Row], size: int) -> list[str]:
 
 STUDY = Study(
     name="attention",
-    title="How far attention reaches, by depth and number of pictures",
+    title="How far attention reaches, by depth and number of images",
     claim=CLAIM,
     source="arXiv 2010.11929, section 4.5",
     cells=cells,
     outcome=outcome,
-    full="ViT-L/16 and R50+ViT-L/16, 128 pictures of ImageNet",
+    full="ViT-L/16 and R50+ViT-L/16, 128 images of ImageNet",
     has_sizes=True,
 )

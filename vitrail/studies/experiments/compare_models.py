@@ -1,8 +1,8 @@
-"""`vitrail compare`: which model for these pictures, and would more of them help?
+"""`vitrail compare`: which model for these images, and would more of them help?
 
-Every model is trained on nested subsets of the training pictures, each cell with the same compute
-(multiply-adds), several seeds. What is said of models is said of validation pictures; the test
-pictures are looked at once, for the model that is recommended, to check what was promised of it.
+Every model is trained on nested subsets of the training images, each cell with the same compute
+(multiply-adds), several seeds. What is said of models is said of validation images; the test
+images are looked at once, for the model that is recommended, to check what was promised of it.
 Learning curves are fitted by error(n) = a n^-b + c (`power_law.py`).
 """
 
@@ -30,7 +30,7 @@ from vitrail.studies.setup import Setup
 
 CHOSEN_BY = "val/top1"
 FRACTIONS = (0.125, 0.25, 0.5, 1.0)
-AHEAD = 8  # times the pictures there are: how far curves are followed
+AHEAD = 8  # times the images there are: how far curves are followed
 SUPPORT = 0.5  # share of resampled curves that must cross for a crossing to be told
 CURVE_POINTS = 60
 CLAIM = (
@@ -41,7 +41,7 @@ CLAIM = (
 
 class PretrainedModel(NamedTuple):
     """Given weights: a name for people, what `vitrail.load` opens, the sha256 of weights and
-    classes, multiply-adds of a picture. A tuple, because study.json keeps it.
+    classes, multiply-adds of an image. A tuple, because study.json keeps it.
     """
 
     name: str
@@ -52,8 +52,8 @@ class PretrainedModel(NamedTuple):
 
 @dataclass(frozen=True)
 class Choice:
-    """The recommended model. expected: 95 % interval of the accuracy on new pictures, from
-    validation. checked: top-1 on the test pictures. rivals: arms that are not clearly worse.
+    """The recommended model. expected: 95 % interval of the accuracy on new images, from
+    validation. checked: top-1 on the test images. rivals: arms that are not clearly worse.
     """
 
     arm: str
@@ -113,7 +113,7 @@ def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:
         _verdict(setup, done, laws, choice),
         [_figure(setup, lines, laws)],
         {
-            "Validation top-1 by number of training pictures": table(done, CHOSEN_BY, "pictures"),
+            "Validation top-1 by number of training images": table(done, CHOSEN_BY, "pictures"),
             "What a model costs": _costs(done),
             "Learning curves: error(n) = a n^-b + c, on validation": _curves(setup, laws),
         },
@@ -122,7 +122,7 @@ def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:
 
 
 def choose(setup: Setup, rows: Sequence[Row]) -> Choice | None:
-    """The model with the best validation accuracy on all pictures, mean over seeds; of its runs
+    """The model with the best validation accuracy on all images, mean over seeds; of its runs
     the best on validation. None while no model has all of its runs there.
     """
     whole = [row for row in rows if row.axes["pictures"] == setup.num_train]
@@ -152,8 +152,8 @@ def choose(setup: Setup, rows: Sequence[Row]) -> Choice | None:
 
 
 def expected(rows: Sequence[Row], num_new: int) -> tuple[float, float]:
-    """Where the accuracy of a run of this kind on `num_new` new pictures will be, 95 %: what the
-    number of judged pictures on both sides, and the seed, leave open.
+    """Where the accuracy of a run of this kind on `num_new` new images will be, 95 %: what the
+    number of judged images on both sides, and the seed, leave open.
     """
     shares = [row.values[CHOSEN_BY] for row in rows]
     mean = sum(shares) / len(shares)
@@ -165,7 +165,7 @@ def expected(rows: Sequence[Row], num_new: int) -> tuple[float, float]:
 
 
 def answers_per_sec(rows: Sequence[Row], arm: str) -> float:
-    """Pictures that a model answers a second where its cells were computed, the median of them."""
+    """Images that a model answers a second where its cells were computed, the median of them."""
     return median(row.cost.get("answers_per_s", 0.0) for row in rows if row.arm == arm)
 
 
@@ -189,8 +189,8 @@ def _costs(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def _curves(setup: Setup, laws: Mapping[str, PowerLaw]) -> list[list[str]]:
-    """How each curve falls, what doubling the pictures brings, and what is not known of it."""
-    head = ["", "exponent b", "floor c", f"gain of {2 * setup.num_train:,} pictures", "settled"]
+    """How each curve falls, what doubling the images brings, and what is not known of it."""
+    head = ["", "exponent b", "floor c", f"gain of {2 * setup.num_train:,} images", "settled"]
     body = []
     for arm, law in laws.items():
         gain, low, high = law.gain(setup.num_train)
@@ -214,8 +214,8 @@ def _figure(setup: Setup, lines: dict[str, list[Point]], laws: dict[str, PowerLa
             drawn.append(_curve(arm, laws[arm], setup, colour))
     return Figure(
         "learning-curves",
-        "Validation top-1 over training pictures, and twice as many",
-        "training pictures",
+        "Validation top-1 over training images, and twice as many",
+        "training images",
         "top-1",
         drawn,
         log_x=True,
@@ -244,13 +244,13 @@ def _verdict(
     setup: Setup, rows: Sequence[Row], laws: dict[str, PowerLaw], choice: Choice | None
 ) -> Verdict:
     limits = [
-        f"Every cell had the compute of {setup.examples:,} pictures through the first model; a "
+        f"Every cell had the compute of {setup.examples:,} images through the first model; a "
         "longer training can change the order.",
-        "Intervals cover seeds and the number of judged pictures, not other cameras, places or "
-        "times than those of these pictures.",
+        "Intervals cover seeds and the number of judged images, not other cameras, places or "
+        "times than those of these images.",
     ]
     if choice is None:
-        nothing = "Too few cells are finished to recommend anything."
+        nothing = "No recommendation: too few finished runs."
         return Verdict(nothing, CLAIM, "arXiv 2010.11929, section 4.3", [], limits)
     evidence = [*_against(setup, rows, choice), *_more(setup, laws, choice)]
     evidence += _crossings(setup, laws)
@@ -261,9 +261,9 @@ def _advice(rows: Sequence[Row], choice: Choice) -> str:
     low, high = choice.expected
     is_inside = low <= choice.checked <= high
     parts = [
-        f"Take {choice.arm}: {choice.mean:.3f} on validation pictures, so {low:.3f} to {high:.3f} "
+        f"Take {choice.arm}: {choice.mean:.3f} on validation images, so {low:.3f} to {high:.3f} "
         f"is to be expected on new ones.",
-        f"Checked once on {choice.num_checked:,} pictures that nothing was chosen on: "
+        f"Checked once on {choice.num_checked:,} images that nothing was chosen on: "
         f"{choice.checked:.3f} (95 % {choice.checked_interval[0]:.3f}-"
         f"{choice.checked_interval[1]:.3f}), {'inside' if is_inside else 'OUTSIDE'} what was "
         "expected.",
@@ -273,7 +273,7 @@ def _advice(rows: Sequence[Row], choice: Choice) -> str:
         fastest = max((choice.arm, *choice.rivals), key=lambda arm: answers_per_sec(rows, arm))
         parts.append(
             f"With these seeds it cannot be told apart from {names}; of these {fastest} answers "
-            f"fastest ({answers_per_sec(rows, fastest):,.0f} pictures a second)."
+            f"fastest ({answers_per_sec(rows, fastest):,.0f} images a second)."
         )
     return " ".join(parts)
 
@@ -282,26 +282,26 @@ def _against(setup: Setup, rows: Sequence[Row], choice: Choice) -> list[str]:
     whole = [row for row in rows if row.axes["pictures"] == setup.num_train]
     others = [arm for arm in dict.fromkeys(row.arm for row in whole) if arm != choice.arm]
     return [
-        f"With all {setup.num_train:,} pictures, "
+        f"With all {setup.num_train:,} images, "
         f"{in_words(apart(whole, choice.arm, other, CHOSEN_BY), choice.arm, other)}."
         for other in others
     ]
 
 
 def _more(setup: Setup, laws: dict[str, PowerLaw], choice: Choice) -> list[str]:
-    """What doubling the pictures would bring."""
+    """What doubling the images would bring."""
     if choice.arm not in laws:
         return []
     gain, low, high = laws[choice.arm].gain(setup.num_train)
     return [
-        f"Twice as many pictures ({2 * setup.num_train:,}) would bring {choice.arm} about "
+        f"Twice as many images ({2 * setup.num_train:,}) would bring {choice.arm} about "
         f"{100 * gain:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}), if its curve goes on "
         "as it did."
     ]
 
 
 def _crossings(setup: Setup, laws: dict[str, PowerLaw]) -> list[str]:
-    """Where one model overtakes another, up to AHEAD times the pictures there are."""
+    """Where one model overtakes another, up to AHEAD times the images there are."""
     low, high = setup.sizes[0], AHEAD * setup.num_train
     pairs = list(combinations(laws, 2))
     found = {pair: crossing(laws[pair[0]], laws[pair[1]], low, high) for pair in pairs}
@@ -312,7 +312,7 @@ def _crossings(setup: Setup, laws: dict[str, PowerLaw]) -> list[str]:
     ]
     if len(said) < len(pairs):
         which = "any two" if not said else "any other two"
-        said.append(f"No well supported crossing of {which} up to {high:,} pictures.")
+        said.append(f"No well supported crossing of {which} up to {high:,} images.")
     return said
 
 
@@ -341,7 +341,7 @@ def _facts(choice: Choice | None, laws: dict[str, PowerLaw], setup: Setup) -> di
 STUDY = Study(
     name="compare",
     verb="compare",
-    title="Which model for these pictures",
+    title="Which model for these images",
     claim=CLAIM,
     source="arXiv 2010.11929, section 4.3",
     cells=cells,

@@ -2,9 +2,9 @@
 
 The three families in two sizes each, trained for three amounts of compute that are the same for all
 six models; every amount is a training with a schedule of its own. Compute is the paper's: three
-times the forward pass, two operations a multiply-add, times the pictures seen (Table 6 has 55
+times the forward pass, two operations a multiply-add, times the images seen (Table 6 has 55
 exaFLOPs for ViT-B/32, which this makes of 7 epochs of JFT). At each amount a family is shown in the
-size that validation pictures prefer there.
+size that validation images prefer there.
 
 Full scale: Table 6, eighteen trainings of 7 or 14 epochs of JFT-300M, judged by fine-tuning.
 """
@@ -72,7 +72,7 @@ CLAIM = (
 LIMITS = (
     "The paper's smallest training takes 50 exaFLOPs, millions of times what is spent here; which "
     "family is ahead, and where the hybrid stops being so, need not carry over.",
-    "Accuracy is of held-out pictures of the same data, not after transfer.",
+    "Accuracy is of held-out images of the same data, not after transfer.",
     "Two sizes a family: a front of more could be higher. Learning rates are of the small sizes.",
     "Compute counts multiply-adds of layers, not seconds (for those: vitrail study speed).",
 )
@@ -131,7 +131,7 @@ def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:
         "compute",
         "Top-1 over training compute",
         "training compute, gigaFLOPs",
-        "top-1, test pictures",
+        "top-1, test images",
         [series(arm, line, colour=place) for place, (arm, line) in enumerate(lines.items())],
         log_x=True,
         note="Each family in the better of two sizes, by validation. Mean over seeds with its 95 % "
@@ -150,8 +150,7 @@ def _verdict(fronts: Sequence[Row]) -> Verdict:
     against = at_ends(fronts, VIT, rival, "test/top1", X, what)
     against_hybrid = at_ends(fronts, HYBRID, VIT, "test/top1", X, what)
     return Verdict(
-        answer=" ".join([*against, *against_hybrid])
-        or "Too few cells are finished to say anything.",
+        answer=" ".join([*against, *against_hybrid]) or "No result: too few finished runs.",
         claim=CLAIM,
         source="arXiv 2010.11929, section 4.4, Figure 5 and Table 6",
         evidence=[

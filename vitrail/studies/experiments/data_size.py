@@ -1,11 +1,11 @@
 """How much data does a ViT need? (arXiv 2010.11929, section 4.3, Figures 3 and 4)
 
-The three families on nested subsets of the training pictures, from scratch; with --transfer also as
+The three families on nested subsets of the training images, from scratch; with --transfer also as
 pre-training, judged by few-shot ridge regression (Figure 4) and by fine-tuning (Figure 3) on other
-data. Everything but the number of pictures stays as it is, as in Figure 4: no regularisation is
+data. Everything but the number of images stays as it is, as in Figure 4: no regularisation is
 tuned to a size.
 
-Full scale: nested subsets of 9, 30, 90 and 300 million pictures, ViT-B/32, BiT-R50x1, R50+ViT-B/32.
+Full scale: nested subsets of 9, 30, 90 and 300 million images, ViT-B/32, BiT-R50x1, R50+ViT-B/32.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from vitrail.studies.results.result import Outcome, Verdict
 from vitrail.studies.results.summary import Difference, difference, in_words, points, series
 from vitrail.studies.setup import Setup
 
-TUNED = 1 / 4  # pictures seen in fine-tuning, of those the reference model saw before
+TUNED = 1 / 4  # images seen in fine-tuning, of those the reference model saw before
 CLAIM = (
     "With little data a ResNet beats a ViT of similar cost, with much data the ViT wins: on JFT "
-    "ViT-B/32 is behind BiT-R50x1 at 9 million pictures and ahead from 90 million on."
+    "ViT-B/32 is behind BiT-R50x1 at 9 million images and ahead from 90 million on."
 )
 LIMITS = (
-    "Thousands of small pictures stand for millions of large ones, and models of half a million "
+    "Thousands of small images stand for millions of large ones, and models of half a million "
     "weights for those of a hundred million: where curves cross does not carry over.",
-    "Every cell has the same budget whatever its number of pictures; with a longer training small "
+    "Every cell has the same budget whatever its number of images; with a longer training small "
     "subsets overfit more, and large ones gain more.",
     "Intervals are over seeds (initial values, subset, order), not over data sets.",
 )
@@ -67,16 +67,16 @@ def _pretraining(
 
 
 def _finetuning(setup: Setup, start: Cell) -> Cell:
-    """On the transfer data, as long as the few-shot pictures deserve."""
+    """On the transfer data, as long as the few-shot images deserve."""
     axes = {**start.axes, "then": "fine-tuned"}
     examples = setup.examples * tuned_share(setup, TUNED)
     return from_weights(setup, start.arm, axes, {}, examples, start, on_transfer=True)
 
 
 def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:
-    """Accuracy over pictures, and where the families cross."""
+    """Accuracy over images, and where the families cross."""
     trained = [row for row in rows if "then" not in row.axes and row.values]
-    figures = [_figure("data-size", trained, "test/top1", "from scratch, test pictures")]
+    figures = [_figure("data-size", trained, "test/top1", "from scratch, test images")]
     if setup.transfer:
         tuned = [row for row in rows if row.axes.get("then") and row.values]
         figures.append(_figure("few-shot", trained, "few-shot/top1", "5-shot ridge regression"))
@@ -90,7 +90,7 @@ def _figure(key: str, rows: Sequence[Row], value: str, what: str) -> Figure:
     return Figure(
         key,
         f"Top-1 {what}",
-        "training pictures",
+        "training images",
         "top-1",
         [series(arm, line, colour=place) for place, (arm, line) in enumerate(lines.items())],
         log_x=True,
@@ -100,14 +100,14 @@ def _figure(key: str, rows: Sequence[Row], value: str, what: str) -> Figure:
 
 def _verdict(rows: Sequence[Row]) -> Verdict:
     rival = RESNET if any(row.arm == RESNET for row in rows) else BIT
-    against = at_ends(rows, VIT, rival, "test/top1", "pictures", "training pictures")
-    against_bit = at_ends(rows, VIT, BIT, "test/top1", "pictures", "training pictures")
-    against_hybrid = at_ends(rows, VIT, HYBRID, "test/top1", "pictures", "training pictures")
+    against = at_ends(rows, VIT, rival, "test/top1", "pictures", "training images")
+    against_bit = at_ends(rows, VIT, BIT, "test/top1", "pictures", "training images")
+    against_hybrid = at_ends(rows, VIT, HYBRID, "test/top1", "pictures", "training images")
     gains = _gains(rows)
-    answer = " ".join(against) or "Too few cells are finished to say anything."
+    answer = " ".join(against) or "No result: too few finished runs."
     if gains and not any(gap.is_clear and gap.mean > 0 for gap in gains.values()):
         answer += (
-            " But no family gains from more pictures here: the length of training is what limits "
+            " But no family gains from more images here: the length of training is what limits "
             "them, so this does not yet ask the paper's question. Use a longer --budget or smaller "
             "--sizes."
         )
@@ -129,19 +129,19 @@ def _verdict(rows: Sequence[Row]) -> Verdict:
 
 
 def _gains(rows: Sequence[Row]) -> dict[str, Difference]:
-    """What the most pictures bring over the fewest, of each family that has both."""
+    """What the most images bring over the fewest, of each family that has both."""
     sizes = sorted({int(row.axes["pictures"]) for row in rows})
     found = {}
     for arm in dict.fromkeys(row.arm for row in rows):
         ends = [
             replace(
-                row, arm="most pictures" if row.axes["pictures"] == sizes[-1] else "fewest", axes={}
+                row, arm="most images" if row.axes["pictures"] == sizes[-1] else "fewest", axes={}
             )
             for row in rows
             if row.arm == arm and row.axes["pictures"] in (sizes[0], sizes[-1])
         ]
         if len({row.arm for row in ends}) == 2:
-            found[arm] = difference(ends, "most pictures", "fewest", "test/top1")
+            found[arm] = difference(ends, "most images", "fewest", "test/top1")
     return found
 
 
@@ -152,7 +152,7 @@ STUDY = Study(
     source="arXiv 2010.11929, section 4.3",
     cells=cells,
     outcome=outcome,
-    full="nested subsets of 9, 30, 90 and 300 million pictures; ViT-B/32, BiT-R50x1, R50+ViT-B/32",
+    full="nested subsets of 9, 30, 90 and 300 million images; ViT-B/32, BiT-R50x1, R50+ViT-B/32",
     choices={"equal": "compute", "transfer": ""},
     has_sizes=True,
 )

@@ -19,8 +19,8 @@ from vitrail.training.plan.auto import NARROW, patch_size
 
 Settings = dict[str, Any]
 VIT, RESNET, BIT, HYBRID = "ViT", "ResNet", "BiT-ResNet", "Hybrid"
-ROOT_SIDE = 40  # px; residual networks look at larger pictures with a root of stride 4
-# Of BiT, by validation on Fashion-MNIST at the compute of 40,000 pictures through the small ViT
+ROOT_SIDE = 40  # px; residual networks look at larger images with a root of stride 4
+# Of BiT, by validation on Fashion-MNIST at the compute of 40,000 images through the small ViT
 # (docs/studies/README.md); the others have that of their recipe.
 SGD_SETTINGS: Settings = {
     "optim.name": "sgd",
@@ -56,7 +56,7 @@ def families(setup: Setup) -> dict[str, Settings]:
 
 
 def small_vit(size: tuple[int, int]) -> Settings:
-    """The small ViT for pictures of `size`."""
+    """The small ViT for images of `size`."""
     return {"model.name": f"vit_ti{patch_size(size)}", **_blocks(NARROW.depth)}
 
 
@@ -77,7 +77,7 @@ def _blocks(depth: int) -> Settings:
 
 
 def macs(settings: Mapping[str, Any], setup: Setup) -> int:
-    """Multiply-adds of a picture's forward pass."""
+    """Multiply-adds of an image's forward pass."""
     fields = {
         key.removeprefix("model."): value
         for key, value in settings.items()

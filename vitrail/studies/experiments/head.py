@@ -2,7 +2,7 @@
 
 Three ways to read the encoder (CLS, GAP, MAP), each at every learning rate of a sweep, because the
 paper found that what looked like a worse head was a rate that did not fit it. Each arm is then
-judged on test pictures at the rate that its validation pictures chose.
+judged on test images at the rate that its validation images chose.
 
 Full scale: ViT-B/16 on ImageNet-21k, rates 8e-4 and 3e-4.
 """
@@ -105,9 +105,9 @@ def _verdict(setup: Setup, rows: Sequence[Row], chosen: Sequence[Row]) -> Verdic
     ]
     words = [f"At their own best rates, {in_words(gap, a, b)}." for a, b, gap in pairs]
     chose = ", ".join(f"{arm} {short(rate)}" for arm, rate in _rates(chosen).items())
-    evidence = [*words, f"Rates chosen on validation pictures: {chose}.", *_edges(setup, chosen)]
+    evidence = [*words, f"Rates chosen on validation images: {chose}.", *_edges(setup, chosen)]
     evidence += _at_one_rate(rows, chosen)
-    answer = words[0] if words else "Too few cells are finished to say anything."
+    answer = words[0] if words else "No result: too few finished runs."
     return Verdict(answer, CLAIM, "arXiv 2010.11929, appendix D.3, Figure 9", evidence, LIMITS)
 
 

@@ -2,7 +2,7 @@
 
 The paper trains its ResNets with Adam, against the custom, and shows that this helps them: the
 baseline that ViTs are compared with is not a weak one. Here the small BiT-ResNet with both, each
-over its own sweep of learning rates and at its own best rate, which validation pictures choose.
+over its own sweep of learning rates and at its own best rate, which validation images choose.
 Schedule, clipping at norm 1, augmentation, duration and seeds are the same.
 
 Decay is decoupled for both, in units of the rate. SGD's 1e-3 is BiT's 1e-4: there the decay goes
@@ -48,11 +48,11 @@ CLAIM = (
     "five data sets 89.33 against 88.79 % for R50x1, 94.01 against 93.72 % for R152x2."
 )
 LIMITS = (
-    "The paper compares after transfer, having pre-trained on 300 million pictures; here one short "
+    "The paper compares after transfer, having pre-trained on 300 million images; here one short "
     "training from scratch is judged, where an optimiser that is fast at the start has an edge.",
     "Each arm has a sweep of its rate alone. Momentum, the decay of weights, clipping and the "
     "schedule stay; another of these may suit one arm better.",
-    "The rate is chosen on validation pictures, the figures are of test pictures; intervals are "
+    "The rate is chosen on validation images, the figures are of test images; intervals are "
     "over seeds at the chosen rate, not over the choice of it.",
 )
 
@@ -98,7 +98,7 @@ def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:
         "optimizer",
         "Top-1 of the ResNet by learning rate",
         "learning rate",
-        "top-1, test pictures",
+        "top-1, test images",
         [series(arm, line, colour=place) for place, (arm, line) in enumerate(lines.items())],
         log_x=True,
         note="Mean over seeds with its 95 % interval (Student). Rates were chosen by validation.",

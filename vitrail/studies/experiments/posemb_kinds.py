@@ -110,7 +110,7 @@ def _verdict(rows: Sequence[Row]) -> Verdict:
     at_stem = [row for row in rows if row.axes["where"] == "stem"]
     arms = [arm for arm in KINDS if any(row.arm == arm for row in at_stem)]
     if not arms or not any(row.arm == NONE for row in at_stem):
-        answer, evidence = "Too few cells are finished to say anything.", list[str]()
+        answer, evidence = "No result: too few finished runs.", list[str]()
     else:
         over = {arm: difference(at_stem, arm, NONE, "test/top1") for arm in arms}
         answer = _answer(over)

@@ -7,7 +7,7 @@ the lower one for as much computing. All three are judged at several sizes, posi
 resampled. Touvron et al. (arXiv 1906.06423, FixRes) found that a model whose training crops make
 things larger is better at a higher test size than its own, untouched.
 
-Pictures of a small array are seen at about two thirds of their size first and at their own in the
+Images of a small array are seen at about two thirds of their size first and at their own in the
 end, unless --image-size names the lower size; photographs at --image-size and at 1.5 times it.
 
 Full scale: ViT-B/16, ImageNet-21k at 224 px, 20,000 steps of 512 on ImageNet at 384 px (Table 4).
@@ -22,7 +22,7 @@ from typing import Any
 from vitrail.figures.plot import Figure
 from vitrail.studies.compute_study import Study
 from vitrail.studies.engine.cell import Cell
-from vitrail.studies.engine.grids import NUM_PICTURES, nearest_side
+from vitrail.studies.engine.grids import NUM_IMAGES, nearest_side
 from vitrail.studies.engine.row import Axis, Row
 from vitrail.studies.experiments.comparison import gaps, table
 from vitrail.studies.experiments.families import VIT, macs, small_vit
@@ -33,7 +33,7 @@ from vitrail.studies.setup import Setup
 from vitrail.training.plan.auto import patch_size
 
 MEASURED = "sizes/top1@"
-TUNED = 1 / 4  # of the pictures of the first training, at the lower size
+TUNED = 1 / 4  # of the images of the first training, at the lower size
 RATIO = 3 / 2  # of the higher size to the lower one
 FULL_SIDES, FULL_PATCH = (14, 24), 16  # 224 and 384 px
 CLAIM = (
@@ -41,12 +41,12 @@ CLAIM = (
     "the same size and position embeddings interpolated."
 )
 LIMITS = (
-    "Where pictures are enlarged (always above their own size: 28 px of Fashion-MNIST, 32 of "
+    "Where images are enlarged (always above their own size: 28 px of Fashion-MNIST, 32 of "
     "CIFAR-10), more pixels bring more tokens and no more detail.",
-    "One rate and one length of fine-tuning for both ways of going on, on the same pictures as "
+    "One rate and one length of fine-tuning for both ways of going on, on the same images as "
     "before; the paper fine-tunes on other data.",
-    f"Sizes are compared on at most {NUM_PICTURES:,} test pictures, the same for all; the figures "
-    "after fine-tuning are of all test pictures, each model at its own size.",
+    f"Sizes are compared on at most {NUM_IMAGES:,} test images, the same for all; the figures "
+    "after fine-tuning are of all test images, each model at its own size.",
 )
 
 
@@ -139,9 +139,9 @@ def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:
     lines = points(judged, "top1", "px")
     figure = Figure(
         "resolution",
-        "Top-1 by the size at which pictures are shown",
-        "height of the test pictures, px",
-        "top-1, test pictures",
+        "Top-1 by the size at which images are shown",
+        "height of the test images, px",
+        "top-1, test images",
         [series(arm, line, colour=place) for place, (arm, line) in enumerate(lines.items())],
         note="Position embeddings resampled. Mean over seeds with its 95 % interval (Student).",
     )
@@ -167,7 +167,7 @@ def _verdict(at: Sides, rows: Sequence[Row], judged: Sequence[Row]) -> Verdict:
         evidence.append(f"Shown {at.high[0]} px, {words}.")
     return Verdict(
         answer=" ".join([*answer, *_untouched(at, judged, first)])
-        or "Too few cells are finished to say anything.",
+        or "No result: too few finished runs.",
         claim=CLAIM,
         source="arXiv 2010.11929, section 3.2",
         evidence=evidence,
@@ -201,5 +201,5 @@ STUDY = Study(
     source="arXiv 2010.11929, section 3.2",
     cells=cells,
     outcome=outcome,
-    full="ViT-B/16 pre-trained at 224 px, 20,000 steps of 512 pictures at 384 px",
+    full="ViT-B/16 pre-trained at 224 px, 20,000 steps of 512 images at 384 px",
 )

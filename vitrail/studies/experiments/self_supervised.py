@@ -1,12 +1,12 @@
 """What is self-supervision worth? (arXiv 2010.11929, section 4.6 and appendix B.1.2)
 
-A ViT learns to predict masked patches on all training pictures, without looking at a label; then
-it is fine-tuned on few labelled ones. Beside it, for as long on the same labelled pictures: the
-same model from random values, and one that was pre-trained with the labels of all pictures, as long
+A ViT learns to predict masked patches on all training images, without looking at a label; then
+it is fine-tuned on few labelled ones. Beside it, for as long on the same labelled images: the
+same model from random values, and one that was pre-trained with the labels of all images, as long
 as the first. Heads are new in fine-tuning, as they are in the paper, whose two data sets have other
 classes.
 
-Full scale: ViT-B/16, a million steps of 4096 pictures of JFT-300M, then ImageNet: 79.9 %, 2 points
+Full scale: ViT-B/16, a million steps of 4096 images of JFT-300M, then ImageNet: 79.9 %, 2 points
 above training from scratch and 4 below supervised pre-training.
 """
 
@@ -33,22 +33,22 @@ from vitrail.studies.setup import Setup
 MASKED, SUPERVISED = "masked pre-training", "supervised pre-training"
 SCRATCH = "no pre-training"
 PRETRAINED = "pictures"  # the axis of a parent
-TUNED = 1 / 8  # pictures seen in fine-tuning, of those seen before
+TUNED = 1 / 8  # images seen in fine-tuning, of those seen before
 FULL_LABELS = 1_281_167  # ImageNet
 CLAIM = (
     "ViT-B/16 pre-trained by masked patch prediction reaches 79.9 % on ImageNet: 2 points above "
     "training from scratch, 4 points behind supervised pre-training."
 )
 LIMITS = (
-    "The paper pre-trains for 14 epochs of 300 million pictures; a few passes over thousands of "
+    "The paper pre-trains for 14 epochs of 300 million images; a few passes over thousands of "
     "small ones show what is learnt early, not what such training leads to.",
-    "Without pre-training a model sees the pictures of fine-tuning alone; what as much computing "
+    "Without pre-training a model sees the images of fine-tuning alone; what as much computing "
     "as pre-training takes would bring on the few labels is not shown.",
-    "Supervised pre-training has the labels of all pictures, the few included: a bound, where "
+    "Supervised pre-training has the labels of all images, the few included: a bound, where "
     "labels are scarce no choice.",
     "One rate for all fine-tuning, and for training from scratch its own; none was searched for "
     "these numbers of labels.",
-    "The target is the mean colour of a patch; of gray pictures that is one of 8, not of 512.",
+    "The target is the mean colour of a patch; of gray images that is one of 8, not of 512.",
 )
 
 
@@ -71,7 +71,7 @@ def cells(setup: Setup) -> list[Cell]:
 
 
 def few(setup: Setup) -> tuple[int, ...]:
-    """Numbers of labels: those asked for that leave pictures without one."""
+    """Numbers of labels: those asked for that leave images without one."""
     if setup.is_full:
         return (min(FULL_LABELS, setup.num_train),)
     return tuple(size for size in setup.sizes if size < setup.num_train) or setup.sizes
@@ -103,8 +103,8 @@ def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:
     figure = Figure(
         "self-supervised",
         "Top-1 with few labels, by what came before",
-        "labelled pictures",
-        "top-1, test pictures",
+        "labelled images",
+        "top-1, test images",
         [series(arm, line, colour=place) for place, (arm, line) in enumerate(lines.items())],
         log_x=True,
         note="Mean over seeds with its 95 % interval (Student).",
@@ -120,7 +120,7 @@ def _verdict(rows: Sequence[Row], tuned: Sequence[Row]) -> Verdict:
         for at, gap in gaps(tuned, MASKED, other, "test/top1", "labels").items():
             evidence.append(f"With {grouped(at)} labels, {in_words(gap, MASKED, other)}.")
     return Verdict(
-        answer=" ".join(against_scratch) or "Too few cells are finished to say anything.",
+        answer=" ".join(against_scratch) or "No result: too few finished runs.",
         claim=CLAIM,
         source="arXiv 2010.11929, section 4.6 and appendix B.1.2",
         evidence=[*evidence, *_task(rows)],
@@ -134,7 +134,7 @@ def _task(rows: Sequence[Row]) -> list[str]:
     if not found:
         return []
     right = sum(row.values["val/patches/top1"] for row in found) / len(found)
-    return [f"Of the corrupted patches of validation pictures {right:.1%} are predicted rightly."]
+    return [f"Of the corrupted patches of validation images {right:.1%} are predicted rightly."]
 
 
 STUDY = Study(
@@ -144,6 +144,6 @@ STUDY = Study(
     source="arXiv 2010.11929, section 4.6",
     cells=cells,
     outcome=outcome,
-    full="ViT-B/16, a million steps of 4096 pictures of JFT-300M, then ImageNet at 384 px",
+    full="ViT-B/16, a million steps of 4096 images of JFT-300M, then ImageNet at 384 px",
     has_sizes=True,
 )

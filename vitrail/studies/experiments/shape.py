@@ -188,7 +188,7 @@ def _verdict(rows: Sequence[Row]) -> Verdict:
     }
     ordered = sorted(gains.items(), key=lambda one: -one[1].mean)
     evidence = [f"Doubled: {in_words(gap, name, BASE)}." for name, gap in ordered]
-    answer = "Too few cells are finished to say anything."
+    answer = "No result: too few finished runs."
     if ordered:
         listed = ", ".join(f"{name} {100 * gap.mean:+.1f}" for name, gap in ordered)
         answer = f"Points that doubling a dimension brings at this scale: {listed}."

@@ -4,7 +4,7 @@ Figure 12)
 Nothing is trained: named models at 224 px and the three small families at the data's own size are
 timed, predicting and in training steps, each repeat in a process of its own (`timing.py`). A seed
 is a repeat. What can be compared across models of different cost is speed per multiply-add, and
-memory a picture.
+memory an image.
 
 Full scale: ViT and BiT sizes at 64 to 512 px on a TPUv3 core, largest batch that fits.
 """
@@ -40,7 +40,7 @@ FULL = {
 PAIRS = (("vit_s16", "bit_r50x1"), ("vit_b32", "bit_r50x1"), ("r26_vit_s32", "bit_r50x1"))
 REFERENCE = "vit_s16"
 PUBLISHED = {"model.channels": 3, "model.num_classes": 1000}
-BATCH, FULL_BATCH, SMALL_BATCH = 4, 64, 64  # at 224 px, there on an accelerator, small pictures
+BATCH, FULL_BATCH, SMALL_BATCH = 4, 64, 64  # at 224 px, there on an accelerator, small images
 CLAIM = (
     "ViTs are about as fast as ResNets of similar cost, and large ViTs are clearly more "
     "memory-efficient."
@@ -56,7 +56,7 @@ LIMITS = (
 
 
 def cells(setup: Setup) -> list[Cell]:
-    """Repeats x models; the reference, ViT-S/16, is shown `setup.examples` pictures, others as many
+    """Repeats x models; the reference, ViT-S/16, is shown `setup.examples` images, others as many
     as take the same multiply-adds.
     """
     models = _models(setup)
@@ -115,7 +115,7 @@ def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:
         _figure(rows, "speed", PREDICT, "prediction"),
         _figure(rows, "training-speed", TRAIN, "training steps"),
     ]
-    tables = {"Pictures a second and memory, mean of the repeats": _table(rows)}
+    tables = {"Images a second and memory, mean of the repeats": _table(rows)}
     return Outcome(_verdict(rows), figures, tables, {})
 
 
@@ -124,8 +124,8 @@ def _figure(rows: Sequence[Row], key: str, cost: str, what: str) -> Figure:
     return Figure(
         key,
         f"Speed of {what}",
-        "billion multiply-adds a picture",
-        "pictures a second",
+        "billion multiply-adds an image",
+        "images a second",
         [
             series(arm, line, colour=place, kind="marks")
             for place, (arm, line) in enumerate(lines.items())
@@ -152,7 +152,7 @@ def _table(rows: Sequence[Row]) -> list[list[str]]:
         "G mult-adds/s predicting",
         "MB training",
         "batch",
-        "MB a picture",
+        "MB an image",
     ]
     groups: dict[tuple[float, str], list[Row]] = {}
     for row in rows:

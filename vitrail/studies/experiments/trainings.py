@@ -1,7 +1,7 @@
 """How cells are trained, at both scales: from random values, and from another cell's weights.
 
 Small: `small.scratch`, for residual networks `small.residual`, and `transfer.adamw`. The paper's:
-the part of Table 3 for the data set that has about as many pictures, and Table 4 (arXiv
+the part of Table 3 for the data set that has about as many images, and Table 4 (arXiv
 2010.11929). No torch here.
 """
 
@@ -18,7 +18,7 @@ from vitrail.studies.setup import Setup
 
 Settings = dict[str, Any]
 SMALL, SMALL_RESIDUAL, SMALL_TUNED = "small.scratch", "small.residual", "transfer.adamw"
-# Up to how many training pictures a part of Table 3 is followed: ImageNet has 1.3 million,
+# Up to how many training images a part of Table 3 is followed: ImageNet has 1.3 million,
 # ImageNet-21k 14, JFT 303.
 TABLE_3 = {"paper.imagenet1k": 4e6, "paper.imagenet21k": 6e7, "paper.jft": float("inf")}
 LONGEST_WARMUP = 0.1  # share of a run, where 10,000 steps are more than that
@@ -36,7 +36,7 @@ def from_scratch(
     recipe: str = "",
     measures: tuple[str, ...] = (),
 ) -> Cell:
-    """A cell that begins with random values and sees `examples` pictures.
+    """A cell that begins with random values and sees `examples` images.
 
     own: the model, and what else this cell has of its own. recipe: in place of that of the scale.
     """
@@ -64,7 +64,7 @@ def from_weights(
     on_transfer: bool = False,
     measures: tuple[str, ...] = (),
 ) -> Cell:
-    """A cell that goes on from the weights of `start`, on the same pictures or on the other data.
+    """A cell that goes on from the weights of `start`, on the same images or on the other data.
 
     At the paper's scale after Table 4: 384 px, batches of 512.
     """
@@ -79,12 +79,12 @@ def from_weights(
 
 
 def tuned_share(setup: Setup, small: float) -> float:
-    """Pictures seen in fine-tuning, of those seen before: `small`, at the paper's scale its own."""
+    """Images seen in fine-tuning, of those seen before: `small`, at the paper's scale its own."""
     return FULL_TUNED_SHARE if setup.is_full else small
 
 
 def full_recipe(num_train: int) -> str:
-    """The part of Table 3 for about as many training pictures."""
+    """The part of Table 3 for about as many training images."""
     return next(name for name, most in TABLE_3.items() if num_train <= most)
 
 
@@ -100,7 +100,7 @@ def _table_3(name: str, settings: Mapping[str, Any]) -> Settings:
 
 def plain_training(setup: Setup) -> Settings:
     """What makes the cells of a study comparable: the same mild augmentation at every number of
-    pictures, no average of weights (a short run would be judged by its beginning).
+    images, no average of weights (a short run would be judged by its beginning).
     """
     if setup.is_full:
         return {}

@@ -1,4 +1,4 @@
-"""How an error falls with the number of training pictures: error(n) = a n^-b + c.
+"""How an error falls with the number of training images: error(n) = a n^-b + c.
 
 Source: Hestness et al., Deep learning scaling is predictable, empirically (arXiv 1712.00409),
 section 3; with the floor c as in Rosenfeld et al. (arXiv 1909.12673), equation 1. Fitted by least
@@ -7,9 +7,9 @@ and c follow in closed form, and the grid is made finer around the best b. Inter
 parametric bootstrap around the fitted curve (Efron and Tibshirani 1993, section 6.5), whose
 replicates are functions of (seed, replicate) alone.
 
-Points are taken to err independently, although the same pictures judge every size: where these are
+Points are taken to err independently, although the same images judge every size: where these are
 few, the level of a whole curve is less certain than its interval says, and a comparison of curves
-judged on the same pictures more certain. The curve is an assumption. Inside the measured sizes it
+judged on the same images more certain. The curve is an assumption. Inside the measured sizes it
 smooths; beyond them it is a guess.
 """
 
@@ -52,7 +52,7 @@ class PowerLaw:
     notes: tuple[str, ...] = ()
 
     def at(self, n: float) -> float:
-        """The error with n training pictures."""
+        """The error with n training images."""
         return float(self.a * n**-self.b + self.c)
 
     def interval(self, n: float) -> tuple[float, float]:
@@ -97,8 +97,8 @@ class Crossing:
 
 
 def fit_points(points: Sequence[Point], judged: int, *, seed: int = 0) -> PowerLaw:
-    """The curve of one arm. points: shares of right answers over the number of training pictures;
-    judged: the pictures behind each share. Raises ValueError for fewer than 3 sizes.
+    """The curve of one arm. points: shares of right answers over the number of training images;
+    judged: the images behind each share. Raises ValueError for fewer than 3 sizes.
     """
     sizes = [float(one.x) for one in points]
     errors = [1 - one.mean for one in points]
@@ -110,7 +110,7 @@ def fit_points(points: Sequence[Point], judged: int, *, seed: int = 0) -> PowerL
 
 
 def variances(points: Sequence[Point], judged: int) -> list[float]:
-    """The variance of each mean: over seeds, plus binomial over the pictures judged.
+    """The variance of each mean: over seeds, plus binomial over the images judged.
 
     Few seeds tell a variance badly, so each size is given the middle of its own and of the mean of
     all. The binomial part counts two more right and wrong answers (Agresti and Coull, The American
@@ -177,7 +177,7 @@ def fit(
 
 
 def crossing(first: PowerLaw, second: PowerLaw, low: float, high: float) -> Crossing:
-    """Where the curves cross between `low` and `high` pictures, the last place if there are two.
+    """Where the curves cross between `low` and `high` images, the last place if there are two.
 
     Replicate r of one meets replicate r + 1 of the other, so that curves fitted with the same seed
     share no noise.
@@ -202,7 +202,7 @@ def crossing(first: PowerLaw, second: PowerLaw, low: float, high: float) -> Cros
 
 
 def crossing_in_words(found: Crossing, first: str, second: str, unit: str = "pictures") -> str:
-    """`ViT overtakes BiT at about 12,000 pictures (8,100 to 31,000; 94 % of resampled curves)`."""
+    """`ViT overtakes BiT at about 12,000 images (8,100 to 31,000; 94 % of resampled curves)`."""
     winner, loser = (first, second) if found.first_wins_above else (second, first)
     support = f"{found.share:.0%}".replace("%", " %") + " of resampled curves"
     if found.n is None:

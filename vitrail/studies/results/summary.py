@@ -1,7 +1,7 @@
 """Rows in brief: means over seeds, the best setting of an arm, the difference of two arms.
 
 An interval is Student's, of 95 %, over seeds: it covers what changes with the seed (initial
-values, order, drawn subset) and not what other test pictures would change. That of a share ends at
+values, order, drawn subset) and not what other test images would change. That of a share ends at
 0 and 1, that of a difference of shares at -1 and 1: beyond there is nothing.
 """
 
@@ -109,7 +109,7 @@ def best(
 ) -> list[Row]:
     """The rows of each arm at its own best setting of the axis `over`.
 
-    Best is the mean of `choose_by`, a figure of the validation pictures. Each value of the axes
+    Best is the mean of `choose_by`, a figure of the validation images. Each value of the axes
     named in `within` has a best of its own. A setting that came to NaN is chosen only where all
     did; of equal ones the first is.
     """

@@ -40,7 +40,7 @@ from vitrail.training.plan.starting_model import Start
 
 IMAGE_SIZES = (32, 48, 64, 96, 128, 160, 192, 224)
 SMALL_SIDE = 64  # px; residual networks then start with a 3x3 convolution
-SHIFT_SIDE = 24  # px; a shift moves smaller pictures too far
+SHIFT_SIDE = 24  # px; a shift moves smaller images too far
 FEW_PASSES, MANY_PASSES = 10, 100
 LARGE_DATA = 20_000  # training images; residual networks then take larger batches
 MOST_WORKERS, WORKER_BYTES = 8, 300_000_000  # of memory that a process may need for itself
@@ -62,7 +62,7 @@ class Shape(NamedTuple):
     mlp_dim: int
 
 
-# Five minutes of one core on Fashion-MNIST: the narrow one sees the pictures twice as often
+# Five minutes of one core on Fashion-MNIST: the narrow one sees the images twice as often
 # and ends above the wider one (docs/decisions.md).
 NARROW = Shape(width=96, depth=4, num_heads=3, mlp_dim=192)
 WIDER = Shape(width=128, depth=6, num_heads=4, mlp_dim=256)
@@ -101,7 +101,7 @@ def recipe_name(config: TrainConfig, facts: Facts, start: Start | None) -> tuple
         return transfer_recipe(config, facts, start)
     is_large = facts.num_train >= 200_000 and min(facts.size) >= 128
     if is_large and pick_device(config.device).type == "cuda":
-        return "plain.vit_s16_i1k", f"{facts.num_train} large pictures and a GPU"
+        return "plain.vit_s16_i1k", f"{facts.num_train} large images and a GPU"
     return family_recipe(config, facts)
 
 
@@ -109,7 +109,7 @@ def resolve_auto(draft: Draft, facts: Facts, *, multi_label: bool) -> None:
     """Replace every "auto"."""
     learns_labels = draft.values["objective"] == "classify"
     if multi_label and learns_labels and draft.is_free("loss.name"):
-        draft.set("loss.name", "sigmoid", "a picture may have several labels")
+        draft.set("loss.name", "sigmoid", "an image may have several labels")
     _channels(draft, facts)
     _image_size(draft, facts)
     _rate(draft)
@@ -138,7 +138,7 @@ def _image_size(draft: Draft, facts: Facts) -> None:
         return
     height, width = facts.size
     if facts.kind == "arrays" and max(height, width) <= 64:
-        draft.set("data.image_size", (height, width), "the size of the pictures")
+        draft.set("data.image_size", (height, width), "the size of the images")
         return
     on_gpu = pick_device(draft.values["device"]).type == "cuda"
     largest = 224 if on_gpu else 96
@@ -146,7 +146,7 @@ def _image_size(draft: Draft, facts: Facts) -> None:
     limit = (
         "" if min(height, width) <= largest else f", more than {largest} px is slow without a GPU"
     )
-    draft.set("data.image_size", (side, side), f"the median picture is {height}x{width}{limit}")
+    draft.set("data.image_size", (side, side), f"the median image is {height}x{width}{limit}")
 
 
 def _model(draft: Draft, facts: Facts) -> None:
@@ -158,7 +158,7 @@ def _model(draft: Draft, facts: Facts) -> None:
         return
     size = draft.values["data.image_size"]
     if max(size) <= 12:
-        draft.set("model.name", "vit_digits", f"pictures of {size[0]}x{size[1]} px")
+        draft.set("model.name", "vit_digits", f"images of {size[0]}x{size[1]} px")
         return
     on_gpu = pick_device(draft.values["device"]).type == "cuda"
     has_own = any(not draft.is_free(f"model.{field}") for field in draft.fields())
@@ -172,7 +172,7 @@ def _model(draft: Draft, facts: Facts) -> None:
     draft.set(
         "model.name", f"vit_ti{patch}", f"{size[0]}x{size[1]} px in patches of {patch}, on a CPU"
     )
-    shape, why = NARROW, "not many passes over small pictures on a CPU"
+    shape, why = NARROW, "not many passes over small images on a CPU"
     if "model.width" in draft.values:
         shape, why = _fitting(shape, int(draft.values["model.width"])), "fits the width"
     elif facts.kind == "files" or _passes(draft, facts, **shape._asdict()) >= MANY_PASSES:
@@ -184,7 +184,7 @@ def _model(draft: Draft, facts: Facts) -> None:
 
 def _family(draft: Draft) -> None:
     """A recipe's fields give way where a named model has none such, or says otherwise itself; a
-    residual network looks at small pictures without strides in its root."""
+    residual network looks at small images without strides in its root."""
     name = str(draft.values["model.name"])
     named = parse_name(name)
     if named is None or draft.values.get("start.model"):
@@ -231,8 +231,8 @@ def _batch_size(draft: Draft, facts: Facts) -> None:
         n = facts.num_train
         is_large = draft.values["recipe"] == RESIDUAL and n >= LARGE_DATA
         size = next((b for b in (64, 32, 16, 8) if n >= 20 * b), min(8, n))
-        why = f"at least 20 steps an epoch with {n} pictures" if size < 64 else "many small steps"
-        draft.set("batch_size", *((128, "many pictures") if is_large else (size, why)))
+        why = f"at least 20 steps an epoch with {n} images" if size < 64 else "many small steps"
+        draft.set("batch_size", *((128, "many images") if is_large else (size, why)))
 
 
 def _rate(draft: Draft) -> None:
@@ -258,16 +258,16 @@ def _crop(draft: Draft, facts: Facts) -> None:
         return
     side = min(draft.values["data.image_size"])
     if facts.kind == "files":
-        draft.set("augment.crop", "inception", "photographs: parts of a picture show its class")
+        draft.set("augment.crop", "inception", "photographs: parts of an image show its class")
         draft.set("augment.crop_scale", (0.35, 1.0), "small data: not too small a part")
     elif side < SHIFT_SIDE:
-        draft.set("augment.crop", "none", f"{side} px are too few to shift a picture")
+        draft.set("augment.crop", "none", f"{side} px are too few to shift an image")
         if draft.is_free("augment.policy") and _passes(draft, facts) >= FEW_PASSES:
             why = "mild changes instead of shifts"
             for key, value in (("policy", "randaugment"), ("num_ops", 1), ("magnitude", 3.0)):
                 draft.set(f"augment.{key}", value, why)
     elif (passes := _passes(draft, facts)) < FEW_PASSES:
-        draft.set("augment.crop", "none", "few passes over the data: every picture is still new")
+        draft.set("augment.crop", "none", "few passes over the data: every image is still new")
     elif draft.is_free("augment.crop_pad"):
         part = 8 if passes >= MANY_PASSES else 16
         draft.set("augment.crop_pad", max(1, side // part), f"1/{part} of the side")
@@ -292,7 +292,7 @@ def _flip(draft: Draft, facts: Facts) -> None:
     queries = min(QUERIES, facts.num_train // 5)
     noise = 2 * math.sqrt(2 * plain * (1 - plain) / max(1, queries))
     if mirrored < plain * (1 - MIRROR_LOSS) - noise:
-        why = f"nearest neighbours agree for {mirrored:.0%} of mirrored pictures, else {plain:.0%}"
+        why = f"nearest neighbours agree for {mirrored:.0%} of mirrored images, else {plain:.0%}"
         draft.set("augment.flip", 0.0, why)
 
 
@@ -321,9 +321,9 @@ def _machine(draft: Draft, facts: Facts) -> None:
 
 
 def _workers(kind: str) -> tuple[int, str]:
-    """How many processes decode pictures, and why."""
+    """How many processes decode images, and why."""
     if kind == "arrays":
-        return 0, "pictures are in memory"
+        return 0, "images are in memory"
     cores, fitting = min(MOST_WORKERS, num_cores()), memory_bytes() // WORKER_BYTES
     if fitting < cores:
         return fitting, f"more than {fitting} would not fit into memory"

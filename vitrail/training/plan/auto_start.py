@@ -16,7 +16,7 @@ from vitrail.training.plan.draft import Draft
 from vitrail.training.plan.facts import Facts
 from vitrail.training.plan.starting_model import Start
 
-SEARCHED = 20_000  # training pictures; below, BiT-HyperRule's small data
+SEARCHED = 20_000  # training images; below, BiT-HyperRule's small data
 SAME = "as the model was trained"
 # Fields of the architecture that belong to other settings, and those that may be others.
 BY_DATA = {"image_size": "--image-size", "channels": "--data.channels", "num_classes": "DATA"}
@@ -48,8 +48,9 @@ def transfer_recipe(config: TrainConfig, facts: Facts, start: Start) -> tuple[st
     if not start.classes and not start.config.num_classes:
         return "transfer.adamw", "the model has seen no labels"
     if facts.num_train < SEARCHED:
-        return "transfer.adamw", f"{facts.num_train} pictures: no search for the rate of SGD"
-    return "paper.finetune", f"a ViT and {facts.num_train} pictures"
+        why = "training images: AdamW, because SGD needs a learning-rate search"
+        return "transfer.adamw", f"{facts.num_train} {why}"
+    return "paper.finetune", f"a ViT and {facts.num_train} images"
 
 
 def inherit_from(draft: Draft, start: Start) -> None:

@@ -22,7 +22,7 @@ def check_settings(config: TrainConfig, splits: Splits) -> TrainConfig:
         raise DataError(
             "VIT-304",
             f"{splits.name} has one class ({', '.join(splits.classes)}); a classifier needs two.",
-            hint="Add a folder with pictures of something else beside it.",
+            hint="Add a second class folder.",
         )
     return check_teacher(config, splits.classes) if config.distill.teacher else config
 
@@ -44,7 +44,7 @@ def idle_settings(config: TrainConfig) -> Iterator[tuple[str, str]]:
     if distill.teacher and distill.kind == "hard" and "temperature" in _changed(config, "distill"):
         yield "distill.temperature", "it belongs to --distill.kind soft"
     if data.resize == "source" and data.crop_fraction != 1.0:
-        yield "data.crop_fraction", "pictures are resized as the model was trained"
+        yield "data.crop_fraction", "images are resized as the model was trained"
     if config.freeze == "body" and config.optim.layer_decay < 1:
         yield "optim.layer_decay", "only the head is trained (--freeze body)"
 

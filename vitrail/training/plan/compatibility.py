@@ -29,7 +29,7 @@ def check_run(
     if batch > n:
         raise UsageError(
             "VIT-219",
-            f"batch size {batch} is larger than the {n} training pictures.",
+            f"batch size {batch} is larger than the {n} training images.",
             hint="Use --batch-size auto, or a number up to that.",
         )
     if batch % config.optim.accumulate:
@@ -42,7 +42,7 @@ def check_run(
     if splits.multi_label and config.loss.name == "softmax":
         raise UsageError(
             "VIT-220",
-            "loss softmax: the pictures have several labels each, expected sigmoid or bce.",
+            "loss softmax: the images have several labels each, expected sigmoid or bce.",
             hint="Use --loss.name sigmoid",
         )
     check_compatible(config, model, splits)
@@ -75,7 +75,7 @@ def check_compatible(config: TrainConfig, model: ModelConfig, splits: Splits) ->
     if config.distill.teacher and splits.multi_label:
         raise UsageError(
             "VIT-253",
-            "--teacher: the pictures have several labels each; a teacher answers with one class.",
+            "--teacher: the images have several labels each; a teacher answers with one class.",
             hint="Leave --teacher out.",
         )
 
@@ -206,7 +206,7 @@ def _check_memory(config: TrainConfig, model: ModelConfig) -> None:
 
 
 def _less_memory(batch: int, fits: int) -> str:
-    """What to do where `batch` pictures at a time are too many and `fits` are not."""
+    """What to do where `batch` images at a time are too many and `fits` are not."""
     if not fits:
         return "Use a smaller model (--model) or a smaller --image-size."
     parts = next(n for n in range(2, batch + 1) if batch % n == 0 and batch // n <= fits)

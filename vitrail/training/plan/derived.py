@@ -151,7 +151,7 @@ def at_size(preprocess: Preprocess, size: Size, channels: int) -> Preprocess:
 
 
 def in_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
-    """Statistics of colours for gray pictures, their mean, and the other way round."""
+    """Statistics of colours for gray images, their mean, and the other way round."""
     if len(values) == channels:
         return tuple(values)
     return (sum(values) / len(values),) * channels

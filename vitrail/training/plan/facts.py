@@ -35,7 +35,7 @@ class Facts:
     num_train: int
     kind: str  # "arrays" or "files"
     size: tuple[int, int]
-    channels: int  # 1 where every picture looked at is gray
+    channels: int  # 1 where every image looked at is gray
     mean: tuple[float, ...]
     std: tuple[float, ...]
     mirrored: tuple[float, float] | None  # nearest-neighbour accuracy: as it is, mirrored; arrays

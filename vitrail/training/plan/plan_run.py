@@ -44,7 +44,7 @@ class Plan:
 
     @property
     def steps_per_epoch(self) -> float:
-        """Steps that one pass over the training pictures takes."""
+        """Steps that one pass over the training images takes."""
         assert isinstance(self.config.batch_size, int)
         return len(self.splits.train) / self.config.batch_size
 

@@ -18,7 +18,7 @@ from vitrail.runs.manifest import step_name
 from vitrail.training.storage.checkpoint import Checkpoint
 from vitrail.training.storage.run_dir import RunDir
 
-# Settings that decide which pictures are held out.
+# Settings that decide which images are held out.
 SPLIT = ("seed", "data.val_fraction", "data.test_fraction", "data.split_seed")
 SAME_BITS = "it changes no result"
 CHECKED = "what lies there is compared with what the run began with"

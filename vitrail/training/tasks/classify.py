@@ -1,4 +1,4 @@
-"""The task of classifying pictures, from labels and maybe a teacher."""
+"""The task of classifying images, from labels and maybe a teacher."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 - hard: cross-entropy with the class that the teacher holds most likely (equation 3).
 - soft: temperature^2 times the divergence of the student's distribution from the teacher's, both at
-  that temperature, the mean over the pictures (equation 2). DeiT's code divides by the number of
+  that temperature, the mean over the images (equation 2). DeiT's code divides by the number of
   classes as well.
 
 With a distillation token the label's loss is that of the first head and the teacher's part that of
@@ -24,7 +24,7 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.training.plan.check_settings import class_columns
 from vitrail.training.plan.pinned_model import load_pinned
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as gray pictures are made
+LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as gray images are made
 TEACHER_BATCH = 128
 
 

@@ -1,15 +1,15 @@
 """Masked patch prediction, the ViT paper's self-supervision (arXiv 2010.11929, section 4.6 and
 appendix B.1.2), after BERT.
 
-Half of the patches of a picture are corrupted, as embeddings: 80 % of those become a learned mask
-embedding, 10 % the embedding of another patch of the picture, 10 % stay; position is added after
+Half of the patches of an image are corrupted, as embeddings: 80 % of those become a learned mask
+embedding, 10 % the embedding of another patch of the image, 10 % stay; position is added after
 that. For every corrupted patch, those that stay included, the model says which of 8 levels the mean
 of each colour in the patch has: with three channels a choice of 512.
 
 Which patches, and what becomes of them, is a function of (seed, step, place in the batch); of held
-out pictures, of (seed, picture), so that every evaluation asks the same. Exactly round(P / 2)
-patches of each picture are corrupted, so that parts of a batch weigh the same. The paper has colour
-pictures; of gray ones there are 8 targets, not 512.
+out images, of (seed, image), so that every evaluation asks the same. Exactly round(P / 2)
+patches of each image are corrupted, so that parts of a batch weigh the same. The paper has colour
+images; of gray ones there are 8 targets, not 512.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MASK_STD = 0.02
 
 
 class Corruption(NamedTuple):
-    """Of B pictures, M patches each. Tensors int64 (B, M).
+    """Of B images, M patches each. Tensors int64 (B, M).
 
     places: which patches. roles: KEEP, MASK or REPLACE. partners: the patch that takes the place.
     """
@@ -46,7 +46,7 @@ class Corruption(NamedTuple):
 
 
 def num_corrupted(num_patches: int) -> int:
-    """Corrupted patches of a picture, at least one."""
+    """Corrupted patches of an image, at least one."""
     return max(1, round(SHARE * num_patches))
 
 
@@ -72,10 +72,10 @@ def corruption_of_step(seed: int, step: int, batch_size: int, num_patches: int) 
     )
 
 
-def corruption_of_pictures(seed: int, indices: Tensor, num_patches: int) -> Corruption:
-    """The corruption of held-out pictures (B,), the same at every evaluation."""
+def corruption_of_images(seed: int, indices: Tensor, num_patches: int) -> Corruption:
+    """The corruption of held-out images (B,), the same at every evaluation."""
     numbers = uniforms(
-        seed, "masked patches of held-out pictures", 0, indices.numpy(), 3 * num_patches
+        seed, "masked patches of held-out images", 0, indices.numpy(), 3 * num_patches
     )
     return draw_corruption(numbers, num_patches)
 

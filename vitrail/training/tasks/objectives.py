@@ -47,9 +47,9 @@ def balanced_weights(counts: Sequence[int]) -> Tensor:
     if empty := [index for index, count in enumerate(counts) if count <= 0]:
         raise DataError(
             "VIT-327",
-            f"balanced class weights need at least one training picture a class; classes number "
+            f"balanced class weights need at least one training image a class; classes number "
             f"{', '.join(map(str, empty[:10]))} have none ({len(empty)} of {len(counts)}).",
-            hint="Add pictures of these classes, or use --loss.class-weights none.",
+            hint="Add images of these classes, or use --loss.class-weights none.",
         )
     numbers = torch.tensor(counts, dtype=torch.float64)
     return (numbers.sum() / (len(counts) * numbers)).float()

@@ -1,6 +1,6 @@
 """The task of masked patch prediction (`masked_patches.py`): no label is looked at.
 
-Judged are the loss and the top-1 of the prediction, on validation pictures corrupted in the same
+Judged are the loss and the top-1 of the prediction, on validation images corrupted in the same
 way at every evaluation; never on the test split, which belongs to the classifier that comes after.
 """
 
@@ -23,7 +23,7 @@ from vitrail.training.plan.plan_run import Plan
 from vitrail.training.tasks.masked_patches import (
     LEVELS,
     colour_targets,
-    corruption_of_pictures,
+    corruption_of_images,
     corruption_of_step,
     patch_loss,
 )
@@ -31,7 +31,7 @@ from vitrail.training.tasks.precision import autocast
 from vitrail.training.tasks.task import EvalResult, Forward, Parts
 from vitrail.training.tasks.validation import EVAL_BATCH, never, until
 
-SAMPLE = 2000  # pictures that the baseline looks at
+SAMPLE = 2000  # images that the baseline looks at
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class PredictPatches:
         with torch.inference_mode(), autocast(self.plan.config, self.device):
             for batch in until(self._eval_batches(source), is_over):
                 h, w = self.grid
-                corruption = corruption_of_pictures(self.plan.config.seed, batch.indices, h * w)
+                corruption = corruption_of_images(self.plan.config.seed, batch.indices, h * w)
                 parts = self._with_targets(batch, corruption)
                 logits, targets = network(*parts[:4]), parts[4]
                 total += float(patch_loss(logits, targets)) * targets.numel()
@@ -95,7 +95,7 @@ class PredictPatches:
         return EvalResult(n, n / max(time.perf_counter() - started, 1e-9), metrics, record)
 
     def baselines(self, source: Source, max_secs: float, slowness: float = 1.0) -> dict[str, float]:
-        """How often the most frequent colour of training pictures is right."""
+        """How often the most frequent colour of training images is right."""
         counts = [self._colours(part) for part in (self.plan.splits.train, source)]
         return {"most frequent colour": float(counts[1][counts[0].argmax()] / counts[1].sum())}
 

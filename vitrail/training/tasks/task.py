@@ -1,4 +1,4 @@
-"""What a run learns: what a batch becomes, what is minimised, and how held-out pictures are judged.
+"""What a run learns: what a batch becomes, what is minimised, and how held-out images are judged.
 
 The loop knows nothing else of it. `classify.py` is one task, `predict_patches.py` the other.
 """
@@ -21,7 +21,7 @@ Parts = tuple[Tensor, ...]  # images first; all of the same length B
 
 @dataclass(frozen=True)
 class EvalResult:
-    """A network on n held-out pictures.
+    """A network on n held-out images.
 
     metrics: as metrics.jsonl has them, without "val/": loss and top1 at least. record: what
     run.json and model.json keep of a split. evaluation: where the network classifies.
@@ -49,12 +49,12 @@ class Task(Protocol):
         """What step `step` (from 1) computes with, on the device. A function of its arguments."""
 
     def loss(self, forward: Forward, parts: Parts) -> Tensor:
-        """The mean over the pictures of `parts`, a float32 scalar."""
+        """The mean over the images of `parts`, a float32 scalar."""
 
     def judge(
         self, network: nn.Module, source: Source, is_over: Callable[[], bool] = ...
     ) -> EvalResult:
-        """`network` on every picture of `source`, or on the first ones until the time is over."""
+        """`network` on every image of `source`, or on the first ones until the time is over."""
 
     def baselines(self, source: Source, max_secs: float, slowness: float = ...) -> dict[str, float]:
         """Top-1 on `source` of what does not learn, by name. slowness: how many times as long

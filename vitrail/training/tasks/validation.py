@@ -38,7 +38,7 @@ def until(batches: Generator[Batch, None, None], is_over: Callable[[], bool]) ->
 def judge(
     model: nn.Module, source: Source, plan: Plan, is_over: Callable[[], bool] = never
 ) -> Evaluation:
-    """`model` on every picture of `source`, the last partial batch included, or on the first ones
+    """`model` on every image of `source`, the last partial batch included, or on the first ones
     until the time is over.
     """
     config = plan.config

@@ -1,4 +1,4 @@
-"""Small pictures of every format, and seeded ways to damage them."""
+"""Small images of every format, and seeded ways to damage them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> NDArray[
 
 
 def encoded(image: Image.Image | NDArray[np.uint8], kind: str, **options: Any) -> bytes:
-    """The bytes of a picture file."""
+    """The bytes of an image file."""
     if isinstance(image, np.ndarray):
         image = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
     buffer = io.BytesIO()
