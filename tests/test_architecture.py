@@ -206,14 +206,14 @@ WRITERS = {  # the only places that write files, and why they do not use files.p
     "studies/engine/store.py": "rows.jsonl, which grows",
     "studies/engine/processes.py": "log.txt, which grows",
     "checkpoints/hub/download.py": "downloads, which go on where they were cut",
-    "cli/streams.py": "the null device",
+    "cli/display/streams.py": "the null device",
 }
 IN_THEIR_BLOCKS = {  # write to what a block of files.py, or a temporary folder, lends them
     "export/export_model.py",
     "model_folder/bundle.py",
     "checkpoints/formats/tensor_writing.py",
     "cli/verbs/data.py",
-    "cli/data_findings.py",
+    "cli/display/data_findings.py",
     "explain/explanation.py",
     "explain/inspect/inspection_figures.py",
 }

@@ -13,9 +13,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from vitrail.cli.console import COLUMNS, ConsoleReporter, JsonReporter, evaluation_line
-from vitrail.cli.output import Output
-from vitrail.cli.progress import clock
+from vitrail.cli.display.console import COLUMNS, ConsoleReporter, JsonReporter, evaluation_line
+from vitrail.cli.display.output import Output
+from vitrail.cli.display.progress import clock
 from vitrail.config import TrainConfig
 from vitrail.training.reporter import Reporter, RunResult
 
@@ -124,7 +124,8 @@ def test_clock() -> None:
 SCRIPT = """
 import sys; sys.path.insert(0, sys.argv[1])
 from tests.cli.test_cli_console import EVALUATION, RESULT, STEP, plan
-from vitrail.cli.console import ConsoleReporter; from vitrail.cli.output import Output
+from vitrail.cli.display.console import ConsoleReporter
+from vitrail.cli.display.output import Output
 from pathlib import Path
 r = ConsoleReporter(Output(no_color="--no-color" in sys.argv))
 r.plan(plan(), Path("runs/digits-1")); r.step(STEP); r.evaluation(EVALUATION); r.result(RESULT)
@@ -168,7 +169,7 @@ def test_no_escape_codes_where_they_are_not_wanted() -> None:
 
 WORK = """
 import sys, time; sys.path.insert(0, sys.argv[1])
-from vitrail.cli.output import Output; from vitrail.cli.progress import counted
+from vitrail.cli.display.output import Output; from vitrail.cli.display.progress import counted
 with counted(Output(no_color="--no-color" in sys.argv)) as tell:
     for done in range(1, 4):
         time.sleep(0.25)

@@ -15,8 +15,8 @@ from cyclopts import App
 
 from tests.cli.cli_command import fake, run
 from vitrail import errors
+from vitrail.cli.display.output import Output, plain, table
 from vitrail.cli.main import GLOBAL, SWITCHES
-from vitrail.cli.output import Output, plain, table
 from vitrail.cli.registry import VERBS
 from vitrail.errors import DataError
 

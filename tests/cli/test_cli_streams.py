@@ -52,7 +52,9 @@ def test_streams(typed: str, code: int, error: str) -> None:
 
 def test_nothing_is_written_into_a_file_that_got_the_number_of_a_closed_stream() -> None:
     code = (
-        "import os, sys, tempfile; from vitrail.cli.streams import open_streams; open_streams()\n"
+        "import os, sys, tempfile\n"
+        "from vitrail.cli.display.streams import open_streams\n"
+        "open_streams()\n"
         "with tempfile.TemporaryFile() as file:\n"
         "    os.write(1, b'from C'); print('from Python', flush=True)\n"
         "    assert file.fileno() > 2; sys.exit(os.fstat(file.fileno()).st_size)"

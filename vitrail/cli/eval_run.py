@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from vitrail.cli.output import Output
-from vitrail.cli.progress import eta
+from vitrail.cli.display.output import Output
+from vitrail.cli.display.progress import eta
 from vitrail.errors import UsageError
 from vitrail.folder import Folder
 

@@ -16,16 +16,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 
-from vitrail.cli.last_resort import end_when_interrupted, exit_code
-from vitrail.cli.output import Output
-from vitrail.cli.registry import VERBS, Verb
-from vitrail.cli.streams import (
+from vitrail.cli.display.output import Output
+from vitrail.cli.display.streams import (
     ReaderGoneError,
     close_streams,
     has_reader,
     open_streams,
     say_result,
 )
+from vitrail.cli.last_resort import end_when_interrupted, exit_code
+from vitrail.cli.registry import VERBS, Verb
 from vitrail.device import process_age
 from vitrail.errors import UsageError, VitrailError, environment_fault, nearest
 from vitrail.system.child_process import SAFE_PATH
@@ -127,7 +127,7 @@ def unknown_verb(name: str) -> UsageError:
 def call(verb: Verb, tokens: Sequence[str], output: Output) -> int:
     """Parse and run one verb; its exit code."""
     from vitrail.cli.arguments import bind
-    from vitrail.cli.progress import close_lines
+    from vitrail.cli.display.progress import close_lines
     from vitrail.cli.registry import option_names, setting_options
 
     os.getcwd()  # a folder that was removed ends libraries without a word

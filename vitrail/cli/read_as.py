@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from vitrail.cli.output import Output
+from vitrail.cli.display.output import Output
 
 if TYPE_CHECKING:
     from vitrail.classifier import Classifier
@@ -39,8 +39,8 @@ def load(model: Path, read_as: ReadAs | None, output: Output, *, device: Any = "
     """
     from vitrail.checkpoints.mapping.stated import read_settings
     from vitrail.classifier import load as load_classifier
-    from vitrail.cli.progress import progress_of
-    from vitrail.cli.told import tell
+    from vitrail.cli.display.progress import progress_of
+    from vitrail.cli.display.told import tell
 
     read_as = read_as or ReadAs()
     classifier = load_classifier(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import check_numbers
-from vitrail.cli.output import Output
+from vitrail.cli.display.output import Output
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def execute(
     shown: str = "test/top1",
 ) -> int:
     """Plan, compute, conclude; the exit code. shown: the value a finished cell is told with."""
-    from vitrail.cli.study_progress import StudyWatcher, verdict_lines
+    from vitrail.cli.display.study_progress import StudyWatcher, verdict_lines
     from vitrail.studies import publish, run
 
     if dry_run:
@@ -196,7 +196,7 @@ def show_plan(
     """The number of cells and the time they take, without computing any."""
     import tempfile
 
-    from vitrail.cli.progress import clock
+    from vitrail.cli.display.progress import clock
     from vitrail.studies import run
 
     with tempfile.TemporaryDirectory() as folder:

@@ -16,8 +16,8 @@ from torch import nn
 
 from tests.cli.cli_command import Done, run
 from vitrail.classifier import Classifier, Meta
-from vitrail.cli.output import Output
-from vitrail.cli.progress import count_text, eta
+from vitrail.cli.display.output import Output
+from vitrail.cli.display.progress import count_text, eta
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.models.create import create_model
 from vitrail.models.vit.config import ViTConfig
@@ -336,7 +336,7 @@ def test_eta_says_when_it_will_be_done(
     assert count_text("fog", 250, 1000, 20.0) == "fog  250/1,000  12/s  eta 1:00"
     assert count_text("fog", 0, 1000, 20.0) == "fog  0/1,000  eta -"
     now = [0.0]
-    monkeypatch.setattr("vitrail.cli.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("vitrail.cli.display.progress.time.monotonic", lambda: now[0])
     with eta(Output(), "fog") as tell:
         for done in (1, 2, 3, 4):
             now[0] += 20

@@ -12,9 +12,9 @@ import pytest
 
 from tests.cli.cli_command import Done, run
 from vitrail.checkpoints.catalogue.weights import ROWS
-from vitrail.cli import progress
-from vitrail.cli.output import Output
-from vitrail.cli.progress import bytes_text, progress_of
+from vitrail.cli.display import progress
+from vitrail.cli.display.output import Output
+from vitrail.cli.display.progress import bytes_text, progress_of
 
 NAME = "vit_b32.sam_i1k_224"
 PLACE = "vitrail/weights/storage.googleapis.com/vit_models/sam/ViT-B_32.npz"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
-from vitrail.cli.output import Output
+from vitrail.cli.display.output import Output
 from vitrail.cli.study_runner import (
     Machines,
     asked_of,

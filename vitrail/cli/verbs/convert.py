@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
-from vitrail.cli.output import Output, table
+from vitrail.cli.display.output import Output, table
+from vitrail.cli.display.told import rows_of
 from vitrail.cli.read_as import ReadAs
-from vitrail.cli.told import rows_of
 from vitrail.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def convert(
     read_settings(read_as.settings)
     refuse_existing(out)
     from vitrail.checkpoints.hub.resolve import resolve_weights
-    from vitrail.cli.progress import progress_of
+    from vitrail.cli.display.progress import progress_of
 
     place = resolve_weights(source, progress=progress_of(output))
     classifier, report = open_source(place, read_as, head, allow_unused=allow_unused)

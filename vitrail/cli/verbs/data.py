@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of, check_numbers
-from vitrail.cli.data_findings import (
+from vitrail.cli.display.data_findings import (
     doubted_labels,
     report_files,
     suspect_lines,
     wanted,
     write_reports,
 )
+from vitrail.cli.display.output import Output, plain, table
 from vitrail.cli.eval_run import say_notes
-from vitrail.cli.output import Output, plain, table
 from vitrail.errors import DataError, GateError, UsageError
 from vitrail.files import refuse_existing, whole_file, whole_folder
 
@@ -193,7 +193,7 @@ def show(
     seed
         Seed of the choice and of the augmentation.
     """
-    from vitrail.cli.contact_sheet import augmented_sheet, contact_sheet
+    from vitrail.cli.display.contact_sheet import augmented_sheet, contact_sheet
     from vitrail.data.sources.open_data import open_data
 
     count = (40 if augment is None else MOST_AUGMENTED) if count is None else count

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
-from vitrail.cli.output import Output, table
+from vitrail.cli.display.output import Output, table
 from vitrail.errors import VitrailError
 
 app = app_of("vitrail doctor")

@@ -14,6 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of, check_numbers
+from vitrail.cli.display.evaluation_lines import (
+    calibration_lines,
+    evaluation_lines,
+    real_lines,
+    robustness_lines,
+)
+from vitrail.cli.display.output import Output
 from vitrail.cli.eval_run import (
     DecodeOptions,
     is_run,
@@ -21,13 +28,6 @@ from vitrail.cli.eval_run import (
     opened_for,
     say_notes,
 )
-from vitrail.cli.evaluation_lines import (
-    calibration_lines,
-    evaluation_lines,
-    real_lines,
-    robustness_lines,
-)
-from vitrail.cli.output import Output
 from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import GateError, UsageError
 from vitrail.files import refuse_existing
@@ -93,7 +93,7 @@ def evaluate(
     """
     reading, asked = reading or DecodeOptions(), asked or EvalOptions()
     check(split, min_top1, out, reading, asked)
-    from vitrail.cli.verbs.temperature import model_folder
+    from vitrail.cli.temperature import model_folder
 
     if asked.calibrate:
         model_folder(model)
@@ -240,7 +240,7 @@ def in_classes_of(source: Source, classifier: Classifier, name: Path, output: Ou
 
 def calibrated(job: EvalJob, source: Source, more: dict[str, Any]) -> tuple[Evaluation, list[str]]:
     """Fit the temperature on validation, judge it on `source`, and only then store it."""
-    from vitrail.cli.verbs.temperature import model_folder, store
+    from vitrail.cli.temperature import model_folder, store
 
     classifier = job.classifier
     held, _ = pictures(job, "val")

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
+from vitrail.cli.display.output import Output, plain
 from vitrail.cli.explain_options import ExplainOptions, FigureOptions
-from vitrail.cli.output import Output, plain
 from vitrail.cli.read_as import ReadAs
 from vitrail.cli.verbs.predict import ImageList, find_pictures
 from vitrail.errors import DataError, UsageError
@@ -73,7 +73,7 @@ def explain(
     for note in found.notes:
         output.note(note)
     folder = free_folder(out)
-    from vitrail.cli.verbs import explain_model
+    from vitrail.cli import explain_model
     from vitrail.device import pick_device
 
     place = pick_device(device)

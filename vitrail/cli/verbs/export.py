@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of, check_numbers
-from vitrail.cli.output import Output, table
+from vitrail.cli.display.output import Output, table
 from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import DataError, UsageError, nearest
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
-from vitrail.cli.output import Output, plain
+from vitrail.cli.display.output import Output, plain
 from vitrail.cli.settings import layers_of
 from vitrail.config import DURATIONS, SHORT
 from vitrail.errors import UsageError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
-from vitrail.cli.output import Output, table
+from vitrail.cli.display.output import Output, table
 from vitrail.cli.read_as import ReadAs
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def models(
         hf:OWNER/NAME.
     """
     from vitrail.checkpoints.catalogue.weights import CATALOGUE
-    from vitrail.cli.verbs import weights as published
+    from vitrail.cli import weights as published
     from vitrail.models.names import known_names
 
     if get is not None:
@@ -58,7 +58,7 @@ def models(
         output.result(record, published.get_lines(record))
         return 0
     if name is not None and _is_place(name):
-        from vitrail.cli.verbs.inspect_file import inspect_file
+        from vitrail.cli.inspect_file import inspect_file
 
         return inspect_file(Path(name), read_as or ReadAs(), output)
     if name in CATALOGUE:

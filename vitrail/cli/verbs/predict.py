@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of, check_numbers
-from vitrail.cli.output import Output, plain
+from vitrail.cli.display.output import Output, plain
 from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import DataError, UsageError
 from vitrail.files import refuse_existing, write_whole

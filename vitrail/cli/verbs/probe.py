@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of, check_numbers
+from vitrail.cli.display.output import Output, plain, table
+from vitrail.cli.display.progress import counted
 from vitrail.cli.eval_run import DecodeOptions, computed_on, is_run, opened_for, say_notes
-from vitrail.cli.output import Output, plain, table
-from vitrail.cli.progress import counted
 from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import UsageError
 from vitrail.files import refuse_existing, write_whole

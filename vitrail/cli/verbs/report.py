@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
-from vitrail.cli.output import Output
+from vitrail.cli.display.output import Output
 
 app = app_of("vitrail report")
 

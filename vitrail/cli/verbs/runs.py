@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
-from vitrail.cli.output import Output, table
+from vitrail.cli.display.output import Output, table
 from vitrail.errors import UsageError
 from vitrail.spelling import count
 

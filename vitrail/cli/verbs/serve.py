@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of, check_numbers
-from vitrail.cli.output import Output
+from vitrail.cli.display.output import Output
+from vitrail.cli.display.streams import say_aside
 from vitrail.cli.read_as import ReadAs, load
-from vitrail.cli.streams import say_aside
 from vitrail.errors import EnvironmentFault, UsageError
 
 if TYPE_CHECKING:

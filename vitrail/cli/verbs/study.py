@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
-from vitrail.cli.output import Output
+from vitrail.cli.display.output import Output
 from vitrail.cli.study_runner import Machines, asked_of, check_counts, engines_of, execute, numbers
 from vitrail.errors import UsageError
 

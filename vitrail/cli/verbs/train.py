@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
-from vitrail.cli.output import Output
+from vitrail.cli.display.output import Output
 from vitrail.cli.read_as import ReadAs
 from vitrail.cli.settings import Layer, layers_of
 from vitrail.config import flatten, toml_lines
@@ -101,7 +101,7 @@ def start_settings(read_as: ReadAs) -> dict[str, str]:
 
 def reporter_for(output: Output) -> Any:
     """JSON lines with --json, else a table for people."""
-    from vitrail.cli.console import ConsoleReporter, JsonReporter
+    from vitrail.cli.display.console import ConsoleReporter, JsonReporter
 
     return JsonReporter(output) if output.json else ConsoleReporter(output)
 
@@ -144,7 +144,7 @@ def resume(run_dir: Path, data: str | None, others: list[str], output: Output) -
 
 def show_plan(layers: list[Layer], output: Output, *, dry_run: bool) -> int:
     """Print what a run would be: its choices for --dry-run, all settings for --print-config."""
-    from vitrail.cli.console import plan_lines
+    from vitrail.cli.display.console import plan_lines
     from vitrail.cli.eval_run import say_notes
     from vitrail.training.plan.plan_run import plan_run
 

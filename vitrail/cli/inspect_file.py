@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrail.cli.output import Output, table
+from vitrail.cli.display.output import Output, table
+from vitrail.cli.display.told import fact_rows
 from vitrail.cli.read_as import ReadAs
-from vitrail.cli.told import fact_rows
 
 if TYPE_CHECKING:
     from vitrail.checkpoints.inspection import CheckpointInspection

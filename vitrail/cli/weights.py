@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from vitrail.cli.output import Output, table
+from vitrail.cli.display.output import Output, table
 
 if TYPE_CHECKING:
     from vitrail.checkpoints.catalogue.weights import Weights
@@ -93,7 +93,7 @@ def get(name: str, output: Output) -> dict[str, Any]:
     from vitrail.checkpoints.catalogue.meant import way_out
     from vitrail.checkpoints.hub.download import verify
     from vitrail.checkpoints.hub.resolve import address_of, catalogue_entry, resolve_weights
-    from vitrail.cli.progress import progress_of
+    from vitrail.cli.display.progress import progress_of
     from vitrail.errors import UsageError
 
     address = address_of(name)

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from vitrail.classifier import Classifier
+from vitrail.cli.display.output import Output, plain, table
 from vitrail.cli.eval_run import is_run, opened_for, say_notes
 from vitrail.cli.explain_options import FigureOptions
-from vitrail.cli.output import Output, plain, table
 from vitrail.cli.read_as import ReadAs
 from vitrail.cli.read_as import load as read_as_told
 from vitrail.data.loading.batch import normalise

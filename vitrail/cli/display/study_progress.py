@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vitrail.cli.output import Output, table
-from vitrail.cli.progress import ProgressLine, clock
+from vitrail.cli.display.output import Output, table
+from vitrail.cli.display.progress import ProgressLine, clock
 
 if TYPE_CHECKING:
     from vitrail.studies.engine.cell import Cell

@@ -10,8 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrail.cli.output import Output, plain
-from vitrail.cli.progress import ProgressLine, clock
+from vitrail.cli.display.output import Output, plain
+from vitrail.cli.display.progress import ProgressLine, clock
 
 if TYPE_CHECKING:
     from vitrail.models.names import ModelConfig

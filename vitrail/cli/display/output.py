@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vitrail.cli.streams import say_aside, say_result
+from vitrail.cli.display.streams import say_aside, say_result
 from vitrail.errors import EnvironmentFault, VitrailError
 from vitrail.spelling import as_utf8, command_text, printable
 

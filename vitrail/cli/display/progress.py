@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from vitrail.cli.output import Output
+from vitrail.cli.display.output import Output
 from vitrail.spelling import printable
 
 if TYPE_CHECKING:

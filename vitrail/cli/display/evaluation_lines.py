@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitrail.cli.output import table
+from vitrail.cli.display.output import table
 
 if TYPE_CHECKING:
     from vitrail.evaluation.calibrate import Calibration

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrail.cli.output import Output
+from vitrail.cli.display.output import Output
 from vitrail.files import encoded, refuse_existing, whole_files
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def doubted_labels(
     if model is None:
         return label_suspects(splits.parts(), looks)
     from vitrail.classifier import load
-    from vitrail.cli.progress import progress_of
+    from vitrail.cli.display.progress import progress_of
     from vitrail.evaluation.labels.audit import feature_suspects
     from vitrail.evaluation.probes.features import Frozen, cache_folder
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vitrail.checkpoints.mapping.fact import Fact
     from vitrail.classifier import Classifier
-    from vitrail.cli.output import Output
+    from vitrail.cli.display.output import Output
 
 
 def tell(classifier: Classifier, output: Output) -> None:
