@@ -31,7 +31,7 @@ def made_figure(key: str = "made", names: Sequence[str] = ("ViT", "BiT")) -> Fig
         low, high = ([top + side for top in tops] for side in (-0.04, 0.04))
         fit = Series(f"{name} fit", SIZES, tops, low, high, "fit", colour)
         series += [fit, Series(name, SIZES, tops, low, high, "marks", colour)]
-    return Figure(key, "More images, fewer mistakes", "pictures", "top-1", series, log_x=True)
+    return Figure(key, "More images, fewer mistakes", "images", "top-1", series, log_x=True)
 
 
 def texts(figure: Figure) -> list[str]:

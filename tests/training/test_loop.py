@@ -442,6 +442,6 @@ def test_settings_of_a_run_say_nothing_on_other_data(tmp_path: Path) -> None:
 
 def test_the_seed_of_the_run_is_that_of_the_split(straight: Path, tmp_path: Path) -> None:
     """Naming it changes the settings and no bit."""
-    run = train(tmp_path, data__split_seed=0, data__train_images=1437).run_dir
+    run = train(tmp_path, data__split_seed=0, data__train_pictures=1437).run_dir
     assert records(run) == records(straight)
     assert weights(run) == weights(straight)

@@ -119,7 +119,7 @@ def calibration_section(split: SplitRecord) -> PageSection:
         Drawing("Images by confidence", confidences(bins)),
         Drawing(title, plot(figure, is_bare=True)),
     ]
-    numbers = Table(["confidence", "pictures", "mean", "accuracy"], rows)
+    numbers = Table(["confidence", "images", "mean", "accuracy"], rows)
     told = {"drawings": drawings, "numbers": numbers}
     return PageSection("calibration", "Calibration", told, lead, "curves")
 

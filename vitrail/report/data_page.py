@@ -52,14 +52,14 @@ def images_section(report: Mapping[str, Any]) -> PageSection:
     )
     odd = [(report.get(f"num_{kind}", 0), kind) for kind in ("tiny", "huge", "gray")]
     card = [
-        ("Pictures", f"{sum(splits.values()):,}", counts),
+        ("Images", f"{sum(splits.values()):,}", counts),
         ("Classes", str(len(report.get("classes", []))), f"{report.get('imbalance', 1)} to 1"),
         ("Median size", median if sizes else "", spans),
         ("Unusual", ", ".join(f"{n} {kind}" for n, kind in odd), ""),
         ("Mean", _numbers(report.get("mean", [])), "per channel, of values from 0 to 1"),
         ("Standard deviation", _numbers(report.get("std", [])), ""),
     ]
-    return PageSection("pictures", "Pictures", {"card": card}, template="facts")
+    return PageSection("pictures", "Images", {"card": card}, template="facts")
 
 
 def _numbers(values: Sequence[float]) -> str:

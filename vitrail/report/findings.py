@@ -149,5 +149,5 @@ def _suspect_table(found: Sequence[Mapping[str, Any]]) -> Table:
         ]
         for one in found
     ]
-    columns = ["split", "picture", "label", "looks like", "p of label", "p of other"]
+    columns = ["split", "image", "label", "looks like", "p of label", "p of other"]
     return Table(columns, rows, is_sortable=True)

@@ -123,7 +123,7 @@ def metrics_table(splits: Sequence[SplitRecord]) -> Table:
             small = "" if low is None else f"{low:.3f}{DASH}{high:.3f}"
             cells.append(number(one.figure(key), 4, small=small))
         rows.append([*cells, number(one.figure("images_per_s"), 0)])
-    return Table(["split", "pictures", *(FIGURES[key] for key in keys), "images/s"], rows)
+    return Table(["split", "images", *(FIGURES[key] for key in keys), "images/s"], rows)
 
 
 def environment_section(record: RunRecord) -> PageSection:

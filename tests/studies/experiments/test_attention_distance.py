@@ -64,4 +64,4 @@ def test_a_training_too_short_for_attention_is_told() -> None:
 
 
 def test_no_rows_no_claim() -> None:
-    assert "Too few" in STUDY.outcome(SETUP, []).verdict.answer
+    assert "too few" in STUDY.outcome(SETUP, []).verdict.answer

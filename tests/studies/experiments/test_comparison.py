@@ -63,13 +63,13 @@ def _mean_and_error(values: list[float]) -> tuple[float, float]:
 
 
 def test_words_of_both_ends() -> None:
-    said = at_ends(rows(), "a", "b", "test/top1", "pictures", "pictures")
+    said = at_ends(rows(), "a", "b", "test/top1", "pictures", "images")
     assert said[0].startswith("With 100 images, a is 9.0 points below b")
     assert said[1].startswith("With 1,000 images, a is 6.7 points above b")
     assert said[2].startswith("From one end to the other the gap moves by 15.7 points towards a")
-    other = at_ends(rows(), "b", "a", "test/top1", "pictures", "pictures")
+    other = at_ends(rows(), "b", "a", "test/top1", "pictures", "images")
     assert other[2] == said[2]  # towards a, and by as much, whoever is named first
-    assert at_ends(rows(), "a", "nobody", "test/top1", "pictures", "pictures") == []
+    assert at_ends(rows(), "a", "nobody", "test/top1", "pictures", "images") == []
 
 
 def test_table_has_sizes_in_order_and_dashes_for_nothing() -> None:

@@ -112,8 +112,8 @@ def test_what_was_not_reached_is_not_extrapolated() -> None:
 
 def test_missing_rows_survive() -> None:
     rows = made_rows(STUDY.cells(SETUP), figures)
-    assert "Too few" in STUDY.outcome(SETUP, []).verdict.answer
+    assert "too few" in STUDY.outcome(SETUP, []).verdict.answer
     only = [row for row in rows if row.arm == VIT]
-    assert "Too few" in STUDY.outcome(SETUP, only).verdict.answer
+    assert "too few" in STUDY.outcome(SETUP, only).verdict.answer
     first = [row for row in rows if row.seed == 0 and row.axes[X] == LEVELS[0]]
     assert "one seed" in STUDY.outcome(SETUP, first).verdict.answer

@@ -72,5 +72,5 @@ def test_transfer_adds_few_shots_and_fine_tuning() -> None:
 
 def test_missing_rows_survive() -> None:
     rows = made_rows(STUDY.cells(SETUP)[:1], as_in_the_paper)
-    assert STUDY.outcome(SETUP, []).verdict.answer.startswith("Too few")
-    assert STUDY.outcome(SETUP, rows).verdict.answer.startswith("Too few")
+    assert STUDY.outcome(SETUP, []).verdict.answer.startswith("No result: too few")
+    assert STUDY.outcome(SETUP, rows).verdict.answer.startswith("No result: too few")

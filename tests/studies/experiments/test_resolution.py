@@ -106,7 +106,7 @@ def test_no_winner_where_the_interval_has_zero() -> None:
 
 def test_missing_rows_survive() -> None:
     rows = made_rows(STUDY.cells(SETUP), figures)
-    assert "Too few" in STUDY.outcome(SETUP, []).verdict.answer
+    assert "too few" in STUDY.outcome(SETUP, []).verdict.answer
     said = STUDY.outcome(SETUP, [row for row in rows if row.arm == FIRST]).verdict
     assert "not fine-tuned" in said.answer
     assert "going on" not in said.answer

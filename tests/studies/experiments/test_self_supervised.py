@@ -104,5 +104,5 @@ def test_missing_rows_survive() -> None:
     rows = made_rows(STUDY.cells(SETUP), figures)
     parents = [row for row in rows if PRETRAINED in row.axes]
     for found in ([], parents, [row for row in rows if row.arm == SUPERVISED]):
-        assert "Too few" in STUDY.outcome(SETUP, found).verdict.answer
+        assert "too few" in STUDY.outcome(SETUP, found).verdict.answer
     assert "one seed" in STUDY.outcome(SETUP, rows[:11]).verdict.answer

@@ -95,7 +95,7 @@ def calibration_lines(found: Calibration, before: Evaluation, after: Evaluation)
     from vitrail.evaluation.calibrate import FEW
 
     rows = [
-        ["pictures", "", "n", "nll", "ece"],
+        ["images", "", "n", "nll", "ece"],
         [found.split, "before", f"{found.n}", f"{found.nll[0]:.4f}", f"{found.ece[0]:.4f}"],
         ["", "after", "", f"{found.nll[1]:.4f}", f"{found.ece[1]:.4f}"],
         ["judged", "before", f"{before.n}", f"{before.nll:.4f}", f"{before.ece:.4f}"],

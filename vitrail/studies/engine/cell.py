@@ -17,6 +17,8 @@ from vitrail.studies.engine.row import Axis
 
 SCHEMA = 1  # of a key; a change makes every kept row a stranger
 
+WORDS = {"pictures": "images"}  # axes of rows that people know by another name
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -64,7 +66,7 @@ class Cell:
     @property
     def title(self) -> str:
         """For people: "ViT, images 1000, seed 0"."""
-        axes = [f"{name} {short(value)}" for name, value in self.axes.items()]
+        axes = [f"{WORDS.get(key, key)} {short(one)}" for key, one in self.axes.items()]
         return ", ".join([self.arm, *axes, f"seed {self.seed}"])
 
     def pace_cell(self) -> Cell:

@@ -120,7 +120,7 @@ def _verdict(rows: Sequence[Row]) -> Verdict:
             *(against_bit if rival != BIT else []),
             *against_hybrid,
             *(
-                sentence(f"{arm}: {in_words(gap, 'most pictures', 'fewest')}")
+                sentence(f"{arm}: {in_words(gap, 'most images', 'fewest')}")
                 for arm, gap in gains.items()
             ),
         ],

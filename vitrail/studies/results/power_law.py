@@ -201,7 +201,7 @@ def crossing(first: PowerLaw, second: PowerLaw, low: float, high: float) -> Cros
     )
 
 
-def crossing_in_words(found: Crossing, first: str, second: str, unit: str = "pictures") -> str:
+def crossing_in_words(found: Crossing, first: str, second: str, unit: str = "images") -> str:
     """`ViT overtakes BiT at about 12,000 images (8,100 to 31,000; 94 % of resampled curves)`."""
     winner, loser = (first, second) if found.first_wins_above else (second, first)
     support = f"{found.share:.0%}".replace("%", " %") + " of resampled curves"
