@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 
 from tests.cli.cli_command import run
+from tests.serve.running import WAIT_SECS, asked, command
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -33,7 +35,7 @@ def photos(folder: Path) -> None:
     noise = np.random.default_rng(0)
     for name, level in (("cat", 40), ("dog", 180)):
         (folder / name).mkdir(parents=True)
-        for number in range(20):
+        for number in range(70):
             pixels = noise.integers(level, level + 60, (17, 20, 3), np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{number:02d}.png")
 
@@ -64,12 +66,22 @@ def small(command: str) -> list[str]:
     return [*words, *SMALL, "--steps", "4"]
 
 
+def serve(model: Path, folder: Path) -> None:
+    """An answer over HTTP, and the end by a signal."""
+    with command(model, cwd=folder) as (process, port):
+        status, body = asked(port, "POST", "/v1/classify", (folder / "new.jpg").read_bytes())
+        assert status == 200, body
+        assert json.loads(body)[0]["label"] in ("cat", "dog")
+        process.terminate()
+        assert process.wait(WAIT_SECS) == 0
+
+
 def test_commands_run_in_their_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     photos(tmp_path / "photos")
     Image.fromarray(np.full((17, 20, 3), 210, np.uint8)).save(tmp_path / "new.jpg")
     shown = commands()
-    assert [command.split()[1] for command in shown] == [
+    assert [line.split()[1] for line in shown] == [
         "train",
         "predict",
         "report",
@@ -78,10 +90,15 @@ def test_commands_run_in_their_order(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         "data",
         "explain",
         "compare",
+        "export",
+        "serve",
     ]
-    for command in shown:
-        done = run(*small(command))
-        assert done.code == 0, f"{command}\n{done.err}"
+    for line in shown:
+        if line.startswith("vitrail serve "):
+            serve(tmp_path / line.split()[2], tmp_path)
+            continue
+        done = run(*small(line))
+        assert done.code == 0, f"{line}\n{done.err}"
     assert (tmp_path / "runs" / "photos-1" / "report.html").is_file()
     assert (tmp_path / "runs" / "photos-2" / "model").is_dir()
 

@@ -6,12 +6,15 @@ import asyncio
 import http.client
 import io
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -31,6 +34,7 @@ from vitrail.serve.service import Service
 CLASSES = ["cat", "dog", "<script>alert(1)</script>", "fish", "owl", "ant", "bee"]
 PREPROCESS = Preprocess(height=16, width=24, resize=(16, 24))
 WAIT_SECS = 60.0
+ROOT = Path(__file__).parents[2]
 
 
 def some_classifier(seed: int = 0) -> Classifier:
@@ -190,3 +194,35 @@ class Slow:
 
         classifier.probabilities = slow  # type: ignore[method-assign]
         return classifier
+
+
+@contextmanager
+def command(
+    model: Path, *options: str, cwd: Path = ROOT, log: IO[str] | None = None
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """`vitrail serve` as a process, ready, and its port; log: takes its standard error."""
+    words = [sys.executable, "-m", "vitrail", "serve", str(model), "--port", "0", "--json"]
+    words += ["--engines", "1", "--decoders", "1", *options]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, text=True, cwd=cwd) as process:
+        try:
+            assert process.stdout is not None
+            record = json.loads(process.stdout.readline())
+            port = int(record["url"].rpartition(":")[2])
+            until = time.monotonic() + WAIT_SECS
+            while asked(port, "GET", "/v2/health/ready")[0] != 200:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            yield process, port
+        finally:
+            process.kill()
+
+
+def asked(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    """One request."""
+    link = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_SECS)
+    try:
+        link.request(method, path, body, {"Content-Type": "image/png"} if body else {})
+        answer = link.getresponse()
+        return answer.status, answer.read()
+    finally:
+        link.close()

@@ -21,6 +21,7 @@ from vitrail.serve.service import Service
 
 HEADER_SECS = 10.0  # for the first request of a connection to begin
 BACKLOG = 1024
+LINGER_SECS = 0.2  # between the last connection that is taken and the end
 REFUSED = (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL)
 
 
@@ -136,9 +137,16 @@ class Server(uvicorn.Server):
         self._service.phase = "draining"
         with suppress(TimeoutError):
             async with asyncio.timeout(self._service.limits.drain_secs):
-                while self.server_state.tasks:
-                    await asyncio.sleep(0.02)
+                await self._all_answered()
+                for server in self.servers:
+                    server.close()
+                await asyncio.sleep(LINGER_SECS)  # who is connected by now may still ask
+                await self._all_answered()
         self.should_exit = True
+
+    async def _all_answered(self) -> None:
+        while self.server_state.tasks:
+            await asyncio.sleep(0.02)
 
     def _do(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
