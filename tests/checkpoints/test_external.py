@@ -488,7 +488,7 @@ def test_downloads_of_the_catalogue_know_their_preprocessing(
     row = next(row for row in ROWS if row.name.startswith("bit_r50x1"))
     small = Preprocess(height=32, width=40, resize=(32, 40))
     told = replace(row, origin="timm", image_size=(32, 40), preprocess=small)
-    monkeypatch.setattr("vitrail.checkpoints.external.weights_at", lambda _: told)
+    monkeypatch.setattr("vitrail.checkpoints.external.catalogue_entry_at", lambda _: told)
     foreign = read_external(CASES / "timm_bit" / "model.safetensors")
     assert foreign.config.image_size == (32, 40)
     assert foreign.preprocess == small

@@ -322,7 +322,7 @@ def test_the_best_evaluation_is_told_once_and_the_same_everywhere(straight: Path
     }
     page = (straight / "report.html").read_text()
     assert page.count("Best evaluation") == 1
-    assert f"epoch {best['epoch']:.2f}<small>" in page
+    assert f"epoch {best['epoch']:.2f}</bdi><small>" in page
     assert "Best val/top1" not in page
 
 
