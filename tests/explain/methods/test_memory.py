@@ -1,4 +1,4 @@
-"""How much attention is alive at a time, counted tensor by tensor, whatever the depth (issue 4)."""
+"""How much attention is alive at a time, counted tensor by tensor, whatever the depth."""
 
 from __future__ import annotations
 

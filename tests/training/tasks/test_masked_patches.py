@@ -295,3 +295,10 @@ def test_a_resnet_has_no_patches() -> None:
     with pytest.raises(UsageError, match="bit") as caught:
         plan_run([("test", {**layer, "image_size": 32})])
     assert caught.value.code == "VIT-251"
+
+
+def test_the_questions_of_an_evaluation_stay_for_ever() -> None:
+    """A figure of a run that is finished is compared with one of a run to come."""
+    found = corruption_of_images(3, torch.tensor([0, 5, 11]), 7)
+    assert found.places.tolist() == [[0, 2, 3, 6], [1, 3, 5, 6], [0, 1, 3, 6]]
+    assert found.roles.tolist() == [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 0]]

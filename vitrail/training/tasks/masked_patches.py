@@ -75,7 +75,7 @@ def corruption_of_step(seed: int, step: int, batch_size: int, num_patches: int) 
 def corruption_of_images(seed: int, indices: Tensor, num_patches: int) -> Corruption:
     """The corruption of held-out images (B,), the same at every evaluation."""
     numbers = uniforms(
-        seed, "masked patches of held-out images", 0, indices.numpy(), 3 * num_patches
+        seed, "masked patches of held-out pictures", 0, indices.numpy(), 3 * num_patches
     )
     return draw_corruption(numbers, num_patches)
 
