@@ -581,6 +581,11 @@ def load(
             place, origin=origin, given=given, table=table, name_map=rules, max_bytes=max_bytes
         )
         return of_foreign(foreign, device=device)
+    return _of_ours(place, device, max_bytes)
+
+
+def _of_ours(place: Path, device: torch.device, max_bytes: int) -> Classifier:
+    """The classifier of a run or of a model folder."""
     from vitrail.models.create import build
 
     modules: list[Model] = []

@@ -128,7 +128,7 @@ def test_files(pictures: Tensor, tmp_path: Path) -> None:
     assert calibration["ece"] == result.ece
 
 
-def test_several_labels_a_image(pictures: Tensor, tmp_path: Path) -> None:
+def test_several_labels_an_image(pictures: Tensor, tmp_path: Path) -> None:
     labels = torch.from_numpy((np.random.default_rng(0).random((23, 3)) < 0.5).astype(np.float32))
     result = evaluate(MeanModel().eval(), batches_of(pictures, labels, 4), PREPROCESS, CLASSES)
     logits = expected_logits(pictures)

@@ -61,6 +61,6 @@ def test_the_background_does_not_say_the_class() -> None:
     assert (nearest == found.labels[test]).mean() <= 0.35  # chance 1/6, interval to 0.24
 
 
-def test_too_small_a_image_is_refused() -> None:
+def test_too_small_an_image_is_refused() -> None:
     with pytest.raises(ValueError, match="16 px"):
         objects(1, (15, 40))

@@ -368,7 +368,7 @@ def test_thumbnails_are_small_images(shape: tuple[int, int, int]) -> None:
         assert len(data) < 30_000
 
 
-def test_several_labels_a_image(tmp_path: Path) -> None:
+def test_several_labels_an_image(tmp_path: Path) -> None:
     folder = made_run(tmp_path / "r", CLASSES)
     shutil.rmtree(folder / "eval")
     rng = np.random.default_rng(0)

@@ -337,7 +337,7 @@ def test_plan_explains_its_choices() -> None:
     assert plan.preprocess.channels == 1
 
 
-def test_several_labels_a_image_train_with_a_sigmoid(tmp_path: Path) -> None:
+def test_several_labels_an_image_train_with_a_sigmoid(tmp_path: Path) -> None:
     rows = ["path,label"]
     generator = np.random.default_rng(11)
     for number in range(37):

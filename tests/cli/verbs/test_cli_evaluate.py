@@ -271,12 +271,16 @@ def test_flipped_views_are_averaged() -> None:
 @pytest.mark.usefixtures("place")
 def test_real_labels_need_imagenet() -> None:
     Path("real.json").write_text("[[1], [2]]")
-    bad("VIT-284", "a", "pictures.npz", "--real-labels", "real.json")
-    bad("VIT-364", "a", "pictures.npz", "--real-labels", "absent.json")
+    for code, file, said in (
+        ("VIT-284", "real.json", "ImageNet"),
+        ("VIT-364", "absent.json", "absent.json"),
+    ):
+        done = bad(code, "a", "pictures.npz", "--real-labels", file)
+        assert said in done.err
 
 
 @pytest.mark.usefixtures("place")
-def test_several_labels_a_image() -> None:
+def test_several_labels_an_image() -> None:
     from PIL import Image
 
     rng = np.random.default_rng(3)

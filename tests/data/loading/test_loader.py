@@ -118,7 +118,7 @@ def test_batches_hold_the_examples_of_the_order(files: FileSource, arrays: Array
             assert batch.images.dtype == torch.uint8
 
 
-def test_repeats_show_a_image_twice_in_different_views(arrays: ArraySource) -> None:
+def test_repeats_show_an_image_twice_in_different_views(arrays: ArraySource) -> None:
     config = AugmentConfig(crop="pad_crop", repeats=2)
     batch = next(make_loader(arrays, SQUASH, config, batch_size=6).batches(0, 1))
     assert batch.indices[0::2].tolist() == batch.indices[1::2].tolist()

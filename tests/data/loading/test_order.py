@@ -60,7 +60,7 @@ def test_a_batch_may_span_several_epochs() -> None:
     assert sorted(indices[1:4].tolist()) == [0, 1, 2]
 
 
-def test_repeated_augmentation_shows_a_image_several_times_in_a_row() -> None:
+def test_repeated_augmentation_shows_an_image_several_times_in_a_row() -> None:
     stream = _stream(0, 13, 13, range(1), repeats=3)
     order = permutation(0, 0, 13)
     np.testing.assert_array_equal(stream[:, 0], np.repeat(order[:5], 3)[:13])

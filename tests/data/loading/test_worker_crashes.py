@@ -105,7 +105,7 @@ def test_a_worker_that_crashes_once_changes_no_bit(
 
 
 @pytest.mark.promise("D3")
-def test_a_image_that_crashes_the_decoder_is_named(
+def test_an_image_that_crashes_the_decoder_is_named(
     loader: FileLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What comes before it is as it would have been; then the run stops at a bad image."""
@@ -170,7 +170,7 @@ def test_a_worker_that_hangs_once_is_replaced_and_no_bit_changes(
 
 
 @pytest.mark.promise("D3", "D9")
-def test_a_image_at_which_every_worker_hangs_is_named(
+def test_an_image_at_which_every_worker_hangs_is_named(
     loader: FileLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad = int(expected(loader)[0].indices[0])

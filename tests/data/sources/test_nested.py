@@ -25,7 +25,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 @given(labels=LABELS, seed=SEEDS)
-def test_every_class_has_a_image_and_then_its_share(labels: Labels, seed: int) -> None:
+def test_every_class_has_an_image_and_then_its_share(labels: Labels, seed: int) -> None:
     order = nested_order(labels, seed)
     assert sorted(order.tolist()) == list(range(len(labels)))
     counts = np.bincount(labels, minlength=7)

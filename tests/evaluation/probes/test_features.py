@@ -237,7 +237,7 @@ def test_files_count_by_name_and_content(frozen: Frozen, tmp_path: Path) -> None
     assert frozen.entry(source) != first
 
 
-def test_a_image_that_cannot_be_decoded_is_named(frozen: Frozen, tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_decoded_is_named(frozen: Frozen, tmp_path: Path) -> None:
     save_folder(tmp_path / "photos", pictures(12, 0))
     (tmp_path / "photos" / "dog" / "bad.png").write_bytes(b"\x89PNG\r\n")
     source = open_data(tmp_path / "photos", val_fraction=0, test_fraction=0).train

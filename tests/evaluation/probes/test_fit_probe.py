@@ -269,7 +269,7 @@ def test_settings_are_checked_before_anything_is_read() -> None:
     check(ProbeSettings())
 
 
-def test_several_labels_a_image_are_refused() -> None:
+def test_several_labels_an_image_are_refused() -> None:
     with pytest.raises(UsageError, match="several labels") as error:
         probe(FROZEN, replace(SPLITS, multi_label=True), ProbeSettings())
     assert error.value.code == "VIT-260"

@@ -73,7 +73,7 @@ def test_damage_grows_with_severity(name: str, size: tuple[int, int, int, int]) 
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_a_image_is_corrupted_the_same_in_any_batch(name: str) -> None:
+def test_an_image_is_corrupted_the_same_in_any_batch(name: str) -> None:
     clean = scenes(31, 37, 3, 5)
     numbers = torch.tensor([4, 0, 9, 1_000_003, 2])
     whole = corrupted(clean, numbers, name, 3)

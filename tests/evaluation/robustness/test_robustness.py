@@ -56,7 +56,7 @@ def test_each_setting_is_the_accuracy_on_its_images() -> None:
     assert np.array_equal(again.correct, found.correct)
 
 
-def test_several_labels_a_image_are_right_if_the_best_is_one_of_them() -> None:
+def test_several_labels_an_image_are_right_if_the_best_is_one_of_them() -> None:
     images = scenes(13, 11, 3, 6)
     both, logits = torch.ones(6, 2), TorchRuntime(IsBright(), PREPROCESS.input_size).logits
     assert robustness(logits, batches(images, both, 4), PREPROCESS, ["fog"], [1]).mean() == 1
