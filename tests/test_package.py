@@ -93,3 +93,17 @@ def test_every_way_in_asks_for_the_system(start: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program + start], timeout=100, check=False)
     assert done.returncode == 77
+
+
+def test_the_ways_in_that_scripts_use_stay() -> None:
+    program = (
+        "from vitrail.data.decode import DecodeFault, decode, decode_size, read_bytes\n"
+        "from vitrail.data.decode import read_picture\n"
+        "import vitrail.data.sources.open_data\n"
+        "from vitrail.data.sources import open_data\n"
+        "print(len(open_data('builtin:digits').classes))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=True
+    )
+    assert done.stdout == "10\n"
