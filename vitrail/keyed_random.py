@@ -10,12 +10,14 @@ Random123. The 128-bit counter holds
 
 and the 64-bit key is a hash of (seed, purpose), so that neighbouring seeds share no stream. Orders
 of a whole epoch use the raw words of numpy's Philox4x64, whose stream numpy guarantees, and a
-stable sort.
+stable sort; where there are too many images to sort, a keyed bijection (`cipher`) gives the image
+at any place of the order by itself.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection
 from functools import lru_cache
 
@@ -29,6 +31,11 @@ _WEYL = (0x9E3779B9, 0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 _ROUNDS = 10
+CIPHER_ROUNDS = 8  # even, so that the halves end where they began
+# splitmix64's finaliser (Steele, Lea, Flood, "Fast splittable pseudorandom number generators",
+# 2014, with the constants of Stafford's variant 13).
+_SCRAMBLE = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+_LAST_SHIFT = np.uint64(31)
 
 
 def philox4x32(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> list[Words]:
@@ -109,3 +116,54 @@ def permutation(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
     order = np.argsort(words, kind="stable")
     order.flags.writeable = False
     return order
+
+
+def cipher(
+    seed: int,
+    purpose: str,
+    epoch: int | str,
+    n: int,
+    places: NDArray[np.int64],
+    *,
+    rounds: int = CIPHER_ROUNDS,
+) -> NDArray[np.int64]:
+    """Where a keyed bijection of 0..n-1 sends each of `places`, int64 of their shape; no memory
+    but theirs.
+
+    A generalised Feistel network on Z_a x Z_b with a * b >= n; what falls outside is enciphered
+    again (cycle walking): J. Black, P. Rogaway, "Ciphers with arbitrary finite domains", CT-RSA
+    2002, section 4. n below 2**62, `rounds` even.
+    """
+    a = max(1, math.isqrt(max(n - 1, 0)) + 1)  # ceil(sqrt(n))
+    moduli = np.uint64(a), np.uint64(max(1, -(-n // a)))
+    keys = _cipher_keys(seed, purpose, epoch, rounds)
+    out = _feistel(np.asarray(places).astype(np.uint64).reshape(-1), moduli, keys)
+    while (outside := np.flatnonzero(out >= np.uint64(n))).size:
+        out[outside] = _feistel(out[outside], moduli, keys)
+    return out.astype(np.int64).reshape(np.shape(places))
+
+
+def _feistel(x: Words, moduli: tuple[np.uint64, np.uint64], keys: tuple[np.uint64, ...]) -> Words:
+    """One pass: the half that grows is taken by the modulus of the place that it goes to."""
+    left, right = np.divmod(x, moduli[1])
+    for number, key in enumerate(keys):
+        modulus = moduli[number % 2]
+        left, right = right, (left + _scrambled(right + key) % modulus) % modulus
+    return left * moduli[1] + right
+
+
+def _scrambled(x: Words) -> Words:
+    """A fixed mixing of 64 bits, by which every bit of the answer hangs on every bit of `x`."""
+    for shift, factor in _SCRAMBLE:
+        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
+    return x ^ (x >> _LAST_SHIFT)
+
+
+@lru_cache(maxsize=1024)
+def _cipher_keys(seed: int, purpose: str, epoch: int | str, rounds: int) -> tuple[np.uint64, ...]:
+    """A 64-bit key a round: sha256 of the names, chained."""
+    block, words = f"{seed}/{purpose}/{epoch}".encode(), b""
+    while len(words) < 8 * rounds:
+        block = hashlib.sha256(block).digest()
+        words += block
+    return tuple(np.frombuffer(words, "<u8")[:rounds].astype(np.uint64))
