@@ -124,7 +124,7 @@ GROUPS: tuple[tuple[str, str, str, Callable[[Mapping[str, Any]], bool]], ...] = 
         "leakage",
         "Leakage",
         "The same images in several splits: their figures flatter the model. "
-        "Keep each with its copies in one split.",
+        "vitrail data split keeps copies in one split.",
         _spans,
     ),
     (

@@ -69,7 +69,7 @@ def _leak(split: str, leak: Mapping[str, Any]) -> tuple[str, bool]:
     top1, without = leak.get("top1"), leak.get("top1_without")
     if top1 is not None and without is not None:
         line += f": {percent(without, 2)} right without them, {percent(top1, 2)} with them"
-    return line + ". Keep each with its copies in one split.", True
+    return line + ". vitrail data split keeps copies in one split.", True
 
 
 def group_lists(groups: Sequence[Group], pictures: Finder) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitrail.data.check.check_data import check
+from vitrail.data.check.check_data import alike_firsts, check
 from vitrail.data.check.duplicates import (
     DuplicateGroup,
     DuplicateMember,
@@ -18,7 +18,7 @@ from vitrail.data.check.duplicates import (
     write_duplicates,
 )
 from vitrail.data.check.near_duplicates import Copy
-from vitrail.data.sources.open_data import ArraySource, open_data
+from vitrail.data.sources.open_data import ArraySource, Splits, open_data
 
 EXACT = SAVED_AGAIN = 50
 
@@ -170,3 +170,28 @@ def test_fashion_mnist_and_photos(shared_data: Path) -> None:
     names = [{one.source for one in group.members} for group in report.groups]
     assert {"train/octopus/image_0018.jpg", "val/octopus/image_0035.jpg"} in names
     assert len(names) <= 8
+
+
+@pytest.mark.promise("D5")
+def test_a_split_keeps_near_duplicates_together(tmp_path: Path) -> None:
+    for number, image in enumerate(digits(80)):
+        folder = tmp_path / "ab"[number % 2]
+        folder.mkdir(exist_ok=True)
+        image.save(folder / f"{number:04d}.png")
+        suffix, data = written_again(image, number)
+        (folder / f"{number:04d}again{suffix}").write_bytes(data)
+
+    def torn(splits: Splits) -> list[str]:
+        lies = {
+            (Path(part.source_id(i)).stem[:4], name)
+            for name, part in splits.parts().items()
+            for i in range(len(part))
+        }
+        numbers = [number for number, _ in lies]
+        return [number for number in numbers if numbers.count(number) > 1]
+
+    assert torn(open_data(tmp_path))
+    splits = open_data(tmp_path, alike=alike_firsts)
+    assert not torn(splits)
+    assert "80 that are near-duplicates of another lie in one split with it" in splits.how
+    assert splits.counts() == {"train": 116, "val": 20, "test": 24}

@@ -114,6 +114,7 @@ def split(
     val_fraction: Fraction = "auto",
     test_fraction: Fraction = "auto",
     seed: int = 0,
+    near_duplicates: Literal["together", "ignore"] = "together",
     output: Out,
 ) -> int:
     """Write a table path,label,split that fixes the splits; no file is moved.
@@ -131,7 +132,13 @@ def split(
         Share of the images for the test where there is no test folder.
     seed
         Seed of the split.
+    near_duplicates
+        Images that were resized, re-encoded, mirrored or recoloured from another: together puts
+        them into one split with it, for which every image is decoded; ignore looks for equal ones
+        only, as vitrail train does.
     """
+    from vitrail.data.check.check_data import alike_firsts
+    from vitrail.data.sources.digest import equal_firsts
     from vitrail.data.sources.open_data import open_data
     from vitrail.data.sources.split import write_split
 
@@ -142,7 +149,13 @@ def split(
                 f"{option} {value}: expected a share from 0 to 1, or auto.",
                 hint=f"For instance {option} 0.15",
             )
-    splits = open_data(data, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed)
+    splits = open_data(
+        data,
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+        seed=seed,
+        alike=alike_firsts if near_duplicates == "together" else equal_firsts,
+    )
     root = None if splits.train.root is None else Path(splits.train.root)
     out = out or (root or Path()) / "split.csv"
     refuse_existing(out)

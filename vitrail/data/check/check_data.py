@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.data.check.duplicates import DuplicateGroup, Duplicates, find_duplicates
+from vitrail.data.check.duplicates import DuplicateGroup, Duplicates, find_duplicates, firsts_of
 from vitrail.data.check.inspection import (
     ImageStats,
     InspectOptions,
@@ -169,6 +169,17 @@ def usable(
     return (subset(source, kept) if bad else source), bad
 
 
+def alike_firsts(source: Source, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.int64]:
+    """For each image the place of the first that it is equal to or a near-duplicate of. (n,)
+
+    Every image is decoded; one that cannot be is like no other.
+    """
+    looks = inspect_images(source, max_pixels=max_pixels, wanted=InspectOptions(sketch=True))
+    digests, sketches = [look.digest for look in looks], sketches_of(source, looks)
+    found = find_duplicates({"train": source}, {"train": digests}, {"train": sketches})
+    return firsts_of(found.groups, len(source))
+
+
 def known(source: Source, looks: Sequence[ImageStats]) -> Source:
     """`source` with the digests that the looks at its images found."""
     if source.digests is not None:
@@ -292,7 +303,7 @@ def _copy_problems(facts: dict[str, Any]) -> Iterator[str]:
         yield (
             f"{len(leaked)} images have a copy in another split (saved again, resized, mirrored "
             f"or in other colours): {_group([str(one) for one in leaked[0].members])}. "
-            "Keep each with its copies in one split."
+            "vitrail data split keeps copies in one split."
         )
     for part, number in facts["leaked"].items():
         total = facts["splits"][part]

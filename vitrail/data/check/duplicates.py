@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vitrail.data.check.near_duplicates import RADIUS, Copy, copies
 from vitrail.data.check.perceptual_hash import Sketches, joined
@@ -121,6 +122,15 @@ def find_duplicates(
         for chain in near
     ]
     return Duplicates((*exact, *groups), radius)
+
+
+def firsts_of(groups: Sequence[DuplicateGroup], num: int) -> NDArray[np.int64]:
+    """For each of the `num` images of one split the place of the first of its group, or its own."""
+    firsts = np.arange(num, dtype=np.int64)
+    for group in groups:  # exact ones first: a group of copies holds them whole
+        places = [one.index for one in group.members]
+        firsts[places] = min(places)
+    return firsts
 
 
 def _near(

@@ -13,12 +13,12 @@ from vitrail.config import DataConfig
 from vitrail.data.sources.arrays import idx_files, open_idx, open_npz
 from vitrail.data.sources.cifar import cifar_kind, open_cifar
 from vitrail.data.sources.class_names import check_names
-from vitrail.data.sources.digest import fingerprint
+from vitrail.data.sources.digest import equal_firsts, fingerprint
 from vitrail.data.sources.digits import HELD_OUT, open_digits
 from vitrail.data.sources.folder import open_folder, some
 from vitrail.data.sources.nested import take
 from vitrail.data.sources.source import ArraySource, FileSource, Source, Splits, subset
-from vitrail.data.sources.split import Fraction, complete
+from vitrail.data.sources.split import Alike, Fraction, complete
 from vitrail.data.sources.table import open_table
 from vitrail.data.sources.walk import find_images
 from vitrail.errors import DataError, nearest
@@ -52,15 +52,24 @@ def open_data(
     test_fraction: Fraction = "auto",
     seed: int = 0,
     min_classes: int = 2,
+    alike: Alike = equal_firsts,
 ) -> Splits:
     """The splits of DATA; `val_fraction` is of the training images that the test split leaves.
 
-    min_classes: of class folders; 1 where labels are not looked at.
+    min_classes: of class folders; 1 where labels are not looked at. alike: which images are drawn
+    together (`split.complete`).
     Raises DataError VIT-302 to VIT-321 for data that cannot be used.
     """
     splits = open_whole(path, min_classes=min_classes)
     automatic = HELD_OUT if os.fspath(path) == "builtin:digits" else None
-    return complete(splits, val=val_fraction, test=test_fraction, seed=seed, automatic=automatic)
+    return complete(
+        splits,
+        val=val_fraction,
+        test=test_fraction,
+        seed=seed,
+        automatic=automatic,
+        alike=alike,
+    )
 
 
 def open_whole(path: str | os.PathLike[str], *, min_classes: int = 2) -> Splits:

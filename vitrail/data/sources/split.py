@@ -2,14 +2,15 @@
 
 A split depends on the labels in their order, the sizes, the seed and which images are equal, never
 on the machine or the file system. An image with several labels counts for the rarest of them.
-Images of equal content (`data/sources/digest.py`) are drawn as one, by the first of them, and lie
-in one split: held out and trained on, they would make every figure too good.
+Images of equal content (`data/sources/digest.py`), and near-duplicates where these are looked for,
+are drawn as one, by the first of them, and lie in one split: held out and trained on, they would
+make every figure too good.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,8 @@ from vitrail.files import write_csv
 from vitrail.spelling import escaped, is_formula
 
 Fraction = float | Literal["auto"]
+# The place of the first image that each is drawn with, (n,): of those that are the same.
+Alike = Callable[[Source], Indices]
 AUTO_SHARE = 0.15
 AUTO_VAL_MOST = 5000  # images; more tell little and train nothing
 _PURPOSES = {"test": 1, "val": 2, "train": 3}  # what is drawn, in the key of its numbers
@@ -104,8 +107,9 @@ def complete(
     test: Fraction = "auto",
     seed: int = 0,
     automatic: tuple[int, int] | None = None,
+    alike: Alike = equal_firsts,
 ) -> Splits:
-    """The splits with what is missing held out of train.
+    """The splits with what is missing held out of train; `alike` says which images are the same.
 
     "auto" takes 15 % for test where neither val nor test is given, and 15 % of the rest (at most
     5,000) for val; `automatic` are the counts (val, test) to use instead. Raises DataError VIT-318.
@@ -117,20 +121,21 @@ def complete(
     test_size = test if test != "auto" else 0
     if test == "auto" and bare:
         test_size = automatic[1] if automatic else AUTO_SHARE
-    firsts = _firsts(splits, val, test_size)
+    is_drawing = bool((test_size and not splits.test) or (val != 0 and not splits.val))
+    firsts = alike(splits.train) if is_drawing else np.arange(len(labels), dtype=np.int64)
     test_size = 0 if splits.test else test_size
     rest, test_indices = hold_out(labels, test_size, seed, "test", firsts)
     val_size = val if val != "auto" else min(AUTO_SHARE * len(rest), AUTO_VAL_MOST) / len(rest)
     if val == "auto" and automatic:
         val_size = automatic[0]
     val_size = 0 if splits.val else val_size
-    of_rest = np.searchsorted(rest, firsts[rest])  # equal images are all in the rest, or none
+    of_rest = np.searchsorted(rest, firsts[rest])  # the same images are all in it, or none
     train, held = hold_out(labels[rest], val_size, seed, "val", of_rest)
     made = {"val": rest[held], "test": test_indices}
-    num_equal = len(labels) - len(np.unique(firsts))
-    how = _sentence(splits, made, seed) + (
-        f"; {num_equal} that are equal to another lie in one split with it" if num_equal else ""
-    )
+    how = _sentence(splits, made, seed)
+    if num_same := len(labels) - len(np.unique(firsts)):
+        same = "equal to another" if alike is equal_firsts else "near-duplicates of another"
+        how += f"; {num_same} that are {same} lie in one split with it"
     given = {"val": splits.val, "test": splits.test}
     parts = {
         name: given[name] or (subset(splits.train, taken) if len(taken) else None)
@@ -140,13 +145,6 @@ def complete(
     is_drawn = any(len(taken) for taken in made.values())
     val_part, test_part = parts["val"], parts["test"]
     return replace(splits, train=kept, val=val_part, test=test_part, how=how, is_drawn=is_drawn)
-
-
-def _firsts(splits: Splits, val: Fraction, test_size: float | int) -> Indices:
-    """Which training images are equal, where some are held out; the images are read for it."""
-    if (splits.test or not test_size) and (splits.val or val == 0):
-        return np.arange(len(splits.train), dtype=np.int64)
-    return equal_firsts(splits.train)
 
 
 def write_split(splits: Splits, out: str | Path) -> Path:
