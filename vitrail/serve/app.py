@@ -8,11 +8,11 @@ from types import SimpleNamespace
 from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from vitrail.serve import health, routes
+from vitrail.serve import health, page, routes
 from vitrail.serve.gate import Gate
 from vitrail.serve.service import Service
 
-ROUTES: list[BaseRoute] = [*routes.ROUTES, *health.ROUTES]
+ROUTES: list[BaseRoute] = [*routes.ROUTES, *health.ROUTES, *page.ROUTES]
 
 
 class _Routed:
@@ -42,6 +42,7 @@ def application(
         service.metrics,
         hosts=hosts,
         token=token,
+        open_paths=tuple(page.PATHS),
         closing=lambda: service.phase in ("stopping", "draining"),
         say=say,
     )
