@@ -17,7 +17,7 @@ from vitrail.checkpoints.formats.open_tensors import open_tensors
 from vitrail.data.sources.arrays import open_idx, open_npz
 from vitrail.errors import VitrailError
 from vitrail.model_folder.bundle import read_bundle
-from vitrail.unpacking import MAX_RATIO, SMALL_BYTES, TooTight, check_ratio, open_zip
+from vitrail.unpacking import MAX_RATIO, SMALL_BYTES, ZIP_FAULTS, TooTight, check_ratio, open_zip
 
 ZEROS = 66 * 2**20  # a little more than what may be packed as one likes
 PEAK = 24 * 2**20  # bytes of Python and NumPy
@@ -177,3 +177,30 @@ def test_honest_archives_are_read(tmp_path: Path) -> None:
         with gzip.open(tmp_path / f"train-{name}-ubyte.gz", "wb") as file:
             file.write(head + values.tobytes())
     assert len(open_idx(str(tmp_path)).train) == 20
+
+
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_damage_in_a_member_of_any_compression_is_a_fault_of_the_file(
+    tmp_path: Path, method: int
+) -> None:
+    array = io.BytesIO()
+    np.save(array, np.arange(7 * 5 * 11 * 3, dtype=np.uint8).reshape(7, 5, 11, 3))
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("images.npy", array.getvalue())
+        archive.writestr("labels.npy", array.getvalue())
+    whole, faults = path.read_bytes(), 0
+    for place in range(30, len(whole), 3):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xA5
+        path.write_bytes(damaged)
+        try:
+            with open_zip(path) as archive:
+                for name in archive.namelist():
+                    archive.read(name)
+        except (TooTight, *ZIP_FAULTS):
+            faults += 1
+    assert faults > len(whole) / 6

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import errno
 import gzip
+import lzma
 import os
 import stat
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, BinaryIO, Final, NamedTuple
@@ -24,6 +26,20 @@ MAX_MEMBERS: Final = 50_000
 MAX_DIRECTORY_BYTES: Final = MAX_MEMBERS * (46 + 200)  # an entry has 46 and a name
 END, END64, LOCATOR64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 LARGEST_COMMENT = 65_535
+
+# What zipfile, and the decompressors under it, raise for a damaged, encrypted or unknown member.
+ZIP_FAULTS: Final = (
+    zipfile.BadZipFile,
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    OverflowError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 class TooTight(ValueError):
@@ -43,7 +59,7 @@ def check_ratio(unpacked: int, packed: int) -> None:
 def open_zip(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
     """A zip file whose table promises no more than `check_ratio` allows.
 
-    Raises TooTight, and zipfile.BadZipFile or OSError for what is no zip file. Python makes an
+    Raises TooTight, and one of ZIP_FAULTS for what is no zip file. Python makes an
     object of each entry, so their number is looked at first.
     """
     with open_regular(path) as file:

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import struct
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +29,7 @@ from vitrail.folder import Folder, NotPlain, open_plain
 from vitrail.model_folder.model_record import MAX_RECORD_BYTES, Record, parse_record
 from vitrail.models.cost import parameters, running_values
 from vitrail.models.names import ModelConfig
-from vitrail.unpacking import TooTight, open_zip
+from vitrail.unpacking import ZIP_FAULTS, TooTight, open_zip
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -249,11 +247,7 @@ def _unzipped(path: Path, max_bytes: int) -> Iterator[Path]:
             yield folder
     except TooTight as error:
         raise ModelError("VIT-411", f"{path} has {error}.", hint=WEIGHTS_HINT) from error
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
-        raise ModelError(
-            "VIT-438", f"{path} is no readable zip file: {error}", hint=WEIGHTS_HINT
-        ) from error
-    except (zlib.error, struct.error, ValueError) as error:  # of a damaged member or table
+    except ZIP_FAULTS as error:
         raise ModelError(
             "VIT-438", f"{path} is no readable zip file: {error}", hint=WEIGHTS_HINT
         ) from error

@@ -25,7 +25,7 @@ from vitrail.data.sources.folder import class_name, some
 from vitrail.data.sources.source import ArraySource, Labels, Splits
 from vitrail.errors import DataError
 from vitrail.spelling import printable
-from vitrail.unpacking import TooTight, open_plain_or_gzip, open_zip
+from vitrail.unpacking import ZIP_FAULTS, TooTight, open_plain_or_gzip, open_zip
 
 MAX_BYTES = 8 * 2**30  # of one array
 TIGHT_HINT = "Images do not pack so tight. If they are really all alike, store them unpacked."
@@ -120,9 +120,7 @@ def open_npz(path: str) -> Splits:
             used = {"classes", *(key for pair in keys.values() for key in pair)}
     except TooTight as error:
         raise DataError("VIT-320", f"{path}: {error}.", hint=TIGHT_HINT) from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
-        raise DataError("VIT-317", f"{path}: is no usable .npz file: {error}.") from error
-    except (NotImplementedError, RuntimeError) as error:  # compression or encryption unknown here
+    except ZIP_FAULTS as error:
         raise DataError("VIT-317", f"{path}: is no usable .npz file: {error}.") from error
     splits = array_splits(printable(Path(path).stem), path, parts, names)
     unused = sorted(set(members) - used)

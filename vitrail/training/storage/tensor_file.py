@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vitrail.errors import EnvironmentFault
 from vitrail.runs.filesystem import LocalFiles, write_all
 
 DTYPES = {
@@ -38,7 +39,11 @@ def pieces(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
     tensor is aligned.
     """
     if sys.byteorder != "little":
-        raise NotImplementedError("safetensors files are little-endian; this machine is not")
+        raise EnvironmentFault(
+            "VIT-502",
+            "weights are written in little-endian order; this machine is big-endian.",
+            hint="Use a machine with an x86 or ARM processor.",
+        )
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     header: dict[str, object] = {}
     end = 0
