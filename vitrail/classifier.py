@@ -31,7 +31,7 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.isolated import is_cheap
 from vitrail.data.loading.prepared import prepared_files, prepared_image
 from vitrail.data.sources.examples import Examples
-from vitrail.device import num_cores, num_threads, pick_device
+from vitrail.device import num_cores, num_threads, pick_device, pick_precision, set_threads
 from vitrail.errors import ModelError, UsageError
 from vitrail.folder import Folder
 from vitrail.model_folder.bundle import (
@@ -44,7 +44,7 @@ from vitrail.model_folder.bundle import (
     read_bundle,
     write_bundle,
 )
-from vitrail.model_folder.export_record import ExportRecord, is_export, read_export
+from vitrail.model_folder.choose_engine import Chosen, choose
 from vitrail.model_folder.model_card import card_of
 from vitrail.model_folder.model_record import Architecture, Record, made_record
 from vitrail.models.names import ModelConfig
@@ -59,6 +59,7 @@ from vitrail.prediction import (
     probabilities_of,
 )
 from vitrail.run_model import RunModel, is_run, read_run_model
+from vitrail.runtime.engines import Asked, open_session
 from vitrail.runtime.runtime import Array, Runtime
 from vitrail.system.interrupts import Threads
 
@@ -162,6 +163,16 @@ class Classifier:
         model = self.model if device is None else self.model.to(device)
         return TorchRuntime(model, self.preprocess.input_size, precision)
 
+    def computed_by_torch(self, precision: str, notes: Sequence[str] = ()) -> Classifier:
+        """This classifier, computed by torch in `precision`; notes: what to say of that. Raises
+        UsageError VIT-242 where the device has no bfloat16.
+        """
+        self.meta = replace(self.meta, notes=(*self.meta.notes, *notes))
+        if precision != "float32":
+            pick_precision(precision, self.device)
+            self._runtime = self.torch_runtime(precision=precision)
+        return self
+
     @classmethod
     def load(
         cls,
@@ -170,9 +181,20 @@ class Classifier:
         device: str | torch.device = "cpu",
         max_bytes: int = MAX_BYTES,
         progress: Progress | None = None,
+        engine: str = "auto",
+        precision: str | None = None,
+        threads: int | None = None,
     ) -> Classifier:
         """As `vitrail.load`."""
-        return load(path, device=device, max_bytes=max_bytes, progress=progress)
+        return load(
+            path,
+            device=device,
+            max_bytes=max_bytes,
+            progress=progress,
+            engine=engine,
+            precision=precision,
+            threads=threads,
+        )
 
     def save(self, folder: str | Path, *, replace: bool = False) -> None:
         """Write the model folder: weights, model.json, card. It appears whole or not at all.
@@ -301,10 +323,10 @@ class Classifier:
 
     def probabilities(self, images: Array) -> NDArray[np.float32]:
         """Class probabilities (B, K) of preprocessed images (B, C, H, W), an array or a tensor."""
-        return self._probabilities_of(self.runtime.logits(images))
+        return self.probabilities_of_logits(self.runtime.logits(images))
 
-    def _probabilities_of(self, logits: Array) -> NDArray[np.float32]:
-        """(B, K) of logits (B, K)."""
+    def probabilities_of_logits(self, logits: Array) -> NDArray[np.float32]:
+        """Class probabilities (B, K) of logits (B, K), an array or a tensor."""
         return probabilities_of(logits, self.temperature, self.meta.scores)
 
     def explain(
@@ -342,7 +364,7 @@ class Classifier:
         found, logits = explain_image(self.model, self.preprocess, picture, request)
         if not len(logits):
             return found
-        p = self._probabilities_of(torch.from_numpy(logits)[None])[0]
+        p = self.probabilities_of_logits(torch.from_numpy(logits)[None])[0]
         top = tuple((one.label, one.score) for one in best_of(p, self.classes, 5))
         name = str(found.target) if not self.classes else self.classes[found.target or 0]
         return replace(found, top=top, label="" if found.target is None else name)
@@ -537,6 +559,11 @@ def load(
     device: str | torch.device = "cpu",
     max_bytes: int = MAX_BYTES,
     progress: Progress | None = None,
+    engine: str = "auto",
+    precision: str | None = None,
+    threads: int | None = None,
+    batch: int = 1,
+    streams: int = 1,
     given: Mapping[str, Any] | None = None,
     origin: str | None = None,
     table: str | None = None,
@@ -548,15 +575,23 @@ def load(
     architecture (num_heads=6), the library, which weights of a training file; name_map is a file
     with the names of a home-made model.
 
-    An export (`vitrail export`) is computed by its own engine, without torch.
+    engine: torch, onnx, openvino, or auto: the fastest that is installed and agreed with torch when
+    the model was exported (`vitrail export`); torch for a model without export, and on a GPU.
+    precision: float32, bfloat16, int8, or auto: any that passed; by default what an export was made
+    for, float32 of other models. threads: of the engine for one batch; torch has one number for the
+    process. batch: images that will come at a time; streams: batches at the same time. Without
+    torch as the engine torch is not loaded.
 
-    Raises UsageError VIT-202 where these are given for a model of vitrail's own, VIT-294 for an
-    export on another device than the CPU. Raises ModelError:
+    Raises UsageError VIT-202 where what is given is for models of other libraries only, VIT-242,
+    VIT-294 an engine that the model was not checked with; GateError VIT-703 one that it failed
+    with. Raises ModelError:
     VIT-402 a pickle that asks for code, VIT-411 to VIT-425 a checkpoint that
     cannot be read, VIT-430 nothing there, VIT-431 another kind of file, VIT-432 a run without a
     model yet, VIT-433 to VIT-441 a model that is damaged or hostile, VIT-460 to VIT-467 a name;
     EnvironmentFault VIT-520, VIT-530 to VIT-535 a download.
     """
+    asked = Asked(engine, precision, threads, batch, streams)
+    asked.check()
     place = find_model(resolve_weights(path, progress=progress))
     if is_ours(place) and (given or origin or table or name_map):
         raise UsageError(
@@ -564,14 +599,13 @@ def load(
             f"{path} is a model of vitrail; --set, --origin, --table and --map have no effect.",
             hint="Leave them out.",
         )
-    if is_export(place):
-        if str(device) not in ("auto", "cpu"):
-            raise UsageError(
-                "VIT-294", f"{path} is an export, which computes on the CPU.", hint="--device cpu"
-            )
-        return of_export(place)
+    chosen = choose(place, asked, str(device))
+    if chosen.export and chosen.way.engine != "torch":
+        return _of_export(chosen, asked)
     if isinstance(device, str):
         device = pick_device(device)
+    if threads is not None:
+        set_threads(threads)
     if not is_ours(place):
         from vitrail.checkpoints.external import read_external
         from vitrail.checkpoints.origins.name_map import read_map
@@ -581,7 +615,9 @@ def load(
             place, origin=origin, given=given, table=table, name_map=rules, max_bytes=max_bytes
         )
         return of_foreign(foreign, device=device)
-    return _of_ours(place, device, max_bytes)
+    folder = chosen.export.path if chosen.export else place
+    found = _of_ours(folder, device, max_bytes)
+    return found.computed_by_torch(chosen.way.precision, chosen.said)
 
 
 def _of_ours(place: Path, device: torch.device, max_bytes: int) -> Classifier:
@@ -696,20 +732,27 @@ def _in_folder(path: Path) -> Path:
     return path
 
 
-def of_export(path: Path, *, threads: int | None = None) -> Classifier:
-    """The classifier of the export in the folder `path`; threads: of the engine, by default as many
-    as torch would have.
+def _of_export(chosen: Chosen, asked: Asked) -> Classifier:
+    """The classifier of an export, computed by another engine than torch.
 
-    Raises ModelError VIT-434, VIT-435, VIT-471 to VIT-473; EnvironmentFault VIT-520, VIT-525.
+    Raises ModelError VIT-471; EnvironmentFault VIT-520, VIT-525.
     """
-    from vitrail.runtime.onnx_runtime import OnnxRuntime
-    from vitrail.runtime.onnx_session import OnnxSession
+    from vitrail.runtime.file_runtime import FileRuntime
 
-    found = read_export(path)
-    record, made, about = found.record, found.preprocess, found.about
-    title = str(path / about.file.name)
-    session = OnnxSession(found.content, title, threads=threads or num_threads()[0])
-    runtime = OnnxRuntime(session, made.mean, made.std, about.file.precision, _best_batch(about))
+    found, way = chosen.export, chosen.way
+    assert found is not None, "an engine has a file"
+    record, made = found.record, found.preprocess
+    threads = asked.threads or num_threads()[0]
+    session = open_session(
+        way.engine,
+        found.content(),
+        str(found.path / found.about.file.name),
+        threads=threads,
+        precision=way.precision,
+        streams=asked.streams,
+    )
+    best = way.best_batch(threads)
+    runtime = FileRuntime(session, made.mean, made.std, way.precision, best)
     meta = Meta(
         record.architecture.name,
         record.trained_on,
@@ -717,21 +760,7 @@ def of_export(path: Path, *, threads: int | None = None) -> Classifier:
         record.versions,
         record.scores,
         record.origin,
+        notes=chosen.said,
     )
-    return Classifier(
-        None,
-        made,
-        record.classes,
-        record.temperature,
-        meta,
-        examples_in(path, record),
-        runtime,
-    )
-
-
-def _best_batch(about: ExportRecord) -> int:
-    """Images at a time that were computed fastest where the export was made."""
-    rates = about.speed.get("images_per_s")
-    if not isinstance(rates, dict):
-        return 1
-    return int(max(rates, key=lambda size: float(str(rates[size]))))
+    known = examples_in(found.path, record)
+    return Classifier(None, made, record.classes, record.temperature, meta, known, runtime)

@@ -96,6 +96,24 @@ def pick_precision(name: str, device: torch.device) -> tuple[str, str]:
     return "float32", why
 
 
+def may_have_gpu() -> bool:
+    """Whether torch could find a GPU here; it is not imported to ask."""
+    return sys.platform == "darwin" or any(
+        os.path.exists(name) for name in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+    )
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16."""
+    return bool(cpu_flags() & NATIVE_BFLOAT16)
+
+
+def processor() -> str:
+    """The processor's name."""
+    name = _cpuinfo(Path("/proc/cpuinfo")).get("model name")
+    return name or platform.processor() or platform.machine()
+
+
 def _bfloat16_on(device: torch.device) -> tuple[bool, str]:
     import torch
 
@@ -246,9 +264,7 @@ def machine() -> dict[str, Any]:
         "system": platform.system(),
         "release": platform.release(),
         "architecture": platform.machine(),
-        "cpu": _cpuinfo(Path("/proc/cpuinfo")).get("model name")
-        or platform.processor()
-        or platform.machine(),
+        "cpu": processor(),
         "cores": num_cores(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "bfloat16": sorted(cpu_flags() & NATIVE_BFLOAT16),

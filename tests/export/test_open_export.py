@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.export.exported import classifier_of, coloured_digits
-from vitrail.classifier import load, of_export
+from vitrail.classifier import load
 from vitrail.errors import UsageError
 from vitrail.export.export_model import export_model
 
@@ -39,7 +39,7 @@ def test_predict_of_an_export_loads_no_torch(tmp_path: Path) -> None:
     expected = classifier.predict(image)[0].top
     assert [one["label"] for one in found] == [one.label for one in expected]
     assert [one["score"] for one in found] == pytest.approx([s.score for s in expected], abs=1e-5)
-    info = of_export(out, threads=1).runtime.info
+    info = load(out, engine="onnx", threads=1).runtime.info
     assert (info.engine, info.precision, info.threads) == ("onnx", "float32", 1)
     assert info.input_size == (3, 16, 12)
     with pytest.raises(UsageError, match="VIT-294"):

@@ -32,8 +32,8 @@ class DecodeOptions:
     """Data-loading workers (processes)."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
-    precision: str = "float32"
-    """auto, float32, bfloat16."""
+    precision: str | None = None
+    """auto, float32, bfloat16. Default: float32."""
     on_bad_file: Literal["stop", "skip"] = "stop"
     """Images that cannot be decoded."""
     max_pixels: int = 64_000_000
@@ -77,8 +77,11 @@ def say_notes(splits: Splits, output: Output) -> None:
 def measuring_of(
     classifier: Classifier, reading: DecodeOptions, output: Output, tta: Tta = "none"
 ) -> Measuring:
-    """How `classifier` is measured: where and how was asked for, told on stderr how far it is."""
-    device, precision = computed_on(reading)
+    """How `classifier` is measured, told on stderr how far it is: where and how was asked for of
+    torch; another engine computes where and as it does.
+    """
+    by_torch = classifier.runtime.info.engine == "torch"
+    device, precision = computed_on(reading) if by_torch else (None, "float32")
     return classifier.measuring(
         device=device,
         precision=precision,
@@ -97,4 +100,4 @@ def computed_on(reading: DecodeOptions) -> tuple[torch.device, str]:
     from vitrail.device import pick_device, pick_precision
 
     device = pick_device(reading.device)
-    return device, pick_precision(reading.precision, device)[0]
+    return device, pick_precision(reading.precision or "float32", device)[0]

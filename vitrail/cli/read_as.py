@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from vitrail.cli.arguments import check_numbers
 from vitrail.cli.display.output import Output
+from vitrail.cli.engine_options import EngineOptions
 
 if TYPE_CHECKING:
     from vitrail.classifier import Classifier
@@ -32,8 +34,18 @@ class ReadAs:
     """A TOML file with the names of a home-made model (docs/checkpoints.md)."""
 
 
-def load(model: Path, read_as: ReadAs | None, output: Output, *, device: Any = "cpu") -> Classifier:
-    """The classifier, with what its file does not say told on stderr.
+def load(
+    model: Path,
+    read_as: ReadAs | None,
+    output: Output,
+    *,
+    device: Any = "cpu",
+    engine: EngineOptions | None = None,
+    batch: int = 1,
+    streams: int = 1,
+) -> Classifier:
+    """The classifier, with what its file does not say told on stderr; by torch unless `engine` is
+    given, which is told too. batch: images that will come at a time; streams: batches at a time.
 
     Raises what `vitrail.load` raises, and UsageError VIT-202, VIT-211.
     """
@@ -43,9 +55,17 @@ def load(model: Path, read_as: ReadAs | None, output: Output, *, device: Any = "
     from vitrail.cli.display.told import tell
 
     read_as = read_as or ReadAs()
+    engine = engine or EngineOptions(engine=default_engine(model))
+    if engine.threads is not None:
+        check_numbers({"--threads": engine.threads})
     classifier = load_classifier(
         model,
         device=device,
+        engine=engine.engine,
+        precision=engine.precision,
+        threads=engine.threads,
+        batch=batch,
+        streams=streams,
         progress=progress_of(output),
         given=read_settings(read_as.settings),
         origin=read_as.origin,
@@ -54,3 +74,10 @@ def load(model: Path, read_as: ReadAs | None, output: Output, *, device: Any = "
     )
     tell(classifier, output)
     return classifier
+
+
+def default_engine(model: Path) -> str:
+    """torch, which all others are compared with; of an export, the engine it was made for."""
+    from vitrail.model_folder.export_record import is_export
+
+    return "auto" if is_export(model) else "torch"

@@ -7,42 +7,76 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import starmap
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save
+from torch.export import ExportedProgram
 
 import vitrail
 from vitrail.classifier import Classifier, record_for
 from vitrail.data.sources.examples import FILE as EXAMPLES
 from vitrail.data.sources.examples import Examples
 from vitrail.device import machine
-from vitrail.errors import ModelError
+from vitrail.errors import ModelError, UsageError, nearest
+from vitrail.export.candidates import (
+    Candidate,
+    Floats,
+    by_torch,
+    compared,
+    of_file,
+    record_of,
+    torch_threads,
+)
 from vitrail.export.card import card_of
-from vitrail.export.check_images import SIZES, CheckImages
-from vitrail.export.gate import EXACT, Comparison, Limits, compare, require
+from vitrail.export.check_images import CheckImages
+from vitrail.export.gate import Comparison, Limits, require
 from vitrail.export.graph import Graph
 from vitrail.export.onnx_export import OPSET, onnx_bytes, require_exporter
-from vitrail.export.speed import measure_speed
+from vitrail.export.speed import Table, measure_speed
 from vitrail.export.torch_export import exported_program, write_torch_export
-from vitrail.files import whole_folder
+from vitrail.files import whole_folder, writing
 from vitrail.model_folder.bundle import MAX_EXAMPLES_BYTES, refuse_existing, sha256_of
-from vitrail.model_folder.export_record import EXPORT, EngineFile, ExportRecord, as_json, source_of
+from vitrail.model_folder.export_record import (
+    EXPORT,
+    EngineFile,
+    ExportRecord,
+    Precision,
+    as_json,
+    source_of,
+)
 from vitrail.model_folder.model_record import Record
 from vitrail.models.create import Model
-from vitrail.runtime.onnx_session import OnnxSession, require_onnxruntime
+from vitrail.runtime.engines import PRECISIONS, is_installed
+from vitrail.runtime.onnx_session import require_onnxruntime
+from vitrail.runtime.openvino_session import require_openvino
 
-Target = Literal["onnx", "torch-export"]
-Floats = NDArray[np.float32]
-Compute = Callable[[Floats], tuple[Floats, Floats]]  # pixels to logits and probabilities
+Target = Literal["onnx", "openvino", "torch", "torch-export"]
 Say = Callable[[str], None]
-NAMES: dict[Target, str] = {"onnx": "model.onnx", "torch-export": "model.pt2"}
-BATCH_LIMIT = 1e-5  # an answer alone against the same answer in any batch
+NAMES: dict[Target, str] = {  # openvino reads ONNX
+    "onnx": "model.onnx",
+    "openvino": "model.onnx",
+    "torch": "model.safetensors",
+    "torch-export": "model.pt2",
+}
+FORMATS: dict[Target, Literal["onnx", "torch", "torch-export"]] = {
+    "onnx": "onnx",
+    "openvino": "onnx",
+    "torch": "torch",
+    "torch-export": "torch-export",
+}
+OFFERED: dict[Target, tuple[Precision, ...]] = {
+    "onnx": ("float32",),
+    "openvino": ("float32", "bfloat16"),
+    "torch": ("bfloat16",),
+    "torch-export": ("float32",),
+}
+METADATA = {"format": "pt"}
 
 
 @dataclass(frozen=True)
@@ -60,52 +94,87 @@ def export_model(
     images: CheckImages,
     *,
     to: Target = "onnx",
+    precision: Precision | None = None,
     opset: int = OPSET,
     threads: int = 1,
     say: Say = lambda text: None,
 ) -> Exported:
     """Write `out`, a folder that `vitrail.load` opens. images: real ones, for the gate.
 
-    Raises ModelError VIT-440 where `out` exists, VIT-443 for a model without a head, VIT-470 for
-    one that cannot be expressed, VIT-471; GateError VIT-703; EnvironmentFault VIT-506, VIT-520.
+    Raises UsageError VIT-294 for a precision that the target does not have; ModelError VIT-440
+    where `out` exists, VIT-443 for a model without a head, VIT-470 for one that cannot be
+    expressed, VIT-471; GateError VIT-703; EnvironmentFault VIT-506, VIT-520.
     """
     refuse_existing(out)
+    precision = check_precision(to, precision)
     require_packages(to)
     graph = graph_of(classifier)
     record = source_record(classifier, out)
     with whole_folder(out, refuse=refuse_existing) as folder:
         say(f"exporting to {to}")
         place = folder / NAMES[to]
-        compute = write_engine(graph, place, to, record, opset, threads)
+        wanted = write_engine(classifier, graph, place, to, precision, record, opset)
         say(f"comparing with torch on {len(images):,} images")
-        comparison = gated(classifier, compute, images)
-        speed = {} if to != "onnx" else measure_speed(graph, compute, images, threads=threads)
+        expected = answers(by_torch(classifier, "float32"), images)
+        scores = classifier.meta.scores
+        with torch_threads(threads):
+            checked = [(one, compared(one, expected, images, scores, threads)) for one in wanted]
+        first, comparison = gated(checked)
+        speed: Table = {}
+        if to != "torch-export":
+            say("measuring speed")
+            speed = measure_speed([by_torch(classifier, "float32"), *passed(checked)], images)
         about = ExportRecord(
             source=source_of(record),
             weights=record.sha256,
             file=EngineFile(
                 name=place.name,
-                format=to,
-                opset=opset if to == "onnx" else None,
+                format=FORMATS[to],
+                precision=precision,
+                opset=opset if FORMATS[to] == "onnx" else None,
                 size=place.stat().st_size,
                 sha256=sha256_of(place),
             ),
             images={"data": images.data, "split": images.split, "n": len(images)},
             parity=as_json(comparison.to_json()),
-            limits=as_json(asdict(EXACT)),
-            speed=as_json(speed),
-            versions=versions(to),
+            limits=as_json(asdict(first.limits)),
+            checked=() if to == "torch-export" else tuple(starmap(record_of, checked)),
+            speed=speed,
+            versions=versions(to) | {one.engine: one.library for one in wanted},
             machine=as_json(machine()),
         )
         write_rest(folder, classifier, record, about)
-    return Exported(about, comparison, EXACT)
+    return Exported(about, comparison, first.limits)
+
+
+def check_precision(to: Target, asked: str | None) -> Precision:
+    """What the target has; the first of it unless asked for. Raises UsageError VIT-242 for an
+    unknown precision, VIT-294 for one that the target has not.
+    """
+    for precision in OFFERED[to]:
+        if asked in (None, precision):
+            return precision
+    if asked not in PRECISIONS:
+        raise UsageError(
+            "VIT-242", f"unknown precision {asked!r}. {nearest(str(asked), PRECISIONS)}"
+        )
+    others = [name for name, offered in OFFERED.items() if asked in offered]
+    why = f"{to} has {', '.join(OFFERED[to])}"
+    raise UsageError(
+        "VIT-294",
+        f"--to {to} --precision {asked}: there is no such export; {why}.",
+        hint=f"{asked}: --to {' or '.join(others)}" if others else "--precision float32",
+    )
 
 
 def require_packages(to: Target) -> None:
     """Raise EnvironmentFault VIT-520 for what is missing, before anything is computed."""
-    if to == "onnx":
+    if FORMATS[to] == "onnx":
         require_exporter()
+    if to == "onnx":
         require_onnxruntime()
+    if to == "openvino":
+        require_openvino()
 
 
 def graph_of(classifier: Classifier) -> Graph:
@@ -126,8 +195,7 @@ def source_record(classifier: Classifier, out: Path) -> Record:
     """model.json of the classifier, as its own folder has it."""
     model, known = classifier.model, examples_of(classifier)
     assert isinstance(model, Model)
-    tensors = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
-    sha256 = hashlib.sha256(save(tensors, {"format": "pt"})).hexdigest()
+    sha256 = hashlib.sha256(weights_of(classifier)).hexdigest()
     facts = {key: value for key, value in classifier.meta.trained_on.items() if key != "examples"}
     facts |= {"examples": {"sha256": hashlib.sha256(known).hexdigest()}} if known else {}
     return record_for(
@@ -141,6 +209,12 @@ def source_record(classifier: Classifier, out: Path) -> Record:
     )
 
 
+def weights_of(classifier: Classifier) -> bytes:
+    """model.safetensors of the classifier, as its own folder has it."""
+    tensors = classifier.model.state_dict()
+    return save({name: value.detach().contiguous() for name, value in tensors.items()}, METADATA)
+
+
 def examples_of(classifier: Classifier) -> bytes:
     """Which images it was trained on, by digests; empty where that is not known or too long."""
     if not isinstance(classifier.examples, Examples):
@@ -150,14 +224,37 @@ def examples_of(classifier: Classifier) -> bytes:
 
 
 def write_engine(
-    graph: Graph, place: Path, to: Target, record: Record, opset: int, threads: int
-) -> Compute:
-    """Write the engine's file; what computes it."""
-    if to == "onnx":
-        place.write_bytes(onnx_bytes(graph, record.to_text(), opset=opset))
-        return OnnxSession(place.read_bytes(), place.name, threads=threads)
-    program = exported_program(graph)
-    write_torch_export(program, place)
+    classifier: Classifier,
+    graph: Graph,
+    place: Path,
+    to: Target,
+    precision: Precision,
+    record: Record,
+    opset: int,
+) -> list[Candidate]:
+    """Write the engine's file. What computes it: first what was asked for, then float32 on every
+    other engine that is installed.
+    """
+    if to == "torch":
+        with writing(place):
+            place.write_bytes(weights_of(classifier))
+        return [by_torch(classifier, precision)]
+    if to == "torch-export":
+        program = exported_program(graph)
+        write_torch_export(program, place)
+        return [of_program(program)]
+    content = onnx_bytes(graph, record.to_text(), opset=opset)
+    place.write_bytes(content)
+    wanted = [(to, precision), *((engine, "float32") for engine in ("onnx", "openvino"))]
+    return [
+        of_file(engine, content, place.name, "bfloat16" if one == "bfloat16" else "float32")
+        for engine, one in dict.fromkeys(wanted)
+        if engine == to or is_installed(engine)
+    ]
+
+
+def of_program(program: ExportedProgram) -> Candidate:
+    """The program in memory that was written as a .pt2."""
     module = program.module()
 
     def compute(pixels: Floats) -> tuple[Floats, Floats]:
@@ -165,55 +262,42 @@ def write_engine(
             logits, p = module(torch.from_numpy(pixels))
         return logits.numpy(), p.numpy()
 
-    return compute
+    return Candidate("torch", "float32", torch.__version__, lambda threads: compute)
 
 
-def gated(classifier: Classifier, compute: Compute, images: CheckImages) -> Comparison:
-    """The export against the classifier. Raises GateError VIT-703, ModelError VIT-471."""
-    check_batches(compute, images)
-    after = np.concatenate([compute(one)[1] for one in images.batches()])
-    before = np.concatenate([torch_answers(classifier, one) for one in images.batches()])
-    found = compare(before, after, images.labels, scores=classifier.meta.scores)
+def answers(candidate: Candidate, images: CheckImages) -> Floats:
+    """Probabilities (n, K)."""
+    compute = candidate.opened(1)
+    return np.concatenate([compute(one)[1] for one in images.batches()])
+
+
+def gated(checked: Sequence[tuple[Candidate, Comparison]]) -> tuple[Candidate, Comparison]:
+    """The first, which was asked for. Raises GateError VIT-703 where it missed its limits; others
+    that did are recorded and never chosen.
+    """
+    first, found = checked[0]
     require(
         found,
-        EXACT,
-        "the exported model",
+        first.limits,
+        f"the exported model by {first}",
         code="VIT-703",
         hint="Use the model as it is: --engine torch. Please report it with its model.json.",
     )
-    return found
+    return first, found
 
 
-def torch_answers(classifier: Classifier, pixels: Floats) -> Floats:
-    """Probabilities (B, K) by the path of `predict`, which knows nothing of the export."""
-    made = classifier.preprocess
-    mean, std = (torch.tensor(one).view(-1, 1, 1) for one in (made.mean, made.std))
-    return classifier.probabilities((torch.from_numpy(pixels) / 255 - mean) / std)
-
-
-def check_batches(compute: Compute, images: CheckImages) -> None:
-    """Raise ModelError VIT-471 unless an image gets the same answer in every size of batch."""
-    most = images.first(max(SIZES))
-    alone = np.concatenate([compute(one[None])[1] for one in most])
-    for size in SIZES:
-        together = compute(images.first(size))[1]
-        if together.shape != alone[:size].shape or not (
-            np.abs(together - alone[:size]).max() <= BATCH_LIMIT
-        ):
-            raise ModelError(
-                "VIT-471",
-                f"the exported file answers otherwise in a batch of {size} images.",
-                hint="A fault of vitrail: please report it with the command.",
-            )
+def passed(checked: Sequence[tuple[Candidate, Comparison]]) -> list[Candidate]:
+    """Those within their limits."""
+    return [one for one, found in checked if not found.missed(one.limits)]
 
 
 def versions(to: Target) -> dict[str, str]:
     """Of what wrote the file and computed it."""
     found = {"vitrail": vitrail.__version__, "torch": torch.__version__}
-    if to == "onnx":
+    if FORMATS[to] == "onnx":
         import onnx
 
-        found |= {"onnx": onnx.__version__, "onnxruntime": require_onnxruntime().__version__}
+        found |= {"onnx format": onnx.__version__}
     return found
 
 

@@ -25,7 +25,8 @@ TINY = 1e-12  # below it a probability's logarithm is no figure any more
 class Limits:
     """The most that an export may differ; None: no limit. max_dp, p99_dp: of an image's largest
     difference of probabilities; changed: other answers where the two best of torch differ by more
-    than `margin`; accuracy_drop in percentage points; nll_rise in nats.
+    than `margin`; accuracy_drop in percentage points; nll_rise in nats; batch_dp: of an answer
+    alone and in a batch.
     """
 
     max_dp: float | None
@@ -35,9 +36,12 @@ class Limits:
     accuracy_drop: float
     nll_rise: float
     ece_rise: float
+    batch_dp: float = 1e-5
 
 
 EXACT = Limits(1e-5, 1e-5, 0, 1e-4, 0.1, 1e-4, 1e-3)  # engines that compute in float32
+BFLOAT16 = Limits(0.1, 0.03, 0, 0.1, 0.3, 0.01, 0.01, batch_dp=0.03)  # 8 bits of 24
+LIMITS = {"float32": EXACT, "bfloat16": BFLOAT16}
 
 
 @dataclass(frozen=True)

@@ -1,57 +1,59 @@
-"""How fast an exported file is next to torch on this machine, by batch, in turns."""
+"""How fast engines compute a model on this machine, by threads and batch, in turns."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from vitrail.device import num_cores
+from vitrail.export.candidates import Candidate, torch_threads
 from vitrail.export.check_images import CheckImages
-from vitrail.export.graph import Graph
 
-BATCHES = (1, 8, 32)
+BATCHES = (1, 2, 4, 8, 16, 32)
 ROUNDS = 3
-SECS = 0.1  # of one measurement
+SECS = 0.05  # of one measurement
+SLOW_SECS = 1.0  # a call above it is measured once
 Run = Callable[[NDArray[np.float32]], Any]
+Table = dict[int, dict[str, dict[int, float]]]  # threads, engine with precision, images at a time
 
 
-def measure_speed(
-    graph: Graph, compute: Run, images: CheckImages, *, threads: int
-) -> dict[str, Any]:
-    """Images per second of the export and of torch on the same graph with as many threads, medians
-    of rounds taken in turns; of a busy machine only the ratio says something.
+def measure_speed(candidates: Sequence[Candidate], images: CheckImages) -> Table:
+    """Images per second, medians of rounds in which the engines take turns, on one thread and on
+    every core. Of a busy machine only ratios say something.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        found = {size: _both(graph, compute, images.first(size)) for size in BATCHES}
-    finally:
-        torch.set_num_threads(before)
-    return {
-        "threads": threads,
-        "images_per_s": {str(size): round(found[size][0], 1) for size in BATCHES},
-        "torch_images_per_s": {str(size): round(found[size][1], 1) for size in BATCHES},
-    }
+    return {threads: _on(threads, candidates, images) for threads in sorted({1, num_cores()})}
 
 
-def _both(graph: Graph, compute: Run, pixels: NDArray[np.float32]) -> tuple[float, float]:
-    tensor = torch.from_numpy(pixels)
+def _on(
+    threads: int, candidates: Sequence[Candidate], images: CheckImages
+) -> dict[str, dict[int, float]]:
+    found: dict[str, dict[int, float]] = {str(one): {} for one in candidates}
+    with torch_threads(threads):
+        runs = {str(one): one.opened(threads) for one in candidates}
+        for size in BATCHES:
+            for name, rate in in_turns(runs, images.first(size)).items():
+                found[name][size] = round(rate, 2)
+    return found
 
-    def by_torch(_: NDArray[np.float32]) -> Any:
-        with torch.inference_mode():
-            return graph(tensor)
 
-    rates: tuple[list[float], list[float]] = ([], [])
-    for run in (compute, by_torch):
-        run(pixels)  # warm up
-    for _ in range(ROUNDS):
-        for run, kept in zip((compute, by_torch), rates, strict=True):
-            kept.append(_rate(run, pixels))
-    return float(np.median(rates[0])), float(np.median(rates[1]))
+def in_turns(runs: dict[str, Run], pixels: NDArray[np.float32]) -> dict[str, float]:
+    """Images per second of each, the median of rounds, behind a call that warms up."""
+    slowest = max(_secs(run, pixels) for run in runs.values())
+    rates: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(1 if slowest > SLOW_SECS else ROUNDS):
+        for name, run in runs.items():
+            rates[name].append(_rate(run, pixels))
+    return {name: float(np.median(values)) for name, values in rates.items()}
+
+
+def _secs(run: Run, pixels: NDArray[np.float32]) -> float:
+    began = time.perf_counter()
+    run(pixels)
+    return time.perf_counter() - began
 
 
 def _rate(run: Run, pixels: NDArray[np.float32]) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +21,7 @@ from vitrail.errors import ModelError
 from vitrail.folder import Folder, NotPlain, TooLarge
 from vitrail.model_folder.model_record import MAX_RECORD_BYTES, Record, parse_record
 from vitrail.models.names import ModelConfig
+from vitrail.runtime.engines import Way
 
 SCHEMA = 1
 EXPORT, RECORD = "export.json", "model.json"
@@ -27,6 +29,9 @@ MAX_EXPORT_BYTES = 1_000_000
 MAX_ENGINE_BYTES = 2**31 - 1
 DECIDING = ("architecture", "classes", "preprocess", "temperature", "scores", "sha256")
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Precision = Literal["float32", "bfloat16", "int8"]
+Count = Annotated[int, Field(ge=1, le=100_000)]
+Rate = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
@@ -40,16 +45,29 @@ class EngineFile(_Part):
     """A file and the engine that reads it."""
 
     name: Name
-    format: Literal["onnx", "torch-export"]
-    precision: Literal["float32", "int8"] = "float32"
+    format: Literal["onnx", "torch", "torch-export"]
+    precision: Precision = "float32"
     opset: int | None = None
     size: Annotated[int, Field(alias="bytes", ge=0)]
     sha256: Digest
 
 
+class Checked(_Part):
+    """An engine that computed the file, next to torch on the same images."""
+
+    engine: Literal["torch", "onnx", "openvino"]
+    precision: Precision
+    library: str
+    passed: bool
+    parity: dict[str, JsonValue]
+    limits: dict[str, JsonValue]
+
+
 class ExportRecord(_Part):
     """The document. source: what it was made from, by `source_of`; parity and limits: the figures
-    of the gate (`export/gate.py`); images: which ones it was checked with.
+    of the gate (`export/gate.py`) of the engine it was made for; checked: of every engine; images:
+    which ones it was checked with; speed: images per second by threads, engine with precision, and
+    images at a time.
     """
 
     version: Annotated[int, Field(alias="schema", ge=1)] = SCHEMA
@@ -59,7 +77,8 @@ class ExportRecord(_Part):
     images: dict[str, JsonValue]
     parity: dict[str, JsonValue]
     limits: dict[str, JsonValue]
-    speed: dict[str, JsonValue] = {}
+    checked: tuple[Checked, ...] = ()
+    speed: dict[Count, dict[str, dict[Count, Rate]]] = {}
     versions: dict[str, str]
     machine: dict[str, JsonValue]
 
@@ -70,13 +89,39 @@ class ExportRecord(_Part):
 
 @dataclass(frozen=True)
 class Export:
-    """An export, checked: what it says and the content of its file."""
+    """An export in the folder `path`, checked but for the engine's file."""
 
+    path: Path
     record: Record
     config: ModelConfig
     preprocess: Preprocess
     about: ExportRecord
-    content: bytes
+
+    @property
+    def ways(self) -> list[Way]:
+        """The engines that it was checked with."""
+        return [
+            Way(
+                one.engine,
+                one.precision,
+                one.passed,
+                self.rates(f"{one.engine} {one.precision}"),
+            )
+            for one in self.about.checked
+        ]
+
+    def rates(self, way: str) -> dict[int, dict[int, float]]:
+        """Images per second by threads and images at a time; empty where not measured."""
+        speed = self.about.speed
+        return {threads: table[way] for threads, table in speed.items() if table.get(way)}
+
+    def content(self) -> bytes:
+        """The engine's file. Raises ModelError VIT-471 where it is not the one that was checked."""
+        name = self.about.file.name
+        content = _bytes(Folder(self.path), name, MAX_ENGINE_BYTES)
+        if hashlib.sha256(content).hexdigest() != self.about.file.sha256:
+            raise damaged(self.path / name, f"its sha256 is not that of {EXPORT}")
+        return content
 
 
 def source_of(record: Record) -> str:
@@ -109,10 +154,21 @@ def read_export(path: Path) -> Export:
             f"{path / about.file.name} is a container of pickles, which vitrail does not open.",
             hint="Use the model that it came from, or export that: --to onnx",
         )
-    content = _bytes(folder, about.file.name, MAX_ENGINE_BYTES)
-    if hashlib.sha256(content).hexdigest() != about.file.sha256:
-        raise damaged(path / about.file.name, f"its sha256 is not that of {EXPORT}")
-    return Export(record, config, preprocess, about, content)
+    return Export(path, record, config, preprocess, about)
+
+
+def exports_of(place: Path) -> list[Path]:
+    """The exports of the model in the folder `place`: in its folder `export`, for a run in
+    RUN/export, alone or several by name. A folder that cannot be listed has none.
+    """
+    found = []
+    for folder in (place / "export", *([place.parent / "export"] if place.name == "model" else [])):
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError:
+            continue
+        found += [folder] if EXPORT in names else [folder / name for name in names]
+    return [one for one in found if one.is_dir() and is_export(one)]
 
 
 def _bytes(folder: Folder, name: str, limit: int) -> bytes:

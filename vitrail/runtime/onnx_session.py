@@ -9,27 +9,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from vitrail.runtime.session import (
+    INPUT,
+    OUTPUTS,
+    Floats,
+    broken,
+    checked_size,
+    damaged,
+    missing,
+    refuse_external,
+    require_version,
+)
 
-from vitrail.errors import EnvironmentFault, ModelError
-
-INPUT, OUTPUTS = "image", ("logits", "probabilities")
-EXTERNAL = b"\x0a\x08location"  # in a protobuf: the key of a tensor whose data lies elsewhere
-Floats = NDArray[np.float32]
+LEAST = (1, 30)
 
 
 class OnnxSession:
-    """A file's content, checked, and ready to compute on the CPU.
+    """A file's content, checked, and ready to compute on the CPU, from any number of threads.
 
-    Raises EnvironmentFault VIT-520 without onnxruntime, ModelError VIT-471 for a file that vitrail
-    did not write so: data in other files, other names, a fixed number of images.
+    Raises EnvironmentFault VIT-520 without onnxruntime, VIT-525; ModelError VIT-471 for a file that
+    vitrail did not write so: data in other files, other names, a fixed number of images.
     """
+
+    engine = "onnx"
 
     def __init__(self, content: bytes, name: str, *, threads: int = 1) -> None:
         runtime = require_onnxruntime()
-        if EXTERNAL in content:
-            raise damaged(name, "it refers to data in another file")
+        refuse_external(content, name)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -44,20 +50,10 @@ class OnnxSession:
             raise damaged(name, str(error).splitlines()[0][:200]) from error
         self.threads = threads
         self.version: str = runtime.__version__
-        self._check(name)
-
-    def _check(self, name: str) -> None:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        kind = "float32" if inputs[0].type == "tensor(float)" else inputs[0].type
         names = ([one.name for one in inputs], [one.name for one in outputs])
-        if names != ([INPUT], list(OUTPUTS)):
-            raise damaged(name, f"its inputs and outputs are {names}")
-        if inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 4:
-            raise damaged(name, f"it takes {inputs[0].type} of shape {inputs[0].shape}")
-        if isinstance(inputs[0].shape[0], int):
-            raise damaged(
-                name, f"it takes {inputs[0].shape[0]} images at a time and no other number"
-            )
-        self.input_size: tuple[int, int, int] = tuple(inputs[0].shape[1:])
+        self.input_size = checked_size(name, names, kind, inputs[0].shape)
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -72,28 +68,14 @@ class OnnxSession:
 
 
 def require_onnxruntime() -> Any:
-    """The module. Raises EnvironmentFault VIT-520 where it is missing, VIT-525 where broken."""
+    """The module. Raises EnvironmentFault VIT-520 where it is missing, VIT-525 where broken or too
+    old.
+    """
     try:
         import onnxruntime
     except ImportError as error:
         if error.name == "onnxruntime":
-            raise EnvironmentFault(
-                "VIT-520",
-                "computing an ONNX file needs the package onnxruntime.",
-                hint="pip install 'vitrail[onnx]'",
-            ) from error
-        raise EnvironmentFault(
-            "VIT-525",
-            f"the package onnxruntime is installed but cannot be loaded: {error}",
-            hint="Install it again: pip install --force-reinstall onnxruntime",
-        ) from error
+            raise missing("onnxruntime", "onnx") from error
+        raise broken("onnxruntime", f"cannot be loaded: {error}") from error
+    require_version("onnxruntime", getattr(onnxruntime, "__version__", "0"), LEAST)
     return onnxruntime
-
-
-def damaged(name: str, why: str) -> ModelError:
-    """VIT-471 for the file `name`."""
-    return ModelError(
-        "VIT-471",
-        f"{name} is not as vitrail wrote it: {why}.",
-        hint="Copy it again, or export it again: vitrail export MODEL OUT --to onnx",
-    )

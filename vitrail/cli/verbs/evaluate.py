@@ -21,6 +21,7 @@ from vitrail.cli.display.evaluation_lines import (
     robustness_lines,
 )
 from vitrail.cli.display.output import Output
+from vitrail.cli.engine_options import EngineOptions
 from vitrail.cli.eval_run import (
     DecodeOptions,
     is_run,
@@ -28,9 +29,10 @@ from vitrail.cli.eval_run import (
     opened_for,
     say_notes,
 )
-from vitrail.cli.read_as import ReadAs, load
+from vitrail.cli.read_as import ReadAs, default_engine, load
 from vitrail.errors import GateError, UsageError
 from vitrail.files import refuse_existing
+from vitrail.model_folder.export_record import is_export
 
 if TYPE_CHECKING:
     from vitrail.classifier import Classifier
@@ -69,6 +71,8 @@ def evaluate(
     split: str = "test",
     min_top1: float | None = None,
     out: Path | None = None,
+    engine: str | None = None,
+    threads: int | None = None,
     asked: Annotated[EvalOptions | None, Parameter(name="*")] = None,
     reading: Annotated[DecodeOptions | None, Parameter(name="*")] = None,
     read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
@@ -90,6 +94,11 @@ def evaluate(
     out
         Folder for metrics.json, predictions.csv, confusion.csv, calibration.json; must not exist.
         Default for a run: a new folder of RUN/eval.
+    engine
+        torch, onnx, openvino or auto: the fastest that is installed and agreed with torch when the
+        model was exported. Default: torch; of an export, what it was made for.
+    threads
+        Threads of the engine. Default: one for each core.
     """
     reading, asked = reading or DecodeOptions(), asked or EvalOptions()
     check(split, min_top1, out, reading, asked)
@@ -97,7 +106,10 @@ def evaluate(
 
     if asked.calibrate:
         model_folder(model)
-    classifier = load(model, read_as, output)
+    how = EngineOptions(
+        engine=engine or default_engine(model), precision=reading.precision, threads=threads
+    )
+    classifier = loaded(model, read_as, how, reading, output)
     opened = opened_for(model, classifier.examples, data, split, draw=asked.calibrate)
     say_notes(opened.listed, output)
     job = EvalJob(model, classifier, opened, split, reading, asked, output)
@@ -114,6 +126,19 @@ def evaluate(
             hint="Which classes are worst: vitrail report RUN",
         )
     return 0
+
+
+def loaded(
+    model: Path, read_as: ReadAs | None, how: EngineOptions, reading: DecodeOptions, output: Output
+) -> Classifier:
+    """The classifier by the engine that was asked for. torch is told where and in what precision
+    when it is shown the images; what it computes there is measured, so it needs no gate.
+    """
+    if how.engine == "torch" and not is_export(model):
+        how = dataclasses.replace(how, precision=None)
+        return load(model, read_as, output, engine=how)
+    size = reading.batch_size
+    return load(model, read_as, output, device=reading.device, engine=how, batch=size)
 
 
 def check(
@@ -184,6 +209,9 @@ def measured(job: EvalJob) -> tuple[Evaluation, dict[str, Any], list[str]]:
         check_pictures(source, labels)
     rival = rival_of(job, judged) if asked.against else None
     more: dict[str, Any] = {"pictures": {"seen": len(source), "skipped": skipped}, "tta": asked.tta}
+    info = job.classifier.runtime.info
+    if info.engine != "torch":
+        more["engine"] = {"name": info.engine, "precision": info.precision, "threads": info.threads}
     if job.opened.listed.notes:
         more["data_notes"] = list(job.opened.listed.notes)
     lines: list[str] = []

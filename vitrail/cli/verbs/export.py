@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 app = app_of("vitrail export")
 TARGETS = {  # what is written, the packages it needs, and the extra that has them
     "onnx": ("model.onnx, for ONNX Runtime and others", ("onnx", "onnxscript", "onnxruntime")),
+    "openvino": ("model.onnx, checked with OpenVINO", ("onnx", "onnxscript", "openvino")),
+    "torch": ("model.safetensors, checked with torch in bfloat16", ()),
     "torch-export": ("model.pt2, for ExecuTorch and AOTInductor", ()),
 }
-EXTRA = "vitrail[export]"
+EXTRAS = {"onnx": "export", "openvino": "export,openvino"}
 
 
 @app.default
@@ -38,6 +40,7 @@ def export(
     /,
     *,
     to: str = "onnx",
+    precision: str | None = None,
     images: str | None = None,
     split: str = "val",
     check: int = 1000,
@@ -56,7 +59,9 @@ def export(
     out
         The folder to write; must not exist.
     to
-        onnx or torch-export.
+        onnx, openvino, torch or torch-export.
+    precision
+        float32, or bfloat16 (openvino, torch). Default: float32; of torch bfloat16.
     images
         Images to check with, as for vitrail eval. Default: the data of the run.
     split
@@ -66,7 +71,7 @@ def export(
     opset
         Version of the ONNX operators.
     threads
-        Threads of the engine while it is checked and measured.
+        Threads of the engine while it is checked. Speed is measured on 1 and on every core.
     list_targets
         Show the targets and what they need.
     """
@@ -81,10 +86,11 @@ def export(
             hint="For instance: vitrail export runs/photos-1 photos-onnx --to onnx",
         )
     target = check_target(to, opset)
-    from vitrail.export.export_model import export_model, require_packages
+    from vitrail.export.export_model import check_precision, export_model, require_packages
     from vitrail.model_folder.bundle import refuse_existing
 
     refuse_existing(out)
+    wanted = check_precision(target, precision)
     require_packages(target)
     refuse_test(split)
     classifier = load(model, read_as, output)
@@ -94,6 +100,7 @@ def export(
         out,
         chosen,
         to=target,
+        precision=wanted,
         opset=opset,
         threads=threads,
         say=output.note,
@@ -171,7 +178,8 @@ def missing(packages: tuple[str, ...]) -> list[str]:
 def target_rows() -> list[tuple[str, str, str]]:
     rows = []
     for one in target_records():
-        state = f"pip install '{EXTRA}'" if one["missing"] else "installed"
+        extra = f"pip install 'vitrail[{EXTRAS.get(one['target'], '')}]'"
+        state = extra if one["missing"] else "installed"
         rows.append((one["target"], one["writes"], state if one["needs"] else "nothing more"))
     return rows
 
@@ -191,24 +199,21 @@ def lines_of(out: Path, done: Exported) -> list[str]:
         f"{about.images['split']}): {found.changed} answers differ",
         *table([("", "value", "limit", ""), *found.rows(done.limits)]),
     ]
-    if about.speed:
-        lines += ["", *table(speed_rows(about.speed))]
+    lines += [
+        f"{one.engine} {one.precision} answers otherwise than torch and is not used"
+        for one in about.checked
+        if not one.passed
+    ]
+    for threads, rates in about.speed.items():
+        lines += ["", *table(speed_rows(threads, rates))]
     return lines
 
 
-def speed_rows(speed: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Images per second by batch, next to torch."""
-    ours, torchs = speed["images_per_s"], speed["torch_images_per_s"]
-    head = (f"images/s, threads: {speed['threads']}", "export", "torch", "ratio")
+def speed_rows(threads: int, rates: dict[str, dict[int, float]]) -> list[tuple[str, ...]]:
+    """Images per second by engine and batch."""
+    sizes = next(iter(rates.values()), {})
+    head = (f"images/s, threads: {threads}", *(f"batch {size}" for size in sizes))
     return [
         head,
-        *(
-            (
-                f"batch {size}",
-                f"{ours[size]:.0f}",
-                f"{torchs[size]:.0f}",
-                f"{ours[size] / torchs[size]:.2f}",
-            )
-            for size in ours
-        ),
+        *((name, *(f"{rate:.0f}" for rate in row.values())) for name, row in rates.items()),
     ]

@@ -18,6 +18,7 @@ from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of, check_numbers
 from vitrail.cli.display.output import Output, plain
+from vitrail.cli.engine_options import EngineOptions
 from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import DataError, UsageError
 from vitrail.files import refuse_existing, write_whole
@@ -39,6 +40,7 @@ def predict(
     out: Path | None = None,
     batch_size: int = 64,
     device: str = "auto",
+    engine: Annotated[EngineOptions | None, Parameter(name="*")] = None,
     read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> int:
@@ -65,7 +67,14 @@ def predict(
     asked = find_pictures(files)
     for note in asked.notes:
         output.note(note)
-    classifier = load(model, read_as, output, device=device)
+    classifier = load(
+        model,
+        read_as,
+        output,
+        device=device,
+        engine=engine or EngineOptions(),
+        batch=max(1, min(batch_size, len(asked.readable))),
+    )
     predictions = iter(classifier.predict_files(asked.readable, top=top, batch_size=batch_size))
     records = [
         refused_record(path, asked.refused[path])

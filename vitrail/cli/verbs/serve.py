@@ -13,11 +13,11 @@ from cyclopts import Parameter
 from vitrail.cli.arguments import app_of, check_numbers
 from vitrail.cli.display.output import Output
 from vitrail.cli.display.streams import say_aside
+from vitrail.cli.engine_options import EngineOptions
 from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
-    from vitrail.classifier import Classifier
     from vitrail.serve.limits import Limits
     from vitrail.serve.served_model import Wanted
 
@@ -69,6 +69,8 @@ def serve(
     engines: int | None = None,
     decoders: int | None = None,
     threads: int = 1,
+    engine: str = "auto",
+    precision: str | None = None,
     device: str = "cpu",
     drain_delay: float = 0.0,
     access_log: Annotated[bool, Parameter(negative=())] = False,
@@ -87,6 +89,12 @@ def serve(
         Data-loading workers (processes). Default: one for each core, at most 4.
     threads
         Threads of each engine.
+    engine
+        auto, torch, onnx or openvino. auto: the fastest that is installed and agreed with torch
+        when the model was exported.
+    precision
+        float32, bfloat16, int8, or auto: any that agreed. Default: what an export was made for;
+        float32 of other models.
     device
         Where the models compute: cpu, cuda, mps or auto.
     drain_delay
@@ -106,15 +114,24 @@ def serve(
     from vitrail.device import num_cores
     from vitrail.serve.served_model import Wanted, name_of, unique
 
-    reading = partial(load_one, read_as=read_as, output=output, device=device, threads=threads)
-    wanted = unique([Wanted(name_of(one), partial(reading, one)) for one in models])
     cores = num_cores()
+    engines = engines or (cores if device == "cpu" else 1)
+    reading = partial(
+        load,
+        read_as=read_as,
+        output=output,
+        device=device,
+        engine=EngineOptions(engine=engine, precision=precision, threads=threads),
+        batch=room.batch,
+        streams=engines,
+    )
+    wanted = unique([Wanted(name_of(one), partial(reading, one)) for one in models])
     return run(
         wanted,
         limits,
         access,
         output,
-        engines=engines or (cores if device == "cpu" else 1),
+        engines=engines,
         decoders=decoders or min(4, cores),
         drain_delay=drain_delay,
         access_log=access_log,
@@ -132,21 +149,6 @@ def checked(access: Access, room: Room) -> Limits:
     limits = Limits(**values)
     limits.check()
     return limits
-
-
-def load_one(
-    model: Path, *, read_as: ReadAs | None, output: Output, device: str, threads: int
-) -> Classifier:
-    """The classifier, with as many threads for each batch. An export needs no torch."""
-    from vitrail.classifier import of_export
-    from vitrail.device import set_threads
-    from vitrail.model_folder.export_record import is_export
-
-    if is_export(model) and device == "cpu" and read_as in (None, ReadAs()):
-        return of_export(model, threads=threads)
-    found = load(model, read_as, output, device=device)
-    set_threads(threads)
-    return found
 
 
 def require_serve() -> None:
