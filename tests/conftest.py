@@ -63,5 +63,5 @@ def shared_data() -> Path:
     """The folder of real images beside the project; skips where it is absent."""
     folder = Path(os.environ.get("SHARED_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"real images are not at hand: {folder} is absent")
+        pytest.skip(f"real images are not available: {folder} is absent")
     return folder

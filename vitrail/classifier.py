@@ -726,7 +726,7 @@ def _in_folder(path: Path) -> Path:
         raise ModelError(
             "VIT-433",
             f"{path} has {WEIGHTS}, but neither {RECORD} (vitrail) nor config.json (timm, Hugging "
-            "Face) beside it.",
+            "Face) next to it.",
             hint=f"Get the folder again; or read the bare tensors: {path / WEIGHTS}",
         )
     return path

@@ -222,7 +222,7 @@ class DistillConfig(Section):
     """A teacher (DeiT, arXiv 2012.12877, section 4)."""
 
     teacher: Annotated[TextPath, Short("teacher")] = ""
-    """A model to learn from beside the labels, whatever vitrail.load opens."""
+    """Teacher model (knowledge distillation): whatever vitrail.load opens."""
     sha256: Sha256 = ""
     """Of its weights and classes; filled in when the run starts."""
     kind: Literal["hard", "soft"] = "hard"
@@ -272,7 +272,7 @@ class OptimConfig(Section):
     """How weights move along a gradient."""
 
     name: Literal["adamw", "sgd", "lamb", "muon", "schedule_free"] = "adamw"
-    """AdamW, SGD with momentum, LAMB, Muon beside AdamW, or AdamW without a schedule."""
+    """AdamW, SGD with momentum, LAMB, Muon with AdamW, or AdamW without a schedule."""
     lr: Annotated[float, Field(gt=0), Short("lr")] = 1e-3
     """Peak learning rate."""
     betas: Pair = (0.9, 0.999)
@@ -288,7 +288,7 @@ class OptimConfig(Section):
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Each block's rate as a share of the next one's."""
     accumulate: Annotated[int, Field(ge=1)] = 1
-    """Parts that a batch is computed in, one after the other, for less memory."""
+    """Gradient accumulation: parts of a batch, computed in turn, for less memory."""
 
 
 class ScheduleConfig(Section):
@@ -331,15 +331,15 @@ class TrainConfig(Section):
     objective: Literal["classify", "masked_patches"] = "classify"
     """Learn labels, or the mean colours of hidden patches without labels."""
     epochs: Annotated[float, Field(gt=0)] | None = None
-    """Length of the run in passes over the training images."""
+    """Length of training in passes over the training set."""
     steps: Annotated[int, Field(ge=1)] | None = None
     """Length of training in optimizer steps."""
     examples: Annotated[int, Field(ge=1)] | None = None
-    """Length of the run in training images seen."""
+    """Length of training in images seen."""
     time_limit_secs: Annotated[Secs | None, Short("time_limit")] = None
-    """Length of the run in time; --time-limit needs a unit."""
+    """Length of training in time; --time-limit needs a unit."""
     batch_size: Annotated[int, Field(ge=1)] | Auto = "auto"
-    """Images in an update."""
+    """Batch size (images per step)."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Random seed."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -365,7 +365,7 @@ class TrainConfig(Section):
     save_every_secs: Annotated[Secs, Short("save_every")] = 600.0
     """Time between checkpoints; --save-every needs a unit."""
     save_every_steps: Annotated[int, Field(ge=1)] | None = None
-    """Updates between checkpoints, beside those of save_every_secs."""
+    """Steps between checkpoints, in addition to those of save_every_secs."""
     keep_checkpoints: Annotated[int, Field(ge=2)] = 2
     """How many of the newest checkpoints are kept."""
     data: DataConfig = DataConfig()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitrail.errors import EnvironmentFault, UsageError, nearest
+from vitrail.spelling import count
 from vitrail.system import containers
 
 if TYPE_CHECKING:
@@ -186,10 +187,14 @@ def resumed_threads(threads: int) -> tuple[int, str]:
         return threads, ""
     if threads <= MOST_THREADS * cores:
         return threads, (
-            f"{threads} threads share {_count_cores(cores)}: slower, but as the run began, which "
+            f"{count(threads, 'thread', 'shares')} {_count_cores(cores)}: slower, but as the "
+            "run began, which "
             "keeps its bits"
         )
-    return cores, f"{_count_cores(cores)} here: too few for the {threads} threads of this run"
+    return (
+        cores,
+        f"{_count_cores(cores)} here: too few for the {count(threads, 'thread')} of this run",
+    )
 
 
 def _count_cores(cores: int) -> str:

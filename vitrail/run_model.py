@@ -23,6 +23,7 @@ from vitrail.models.names import ModelConfig, config_from_numbers
 from vitrail.runs import documents
 from vitrail.runs.lock import holder_of
 from vitrail.runs.stored import BestWeights, best_weights
+from vitrail.spelling import count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,7 +75,7 @@ def read_run_model(path: Path, shapes_of: Callable[[ModelConfig], Shapes]) -> Ru
         raise refused(path / "run.json", error.message) from error
     classes = tuple(data.get("classes", ())) if config.num_classes else ()
     if len(classes) != config.num_classes:
-        why = f"{len(classes)} classes for {config.num_classes} outputs"
+        why = f"{count(len(classes), 'class')} for {count(config.num_classes, 'output')}"
         raise refused(path / "data.json", why)
     tensors = shipped(best.tensors, best.settings)
     found = {key: tuple(value.shape) for key, value in tensors.items()}

@@ -69,10 +69,21 @@ def unescaped(text: str) -> str:
     return _ESCAPE.sub(_read, rest)
 
 
-def count(number: int, noun: str) -> str:
-    """1 image, 2,000 images."""
-    plural = noun + ("es" if noun.endswith(("s", "ch", "x")) else "s")
-    return f"{number:,} {noun if number == 1 else plural}"
+PLURALS = {"is": "are", "has": "have", "was": "were", "does": "do"}
+
+
+def count(number: int, noun: str, verb: str = "") -> str:
+    """1 image, 2,000 images; with the verb that belongs to it: 1 image is, 2,000 images are."""
+    if number == 1:
+        return f"1 {noun} {verb}".rstrip()
+    ending = "es" if noun.endswith(("s", "ch", "x")) else "s"
+    many = noun[:-1] + "ies" if noun.endswith("ry") else noun + ending
+    return f"{number:,} {many} {PLURALS.get(verb, verb.removesuffix('s'))}".rstrip()
+
+
+def times(number: int) -> str:
+    """once, twice, 3 times."""
+    return {1: "once", 2: "twice"}.get(number, f"{number:,} times")
 
 
 def cell(text: str) -> str:

@@ -35,7 +35,7 @@ def test_copies_and_doubtful_labels(digits: Path, tmp_path: Path) -> None:
     done = run("data", "check", digits, "--labels", "--out", tmp_path / "out")
     assert done.code == 0, done.err
     assert "5 of 100 test images (5.0 %) are also in train" in done.out
-    assert "of 600 are doubted; leave-one-out ridge regression" in done.out
+    assert "of 600 may be wrong; leave-one-out ridge regression" in done.out
     rows = list(csv.reader((tmp_path / "out/duplicates.csv").read_text().splitlines()))
     assert len(rows) == 1 + 2 * 5
     suspects = list(csv.reader((tmp_path / "out/label_suspects.csv").read_text().splitlines()))

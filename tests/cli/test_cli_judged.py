@@ -292,7 +292,7 @@ def test_nothing_is_compared_that_one_of_two_was_trained_on(place: Path) -> None
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(judged.source.path(int(index)), target)
     done = bad("VIT-326", "runs/other", "few", "--against", "runs/r")
-    assert f"every one of the {len(seen)} judged images was trained on" in done.err
+    assert f"every one of the {len(seen)} evaluated images was trained on" in done.err
 
 
 @pytest.mark.promise("E2")

@@ -22,7 +22,7 @@ def test_a_matrix_is_blue_where_right_and_as_strong_as_its_share() -> None:
     assert len(of_kind(drawing, "cell soft")) == 9
     shades = [float(one.geometry["fill-opacity"]) for one in (*right, *wrong)]
     assert shades == [0.95, 0.7, 0.34, 0.7]
-    assert right[0].hint == "a taken for a: 9 (90.0%)"
+    assert right[0].hint == "actual a, predicted a: 9 (90.0%)"
     assert wrong[0].geometry["x"] == right[1].geometry["x"]  # predicted b: the same column
     assert wrong[0].geometry["y"] == right[0].geometry["y"]  # of a: the same row
     long = matrix(["n" * 30], lambda *_: 0, lambda _: 0, "t")

@@ -133,7 +133,7 @@ def made_audit(classes: list[str]) -> dict[str, Any]:
         "why_not": "",
         "found": doubted,
     }
-    refused = {**own, "found": [], "suspects": 0, "why_not": "no labels are listed: too few"}
+    refused = {**own, "found": [], "suspects": 0, "why_not": "label check inconclusive: too few"}
     leak = {"pictures": 5, "n": 97, "top1": 0.61, "top1_without": 0.59}
     return {
         "schema": 1,

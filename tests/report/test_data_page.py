@@ -106,7 +106,7 @@ def test_hostile_names_and_every_kind_of_finding() -> None:
     assert "1 problem found" in words
     assert "The first 500 are shown" in words
     assert "Conflicting labels" in words
-    assert page.count("not at hand") == 2 + 3 + 3 + 2 + 1
+    assert page.count("image not available") == 2 + 3 + 3 + 2 + 1
     for one in HOSTILE:
         assert shown(one) in words
 

@@ -160,7 +160,7 @@ def test_images_are_those_of_the_worst_mistakes(tmp_path: Path) -> None:
     assert [source for _, source in pictures.asked[18:]] == [row.source for row in unsure[:12]]
     page = (folder / "report.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 29
-    assert page.count("not at hand") == 1
+    assert page.count("image not available") == 1
     assert page.count('class="tiny"') == 4
 
 
@@ -380,7 +380,7 @@ def test_several_labels_an_image(tmp_path: Path) -> None:
     Checked(page)
     assert 'id="confusion"' not in page
     assert ">mAP<" in page
-    assert "of val images right" in page
+    assert "validation accuracy" in page
 
 
 def test_a_network_in_words() -> None:
@@ -401,12 +401,17 @@ def test_findings_and_the_inside_of_the_model(tmp_path: Path) -> None:
     keys = re.findall(r'<section id="(\w+)"', page)
     assert keys[5:10] == ["mistakes", "labels", "leakage", "inside", "samples"]
     words = " ".join(checked.words)
-    assert "12 of 300 labels; judged by a model, which agrees with 90.0 % of the labels" in words
-    assert "test: no labels are listed: too few" in words
+    assert (
+        "12 of 300 labels; probabilities from a model, which agrees with 90.0 % of the labels"
+        in words
+    )
+    assert "test: label check inconclusive: too few" in words
     assert "5 of 97 test images are also among the training images: 59.00 % right" in words
     assert "only 200 of 300 train images were looked at" in words
-    assert "what spoke for the answer given (relevance)" in words
-    assert "5 of 97 test images are also among" in words.split("To repeat it")[0]  # worth knowing
+    assert "what supports the prediction (relevance)" in words
+    assert (
+        "5 of 97 test images are also in train" in words.split("To repeat it")[0]
+    )  # worth knowing
     assert "First 11 components of the patch filters" in words
     assert "Distance in the plane explains" in words
     assert page.count("<circle") >= 2 * 3 * 3  # a dot a head, twice

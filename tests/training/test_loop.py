@@ -409,8 +409,8 @@ def test_a_run_on_fewer_images_says_so_and_resumes(tmp_path: Path) -> None:
     data = json.loads((straight / "data.json").read_text())
     assert data["counts"] == {"train": 211, "val": 180, "test": 180}
     assert data["split"] == (
-        "180 as val and 180 as test held out of 1797 training images by class with seed 3; "
-        "trained on 211 of 1437 images by class with seed 5"
+        "stratified split (seed 3): 1,437 train, 180 validation, 180 test; "
+        "trained on 211 of 1,437 images by class with seed 5"
     )
     stopped = train(tmp_path, "stopped", reporter=StopAt(4), **FEWER).run_dir
     resume(stopped)

@@ -259,7 +259,7 @@ def _with_beside(report: MappingReport, match: Match) -> None:
     report.unused = sorted({*report.unused, *match.unknown})
     report.left_out += match.left_out.items()
     said = match.view.header.metadata.get("torch", {})
-    report.left_out += [(name, "lies beside the weights") for name in said.get("beside", ())]
+    report.left_out += [(name, "lies next to the weights") for name in said.get("beside", ())]
 
 
 def _with_given(

@@ -18,6 +18,7 @@ from vitrail.checkpoints.mapping.unsupported import why_unknown
 from vitrail.checkpoints.mapping.wrappers import View, left_beside, views
 from vitrail.checkpoints.origins.registry import ORIGINS
 from vitrail.errors import ModelError, UsageError, VitrailError, nearest
+from vitrail.spelling import count
 
 FAULTS = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
 # Of two models side by side, the one that their authors evaluate.
@@ -166,6 +167,7 @@ def _unknown(header: Header, wanted: str | None) -> ModelError:
     return ModelError(
         "VIT-422",
         f"{header.name} is no image model of {wanted or ', '.join(ORIGINS)}; its "
-        f"{len(header.shapes)} tensors begin with {some}." + (f" It has {parts}." if parts else ""),
+        f"{count(len(header.shapes), 'tensor')} begin with {some}."
+        + (f" It has {parts}." if parts else ""),
         hint=hint,
     )

@@ -27,6 +27,7 @@ from vitrail.explain.inspect import inspection_figures
 from vitrail.files import csv_text, whole_folder, write_together
 from vitrail.model_folder.bundle import NO_RECORD
 from vitrail.models.create import Model
+from vitrail.spelling import count
 
 BATCH = 8
 
@@ -106,7 +107,7 @@ def judge(
     if not images:
         raise DataError(
             "VIT-362",
-            f"none of the {len(pictures)} images can be read.",
+            f"none of the {count(len(pictures), 'image')} can be read.",
             hint="Accepted: jpeg png webp bmp gif tiff",
         )
     index = class_index(classifier.classes, target)
@@ -123,7 +124,9 @@ def judge(
     }
     files = write_together(folder, tables)
     record = {"results": [row.to_json() for row in rows], "files": [str(path) for path in files]}
-    lines = [f"{len(images)} images, means and 95 % intervals; * is better than random for sure"]
+    lines = [
+        f"{count(len(images), 'image')}, means and 95 % intervals; * is better than random for sure"
+    ]
     lines += [*table(faithfulness_intervals.table(rows)), *(f"wrote {path}" for path in files)]
     output.result(plain(record), lines)
     return 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vitrail.cli.display.output import Output, table
 from vitrail.cli.display.told import fact_rows
 from vitrail.cli.read_as import ReadAs
+from vitrail.spelling import count
 
 if TYPE_CHECKING:
     from vitrail.checkpoints.inspection import CheckpointInspection
@@ -57,10 +58,13 @@ def _own(path: Path, output: Output) -> int:
 def lines_of(found: CheckpointInspection) -> list[str]:
     """The inspection for people."""
     record = found.to_json()
-    dtypes = ", ".join(f"{count} {name}" for name, count in record["dtypes"].items())
+    dtypes = ", ".join(f"{number} {name}" for name, number in record["dtypes"].items())
     rows = [
         ("file", f"{record['path']}: {record['format']}"),
-        ("holds", f"{record['tensors']} tensors, {record['numbers']:,} numbers ({dtypes})"),
+        (
+            "holds",
+            f"{count(record['tensors'], 'tensor')}, {record['numbers']:,} numbers ({dtypes})",
+        ),
     ]
     if record["table"]:
         others = ", ".join(record["other_tables"])
@@ -86,11 +90,11 @@ def _tried(found: CheckpointInspection) -> list[tuple[str, str]]:
 
 def _read(found: CheckpointInspection, record: dict[str, Any]) -> list[tuple[str, str]]:
     assert found.foreign is not None
-    names, count = record["classes"]["names"], record["classes"]["count"]
+    names, outputs = record["classes"]["names"], record["classes"]["count"]
     named = f"named {', '.join(names[:3])} ..." if names else "without names"
     rows = [
         ("read as", f"{record['origin']}: {record['model']}, {record['parameters']:,} parameters"),
-        ("classes", f"{count} outputs, {named}" if count else "no head"),
+        ("classes", f"{count(outputs, 'output')}, {named}" if outputs else "no head"),
     ]
     rows += [("prefix", f"{record['prefix']} (taken off)")] if record["prefix"] else []
     rows += fact_rows(found.foreign.facts)

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from vitrail.cli.arguments import check_numbers
 from vitrail.cli.display.output import Output
 from vitrail.errors import UsageError
+from vitrail.spelling import count
 
 if TYPE_CHECKING:
     from vitrail.studies.compute_study import Computed, Study
@@ -162,10 +163,12 @@ def plan_lines(planned: Planned, asked: StudyRequest) -> list[str]:
     """What is about to be done."""
     setup, share = planned.setup, planned.training_share
     lines = [
-        f"data   {setup.name}: {setup.num_train:,} training images, "
-        f"{setup.num_classes} classes; models see {setup.image_size[0]}x{setup.image_size[1]} px",
-        f"plan   {len(planned.cells)} cells, {len(setup.seeds)} seeds; the reference model sees "
-        f"{setup.examples:,} images a cell; {asked.processes} at a time",
+        f"data   {setup.name}: {count(setup.num_train, 'training image')}, "
+        f"{count(setup.num_classes, 'class')}; models see "
+        f"{setup.image_size[0]}x{setup.image_size[1]} px",
+        f"plan   {count(len(planned.cells), 'cell')}, {count(len(setup.seeds), 'seed')}; the "
+        "reference model sees "
+        f"{count(setup.examples, 'image')} a cell; {asked.processes} at a time",
         *(f"data   {note}" for note in setup.notes),
     ]
     if share < LITTLE and not planned.study.is_alone:
@@ -182,10 +185,11 @@ def ending(found: Computed, folder: Path) -> list[str]:
     if found.orphans:
         lines.append(f"cells missing because what they start from diverged: {found.orphans}")
     if found.stopped:
-        lines.append(f"stopped ({found.stopped}); the same command goes on")
+        lines.append(f"stopped ({found.stopped}); repeat the command to continue")
     elif found.left_out:
         lines.append(
-            f"{found.left_out} runs did not fit the time budget; repeat the command to continue"
+            f"{count(found.left_out, 'run')} did not fit the time budget; repeat the command "
+            "to continue"
         )
     return lines
 
@@ -212,7 +216,7 @@ def show_plan(
     lines = [
         *plan_lines(planned, asked),
         *titles,
-        f"takes  about {clock(seconds)} with {asked.processes} processes",
+        f"takes  about {clock(seconds)} with {count(asked.processes, 'process')}",
     ]
     output.result(record, lines)
     output.note("dry run: nothing was kept or written")

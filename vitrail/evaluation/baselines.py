@@ -22,6 +22,7 @@ from torch import Tensor
 from vitrail.data.images.decode import decode
 from vitrail.data.sources.open_data import Source
 from vitrail.errors import DataError
+from vitrail.spelling import count
 
 SIDE = 32  # px
 MAX_TRAIN, MAX_JUDGED = 20_000, 10_000  # images in memory
@@ -93,8 +94,8 @@ def nearest_neighbours(
     except TimeoutError:
         return None
     name = "nearest neighbour" if k == 1 else f"{k} nearest neighbours"
-    limits = [f"of {len(bank)} training images"] if len(bank) < len(train) else []
-    limits += [f"on {len(queries)} images"] if len(queries) < len(judged) else []
+    limits = [f"of {count(len(bank), 'training image')}"] if len(bank) < len(train) else []
+    limits += [f"on {count(len(queries), 'image')}"] if len(queries) < len(judged) else []
     return (f"{name} ({', '.join(limits)})" if limits else name), float(
         (votes == query_labels).mean()
     )

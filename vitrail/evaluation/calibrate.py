@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from vitrail.errors import DataError
 from vitrail.evaluation.record import Evaluation
+from vitrail.spelling import count
 
 MIN_T, MAX_T = 1e-3, 1e3  # what model.json accepts
 CHUNK = 2**22  # logits in float64 at a time
@@ -88,7 +89,7 @@ def fit_temperature(logits: Logits, labels: NDArray[Any]) -> float:
 def _refused(n: int, why: str) -> DataError:
     return DataError(
         "VIT-363",
-        f"no temperature can be fitted on {n} validation images: {why}.",
+        f"no temperature can be fitted on {count(n, 'validation image')}: {why}.",
         hint="Hold out more images for validation, or measure without --calibrate.",
     )
 

@@ -29,7 +29,7 @@ from vitrail.data.sources.source import Source, Splits
 from vitrail.errors import DataError, ModelError, UsageError
 from vitrail.evaluation.record import Evaluation
 from vitrail.evaluation.run_data import facts_of, parts_of, places_of, record_of
-from vitrail.spelling import printable
+from vitrail.spelling import count, printable
 
 How = Literal["recorded", "given", "all", "drawn"]
 OWN_SHARE = 0.5  # of a recorded split that DATA must hold to be taken for the run's own
@@ -78,7 +78,7 @@ class EvalSet:
         n, data = len(self.source), printable(self.data)
         what = {
             "recorded": f"the {n:,} {self.split} images that the run recorded when it began",
-            "given": f"the {n:,} images of the {self.split} split that {data} has",
+            "given": f"the {count(n, 'image')} of the {self.split} split that {data} has",
             "all": f"every labelled image of {data}, {n:,}; no split is drawn",
             "drawn": f"{n:,} {self.split} images that are held out of {data} now",
         }[self.how]
@@ -86,21 +86,23 @@ class EvalSet:
             what = f"{n:,} of {what.replace(f'the {n:,}', f'the {self.recorded:,}')}"
         told = [f"judged on {what}"]
         if self.new:
-            told.append(f"{self.new:,} images of {data} came later and are not judged")
+            told.append(f"{count(self.new, 'image')} of {data} came later and are not evaluated")
         return told + self._seen()
 
     def _seen(self) -> list[str]:
         n, told = len(self.source), []
         if self.trained_on is None:
             return [f"whether they were trained on cannot be told: {self.unknown}"]
-        if count := int(self.trained_on.sum()):
-            told.append(f"{count:,} of these {n:,} images were trained on: figures are too good")
+        if seen := int(self.trained_on.sum()):
+            told.append(
+                f"{seen:,} of these {count(n, 'image')} were trained on: figures are too good"
+            )
         elif not self.unknown:
             told.append("none of them was trained on")
         if self.unknown:
             told.append(f"beyond that it cannot be told: {self.unknown}")
-        if self.chosen_on is not None and (count := int(self.chosen_on.sum())):
-            told.append(f"{count:,} are validation images, by which the epoch was chosen")
+        if self.chosen_on is not None and (chosen := int(self.chosen_on.sum())):
+            told.append(f"{count(chosen, 'validation image')}, by which the epoch was chosen")
         return told
 
     def without_seen(self, found: Evaluation) -> dict[str, Any] | None:
@@ -277,7 +279,7 @@ def both_unseen(judged: EvalSet, rival: Examples | str, names: tuple[str, str]) 
         mine = int((~judged.unseen).sum())
         raise DataError(
             "VIT-326",
-            f"every one of the {len(unseen):,} judged images was trained on by {some([one])} "
+            f"every one of the {len(unseen):,} evaluated images was trained on by {some([one])} "
             f"({mine:,}) or {other} ({0 if theirs is None else int(theirs.sum()):,}): they say "
             "nothing about which is better.",
             hint="Compare on images that neither has seen: vitrail eval MODEL DATA --against OTHER",

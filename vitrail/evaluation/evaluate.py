@@ -17,6 +17,7 @@ from vitrail.errors import ModelError
 from vitrail.evaluation.metrics import multi_label, single_label
 from vitrail.evaluation.record import Evaluation
 from vitrail.runtime.runtime import Array, Logits, as_numpy
+from vitrail.spelling import count
 
 FLUSH_BYTES = 64 * 2**20  # logits kept on the device before they are moved to memory
 
@@ -135,7 +136,8 @@ def _check_outputs(logits: NDArray[np.float32], classes: Sequence[str]) -> None:
     if logits.shape[1] != len(classes):
         raise ModelError(
             "VIT-443",
-            f"the model has {logits.shape[1]} outputs, which are no classes of this data: it has "
+            f"the model has {count(logits.shape[1], 'output')}, which are no classes of this "
+            "data: it has "
             f"{len(classes)}.",
             hint="Train a head for them: vitrail train DATA --from MODEL",
         )
@@ -152,7 +154,8 @@ def _score(
         raise ModelError(
             "VIT-442",
             f"the model gives outputs that are not finite for {int((~finite).sum())} of "
-            f"{len(logits)} images, the first being image {first + int(np.argmin(finite))}.",
+            f"{count(len(logits), 'image')}, the first being image "
+            f"{first + int(np.argmin(finite))}.",
             hint="Its weights are damaged or training diverged: load an earlier checkpoint, "
             "or use --precision float32.",
         )

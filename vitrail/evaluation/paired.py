@@ -15,6 +15,7 @@ from typing import Any
 from vitrail.evaluation.metrics.bootstrap import percentile_interval, replicated
 from vitrail.evaluation.metrics.intervals import Z95, wilson
 from vitrail.evaluation.record import Evaluation
+from vitrail.spelling import count
 
 LEVEL = 0.05
 
@@ -134,7 +135,7 @@ def sentences(found: Comparison, a: str, b: str) -> list[str]:
         better, worse = (a, b) if found.only_a > found.only_b else (b, a)
         first = f"{better} is more accurate than {worse}: {counts}"
     only = (
-        f"{found.only_a} images only {a} gets right, {found.only_b} only {b}, "
+        f"{count(found.only_a, 'image')} only {a} gets right, {found.only_b} only {b}, "
         f"{found.both} both, of {found.n}"
     )
     low, high = found.nll_interval

@@ -16,6 +16,7 @@ from vitrail.export.check_images import SIZES, CheckImages
 from vitrail.export.gate import LIMITS, Comparison, Limits, compare
 from vitrail.model_folder.export_record import Checked, Precision, as_json
 from vitrail.runtime.engines import open_session
+from vitrail.spelling import count
 
 Floats = NDArray[np.float32]
 Compute = Callable[[Floats], tuple[Floats, Floats]]  # pixels to logits and probabilities
@@ -98,7 +99,7 @@ def check_batches(compute: Compute, images: CheckImages, limits: Limits) -> None
         ):
             raise ModelError(
                 "VIT-471",
-                f"the exported file answers otherwise in a batch of {size} images.",
+                f"the exported file answers otherwise in a batch of {count(size, 'image')}.",
                 hint="A fault of vitrail: please report it with the command.",
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vitrail.model_folder.export_record import ExportRecord
 from vitrail.model_folder.model_card import card_of as model_card
 from vitrail.model_folder.model_record import Record
+from vitrail.spelling import count
 
 PLAIN = """
 ```python
@@ -51,13 +52,16 @@ def file_section(record: Record, about: ExportRecord) -> str:
     """The exported file: its inputs and outputs, how it was checked, plain code that uses it."""
     made, parity = record.preprocess, about.parity
     channels = len(made["mean"]) if isinstance(made["mean"], list) else 3
+    images = count(int(str(parity["images"])), "image")
+    changed = count(int(str(parity["changed"])), "answer")
     lines = [
         f"## {about.file.name}",
         "",
         f"Input `image`: float32 (batch, {channels}, {made['height']}, {made['width']}), 0 to 255; "
         f"outputs `logits` and `probabilities`: float32 (batch, classes). Checked against torch on "
-        f"{parity['images']} images: probabilities differ by at most {parity['max_dp']:.2g}, "
-        f"{parity['changed']} answers differ. All figures and limits: export.json.",
+        f"{images}: probabilities differ by at most "
+        f"{parity['max_dp']:.2g}, "
+        f"{changed} differ. All figures and limits: export.json.",
     ]
     if about.file.format == "onnx":
         lines += ["", "In plain ONNX Runtime:", plain_code(record, about, channels)]

@@ -14,6 +14,7 @@ from vitrail.data.loading.loader import make_loader
 from vitrail.data.sources.source import Source, subset
 from vitrail.errors import DataError, ModelError
 from vitrail.evaluation.on_data import relabelled
+from vitrail.spelling import count
 
 LEAST = 16
 BATCH = 32
@@ -54,7 +55,8 @@ def read_images(
     if len(source) < LEAST:
         raise DataError(
             "VIT-366",
-            f"{source.name} {split} has {len(source)} images; a check needs at least {LEAST}.",
+            f"{source.name} {split} has {count(len(source), 'image')}; a check needs at least "
+            f"{LEAST}.",
             hint="Name others: --images DATA --split train",
         )
     places = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).astype(np.int64))

@@ -55,6 +55,7 @@ from vitrail.models.create import Model
 from vitrail.runtime.engines import PRECISIONS, is_installed
 from vitrail.runtime.onnx_session import require_onnxruntime
 from vitrail.runtime.openvino_session import require_openvino
+from vitrail.spelling import count
 
 Target = Literal["onnx", "openvino", "torch", "torch-export"]
 Say = Callable[[str], None]
@@ -114,7 +115,7 @@ def export_model(
         say(f"exporting to {to}")
         place = folder / NAMES[to]
         wanted = write_engine(classifier, graph, place, to, precision, record, opset)
-        say(f"comparing with torch on {len(images):,} images")
+        say(f"comparing with torch on {count(len(images), 'image')}")
         expected = answers(by_torch(classifier, "float32"), images)
         scores = classifier.meta.scores
         with torch_threads(threads):

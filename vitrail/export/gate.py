@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vitrail.errors import GateError
 from vitrail.evaluation.metrics.single_label import ece, reliability
+from vitrail.spelling import count
 
 Floats = NDArray[Any]
 TINY = 1e-12  # below it a probability's logarithm is no figure any more
@@ -179,8 +180,8 @@ def require(found: Comparison, limits: Limits, what: str, *, code: str, hint: st
         lines: Sequence[str] = [f"  {one}" for one in missed]
         raise GateError(
             code,
-            f"{what} does not answer as torch on {found.images:,} images; nothing is written.\n"
-            + "\n".join(lines),
+            f"{what} does not answer as torch on {count(found.images, 'image')}; nothing is "
+            "written.\n" + "\n".join(lines),
             hint=hint,
             details={"parity": found.to_json(), "limits": asdict(limits)},
         )

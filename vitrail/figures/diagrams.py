@@ -36,7 +36,7 @@ def matrix(
                 continue
             share = n / max(total(label), 1)
             shade = 0.12 + 0.88 * min(1.0, share) ** 0.6
-            hint = f"{label} taken for {other}: {n} ({share:.1%})"
+            hint = f"actual {label}, predicted {other}: {n} ({share:.1%})"
             kind = "cell f1" if label == other else "cell f2"
             drawing.rect(kind, x, y, side, side, opacity=shade, hint=hint)
             if len(names) <= MAX_NUMBERED:

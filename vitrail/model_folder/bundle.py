@@ -4,7 +4,7 @@ examples.dat, which says by digests what it was trained on (`data/sources/exampl
 From model.json follows how large the weights must be, so a file of another size is refused before
 it is read; then its sha256, its tensors' names, shapes and finiteness are checked. The tensors are
 copied into memory: changing or removing the folder later does not touch a loaded model. A folder is
-written beside its target, flushed to disk and renamed: it is there whole or not at all.
+written next to its target, flushed to disk and renamed: it is there whole or not at all.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ def _unzipped(path: Path, max_bytes: int) -> Iterator[Path]:
             members = {PurePosixPath(item.filename): item for item in archive.infolist()}
             inside = [place.parent for place in members if place.name == RECORD]
             if len(inside) != 1 or inside[0] / WEIGHTS not in members:
-                raise _incomplete(path, f"one {RECORD} with {WEIGHTS} beside it")
+                raise _incomplete(path, f"one {RECORD} with {WEIGHTS} next to it")
             folder = Path(temporary)
             with archive.open(members[inside[0] / RECORD]) as stream:
                 text = stream.read(MAX_RECORD_BYTES + 1)

@@ -14,6 +14,7 @@ from vitrail.device import has_bfloat16, may_have_gpu, num_threads, processor
 from vitrail.errors import ModelError, UsageError
 from vitrail.model_folder.export_record import Export, exports_of, is_export, read_export
 from vitrail.runtime.engines import Asked, Way, is_installed, pick
+from vitrail.spelling import count
 
 Candidate = tuple[Way, Export | None]  # None: the weights in the folder, by torch
 
@@ -103,7 +104,9 @@ def _said(
 ) -> list[str]:
     """What was chosen among what, by which figures."""
     rates = [f"{one} {one.rate(batch, threads):.0f}" for one in (way, *rivals)]
-    by = f": images/s at a batch of {batch}, {threads} threads: {', '.join(rates)}" * bool(rivals)
+    by = f": images/s at a batch of {batch}, {count(threads, 'thread')}: {', '.join(rates)}" * bool(
+        rivals
+    )
     said = [f"computed by {way}{by}"]
     machine = export.about.machine.get("cpu") if export else None
     if rivals and machine and machine != processor():

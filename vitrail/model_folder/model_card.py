@@ -12,7 +12,7 @@ from typing import Any
 
 from vitrail.model_folder.model_record import Record
 from vitrail.models.names import full_name
-from vitrail.spelling import printable
+from vitrail.spelling import count, printable
 
 KINDS = {"vit": "Vision Transformer", "bit": "BiT-ResNet", "resnet": "Residual network"}
 FIGURES = {  # key of metrics.json: (type on the Hub, name for people)
@@ -101,7 +101,7 @@ def summary(record: Record) -> str:
     """What it is, in a few lines."""
     size = "x".join(str(side) for side in (record.preprocess["height"], record.preprocess["width"]))
     kind, sizes = KINDS[record.architecture.family], f"{record.architecture.name}, {size} px"
-    what = f"image classifier ({sizes}, {len(record.classes)} classes)"
+    what = f"image classifier ({sizes}, {count(len(record.classes), 'class')})"
     if is_encoder(record):
         what = f"encoder ({sizes}) without a head, to start from"
     lines = [
@@ -126,7 +126,7 @@ def figures(split: str, values: Mapping[str, Any]) -> str:
         if isinstance(values.get(key), int | float):
             lines.append(f"| {title} | {values[key]:.4f}{interval(key, values)} |")
     if isinstance(values.get("n"), int):
-        lines += ["", f"Measured on {values['n']} images."]
+        lines += ["", f"Measured on {count(values['n'], 'image')}."]
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.sources.class_names import MAX_BYTES, MAX_CLASSES, MAX_LETTERS, fault_of
 from vitrail.errors import ModelError, VitrailError
 from vitrail.models.names import Family, ModelConfig, config_from_numbers, parse_name
+from vitrail.spelling import count
 
 SCHEMA = 1
 MAX_RECORD_BYTES = MAX_BYTES + 4_000_000  # names of classes, and all the rest
@@ -128,7 +129,9 @@ def _check_agreement(
     if why := fault_of(classes):
         raise refused(name, why)
     if classes and len(classes) != config.num_classes:
-        raise refused(name, f"{len(classes)} classes for {config.num_classes} outputs")
+        raise refused(
+            name, f"{count(len(classes), 'class')} for {count(config.num_classes, 'output')}"
+        )
     made = (preprocess.channels, preprocess.height, preprocess.width)
     if made != (config.channels, *config.image_size):
         raise refused(

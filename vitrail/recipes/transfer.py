@@ -1,4 +1,4 @@
-"""Fine-tuning with AdamW, for data that is too small to search for the rate of SGD.
+"""Fine-tuning with AdamW, for datasets too small for the learning-rate search that SGD needs.
 
 - `adamw`: every weight, those near the images at lower rates (BEiT, arXiv 2106.08254, appendix;
   MAE, arXiv 2111.06377, Table 9: AdamW, weight decay 0.05, layer decay 0.75). What is published is

@@ -11,6 +11,7 @@ from vitrail.figures.svg import Svg
 from vitrail.report import verdict
 from vitrail.report.frame import Drawing, PageSection, Table, TableCell, name, number
 from vitrail.report.run_record import RunRecord, SplitRecord
+from vitrail.spelling import count
 
 MAX_CLASS_ROWS = 1000
 MAX_CLASSES = 30  # of the confusion matrix
@@ -42,7 +43,7 @@ def classes_section(record: RunRecord, split: SplitRecord) -> PageSection:
         "Recall: share of images of this class that are predicted correctly."
     )
     if len(names) < len(scores):
-        lead += f" The {len(names)} weakest of {len(scores)} classes; all of them are in "
+        lead += f" The {len(names)} weakest of {count(len(scores), 'class')}; all of them are in "
         lead += f"eval/{split.name}/metrics.json."
     columns = ["class", "training images", f"{split.name} images", "precision", "recall", "F1"]
     table = Table(columns, rows, is_sortable=True)
@@ -77,7 +78,7 @@ def confusion_section(record: RunRecord, split: SplitRecord) -> PageSection:
         rows.append([name(label), name(predicted), number(n), shown])
     caption = "Rows: labels, columns: predictions"
     if len(chosen) < len(classes):
-        caption += f"; the {len(chosen)} most confused of {len(classes)} classes"
+        caption += f"; the {len(chosen)} most confused of {count(len(classes), 'class')}"
     told = {
         "caption": caption,
         "is_beside": len(chosen) <= 12,
@@ -87,7 +88,7 @@ def confusion_section(record: RunRecord, split: SplitRecord) -> PageSection:
             lambda label: totals.get(label, 0),
             "Confusion matrix: rows are labels, columns predictions",
         ),
-        "errors": Table(["label", "taken for", "times", "share of label"], rows, is_sortable=True),
+        "errors": Table(["actual", "predicted", "count", "share of class"], rows, is_sortable=True),
     }
     lead = "Blue is right, orange is wrong; the stronger, the larger the share of the row."
     return PageSection("confusion", "Confusion", told, lead)
@@ -97,10 +98,7 @@ def calibration_section(split: SplitRecord) -> PageSection:
     """Whether 80 % sure means 80 % right."""
     bins = split.calibration["bins"]
     lead = f"Expected calibration error {split.figure('ece') or 0:.4f} (15 bins). "
-    gap = verdict.overconfidence(split)
-    if gap is not None:
-        word = "above" if gap > 0 else "below"
-        lead += f"Confidence lies {100 * abs(gap):.1f} points {word} accuracy on average. "
+    lead += "".join(f"{one} " for one in verdict.overconfidence(split))
     lead += f"Temperature {split.calibration.get('temperature', 1):g}."
     rows: list[list[TableCell | str]] = [
         [
@@ -131,7 +129,7 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> Svg:
             one["low"],
             one["high"],
             one["accuracy"],
-            f"{one['n']} images, confidence {one['confidence']:.3f}, "
+            f"{count(one['n'], 'image')}, confidence {one['confidence']:.3f}, "
             f"accuracy {one['accuracy']:.3f}",
             level=one["confidence"],
         )
@@ -149,7 +147,7 @@ def confidences(bins: Sequence[Mapping[str, Any]]) -> Svg:
             one["low"],
             one["high"],
             one["n"],
-            f"{one['low']:.3f} to {one['high']:.3f}: {one['n']} images",
+            f"{one['low']:.3f} to {one['high']:.3f}: {count(one['n'], 'image')}",
         )
         for one in bins
     ]

@@ -8,6 +8,7 @@ from typing import Any
 from vitrail.report.findings import group_lists, labels_section
 from vitrail.report.frame import PageSection, Table, TableCell, name, number, page
 from vitrail.report.run_images import Finder, NoImages
+from vitrail.spelling import count
 
 MAX_ROWS = 500
 
@@ -82,7 +83,7 @@ def classes_section(per_class: Mapping[str, Mapping[str, int]]) -> PageSection:
         ]
         for key in chosen
     ]
-    lead = f"{len(per_class)} classes"
+    lead = f"{count(len(per_class), 'class')}"
     if len(chosen) < len(per_class):
         lead += f"; the {MAX_ROWS // 2} largest and the {MAX_ROWS // 2} smallest are shown"
     table = Table(["class", *splits, "together"], rows, is_sortable=True)
@@ -95,7 +96,7 @@ def bad_section(bad: Sequence[Sequence[str]]) -> PageSection:
         [TableCell(source, "code"), reason] for source, reason in bad[:MAX_ROWS]
     ]
     more = f" The first {MAX_ROWS} are shown; bad_files.csv has all." if len(bad) > MAX_ROWS else ""
-    say = f"{len(bad)} files cannot be used.{more} Remove or fix them, or go on without them: "
+    say = f"{count(len(bad), 'file')} cannot be used.{more} Remove or fix them, or train without: "
     return PageSection("bad", "Bad files", {"say": say, "rows": Table(["file", "reason"], rows)})
 
 

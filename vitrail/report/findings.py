@@ -1,4 +1,4 @@
-"""What was found in the data, with images: equal images and copies, and doubtful labels.
+"""What was found in the data, with images: equal images, near-duplicates and possible label errors.
 
 The findings are the JSON objects of `data/check/duplicates.py` and `label_suspects.py`; the report
 of a run and that of the data both show them.
@@ -14,15 +14,16 @@ from vitrail.report.frame import PageSection, Table, name, number
 from vitrail.report.mistakes import Frame, framed
 from vitrail.report.run_images import Finder
 from vitrail.report.verdict import percent
+from vitrail.spelling import count
 
 SHOWN, TABLED = 12, 200  # groups as images, and as lines
 MEMBERS, NAMED = 3, 20  # of a group, as images and by name
 SUSPECTS_SHOWN = 18
 KINDS = {
     "equal": "",
-    "copy": "saved again or resized",
+    "copy": "re-encoded or resized",
     "mirrored": "mirrored",
-    "recoloured": "in other colours",
+    "recoloured": "recoloured",
 }
 
 Group = Mapping[str, Any]
@@ -49,10 +50,10 @@ def leakage_section(record: Mapping[str, Any], pictures: Finder) -> list[PageSec
     leaks = [_leak(split, leak) for split, leak in (record.get("leaks") or {}).items()]
     lead = ""
     if found:
-        count = f"{found.get('groups', 0)} images occur" if groups else "No image occurs"
+        occur = count(found.get("groups", 0), "image", "occurs") if groups else "No image occurs"
         lead = (
-            f"{count} more than once: equal files or pixels, and images that were saved again, "
-            "resized, mirrored or recoloured. Crops are not found."
+            f"{occur} more than once: equal files or pixels, and near-duplicates (re-encoded, "
+            "resized, mirrored or recoloured). Crops are not found."
         )
     if groups:
         lead += " duplicates.csv lists all."
@@ -109,30 +110,31 @@ def _members(group: Group) -> Members:
 
 
 def labels_section(record: Mapping[str, Mapping[str, Any]], pictures: Finder) -> list[PageSection]:
-    """Doubtful labels; record: split -> the JSON object of its suspects."""
+    """Possible label errors; record: split -> the JSON object of its suspects."""
     if not record:
         return []
     found = [one for own in record.values() for one in own.get("found", [])]
     found.sort(key=lambda one: one["p_label"] - one["p_suggested"])
     lead = (
-        "Images whose label a model that has not learnt from them doubts most (confident "
-        "learning). Some are hard images with the right label: look from the top."
+        "Images whose label a model that was not trained on them finds least likely (confident "
+        "learning). Some are hard images with the right label: start at the top."
     )
     told = {
         "lines": [_of_split(split, own) for split, own in record.items()],
         "cards": [([_framed(one, pictures)], one) for one in found[:SUSPECTS_SHOWN]],
         "suspects": _suspect_table(found[:TABLED]),
     }
-    return [PageSection("labels", "Doubtful labels", told, lead)]
+    return [PageSection("labels", "Possible label errors", told, lead)]
 
 
 def _of_split(split: str, own: Mapping[str, Any]) -> str:
     """Where the probabilities come from and how many labels they doubt."""
     if own.get("why_not"):
         return f"{split}: {own['why_not']}"
-    count, n, top1 = int(own.get("suspects", 0)), int(own.get("n", 0)), float(own.get("top1", 0))
+    doubted, n, top1 = int(own.get("suspects", 0)), int(own.get("n", 0)), float(own.get("top1", 0))
     return (
-        f"{split}: {count} of {n} labels; judged by {own.get('origin', '')}, which agrees with "
+        f"{split}: {doubted:,} of {count(n, 'label')}; probabilities from "
+        f"{own.get('origin', '')}, which agrees with "
         f"{percent(top1)} of the labels."
     )
 

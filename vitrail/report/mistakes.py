@@ -11,6 +11,7 @@ from vitrail.report.explanations import ModelExplanations
 from vitrail.report.frame import PageSection
 from vitrail.report.run_images import Pixels, RunImages, Thumbnail
 from vitrail.report.run_record import PredictionRow, SplitRecord
+from vitrail.spelling import count
 
 MISTAKES, DOUBTFUL = 18, 12
 
@@ -24,10 +25,10 @@ class Frame:
     words: str
     uri: str = ""
     is_tiny: bool = False
-    missing: str = "not at hand"
+    missing: str = "image not available"
 
 
-def framed(pixels: Pixels | None, words: str, *, missing: str = "not at hand") -> Frame:
+def framed(pixels: Pixels | None, words: str, *, missing: str = "image not available") -> Frame:
     """A small copy of an image; the pixels themselves are not kept."""
     if pixels is None:
         return Frame(words, missing=missing)
@@ -49,10 +50,10 @@ def mistakes_section(
             ("Least confident predictions", doubtful),
         )
     ]
-    lead = f"{number_wrong} of {len(split.rows)} images are wrong; "
+    lead = f"{number_wrong} of {count(len(split.rows), 'image')} are wrong; "
     lead += f"eval/{split.name}/predictions.csv lists every one."
     if inside is not None and not pictures.why_not:
-        lead += f" Beside each image: what spoke for the answer given ({inside.method})."
+        lead += f" Next to each image: what supports the prediction ({inside.method})."
     told = {"why_not": pictures.why_not, "is_explained": inside is not None, "lists": lists}
     return PageSection("mistakes", "Mistakes", told, lead)
 
@@ -62,7 +63,7 @@ def _frames(
 ) -> list[Frame]:
     """The image of a prediction and, with `inside`, what spoke for the answer."""
     pixels = pictures.find(split, row.source)
-    frames = [framed(pixels, f"{row.label}, taken for {row.predicted}")]
+    frames = [framed(pixels, f"actual {row.label}, predicted {row.predicted}")]
     if inside is not None:
         why = None if pixels is None else inside.overlay(pixels, row.predicted)
         missing = "" if pixels is None else "not explained"

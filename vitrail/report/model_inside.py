@@ -32,7 +32,7 @@ def inside_section(inside: ModelExplanations, pictures: RunImages, split: str) -
             drawings.append(Drawing(title, plot(figure, is_bare=True)))
         numbers = _reach_table(reach)
         lead = f"One dot per attention head, over {reach.num} {split} images. "
-        lead += "Low layers with dots far up look at the whole image at once."
+        lead += "High dots in early layers are heads with global attention."
     tiles, share = inside.filters()
     found = inside.positions()
     told = {
@@ -48,7 +48,7 @@ def inside_section(inside: ModelExplanations, pictures: RunImages, split: str) -
 
 def _structure(found: Positions) -> str:
     words = (
-        "A tile a patch: the brighter, the more alike is the position of another patch (cosine "
+        "One tile per patch: brighter means a more similar position embedding (cosine "
         f"{found.lowest:.2f} to 1)."
     )
     both = found.explained["explained_2d"], found.explained["explained_1d"]

@@ -8,7 +8,7 @@ from vitrail.models.names import full_name
 from vitrail.report import verdict
 from vitrail.report.run_record import RunRecord, SplitRecord
 from vitrail.report.verdict import duration
-from vitrail.spelling import printable
+from vitrail.spelling import count, printable
 
 MAX_CLASS_ROWS = 200
 
@@ -32,7 +32,7 @@ def report_markdown(record: RunRecord) -> str:
         parts += ["## Classes", class_table(split)]
         if confused := verdict.pairs(split.confusion):
             rows = [[plain(a), plain(b), str(n)] for a, b, n in confused]
-            parts += ["## Most frequent errors", table(["label", "taken for", "times"], rows)]
+            parts += ["## Most frequent errors", table(["actual", "predicted", "count"], rows)]
         wrong = verdict.worst_mistakes(split.rows, 10)
         if wrong:
             rows = [
@@ -74,13 +74,13 @@ def run_table(record: RunRecord) -> str:
     versions = ", ".join(f"{key} {value}" for key, value in (run.get("versions") or {}).items())
     machine = run.get("machine") or {}
     rows = [
-        ("data", f"{data.get('name', '')}: {len(record.classes)} classes; {counts}"),
+        ("data", f"{data.get('name', '')}: {count(len(record.classes), 'class')}; {counts}"),
         ("split", data.get("split", "")),
         ("model", full_name(str(model.get("name", "")), model)),
         ("time", duration(run.get("seconds"))),
         (
             "hardware",
-            f"{run.get('device', '')}, {run.get('threads', '?')} threads, {machine.get('cpu', '')}",
+            f"{run.get('device', '')}, threads {run.get('threads', '?')}, {machine.get('cpu', '')}",
         ),
         ("seed", run.get("seed", "")),
         ("versions", versions),

@@ -18,6 +18,7 @@ from vitrail.report.model_inside import inside_section
 from vitrail.report.run_images import RunImages
 from vitrail.report.run_record import RunRecord, SplitRecord
 from vitrail.report.verdict import duration, percent
+from vitrail.spelling import count
 
 FIGURES = {
     "top1": "top-1",
@@ -72,9 +73,9 @@ def head(record: RunRecord, split: SplitRecord | None) -> PageSection:
     baselines = [(title.split(" (")[0], value) for title, value in record.baselines.items()]
     told = {
         "headline": percent(top1),
-        "of": f"of {split.name} images right",
-        "say": f"{verdict.beside_baselines(record, split)} With {split.metrics.get('n', 0)} "
-        f"images the true share lies between {percent(low)} and {percent(high)} (95 % interval).",
+        "of": f"{verdict.TITLES.get(split.name, split.name).lower()} accuracy",
+        "say": f"{verdict.beside_baselines(record, split)} 95 % CI {percent(low)} "
+        f"to {percent(high)} on {count(split.metrics.get('n', 0), 'image')}.",
         "strip": strip(top1, (low, high), baselines, "this model"),
         "remarks": verdict.remarks(record, split),
     }
@@ -99,11 +100,11 @@ def run_section(record: RunRecord, split: SplitRecord | None) -> PageSection:
     chip = ", ".join(machine.get("gpus") or []) or machine.get("cpu", "")
     epoch = f"epoch {best['epoch']:.2f}" if "epoch" in best else ""
     card = [
-        ("Data", data.get("name", ""), f"{len(record.classes)} classes; {counts}"),
+        ("Data", data.get("name", ""), f"{count(len(record.classes), 'class')}; {counts}"),
         ("Model", full_name(str(model.get("name", "")), model), f"{shape_of(model)}, {size} px"),
         ("Time", duration(run.get("seconds")), f"status: {run.get('status', 'unknown')}"),
         ("Best evaluation", epoch, ", ".join(reached)),
-        ("Hardware", run.get("device", ""), f"{chip}; {run.get('threads', '?')} threads"),
+        ("Hardware", run.get("device", ""), f"{chip}; threads {run.get('threads', '?')}"),
         ("Seed", str(run.get("seed", "")), f"config {run.get('config_hash', '')}"),
     ]
     figures = metrics_table(record.splits) if record.splits else None

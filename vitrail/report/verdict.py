@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from vitrail.report.run_record import PredictionRow, RunRecord, SplitRecord
+from vitrail.spelling import count, times
 
 Counts = Mapping[tuple[str, str], int]  # of (label, prediction)
+TITLES = {"train": "Training", "val": "Validation", "test": "Test"}
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -27,11 +29,11 @@ def duration(seconds: object) -> str:
 
 
 def headline(split: SplitRecord) -> str:
-    """`96.1 % of test images right (95 % interval 92.2 to 98.1 %, n = 180)`."""
+    """`Test accuracy 96.1 % (95 % CI 92.2 to 98.1 %, n = 180)`."""
     low, high = split.interval
     return (
-        f"{percent(split.figure('top1') or 0)} of {split.name} images right "
-        f"(95 % interval {100 * low:.1f} to {percent(high)}, n = {split.metrics.get('n', 0)})"
+        f"{TITLES.get(split.name, split.name)} accuracy {percent(split.figure('top1') or 0)} "
+        f"(95 % CI {100 * low:.1f} to {percent(high)}, n = {split.metrics.get('n', 0)})"
     )
 
 
@@ -45,8 +47,9 @@ def without_classes(record: RunRecord) -> tuple[str, str]:
     beside = "".join(f"; {name} alone: {percent(best)}" for name, best in record.baselines.items())
     return (
         f"{percent(float(found['top1']))} of hidden patches",
-        f"So often the mean colour of a hidden patch was right, of {found.get('n', 0)} validation "
-        f"images{beside}. The model is an encoder without a head.",
+        f"So often the mean colour of a hidden patch was predicted correctly, on "
+        f"{count(found.get('n', 0), 'validation image')}{beside}. The model is an encoder "
+        "without a head.",
     )
 
 
@@ -94,25 +97,23 @@ def remarks(record: RunRecord, split: SplitRecord) -> list[str]:
     ):
         found.append("The best evaluation was the last one: a longer run may be better still.")
     found += _class_remarks(record, split)
-    gap = overconfidence(split)
-    if gap is not None and abs(gap) > 0.03:
-        word = "over" if gap > 0 else "under"
-        found.append(f"The model is {word}confident by {100 * abs(gap):.1f} points on average.")
+    found += overconfidence(split)
     return found[:5]
 
 
 def _data_remarks(record: RunRecord, split: SplitRecord) -> list[str]:
-    """Leakage and doubtful labels of the split, from audit.json."""
+    """Leakage and possible label errors of the split, from audit.json."""
     found = []
     leak = (record.audit.get("leaks") or {}).get(split.name) or {}
     if leak.get("pictures"):
         found.append(
-            f"{leak['pictures']} of {leak['n']} {split.name} images are also among the training "
-            "images; the figures are too good by them."
+            f"{leak['pictures']} of {leak['n']} {split.name} images are also in train: these "
+            "duplicates "
+            "inflate the accuracy."
         )
     doubted = (record.audit.get("label_suspects") or {}).get(split.name) or {}
-    if count := doubted.get("suspects"):
-        found.append(f"{count} of {doubted['n']} {split.name} labels may be wrong.")
+    if suspects := doubted.get("suspects"):
+        found.append(f"{suspects} of {doubted['n']} {split.name} labels may be wrong.")
     return found
 
 
@@ -127,44 +128,52 @@ def _class_remarks(record: RunRecord, split: SplitRecord) -> list[str]:
             found.append(f"Weakest class: {worst} (F1 {f1:.2f}, n = {n}).")
     if confused := pairs(split.confusion, 1):
         label, predicted, n = confused[0]
-        found.append(f"Most frequent error: {label} taken for {predicted}, {n} times.")
+        found.append(f"Most frequent error: {label} predicted as {predicted} ({times(n)}).")
     few = [
         name
         for name, n in (record.data.get("class_counts") or {}).get("train", {}).items()
         if n < 5
     ]
     if few:
-        found.append(f"{len(few)} classes have fewer than 5 training images: {', '.join(few[:5])}.")
+        found.append(
+            f"{count(len(few), 'class', 'has')} fewer than 5 training images: {', '.join(few[:5])}."
+        )
     return found
 
 
-def pairs(cells: Counts, count: int = 12) -> list[tuple[str, str, int]]:
+def pairs(cells: Counts, num: int = 12) -> list[tuple[str, str, int]]:
     """The most frequent errors: (label, prediction, n)."""
     wrong = [(a, b, n) for (a, b), n in cells.items() if a != b]
-    return sorted(wrong, key=lambda item: (-item[2], item[0], item[1]))[:count]
+    return sorted(wrong, key=lambda item: (-item[2], item[0], item[1]))[:num]
 
 
-def overconfidence(split: SplitRecord) -> float | None:
-    """Mean confidence minus accuracy; None where it is not known."""
+def overconfidence(split: SplitRecord) -> list[str]:
+    """A sentence where the mean confidence lies outside the 95 % interval of the accuracy."""
     bins = split.calibration.get("bins") or []
     total = sum(one["n"] for one in bins)
-    if not total:
-        return None
-    return float(sum(one["n"] * (one["confidence"] - one["accuracy"]) for one in bins) / total)
+    mean, accuracy = (
+        sum(one["n"] * one[key] for one in bins) / max(total, 1)
+        for key in ("confidence", "accuracy")
+    )
+    low, high = split.interval
+    if not total or low <= mean <= high:
+        return []
+    word, points = "over" if mean > accuracy else "under", 100 * abs(mean - accuracy)
+    return [f"The model is {word}confident by {points:.1f} percentage points."]
 
 
-def worst_mistakes(rows: Sequence[PredictionRow], count: int) -> list[PredictionRow]:
+def worst_mistakes(rows: Sequence[PredictionRow], num: int) -> list[PredictionRow]:
     """The wrong predictions of greatest loss."""
-    return sorted((row for row in rows if not row.is_right), key=lambda row: -row.loss)[:count]
+    return sorted((row for row in rows if not row.is_right), key=lambda row: -row.loss)[:num]
 
 
-def most_doubtful(rows: Sequence[PredictionRow], count: int) -> list[PredictionRow]:
+def most_doubtful(rows: Sequence[PredictionRow], num: int) -> list[PredictionRow]:
     """The predictions of least confidence, right or wrong."""
-    return sorted(rows, key=lambda row: row.p_predicted)[:count]
+    return sorted(rows, key=lambda row: row.p_predicted)[:num]
 
 
 def accuracy_by_coverage(
-    rows: Sequence[PredictionRow], count: int = 100
+    rows: Sequence[PredictionRow], num: int = 100
 ) -> list[tuple[float, float]]:
     """(share of images kept, accuracy on them), the most confident images first.
 
@@ -178,4 +187,4 @@ def accuracy_by_coverage(
         if is_last_of_equals:
             points.append(((i + 1) / len(ordered), right / (i + 1)))
     kept = [point for point in points if point[0] >= 0.02] or points
-    return kept[:: max(1, len(kept) // count)] + kept[-1:]
+    return kept[:: max(1, len(kept) // num)] + kept[-1:]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.errors import EnvironmentFault, ModelError
+from vitrail.spelling import count
 
 INPUT, OUTPUTS = "image", ("logits", "probabilities")
 EXTERNAL = b"\x0a\x08location"  # in a protobuf: the key of a tensor whose data lies elsewhere
@@ -49,7 +50,9 @@ def checked_size(
     if kind != "float32" or len(shape) != 4:
         raise damaged(name, f"it takes {kind} of shape {list(shape)}")
     if isinstance(shape[0], int):
-        raise damaged(name, f"it takes {shape[0]} images at a time and no other number")
+        raise damaged(
+            name, f"it takes {count(int(shape[0]), 'image')} at a time and no other number"
+        )
     sizes = [one for one in shape[1:] if isinstance(one, int)]
     if len(sizes) != 3:
         raise damaged(name, f"it takes images of any size: {list(shape)}")

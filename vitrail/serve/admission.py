@@ -13,6 +13,7 @@ from types import TracebackType
 from vitrail.serve.limits import Limits
 from vitrail.serve.metrics import Metrics
 from vitrail.serve.problem import Problem, refused
+from vitrail.spelling import count
 
 MAX_RETRY_SECS = 60
 
@@ -47,7 +48,9 @@ class Admission:
     def take(self, images: int, size: int) -> None:
         """Raises Problem 413 for more images than there will ever be room for, 503 VIT-911."""
         if images > self._limits.queue:
-            raise refused(413, f"{images} images in one request; at most {self._limits.queue}")
+            raise refused(
+                413, f"{count(images, 'image')} in one request; at most {self._limits.queue}"
+            )
         if self.images + images > self._limits.queue:
             raise self._full("images")
         if self.bytes + size > self._limits.queue_bytes:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vitrail.classifier import Classifier
 from vitrail.errors import ModelError
+from vitrail.spelling import count
 
 LARGEST_DIFFERENCE = 1e-4  # between probabilities, alone and in a batch; float32 has about 1e-7
 
@@ -49,7 +50,7 @@ def check_engine(classifier: Classifier, batch: int, name: str) -> NDArray[np.fl
         difference = float(np.abs(classifier.probabilities(images)[0] - alone[0]).max())
         if not difference <= LARGEST_DIFFERENCE:
             raise _failed(
-                name, f"an answer changes by {difference:.2g} in a batch of {size} images"
+                name, f"an answer changes by {difference:.2g} in a batch of {count(size, 'image')}"
             )
     return np.asarray(alone[0])
 

@@ -66,7 +66,7 @@ class Service:
                     new = await self._started(one)
                 except Exception as fault:
                     code = fault.code if isinstance(fault, VitrailError) else "VIT-100"
-                    log.error("%s: not reloaded, the old one goes on: %s", one.name, fault)
+                    log.error("%s: not reloaded, the old one stays: %s", one.name, fault)
                     self.metrics.add("vitrail_reloads_total", outcome=code)
                     continue
                 old, self.models[one.name] = self.models[one.name], new

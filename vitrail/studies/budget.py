@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitrail.errors import UsageError
+from vitrail.spelling import count
 from vitrail.studies.engine.cell import Cell, needed
 
 FINISH_SECS = 1.0  # to save a model, and the like
@@ -109,7 +110,7 @@ def _too_short(budget_secs: float, needs_secs: float, num_cells: int) -> UsageEr
     minutes = math.ceil(1.1 * needs_secs / 60 + 0.5)  # the pace of a busy machine varies
     return UsageError(
         "VIT-291",
-        f"a budget of {budget_secs:.0f} s is too short for {num_cells} cells; they need "
+        f"a budget of {budget_secs:.0f} s is too short for {count(num_cells, 'cell')}; they need "
         f"{needs_secs:.0f} s at least.",
         hint=f"Use --budget {minutes}m, or fewer --seeds",
     )

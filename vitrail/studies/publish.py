@@ -8,7 +8,7 @@ from typing import Any
 from vitrail.config import flatten, toml_lines
 from vitrail.folder import Folder
 from vitrail.runs.documents import settings_in
-from vitrail.spelling import command_text
+from vitrail.spelling import command_text, count
 from vitrail.studies.compute_study import Computed
 from vitrail.studies.planned import Planned
 from vitrail.studies.results.result import Outcome
@@ -55,7 +55,7 @@ def facts(planned: Planned, found: Computed) -> list[tuple[str, str]]:
     setup = planned.setup
     seconds = sum(row.cost.get("cell_secs", 0.0) for row in found.rows)
     listed = [
-        ("data", f"{setup.name}, {setup.num_train:,} training images"),
+        ("data", f"{setup.name}, {count(setup.num_train, 'training image')}"),
         ("cells", f"{len(found.rows)} of {found.num_cells}"),
         ("seeds", ", ".join(map(str, setup.seeds))),
         ("images seen by the reference", f"{setup.examples:,}"),

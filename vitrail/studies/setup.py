@@ -10,7 +10,7 @@ from typing import Any
 from vitrail.data.sources.open_data import Splits, fingerprint, open_data
 from vitrail.errors import DataError, UsageError
 from vitrail.recipes.paper import BATCH
-from vitrail.spelling import escaped, unescaped
+from vitrail.spelling import count, escaped, unescaped
 from vitrail.training.plan.facts import Facts, measure
 
 PATIENT = 1e6  # passes between evaluations: only the end of a run is judged
@@ -109,7 +109,7 @@ class Setup:
             raise UsageError(
                 "VIT-290",
                 f"--full has batches of {self.batch_size:,}, and cells of {self.name} as few as "
-                f"{self.fewest:,} training images.",
+                f"{count(self.fewest, 'training image')}.",
                 hint="Leave --full out; where more images are there, begin with more: --sizes",
             )
 
@@ -155,8 +155,8 @@ def fingerprint_of(splits: Splits) -> str:
     return "-".join(fingerprint(source)[:16] for source in splits.parts().values())
 
 
-def nested_sizes(num_train: int, num_classes: int, count: int = 4) -> tuple[int, ...]:
-    """`count` numbers of training images, equally far apart in ratio, up to all of them.
+def nested_sizes(num_train: int, num_classes: int, num_sizes: int = 4) -> tuple[int, ...]:
+    """`num_sizes` numbers of training images, equally far apart in ratio, up to all of them.
 
     From 5 of each class or 64 on: what few images do shows first. Raises UsageError VIT-290 for
     data too small for that.
@@ -165,12 +165,13 @@ def nested_sizes(num_train: int, num_classes: int, count: int = 4) -> tuple[int,
     if least * 2 > num_train:
         raise UsageError(
             "VIT-290",
-            f"{num_train} training images of {num_classes} classes are too few to compare "
+            f"{count(num_train, 'training image', 'of')} {count(num_classes, 'class')}: too "
+            "few to compare "
             f"numbers of images; at least {2 * least} are needed.",
             hint="Train on all of them: vitrail train DATA",
         )
-    ratio = (num_train / least) ** (1 / (count - 1))
-    sizes = [rounded(least * ratio**power) for power in range(count - 1)]
+    ratio = (num_train / least) ** (1 / (num_sizes - 1))
+    sizes = [rounded(least * ratio**power) for power in range(num_sizes - 1)]
     return tuple(dict.fromkeys([*sizes, num_train]))
 
 

@@ -60,8 +60,8 @@ def no_progress(name: str, secs: float) -> EnvironmentFault:
     return EnvironmentFault(
         "VIT-527",
         f"reading {name} makes no progress for {secs:.0f} s.",
-        hint="The disk or network folder may not answer: try `cat` on the file. A run goes on "
-        "with vitrail train --resume RUN.",
+        hint="The disk or network folder may not answer: try `cat` on the file. To "
+        "continue a run: vitrail train --resume RUN.",
     )
 
 

@@ -26,6 +26,7 @@ from vitrail.report.explanations import ModelExplanations
 from vitrail.report.run_report import write_report
 from vitrail.runs.manifest import Damaged, step_name
 from vitrail.runs.stored import read_weights
+from vitrail.spelling import count
 from vitrail.training import rival
 from vitrail.training.advice import Evidence, advice
 from vitrail.training.clock import Clock
@@ -159,15 +160,14 @@ def _rival(last: Last, judged: Mapping[str, EvalResult]) -> dict[str, float]:
         return {}
     if last.limit is not None:
         last.leave_out(
-            f"{rival.NAME} beside this model left out (time limit); to see it: --model "
-            f"{rival.MODEL}"
+            f"{rival.NAME} baseline left out (time limit); to see it: --model {rival.MODEL}"
         )
         return {}
     try:
         source = getattr(last.plan.splits, split)
         found = rival.small_residual(last.plan, last.state.step, source)
     except VitrailError as error:  # a run is not lost for want of a baseline
-        last.reporter.notice(f"{rival.NAME} beside this model: {error.message}")
+        last.reporter.notice(f"{rival.NAME} baseline: {error.message}")
         return {}
     if found is None:
         return {}
@@ -237,7 +237,7 @@ def _audit(last: Last, judged: Mapping[str, EvalResult]) -> None:
         last.run.write("audit.json", found.to_json())
         found.write_tables(last.run.path)
     except Exception as error:  # a run is not lost for want of a second look at its data
-        last.reporter.notice(f"the data could not be looked at again: {reason_of(error)}")
+        last.reporter.notice(f"the data could not be read again: {reason_of(error)}")
         return
     for sentence in found.sentences():
         last.reporter.notice(sentence)
@@ -288,8 +288,9 @@ def _judge_split(last: Last, network: nn.Module, split: str, source: Source) -> 
     result = in_order(last.task.judge(network, order, is_over), source)
     if result.n < len(source):
         last.leave_out(
-            f"{split} accuracy is that of a random sample of {result.n:,} of {len(source):,} "
-            f"images (time limit); to evaluate all: vitrail eval {last.run.path} --split {split}"
+            f"{split} accuracy is that of a random sample of {result.n:,} of "
+            f"{count(len(source), 'image')} (time limit); to evaluate all: vitrail eval "
+            f"{last.run.path} --split {split}"
         )
     return result
 

@@ -28,6 +28,7 @@ from vitrail.keyed_random import mix as mix_seed
 from vitrail.runs.lock import RunLock
 from vitrail.runs.manifest import Damaged, step_name
 from vitrail.runs.stored import check_weights
+from vitrail.spelling import count
 from vitrail.training import run_files
 from vitrail.training.clock import Clock, share
 from vitrail.training.compiled import compile_faults, compiled
@@ -275,10 +276,13 @@ def _begin(
         with closing(trial(throwaway, live.loader, live.task, plan.config, number)) as steps:
             state.schedule = limit.calibrate(steps)
         fitting = max(1, limit.affordable(0))
-        notice(limit.warning(fitting) or f"time limit: about {fitting:,} steps fit")
+        notice(limit.warning(fitting) or f"time limit: about {count(fitting, 'step', 'fits')}")
     whole = plan.splits.val
     if live.val is not None and whole is not None and len(live.val) < len(whole):
-        notice(f"time limit: validation on a sample of {len(live.val):,} of {len(whole):,} images")
+        notice(
+            f"time limit: validation on a sample of {len(live.val):,} of "
+            f"{count(len(whole), 'image')}"
+        )
 
 
 def _step(live: RunContext, batch: Batch) -> tuple[float, float]:

@@ -28,6 +28,7 @@ from vitrail.errors import TrainingError
 from vitrail.evaluation.metrics.intervals import Z95
 from vitrail.keyed_random import mix as mix_seed
 from vitrail.keyed_random import permutation
+from vitrail.spelling import count
 from vitrail.training.optim.optimizer import set_lr
 from vitrail.training.optim.schedule import StepSchedule as Schedule
 from vitrail.training.optim.schedule import lr_on
@@ -147,8 +148,8 @@ def lr_find(layers: Layers, reporter: Reporter, *, num_steps: int = NUM_STEPS) -
     if not min(means) < FALLEN * trials.untrained(seed):
         raise TrainingError(
             "VIT-602",
-            f"no learning rate from {rates[0]:g} to {rates[-1]:g} made the loss fall in {steps} "
-            "steps.",
+            f"no learning rate from {rates[0]:g} to {rates[-1]:g} made the loss fall in "
+            f"{count(steps, 'step')}.",
             hint="Look at the images and labels (vitrail data show DATA), or use a larger batch.",
         )
     best = rates[means.index(min(means))]
@@ -185,7 +186,7 @@ def _judged(plan: Plan) -> Source:
 def _sentence(trials: Trials, best: float, default: float, *, is_better: bool) -> str:
     seed, n = trials.plan.config.seed, len(trials.judged)
     which = "validation" if trials.plan.splits.val is not None else "training"
-    how = f"after {trials.num_steps} steps, on {n:,} {which} images"
+    how = f"after {count(trials.num_steps, 'step')}, on {n:,} {which} images"
     if not is_better:
         return f"no rate is clearly better than {default:.1e}, that of the settings, {how}: keep it"
     return (

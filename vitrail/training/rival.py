@@ -18,6 +18,7 @@ from vitrail.keyed_random import mix, permutation
 from vitrail.models.cost import macs
 from vitrail.models.names import resolve_model
 from vitrail.models.resnet.config import ResNetConfig
+from vitrail.spelling import count
 from vitrail.system import interrupts
 from vitrail.training.optim.optimizer import set_lr
 from vitrail.training.optim.schedule import StepSchedule as Schedule
@@ -77,8 +78,8 @@ def small_residual(plan: Plan, steps: int, judged: Source) -> tuple[str, float] 
     few = subset(judged, np.sort(permutation(config.seed, 0, len(judged))[:MOST_JUDGED]))
     found = task_of(own, torch.device(str(own.config.device))).judge(network, few)
     seen = total * int(own.config.batch_size)
-    on = f", on {len(few)} images" if len(few) < len(judged) else ""
-    return f"{NAME} ({seen:,} images seen{on})", float(found.metrics["top1"])
+    on = f", on {count(len(few), 'image')}" if len(few) < len(judged) else ""
+    return f"{NAME} ({count(seen, 'image')} seen{on})", float(found.metrics["top1"])
 
 
 def _trained(plan: Plan, total: int) -> torch.nn.Module:

@@ -27,6 +27,7 @@ from vitrail.device import machine
 from vitrail.evaluation.run_data import place_record
 from vitrail.files import write_whole
 from vitrail.models.layers.matmul import products_name
+from vitrail.spelling import count
 from vitrail.training.plan.plan_run import Plan
 from vitrail.training.storage.git_commit import git_commit
 from vitrail.training.storage.run_dir import SCHEMA, RunDir
@@ -55,7 +56,8 @@ class CheckedPlan:
         """What was left out."""
         data, total = self.plan.config.data.path, sum(map(len, self.plan.splits.parts().values()))
         return (
-            f"{self.unseen:,} of {total:,} images were not checked before training (time limit); a "
+            f"{self.unseen:,} of {count(total, 'image')} were not checked before training "
+            "(time limit); a "
             f"damaged one stops the run; to check all: vitrail data check {data}"
         )
 

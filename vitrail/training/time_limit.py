@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from vitrail.data.sources.open_data import Source, subset
 from vitrail.keyed_random import permutation
 from vitrail.models.cost import macs
+from vitrail.spelling import count
 from vitrail.training.clock import Clock
 from vitrail.training.optim.schedule import StepSchedule as Schedule
 
@@ -176,12 +177,12 @@ class TimeLimit:
         """What is said of a limit that is too short for learning, of which `steps` fit; else ""."""
         if steps >= FEW_STEPS:
             return ""
-        count = "1 training step" if steps == 1 else f"{steps} training steps"
         pace = self.clock.pace()
         training = 10 * FEW_STEPS * (0.0 if math.isnan(pace) else pace)
         needs = self.clock.seconds() + self.reserve() + training
         return (
-            f"--time-limit {duration(self.secs)} is too short to learn anything: {count} fit "
+            f"--time-limit {duration(self.secs)} is too short to learn anything: "
+            f"{count(steps, 'training step', 'fits')} "
             f"({FEW_STEPS} at the least); try --time-limit {duration(max(2 * self.secs, needs))}"
         )
 

@@ -105,7 +105,7 @@ def test_figures_have_intervals_and_every_image_counts() -> None:
     assert f"{record['f1_macro']:.4f}" in text
     assert f"{low:.4f}-{high:.4f}" in text
     assert "83 images, every one" in text
-    assert "on the surest 50 %" in text
+    assert "on the most confident 50 %" in text
 
 
 @pytest.mark.usefixtures("place")

@@ -157,7 +157,7 @@ def test_unbalanced_small_and_absent_classes(tmp_path: Path) -> None:
     assert report.few == ["few"]
     assert report.absent == {"val": ["Big ", "few"]}
     finding(report, "11.25 times")
-    finding(report, "1 classes have fewer than 5 training images: few")
+    finding(report, "1 class has fewer than 5 training images: few")
     finding(report, "val has no images of 2 classes")
     finding(report, "differ only in case or spaces")
 

@@ -82,7 +82,7 @@ def test_planted_copies_across_splits_are_found(tmp_path: Path) -> None:
     assert found["exact"] == EXACT
     assert found["again"] >= 0.95 * SAVED_AGAIN
     assert report.leaked == {"val": sum(found.values())}
-    told = [one for one in report.problems if "copy in another split" in one]
+    told = [one for one in report.problems if "near-duplicate in another split" in one]
     assert len(told) == 1
     assert "train/a/0050.png = val: val/a/again0050.jpg" in told[0]
     assert any(
@@ -119,8 +119,11 @@ def test_copies_with_other_labels_and_within_a_split(tmp_path: Path) -> None:
     }
     assert report.duplicates == report.leakage == report.conflicts == []
     problems = " ".join(report.problems)
-    assert "1 images have a copy with another label: a/04.png (a) = b/wrong.bmp (b)" in problems
-    assert "3 images have a copy in the same split" in problems
+    assert (
+        "1 image has a near-duplicate with another label: a/04.png (a) = b/wrong.bmp (b)"
+        in problems
+    )
+    assert "3 images have a near-duplicate in the same split" in problems
     headers = check(open_data(tmp_path, val_fraction=0, test_fraction=0), pixels=False)
     assert headers.groups == ()
 

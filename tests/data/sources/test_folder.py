@@ -323,7 +323,7 @@ def test_split_folders_by_any_usual_name(tmp_path: Path, train: str, val: str, t
 def test_eval_is_the_test_split_where_there_is_none(tmp_path: Path) -> None:
     splits = splits_in(tmp_path, "train", "eval")
     assert splits.test is not None
-    assert splits.notes == ("told by their names: eval is the test split.",)
+    assert splits.notes == ("detected from their names: eval is the test split.",)
     make(tmp_path, *many("test/a"), *many("val/a"))
     refused(tmp_path, "VIT-307", "which split is eval?")
 

@@ -137,10 +137,8 @@ def test_fractions_without_effect_are_refused() -> None:
 def test_the_sentence_says_what_was_done() -> None:
     labels = np.arange(40) % 2
     how = complete(arrays(labels, test=labels), seed=5).how
-    assert (
-        how == "train, test as given; 6 as val held out of 40 training images by class with seed 5"
-    )
-    assert complete(arrays(labels), val=0, test=0).how == "all 40 images are for training"
+    assert how == "train, test as given; stratified split (seed 5): 34 train, 6 validation"
+    assert complete(arrays(labels), val=0, test=0).how == "no split: 40 training images"
 
 
 def test_a_class_of_one_stays_in_train() -> None:

@@ -58,7 +58,7 @@ def test_leaks_and_wrong_labels_are_named(tmp_path: Path) -> None:
     told = found.sentences()
     assert told[0].startswith("5 of 180 test images are also in train; without them top-1 is ")
     assert f"{splits.train.source_id(20)} = test: {test.source_id(0)}" in told[0]
-    assert any("of 1437 labels of train are doubted" in one for one in told)
+    assert any("of 1,437 labels of train may be wrong" in one for one in told)
     document = json.loads(json.dumps(found.to_json()))
     assert document["duplicates"]["across_splits"] == 5
     assert document["label_suspects"]["test"]["suspects"] == 3

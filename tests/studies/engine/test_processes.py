@@ -170,7 +170,7 @@ def test_a_killed_worker_loses_less_than_its_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match="SIGKILL") as caught:
         computed([one], store, 1, kill_at(0.2, killed))
     assert caught.value.code == "VIT-510"
-    assert "The same command goes on" in caught.value.hint
+    assert "Repeat the command to continue" in caught.value.hint
     assert store.rows() == {}
     newest = max(list_steps(run_of(store, one)))
     assert newest >= 0.2 * 600 - 5

@@ -63,11 +63,11 @@ def test_validation_chooses_and_the_test_is_looked_at_for_the_chosen_one_only() 
     assert choice.arm == RESNET
     assert choice.rivals == ()
     outcome = STUDY.outcome(SETUP, rows)
-    assert outcome.verdict.answer.startswith("Take ResNet:")
-    assert "inside what was expected" in outcome.verdict.answer
+    assert outcome.verdict.answer.startswith("Recommended: ResNet;")
+    assert "inside the expected range" in outcome.verdict.answer
     assert "0.990" not in str(outcome.verdict) + str(outcome.tables)
     said = " ".join(outcome.verdict.evidence)
-    assert "Twice as many images (24,000) would bring ResNet about +2.2" in said
+    assert "Doubling the dataset to 24,000 images: about +2.2" in said
     assert "ViT overtakes ResNet at about" in said
 
 
@@ -93,7 +93,7 @@ def test_a_broken_promise_is_said() -> None:
         return {**figures(cell), "test/top1": 0.3}
 
     answer = STUDY.outcome(SETUP, made_rows(STUDY.cells(SETUP), worse)).verdict.answer
-    assert "OUTSIDE what was expected" in answer
+    assert "OUTSIDE the expected range" in answer
 
 
 def test_expected_interval_by_hand() -> None:

@@ -51,7 +51,7 @@ def test_gains_are_in_order_and_noise_is_named() -> None:
     answer = STUDY.outcome(SETUP, made_rows(STUDY.cells(SETUP), figures)).verdict.answer
     order = "all +6.0, depth +5.0, patch +3.0, width +1.0, mlp +0.0"
     assert answer == (
-        f"Points that doubling a dimension brings at this scale: {order}. "
+        f"Points gained by doubling a dimension at this scale: {order}. "
         "Within the noise of seeds: mlp."
     )
 

@@ -20,6 +20,7 @@ from vitrail.checkpoints.mapping.rules import listed
 from vitrail.errors import ModelError
 from vitrail.models.names import ModelConfig
 from vitrail.models.vit.config import ViTConfig
+from vitrail.spelling import count
 
 HEADS = ("head", "head_dist", "head.fc")
 PARTS = ("weight", "bias")
@@ -35,9 +36,9 @@ def adapt_pre_logits(change: AdaptRequest, new: State) -> list[str]:
         if wants:
             new[name] = change.fresh(name)
     if not wants:
-        return [f"pre_logits: the layer of {has} outputs is left out."]
+        return [f"pre_logits: the layer of {count(has or 0, 'output')} is left out."]
     before = f"instead of one of {has}" if has else "where the checkpoint has none"
-    return [f"pre_logits: a new layer of {wants} outputs, {before}."]
+    return [f"pre_logits: a new layer of {count(wants, 'output')}, {before}."]
 
 
 def adapt_head(change: AdaptRequest, new: State) -> list[str]:
@@ -53,26 +54,27 @@ def adapt_head(change: AdaptRequest, new: State) -> list[str]:
 def _adapt_one(change: AdaptRequest, new: State, head: str) -> str:
     """ "" where nothing changed."""
     has, wants = (f"{head}.weight" in names for names in (new, change.shapes))
-    count = change.target.num_classes
+    num_classes = change.target.num_classes
     if not wants:
         for part in PARTS:
             new.pop(f"{head}.{part}", None)
         return f"{head}: left out: no classes are asked for." if has else ""
     if not has:
         _start(change, new, head)
-        return f"{head}: new, for {count} classes, starting at zero."
+        return f"{head}: new, for {count(num_classes, 'class')}, starting at zero."
     if _representation(change.config) != _representation(change.target):
         _start(change, new, head)
-        return f"{head}: reset to zero for {count} classes: its inputs are others."
+        return f"{head}: reset to zero for {count(num_classes, 'class')}: its inputs are others."
     if _is_same(change):
         return ""
     kept = _kept_rows(change)
     _start(change, new, head, kept)
     if not kept:
-        return f"{head}: reset to zero for {count} classes: {_why(change)}."
+        return f"{head}: reset to zero for {count(num_classes, 'class')}: {_why(change)}."
     names = [change.target_classes[row] for row, _ in kept]
     others = [name for name in change.target_classes if name not in set(names)]
-    text = f"{head}: {len(kept)} of {count} classes keep the row of their name ({listed(names)})"
+    of = f"{len(kept)} of {count(num_classes, 'class')}"
+    text = f"{head}: {of} keep the row of their name ({listed(names)})"
     return f"{text}; {len(others)} start at zero ({listed(others)})." if others else f"{text}."
 
 
@@ -115,7 +117,7 @@ def _check_names(config: ModelConfig, names: Sequence[str]) -> None:
     if names and len(names) != config.num_classes:
         raise ModelError(
             "VIT-454",
-            f"{len(names)} class names for a head of {config.num_classes} rows.",
+            f"{count(len(names), 'class name')} for a head of {count(config.num_classes, 'row')}.",
             hint="Give one name for each row of the head, in their order, or none.",
         )
 

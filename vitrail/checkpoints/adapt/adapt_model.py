@@ -32,6 +32,7 @@ from vitrail.models.bit.config import BiTConfig
 from vitrail.models.names import ModelConfig
 from vitrail.models.resnet.config import ResNetConfig
 from vitrail.models.vit.config import ViTConfig
+from vitrail.spelling import count
 
 PATCHES = "patch_embed.proj.weight"
 # The layer that sees pixels, the first of these that there is.
@@ -146,7 +147,7 @@ def _channels(change: AdaptRequest, new: State) -> list[str]:
         how = f"channels repeated in turn, times {before}/{after}"
     if _is_standardised(change.config):
         how += "; roughly, as this kernel is standardised"
-    return [f"{name}: {before} input channels become {after}: {how}."]
+    return [f"{name}: {count(before, 'input channel', 'becomes')} {after}: {how}."]
 
 
 def _is_standardised(config: ModelConfig) -> bool:
@@ -202,13 +203,13 @@ def _posemb(change: AdaptRequest, new: State) -> list[str]:
     if kind == "none" or config.grid == target.grid:
         return []
     how = f"grid {_by(config.grid)} becomes {_by(target.grid)}"
-    of_layers = f" of {config.depth} layers" if config.posemb_at == "every" else ""
+    of_layers = f" of {count(config.depth, 'layer')}" if config.posemb_at == "every" else ""
     by_rule = f"{RULES[rule].text} (rule {rule!r})"
     if config.is_learned:
         num_prefix = target.posemb_rows - target.num_patches
         for name in _tables(new, "pos_embed"):
             new[name] = resize_posemb(new[name], config.grid, target.grid, num_prefix, rule)
-        kept = f"; {num_prefix} prefix row(s) kept" if num_prefix else ""
+        kept = f"; {count(num_prefix, 'prefix row')} kept" if num_prefix else ""
         turns = "; the rotation is computed anew" if config.is_rotary else ""
         return [f"pos_embed{of_layers}: {how}: {by_rule}{kept}{turns}."]
     if kind == "learned_2d":

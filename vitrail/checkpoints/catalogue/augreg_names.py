@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from vitrail.errors import ModelError, nearest
+from vitrail.spelling import count
 
 SUFFIX = ".npz"
 SLUGS = {
@@ -143,7 +144,7 @@ def _fields(name: str, text: str, labels: tuple[str, ...], *, first: str = "mode
     parts = text.split("-")
     if len(parts) != len(labels) + 1:
         shown = "-".join(f"{label}..." if label.endswith("_") else label for label in labels)
-        raise _wrong(name, text or "nothing", f"{len(labels) + 1} parts: {first}-{shown}")
+        raise _wrong(name, text or "nothing", f"{count(len(labels) + 1, 'part')}: {first}-{shown}")
     for part, label in zip(parts[1:], labels, strict=True):
         if label.endswith("_") and not part.startswith(label):
             raise _wrong(name, part or "nothing", f"{label}...")

@@ -10,6 +10,7 @@ from math import prod
 
 from vitrail.checkpoints.mapping.rules import Header, Shape
 from vitrail.errors import ModelError
+from vitrail.spelling import count
 
 MAX_TENSORS = 50_000  # ViT-22B in 100 shards has some thousand
 MAX_NAME = 1_000  # characters
@@ -50,10 +51,10 @@ def too_much(name: str, what: str, limit: str = "") -> ModelError:
     )
 
 
-def check_count(name: str, count: int) -> None:
+def check_count(name: str, number: int) -> None:
     """Raise ModelError VIT-411 above MAX_TENSORS."""
-    if count > MAX_TENSORS:
-        raise too_much(name, f"{count} tensors", f"{MAX_TENSORS}")
+    if number > MAX_TENSORS:
+        raise too_much(name, count(number, "tensor"), f"{MAX_TENSORS}")
 
 
 def check_header(
@@ -70,7 +71,9 @@ def check_header(
         if len(key) > MAX_NAME:
             raise too_much(name, f"a tensor name of {len(key)} characters", f"{MAX_NAME}")
         if len(shape) > MAX_DIMS:
-            raise too_much(name, f"{shown(key)} with {len(shape)} dimensions", f"{MAX_DIMS}")
+            raise too_much(
+                name, f"{shown(key)} with {count(len(shape), 'dimension')}", f"{MAX_DIMS}"
+            )
         if dtypes[key] not in ITEM_BYTES:
             raise damaged(name, f"{shown(key)} has numbers of type {dtypes[key][:40]!r}")
         total += num_bytes(dtypes[key], shape)

@@ -26,6 +26,7 @@ from vitrail.checkpoints.mapping.rules import Header, listed
 from vitrail.checkpoints.mapping.scratch import Memory
 from vitrail.errors import ModelError
 from vitrail.model_folder.bundle import MAX_BYTES
+from vitrail.spelling import count
 
 # Of a folder, the first that is there.
 WEIGHTS = (
@@ -101,7 +102,7 @@ def weights_of(folder: Path) -> Path:
     if len(found) == 1:
         return found[0]
     what = (
-        f"{len(found)} files of weights: {listed([item.name for item in found])}"
+        f"{count(len(found), 'file')} of weights: {listed([item.name for item in found])}"
         if found
         else ("neither a model of vitrail nor weights of another library")
     )

@@ -26,6 +26,7 @@ from vitrail.checkpoints.formats.safetensors_file import parse_json
 from vitrail.checkpoints.mapping.rules import Header
 from vitrail.checkpoints.mapping.scratch import Memory
 from vitrail.errors import ModelError
+from vitrail.spelling import count
 
 MAX_SHARDS = 1_000
 INDEX = ".index.json"
@@ -98,9 +99,9 @@ def _table(index: Path) -> dict[str, str]:
     if not isinstance(table, dict) or not all(isinstance(item, str) for item in table.values()):
         raise damaged(index.name, "it has no table weight_map of names")
     check_count(index.name, len(table))
-    count = len(set(table.values()))
-    if count > MAX_SHARDS:
-        raise too_much(index.name, f"{count} files", f"{MAX_SHARDS}")
+    num_files = len(set(table.values()))
+    if num_files > MAX_SHARDS:
+        raise too_much(index.name, count(num_files, "file"), f"{MAX_SHARDS}")
     return table
 
 
@@ -108,7 +109,7 @@ def _place(index: Path, shard: str) -> Path:
     """Raises ModelError VIT-412 for a file elsewhere or of another kind, VIT-433 for none."""
     place, ending = index.parent / shard, Path(index.name.removesuffix(INDEX)).suffix
     if PurePath(shard).name != shard or "\\" in shard or not shard.endswith(ending):
-        raise damaged(index.name, f"it names {shown(shard)!r}, which is no {ending} file beside it")
+        raise damaged(index.name, f"it names {shown(shard)!r}, not a {ending} file next to it")
     if not place.is_file():
         raise ModelError(
             "VIT-433", f"{index.parent.name}: {shown(shard)} is missing.", hint="Get the file too."

@@ -119,7 +119,7 @@ def _wanted(repository: Repository, siblings: Iterable[Any], max_bytes: int) -> 
         is_adapter = ADAPTER in by_name
         raise ModelError(
             "VIT-466",
-            f"{repository} is an adapter of peft (LoRA), no whole model."
+            f"{repository} is an adapter of peft (LoRA), not a complete model."
             if is_adapter
             else f"{repository} has no model.safetensors and no pytorch_model.bin; it has {shown}.",
             hint="Merge it into its model first: merge_and_unload()"

@@ -16,6 +16,7 @@ from vitrail.checkpoints.mapping.origin import cannot_hold, vit_config
 from vitrail.checkpoints.mapping.rules import Header, Shape
 from vitrail.errors import ModelError, nearest
 from vitrail.models.vit.config import ViTConfig
+from vitrail.spelling import count
 
 # Defaults that matter where a file leaves them out.
 VIT: dict[str, Any] = {"hidden_act": "gelu", "layer_norm_eps": 1e-12}
@@ -164,7 +165,8 @@ def names_left_out(values: Mapping[str, Any], num_classes: int) -> str:
     if numbers == {str(number) for number in range(num_classes)}:
         return ""
     return (
-        f"id2label of config.json has {len(numbers)} names, the head {num_classes} outputs: no "
+        f"id2label of config.json has {count(len(numbers), 'name')}, the head "
+        f"{count(num_classes, 'output')}: no "
         "name is taken, classes are their numbers"
     )
 

@@ -107,7 +107,7 @@ def recognise(header: Header) -> Recognised | None:
     if not isinstance(values, Mapping) or "model_type" not in values:
         if names is None:
             return None
-        raise refused(header, "no model_type, or is not beside the tensors: heads are unknown.")
+        raise refused(header, "no model_type, or is not next to the tensors: heads are unknown.")
     model_type = str(values["model_type"])
     if model_type == TIMM_WRAPPER:
         return None

@@ -161,7 +161,7 @@ def _recognised_bit(header: Header, file: FlaxFile) -> Recognised:
     config = bit_config(header, **fields)
     rules = _bit_rules(config.depths, config.num_features, num_classes, file.shapes)
     rules = flax.rooted(rules, lambda name: file.root + name)
-    rules += [ignored(name, "beside the model") for name in file.others]
+    rules += [ignored(name, "in addition to the model") for name in file.others]
     return Recognised(
         config,
         rules,

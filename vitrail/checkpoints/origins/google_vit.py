@@ -133,7 +133,7 @@ def vit_rules(file: FlaxFile, config: ViTConfig) -> list[Rule]:
         is_scan=any(name.startswith(flax.SCAN) for name in file.shapes),
     )
     rules = flax.rooted(rules, lambda name: file.root + name)
-    return rules + [ignored(name, "beside the model") for name in file.others]
+    return rules + [ignored(name, "in addition to the model") for name in file.others]
 
 
 def encoder_rules(

@@ -44,6 +44,7 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.errors import ModelError, UsageError, nearest
 from vitrail.models.vit.config import ViTConfig
 from vitrail.models.vit.fields import Gelu, Order, Pool
+from vitrail.spelling import count
 
 NAME = "map"
 STATED: dict[str, str] = {
@@ -250,7 +251,8 @@ def _kernel(header: Header, rules: NameMap, shape: Shape) -> Shape:
     if prod(pair) * channels != shape[1]:
         raise _wrong(
             rules.source,
-            f"{shape[1]} columns of the patch kernel are no square of {channels} channels: state "
+            f"{count(shape[1], 'column')} of the patch kernel are no square of "
+            f"{count(channels, 'channel')}: state "
             "patch_size and channels in [model]",
         )
     return (shape[0], channels, *pair)

@@ -50,6 +50,7 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.models.bit.config import DEPTHS, STEM_WIDTH, BiTConfig
 from vitrail.models.names import ModelConfig, PublishedConfig
 from vitrail.models.vit.config import ViTConfig
+from vitrail.spelling import count
 
 NAME = "timm"
 # Until 2022 the tanh layer before the head had this name; timm has none now.
@@ -117,8 +118,8 @@ def recognise(header: Header) -> Recognised | None:
     named = values.get("label_names")
     if isinstance(named, list) and not classes:
         notes.append(
-            f"label_names of config.json has {len(named)} names, the head {config.num_classes} "
-            "outputs: no name is taken, classes are their numbers"
+            f"label_names of config.json has {count(len(named), 'name')}, the head "
+            f"{count(config.num_classes, 'output')}: no name is taken, classes are their numbers"
         )
     if values:
         return Recognised(

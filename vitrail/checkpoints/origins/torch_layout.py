@@ -28,6 +28,7 @@ from vitrail.errors import ModelError
 from vitrail.models.create import Model, build
 from vitrail.models.names import ModelConfig
 from vitrail.models.vit.config import ViTConfig
+from vitrail.spelling import count
 
 Pairs = tuple[tuple[str, str], ...]
 STEM = "patch_embed.backbone."
@@ -233,7 +234,8 @@ class Layout:
             ]
             raise ModelError(
                 "VIT-420",
-                f"{self.header.name}: the position table of {rows} rows may be of images of "
+                f"{self.header.name}: the position table of {count(rows, 'row')} may be of "
+                "images of "
                 f"{' or '.join(sizes)} px.",
                 hint="Name it in pixels: vitrail convert IN OUT --to vitrail "
                 f"--set image_size={sizes[0]}",

@@ -23,6 +23,7 @@ from vitrail.checkpoints.origins.torch_layout import Layout, Pairs, to_ours, wri
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.models.names import PublishedConfig
 from vitrail.models.vit.config import ViTConfig
+from vitrail.spelling import count
 
 NAME = "torchvision"
 LAYER = "encoder.layers.encoder_layer_#."
@@ -117,7 +118,9 @@ def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str
         if height != width:
             raise cannot_hold(NAME, f"{field} is {height} x {width}; the class needs a square")
     if config.channels != 3:
-        raise cannot_hold(NAME, f"it has {config.channels} input channels; the class has 3")
+        raise cannot_hold(
+            NAME, f"it has {count(config.channels, 'input channel')}; the class has 3"
+        )
     if not config.num_classes:
         raise cannot_hold(NAME, "it has no head; the class always has one")
     placed = {"cls_token", "pos_embed", "pos_embed_x", "pos_embed_y", "patch_embed.proj.bias"}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitrail.cli.display.output import Output, plain
 from vitrail.cli.display.progress import ProgressLine, clock
+from vitrail.spelling import count
 
 if TYPE_CHECKING:
     from vitrail.models.names import ModelConfig
@@ -190,8 +191,10 @@ def plan_lines(plan: Plan) -> list[str]:
     config = plan.config
     lines = [
         f"vitrail {version('vitrail')} | torch {version('torch')} | {config.device} | "
-        f"{config.precision} | {config.threads} threads | seed {config.seed} | deterministic",
-        f"data   {splits.name}  {len(splits.classes)} classes | {sizes} | {height}x{width} {kind}",
+        f"{config.precision} | threads {config.threads} | seed {config.seed} | "
+        "deterministic",
+        f"data   {splits.name}  {count(len(splits.classes), 'class')} | {sizes} | "
+        f"{height}x{width} {kind}",
         *(f"data   {note}" for note in splits.notes),
         f"model  {full_name(config.model.name, model.model_dump())}  {network_text(model)} | "
         f"{parameters(model) / 1e6:.2f} M parameters",

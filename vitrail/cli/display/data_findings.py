@@ -1,4 +1,4 @@
-"""What `vitrail data check` finds beside broken files: its pages, tables and doubtful labels."""
+"""What `vitrail data check` finds besides broken files: pages, tables, possible label errors."""
 
 from __future__ import annotations
 
@@ -86,11 +86,11 @@ def doubted_labels(
 
 
 def suspect_lines(doubted: Suspects) -> list[str]:
-    """The most doubtful labels, for people."""
+    """The least likely labels, for people."""
     if doubted.why_not:
         return [f"labels   {doubted.why_not}"]
     head = (
-        f"labels   {len(doubted.found)} of {doubted.n} are doubted; {doubted.origin} agrees with "
+        f"labels   {len(doubted.found)} of {doubted.n} may be wrong; {doubted.origin} agrees with "
         f"{100 * doubted.top1:.1f} % of the labels"
     )
     lines = [

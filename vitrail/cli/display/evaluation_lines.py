@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitrail.cli.display.output import table
+from vitrail.spelling import count
 
 if TYPE_CHECKING:
     from vitrail.evaluation.calibrate import Calibration
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from vitrail.evaluation.robustness.measure import Robustness
 
 WORST = 5
-KEPT = (0.8, 0.5)  # shares of the surest images
+KEPT = (0.8, 0.5)  # shares of the most confident images
 FIGURES = (
     ("nll", "nll"),
     ("brier", "brier"),
@@ -29,9 +30,12 @@ SEVERAL = (("f1_micro", "micro-F1"), ("mean_average_precision", "mean average pr
 def evaluation_lines(
     found: Evaluation, what: str, *, skipped: int = 0, folder: Path | None = None
 ) -> list[str]:
-    """The figures with their intervals, the surest images, the worst classes."""
+    """The figures with their intervals, the most confident images, the worst classes."""
     left_out = f", {skipped} that cannot be read left out" if skipped else ""
-    lines = [f"{what}  {found.n:,} images, every one{left_out}; {found.images_per_s:,.0f} images/s"]
+    lines = [
+        f"{what}  {count(found.n, 'image')}, every one{left_out}; {found.images_per_s:,.0f} "
+        "images/s"
+    ]
     low, high = found.interval
     lines.append(f"top-1  {found.top1:.4f}  (95 % {low:.4f}-{high:.4f})    top-5  {found.top5:.4f}")
     return [
@@ -54,21 +58,23 @@ def figure_lines(found: Evaluation) -> list[str]:
     lines = table([["figure", "value", "95 %"], *rows])
     if found.temperature != 1:
         lines.append(f"logits are divided by the model's temperature {found.temperature:.4g}")
-    word = "more than" if found.ece > high else "no more than"
-    lines.append(f"ece is {word} chance: true probabilities would give {low:.4f}-{high:.4f}")
+    word = "larger than" if found.ece > high else "within"
+    lines.append(f"the calibration error is {word} sampling noise ({low:.4f}-{high:.4f})")
     return lines
 
 
 def selective_lines(found: Evaluation) -> list[str]:
-    """How wrong it is on the images it is surest of."""
+    """How wrong it is on the most confident images."""
     record = found.selective
     if not record:
         return []
     risks = {point["coverage"]: point["risk"] for point in record["curve"]}
-    parts = [f"{100 * risks[share]:.1f} % on the surest {100 * share:.0f} %" for share in KEPT]
+    parts = [
+        f"{100 * risks[share]:.1f} % on the most confident {100 * share:.0f} %" for share in KEPT
+    ]
     return [
-        f"wrong on {100 * risks[1.0]:.1f} % of all, {', '.join(parts)}; "
-        f"area under risk and coverage {record['area']:.4f}"
+        f"error rate: {100 * risks[1.0]:.1f} % on all images, {', '.join(parts)}; "
+        f"AURC {record['area']:.4f}"
     ]
 
 
@@ -134,7 +140,7 @@ def real_lines(found: Real) -> list[str]:
     """Accuracy against ReaL labels."""
     low, high = found.to_json()["top1_interval"]
     return [
-        f"ReaL top-1  {found.top1:.4f}  (95 % {low:.4f}-{high:.4f})    {found.n:,} images, "
+        f"ReaL top-1  {found.top1:.4f}  (95 % {low:.4f}-{high:.4f})    {count(found.n, 'image')}, "
         f"{found.without} without a label left out"
     ]
 

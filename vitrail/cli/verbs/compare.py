@@ -1,4 +1,4 @@
-"""`vitrail compare DATA`: which model for these images, and would more of them help?"""
+"""`vitrail compare DATA`: compare architectures on your dataset, with learning curves."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def compare(
     dry_run: Annotated[bool, Parameter(negative=())] = False,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> int:
-    """Compare models on your images: learning curves, a recommendation, what more data brings.
+    """Compare architectures on your dataset: learning curves and a recommendation.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def compare(
         Architectures with commas between, vit_s16,bit_r50x1,r26_vit_s32. Default: a small ViT, a
         small BiT-ResNet and a small hybrid that fit the images.
     from_
-        Models whose weights to start from, with commas between; beside those from scratch.
+        Models whose weights to start from, with commas between; compared with those from scratch.
     budget
         How long it may take, 20m or 2h; the amount of training follows from it. Default: 20m.
     examples

@@ -19,6 +19,7 @@ from vitrail.cli.display.output import Output, table
 from vitrail.cli.display.told import rows_of
 from vitrail.cli.read_as import ReadAs
 from vitrail.errors import ModelError, UsageError
+from vitrail.spelling import count
 
 if TYPE_CHECKING:
     from vitrail.checkpoints.mapping.rules import MappingReport
@@ -278,9 +279,9 @@ def lines_of(
         (
             "model",
             f"{record['model']}, {record['parameters']:,} parameters, {height} x {width} px, "
-            f"{record['architecture']['num_classes']} classes",
+            f"{count(record['architecture']['num_classes'], 'class')}",
         ),
-        ("read", f"{record['origin']}" + (f": {report.used} tensors" if report else "")),
+        ("read", f"{record['origin']}" + (f": {count(report.used, 'tensor')}" if report else "")),
     ]
     if report:
         rows += [("left out", f"{name}: {why}") for name, why in report.left_out]

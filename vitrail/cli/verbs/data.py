@@ -19,6 +19,7 @@ from vitrail.cli.display.output import Output, plain, table
 from vitrail.cli.eval_run import say_notes
 from vitrail.errors import DataError, GateError, UsageError
 from vitrail.files import refuse_existing, whole_file, whole_folder
+from vitrail.spelling import count as number_of
 
 if TYPE_CHECKING:
     from vitrail.data.check.check_data import DataReport
@@ -44,7 +45,7 @@ def check(
     workers: int = 0,
     output: Out,
 ) -> int:
-    """Decode every image; find bad files, copies, leakage between splits, doubtful labels.
+    """Decode every image; find bad files, duplicates, leakage between splits, label errors.
 
     Parameters
     ----------
@@ -54,11 +55,11 @@ def check(
         Folder for data_report.html, bad_files.csv, duplicates.csv and label_suspects.csv; must not
         hold them yet.
     strict
-        Exit 7 where anything was found; doubtful labels do not count.
+        Exit 7 where anything was found; possible label errors do not count.
     labels
-        List labels that look wrong, each image judged by all others.
+        List labels that look wrong, each image compared with all others.
     features
-        Judge labels by the frozen features of this model instead of gradients; it must not have
+        Check labels with the frozen features of this model instead of gradients; it must not have
         been trained on these images.
     max_pixels
         Reject images with more pixels.
@@ -209,13 +210,13 @@ def show(
     from vitrail.cli.display.contact_sheet import augmented_sheet, contact_sheet
     from vitrail.data.sources.open_data import open_data
 
-    count = (40 if augment is None else MOST_AUGMENTED) if count is None else count
-    check_numbers({"--count": count})
+    most = (40 if augment is None else MOST_AUGMENTED) if count is None else count
+    check_numbers({"--count": most})
     refuse_existing(out)
     if augment is None:
         splits = open_data(data)
         source = named_split(splits, split)
-        picture, shown = contact_sheet(source, count, seed)
+        picture, shown = contact_sheet(source, most, seed)
     else:
         from vitrail.training.plan.plan_run import plan_run
 
@@ -224,18 +225,18 @@ def show(
         plan = plan_run([("command line", layer)])
         splits = plan.splits
         source = named_split(splits, split)
-        picture, shown = augmented_sheet(source, plan, min(count, MOST_AUGMENTED))
-        if count > MOST_AUGMENTED:
+        picture, shown = augmented_sheet(source, plan, min(most, MOST_AUGMENTED))
+        if most > MOST_AUGMENTED:
             output.note(
                 f"--augment shows at most {MOST_AUGMENTED} images, each with its augmented "
-                f"versions; {count} were asked for"
+                f"versions; {most} were asked for"
             )
     say_notes(splits, output)
     with whole_file(out) as temporary, temporary.open("wb") as stream:
         picture.save(stream, format="PNG")
     output.result(
         {"data": data, "split": split, "file": out, "pictures": shown, "notes": splits.notes},
-        [f"{len(shown)} images of {split}: {out}"],
+        [f"{number_of(len(shown), 'image')} of {split}: {out}"],
     )
     return 0
 
@@ -286,7 +287,7 @@ def split_lines(splits: Splits) -> list[str]:
     """What the data is, for people: classes and images a split."""
     import numpy as np
 
-    head = f"{splits.name}  {len(splits.classes)} classes | " + ", ".join(
+    head = f"{splits.name}  {number_of(len(splits.classes), 'class')} | " + ", ".join(
         f"{name} {n}" for name, n in splits.counts().items()
     )
     if splits.multi_label or len(splits.classes) > 50:

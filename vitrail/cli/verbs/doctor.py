@@ -16,6 +16,7 @@ from cyclopts import Parameter
 from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output, table
 from vitrail.errors import VitrailError
+from vitrail.spelling import count
 
 app = app_of("vitrail doctor")
 MODELS = ("vit_digits", "vit_ti16", "vit_s16", "bit_r50x1", "vit_b16", "vit_l16")
@@ -157,7 +158,8 @@ def lines_of(record: dict[str, Any]) -> list[str]:
     ]
     if torch := record["torch"]:
         lines.append(
-            f"torch     {torch['version']}, {torch['threads']} threads, device {torch['device']}, "
+            f"torch     {torch['version']}, {count(torch['threads'], 'thread')}, device "
+            f"{torch['device']}, "
             f"{torch['gflops']:.0f} GFLOP/s"
         )
         lines.append(f"precision {torch['precision']} ({torch['precision_why']})")

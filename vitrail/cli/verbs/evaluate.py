@@ -33,6 +33,7 @@ from vitrail.cli.read_as import ReadAs, default_engine, load
 from vitrail.errors import GateError, UsageError
 from vitrail.files import refuse_existing
 from vitrail.model_folder.export_record import is_export
+from vitrail.spelling import count
 
 if TYPE_CHECKING:
     from vitrail.classifier import Classifier
@@ -46,7 +47,7 @@ app = app_of("vitrail eval")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvalOptions:
-    """What is measured beside the usual figures."""
+    """What is measured in addition to the usual figures."""
 
     calibrate: Annotated[bool, Parameter(negative=())] = False
     """Fit the model's temperature on the validation images and write it into model.json."""
@@ -78,7 +79,7 @@ def evaluate(
     read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> int:
-    """Measure a classifier on labelled images: accuracy, calibration, every class.
+    """Evaluate a classifier on a labelled dataset: accuracy, calibration, every class.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def evaluate(
         A run directory or a model directory.
     data
         Images, as for vitrail train: the run's own where they lie now, or others, of which every
-        labelled one is judged. Default: the data of the run.
+        labelled one is evaluated. Default: the data of the run.
     split
         train, val or test.
     min_top1
@@ -122,7 +123,7 @@ def evaluate(
     if min_top1 is not None and found.top1 < min_top1:
         raise GateError(
             "VIT-701",
-            f"--min-top1 {min_top1}: top-1 is {found.top1:.4f} on {found.n} images.",
+            f"--min-top1 {min_top1}: top-1 is {found.top1:.4f} on {count(found.n, 'image')}.",
             hint="Which classes are worst: vitrail report RUN",
         )
     return 0
@@ -320,7 +321,7 @@ def against(job: EvalJob, rival: Rival, found: Evaluation, more: dict[str, Any])
     theirs = way.evaluate(rival.source)
     if len(theirs.classes) != len(found.classes):
         job.output.note(
-            f"{rival.model} chooses among {len(theirs.classes)} classes, "
+            f"{rival.model} chooses among {count(len(theirs.classes), 'class')}, "
             f"{job.model} among {len(found.classes)}: nll does not compare like with like"
         )
     both = beside(found, theirs, rival.unseen)
@@ -328,7 +329,7 @@ def against(job: EvalJob, rival: Rival, found: Evaluation, more: dict[str, Any])
     told = []
     if both.left_out:
         told = [
-            f"compared on {both.other.n:,} of {theirs.n:,} images: one of the two was "
+            f"compared on {both.other.n:,} of {count(theirs.n, 'image')}: one of the two was "
             f"trained on the {both.left_out:,} others"
         ]
     low, high = both.other.interval
@@ -349,8 +350,8 @@ def corrupt(job: EvalJob, source: Source, found: Evaluation, more: dict[str, Any
     levels = severities_of(job.asked.severity or ALL_SEVERITIES)
     total = len(source) * len(names) * len(levels)
     job.output.note(
-        f"{len(names)} corruptions at {len(levels)} severities of {len(source):,} images: "
-        f"{total:,} predictions"
+        f"{len(names)} corruptions at {len(levels)} severities of {count(len(source), 'image')}: "
+        f"{count(total, 'prediction')}"
     )
     result = job.measuring.corrupted(source, names, levels)
     more["corruptions"] = corruptions_json(found, result)

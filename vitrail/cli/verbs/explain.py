@@ -20,7 +20,7 @@ from vitrail.cli.read_as import ReadAs
 from vitrail.cli.verbs.predict import ImageList, find_pictures
 from vitrail.errors import DataError, UsageError
 from vitrail.files import refuse_existing
-from vitrail.spelling import printable
+from vitrail.spelling import count, printable
 
 if TYPE_CHECKING:
     from vitrail.classifier import Classifier
@@ -53,7 +53,7 @@ def explain(
     images
         Images, or folders of images.
     faithfulness
-        Judge every method on these images: deletion and insertion areas beside chance.
+        Judge every method on these images: deletion and insertion areas compared with chance.
     figures
         Inspection figures of the model: filters, positions, attention distance, similarity.
     out
@@ -170,12 +170,14 @@ def maps(
         first = f"{failed[0]['source']}: {failed[0]['error']}"
         raise DataError(
             "VIT-362",
-            f"none of the {len(records)} images can be read; the first: {first}",
+            f"none of the {count(len(records), 'image')} can be read; the first: {first}",
             hint="Accepted: jpeg png webp bmp gif tiff",
         )
     output.result(records, [line for record in records for line in lines_of(record)])
     if failed:
-        output.note(f"{len(failed)} of {len(records)} images cannot be read; their lines say why")
+        output.note(
+            f"{len(failed)} of {count(len(records), 'image')} cannot be read; their lines say why"
+        )
     return 0
 
 

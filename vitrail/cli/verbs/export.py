@@ -17,6 +17,7 @@ from vitrail.cli.arguments import app_of, check_numbers
 from vitrail.cli.display.output import Output, table
 from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import DataError, UsageError, nearest
+from vitrail.spelling import count
 
 if TYPE_CHECKING:
     from vitrail.classifier import Classifier
@@ -195,8 +196,8 @@ def lines_of(out: Path, done: Exported) -> list[str]:
     about, found = done.record, done.comparison
     lines = [
         f"wrote {out / about.file.name}: {about.file.size / 1e6:.1f} MB, {about.file.precision}",
-        f"compared with torch on {found.images:,} images ({about.images['data']} "
-        f"{about.images['split']}): {found.changed} answers differ",
+        f"compared with torch on {count(found.images, 'image')} ({about.images['data']} "
+        f"{about.images['split']}): {count(found.changed, 'answer')} differ",
         *table([("", "value", "limit", ""), *found.rows(done.limits)]),
     ]
     lines += [

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output, table
 from vitrail.cli.read_as import ReadAs
+from vitrail.spelling import count
 
 if TYPE_CHECKING:
     from vitrail.models.names import ModelConfig
@@ -175,10 +176,16 @@ def network_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
     """What the network is, for people."""
     grid = f"{record['grid'][0]} x {record['grid'][1]}"
     if record["family"] in ("bit", "resnet"):
-        stages = f"{record['depth']} layers, units of the stages {stem_text(record['stem'])}"
-        return [("network", f"{stages}, root of {record['width']} channels"), ("last map", grid)]
+        stages = (
+            f"{count(record['depth'], 'layer')}, units of the stages {stem_text(record['stem'])}"
+        )
+        return [
+            ("network", f"{stages}, root of {count(record['width'], 'channel')}"),
+            ("last map", grid),
+        ]
     stem = [] if record["stem"] is None else [("stem", stem_text(record["stem"]))]
-    encoder = f"{record['depth']} layers, width {record['width']}, {record['num_heads']} heads"
+    heads = count(record["num_heads"], "head")
+    encoder = f"{count(record['depth'], 'layer')}, width {record['width']}, {heads}"
     return [
         *stem,
         ("patch", f"{by(record['patch_size'])}, grid {grid}"),
@@ -204,7 +211,7 @@ def detail_lines(record: dict[str, Any]) -> list[str]:
     """One architecture, a number a line."""
     rows = [
         ("model", record["name"]),
-        ("image", f"{by(record['image_size'])} pixels, {record['num_classes']} classes"),
+        ("image", f"{by(record['image_size'])} pixels, {count(record['num_classes'], 'class')}"),
         *network_rows(record),
         ("parameters", f"{record['parameters']:,}"),
         ("multiply-adds", f"{record['macs'] / 1e9:,.3f} G an image"),

@@ -22,6 +22,7 @@ from vitrail.cli.engine_options import EngineOptions
 from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import DataError, UsageError
 from vitrail.files import refuse_existing, write_whole
+from vitrail.spelling import count
 
 if TYPE_CHECKING:
     from vitrail.prediction import Prediction
@@ -57,7 +58,7 @@ def predict(
     out
         Write a table: .csv, .jsonl or .parquet. A file that exists is never overwritten.
     batch_size
-        Images classified at a time.
+        Batch size.
     device
         auto, cpu, cuda, cuda:1, mps.
     """
@@ -89,12 +90,14 @@ def predict(
     if len(failed) == len(records):
         raise DataError(
             "VIT-362",
-            f"none of the {len(records)} images can be read; the first: "
+            f"none of the {count(len(records), 'image')} can be read; the first: "
             f"{failed[0]['source']}: {failed[0]['error']}",
             hint="Accepted: jpeg png webp bmp gif tiff",
         )
     if failed:
-        output.note(f"{len(failed)} of {len(records)} images cannot be read; their lines say why")
+        output.note(
+            f"{len(failed)} of {count(len(records), 'image')} cannot be read; their lines say why"
+        )
     return 0
 
 
@@ -197,7 +200,7 @@ def is_missing(path: Path) -> bool:
 
 
 def near_path(path: Path) -> str:
-    """A way out for a path that does not exist: the nearest name beside it."""
+    """A way out for a path that does not exist: the nearest name next to it."""
     if not os.path.isdir(path.parent):
         return f"{path.parent} does not exist either; the working directory is {Path.cwd()}"
     try:

@@ -20,6 +20,7 @@ from vitrail.cli.eval_run import DecodeOptions, computed_on, is_run, opened_for,
 from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import UsageError
 from vitrail.files import refuse_existing, write_whole
+from vitrail.spelling import count
 
 if TYPE_CHECKING:
     from vitrail.evaluation.probes.probe_record import Probe, ProbeScore, ProbeSettings
@@ -60,7 +61,7 @@ def probe(
         few-shot: the paper's ridge regression; linear: logistic regression; knn: k nearest
         neighbours.
     split
-        The split that is judged: test or val.
+        Split to evaluate: test or val.
     k
         few-shot: images of each class, 1,5,10,25. knn: neighbours, 1,5,10,20,100,200.
     l2
@@ -158,14 +159,15 @@ def measure(
 def probe_lines(found: Probe) -> list[str]:
     """The figures for people."""
     lines = [
-        f"{found.data} {found.split}  {found.n} images, {found.num_classes} classes, "
+        f"{found.data} {found.split}  {count(found.n, 'image')}, "
+        f"{count(found.num_classes, 'class')}, "
         f"{found.num_features} features of the frozen model"
     ]
     first = found.figures[0]
     if found.kind == "few-shot":
-        count = len(first.by_seed)
-        draws = f"95 % over {count} draws" if count > 1 else "one draw"
-        head = ["k", "l2", "top-1", draws, f"95 % of {found.n} images"]
+        num = len(first.by_seed)
+        draws = f"95 % over {count(num, 'draw')}" if num > 1 else "one draw"
+        head = ["k", "l2", "top-1", draws, f"95 % of {count(found.n, 'image')}"]
         rows = [
             [str(one.k), f"{one.l2:g}", f"{one.top1:.4f}", *map(interval, intervals(one))]
             for one in found.figures
@@ -176,7 +178,7 @@ def probe_lines(found: Probe) -> list[str]:
             f"top-1  {first.top1:.4f}  (95 % {interval(first.interval)})    l2  {first.l2:g}"
         )
     else:
-        head = ["k", "votes", "top-1", f"95 % of {found.n} images", ""]
+        head = ["k", "votes", "top-1", f"95 % of {count(found.n, 'image')}", ""]
         rows = [
             [str(one.k), str(one.votes), f"{one.top1:.4f}", interval(one.interval)]
             + ["chosen on validation" if one.is_chosen else ""]
@@ -185,7 +187,7 @@ def probe_lines(found: Probe) -> list[str]:
         lines += table([head, *rows])
     lines.append(f"majority class  {found.majority:.4f}")
     if found.chosen_on is not None:
-        lines.append(f"chosen on {found.chosen_on}, never on the judged images")
+        lines.append(f"chosen on {found.chosen_on}, never on the evaluated images")
     lines += [f"skipped  {name}: {reason}" for name, reason in found.bad_files]
     return [*lines, *(f"note  {note}" for note in found.notes)]
 

@@ -15,7 +15,7 @@ app = app_of("vitrail report")
 
 @app.default
 def report(run: Path, /, *, output: Annotated[Output, Parameter(parse=False)]) -> int:
-    """Write one page about a run: figures, classes, calibration, mistakes explained, doubtful data.
+    """Write one page about a run: figures, classes, calibration, mistakes explained, data problems.
 
     Parameters
     ----------

@@ -16,6 +16,7 @@ from vitrail.cli.display.streams import say_aside
 from vitrail.cli.engine_options import EngineOptions
 from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import EnvironmentFault, UsageError
+from vitrail.spelling import count
 
 if TYPE_CHECKING:
     from vitrail.serve.limits import Limits
@@ -46,7 +47,7 @@ class Room:
     """What is accepted at a time."""
 
     batch: int = 16
-    """Images computed at a time, at most."""
+    """Largest batch."""
     wait_ms: int = 0
     """How long a batch waits for more images, in ms."""
     queue: int = 64
@@ -206,7 +207,7 @@ def lines_of(url: str, names: list[str], limits: Limits) -> list[str]:
     return [
         f"serving {', '.join(names)} at {url}",
         f"  classify  curl -H 'Content-Type: image/jpeg' --data-binary @IMAGE {url}/v1/classify",
-        f"  limits    {limits.queue} images waiting, batches of {limits.batch}, "
+        f"  limits    {count(limits.queue, 'image')} waiting, batches of {limits.batch}, "
         f"{limits.max_body // MIB} MiB a request, {limits.deadline_ms / 1000:g} s each",
         "  stop      Ctrl-C or SIGTERM; load the models again: SIGHUP",
     ]

@@ -1,6 +1,6 @@
-"""`vitrail study NAME --data DATA`: one of run the paper's experiments on your dataset.
+"""`vitrail study NAME --data DATA`: run one of the paper's experiments on your dataset.
 
-The same command goes on where a killed or interrupted one was; finished cells are never computed
+Repeat the command to continue a killed or interrupted one; finished cells are never computed
 again.
 """
 
@@ -16,6 +16,7 @@ from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output
 from vitrail.cli.study_runner import Machines, asked_of, check_counts, engines_of, execute, numbers
 from vitrail.errors import UsageError
+from vitrail.spelling import count
 
 if TYPE_CHECKING:
     from vitrail.studies.compute_study import Study
@@ -163,8 +164,8 @@ def setup_of(
     if found[0] < setup.num_classes or found[-1] > setup.num_train:
         raise UsageError(
             "VIT-202",
-            f"--sizes {sizes}: {setup.name} has {setup.num_train} training images of "
-            f"{setup.num_classes} classes.",
+            f"--sizes {sizes}: {setup.name} has {count(setup.num_train, 'training image')} of "
+            f"{count(setup.num_classes, 'class')}.",
             hint=f"Use numbers from {setup.num_classes} to {setup.num_train}, or leave it out.",
         )
     return replace(setup, sizes=found)
@@ -184,7 +185,7 @@ def show_full(study: Study, setup: Setup, output: Output) -> int:
     lines = [
         f"{study.name} at the paper's scale: {study.full}",
         *(f"  {cell.title}" for cell in cells),
-        f"{len(cells)} cells, {flops / 1e18:,.0f} exaFLOPs; at 150 TFLOP/s a device "
+        f"{count(len(cells), 'cell')}, {flops / 1e18:,.0f} exaFLOPs; at 150 TFLOP/s a device "
         f"{flops / 150e12 / 86400:,.0f} device-days",
         "to run them: the same with --budget, or with --examples of your own",
     ]

@@ -32,7 +32,7 @@ from vitrail.data.sources.folder import some
 from vitrail.data.sources.source import Source, Splits, subset
 from vitrail.errors import DataError
 from vitrail.files import write_csv
-from vitrail.spelling import printable
+from vitrail.spelling import count, printable
 
 __all__ = [
     "DataReport",
@@ -254,7 +254,7 @@ def _looked(duplicates: Duplicates) -> list[str]:
     if duplicates.radius in (0, RADIUS):
         return []
     return [
-        "So many images look alike that only those were taken for copies which differ by less "
+        "Many images look alike: near-duplicates are only those that differ by less "
         f"than {duplicates.radius:.2g} (usually {RADIUS:g})."
     ]
 
@@ -270,62 +270,67 @@ def _file_problems(facts: dict[str, Any], max_pixels: int) -> Iterator[str]:
             [f"{name}: {reason}" for name, reason in bad[:3]] + ["..."] * (len(bad) > 3)
         )
         yield (
-            f"{len(bad)} of {total} images cannot be decoded: {shown}. "
+            f"{len(bad)} of {count(total, 'image')} cannot be decoded: {shown}. "
             "Remove or fix them, or train without them: --on-bad-file skip"
         )
     if leaked := facts["leakage"]:
         yield (
-            f"{len(leaked)} images are in several splits, so results would be too good: "
+            f"{count(len(leaked), 'image', 'is')} in several splits, so results would be too good: "
             f"{_group(leaked[0])}. Keep each in one split."
         )
     yield from _copy_problems(facts)
     if conflicts := facts["conflicts"]:
         yield (
-            f"{len(conflicts)} images appear with different labels: {_group(conflicts[0])}. "
+            f"{count(len(conflicts), 'image', 'appears')} with different labels: "
+            f"{_group(conflicts[0])}. "
             "Keep the right one."
         )
     if same := facts["duplicates"]:
-        yield f"{len(same)} images appear more than once in a split: {_group(same[0])}."
+        appear = count(len(same), "image", "appears")
+        yield f"{appear} more than once in a split: {_group(same[0])}."
     if facts["num_tiny"]:
-        yield f"{facts['num_tiny']} images have a side below {TINY_PX} px."
+        yield f"{count(facts['num_tiny'], 'image', 'has')} a side below {TINY_PX} px."
     if facts["num_huge"]:
         yield (
-            f"{facts['num_huge']} images have more than {HUGE_PIXELS // 10**6} million pixels "
+            f"{count(facts['num_huge'], 'image', 'has')} more than {HUGE_PIXELS // 10**6} "
+            "million pixels "
             f"(limit {max_pixels}): smaller copies load faster."
         )
     if facts["num_gray"] and not facts["all_gray"]:
-        yield f"{facts['num_gray']} of {total} images are gray, the others are in colour."
+        yield f"{facts['num_gray']} of {count(total, 'image')} are gray, the others in colour."
 
 
 def _copy_problems(facts: dict[str, Any]) -> Iterator[str]:
     copied = [group for group in facts["groups"] if not group.is_exact]
     if leaked := [group for group in copied if group.is_leakage]:
         yield (
-            f"{len(leaked)} images have a copy in another split (saved again, resized, mirrored "
-            f"or in other colours): {_group([str(one) for one in leaked[0].members])}. "
-            "vitrail data split keeps copies in one split."
+            f"{count(len(leaked), 'image', 'has')} a near-duplicate in another split (re-encoded, "
+            f"resized, mirrored, recoloured): {_group([str(one) for one in leaked[0].members])}. "
+            "vitrail data split keeps near-duplicates in one split."
         )
     for part, number in facts["leaked"].items():
         total = facts["splits"][part]
         yield (
             f"{number} of {total} {part} images ({100 * number / total:.1f} %) are also in "
-            f"train: what {part} says is too good by them."
+            "train: these duplicates inflate the accuracy."
         )
     if conflicts := [group for group in copied if group.is_conflict]:
         yield (
-            f"{len(conflicts)} images have a copy with another label: "
+            f"{count(len(conflicts), 'image', 'has')} a near-duplicate with another label: "
             f"{_group(_labelled(conflicts[0]))}. Keep the right one."
         )
     if same := [group for group in copied if not group.is_leakage]:
         names = [one.source for one in same[0].members]
-        yield f"{len(same)} images have a copy in the same split: {_group(names)}."
+        have = count(len(same), "image", "has")
+        yield f"{have} a near-duplicate in the same split: {_group(names)}."
 
 
 def _class_problems(facts: dict[str, Any]) -> Iterator[str]:
     if few := facts["few"]:
-        yield f"{len(few)} classes have fewer than {FEW_PICTURES} training images: {some(few)}."
+        have = count(len(few), "class", "has")
+        yield f"{have} fewer than {FEW_PICTURES} training images: {some(few)}."
     for part, names in facts["absent"].items():
-        yield f"{part} has no images of {len(names)} classes: {some(names)}."
+        yield f"{part} has no images of {count(len(names), 'class')}: {some(names)}."
     if facts["imbalance"] > IMBALANCE:
         yield (
             f"the largest class has {facts['imbalance']:g} times the images of the smallest. "
@@ -349,7 +354,7 @@ def require_good(bad: Sequence[tuple[str, str]], total: int, full_list: str = ""
         return
     lines = [f"  {name}   {reason}" for name, reason in bad[:10]]
     more = [f"  ... and {len(bad) - 10} more"] if len(bad) > 10 else []
-    text = "\n".join([f"{len(bad)} of {total} images cannot be decoded.", *lines, *more])
+    text = "\n".join([f"{len(bad)} of {count(total, 'image')} cannot be decoded.", *lines, *more])
     where = f"Full list: {printable(full_list)}. " if full_list else ""
     raise DataError(
         "VIT-301",

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.data.images.decode_cost import STOP_SECS, Load, TooCostly, reads_of
+from vitrail.spelling import count
 
 MAX_ENTRIES: Final = 4_096
 MAX_PARTS: Final = 65_536  # strips of one row: 16,384 rows in four planes
@@ -93,9 +94,11 @@ def _directory(data: bytes) -> _Directory:
     width = 8 if is_big else 4  # of offsets
     at = int.from_bytes(data[8:16] if is_big else data[4:8], name)  # type: ignore[arg-type]
     head = 8 if is_big else 2
-    count = int.from_bytes(data[at : at + head], name)  # type: ignore[arg-type]
-    if count > MAX_ENTRIES:
-        raise TooCostly(f"TIFF with {count} entries in its directory; limit {MAX_ENTRIES}")
+    num_entries = int.from_bytes(data[at : at + head], name)  # type: ignore[arg-type]
+    if num_entries > MAX_ENTRIES:
+        raise TooCostly(
+            f"TIFF with {count(num_entries, 'entry')} in its directory; limit {MAX_ENTRIES}"
+        )
     kind = np.dtype(
         [
             ("tag", order + "u2"),
@@ -105,7 +108,7 @@ def _directory(data: bytes) -> _Directory:
         ]
     )
     room = max(0, len(data) - at - head) // kind.itemsize
-    table = np.frombuffer(data, kind, min(count, room), at + head if room else 0)
+    table = np.frombuffer(data, kind, min(num_entries, room), at + head if room else 0)
     entries: dict[int, tuple[int, int, int]] = {}
     for number, row in enumerate(table):
         tag, form, values = int(row["tag"]), int(row["type"]), int(row["count"])
@@ -116,13 +119,13 @@ def _directory(data: bytes) -> _Directory:
 
 
 def _check_values(directory: _Directory) -> None:
-    for tag, (kind, count, _) in directory.entries.items():
-        if kind in (1, 2, 7) or count * _SIZES.get(kind, 1) > len(directory.data):
+    for tag, (kind, number, _) in directory.entries.items():
+        if kind in (1, 2, 7) or number * _SIZES.get(kind, 1) > len(directory.data):
             continue  # kept as bytes, or left out by the decoder
         limit = MAX_FRACTIONS if kind in (5, 10, 11, 12) else MAX_VALUES
         limit = MAX_PARTS if tag in (*_OFFSETS, *_COUNTS) else limit
-        if count > limit:
-            raise TooCostly(f"TIFF with {count} values in tag {tag}; limit {limit}")
+        if number > limit:
+            raise TooCostly(f"TIFF with {number} values in tag {tag}; limit {limit}")
 
 
 def _check_parts(directory: _Directory, tiles: int, rows: int, planes: int) -> None:
@@ -174,11 +177,11 @@ def _try_deflate(directory: _Directory) -> None:
     until = time.thread_time() + STOP_SECS / 2
     for tag, count_tag in zip(_OFFSETS, _COUNTS, strict=True):
         places, counts = directory.numbers(tag), directory.numbers(count_tag)
-        for place, count in zip(places.tolist(), counts.tolist(), strict=False):
+        for place, length in zip(places.tolist(), counts.tolist(), strict=False):
             unpacker = zlib.decompressobj()
-            for at in range(place, min(place + count, len(directory.data)), PIECE):
+            for at in range(place, min(place + length, len(directory.data)), PIECE):
                 try:
-                    unpacker.decompress(directory.data[at : min(at + PIECE, place + count)])
+                    unpacker.decompress(directory.data[at : min(at + PIECE, place + length)])
                 except zlib.error:
                     break  # the decoder says so
                 if time.thread_time() > until:

@@ -26,6 +26,7 @@ from vitrail.data.loading.crew import PREFETCH
 from vitrail.data.loading.file_batches import EvalBatches, Fault, TrainBatches, in_threads
 from vitrail.data.loading.loader_workers import in_workers
 from vitrail.errors import DataError, EnvironmentFault
+from vitrail.spelling import count
 from vitrail.system import interrupts
 from vitrail.system.interrupts import Interrupted
 
@@ -113,7 +114,8 @@ def _check_shared_memory(batch_size: int, steps: TrainBatches | EvalBatches, wor
     if need > free:
         raise EnvironmentFault(
             "VIT-521",
-            f"shared memory: {workers} workers with batches of {batch_size} images need "
+            f"shared memory: {count(workers, 'worker')} with batches of "
+            f"{count(batch_size, 'image')} need "
             f"{need / 1e6:.0f} MB in {SHARED_MEMORY}, {free / 1e6:.0f} MB are free.",
             hint="Give the container more (docker run --shm-size 1g), or use fewer workers "
             "(--data.workers 0 needs none) or a smaller --batch-size.",

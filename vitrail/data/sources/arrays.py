@@ -24,7 +24,7 @@ from vitrail.data.images.decode import Pixels
 from vitrail.data.sources.folder import class_name, some
 from vitrail.data.sources.source import ArraySource, Labels, Splits
 from vitrail.errors import DataError
-from vitrail.spelling import printable
+from vitrail.spelling import count, printable
 from vitrail.unpacking import ZIP_FAULTS, TooTight, open_plain_or_gzip, open_zip
 
 MAX_BYTES = 8 * 2**30  # of one array
@@ -291,7 +291,9 @@ def _check_labels(path: str, part: str, images: Pixels, labels: NDArray[Any]) ->
             "expected whole numbers (n,), or 0 and 1 (n, classes).",
         )
     if len(labels) != len(images):
-        raise DataError("VIT-315", f"{path}: {len(images)} {part} but {len(labels)} labels.")
+        raise DataError(
+            "VIT-315", f"{path}: {len(images)} {part} but {count(len(labels), 'label')}."
+        )
     whole = labels.astype(np.int64)
     if not np.array_equal(whole, labels) or whole.min(initial=0) < 0:
         raise DataError("VIT-315", f"{path}: labels of {part} must be whole numbers from 0.")
@@ -315,7 +317,7 @@ def _present(
             )
     if names and numbers[-1] >= len(names):
         raise DataError(
-            "VIT-315", f"{path}: label {numbers[-1]}, but only {len(names)} class names."
+            "VIT-315", f"{path}: label {numbers[-1]}, but only {count(len(names), 'class name')}."
         )
     if len(numbers) < 2:
         raise DataError("VIT-304", f"{path} has only one class. Expected two classes or more.")

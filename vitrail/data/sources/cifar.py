@@ -21,7 +21,7 @@ from vitrail.data.sources.arrays import array_splits, class_list
 from vitrail.data.sources.folder import class_name
 from vitrail.data.sources.source import Splits
 from vitrail.errors import DataError
-from vitrail.spelling import printable
+from vitrail.spelling import count, printable
 from vitrail.system.pickle_process import PickleRefused, ask
 
 _PLANE_BYTES = 3072
@@ -138,7 +138,9 @@ def _python_batch(path: str, values: dict[str, Any]) -> tuple[Pixels, NDArray[An
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError("VIT-316", f"{path}: labels must be whole numbers: {error}.") from error
     if len(numbers) != len(planes):
-        raise DataError("VIT-315", f"{path}: {len(planes)} images but {len(numbers)} labels.")
+        raise DataError(
+            "VIT-315", f"{path}: {count(len(planes), 'image')} but {count(len(numbers), 'label')}."
+        )
     return planes, numbers
 
 

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from vitrail.errors import DataError
+from vitrail.spelling import count
 
 MAX_CLASSES = 1_000_000
 MAX_LETTERS = 1000  # of a name
@@ -27,7 +28,7 @@ _REFUSED = {
 def fault_of(names: Sequence[str]) -> str:
     """What is wrong with `names` as the classes of a model, "" for nothing."""
     if len(names) > MAX_CLASSES:
-        return f"{len(names):,} classes; limit {MAX_CLASSES:,}"
+        return f"{count(len(names), 'class')}; limit {MAX_CLASSES:,}"
     seen: dict[str, int] = {}
     total = 0
     for place, name in enumerate(names):
@@ -38,7 +39,9 @@ def fault_of(names: Sequence[str]) -> str:
             return f"classes {same} and {place} have the same name {shown(name)}"
         total += written_bytes(name)
     if total > MAX_BYTES:
-        return f"the names of {len(names):,} classes need {total:,} bytes; limit {MAX_BYTES:,}"
+        return (
+            f"the names of {count(len(names), 'class')} need {total:,} bytes; limit {MAX_BYTES:,}"
+        )
     return ""
 
 

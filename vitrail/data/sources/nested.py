@@ -17,6 +17,7 @@ import numpy as np
 from vitrail.data.sources.source import Indices, Labels, Splits, subset
 from vitrail.data.sources.split import drawn, groups_of
 from vitrail.errors import UsageError
+from vitrail.spelling import count
 
 
 def take(splits: Splits, num: int, seed: int) -> Splits:
@@ -27,15 +28,16 @@ def take(splits: Splits, num: int, seed: int) -> Splits:
     train, least = splits.train, len(splits.classes)
     total = len(train)
     if not least <= num <= total:
-        few = f"one for each of {least} classes is the least"
+        few = f"one for each of {count(least, 'class')} is the least"
         many = f"{splits.name} has {total} to train on"
         raise UsageError(
             "VIT-219",
-            f"{num} training images (data.train_pictures): {few if num < least else many}.",
+            f"{count(num, 'training image')} (data.train_pictures): "
+            f"{few if num < least else many}.",
             hint=f"Use a number from {least} to {total}, or leave --data.train-pictures out.",
         )
     kept = np.sort(nested_order(train.labels, seed)[:num])
-    how = f"{splits.how}; trained on {num} of {total} images by class with seed {seed}"
+    how = f"{splits.how}; trained on {num} of {count(total, 'image')} by class with seed {seed}"
     left = subset(train, np.setdiff1d(np.arange(total), kept))
     unused = (*splits.unused, left) if len(left) else splits.unused
     return replace(splits, train=subset(train, kept), how=how, unused=unused)

@@ -22,7 +22,7 @@ from vitrail.data.sources.digest import equal_firsts
 from vitrail.data.sources.source import Indices, Labels, Source, Splits, subset
 from vitrail.errors import DataError
 from vitrail.files import write_csv
-from vitrail.spelling import escaped, is_formula
+from vitrail.spelling import count, escaped, is_formula
 
 Fraction = float | Literal["auto"]
 # The place of the first image that each is drawn with, (n,): of those that are the same.
@@ -235,19 +235,24 @@ def _check_fraction(part: str, fraction: Fraction, given: Source | None) -> None
         raise DataError(
             "VIT-318",
             f"{part} fraction {fraction} would have no effect: the data has its own {part} split "
-            f"of {len(given)} images.",
+            f"of {count(len(given), 'image')}.",
             hint=f"Leave out --{part}-fraction.",
         )
     if not 0 <= fraction < 1:
         raise DataError("VIT-318", f"{part} fraction must be from 0 to below 1, got {fraction}.")
 
 
+PART_NAMES = {"train": "train", "val": "validation", "test": "test"}
+
+
 def _sentence(splits: Splits, made: dict[str, Indices], seed: int) -> str:
     given: Sequence[str] = list(splits.parts())
     total = len(splits.train)
-    taken = [f"{len(indices)} as {part}" for part, indices in made.items() if len(indices)]
+    taken = {part: len(indices) for part, indices in made.items() if len(indices)}
     start = f"{', '.join(given)} as given" if len(given) > 1 else ""
     if not taken:
-        return start or f"all {total} images are for training"
-    end = f"{' and '.join(taken)} held out of {total} training images by class with seed {seed}"
+        return start or f"no split: {count(total, 'training image')}"
+    sizes = {"train": total - sum(taken.values()), **taken}
+    parts = ", ".join(f"{n:,} {PART_NAMES[part]}" for part, n in sizes.items())
+    end = f"stratified split (seed {seed}): {parts}"
     return f"{start}; {end}" if start else end

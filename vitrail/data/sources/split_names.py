@@ -104,4 +104,4 @@ def reinterpreted(named: Mapping[str, str]) -> str:
         for part, name in named.items()
         if name.lower() not in usual[part]
     ]
-    return f"told by their names: {', '.join(told)}." if told else ""
+    return f"detected from their names: {', '.join(told)}." if told else ""

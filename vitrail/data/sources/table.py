@@ -21,7 +21,7 @@ from vitrail.data.sources.source import FileSource, Labels, Source, Splits
 from vitrail.data.sources.split_names import parts_of
 from vitrail.data.sources.walk import is_image
 from vitrail.errors import DataError
-from vitrail.spelling import PREFIX, printable, unescaped
+from vitrail.spelling import PREFIX, count, printable, unescaped
 
 MAX_BYTES = 2**30
 _COLUMNS = {
@@ -158,7 +158,7 @@ def _row(path: str, line: int, cells: list[str], columns: dict[str, int]) -> _Ro
     if len(cells) <= max(columns.values()):
         raise DataError(
             "VIT-311",
-            f"{path} line {line}: expected {max(columns.values()) + 1} cells, got {len(cells)}.",
+            f"{path} line {line}: expected {max(columns.values()) + 1} columns, got {len(cells)}.",
         )
     picture, label = cells[columns["path"]].strip(), cells[columns["label"]].strip()
     split = cells[columns["split"]].strip() if "split" in columns else "train"
@@ -191,7 +191,7 @@ def _check_rows(path: str, rows: list[_Row]) -> None:
     if twice:
         raise DataError(
             "VIT-313",
-            f"{path} lists {len(twice)} images more than once: {some(twice)}.",
+            f"{path} lists {count(len(twice), 'image')} more than once: {some(twice)}.",
             hint="One line an image; several labels are joined by |.",
         )
     if all(row.split != "train" for row in rows):
@@ -217,14 +217,14 @@ def _check_files(path: str, root: str, rows: list[_Row]) -> None:
     if outside:
         raise DataError(
             "VIT-309",
-            f"{path}: {len(outside)} of {len(rows)} images lie outside its folder: "
+            f"{path}: {len(outside)} of {count(len(rows), 'image')} lie outside its folder: "
             f"{some(outside)}.",
             hint="Put the table into a folder above all images, with paths relative to it.",
         )
     if missing:
         raise DataError(
             "VIT-312",
-            f"{path}: {len(missing)} of {len(rows)} images do not exist: {some(missing)}.",
+            f"{path}: {len(missing)} of {count(len(rows), 'image')} do not exist: {some(missing)}.",
             hint=f"Paths are relative to the table's folder: {root}",
         )
 

@@ -1,4 +1,4 @@
-"""What a finished run finds out about its data: leakage between splits, and doubtful labels.
+"""What a finished run finds out about its data: leakage between splits, and possible label errors.
 
 Held-out labels are judged by the run's own predictions, training labels by ridge regression with
 each image left out, because the network has learnt from those (`loo_ridge.py`). In a run
@@ -39,6 +39,7 @@ from vitrail.evaluation.labels.label_suspects import (
 from vitrail.evaluation.labels.loo_ridge import gradients, left_out
 from vitrail.evaluation.probes.features import Frozen
 from vitrail.evaluation.record import Evaluation
+from vitrail.spelling import count
 
 SCHEMA = 1
 SMALL_PX = 32
@@ -134,7 +135,7 @@ class Audit:
             if own.found:
                 one = own.found[0]
                 told.append(
-                    f"{len(own.found)} of {own.n} labels of {split} are doubted, first "
+                    f"{len(own.found)} of {count(own.n, 'label')} of {split} may be wrong, first "
                     f"{one.source} ({one.label}; looks like {one.suggested}). "
                     "All: label_suspects.csv"
                 )
@@ -165,8 +166,8 @@ def audit(splits: Splits, evaluations: Mapping[str, Evaluation], limits: Limits)
         places[part], looks[part] = _looks(parts[part], limits, until)
     seen = {part: subset(source, places[part]) for part, source in parts.items()}
     notes = [
-        f"only {len(looks[part])} of {len(source)} {part} images were looked at for duplicates and "
-        f"wrong labels (time limit); to look at all: vitrail data check {limits.data} --labels"
+        f"only {len(looks[part])} of {len(source)} {part} images were checked for duplicates and "
+        f"label errors (time limit); to check all: vitrail data check {limits.data} --labels"
         for part, source in parts.items()
         if 0 < len(looks[part]) < len(source)
     ]

@@ -124,8 +124,8 @@ def suspects(
     top1 = float((probabilities.argmax(axis=1) == labels).mean()) if n else 0.0
     if top1 < MIN_TOP1:
         why_not = (
-            f"no labels are listed: {origin} agrees with {100 * top1:.0f} % of the labels, and "
-            f"below {100 * MIN_TOP1:.0f} % agreement most labels that are doubted are right."
+            f"label check inconclusive: {origin} agrees with {100 * top1:.0f} % of the labels "
+            f"({100 * MIN_TOP1:.0f} % needed)."
         )
         return Suspects((), n, top1, origin, why_not)
     ranking = rank(probabilities, labels)

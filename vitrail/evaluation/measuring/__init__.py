@@ -1,1 +1,1 @@
-"""A classifier measured on a split: as it is, calibrated, beside another, on corrupted images."""
+"""A classifier measured on a split: as it is, calibrated, against another, on corrupted images."""

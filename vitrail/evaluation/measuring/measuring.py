@@ -183,7 +183,7 @@ def check_request(
     if calibrate and split == "val":
         raise UsageError(
             "VIT-283",
-            "--calibrate fits on the validation images, so it is not judged on them.",
+            "--calibrate fits on the validation images, so it is not evaluated on them.",
             hint="Judge it on others: --split test",
         )
     if corruptions is not None:

@@ -30,6 +30,7 @@ from vitrail.data.sources.open_data import Source, fingerprint, subset
 from vitrail.errors import EnvironmentFault, ModelError
 from vitrail.files import cache_root, utf8_name, whole_file
 from vitrail.runtime.runtime import FeatureRuntime, as_numpy
+from vitrail.spelling import count
 
 Features = NDArray[np.float32]
 SCHEMA = 2  # of an entry
@@ -162,7 +163,7 @@ def _read(path: Path, num_pictures: int) -> Features:
         metadata = file.metadata() or {}
         found: Features = file.get_tensor("features")
     if found.dtype != np.float32 or found.ndim != 2 or len(found) != num_pictures:
-        raise ValueError(f"{found.dtype} of shape {found.shape} for {num_pictures} images")
+        raise ValueError(f"{found.dtype} of shape {found.shape} for {count(num_pictures, 'image')}")
     if metadata.get("sha256") != _digest(found):
         raise ValueError("another sha256 than was written")
     return found
@@ -179,7 +180,8 @@ def _check_finite(found: Features, source: Source) -> None:
         raise ModelError(
             "VIT-442",
             f"the model gives features that are not finite for {int((~finite).sum())} of "
-            f"{len(found)} images, the first being {source.source_id(int(np.argmin(finite)))}.",
+            f"{count(len(found), 'image')}, the first being "
+            f"{source.source_id(int(np.argmin(finite)))}.",
             hint="Its weights are damaged or training diverged: load an earlier checkpoint, "
             "or use --precision float32.",
         )

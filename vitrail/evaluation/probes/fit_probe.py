@@ -73,7 +73,7 @@ def check(settings: ProbeSettings) -> None:
     if settings.split == "train":
         raise UsageError(
             "VIT-261",
-            "a probe is fitted on the training images; judged on them it says nothing.",
+            "a probe is fitted on the training images; evaluated on them it says nothing.",
             hint="Judge on others: --split test",
         )
     for name, kinds in OWNERS.items():

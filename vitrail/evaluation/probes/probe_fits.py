@@ -16,6 +16,7 @@ from vitrail.evaluation.metrics.intervals import wilson
 from vitrail.evaluation.probes import linear_probe, neighbours, ridge
 from vitrail.evaluation.probes.features import Features, Frozen
 from vitrail.evaluation.probes.probe_record import ProbeScore, ProbeSettings
+from vitrail.spelling import count
 
 SHOTS = (1, 5, 10, 25)
 DRAWS = 3
@@ -106,12 +107,15 @@ def _possible_shots(counts: Labels, asked: Sequence[int]) -> tuple[list[int], li
     notes = []
     for k in sorted(set(asked)):
         if shots and shots[-1] >= counts.max():
-            notes.append(f"k = {k} is left out: no class has more than {counts.max()} images")
+            notes.append(
+                f"k = {k} is left out: no class has more than {count(counts.max(), 'image')}"
+            )
             continue
         shots.append(k)
         if fewer := int((counts < k).sum()):
             notes.append(
-                f"k = {k}: {fewer} of {len(counts)} classes have fewer training images (the "
+                f"k = {k}: {fewer} of {count(len(counts), 'class')} have fewer training "
+                "images (the "
                 f"smallest {counts.min()}); all of theirs are used"
             )
     return shots, notes
@@ -154,10 +158,13 @@ def knn(task: ProbeData) -> FitResult:
     if not ks:
         raise UsageError(
             "VIT-263",
-            f"--k {', '.join(map(str, asked))}: there are only {num} training images.",
+            f"--k {', '.join(map(str, asked))}: there are only {count(num, 'training image')}.",
             hint="For instance --k 1,5",
         )
-    notes = [f"k = {k} is left out: there are only {num} training images" for k in asked[len(ks) :]]
+    notes = [
+        f"k = {k} is left out: there are only {count(num, 'training image')}"
+        for k in asked[len(ks) :]
+    ]
     x, y = task.frozen.features(task.splits.train), task.splits.train.labels
     options: dict[str, Any] = {"device": task.frozen.runtime.info.device}
     options["temperature"] = task.settings.temperature or neighbours.TEMPERATURE
@@ -181,7 +188,7 @@ def _choosing(task: ProbeData) -> Choosing:
     """What decides where something has to be chosen: never the judged images."""
     train, val = task.splits.train, task.splits.val
     if val is not None and task.settings.split != "val":
-        told = f"the val split ({len(val)} images)"
+        told = f"the val split ({count(len(val), 'image')})"
         return Choosing(np.arange(len(train)), np.zeros(0, np.int64), told)
     kept, held = hold_out(train.labels, HELD, 0)
     if not len(held):
@@ -191,7 +198,7 @@ def _choosing(task: ProbeData) -> Choosing:
             "for choices.",
             hint="Leave nothing to choose: --kind few-shot, or one value with --l2",
         )
-    return Choosing(kept, held, f"{len(held)} held out of {len(train)} training images")
+    return Choosing(kept, held, f"{len(held)} held out of {count(len(train), 'training image')}")
 
 
 def _deciding(task: ProbeData, choosing: Choosing, held: Pictures) -> Pictures:

@@ -1,1 +1,1 @@
-"""Figures of a whole model: filters, positions, distances, similarity."""
+"""Figures of a complete model: filters, positions, distances, similarity."""

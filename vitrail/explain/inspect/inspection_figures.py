@@ -21,6 +21,7 @@ from vitrail.figures.plot import Figure, plot
 from vitrail.figures.tiles import Panel, colour_tiles, evenly, heat_tiles, sheet
 from vitrail.files import whole_file, write_csv, write_whole
 from vitrail.models.create import Model, ResidualNet
+from vitrail.spelling import count
 
 NEAREST_SHOWN = 16  # rows and columns of the grid of position similarities that are drawn at most
 
@@ -121,10 +122,10 @@ def _reach(models: Sequence[Inspected], out: Path, done: FigureFiles) -> None:
         return
     num = found[0][1].num
     distances = [(name, reach.renormalised) for name, reach in found]
-    title = f"Mean attention distance, {num} images, a mark a head"
+    title = f"Mean attention distance, {count(num, 'image')}, a mark a head"
     _layers(out / "distance.svg", done, layer_figure(distances, title, "pixels (among patches)"))
     entropies = [(name, reach.entropy) for name, reach in found]
-    title = f"Entropy of attention, {num} images, a mark a head"
+    title = f"Entropy of attention, {count(num, 'image')}, a mark a head"
     most = ("uniform", max(reach.most for _, reach in found))
     _layers(out / "entropy.svg", done, layer_figure(entropies, title, "nats", most))
     rows = [
@@ -141,7 +142,7 @@ def _similarity(models: Sequence[Inspected], out: Path, done: FigureFiles) -> No
     layers = [similarity.representations(one.model, _batches(one)) for one in models]
     num = len(next(iter(layers[0].values())))
     if num < similarity.LEAST:
-        done.notes.append(f"CKA needs {similarity.LEAST} images, got {num}")
+        done.notes.append(f"CKA needs {count(similarity.LEAST, 'image')}, got {num}")
         return
     panels, rows = [], list[list[object]]()
     for first, second in _pairs(len(models)):
@@ -158,7 +159,7 @@ def _similarity(models: Sequence[Inspected], out: Path, done: FigureFiles) -> No
             for i, x in enumerate(a)
             for j, y in enumerate(b)
         ]
-    note = f"Linear CKA of layers, first to last, 0 (dark) to 1, {num} images"
+    note = f"Linear CKA of layers, first to last, 0 (dark) to 1, {count(num, 'image')}"
     _save(out, "cka", done, sheet(panels, note=note, tile_px=280))
     head = ["model", "layer", "other_model", "other_layer", "cka", "cka_biased", "pictures"]
     _table(out, "cka", done, head, rows)

@@ -15,6 +15,7 @@ from vitrail.explain.methods.maps import Layer, Maps, Request
 from vitrail.explain.methods.walk import evaluating
 from vitrail.models.create import Model, ResidualNet
 from vitrail.models.vit.config import ViTConfig
+from vitrail.spelling import count
 
 MAX_STEPS = 1000
 
@@ -112,7 +113,7 @@ def checked(model: Model, request: Request) -> Request:
     if not isinstance(model, ResidualNet):
         _check_place(model.config, request)
     if request.target is not None and not 0 <= request.target < model.config.num_classes:
-        known = f"the model has {model.config.num_classes} classes, from 0."
+        known = f"the model has {count(model.config.num_classes, 'class')}, from 0."
         raise UsageError(
             "VIT-276",
             f"target {request.target}: {known}",
@@ -158,5 +159,5 @@ def _check_place(config: ViTConfig, request: Request) -> None:
         raise UsageError("VIT-275", message, hint="Name a block: layer -1 is the last.")
     row, column = request.token
     if not (0 <= row < h and 0 <= column < w):
-        message = f"token {row},{column}: the patches are {h} rows and {w} columns, from 0."
+        message = f"token {row},{column}: the patches are {h} x {w}, from 0."
         raise UsageError("VIT-275", message, hint=f"The last one is {h - 1},{w - 1}.")

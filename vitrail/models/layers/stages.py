@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from vitrail.errors import UsageError
+from vitrail.spelling import count
 
 Pair = tuple[int, int]
 GROUPS = 32  # of every GroupNorm
@@ -72,6 +73,7 @@ def check_width(width: int, name: str) -> None:
     if width % GROUPS:
         raise UsageError(
             "VIT-230",
-            f"{name} gives a stem of {width} channels; GroupNorm needs a multiple of {GROUPS}.",
+            f"{name} gives a stem of {count(width, 'channel')}; GroupNorm needs a multiple of "
+            f"{GROUPS}.",
             hint="Width factors that fit: 0.5, 1, 1.5, 2, 3, 4 (64 channels are 1).",
         )

@@ -138,7 +138,7 @@ class LocalEngine:
             "VIT-510",
             f"the process that computed {worker.job.arm}, seed {worker.job.seed} ended by {how}; "
             f"what it said is in {self._log.name}.",
-            hint="Killed for memory? Use fewer --processes. The same command goes on.",
+            hint="Killed for memory? Use fewer --processes. Repeat the command to continue.",
         )
         yield Event("failed", worker.job.key, error=error)
 

@@ -101,7 +101,7 @@ def _lost(job: Job, error: Exception) -> VitrailError:
     return EnvironmentFault(
         "VIT-510",
         f"the process that computed {job.arm}, seed {job.seed} was lost: {error}",
-        hint="The same command goes on.",
+        hint="Repeat the command to continue.",
     )
 
 

@@ -49,7 +49,7 @@ class Store:
     def lock(self) -> RunLock:
         """Raises EnvironmentFault VIT-504 where another process computes this study."""
         return RunLock(
-            self.folder, "is computing this study", "to compute beside it: another --out DIR"
+            self.folder, "is computing this study", "to compute in parallel: another --out DIR"
         )
 
     def record(self) -> dict[str, Any]:

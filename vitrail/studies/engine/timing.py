@@ -56,7 +56,7 @@ def measure_apart(settings: Mapping[str, Any]) -> dict[str, float]:
             "VIT-510",
             f"the process that timed {name} ended by exit {done.returncode}: "
             f"{done.stderr.strip()[-300:]}",
-            hint="Killed for memory? Use fewer --processes. The same command goes on.",
+            hint="Killed for memory? Use fewer --processes. Repeat the command to continue.",
         )
     figures: dict[str, float] = json.loads(done.stdout)
     return figures

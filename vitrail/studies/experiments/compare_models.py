@@ -1,4 +1,4 @@
-"""`vitrail compare`: which model for these images, and would more of them help?
+"""`vitrail compare`: architectures on one dataset, with learning curves.
 
 Every model is trained on nested subsets of the training images, each cell with the same compute
 (multiply-adds), several seeds. What is said of models is said of validation images; the test
@@ -170,7 +170,7 @@ def answers_per_sec(rows: Sequence[Row], arm: str) -> float:
 
 
 def _costs(rows: Sequence[Row]) -> list[list[str]]:
-    head = ["", "parameters", "multiply-adds", "training of a cell", "answers a second"]
+    head = ["", "parameters", "multiply-adds", "training of a run", "images per second"]
     body = []
     for arm in dict.fromkeys(row.arm for row in rows):
         own = [row for row in rows if row.arm == arm]
@@ -246,7 +246,7 @@ def _verdict(
     limits = [
         f"Every cell had the compute of {setup.examples:,} images through the first model; a "
         "longer training can change the order.",
-        "Intervals cover seeds and the number of judged images, not other cameras, places or "
+        "Intervals cover seeds and the number of evaluated images, not other cameras, places or "
         "times than those of these images.",
     ]
     if choice is None:
@@ -261,19 +261,20 @@ def _advice(rows: Sequence[Row], choice: Choice) -> str:
     low, high = choice.expected
     is_inside = low <= choice.checked <= high
     parts = [
-        f"Take {choice.arm}: {choice.mean:.3f} on validation images, so {low:.3f} to {high:.3f} "
-        f"is to be expected on new ones.",
-        f"Checked once on {choice.num_checked:,} images that nothing was chosen on: "
+        f"Recommended: {choice.arm}; validation accuracy {choice.mean:.3f}; expected on new "
+        "images: "
+        f"{low:.3f} to {high:.3f}.",
+        f"Checked once on {choice.num_checked:,} images not used for any choice: "
         f"{choice.checked:.3f} (95 % {choice.checked_interval[0]:.3f}-"
-        f"{choice.checked_interval[1]:.3f}), {'inside' if is_inside else 'OUTSIDE'} what was "
-        "expected.",
+        f"{choice.checked_interval[1]:.3f}), {'inside' if is_inside else 'OUTSIDE'} the expected "
+        "range.",
     ]
     if choice.rivals:
         names = " and ".join(choice.rivals)
         fastest = max((choice.arm, *choice.rivals), key=lambda arm: answers_per_sec(rows, arm))
         parts.append(
-            f"With these seeds it cannot be told apart from {names}; of these {fastest} answers "
-            f"fastest ({answers_per_sec(rows, fastest):,.0f} images a second)."
+            f"No significant difference to {names}; {fastest} is the fastest of these "
+            f"({answers_per_sec(rows, fastest):,.0f} images per second)."
         )
     return " ".join(parts)
 
@@ -294,9 +295,8 @@ def _more(setup: Setup, laws: dict[str, PowerLaw], choice: Choice) -> list[str]:
         return []
     gain, low, high = laws[choice.arm].gain(setup.num_train)
     return [
-        f"Twice as many images ({2 * setup.num_train:,}) would bring {choice.arm} about "
-        f"{100 * gain:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}), if its curve goes on "
-        "as it did."
+        f"Doubling the dataset to {2 * setup.num_train:,} images: about {100 * gain:+.1f} points "
+        f"({100 * low:+.1f} to {100 * high:+.1f}) for {choice.arm} (extrapolated)."
     ]
 
 

@@ -49,7 +49,7 @@ CLAIM = (
 )
 LIMITS = (
     "The paper compares after transfer, having pre-trained on 300 million images; here one short "
-    "training from scratch is judged, where an optimiser that is fast at the start has an edge.",
+    "training from scratch is evaluated, where an optimiser that is fast at the start has an edge.",
     "Each arm has a sweep of its rate alone. Momentum, the decay of weights, clipping and the "
     "schedule stay; another of these may suit one arm better.",
     "The rate is chosen on validation images, the figures are of test images; intervals are "
@@ -119,7 +119,7 @@ def _verdict(setup: Setup, rows: Sequence[Row], chosen: Sequence[Row]) -> Verdic
     cautions = [*_at_end(setup, found), *_failed(rows)]
     answer = " ".join([*evidence[:1], *cautions]) if len(found) == 2 else ""
     return Verdict(
-        answer=answer or "Too few cells are finished to compare the two.",
+        answer=answer or "No result: too few finished runs.",
         claim=CLAIM,
         source="arXiv 2010.11929, appendix D.1, Table 7",
         evidence=evidence,

@@ -191,7 +191,7 @@ def _verdict(rows: Sequence[Row]) -> Verdict:
     answer = "No result: too few finished runs."
     if ordered:
         listed = ", ".join(f"{name} {100 * gap.mean:+.1f}" for name, gap in ordered)
-        answer = f"Points that doubling a dimension brings at this scale: {listed}."
+        answer = f"Points gained by doubling a dimension at this scale: {listed}."
         unclear = [name for name, gap in ordered if not gap.is_clear]
         if unclear:
             answer += f" Within the noise of seeds: {', '.join(unclear)}."

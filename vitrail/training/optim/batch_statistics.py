@@ -11,6 +11,7 @@ from vitrail.config import TrainConfig
 from vitrail.models.cost import running_values
 from vitrail.models.names import ModelConfig
 from vitrail.models.vit.config import ViTConfig
+from vitrail.spelling import count
 
 FEW_IMAGES = 8  # arXiv 1803.08494, figure 1: below that GroupNorm is clearly better
 
@@ -25,10 +26,11 @@ def sentences(config: TrainConfig, model: ModelConfig) -> tuple[str, ...]:
     batch, parts = int(config.batch_size), config.optim.accumulate
     seen = batch // parts
     field = "model.stem_norm" if isinstance(model, ViTConfig) else "model.norm"
-    number = "1 image" if seen == 1 else f"{seen} images"
+    number = count(seen, "image")
     if parts > 1:
         return (
-            f"BatchNorm sees {number} at a time, each of the {parts} parts of a batch of {batch}: "
+            f"BatchNorm sees {number} at a time, each of the {count(parts, 'part')} of a "
+            f"batch of {batch}: "
             f"not what it computes of the whole batch. The same in any parts: --{field} group",
         )
     if seen < FEW_IMAGES:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from vitrail.config import ScheduleConfig
 from vitrail.errors import UsageError
+from vitrail.spelling import count
 
 OWNERS = {  # a setting -> the only schedule that it belongs to
     "power": "polynomial",
@@ -80,7 +81,8 @@ class StepSchedule:
         last = self.pieces[-1]
         if not last.from_step <= step < total_steps:
             raise ValueError(
-                f"cannot re-plan at step {step} to {total_steps} steps (last piece {tuple(last)})"
+                f"cannot re-plan at step {step} to {count(total_steps, 'step')} (last piece "
+                f"{tuple(last)})"
             )
         if total_steps == last.total_steps:
             return self
@@ -128,7 +130,7 @@ def check_schedule(config: ScheduleConfig, total_steps: int | None = None) -> No
             "VIT-243",
             f"schedule.warmup {config.warmup:g} and schedule.cooldown {config.cooldown:g} "
             f"together are longer than the run"
-            + (f" of {total_steps} steps." if total_steps else "."),
+            + (f" of {count(total_steps, 'step')}." if total_steps else "."),
             hint="Shorten the warm-up (--schedule.warmup 0.05 is a share of the run).",
         )
 

@@ -15,6 +15,7 @@ from vitrail.device import memory_bytes, num_cores, num_threads, pick_device, pi
 from vitrail.models.cost import macs
 from vitrail.models.names import CONFIGS, Named, parse_name, resolve_model
 from vitrail.recipes.registry import recipe
+from vitrail.spelling import count
 from vitrail.training.plan.auto_model import (
     AUTO,
     AUTO_VIT,
@@ -101,7 +102,7 @@ def recipe_name(config: TrainConfig, facts: Facts, start: Start | None) -> tuple
         return transfer_recipe(config, facts, start)
     is_large = facts.num_train >= 200_000 and min(facts.size) >= 128
     if is_large and pick_device(config.device).type == "cuda":
-        return "plain.vit_s16_i1k", f"{facts.num_train} large images and a GPU"
+        return "plain.vit_s16_i1k", f"{count(facts.num_train, 'large image')} and a GPU"
     return family_recipe(config, facts)
 
 
@@ -125,7 +126,7 @@ def resolve_auto(draft: Draft, facts: Facts, *, multi_label: bool) -> None:
 def _channels(draft: Draft, facts: Facts) -> None:
     if draft.is_auto("data.channels"):
         gray, looked = facts.channels == 1, facts.decoded
-        which = f"all {looked} images looked at are" if looked else "every image is"
+        which = f"all {count(looked, 'image')} sampled are" if looked else "every image is"
         draft.set(
             "data.channels",
             facts.channels,
@@ -231,7 +232,11 @@ def _batch_size(draft: Draft, facts: Facts) -> None:
         n = facts.num_train
         is_large = draft.values["recipe"] == RESIDUAL and n >= LARGE_DATA
         size = next((b for b in (64, 32, 16, 8) if n >= 20 * b), min(8, n))
-        why = f"at least 20 steps an epoch with {n} images" if size < 64 else "many small steps"
+        why = (
+            f"at least 20 steps an epoch with {count(n, 'image')}"
+            if size < 64
+            else "many small steps"
+        )
         draft.set("batch_size", *((128, "many images") if is_large else (size, why)))
 
 

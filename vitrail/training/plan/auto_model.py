@@ -16,6 +16,7 @@ from vitrail.device import num_threads, pick_device, pick_precision
 from vitrail.models.cost import macs
 from vitrail.models.names import CONFIGS, parse_name, resolve_model
 from vitrail.models.resnet.config import ResNetConfig
+from vitrail.spelling import count
 from vitrail.training.plan.facts import Facts
 
 AUTO, AUTO_VIT = "auto", "auto-vit"
@@ -70,14 +71,16 @@ def family_recipe(config: TrainConfig, facts: Facts) -> tuple[str, str]:
     if name != AUTO:
         named = parse_name(name)
         is_residual = named is not None and named.family == "resnet"
-        return (RESIDUAL if is_residual else VIT), f"{facts.num_train} training images from scratch"
+        return (
+            RESIDUAL if is_residual else VIT
+        ), f"{count(facts.num_train, 'training image')} from scratch"
     fields = [key.removeprefix("model.") for key in flatten(config) if key.startswith("model.")]
     theirs = [one for one in fields if one in CONFIGS["vit"].model_fields and one not in OURS]
     if theirs:
         return VIT, f"model.{theirs[0]} is asked for, which a ViT has"
     if max(facts.size) <= DIGITS_SIDE:
         return VIT, f"images of {facts.size[0]}x{facts.size[1]} px"
-    return RESIDUAL, f"{facts.num_train} training images from scratch"
+    return RESIDUAL, f"{count(facts.num_train, 'training image')} from scratch"
 
 
 def largest(
@@ -95,7 +98,7 @@ def largest(
         if seen >= sizes[name]:
             break
     passes = seen / facts.num_train
-    why = f"about {passes:.2g} passes over {facts.num_train} images"
+    why = f"about {passes:.2g} passes over {count(facts.num_train, 'image')}"
     return name, f"{why}; {beside(family, facts.num_train, passes)}"
 
 

@@ -12,6 +12,7 @@ from vitrail.models.bit.config import BiTConfig
 from vitrail.models.names import parse_name
 from vitrail.models.vit.config import ViTConfig
 from vitrail.recipes.image_facts import ImageFacts
+from vitrail.spelling import count
 from vitrail.training.plan.draft import Draft
 from vitrail.training.plan.facts import Facts
 from vitrail.training.plan.starting_model import Start
@@ -50,7 +51,7 @@ def transfer_recipe(config: TrainConfig, facts: Facts, start: Start) -> tuple[st
     if facts.num_train < SEARCHED:
         why = "training images: AdamW, because SGD needs a learning-rate search"
         return "transfer.adamw", f"{facts.num_train} {why}"
-    return "paper.finetune", f"a ViT and {facts.num_train} images"
+    return "paper.finetune", f"a ViT and {count(facts.num_train, 'image')}"
 
 
 def inherit_from(draft: Draft, start: Start) -> None:
@@ -94,7 +95,7 @@ def refuse_new_layers(overrides: Mapping[str, Any], start: Start) -> None:
                 "VIT-254",
                 f"--model.{key} {overrides[key]}: a new layer would keep its random values, since "
                 "the body is not trained (--freeze body or --lora-rank).",
-                hint=f"Leave --model.{key} out, or train the whole model.",
+                hint=f"Leave --model.{key} out, or train the complete model.",
             )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from vitrail.config import TrainConfig
 from vitrail.data.sources.open_data import Splits
 from vitrail.errors import DataError, UsageError
+from vitrail.spelling import count
 from vitrail.training.plan.pinned_model import load_pinned
 
 
@@ -78,8 +79,8 @@ def class_columns(
             return list(range(outputs))
         raise UsageError(
             "VIT-252",
-            f"teacher {name} has {outputs} outputs without names; the data has {len(classes)} "
-            "classes.",
+            f"teacher {name} has {count(outputs, 'output')} without names; the data has "
+            f"{count(len(classes), 'class')}.",
             hint="Choose a teacher that was trained on these classes.",
         )
     missing = [one for one in classes if one not in known]

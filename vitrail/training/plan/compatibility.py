@@ -9,6 +9,7 @@ from vitrail.errors import EnvironmentFault, UsageError
 from vitrail.models.cost import activation_bytes, parameters, running_values, standardised_bytes
 from vitrail.models.names import ModelConfig
 from vitrail.models.vit.config import ViTConfig
+from vitrail.spelling import count
 from vitrail.training.optim.schedule import check_schedule
 
 
@@ -29,7 +30,7 @@ def check_run(
     if batch > n:
         raise UsageError(
             "VIT-219",
-            f"batch size {batch} is larger than the {n} training images.",
+            f"batch size {batch} is larger than the {count(n, 'training image')}.",
             hint="Use --batch-size auto, or a number up to that.",
         )
     if batch % config.optim.accumulate:
@@ -196,7 +197,7 @@ def _check_memory(config: TrainConfig, model: ModelConfig) -> None:
     need = training_bytes(model, batch // accumulate, is_checkpointed=is_checkpointed)
     if need > available:
         fits = largest_batch(model, available, is_checkpointed=is_checkpointed)
-        parts = f" in {accumulate} parts" if accumulate > 1 else ""
+        parts = f" in {count(accumulate, 'part')}" if accumulate > 1 else ""
         raise EnvironmentFault(
             "VIT-503",
             f"batch {batch}{parts} needs about {need / 1e9:.1f} GB, {available / 1e9:.1f} GB free. "
@@ -211,7 +212,8 @@ def _less_memory(batch: int, fits: int) -> str:
         return "Use a smaller model (--model) or a smaller --image-size."
     parts = next(n for n in range(2, batch + 1) if batch % n == 0 and batch // n <= fits)
     return (
-        f"Use --optim.accumulate {parts}: the same batch in {parts} parts, one after the other. "
+        f"Use --optim.accumulate {parts}: the same batch in {count(parts, 'part')}, one after "
+        "the other. "
         f"Or --batch-size {min(fits, batch)}, a smaller model or a smaller --image-size."
     )
 

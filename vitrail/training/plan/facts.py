@@ -17,6 +17,7 @@ from vitrail.data.sources.open_data import Source, Splits, open_as, subset
 from vitrail.data.sources.sample import keyed_order, sample
 from vitrail.data.sources.source import Labels
 from vitrail.errors import DataError, UsageError
+from vitrail.spelling import count
 
 SAMPLE = 256  # files looked at
 DECODED = 64  # of them decoded
@@ -77,7 +78,7 @@ def measure(source: Source) -> Facts:
         listed = "\n".join(faults[:3])
         raise DataError(
             "VIT-301",
-            f"none of the {len(places)} training images looked at can be decoded:\n{listed}",
+            f"none of the {count(len(places), 'training image')} sampled can be decoded:\n{listed}",
             hint="See what is wrong with all of them: vitrail data check DATA",
         )
     is_gray = all(bool((p == p[:, :, :1]).all()) for p in pictures)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vitrail.config import LossConfig
 from vitrail.errors import DataError
+from vitrail.spelling import count
 
 
 def one_hot(labels: Tensor, num_classes: int) -> Tensor:
@@ -25,7 +26,9 @@ def one_hot(labels: Tensor, num_classes: int) -> Tensor:
     """
     if labels.ndim == 2:
         if labels.shape[1] != num_classes:
-            raise ValueError(f"targets {tuple(labels.shape)} do not have {num_classes} classes")
+            raise ValueError(
+                f"targets {tuple(labels.shape)} do not have {count(num_classes, 'class')}"
+            )
         return labels.float()
     return F.one_hot(labels, num_classes).float()  # (B, K)
 
