@@ -349,8 +349,6 @@ class Classifier:
         a patch, to see what it attends to. Raises UsageError VIT-270 to VIT-276 for what the model
         cannot answer, DataError VIT-328 or VIT-330 for the image.
         """
-        import torch
-
         from vitrail.explain.image_input import class_index, explain_image
         from vitrail.explain.methods.maps import Request
         from vitrail.models.create import Model
@@ -361,7 +359,39 @@ class Classifier:
         request = Request(
             method or "", layer, head, index, token, steps, seed, scores=self.meta.scores
         )
-        found, logits = explain_image(self.model, self.preprocess, picture, request)
+        return self._named(*explain_image(self.model, self.preprocess, picture, request))
+
+    def explain_prepared(
+        self,
+        image: NDArray[np.float32],
+        pixels: NDArray[np.uint8],
+        method: str | None = None,
+        *,
+        layer: int | str | None = None,
+        head: int | None = None,
+        target: str | int | None = None,
+    ) -> Explanation:
+        """As `explain` of an image that is prepared, (C, H, W); pixels: the same image as uint8
+        (H, W, 1 or 3) of any size, which the map is placed on.
+        """
+        import torch
+
+        from vitrail.explain.image_input import class_index, explain_input
+        from vitrail.explain.methods.maps import Request
+        from vitrail.models.create import Model
+
+        if not isinstance(self.model, Model):
+            raise TypeError(f"a vitrail model can be explained, not a {type(self.model).__name__}")
+        index = class_index(self.classes, target)
+        request = Request(method or "", layer, head, index, scores=self.meta.scores)
+        like = next(self.model.parameters())
+        shown = torch.from_numpy(image)[None].to(like.device, like.dtype)
+        return self._named(*explain_input(self.model, self.preprocess, shown, pixels, request))
+
+    def _named(self, found: Explanation, logits: Array) -> Explanation:
+        """An explanation with the names of its classes. logits: (K,)."""
+        import torch
+
         if not len(logits):
             return found
         p = self.probabilities_of_logits(torch.from_numpy(logits)[None])[0]

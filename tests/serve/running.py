@@ -25,8 +25,8 @@ from vitrail.classifier import Classifier
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.models.create import create_model
 from vitrail.models.vit.config import ViTConfig
-from vitrail.serve.app import application
 from vitrail.serve.limits import Limits
+from vitrail.serve.routes.app import application
 from vitrail.serve.served_model import Wanted
 from vitrail.serve.server import Address, Server
 from vitrail.serve.service import Service

@@ -9,7 +9,7 @@ import pytest
 
 from tests.serve.running import Running, running
 from vitrail.page.assets import MEDIA_TYPES, assets, served_model_script
-from vitrail.serve.page import PATHS
+from vitrail.serve.routes.page import PATHS
 
 FILES = assets(served_model_script())
 TOKEN = "0123456789abcdef-secret"

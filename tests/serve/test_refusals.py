@@ -122,7 +122,7 @@ def test_headers_of_every_answer(server: Running) -> None:
     for path in ("/v1/models", "/nothing"):
         answer = server.ask("GET", path, Origin="https://evil.example", X_Request_Id="abc-1")
         assert answer.headers["x-request-id"] == "abc-1"
-        assert answer.headers["content-security-policy"].startswith("default-src 'self'")
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'")
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "access-control-allow-origin" not in answer.headers
         assert "server" not in answer.headers

@@ -65,11 +65,28 @@ def explain_image(
     """
     request = checked(model, request)
     pixels = pixels_of(picture)
-    maps = explain(model, input_of(model, preprocess, pixels), request)
+    source = os.fspath(picture) if isinstance(picture, str | os.PathLike) else ""
+    image = input_of(model, preprocess, pixels)
+    return explain_input(model, preprocess, image, pixels, request, source)
+
+
+def explain_input(
+    model: Model,
+    preprocess: Preprocess,
+    image: torch.Tensor,
+    pixels: Pixels,
+    request: Request,
+    source: str = "",
+) -> tuple[Explanation, Array]:
+    """As `explain_image` of an image that is prepared, (1, C, H, W); pixels: the same image, of any
+    size, which the map is placed on.
+    """
+    request = checked(model, request)
+    maps = explain(model, image, request)
     area = seen_size(model)
     values = on_input(maps.grid, area, (preprocess.height, preprocess.width))
     explanation = Explanation(
-        source=os.fspath(picture) if isinstance(picture, str | os.PathLike) else "",
+        source=source,
         method=request.method,
         picture=pixels,
         preprocess=preprocess,

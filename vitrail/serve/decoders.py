@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from vitrail.data.images.decode import DecodeFault, read_image
 from vitrail.data.images.preprocess import Preprocess
@@ -29,8 +30,10 @@ ROOM_BYTES = 2 * 2**30
 SECS = 20.0  # for one image; the gate of `decode` lets through what takes 2 s
 CRASHED = "its decoder crashed or took too long"
 
-Want = Literal["input", "pixels"]  # what a model is shown (C, H, W), or RGB pixels (H, W, 3)
-Decoded = NDArray[Any] | str  # or what is wrong
+DRAWN_PX = 1024  # longest side of an image that is drawn on
+Want = Literal["input", "both"]
+Both = tuple[NDArray[np.float32], NDArray[np.uint8]]
+Decoded = NDArray[np.float32] | Both | str
 
 
 class Decoders:
@@ -51,7 +54,9 @@ class Decoders:
         await asyncio.gather(*(loop.run_in_executor(self._threads, one.start) for one in self._all))
 
     async def decode(self, data: bytes, preprocess: Preprocess, want: Want = "input") -> Decoded:
-        """One image. Given up while it waits, it is never decoded."""
+        """One image as a model is shown it (C, H, W), with "both" also as pixels to draw on, uint8
+        (H', W', 1 or 3), or what is wrong with it. Given up while it waits, it is never decoded.
+        """
         async with self._room:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(
@@ -146,5 +151,17 @@ def _decoded(data: bytes, preprocess: Preprocess, want: Want, max_pixels: int) -
         return fault.reason
     except MemoryError:
         return "not enough memory to decode it"
-    found = pixels if want == "pixels" else prepared_image(preprocess, pixels)
-    return found if isinstance(found, str) else np.asarray(found)
+    found = prepared_image(preprocess, pixels)
+    if isinstance(found, str) or want == "input":
+        return found
+    return found, _small(pixels)
+
+
+def _small(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The same image with sides of at most DRAWN_PX."""
+    if max(pixels.shape) <= DRAWN_PX:
+        return pixels
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    image.thumbnail((DRAWN_PX, DRAWN_PX), Image.Resampling.BICUBIC)
+    small = np.asarray(image)
+    return small[:, :, None] if small.ndim == 2 else small

@@ -27,7 +27,6 @@ from vitrail.serve.metrics import Metrics
 from vitrail.serve.problem import ClientGoneError, Problem, of_error, refused
 
 log = logging.getLogger("vitrail.serve")
-OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")  # for probes, which have no token
 LINGER_SECS, LINGER_BYTES = 2.0, 64 * 2**20
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 LONGEST_PATH = 200
@@ -43,8 +42,9 @@ SECURITY = {
 
 
 class Gate:
-    """hosts: names that are allowed beside addresses; token: None lets everybody in; closing: says
-    whether connections end with their answer; say: takes a line of the access log.
+    """hosts: names that are allowed beside addresses; token: None lets everybody in; open_paths:
+    need no token; closing: says whether connections end with their answer; say: takes a line of
+    the access log.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Gate:
         self._app, self._metrics = app, metrics
         self._hosts = {"localhost", *(host.lower() for host in hosts)}
         self._token, self._closing, self._say = token, closing, say
-        self._open = {*OPEN_PATHS, *open_paths}
+        self._open = {*open_paths}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -113,7 +113,7 @@ class Gate:
         """Answer; a body that nobody reads is taken for a while, so that the answer is seen."""
         if exchange.status:  # too late for another answer
             return
-        response = problem.response(exchange.id)
+        response = problem.response(exchange.id, is_v2=scope["path"].startswith("/v2/"))
         if not problem.closes:
             await response(scope, receive, exchange.send)
             return

@@ -45,9 +45,11 @@ class Problem(Exception):
         self.status, self.code, self.detail = status, code, detail
         self.retry_secs, self.closes, self.allow = retry_secs, closes, allow
 
-    def response(self, request_id: str) -> JSONResponse:
-        """The answer, with the id under which the log knows the request."""
-        body = {
+    def response(self, request_id: str, *, is_v2: bool = False) -> JSONResponse:
+        """The answer, with the id under which the log knows the request; is_v2: clients of the Open
+        Inference Protocol look for "error".
+        """
+        body: dict[str, object] = {
             "type": "about:blank",
             "title": TITLES[self.status],
             "status": self.status,
@@ -55,6 +57,8 @@ class Problem(Exception):
             "detail": self.detail,
             "request_id": request_id,
         }
+        if is_v2:
+            body["error"] = f"{self.code}: {self.detail or TITLES[self.status]}"
         return JSONResponse(
             body, self.status, headers=self._headers(), media_type="application/problem+json"
         )

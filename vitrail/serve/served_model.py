@@ -56,6 +56,7 @@ class ServedModel:
     def __init__(self, name: str, classifier: Classifier, batcher: Batcher) -> None:
         self.name, self.classifier, self.batcher = name, classifier, batcher
         self.users = 0  # requests that it answers now
+        self.methods = _methods_of(classifier)
 
     @classmethod
     async def started(
@@ -90,5 +91,19 @@ class ServedModel:
             "precision": info.precision,
             "temperature": classifier.temperature,
             "metrics": classifier.meta.metrics,
-            "explains": info.engine == "torch",
+            "explains": bool(self.methods),
+            "methods": self.methods,
         }
+
+
+def _methods_of(classifier: Classifier) -> list[str]:
+    """What explains its answers, the default first; nothing where torch does not compute."""
+    if classifier.runtime.info.engine != "torch":
+        return []
+    from vitrail.explain.methods.registry import default_method, methods_of
+    from vitrail.models.create import Model
+
+    if not isinstance(classifier.model, Model):
+        return []
+    first = default_method(classifier.model)
+    return [first, *(name for name in methods_of(classifier.model) if name != first)]

@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Literal
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +22,31 @@ from numpy.typing import NDArray
 from vitrail.errors import VitrailError
 from vitrail.serve.admission import Admission
 from vitrail.serve.batcher import Row
-from vitrail.serve.decoders import Decoders
+from vitrail.serve.decoders import Decoders, Want
 from vitrail.serve.limits import Limits
 from vitrail.serve.metrics import Metrics
 from vitrail.serve.problem import Problem, refused
 from vitrail.serve.served_model import ServedModel, Wanted
 
+if TYPE_CHECKING:
+    from vitrail.explain.explanation import Explanation
+
 Phase = Literal["warming", "ready", "stopping", "draining"]
 log = logging.getLogger("vitrail.serve")
+
+
+@dataclass(frozen=True)
+class How:
+    """What is asked of an explanation, as `Classifier.explain` takes it; is_drawing: a PNG instead
+    of numbers, in a style of `Explanation.overlay`.
+    """
+
+    method: str | None = None
+    layer: int | str | None = None
+    head: int | None = None
+    target: str | None = None
+    style: str = "heat"
+    is_drawing: bool = False
 
 
 class Service:
@@ -42,6 +62,7 @@ class Service:
         self.fault: VitrailError | None = None  # why it cannot start
         self._wanted, self._engines, self._num_decoders = list(wanted), engines, decoders
         self._decoders: Decoders | None = None
+        self._explaining = ThreadPoolExecutor(1, "explain")
         self._reloading = asyncio.Lock()
         self._old: set[asyncio.Task[None]] = set()
 
@@ -125,10 +146,8 @@ class Service:
         """When a request that begins now has to be answered, on the event loop's clock."""
         return asyncio.get_running_loop().time() + self.limits.deadline_ms / 1000
 
-    async def decoded(
-        self, data: bytes, model: ServedModel, want: Literal["input", "pixels"] = "input"
-    ) -> NDArray[Any] | str:
-        """What a model is shown of an encoded image, its pixels, or what is wrong with it."""
+    async def decoded(self, data: bytes, model: ServedModel, want: Want = "input") -> Any:
+        """As `Decoders.decode`."""
         assert self._decoders is not None
         began = time.monotonic()
         found = await self._decoders.decode(data, model.classifier.preprocess, want)
@@ -158,11 +177,49 @@ class Service:
         shown = await self.decoded(image, model) if isinstance(image, bytes) else image
         return shown if isinstance(shown, str) else await model.batcher.row(shown, deadline)
 
+    async def explanation(
+        self,
+        model: ServedModel,
+        data: bytes,
+        how: How,
+        drawn: Callable[[Explanation, How], bytes],
+        deadline: float,
+    ) -> bytes | str:
+        """The body that `drawn` makes of an explanation of an encoded image, or what is wrong with
+        the image. One is computed at a time, on a thread of its own. Raises what
+        `Classifier.explain_prepared` raises, Problem 504 VIT-914.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(deadline):
+                found = await self.decoded(data, model, "both")
+                if isinstance(found, str):
+                    return found
+                image, shown = found
+                work = partial(_explained, model, image, shown, how, drawn)
+                return await loop.run_in_executor(self._explaining, work)
+        except TimeoutError:
+            raise expired() from None
+
     async def close(self) -> None:
         """End the engines and the decoders; what they hold is answered first."""
         await asyncio.gather(*(one.batcher.close() for one in self.models.values()), *self._old)
+        self._explaining.shutdown(wait=False, cancel_futures=True)
         if self._decoders is not None:
             self._decoders.close()
+
+
+def _explained(
+    model: ServedModel,
+    image: NDArray[np.float32],
+    shown: NDArray[np.uint8],
+    how: How,
+    drawn: Callable[[Explanation, How], bytes],
+) -> bytes:
+    found = model.classifier.explain_prepared(
+        image, shown, how.method, layer=how.layer, head=how.head, target=how.target
+    )
+    return drawn(found, how)
 
 
 def expired() -> Problem:

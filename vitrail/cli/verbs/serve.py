@@ -177,8 +177,8 @@ def run(
     access_log: bool,
 ) -> int:
     """Listen until the end; 0. Raises EnvironmentFault VIT-524, VIT-526, what loading raises."""
-    from vitrail.serve.app import application
     from vitrail.serve.limits import read_token
+    from vitrail.serve.routes.app import application
     from vitrail.serve.server import Address, Server, url_of
     from vitrail.serve.service import Service
 

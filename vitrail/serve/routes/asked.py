@@ -7,9 +7,8 @@ import binascii
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from starlette.requests import Request
 
-from vitrail.serve.problem import Problem, malformed, refused
+from vitrail.serve.problem import Problem, malformed
 
 MAX_TOP = 100_000
 RAW = "application/octet-stream"
@@ -33,16 +32,6 @@ class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     inputs: str | list[str]
     parameters: _Parameters = _Parameters()
-
-
-def media_type(request: Request) -> str:
-    """The kind of the body. Raises Problem 415 where it is neither an image nor JSON."""
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind.startswith("image/") or kind in ("application/json", RAW):
-        return kind
-    raise refused(
-        415, "send Content-Type image/jpeg (or another image type) or application/json", closes=True
-    )
 
 
 def asked(kind: str, body: bytes, top: str | None) -> Asked:

@@ -1,18 +1,29 @@
-"""The application: routes, and the gate before them."""
+"""The application: the table of endpoints, and the gate before them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
-from starlette.routing import BaseRoute, Router
+from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from vitrail.serve import health, page, routes
 from vitrail.serve.gate import Gate
+from vitrail.serve.routes import classify, explain, health, infer, models, page
+from vitrail.serve.routes.endpoint import Endpoint
+from vitrail.serve.routes.openapi import described
 from vitrail.serve.service import Service
 
-ROUTES: list[BaseRoute] = [*routes.ROUTES, *health.ROUTES, *page.ROUTES]
+OTHERS: list[Endpoint] = [
+    *classify.ENDPOINTS,
+    *explain.ENDPOINTS,
+    *models.ENDPOINTS,
+    *health.ENDPOINTS,
+    *infer.ENDPOINTS,
+    *page.ENDPOINTS,
+]
+ENDPOINTS = [*OTHERS, described(OTHERS)]
+OPEN_PATHS = tuple(one.path for one in ENDPOINTS if one.is_open)
 
 
 class _Routed:
@@ -20,7 +31,7 @@ class _Routed:
 
     def __init__(self, service: Service) -> None:
         self.state = SimpleNamespace(service=service)
-        self._router = Router(ROUTES, redirect_slashes=False)
+        self._router = Router([one.route for one in ENDPOINTS], redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self
@@ -42,7 +53,7 @@ def application(
         service.metrics,
         hosts=hosts,
         token=token,
-        open_paths=tuple(page.PATHS),
+        open_paths=OPEN_PATHS,
         closing=lambda: service.phase in ("stopping", "draining"),
         say=say,
     )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from vitrail.serve.problem import Problem
-from vitrail.serve.routes import service_of
+from vitrail.serve.routes.endpoint import Endpoint, service_of
 
 
 async def live(request: Request) -> Response:
@@ -31,8 +30,17 @@ async def model_ready(request: Request) -> Response:
         return await ready(request)
 
 
-ROUTES = [
-    Route("/v2/health/live", live, methods=["GET"]),
-    Route("/v2/health/ready", ready, methods=["GET"]),
-    Route("/v2/models/{name}/ready", model_ready, methods=["GET"]),
+ENDPOINTS = [
+    Endpoint("GET", "/v2/health/live", live, "The process answers.", is_open=True),
+    Endpoint(
+        "GET",
+        "/v2/health/ready",
+        ready,
+        "New requests should be sent here.",
+        refuses=(503,),
+        is_open=True,
+    ),
+    Endpoint(
+        "GET", "/v2/models/{name}/ready", model_ready, "A model is ready.", refuses=(404, 503)
+    ),
 ]

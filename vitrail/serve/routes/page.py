@@ -6,9 +6,9 @@ from pathlib import PurePosixPath
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from vitrail.page.assets import MEDIA_TYPES, PAGE, assets, served_model_script
+from vitrail.serve.routes.endpoint import Endpoint
 
 ICON = "page/icon.svg"
 FILES = assets(served_model_script())
@@ -18,7 +18,21 @@ PATHS = {"/": PAGE, "/favicon.ico": ICON} | {f"/{name}": name for name in FILES 
 async def page_file(request: Request) -> Response:
     """GET of one of PATHS."""
     name = PATHS[request.scope["route"].path]
-    return Response(FILES[name], media_type=MEDIA_TYPES[PurePosixPath(name).suffix])
+    return Response(FILES[name], media_type=_media_type(name))
 
 
-ROUTES = [Route(path, page_file, methods=["GET"]) for path in PATHS]
+def _media_type(name: str) -> str:
+    return MEDIA_TYPES[PurePosixPath(name).suffix]
+
+
+ENDPOINTS = [
+    Endpoint(
+        "GET",
+        path,
+        page_file,
+        "The page." if path == "/" else "A file of the page.",
+        gives={_media_type(name).split(";")[0]: {}},
+        is_open=True,
+    )
+    for path, name in PATHS.items()
+]
