@@ -209,6 +209,8 @@ WRITERS = {  # the only places that write files, and why they do not use files.p
     "cli/display/streams.py": "the null device",
 }
 IN_THEIR_BLOCKS = {  # write to what a block of files.py, or a temporary folder, lends them
+    "batch_prediction/part_store.py",
+    "batch_prediction/records.py",
     "export/export_model.py",
     "model_folder/bundle.py",
     "checkpoints/formats/tensor_writing.py",

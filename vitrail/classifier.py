@@ -7,10 +7,11 @@ which can be moved, renamed, zipped and read-only.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -154,6 +155,16 @@ class Classifier:
         """What computes the logits."""
         return self._runtime or self.torch_runtime()
 
+    @property
+    def identity(self) -> str:
+        """64 hex digits of what answers follow from: engine, weights, preprocessing, classes."""
+        info = self.runtime.info
+        facts = (
+            *(self.runtime.identity, info.engine, info.precision, info.device.partition(":")[0]),
+            *(self.preprocess.to_json(), self.classes, self.temperature, self.meta.scores),
+        )
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
     def torch_runtime(
         self, device: torch.device | None = None, precision: str = "float32"
     ) -> TorchRuntime:
@@ -271,17 +282,22 @@ class Classifier:
         """As `predict` of paths; where processes are cheap to start (Linux) files are decoded in
         some, so that one at which a decoder crashes or hangs has an `error` too.
         """
+        return list(self.stream_files(paths, top, batch_size))
+
+    def stream_files(
+        self, paths: Sequence[str | os.PathLike[str]], top: int = 5, batch_size: int = 32
+    ) -> Generator[Prediction, None, None]:
+        """As `predict_files`, one after another; closing ends the processes."""
         if not is_cheap():
-            return self.predict(paths, top, batch_size)
+            yield from self.stream(paths, top, batch_size)
+            return
         self._check(top, batch_size)
         workers = min(MAX_DECODERS, num_cores(), len(paths))
-        answers: list[Prediction] = []
         files = prepared_files(self.preprocess, [os.fspath(path) for path in paths], workers)
         with closing(files):
             while batch := [*islice(files, batch_size)]:
                 names, prepared = zip(*batch, strict=True)
-                answers += self.answer(prepared, top, names)
-        return answers
+                yield from self.answer(prepared, top, names)
 
     def stream(
         self, inputs: Picture | Iterable[Picture], top: int = 5, batch_size: int = 32

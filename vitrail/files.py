@@ -113,7 +113,7 @@ def whole_file(
             if replace:
                 os.replace(temporary, path)
             else:
-                _give_name(temporary, path, refuse)
+                give_name(temporary, path, refuse)
             flush_to_disk(path.parent)
         finally:
             with suppress(OSError):
@@ -215,8 +215,10 @@ def _temporary(path: Path, refuse: Refuse | None) -> Path:
     return path.parent / f".tmp-{os.getpid()}-{os.urandom(6).hex()}"
 
 
-def _give_name(temporary: Path, path: Path, refuse: Refuse) -> None:
-    """A link fails where the name is taken, a rename would replace it."""
+def give_name(temporary: Path, path: Path, refuse: Refuse = refuse_existing) -> None:
+    """Let the file `temporary`, which may keep its name too, be `path`. A link fails where the name
+    is taken, a rename would replace it. Raises what `refuse` raises, OSError.
+    """
     try:
         os.link(temporary, path)
     except FileExistsError:

@@ -17,7 +17,8 @@ from pyarrow import parquet
 
 from tests.cli.cli_command import Done, fake, run
 from tests.cli.mistakes_place import TRAIN, save_images
-from vitrail.cli.verbs.predict import check_table, table_of
+from vitrail.batch_prediction.records import write_table
+from vitrail.cli.verbs.predict import check_table
 from vitrail.config import read_toml
 from vitrail.errors import EnvironmentFault
 from vitrail.spelling import unescaped
@@ -153,10 +154,11 @@ def test_names_that_are_no_text_and_names_with_escape_codes() -> None:
     assert "\nescaped:odd/\\xff\\x1b[31m.png," in text
 
 
-def test_csv_quotes_names() -> None:
+def test_csv_quotes_names(tmp_path: Path) -> None:
     top = [{"label": 'a,"b"', "score": 0.5}]
     record = {"source": "x\ny.png", "label": 'a,"b"', "score": 0.5, "top": top, "error": None}
-    rows = list(csv.reader(str(table_of([record], ".csv")).splitlines(keepends=True)))
+    write_table(tmp_path / "p.csv", [record], 1)
+    rows = list(csv.reader((tmp_path / "p.csv").read_text().splitlines(keepends=True)))
     assert rows[1] == ["x\\x0ay.png", 'a,"b"', "0.5", ""]
 
 

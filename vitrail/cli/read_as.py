@@ -33,6 +33,17 @@ class ReadAs:
     name_map: Annotated[Path | None, Parameter(name="--map")] = None
     """A TOML file with the names of a home-made model (docs/checkpoints.md)."""
 
+    def load_options(self) -> dict[str, Any]:
+        """As `vitrail.load` takes them. Raises UsageError VIT-202, VIT-211."""
+        from vitrail.checkpoints.mapping.stated import read_settings
+
+        return {
+            "given": read_settings(self.settings),
+            "origin": self.origin,
+            "table": self.table,
+            "name_map": None if self.name_map is None else str(self.name_map),
+        }
+
 
 def load(
     model: Path,
@@ -49,12 +60,10 @@ def load(
 
     Raises what `vitrail.load` raises, and UsageError VIT-202, VIT-211.
     """
-    from vitrail.checkpoints.mapping.stated import read_settings
     from vitrail.classifier import load as load_classifier
     from vitrail.cli.display.progress import progress_of
     from vitrail.cli.display.told import tell
 
-    read_as = read_as or ReadAs()
     engine = engine or EngineOptions(engine=default_engine(model))
     if engine.threads is not None:
         check_numbers({"--threads": engine.threads})
@@ -67,10 +76,7 @@ def load(
         batch=batch,
         streams=streams,
         progress=progress_of(output),
-        given=read_settings(read_as.settings),
-        origin=read_as.origin,
-        table=read_as.table,
-        name_map=read_as.name_map,
+        **(read_as or ReadAs()).load_options(),
     )
     tell(classifier, output)
     return classifier

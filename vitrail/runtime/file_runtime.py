@@ -39,6 +39,11 @@ class FileRuntime:
             self.best_batch,
         )
 
+    @property
+    def identity(self) -> str:
+        """sha256 hex digits of the file."""
+        return self.session.sha256
+
     def logits(self, images: Array) -> Floats:
         """Float32 (B, K) of normalised images (B, C, H, W)."""
         mean, std = (np.asarray(one, np.float32).reshape(-1, 1, 1) for one in (self.mean, self.std))

@@ -6,6 +6,7 @@ arenas are off, because they never give back what the largest batch took.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,6 +50,7 @@ class OnnxSession:
         except Exception as error:  # onnxruntime's errors have no common base but this
             raise damaged(name, str(error).splitlines()[0][:200]) from error
         self.threads = threads
+        self.sha256 = hashlib.sha256(content).hexdigest()
         self.version: str = runtime.__version__
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         kind = "float32" if inputs[0].type == "tensor(float)" else inputs[0].type

@@ -7,6 +7,7 @@ does: the converter is kept out, and nothing here needs it.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import threading
 from typing import Any
@@ -61,6 +62,7 @@ class OpenVinoSession:
         except RuntimeError as error:
             raise damaged(name, told(error)) from error
         self.threads = threads
+        self.sha256 = hashlib.sha256(content).hexdigest()
         self.version: str = openvino.__version__.split("-")[0]
         first = model.inputs[0]
         shape = [one.get_length() if one.is_static else None for one in first.partial_shape]

@@ -32,21 +32,21 @@ class RuntimeInfo:
 
 
 class Runtime(Protocol):
-    """A model on an engine."""
-
-    @property
-    def info(self) -> RuntimeInfo: ...
-    def logits(self, images: Array) -> Array: ...
-
-
-class FeatureRuntime(Runtime, Protocol):
-    """A model whose features can be had too: what enters its head. (B, R)
+    """A model on an engine.
 
     identity: hex digits that change with the architecture and with any number of the weights.
     """
 
     @property
+    def info(self) -> RuntimeInfo: ...
+    @property
     def identity(self) -> str: ...
+    def logits(self, images: Array) -> Array: ...
+
+
+class FeatureRuntime(Runtime, Protocol):
+    """A model whose features can be had too: what enters its head. (B, R)"""
+
     def features(self, images: Array) -> Array: ...
 
 

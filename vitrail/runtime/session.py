@@ -18,12 +18,15 @@ Size = tuple[int, int, int]
 
 
 class Session(Protocol):
-    """threads: that compute one batch; input_size: channels, height and width in px."""
+    """threads: that compute one batch; input_size: channels, height and width in px; sha256: of the
+    file.
+    """
 
     engine: str
     version: str
     threads: int
     input_size: Size
+    sha256: str
 
     def __call__(self, pixels: Floats) -> tuple[Floats, Floats]: ...
 

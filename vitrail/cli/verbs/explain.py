@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
+from vitrail.cli.asked_images import ImageList, find_pictures
 from vitrail.cli.display.output import Output, plain
 from vitrail.cli.explain_options import ExplainOptions, FigureOptions
 from vitrail.cli.read_as import ReadAs
-from vitrail.cli.verbs.predict import ImageList, find_pictures
 from vitrail.errors import DataError, UsageError
 from vitrail.files import refuse_existing
 from vitrail.spelling import count, printable

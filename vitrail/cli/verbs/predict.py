@@ -1,34 +1,84 @@
 """`vitrail predict MODEL FILES`: one line an image, and a file of all of them.
 
 An image that cannot be read gets an error in its own line; the others are classified. Exit 3 only
-where none could be read.
+where none could be read. A table of many images is made of parts that survive a kill
+(`batch_prediction/`).
 """
 
 from __future__ import annotations
 
-import difflib
-import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of, check_numbers
-from vitrail.cli.display.output import Output, plain
+from vitrail.cli.asked_images import find_pictures
+from vitrail.cli.display.output import Output
+from vitrail.cli.display.progress import counted
 from vitrail.cli.engine_options import EngineOptions
 from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import DataError, UsageError
-from vitrail.files import refuse_existing, write_whole
-from vitrail.spelling import count
+from vitrail.files import refuse_existing
+from vitrail.spelling import as_utf8, count
 
 if TYPE_CHECKING:
-    from vitrail.prediction import Prediction
+    from vitrail.batch_prediction.parts import Images
+    from vitrail.batch_prediction.predict_parts import Compute
+    from vitrail.batch_prediction.records import Record
+    from vitrail.classifier import Classifier
 
 app = app_of("vitrail predict")
 TABLES = (".csv", ".jsonl", ".parquet")
+PART_ROWS = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class InParts:
+    """How a table of many images is made."""
+
+    files_from: Path | None = None
+    """More images: a file with one path a line, or a .csv with a column path."""
+    part_rows: int | None = None
+    """Images of a part, which is written once. Default: 10000, where --out gets more images."""
+    cluster: Literal["ray"] | None = None
+    """Compute the parts on a Ray cluster (extra "ray") that sees the same files."""
+    ray_address: str = "auto"
+    """The cluster: HOST:PORT, auto for the one this machine belongs to, local for a new one."""
+
+    def are_asked(self, out: Path | None, images: int) -> bool:
+        """Whether so many images go in parts to `out`. Raises UsageError VIT-201 without it."""
+        if self.part_rows is None and self.cluster is None:
+            return out is not None and images > PART_ROWS
+        if out is None:
+            option = "--part-rows" if self.part_rows else "--cluster"
+            raise UsageError(
+                "VIT-201",
+                f"{option} needs a table to write.",
+                hint="For instance: --out preds.parquet",
+            )
+        return True
+
+
+@dataclass(frozen=True)
+class Order:
+    """A model, how it is loaded, and what is asked of it."""
+
+    model: Path
+    device: str
+    engine: EngineOptions
+    read_as: ReadAs | None
+    top: int
+    batch_size: int
+
+    def classifier(self, images: int, output: Output) -> Classifier:
+        """The model, for so many images at most at a time."""
+        batch = max(1, min(self.batch_size, images))
+        return load(
+            self.model, self.read_as, output, device=self.device, engine=self.engine, batch=batch
+        )
 
 
 @app.default
@@ -41,6 +91,7 @@ def predict(
     out: Path | None = None,
     batch_size: int = 64,
     device: str = "auto",
+    in_parts: Annotated[InParts | None, Parameter(name="*")] = None,
     engine: Annotated[EngineOptions | None, Parameter(name="*")] = None,
     read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
     output: Annotated[Output, Parameter(parse=False)],
@@ -62,48 +113,118 @@ def predict(
     device
         auto, cpu, cuda, cuda:1, mps.
     """
-    check_numbers({"--top": top, "--batch-size": batch_size})
+    in_parts = in_parts or InParts()
+    rows = in_parts.part_rows
+    counts = {"--top": top, "--batch-size": batch_size, "--part-rows": 1 if rows is None else rows}
+    check_numbers(counts)
     if out is not None:
         check_table(out)
-    asked = find_pictures(files)
+    asked = find_pictures(files, in_parts.files_from)
+    is_in_parts = in_parts.are_asked(out, len(asked.pictures))
+    if out is not None and not (is_in_parts and is_begun(out)):
+        refuse_existing(out)
     for note in asked.notes:
         output.note(note)
-    classifier = load(
-        model,
-        read_as,
-        output,
-        device=device,
-        engine=engine or EngineOptions(),
-        batch=max(1, min(batch_size, len(asked.readable))),
-    )
-    predictions = iter(classifier.predict_files(asked.readable, top=top, batch_size=batch_size))
-    records = [
-        refused_record(path, asked.refused[path])
-        if path in asked.refused
-        else record_of(next(predictions))
-        for path in asked.pictures
-    ]
+    order = Order(model, device, engine or EngineOptions(), read_as, top, batch_size)
+    if is_in_parts and out is not None:
+        return predict_table(order, asked.images(), out, in_parts, output)
+    return predict_now(order, asked.images(), out, output)
+
+
+def is_begun(out: Path) -> bool:
+    """Whether `out` is made of parts, or was."""
+    from vitrail.batch_prediction import predict_parts
+
+    return predict_parts.is_begun(out)
+
+
+def predict_now(order: Order, images: Images, out: Path | None, output: Output) -> int:
+    """Compute and print all answers, and write them to `out`."""
+    from vitrail.batch_prediction.predict_parts import answers
+    from vitrail.batch_prediction.records import write_table
+
+    classifier = order.classifier(len(images.paths) - len(images.refused), output)
+    records = list(answers(classifier, images, order.top, order.batch_size))
     if out is not None:
-        write_whole(out, table_of(records, out.suffix.lower()))
+        write_table(out, records, max(len(record["top"]) for record in records))
     output.result(records, [line_of(record) for record in records])
     failed = [record for record in records if record["error"]]
-    if len(failed) == len(records):
+    first = f"; the first: {failed[0]['source']}: {failed[0]['error']}" if failed else ""
+    return judge(len(records), len(failed), first, "their lines say why", output)
+
+
+def predict_table(
+    order: Order, images: Images, out: Path, in_parts: InParts, output: Output
+) -> int:
+    """Write `out` by parts; those that are there already are left as they are."""
+    from vitrail.batch_prediction.parts import parts_of
+    from vitrail.batch_prediction.predict_parts import OnThisMachine, predict_parts
+
+    rows = in_parts.part_rows or PART_ROWS
+    classifier = order.classifier(rows, output)
+    asked = {"identity": classifier.identity, "top": order.top}
+    parts = parts_of(images, rows, asked)
+    compute: Compute = OnThisMachine(classifier, order.top, order.batch_size)
+    if in_parts.cluster is not None:
+        compute = on_ray(order, classifier, rows, out, in_parts.ray_address)
+    about = {"model": as_utf8(str(order.model)), "engine": classifier.runtime.info.engine, **asked}
+    with counted(output) as tell:
+        tell("parts that are there", 0, len(images.paths))
+        result = predict_parts(out, parts, about, compute, lambda *now: tell("images", *now))
+    done, errors = result.counts.rows, result.counts.errors
+    there = result.parts - result.computed
+    kept = f"; {there} of {count(result.parts, 'part')} had been computed before" if there else ""
+    record = {
+        "out": out,
+        "rows": done,
+        "errors": errors,
+        "parts": result.parts,
+        "found": there,
+    }
+    output.result(record, [f"{out}  {count(done, 'image')}, {count(errors, 'error')}{kept}"])
+    return judge(done, errors, "", "the column error says why", output)
+
+
+def on_ray(order: Order, classifier: Classifier, rows: int, out: Path, address: str) -> Compute:
+    """The nodes of a cluster, each of which loads the model for itself, on one thread a part."""
+    from vitrail.batch_prediction import ray_parts
+
+    info = classifier.runtime.info
+    options = (order.read_as or ReadAs()).load_options() | {
+        "device": order.device,
+        "engine": info.engine,
+        "precision": info.precision,
+        "threads": order.engine.threads or 1,
+        "batch": min(order.batch_size, rows),
+    }
+    asked = ray_parts.Order(
+        os.fspath(order.model),
+        options,
+        classifier.identity,
+        order.top,
+        order.batch_size,
+        os.getcwd(),
+        os.fspath(out),
+    )
+    return ray_parts.OnRay(asked, address)
+
+
+def judge(rows: int, errors: int, first: str, where: str, output: Output) -> int:
+    """0, with a note of images that cannot be read. Raises DataError VIT-362 where none can."""
+    if errors == rows:
         raise DataError(
             "VIT-362",
-            f"none of the {count(len(records), 'image')} can be read; the first: "
-            f"{failed[0]['source']}: {failed[0]['error']}",
+            f"none of the {count(rows, 'image')} can be read{first}",
             hint="Accepted: jpeg png webp bmp gif tiff",
         )
-    if failed:
-        output.note(
-            f"{len(failed)} of {count(len(records), 'image')} cannot be read; their lines say why"
-        )
+    if errors:
+        output.note(f"{errors} of {count(rows, 'image')} cannot be read; {where}")
     return 0
 
 
 def check_table(out: Path) -> None:
-    """Raise UsageError VIT-206 where `out` exists, VIT-202 for an unknown kind;
-    EnvironmentFault VIT-520 for Parquet without its library.
+    """Raise UsageError VIT-202 for an unknown kind of table; EnvironmentFault VIT-520 for Parquet
+    without its library.
     """
     if out.suffix.lower() == ".parquet":
         from vitrail.studies.results.tables import require_pyarrow
@@ -116,135 +237,12 @@ def check_table(out: Path) -> None:
             f"got {out.suffix or 'none'}.",
             hint=f"For instance --out {out.with_suffix('.csv')}",
         )
-    refuse_existing(out)
 
 
-@dataclass
-class ImageList:
-    """Images in the order of the answer; why some are not even opened; what was left out."""
-
-    pictures: list[Path] = field(default_factory=list)
-    refused: dict[Path, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def readable(self) -> list[Path]:
-        """Those that are opened."""
-        return [path for path in self.pictures if path not in self.refused]
-
-
-def find_pictures(files: Sequence[Path]) -> ImageList:
-    """Files as given, and the images in and below folders by the rules of training (`walk.py`).
-
-    Raises UsageError VIT-201 where nothing is given, DataError VIT-360 for a missing path,
-    VIT-361 where the folders hold none.
-    """
-    if not files:
-        raise UsageError(
-            "VIT-201",
-            "FILES are missing: what to classify.",
-            hint="For instance: vitrail predict MODEL a.jpg photos/",
-        )
-    from vitrail.data.images.image_header import SUFFIXES
-
-    asked = ImageList()
-    for path in files:
-        if os.path.isdir(path):
-            add_folder(path, asked)
-        elif is_missing(path):
-            raise DataError("VIT-360", f"{path} does not exist.", hint=near_path(path))
-        else:
-            asked.pictures.append(path)
-    if not asked.pictures:
-        raise DataError(
-            "VIT-361",
-            f"{' '.join(map(str, files))}: no images. {' '.join(asked.notes)}",
-            hint=f"Accepted endings: {' '.join('.' + suffix for suffix in SUFFIXES)}",
-        )
-    return asked
-
-
-def add_folder(path: Path, asked: ImageList) -> None:
-    """The images in and below a folder; links out of it and folders that cannot be listed get an
-    answer of their own, which says so.
-    """
-    from vitrail.data.images.decode import is_inside
-    from vitrail.data.sources.walk import find_images
-
-    found = find_images(os.fspath(path))
-    left_out = found.left_out
-    for folder, why in found.faults.items():
-        asked.refused[path / folder] = f"cannot be listed: {why}"
-    left_out.names.pop("unlisted", None)
-    for one in (path / name for name in found.paths):
-        if one.is_symlink() and one.exists() and not is_inside(one, path):
-            asked.refused[one] = (
-                f"is a link out of {path}; links out of the folder are not followed"
-            )
-    if not found.paths:
-        asked.notes.append(f"{path} holds no images")
-    if sentence := left_out.sentence():
-        asked.notes.append(f"{path}: {sentence}")
-    asked.pictures += [path / name for name in sorted([*found.paths, *found.faults])]
-
-
-def is_missing(path: Path) -> bool:
-    """Whether there is nothing of that name; what may not be looked at is named when it is read."""
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def near_path(path: Path) -> str:
-    """A way out for a path that does not exist: the nearest name next to it."""
-    if not os.path.isdir(path.parent):
-        return f"{path.parent} does not exist either; the working directory is {Path.cwd()}"
-    try:
-        names = os.listdir(path.parent)[:10_000]
-    except OSError as error:
-        return f"{path.parent} cannot be listed: {error.strerror}"
-    close = difflib.get_close_matches(path.name, names, n=1)
-    return f"Did you mean {path.parent / close[0]}?" if close else f"Look into {path.parent}"
-
-
-def record_of(prediction: Prediction) -> dict[str, Any]:
-    """The object of `predict --json`: source, label, score, top, error."""
-    names = ("source", "label", "score", "top", "error")
-    record: dict[str, Any] = plain({name: getattr(prediction, name) for name in names})
-    return record
-
-
-def refused_record(path: Path, why: str) -> dict[str, Any]:
-    """As `record_of` of an image that is not opened."""
-    record: dict[str, Any] = plain(
-        {"source": path, "label": None, "score": None, "top": [], "error": why}
-    )
-    return record
-
-
-def line_of(record: dict[str, Any]) -> str:
+def line_of(record: Record) -> str:
     """`photos/a.jpg  cat 0.98  dog 0.01`."""
     if record["error"]:
         return f"{record['source']}  error: {record['error']}"
     return f"{record['source']}  " + "  ".join(
         f"{item['label']} {item['score']:.4f}" for item in record["top"]
     )
-
-
-def table_of(records: Sequence[dict[str, Any]], suffix: str) -> str | bytes:
-    """The records as JSON lines, or as CSV or Parquet: source, label, score, error, label_2, ..."""
-    if suffix == ".jsonl":
-        return "".join(json.dumps(record) + "\n" for record in records)
-    from vitrail.studies.results.tables import parquet_bytes, table_text
-
-    lines = []
-    for record in records:
-        line = {name: record[name] for name in ("source", "label", "score", "error")}
-        for place, item in enumerate((record["top"] or ())[1:], start=2):
-            line |= {f"label_{place}": item["label"], f"score_{place}": item["score"]}
-        lines.append(line)
-    return parquet_bytes(lines) if suffix == ".parquet" else table_text(lines)

@@ -24,8 +24,9 @@ from vitrail.errors import DataError
 from vitrail.spelling import PREFIX, count, printable, unescaped
 
 MAX_BYTES = 2**30
+PATH_COLUMNS = ("path", "image_path", "file", "filename", "file_name", "filepath", "image", "img")
 _COLUMNS = {
-    "path": ("path", "image_path", "file", "filename", "file_name", "filepath", "image", "img"),
+    "path": PATH_COLUMNS,
     "label": ("label", "labels", "class", "target", "category"),
     "split": ("split", "set", "subset"),
 }

@@ -31,17 +31,7 @@ class RayEngine:
     """
 
     def __init__(self, address: str = "auto", cpus: int = 1, gpus: int = 0) -> None:
-        self._ray = _import_ray()
-        try:
-            with chdir(os.sep):  # its workers would import from the working directory first
-                self._ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError) as error:  # ValueError: no address at all
-            raise EnvironmentFault(
-                "VIT-511",
-                f"no Ray cluster at {address!r}: {error}",
-                hint="Start one: ray start --head, and on the other machines "
-                "ray start --address HOST:6379; or use --engine local",
-            ) from error
+        self._ray = connect(address, hint="use --engine local")
         self._needs = {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
         self._remote = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(on_ray)
         self._running: dict[Any, Job] = {}
@@ -105,13 +95,33 @@ def _lost(job: Job, error: Exception) -> VitrailError:
     )
 
 
+def connect(address: str, *, hint: str) -> Any:
+    """The module ray, connected to the cluster at `address`; hint: the way out without one.
+
+    Raises EnvironmentFault VIT-511 where there is none, VIT-520 without the package.
+    """
+    ray = _import_ray()
+    try:
+        with chdir(os.sep):  # its workers would import from the working directory first
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, ValueError, ray.exceptions.RayError) as error:
+        # ValueError: no address at all; RayError: nobody answers there
+        raise EnvironmentFault(
+            "VIT-511",
+            f"no Ray cluster at {address!r}: {error}",
+            hint="Start one: ray start --head, and on the other machines "
+            f"ray start --address HOST:6379; or {hint}",
+        ) from error
+    return ray
+
+
 def _import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
         raise EnvironmentFault(
             "VIT-520",
-            "--engine ray needs the package ray.",
+            "computing on a Ray cluster needs the package ray.",
             hint="Install it: pip install 'vitrail[ray]'",
         ) from error
     return ray
