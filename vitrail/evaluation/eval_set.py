@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.data.sources.digest import digests_of
-from vitrail.data.sources.examples import SEEN, Examples, Pool, pool_of
+from vitrail.data.sources.examples import ROLES, SEEN, Examples, Pool, pool_of
 from vitrail.data.sources.folder import some
 from vitrail.data.sources.open_data import open_data, open_whole
 from vitrail.data.sources.source import Source, Splits
 from vitrail.errors import DataError, ModelError, UsageError
 from vitrail.evaluation.record import Evaluation
-from vitrail.evaluation.run_data import facts_of, parts_of, places_of, record_of
+from vitrail.evaluation.run_data import facts_of, indexed_parts, parts_of, places_of, record_of
 from vitrail.spelling import count, printable
 
 How = Literal["recorded", "given", "all", "drawn"]
@@ -165,6 +165,8 @@ def judged_as(
     record = known if isinstance(known, Examples) else None
     trained, chosen = seen_in(source, record, split)
     unknown = known if isinstance(known, str) else ""
+    if record is not None and record.index and trained is None:
+        unknown = "it was trained on an index of very many images, and these are of another"
     if record is not None and not record.is_whole:
         unknown = "the model that its run started from has no record of its own"
     return EvalSet(source, data, split, how, trained, chosen, unknown, recorded, new)
@@ -176,10 +178,22 @@ def seen_in(
     """Whether each image was trained on, and whether it is one of validation."""
     if known is None:
         return None, None
+    if known.index:
+        return _seen_of_index(source, known, split)
     digests = digests_of(source)
     trained = known.holds(digests, *SEEN)
     chosen = known.holds(digests, "val") & ~trained & (split != "val")
     return trained, chosen
+
+
+def _seen_of_index(source: Source, known: Examples, split: str) -> tuple[Mask | None, Mask | None]:
+    """By the rows of the index that the model was trained on; None for other images."""
+    indexed = source.indexed
+    if indexed is None or indexed.num_rows != len(known) or indexed.digest != known.index:
+        return None, None
+    roles = known.roles[np.asarray(indexed.rows)]
+    trained = np.isin(roles, [ROLES.index(role) for role in SEEN])
+    return trained, (roles == ROLES.index("val")) & ~trained & (split != "val")
 
 
 def open_own(run: Path, split: str) -> Opened:
@@ -220,6 +234,11 @@ def _refuse(run: Path, split: str, lost: int, best: Opened) -> None:
 
 
 def _recorded(listed: Splits, name: str, record: Examples) -> Opened:
+    if record.index:
+        same = listed.index == record.index
+        there = indexed_parts(record, listed, name) if same else {}
+        lost = {} if same else {role: len(record.of(role)) for role in ("train", "val", "test")}
+        return Opened(listed, record, "recorded", there, lost)
     pool = pool_of(listed, record)
     parts, missing = parts_of(record, pool, name)
     known = record.holds(pool.digests, "train", "val", "test", "unused")
@@ -234,7 +253,10 @@ def open_given(data: str, split: str, known: Examples | str, *, draw: bool = Fal
     Raises DataError as `open_data` does, UsageError VIT-240.
     """
     listed = open_whole(data, min_classes=1)
-    pool = pool_of(listed, known) if isinstance(known, Examples) else None
+    if isinstance(known, Examples) and known.index and not draw and listed.index == known.index:
+        return _recorded(listed, data, known)
+    by_content = isinstance(known, Examples) and not known.index
+    pool = pool_of(listed, known) if by_content and isinstance(known, Examples) else None
     given = dict(pool.parts) if pool is not None else listed.parts()
     if len(given) > 1 and (split in given and split != "train") and not draw:
         return Opened(listed, known, "given", given, {})

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vitrail.data.sources.many_labels import ManyLabels, as_labels
 from vitrail.data.sources.open_data import Source
 from vitrail.errors import ModelError
 
@@ -28,7 +29,9 @@ def relabelled(source: Source, classes: Sequence[str], model: str) -> Source:
     if source.classes == known:
         return source
     places = np.array([known.index(name) for name in source.classes], dtype=np.int64)
-    if source.labels.ndim == 1:
+    if isinstance(source.labels, ManyLabels):
+        labels = as_labels(source.labels.renumbered(places, len(known)))
+    elif source.labels.ndim == 1:
         labels = places[source.labels]
     else:
         labels = np.zeros((len(source), len(known)), source.labels.dtype)  # (n, K)

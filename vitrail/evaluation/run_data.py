@@ -9,7 +9,7 @@ again.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,11 @@ def _same(run: Path, place: str, facts: dict[str, Any], record: Examples) -> Spl
         gone, new = sorted(set(classes) - {*listed.classes}), sorted({*listed.classes} - {*classes})
         what = f"removed {some(gone) or 'none'}; new {some(new) or 'none'}"
         raise _other(run, place, f"the classes are others than at its start ({what})")
+    how = str(facts.get("split", ""))
+    if record.index:
+        _check_index(run, place, listed, record)
+        own = indexed_parts(record, listed, place)
+        return _with_parts(run, listed, own, how)
     pool = pool_of(listed, record)
     found = match(record, pool)
     if differences := _differences(record, pool, found):
@@ -138,12 +143,31 @@ def _same(run: Path, place: str, facts: dict[str, Any], record: Examples) -> Spl
         for role in ("train", "val", "test")
         if (record.roles == ROLES.index(role)).any()
     }
+    return _with_parts(run, listed, parts, how)
+
+
+def _with_parts(run: Path, listed: Splits, parts: Mapping[str, Source], how: str) -> Splits:
+    """`listed` with the recorded splits in place of its own."""
     if "train" not in parts:
         raise _unreadable(run / FILE, "it names no training images")
-    how = str(facts.get("split", ""))
-    return replace(
-        listed, train=parts["train"], val=parts.get("val"), test=parts.get("test"), how=how
-    )
+    val, test = parts.get("val"), parts.get("test")
+    return replace(listed, train=parts["train"], val=val, test=test, how=how)
+
+
+def _check_index(run: Path, place: str, listed: Splits, record: Examples) -> None:
+    """Raises DataError VIT-322 where very many images have another index than at the start."""
+    if listed.index != record.index or sum(listed.counts().values()) != len(record):
+        raise _other(run, place, "it has another index than the one that the run recorded")
+
+
+def indexed_parts(record: Examples, listed: Splits, name: str) -> dict[str, Source]:
+    """The recorded splits of an index, those that there are."""
+    pieces = [*listed.parts().values()]
+    rows = pieces[0] if len(pieces) == 1 else pieces[0].joined(pieces[1:], name)
+    places = {
+        role: np.flatnonzero(record.roles == ROLES.index(role)) for role in ("train", "val", "test")
+    }
+    return {role: rows.subset(own) for role, own in places.items() if len(own)}
 
 
 def _other(run: Path, place: str, what: str) -> DataError:

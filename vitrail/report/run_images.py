@@ -18,6 +18,7 @@ from PIL import Image
 
 from vitrail.config import TrainConfig, flatten, resolve
 from vitrail.data.images.decode import decode
+from vitrail.data.sources.many_labels import ManyLabels
 from vitrail.data.sources.open_data import Source, Splits, subset
 from vitrail.data.sources.sample import sample
 from vitrail.errors import VitrailError
@@ -171,7 +172,10 @@ def open_images(record: RunRecord) -> RunImages:
 
 def _spread(labels: NDArray[Any], count: int) -> list[int]:
     """`count` indices, of as many classes as there are: the first of each class, in turn."""
-    single = labels if labels.ndim == 1 else labels.argmax(axis=1)
+    if isinstance(labels, ManyLabels):
+        single = labels.leading()
+    else:
+        single = labels if labels.ndim == 1 else labels.argmax(axis=1)
     names, firsts = np.unique(single, return_index=True)
     places = np.unique(np.linspace(0, len(names) - 1, min(count, len(names))).astype(int))
     chosen = [int(i) for i in firsts[places]]

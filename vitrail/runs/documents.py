@@ -79,6 +79,7 @@ class DataForm(Form):
     classes: list[Text] = []
     multi_label: bool = False
     split: Text = ""
+    index: Text = ""
     notes: list[Text] = []
     counts: dict[str, Count] = {}
     class_counts: dict[str, dict[str, Count]] = {}

@@ -65,7 +65,7 @@ class CheckedPlan:
 def without_bad_files(plan: Plan, max_secs: float = math.inf) -> CheckedPlan:
     """ImageStats at every image, held-out ones first, or at as many as there is time for."""
     splits = plan.splits
-    if splits.kind == "arrays":
+    if splits.kind == "arrays" or splits.index:
         return CheckedPlan(plan, [])
     deadline = time.monotonic() + max_secs
     bad: BadFiles = []
@@ -204,6 +204,7 @@ def data_record(plan: Plan, run: RunDir) -> dict[str, Any]:
         "classes": list(splits.classes),
         "multi_label": splits.multi_label,
         "split": splits.how,
+        **({"index": splits.index} if splits.index else {}),
         "notes": list(splits.notes),
         "counts": {part: len(source) for part, source in splits.parts().items()},
         "class_counts": {

@@ -1,4 +1,7 @@
-"""`vitrail data check | split | show | get`: look at images. Nothing given is ever changed."""
+"""`vitrail data check | split | show | shard | index | get`: look at images.
+
+Nothing given is ever changed.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from vitrail.cli.display.data_findings import (
 )
 from vitrail.cli.display.output import Output, plain, table
 from vitrail.cli.eval_run import say_notes
+from vitrail.cli.shard_commands import index, shard
 from vitrail.errors import DataError, GateError, UsageError
 from vitrail.files import refuse_existing, whole_file, whole_folder
 from vitrail.spelling import count as number_of
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
 app = app_of("vitrail data")
 MOST_AUGMENTED = 12  # rows of a sheet of augmented images
 app.help = "Look at images before training on them."
+app.command(shard)
+app.command(index)
 Out = Annotated[Output, Parameter(parse=False)]
 Fraction = float | Literal["auto"]
 

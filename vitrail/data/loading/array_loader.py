@@ -17,6 +17,7 @@ from vitrail.data.images.decode import Pixels
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.batch import Batch
 from vitrail.data.loading.order import batch_indices
+from vitrail.data.sources.many_labels import targets
 from vitrail.system import interrupts
 
 if TYPE_CHECKING:
@@ -125,4 +126,6 @@ class ArrayLoader:
         return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous().to(images.device)
 
     def _batch(self, images: torch.Tensor, indices: NDArray[np.int64]) -> Batch:
-        return Batch(images, torch.from_numpy(self._labels[indices]), torch.from_numpy(indices))
+        return Batch(
+            images, torch.from_numpy(targets(self._labels, indices)), torch.from_numpy(indices)
+        )

@@ -27,6 +27,7 @@ from vitrail.data.images.decode import DecodeFault, Pixels, decode
 from vitrail.data.images.preprocess import Preprocess, gray_pixels
 from vitrail.data.loading.batch import Batch
 from vitrail.data.loading.order import batch_indices
+from vitrail.data.sources.many_labels import targets
 from vitrail.device import num_cores
 from vitrail.system import interrupts
 from vitrail.system.interrupts import Threads
@@ -209,7 +210,7 @@ def _batch(
         faults = [fault for result in results for fault in result]
     if faults:
         return min(faults, key=lambda found: found[0])[1]
-    labels = torch.from_numpy(task.source.labels[indices])
+    labels = torch.from_numpy(targets(task.source.labels, indices))
     return Batch(images, labels, torch.from_numpy(indices))
 
 

@@ -16,6 +16,7 @@ from vitrail.data.loading.crew import PREFETCH, Crew
 from vitrail.data.loading.file_batches import EvalBatches, Fault, Indices, TrainBatches
 from vitrail.data.loading.worker_crashes import TrackedSource
 from vitrail.data.loading.worker_process import ROOM_BYTES, Worker, new_place
+from vitrail.data.sources.many_labels import targets
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,7 @@ def in_workers(
                 yield item
             else:
                 images = made.block(number)[: len(item)].clone()
-                yield Batch(
-                    images, torch.from_numpy(steps.source.labels[item]), torch.from_numpy(item)
-                )
+                taught = torch.from_numpy(targets(steps.source.labels, item))
+                yield Batch(images, taught, torch.from_numpy(item))
     finally:
         crew.close()

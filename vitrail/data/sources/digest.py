@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.data.images.decode import DecodeFault, Pixels
-from vitrail.data.sources.source import Digests, Indices, Source
+from vitrail.data.sources.many_labels import ManyLabels
+from vitrail.data.sources.source import Digests, Indices, Labels, Source
 
 DIGEST_BYTES = 16  # of sha256: two images of 10^12 share one with a chance of 10^-15
 READERS = 4  # threads; reading waits for the disk, and hashing releases Python's lock
@@ -76,6 +77,9 @@ def equal_firsts(source: Source) -> Indices:
 
     Files are read only where another has the same size.
     """
+    indexed = source.indexed
+    if indexed is not None and (known := indexed.equal_to()) is not None:
+        return known
     places = np.arange(len(source), dtype=np.int64)
     if source.images is None and source.digests is None:
         asked = _of_shared_size(source)
@@ -98,17 +102,27 @@ def _of_shared_size(source: Source) -> Indices:
 def fingerprint(source: Source) -> str:
     """sha256 hex digits that change with any id, label, class name, and the content of any image.
 
-    Every file is read: some seconds a gigabyte.
+    Every file is read: some seconds a gigabyte. Of very many images of an index it is the hash of
+    the index and of what is taken of it.
     """
+    indexed = source.indexed
+    if indexed is not None and (known := indexed.identity()) is not None:
+        return known
     digest = hashlib.sha256()
     for name in source.classes:
         digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
-    labels = np.ascontiguousarray(source.labels)
-    digest.update(f"{labels.dtype.str}{labels.shape}".encode() + labels.tobytes())
+    digest.update(_told(source.labels))
     for name in names_of(source):
         digest.update(b"\0" + os.fsencode(name))
     digest.update(np.ascontiguousarray(digests_of(source)).data)
     return digest.hexdigest()
+
+
+def _told(labels: Labels) -> bytes:
+    if isinstance(labels, ManyLabels):
+        return f"many{labels.shape}".encode() + labels.ends.tobytes() + labels.ids.tobytes()
+    whole = np.ascontiguousarray(labels)
+    return f"{whole.dtype.str}{whole.shape}".encode() + whole.tobytes()
 
 
 def names_of(source: Source) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ said of the file: size, times of change of content and of entry, inode, as the i
 them. Where all of these are as recorded, the content is, and the file is not read again; a file
 that was young when it was recorded may have changed within one tick of the clock, so it is read all
 the same. In the folder of a model the rows are digests and roles alone, in the order of the
-digests: enough to tell whether a model was trained on an image, and neither names nor places.
+digests: enough to tell whether a model was trained on an image, and neither names nor places. Of
+an index of very many images there are roles alone, in the order of the index, and its hash.
 
 The file is a safetensors container of plain numbers with a sha256 over all of them; what is not
 whole is refused. About 17 bytes an image for a model, 60 and its name for a run.
@@ -34,6 +35,7 @@ from vitrail.data.sources.digest import (
     names_of,
     read_digests,
 )
+from vitrail.data.sources.many_labels import ManyLabels
 from vitrail.data.sources.source import Digests, Hints, Indices, Labels, Source, Splits
 from vitrail.data.sources.source import subset as subset_of
 from vitrail.folder import Folder
@@ -50,7 +52,8 @@ SEEN = ("train", "before")
 @dataclass(frozen=True, eq=False)
 class Examples:
     """roles (n,) uint8 index ROLES. label_codes (n, L) uint8, names and hints: of a run's own
-    record, else empty. is_whole: whether all is known that the weights were ever trained on.
+    record, else empty. is_whole: whether all is known that the weights were ever trained on. index:
+    the hash of the index of very many images; digests, codes and hints are then zeros.
     """
 
     digests: Digests
@@ -59,6 +62,7 @@ class Examples:
     names: tuple[str, ...] = ()
     hints: Hints | None = None
     is_whole: bool = True
+    index: str = ""
 
     def __len__(self) -> int:
         return len(self.roles)
@@ -74,14 +78,22 @@ class Examples:
 
     def shared(self) -> Examples:
         """What goes with the model: digests and roles in the order of the digests."""
+        if self.index:
+            return self
         kept = np.flatnonzero((self.roles != ROLES.index("unused")) & self.digests.any(axis=1))
         order = kept[np.lexsort((self.roles[kept], keys_of(self.digests[kept])))]
         return Examples(self.digests[order], self.roles[order], is_whole=self.is_whole)
 
     def to_bytes(self) -> bytes:
         """The file."""
+        schema = np.array([SCHEMA, self.is_whole], np.int64)
+        if self.index:
+            digest = np.frombuffer(bytes.fromhex(self.index), np.uint8)
+            told: dict[str, NDArray[np.generic]] = {"schema": schema, "roles": self.roles}
+            told["index"] = digest
+            return save({**told, "sha256": _checksum(told)})
         tensors: dict[str, NDArray[np.generic]] = {
-            "schema": np.array([SCHEMA, self.is_whole], np.int64),
+            "schema": schema,
             "digests": np.ascontiguousarray(self.digests),
             "roles": self.roles,
         }
@@ -113,10 +125,12 @@ def parse(data: bytes) -> Examples:
         "labels": ("uint8", 2),
         "hints": ("int64", 2),
         "names": ("uint8", 1),
+        "index": ("uint8", 1),
         "sha256": ("uint8", 1),
     }
     least = {"schema", "digests", "roles", "sha256"}
-    if set(tensors) not in (least, set(kinds)) or any(
+    own, of_run = {"schema", "roles", "index", "sha256"}, set(kinds) - {"index"}
+    if set(tensors) not in (least, of_run, own) or any(
         (str(value.dtype), value.ndim) != kinds[name] for name, value in tensors.items()
     ):
         raise ValueError("it is no record of images")
@@ -126,7 +140,24 @@ def parse(data: bytes) -> Examples:
     written = tensors.pop("sha256")
     if not np.array_equal(written, _checksum(tensors)):
         raise ValueError("it is damaged: its sha256 differs")
+    if "index" in tensors:
+        return _of_index(tensors, bool(schema[1]))
     return _checked(tensors, bool(schema[1]))
+
+
+def _of_index(tensors: Mapping[str, NDArray[np.generic]], is_whole: bool) -> Examples:
+    roles, digest = tensors["roles"].astype(np.uint8), tensors["index"].tobytes()
+    if (roles >= len(ROLES)).any() or len(digest) != 32:
+        raise ValueError("its columns do not fit each other")
+    return of_index(roles, digest.hex(), is_whole)
+
+
+def of_index(roles: NDArray[np.uint8], index: str, is_whole: bool) -> Examples:
+    """Of very many images of an index, whose roles these are."""
+    n = len(roles)
+    digests, hints = np.zeros((n, DIGEST_BYTES), np.uint8), np.zeros((n, 4), np.int64)
+    codes = np.zeros((n, 0), np.uint8)
+    return Examples(digests, roles, codes, (), hints, is_whole, index)
 
 
 def _checked(tensors: Mapping[str, NDArray[np.generic]], is_whole: bool) -> Examples:
@@ -154,6 +185,8 @@ def read_examples(folder: Path) -> Examples:
 
 def examples_of(splits: Splits, before: Examples | None = None, *, is_whole: bool) -> Examples:
     """The record of a run on `splits`. before: of the model that it starts from."""
+    if (of_rows := _roles_of(splits)) is not None:
+        return of_index(of_rows, splits.index, is_whole and before is None)
     rows: list[tuple[str, Source]] = [*splits.parts().items()]
     rows += [("unused", source) for source in splits.unused]
     sources = [source for _, source in rows]
@@ -174,8 +207,22 @@ def examples_of(splits: Splits, before: Examples | None = None, *, is_whole: boo
     )
 
 
+def _roles_of(splits: Splits) -> NDArray[np.uint8] | None:
+    """Of every row of an index of very many images, "unused" where it is in no split; else None."""
+    whole = splits.train.indexed
+    if whole is None or whole.identity() is None:
+        return None
+    roles = np.full(whole.num_rows, ROLES.index("unused"), np.uint8)
+    for role, source in splits.parts().items():
+        if (own := source.indexed) is not None:
+            roles[np.asarray(own.rows)] = ROLES.index(role)
+    return roles
+
+
 def codes_of(labels: Labels) -> NDArray[np.uint8]:
     """(n, L): a label, or several, as bytes."""
+    if isinstance(labels, ManyLabels):
+        return labels.codes()
     if labels.ndim == 2:
         return np.packbits(labels > 0, axis=1)
     return np.ascontiguousarray(labels, "<i4").view(np.uint8).reshape(len(labels), 4)
@@ -228,7 +275,12 @@ def pool_of(splits: Splits, record: Examples | None = None) -> Pool:
 
 
 def _digests_beside(source: Source, record: Examples | None, opened_ns: int) -> Digests:
-    if source.images is not None or record is None or record.hints is None:
+    if (
+        source.images is not None
+        or source.digests is not None
+        or record is None
+        or record.hints is None
+    ):
         return digests_of(source)
     rows = {name: row for row, name in enumerate(record.names)}
     row_of = np.array([rows.get(name, -1) for name in names_of(source)], np.int64)

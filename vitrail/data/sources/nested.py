@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from vitrail.data.sources.many_labels import ManyLabels
 from vitrail.data.sources.source import Indices, Labels, Splits, subset
 from vitrail.data.sources.split import drawn, groups_of
 from vitrail.errors import UsageError
@@ -66,6 +67,8 @@ def _first_of_each(labels: Labels) -> Indices:
     """Where each class occurs for the first time."""
     if labels.ndim == 1:
         return np.unique(labels, return_index=True)[1].astype(np.int64)
+    if isinstance(labels, ManyLabels):
+        return labels.firsts()
     firsts: Indices = (labels > 0).argmax(axis=0)[labels.any(axis=0)]
     return firsts
 

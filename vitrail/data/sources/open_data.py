@@ -10,6 +10,7 @@ import os
 from dataclasses import replace
 
 from vitrail.config import DataConfig
+from vitrail.data.shards.index import INDEX
 from vitrail.data.sources.arrays import idx_files, open_idx, open_npz
 from vitrail.data.sources.cifar import cifar_kind, open_cifar
 from vitrail.data.sources.class_names import check_names
@@ -17,6 +18,7 @@ from vitrail.data.sources.digest import equal_firsts, fingerprint
 from vitrail.data.sources.digits import HELD_OUT, open_digits
 from vitrail.data.sources.folder import open_folder, some
 from vitrail.data.sources.nested import take
+from vitrail.data.sources.shard_source import open_shards
 from vitrail.data.sources.source import ArraySource, FileSource, Source, Splits, subset
 from vitrail.data.sources.split import Alike, Fraction, complete
 from vitrail.data.sources.table import open_table
@@ -41,7 +43,7 @@ __all__ = [
 ACCEPTED = (
     "Accepted: a folder photos/CLASS/IMAGE, a folder with train/ val/ test/ of class folders, a "
     "CSV path,label[,split], a folder of IDX files (MNIST), a CIFAR folder (binary or python), an "
-    ".npz, builtin:digits."
+    ".npz, a folder with an index of shards (vitrail data shard or index), builtin:digits."
 )
 
 
@@ -127,8 +129,12 @@ def _open(path: str, min_classes: int) -> Splits:
             raise DataError("VIT-303", f"unknown data {path}. {nearest(path, ['builtin:digits'])}")
         return open_digits()
     if os.path.isdir(path):
+        if os.path.lexists(os.path.join(path, INDEX)):
+            return open_shards(path)
         return _open_folder(path, min_classes)
     if os.path.isfile(path):
+        if os.path.basename(path) == INDEX:
+            return open_shards(os.path.dirname(path) or ".")
         return _open_file(path)
     if path.startswith(("hf:", "http:", "https:", "google:", "s3:")):
         raise DataError("VIT-303", f"data cannot be fetched from {path}.", hint=ACCEPTED)

@@ -2,7 +2,7 @@
 
 Both kinds answer the same questions (`Source`); nothing else in vitrail knows where images come
 from. Class index = position in `classes`. Labels are int64 (n,), or float32 (n, C) of 0 and 1 where
-an image may carry several labels.
+an image may carry several labels, `ManyLabels` where that table would be too large.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.data.images.decode import Pixels, read_bytes
+from vitrail.data.sources.many_labels import stacked
 from vitrail.spelling import printable
 
-Labels = NDArray[Any]
+Labels = NDArray[Any]  # or `ManyLabels`, which answers what is asked of them here
 Indices = NDArray[np.int64]
 Digests = NDArray[np.uint8]  # (n, 16), of the content of images: see data/sources/digest.py
 Hints = NDArray[np.int64]  # (n, 4): bytes, ns of the content, ns of the entry, inode; 0: unknown
@@ -42,11 +43,28 @@ class Readable(Protocol):
     def source_id(self, index: int) -> str: ...
 
 
+class Indexed(Protocol):
+    """What an index knows of its images without a look at any: a sample of places, which images are
+    equal, what tells them from others (each None where the images are few and are looked at as any
+    are), and which of its rows they are.
+    """
+
+    @property
+    def rows(self) -> range | NDArray[np.uint32]: ...
+    @property
+    def num_rows(self) -> int: ...
+    @property
+    def digest(self) -> str: ...
+    def sampled(self, count: int, purpose: str) -> Indices | None: ...
+    def equal_to(self) -> Indices | None: ...
+    def identity(self) -> str | None: ...
+
+
 class Source(Readable, Protocol):
     """Labelled images in a fixed order, and what their storage can tell.
 
     images: all pixels (n, H, W, C) where they are in memory; root: the folder that files lie in;
-    digests: of the content of each, where they are known.
+    digests: of the content of each, where they are known; indexed: what an index knows of them.
     """
 
     @property
@@ -55,6 +73,8 @@ class Source(Readable, Protocol):
     def images(self) -> Pixels | None: ...
     @property
     def root(self) -> str | None: ...
+    @property
+    def indexed(self) -> Indexed | None: ...
     def subset(self, indices: Indices) -> Self: ...
     def relabelled(self, labels: Labels, classes: tuple[str, ...]) -> Self: ...
     def with_digests(self, digests: Digests | None) -> Self: ...
@@ -80,6 +100,7 @@ class ArraySource:
     numbers: Indices = field(default_factory=lambda: np.zeros(0, np.int64))
     digests: Digests | None = None  # where they are known
     root: ClassVar[None] = None
+    indexed: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         if not len(self.numbers):
@@ -124,7 +145,7 @@ class ArraySource:
         return replace(
             self,
             name=name,
-            labels=np.concatenate([one.labels for one in pieces]),
+            labels=stacked([one.labels for one in pieces]),
             images=np.concatenate([one.images for one in pieces]),
             part=name,
             numbers=np.concatenate([one.numbers for one in pieces]),
@@ -159,6 +180,7 @@ class FileSource:
     paths: tuple[str, ...]
     digests: Digests | None = None  # where they are known
     images: ClassVar[None] = None
+    indexed: ClassVar[None] = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -204,7 +226,7 @@ class FileSource:
     def joined(self, others: Sequence[Self], name: str) -> Self:
         """These and then the others, of the same folder."""
         pieces = [self, *others]
-        labels = np.concatenate([one.labels for one in pieces])
+        labels = stacked([one.labels for one in pieces])
         paths = tuple(path for one in pieces for path in one.paths)
         return replace(self, name=name, labels=labels, paths=paths, digests=None)
 
@@ -250,6 +272,7 @@ class Splits:
     is_drawn: bool = False  # whether images were held out at random
     notes: tuple[str, ...] = ()  # what was left out or is unusual, one sentence each
     unused: tuple[Source, ...] = ()  # what belongs to the data and to no split
+    index: str = ""  # sha256 of the index of the images, which were all decoded when it was made
     opened_ns: int = field(default_factory=time.time_ns)  # what was changed later may be another
 
     def parts(self) -> dict[str, Source]:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.data.sources.digest import equal_firsts
+from vitrail.data.sources.many_labels import ManyLabels
 from vitrail.data.sources.source import Indices, Labels, Source, Splits, subset
 from vitrail.errors import DataError
 from vitrail.files import write_csv
@@ -86,6 +87,8 @@ def groups_of(labels: Labels) -> Indices:
     """The class that each image counts for, (n,): its own, or the rarest of several, -1: none."""
     if labels.ndim == 1:
         return labels.astype(np.int64)
+    if isinstance(labels, ManyLabels):
+        return labels.rarest()
     counts = labels.sum(axis=0)  # (C,)
     rarity = np.where(labels > 0, counts, np.inf)  # (n, C)
     return np.where(labels.any(axis=1), rarity.argmin(axis=1), -1).astype(np.int64)
@@ -217,7 +220,11 @@ def _give_back(
 ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """`held` (n,) without one image, and its equals, of each class of which all were held."""
     held = held.copy()
-    if labels.ndim == 1:
+    if isinstance(labels, ManyLabels):
+        owned, all_of = labels.ids[held[labels.owners]], labels.sum(axis=0)
+        gone = np.bincount(owned, minlength=len(all_of)) == all_of
+        classes = [labels.of_class(int(number)) for number in np.flatnonzero(gone & (all_of > 0))]
+    elif labels.ndim == 1:
         kept = np.unique(labels[~held])
         classes = [labels == number for number in np.setdiff1d(labels, kept)]
     else:

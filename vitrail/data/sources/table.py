@@ -17,6 +17,7 @@ import numpy as np
 
 from vitrail.data.images.decode import is_inside
 from vitrail.data.sources.folder import class_name, some
+from vitrail.data.sources.many_labels import DENSE_CELLS, as_labels, many
 from vitrail.data.sources.source import FileSource, Labels, Source, Splits
 from vitrail.data.sources.split_names import parts_of
 from vitrail.data.sources.walk import is_image
@@ -260,6 +261,8 @@ def _check_classes(
 def _labels(names: list[list[str]], index: dict[str, int], multi_label: bool) -> Labels:
     if not multi_label:
         return np.array([index[own[0]] for own in names], dtype=np.int64)
+    if len(names) * len(index) > DENSE_CELLS:
+        return as_labels(many([[index[name] for name in own] for own in names], len(index)))
     labels = np.zeros((len(names), len(index)), np.float32)
     for row, own in enumerate(names):
         labels[row, [index[name] for name in own]] = 1
