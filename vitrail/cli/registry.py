@@ -47,7 +47,7 @@ VERBS = {
     "report": Verb(
         "vitrail.cli.verbs.report", False, "one page about a run: curves, confusion, mistakes"
     ),
-    "data": Verb("vitrail.cli.verbs.data", False, "check, split, show or get images"),
+    "data": Verb("vitrail.cli.verbs.data", False, "check, split, show, shard, index or get images"),
     "models": Verb(
         "vitrail.cli.verbs.models", False, "architectures: parameters, multiply-adds, tokens"
     ),

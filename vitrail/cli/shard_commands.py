@@ -132,9 +132,11 @@ def lines_of(record: IndexRecord, out: Path) -> list[str]:
     """What was written, for people."""
     counts = ", ".join(f"{part} {b - a:,}" for part, (a, b) in record.splits.items())
     size = sum(one.num_bytes for one in record.shards) / 1e6
+    number = len(record.classes)
+    class_count = f"{number:,} class{'es' * (number != 1)}"
     bad = [f"left out  {name}: {why}" for name, why in record.bad]
     return [
-        f"{record.name}  {len(record.classes)} classes | {counts}",
+        f"{record.name}  {class_count} | {counts}",
         f"{count(len(record.shards), 'shard')}, {size:,.1f} MB",
         *bad,
         f"wrote {out}",

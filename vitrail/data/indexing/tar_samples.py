@@ -17,7 +17,7 @@ import numpy as np
 from vitrail.data.images.decode import MAX_FILE_BYTES
 from vitrail.data.shards.tar import BLOCK, Member, TarFault, members
 from vitrail.data.sources.walk import IMAGE_SUFFIXES
-from vitrail.spelling import printable
+from vitrail.spelling import count, printable
 
 MAX_LABEL_BYTES = 2**20
 _NAMES = ("label", "cls", "class", "class_id", "class_index", "target", "class_name", "category")
@@ -68,7 +68,7 @@ def _sample(file: int, shard: int, key: str, group: Mapping[str, Member]) -> Sam
     if not images and label is None:
         return None
     if len(images) != 1:
-        raise ValueError(f"sample {printable(key)} has {len(images)} images; expected one")
+        raise ValueError(f"sample {printable(key)} has {count(len(images), 'image')}; expected one")
     if label is None:
         raise ValueError(f"sample {printable(key)} has no label")
     image = group[images[0]]
