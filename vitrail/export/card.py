@@ -64,7 +64,11 @@ def file_section(record: Record, about: ExportRecord) -> str:
         f"{changed} differ. All figures and limits: export.json.",
     ]
     if about.file.format == "onnx":
-        lines += ["", "In plain ONNX Runtime:", plain_code(record, about, channels)]
+        lines += [
+            "",
+            "In plain ONNX Runtime (which sends telemetry unless ORT_DISABLE_TELEMETRY=1 is set):",
+            plain_code(record, about, channels),
+        ]
         lines += [OTHERWISE] if made.get("resizer") == "tensorflow" or is_odd(record) else []
     return "\n".join(lines)
 

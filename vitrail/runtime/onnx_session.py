@@ -1,13 +1,17 @@
 """An ONNX file that vitrail wrote, in ONNX Runtime. Nothing here imports torch.
 
 Threads are explicit and do not spin: they would take the processor from whoever decodes. Memory
-arenas are off, because they never give back what the largest batch took.
+arenas are off, because they never give back what the largest batch took. The package sends
+telemetry from version 1.32 on (its Privacy.md), and writes an identifier of the machine into the
+home folder, unless a variable of the environment says otherwise when it is imported.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from vitrail.runtime.session import (
@@ -22,7 +26,8 @@ from vitrail.runtime.session import (
     require_version,
 )
 
-LEAST = (1, 30)
+LEAST = (1, 32)  # in older ones the variable may have another name, or leave something on
+SILENT = "ORT_DISABLE_TELEMETRY"
 
 
 class OnnxSession:
@@ -74,10 +79,25 @@ def require_onnxruntime() -> Any:
     old.
     """
     try:
-        import onnxruntime
+        with silenced():
+            import onnxruntime
     except ImportError as error:
         if error.name == "onnxruntime":
             raise missing("onnxruntime", "onnx") from error
         raise broken("onnxruntime", f"cannot be loaded: {error}") from error
     require_version("onnxruntime", getattr(onnxruntime, "__version__", "0"), LEAST)
     return onnxruntime
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """With the variable that onnxruntime reads once, when it is imported."""
+    before = os.environ.get(SILENT)
+    os.environ[SILENT] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[SILENT]
+        else:
+            os.environ[SILENT] = before
