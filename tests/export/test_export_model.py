@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,14 +17,17 @@ import torch
 from PIL import Image
 
 from tests.export.exported import classifier_of, coloured_digits
-from vitrail.classifier import Classifier
+from vitrail.classifier import Classifier, load
 from vitrail.data.images.preprocess import Preprocess
-from vitrail.errors import GateError, ModelError
+from vitrail.device import has_bfloat16
+from vitrail.errors import GateError, ModelError, UsageError
+from vitrail.export import candidates
 from vitrail.export import export_model as module
 from vitrail.export.export_model import export_model
 from vitrail.export.graph import Graph
 from vitrail.model_folder.export_record import read_export, source_of
 from vitrail.model_folder.model_record import parse_record
+from vitrail.runtime import engines, openvino_session
 from vitrail.runtime.onnx_session import OnnxSession
 
 
@@ -131,7 +135,7 @@ def test_the_lines_of_the_card_answer_as_predict(
     export: Path, classifier: Classifier, tmp_path: Path
 ) -> None:
     """In an interpreter that imports nothing of vitrail and no torch."""
-    code = (export / "README.md").read_text().split("In plain ONNX Runtime:\n\n```python\n")[1]
+    code = (export / "README.md").read_text().split("is set):\n\n```python\n")[1]
     code = code.split("```")[0] + "\nimport sys\nassert not {'torch', 'vitrail'} & set(sys.modules)"
     pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=100, subsampling=0)
@@ -211,6 +215,67 @@ def test_a_planted_fault_is_caught_and_nothing_is_left(
         export_model(classifier, tmp_path / "out", coloured_digits(classifier), to="torch-export")
     assert error.value.code == "VIT-703"
     assert error.value.exit_code == 7
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.promise("M5")
+@pytest.mark.skipif(not has_bfloat16(), reason="the processor has no bfloat16")
+def test_bfloat16_taken_for_float32_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As OpenVINO does of its own accord where it is told nothing."""
+    pytest.importorskip("openvino_telemetry")  # comes with openvino, whose import would send
+    classifier = classifier_of()
+    monkeypatch.setitem(openvino_session.HINTS, "float32", "bf16")
+    with pytest.raises(GateError, match="limit") as error:
+        export_model(classifier, tmp_path / "out", coloured_digits(classifier), to="openvino")
+    assert error.value.code == "VIT-703"
+    assert os.listdir(tmp_path) == []
+
+
+def test_another_engine_that_misses_is_recorded_and_never_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was asked for passed: the export stands."""
+    classifier = classifier_of()
+    made = engines.open_session
+
+    def off(engine: str, *given: Any, **named: Any) -> Any:
+        session = made("onnx", *given, **named)
+        return (
+            session if engine == "onnx" else lambda pixels: [one * 1.01 for one in session(pixels)]
+        )
+
+    monkeypatch.setattr(candidates, "open_session", off)
+    monkeypatch.setattr(module, "is_installed", lambda engine: True)
+    out = tmp_path / "out"
+    export_model(classifier, out, coloured_digits(classifier))
+    about = read_export(out).about
+    assert [(one.engine, one.passed) for one in about.checked] == [
+        ("onnx", True),
+        ("openvino", False),
+    ]
+    assert set(about.speed[1]) == {"torch float32", "onnx float32"}
+    assert load(out).runtime.info.engine == "onnx"
+    with pytest.raises(GateError, match="VIT-703"):
+        load(out, engine="openvino")
+
+
+@pytest.mark.parametrize(
+    ("to", "precision", "code", "hint"),
+    [
+        ("onnx", "bfloat16", "VIT-294", "--to openvino or torch"),
+        ("torch", "float32", "VIT-294", "--to onnx"),
+        ("openvino", "bf16", "VIT-242", ""),
+    ],
+)
+def test_a_precision_that_a_target_has_not(
+    to: Any, precision: Any, code: str, hint: str, classifier: Classifier, tmp_path: Path
+) -> None:
+    images = coloured_digits(classifier)
+    with pytest.raises(UsageError, match=code) as error:
+        export_model(classifier, tmp_path / "out", images, to=to, precision=precision)
+    assert hint in error.value.hint
     assert os.listdir(tmp_path) == []
 
 
