@@ -46,6 +46,7 @@ from vitrail.model_folder.bundle import (
     write_bundle,
 )
 from vitrail.model_folder.choose_engine import Chosen, choose
+from vitrail.model_folder.export_record import Export
 from vitrail.model_folder.model_card import card_of
 from vitrail.model_folder.model_record import Architecture, Record, made_record
 from vitrail.models.names import ModelConfig
@@ -129,6 +130,7 @@ class Classifier:
         self.temperature = temperature
         self.meta = meta if isinstance(meta, Meta) else Meta(**(meta or {}))
         self.examples = examples
+        self.export: Export | None = None  # the export that it was read from
 
     @property
     def model(self) -> nn.Module:
@@ -663,7 +665,9 @@ def load(
         return of_foreign(foreign, device=device)
     folder = chosen.export.path if chosen.export else place
     found = _of_ours(folder, device, max_bytes)
-    return found.computed_by_torch(chosen.way.precision, chosen.said)
+    found = found.computed_by_torch(chosen.way.precision, chosen.said)
+    found.export = chosen.export
+    return found
 
 
 def _of_ours(place: Path, device: torch.device, max_bytes: int) -> Classifier:
@@ -809,4 +813,6 @@ def _of_export(chosen: Chosen, asked: Asked) -> Classifier:
         notes=chosen.said,
     )
     known = examples_in(found.path, record)
-    return Classifier(None, made, record.classes, record.temperature, meta, known, runtime)
+    made_of = Classifier(None, made, record.classes, record.temperature, meta, known, runtime)
+    made_of.export = found
+    return made_of

@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import io
 import json
+import ssl
 import subprocess
 import sys
 import threading
@@ -26,9 +27,10 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.models.create import create_model
 from vitrail.models.vit.config import ViTConfig
 from vitrail.serve.limits import Limits
+from vitrail.serve.listening import Address
 from vitrail.serve.routes.app import application
 from vitrail.serve.served_model import Wanted
-from vitrail.serve.server import Address, Server
+from vitrail.serve.server import Server
 from vitrail.serve.service import Service
 
 CLASSES = ["cat", "dog", "<script>alert(1)</script>", "fish", "owl", "ant", "bee"]
@@ -143,6 +145,7 @@ def running(
     limits: Limits | None = None,
     engines: int = 1,
     is_ready: bool = True,
+    tls: ssl.SSLContext | None = None,
     **options: Any,
 ) -> Iterator[Running]:
     """A server of models m0, m1 ...; ended and waited for behind the block."""
@@ -153,7 +156,7 @@ def running(
 
     async def main() -> None:
         service = Service(wanted, limits or Limits(), engines=engines, decoders=1)
-        server = Server(application(service, **options), service)
+        server = Server(application(service, **options), service, tls=tls)
         port = listener.getsockname()[1]
         started.append(Running(port, service, server, asyncio.get_running_loop()))
         go.set()

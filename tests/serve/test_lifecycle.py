@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import vitrail
 from tests.cli.cli_command import run
 from tests.serve.running import (
+    ROOT,
     WAIT_SECS,
     Slow,
     asked,
@@ -24,10 +28,10 @@ from tests.serve.running import (
     some_classifier,
     some_png,
 )
-from vitrail.errors import ModelError
+from vitrail.errors import ModelError, UsageError
 from vitrail.serve.limits import Limits
-from vitrail.serve.self_check import check_engine, sizes_to
-from vitrail.serve.server import Address
+from vitrail.serve.listening import Address
+from vitrail.serve.self_check import check_deadline, check_engine, sizes_to
 
 
 @pytest.mark.promise("S13")
@@ -81,6 +85,45 @@ def test_a_broken_engine_is_found_before_it_answers(kind: str) -> None:
     classifier.probabilities = broken  # type: ignore[method-assign]
     with pytest.raises(ModelError, match="VIT-474"):
         check_engine(classifier, 8, "a")
+
+
+@pytest.mark.promise("S13")
+def test_an_export_that_answers_otherwise_than_it_did_is_not_served(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    from tests.export.exported import classifier_of, coloured_digits
+    from vitrail.export.export_model import export_model
+
+    out = tmp_path / "out"
+    classifier = classifier_of()
+    export_model(classifier, out, coloured_digits(classifier))
+    golden = check_engine(vitrail.load(out), 4, "a")
+    about = json.loads((out / "export.json").read_text())
+    assert {int(index): value for index, value in about["golden"].items()} == {
+        index: pytest.approx(float(value), abs=1e-5) for index, value in enumerate(golden)
+    }
+    about["golden"]["3"] += 0.001
+    (out / "export.json").write_text(json.dumps(about))
+    with pytest.raises(ModelError, match="VIT-474"):
+        check_engine(vitrail.load(out), 4, "a")
+
+
+def test_a_deadline_shorter_than_a_batch() -> None:
+    check_deadline(some_classifier(), 4, 9_000)
+    with pytest.raises(UsageError, match="VIT-297") as caught:
+        check_deadline(Slow(0.05)(), 4, 20)
+    assert "--deadline-ms 20" in str(caught.value)
+
+
+def test_the_end_may_come_before_it_is_ready(model: Path) -> None:
+    """At any moment: the command ends with 0 and leaves no process."""
+    for secs in (0.0, 0.1, 0.3, 0.6, 1.0):
+        words = [sys.executable, "-m", "vitrail", "serve", str(model), "--port", "0", "--json"]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(secs)
+            process.terminate()
+            assert process.wait(WAIT_SECS) == 0
 
 
 def test_every_size_up_to_the_largest_is_warmed() -> None:

@@ -50,6 +50,7 @@ from vitrail.model_folder.export_record import (
     as_json,
     source_of,
 )
+from vitrail.model_folder.golden import fixed_image, golden_of
 from vitrail.model_folder.model_record import Record
 from vitrail.models.create import Model
 from vitrail.runtime.engines import PRECISIONS, is_installed
@@ -141,6 +142,7 @@ def export_model(
             limits=as_json(asdict(first.limits)),
             checked=() if to == "torch-export" else tuple(starmap(record_of, checked)),
             speed=speed,
+            golden=golden_of(classifier.probabilities(fixed_image(classifier.preprocess)[None])[0]),
             versions=versions(to) | {one.engine: one.library for one in wanted},
             machine=as_json(machine()),
         )

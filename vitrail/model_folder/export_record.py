@@ -28,6 +28,7 @@ EXPORT, RECORD = "export.json", "model.json"
 MAX_EXPORT_BYTES = 1_000_000
 MAX_ENGINE_BYTES = 2**31 - 1
 DECIDING = ("architecture", "classes", "preprocess", "temperature", "scores", "sha256")
+Share = Annotated[float, Field(ge=0, le=1)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Precision = Literal["float32", "bfloat16", "int8"]
 Count = Annotated[int, Field(ge=1, le=100_000)]
@@ -67,7 +68,7 @@ class ExportRecord(_Part):
     """The document. source: what it was made from, by `source_of`; parity and limits: the figures
     of the gate (`export/gate.py`) of the engine it was made for; checked: of every engine; images:
     which ones it was checked with; speed: images per second by threads, engine with precision, and
-    images at a time.
+    images at a time; golden: what torch answered to the image of `golden.py`, by class index.
     """
 
     version: Annotated[int, Field(alias="schema", ge=1)] = SCHEMA
@@ -79,6 +80,7 @@ class ExportRecord(_Part):
     limits: dict[str, JsonValue]
     checked: tuple[Checked, ...] = ()
     speed: dict[Count, dict[str, dict[Count, Rate]]] = {}
+    golden: dict[Annotated[str, Field(pattern=r"^[0-9]{1,7}$")], Share] = {}
     versions: dict[str, str]
     machine: dict[str, JsonValue]
 
@@ -96,6 +98,7 @@ class Export:
     config: ModelConfig
     preprocess: Preprocess
     about: ExportRecord
+    digest: str = ""  # sha256 of export.json
 
     @property
     def ways(self) -> list[Way]:
@@ -142,7 +145,8 @@ def read_export(path: Path) -> Export:
     damaged, VIT-472 made from other weights, VIT-473 a .pt2.
     """
     folder = Folder(path)
-    about = _about(_bytes(folder, EXPORT, MAX_EXPORT_BYTES), path / EXPORT)
+    document = _bytes(folder, EXPORT, MAX_EXPORT_BYTES)
+    about = _about(document, path / EXPORT)
     text = _bytes(folder, RECORD, MAX_RECORD_BYTES)
     record, config, preprocess = parse_record(text, path / RECORD)
     if source_of(record) != about.source:
@@ -154,7 +158,8 @@ def read_export(path: Path) -> Export:
             f"{path / about.file.name} is a container of pickles, which vitrail does not open.",
             hint="Use the model that it came from, or export that: --to onnx",
         )
-    return Export(path, record, config, preprocess, about)
+    digest = hashlib.sha256(document).hexdigest()
+    return Export(path, record, config, preprocess, about, digest)
 
 
 def exports_of(place: Path) -> list[Path]:

@@ -83,7 +83,7 @@ class Decoders:
         """End the processes."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for one in self._all:
-            one.stop()
+            one.close()
 
 
 class _Decoder:
@@ -93,6 +93,7 @@ class _Decoder:
         self._max_pixels, self._secs = max_pixels, secs
         self._pipe: Connection | None = None
         self.process: Any = None
+        self._is_closed = False
 
     def start(self) -> None:
         """A new process, in the place of an old one. Returns when it answers."""
@@ -102,15 +103,17 @@ class _Decoder:
         )
         if sys.platform == "linux":
             context.set_forkserver_preload([__name__])
-        self._pipe, theirs = context.Pipe()
+        ours, theirs = context.Pipe()
         with safe_children():
-            self.process = context.Process(
-                target=_work, args=(theirs, self._max_pixels), daemon=True
-            )
-            self.process.start()
+            process = context.Process(target=_work, args=(theirs, self._max_pixels), daemon=True)
+            process.start()
         theirs.close()
+        self._pipe, self.process = ours, process
+        if self._is_closed:  # meanwhile
+            self.stop()
+            return
         with suppress(EOFError, OSError):  # it died at once: the next image will say so
-            self._pipe.recv()
+            ours.recv()
 
     def decode(self, data: bytes, preprocess: Preprocess, want: Want) -> Decoded:
         """Raises EOFError or OSError where the process ends or hangs."""
@@ -121,6 +124,11 @@ class _Decoder:
             raise EOFError
         found: Decoded = self._pipe.recv()
         return found
+
+    def close(self) -> None:
+        """End the process, also one that is being started, and start no other."""
+        self._is_closed = True
+        self.stop()
 
     def stop(self) -> None:
         """End the process."""

@@ -15,7 +15,7 @@ from vitrail.serve.admission import Admission
 from vitrail.serve.batcher import Batcher, Row
 from vitrail.serve.limits import Limits
 from vitrail.serve.metrics import Metrics
-from vitrail.serve.self_check import check_engine
+from vitrail.serve.self_check import check_deadline, check_engine
 from vitrail.spelling import printable
 
 Load = Callable[[], Classifier]
@@ -63,10 +63,11 @@ class ServedModel:
         cls, wanted: Wanted, engines: int, limits: Limits, admission: Admission, metrics: Metrics
     ) -> ServedModel:
         """Load, warm up and check, off the event loop. Raises what `load` raises, and ModelError
-        VIT-474.
+        VIT-474, UsageError VIT-297.
         """
         classifier = await asyncio.to_thread(wanted.load)
         await asyncio.to_thread(check_engine, classifier, limits.batch, wanted.name)
+        await asyncio.to_thread(check_deadline, classifier, limits.batch, limits.deadline_ms)
         batcher = Batcher(classifier.probabilities, engines, limits, admission, metrics)
         batcher.start()
         return cls(wanted.name, classifier, batcher)
@@ -89,6 +90,7 @@ class ServedModel:
             "input": {"channels": classifier.preprocess.channels, "height": height, "width": width},
             "engine": info.engine,
             "precision": info.precision,
+            "export": classifier.export.digest if classifier.export else None,
             "temperature": classifier.temperature,
             "metrics": classifier.meta.metrics,
             "explains": bool(self.methods),

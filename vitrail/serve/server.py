@@ -3,67 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from vitrail.errors import EnvironmentFault, VitrailError
+from vitrail.errors import VitrailError
+from vitrail.serve.listening import BACKLOG, ended
 from vitrail.serve.service import Service
 
 HEADER_SECS = 10.0  # for the first request of a connection to begin
-BACKLOG = 1024
 LINGER_SECS = 0.2  # between the last connection that is taken and the end
-REFUSED = (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL)
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where to listen; port 0 is any that is free."""
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-
-    def listen(self) -> socket.socket:
-        """A socket that takes connections. Raises EnvironmentFault VIT-524."""
-        try:
-            kind, _, _, _, place = socket.getaddrinfo(
-                self.host.strip("[]"), self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )[0]
-        except (OSError, UnicodeError, OverflowError) as error:
-            raise _cannot_listen(self, str(error)) from error
-        found = socket.socket(kind, socket.SOCK_STREAM)
-        try:
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            found.bind(place)
-            found.listen(BACKLOG)
-        except OSError as error:
-            found.close()
-            raise _cannot_listen(self, error.strerror or str(error)) from error
-        found.setblocking(False)
-        return found
-
-
-def _cannot_listen(address: Address, why: str) -> EnvironmentFault:
-    return EnvironmentFault(
-        "VIT-524",
-        f"{address.host} port {address.port} cannot be listened on: {why}.",
-        hint="Another port: --port 8001 (0 takes any that is free); below 1024 needs permission.",
-    )
-
-
-def url_of(listener: socket.socket) -> str:
-    """http://HOST:PORT of a socket."""
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class _Protocol(H11Protocol):
@@ -80,10 +37,16 @@ class _Protocol(H11Protocol):
 
 class Server(uvicorn.Server):
     """One service on one socket. drain_delay: seconds in which requests are still answered after
-    SIGTERM, while /v2/health/ready says no.
+    SIGTERM, while /v2/health/ready says no; tls: None for plain HTTP.
     """
 
-    def __init__(self, app: ASGIApp, service: Service, drain_delay: float = 0.0) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        service: Service,
+        drain_delay: float = 0.0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -98,16 +61,37 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=5,
             )
         )
-        self._service, self._drain_delay = service, drain_delay
+        self._service, self._drain_delay, self._tls = service, drain_delay, tls
+        self.servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ending = False
         self.fault: VitrailError | Exception | None = None
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, with a limit for the time of a TLS handshake."""
+        await self.lifespan.startup()
+
+        def protocol() -> _Protocol:
+            return _Protocol(self.config, self.server_state, self.lifespan.state)
+
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(
+                protocol,
+                sock=one,
+                backlog=BACKLOG,
+                ssl=self._tls,
+                ssl_handshake_timeout=HEADER_SECS if self._tls else None,
+            )
+            for one in sockets or ()
+        ]
+        self.started = True
+
     async def run_on(self, listener: socket.socket) -> None:
         """Listen and warm up at the same time; until the end. Raises what the start raises."""
-        self._take_signals()
         self._do(self._start())
-        await self.serve(sockets=[listener])
+        with ended(listener):
+            await self.serve(sockets=[listener])
         with suppress(TimeoutError):
             async with asyncio.timeout(self._service.limits.drain_secs):
                 await self._service.close()
@@ -155,12 +139,13 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Nothing, where uvicorn would take signals and raise them again at its end: `run_on` has
-        its own.
+        """Nothing, where uvicorn would take signals and raise them again at its end: `take_signals`
+        has its own.
         """
         yield
 
-    def _take_signals(self) -> None:
+    def take_signals(self) -> None:
+        """From now on SIGTERM and SIGINT drain, SIGHUP reloads; in the main thread."""
         if threading.current_thread() is not threading.main_thread():
             return
         loop = asyncio.get_running_loop()

@@ -38,6 +38,12 @@ class Access:
     """File with the token that clients send (Authorization: Bearer TOKEN); mode 600."""
     no_auth: Annotated[bool, Parameter(negative=())] = False
     """Answer everybody on an address that other machines reach."""
+    uds: Path | None = None
+    """Socket file to listen on, for a proxy of this machine, instead of a port."""
+    tls_cert: Path | None = None
+    """Certificate for HTTPS, PEM; needs --tls-key."""
+    tls_key: Path | None = None
+    """Its key, PEM without a password; mode 600."""
     allow_host: Annotated[tuple[str, ...], Parameter(negative=())] = ()
     """A host name that clients use for this server. May be repeated."""
 
@@ -144,12 +150,25 @@ def checked(access: Access, room: Room) -> Limits:
     from vitrail.serve.limits import Limits, check_exposure
 
     check_exposure(access.host, access.token_file, access.no_auth)
+    check_listening(access)
     if not 0 <= access.port < 65_536:
         raise UsageError("VIT-202", f"--port: expected 0 to 65535, got {access.port}.")
     values = dataclasses.asdict(room) | {"max_body": room.max_body * MIB}
     limits = Limits(**values)
     limits.check()
     return limits
+
+
+def check_listening(access: Access) -> None:
+    """Raises UsageError VIT-203 for options of which one has no effect."""
+    if access.uds is not None and (access.host, access.port) != (Access.host, Access.port):
+        raise UsageError(
+            "VIT-203", "--uds excludes --host and --port.", hint="Keep the one or the other."
+        )
+    if (access.tls_cert is None) != (access.tls_key is None):
+        raise UsageError(
+            "VIT-203", "--tls-cert and --tls-key belong together.", hint="Give both, or none."
+        )
 
 
 def require_serve() -> None:
@@ -178,13 +197,18 @@ def run(
 ) -> int:
     """Listen until the end; 0. Raises EnvironmentFault VIT-524, VIT-526, what loading raises."""
     from vitrail.serve.limits import read_token
+    from vitrail.serve.listening import Address, SocketFile, tls_context, url_of
     from vitrail.serve.routes.app import application
-    from vitrail.serve.server import Address, Server, url_of
+    from vitrail.serve.server import Server
     from vitrail.serve.service import Service
 
     token = None if access.token_file is None else read_token(access.token_file)
-    listener = Address(access.host, access.port).listen()
-    url = url_of(listener)
+    tls = None
+    if access.tls_cert is not None and access.tls_key is not None:
+        tls = tls_context(access.tls_cert, access.tls_key)
+    place = Address(access.host, access.port) if access.uds is None else SocketFile(access.uds)
+    listener = place.listen()
+    url = url_of(listener, is_tls=tls is not None)
 
     async def main() -> None:
         service = Service(wanted, limits, engines=engines, decoders=decoders)
@@ -194,19 +218,27 @@ def run(
             token=token,
             say=say_aside if access_log else None,
         )
-        record = {"url": url, "models": [one.name for one in wanted], **dataclasses.asdict(limits)}
-        output.result(record, lines_of(url, [one.name for one in wanted], limits))
-        await Server(app, service, drain_delay).run_on(listener)
+        names = [one.name for one in wanted]
+        uds = None if access.uds is None else str(access.uds)
+        record = {"url": url, "uds": uds, "models": names, **dataclasses.asdict(limits)}
+        server = Server(app, service, drain_delay, tls)
+        server.take_signals()
+        output.result(record, lines_of(url, uds, names, limits))
+        await server.run_on(listener)
 
     asyncio.run(main())
     return 0
 
 
-def lines_of(url: str, names: list[str], limits: Limits) -> list[str]:
+def lines_of(url: str, uds: str | None, names: list[str], limits: Limits) -> list[str]:
     """What is printed at the start."""
+    by, through = (f" by {uds}", f"--unix-socket {uds} ") if uds else ("", "")
+    page = [f"  page      {url}/"] * (uds is None)
     return [
-        f"serving {', '.join(names)} at {url}",
-        f"  classify  curl -H 'Content-Type: image/jpeg' --data-binary @IMAGE {url}/v1/classify",
+        f"serving {', '.join(names)} at {url}{by}",
+        *page,
+        f"  classify  curl {through}-H 'Content-Type: image/jpeg' --data-binary @IMAGE "
+        f"{url}/v1/classify",
         f"  limits    {count(limits.queue, 'image')} waiting, batches of {limits.batch}, "
         f"{limits.max_body // MIB} MiB a request, {limits.deadline_ms / 1000:g} s each",
         "  stop      Ctrl-C or SIGTERM; load the models again: SIGHUP",

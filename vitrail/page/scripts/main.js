@@ -127,6 +127,7 @@ function showModel() {
   showCard(parts, chosen());
   by("method").replaceChildren(...methods.map((text) => new Option(text)));
   by("method-choice").hidden = !methods.length || !model.explain;
+  by("no-explain").hidden = methods.length > 0 || !model.explain;
 }
 
 async function describe() {
