@@ -337,7 +337,7 @@ class TrainConfig(Section):
     examples: Annotated[int, Field(ge=1)] | None = None
     """Length of training in images seen."""
     time_limit_secs: Annotated[Secs | None, Short("time_limit")] = None
-    """Length of training in time; --time-limit needs a unit."""
+    """Length of training: 90s, 10m or 1.5h; --time-limit needs a unit."""
     batch_size: Annotated[int, Field(ge=1)] | Auto = "auto"
     """Batch size (images per step)."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

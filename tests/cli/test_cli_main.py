@@ -16,8 +16,8 @@ from cyclopts import App
 from tests.cli.cli_command import fake, run
 from vitrail import errors
 from vitrail.cli.display.output import Output, plain, table
-from vitrail.cli.main import GLOBAL, SWITCHES
-from vitrail.cli.registry import VERBS
+from vitrail.cli.main import SWITCHES
+from vitrail.cli.registry import GLOBAL, VERBS
 from vitrail.errors import DataError
 
 PYTHON = [sys.executable, "-m", "vitrail"]

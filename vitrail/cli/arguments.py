@@ -39,16 +39,9 @@ LIMITS = {  # of options that several verbs have
 }
 
 
-def app_of(name: str, *, note: str = "") -> App:
-    """An empty parser in the house style: plain text help, no version flag."""
-    everywhere = "Options everywhere: --json -q -v --no-color; see vitrail --help"
-    return App(
-        name=name,
-        help_format="plaintext",
-        help_formatter="plain",
-        help_epilogue=f"{note}\n{everywhere}" if note else everywhere,
-        version_flags=[],
-    )
+def app_of(name: str) -> App:
+    """An empty parser; help and the version are shown by `main.py`."""
+    return App(name=name, help_flags=[], version_flags=[])
 
 
 def bind(

@@ -25,20 +25,12 @@ from vitrail.cli.display.streams import (
     say_result,
 )
 from vitrail.cli.last_resort import end_when_interrupted, exit_code
-from vitrail.cli.registry import VERBS, Verb
+from vitrail.cli.registry import GLOBAL, VERBS, Verb
 from vitrail.device import process_age
 from vitrail.errors import UsageError, VitrailError, environment_fault, nearest
 from vitrail.system.child_process import SAFE_PATH
 from vitrail.system.supported import require_posix
 
-GLOBAL = {
-    "--json": "one JSON document on stdout, nothing else there (train: JSON lines, result last)",
-    "-q, --quiet": "results and errors only",
-    "-v, --verbose": "more detail; a traceback with an error",
-    "--no-color": "no colour, no bars (also NO_COLOR, TERM=dumb, no terminal)",
-    "--version": "the version of vitrail",
-    "-h, --help": "this text, or that of a verb",
-}
 SWITCHES = {
     "--json": "json",
     "-q": "quiet",
@@ -47,6 +39,7 @@ SWITCHES = {
     "--verbose": "verbose",
     "--no-color": "no_color",
 }
+HELP = ("-h", "--help")
 WIDTH = 100  # of help, at most
 
 
@@ -102,14 +95,40 @@ def dispatch(tokens: Sequence[str], output: Output) -> int:
     if "--version" in tokens:
         output.result({"version": version("vitrail")}, [f"vitrail {version('vitrail')}"])
         return 0
-    if not tokens or tokens[0] in ("-h", "--help", "help"):
-        output.result({"verbs": {name: verb.summary for name, verb in VERBS.items()}}, help_lines())
-        return 0
+    tokens = [*tokens[1:], "--help"] if tokens[:1] == ["help"] else list(tokens)
+    if not tokens or tokens[0] in (*HELP, "--man"):
+        return show_help(tokens, output)
     require_posix()
     name = tokens[0]
     if name not in VERBS:
         raise unknown_verb(name)
+    if {*HELP} & {*tokens[: tokens.index("--") if "--" in tokens else None]}:
+        return show_verb(name, tokens[1:], output)
+    if tokens[1:] == [] and name == "data":  # its commands say what they do
+        return show_verb(name, [], output)
     return call(VERBS[name], tokens[1:], output)
+
+
+def show_help(tokens: Sequence[str], output: Output) -> int:
+    """`vitrail --help`, or with --man the man page."""
+    if "--man" in tokens:
+        from vitrail.cli.man_page import man_page
+
+        say_result(man_page())
+        return 0
+    output.result({"verbs": {name: verb.summary for name, verb in VERBS.items()}}, verb_lines())
+    return 0
+
+
+def show_verb(name: str, words: Sequence[str], output: Output) -> int:
+    """The help of a verb or of one of its commands; with -v every setting."""
+    from vitrail.cli.help_page import help_lines, parts
+
+    width = min(WIDTH, shutil.get_terminal_size().columns)
+    part = next((word for word in words if word in parts(name)), "")
+    lines = help_lines(name, width, part=part, is_long=output.verbose)
+    output.result({"verb": f"{name} {part}".strip(), "help": "\n".join(lines)}, lines)
+    return 0
 
 
 def unknown_verb(name: str) -> UsageError:
@@ -144,20 +163,16 @@ def call(verb: Verb, tokens: Sequence[str], output: Output) -> int:
         code = verb_call()
     finally:
         close_lines()
-    if verb.takes_settings and {"-h", "--help"} & set(tokens):
-        from vitrail.cli.settings import help_lines
-
-        say_result("\n".join(help_lines(min(WIDTH, shutil.get_terminal_size().columns))))
     return code if isinstance(code, int) else 0
 
 
-def help_lines() -> list[str]:
+def verb_lines() -> list[str]:
     """The text of `vitrail --help`."""
     width = max(map(len, [*VERBS, *GLOBAL]))
     return [
         "Usage: vitrail VERB [OPTIONS]",
         "",
-        "Train, measure and use Vision Transformer image classifiers.",
+        "Train, evaluate, explain and convert Vision Transformer image classifiers.",
         "",
         "Verbs:",
         *(f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items()),
@@ -165,7 +180,7 @@ def help_lines() -> list[str]:
         "Options everywhere:",
         *(f"  {name:<{width}}  {summary}" for name, summary in GLOBAL.items()),
         "",
-        "Start: vitrail train builtin:digits      One verb: vitrail train --help",
+        "Start: vitrail train builtin:digits      One verb: vitrail help train",
     ]
 
 

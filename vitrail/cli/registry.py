@@ -1,4 +1,4 @@
-"""The verbs, and the options that each has. Their modules are imported when they are asked for."""
+"""The verbs, examples of each, and the options that each has. Modules are imported when needed."""
 
 from __future__ import annotations
 
@@ -55,6 +55,100 @@ VERBS = {
     "lr-find": Verb("vitrail.cli.verbs.lr_find", True, "compare learning rates in short trainings"),
     "doctor": Verb(
         "vitrail.cli.verbs.doctor", False, "this machine: versions, memory, what it can train"
+    ),
+    "completion": Verb("vitrail.cli.verbs.completion", False, "completion for bash, zsh or fish"),
+}
+
+GLOBAL = {
+    "--json": "one JSON document on stdout (train: JSON lines, result last)",
+    "-q, --quiet": "results and errors only",
+    "-v, --verbose": "more detail; a traceback with an error",
+    "--no-color": "no colour, no bars (also NO_COLOR, TERM=dumb, no terminal)",
+    "--version": "the version of vitrail",
+    "-h, --help": "this text, or that of a verb; --man: a man page",
+}
+
+EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {  # verb: (words after its name, what for)
+    "train": (
+        ("photos/", "all settings chosen for you"),
+        ("photos/ --time-limit 10m", "as good as ten minutes allow"),
+        ("photos/ --from vit_b16.augreg_i21k_i1k_384", "fine-tune"),
+        ("--resume runs/photos-1", "continue"),
+    ),
+    "eval": (
+        ("runs/photos-1", "the run's own test set"),
+        ("runs/photos-1 new/ --against runs/photos-2", "which of two is better"),
+    ),
+    "probe": (
+        ("runs/photos-1 photos/", "few-shot accuracy"),
+        ("runs/photos-1 photos/ --kind linear", "linear probe"),
+    ),
+    "predict": (
+        ("runs/photos-1 new.jpg", "the five most likely classes"),
+        ("runs/photos-1 new/ --out labels.csv", "a folder, as a table"),
+    ),
+    "compare": (
+        ("photos/", "three architectures in 20 minutes"),
+        ("photos/ --models vit_s16,bit_r50x1 --budget 2h", "these two, longer"),
+    ),
+    "study": (
+        ("--list", "all studies"),
+        ("data-size --data photos/ --budget 30m", "one of them"),
+    ),
+    "convert": (
+        ("runs/photos-1 vit.safetensors --to timm", "for timm"),
+        ("B_16.npz vit_b16 --to vitrail", "from Google's files"),
+    ),
+    "export": (
+        ("runs/photos-1 photos-onnx", "one ONNX file, checked"),
+        ("--list", "the targets and what they need"),
+    ),
+    "explain": (
+        ("runs/photos-1 new.jpg", "a map for the predicted class"),
+        ("runs/photos-1 new.jpg --method rollout --target cat", "another method and class"),
+    ),
+    "serve": (
+        ("runs/photos-1", "on http://127.0.0.1:8000"),
+        ("photos-onnx --port 9000", "an export, another port"),
+    ),
+    "report": (
+        ("runs/photos-1", "writes runs/photos-1/report.html"),
+        ("runs/photos-1 --json", "where the files are, as JSON"),
+    ),
+    "data check": (
+        ("photos/", "bad files, duplicates, leakage"),
+        ("photos/ --labels --out findings", "label errors too, as a page"),
+    ),
+    "data split": (
+        ("photos/", "writes photos/split.csv"),
+        ("photos/ --test-fraction 0.15 --seed 1", "with a test set"),
+    ),
+    "data show": (
+        ("photos/", "images with their labels"),
+        ("photos/ --augment recipe --out seen.png", "what training sees"),
+    ),
+    "data shard": (
+        ("photos/ shards/", "tar files with an index"),
+        ("photos/ shards/ --short-side 256 --workers 8", "made smaller, by eight processes"),
+    ),
+    "data index": (
+        ("shards/ --out indexed/", "tar or Parquet files of others"),
+        ("shards/ --out indexed/ --workers 8", "by eight processes"),
+    ),
+    "data get": (("digits", "into digits/"), ("digits other", "into other/")),
+    "models": (
+        ("vit_b16 --image-size 384", "parameters, multiply-adds, tokens"),
+        ("--weights", "published weights"),
+    ),
+    "runs": (("", "those in runs/"), ("elsewhere/", "those in another folder")),
+    "lr-find": (
+        ("photos/", "with the settings of train"),
+        ("photos/ --optim.name sgd", "of another update rule"),
+    ),
+    "doctor": (("", "this machine"), ("--json", "the same as JSON")),
+    "completion": (
+        ("bash > ~/.local/share/bash-completion/completions/vitrail", ""),
+        ("fish > ~/.config/fish/completions/vitrail.fish", ""),
     ),
 }
 

@@ -7,7 +7,6 @@ help and docs/cli.md say of a setting is read from its declaration there.
 from __future__ import annotations
 
 import os
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,12 +44,6 @@ class Described(NamedTuple):
     values: str
     built_in: str
     meaning: str
-
-    @property
-    def line(self) -> str:
-        """All of it, for help."""
-        default = f" [{self.built_in}]" if self.built_in else ""
-        return f"{', '.join(self.options)}  {self.values}{default}: {self.meaning}"
 
 
 ANY = Described(("--model.FIELD",), "value", "", "Any field of the architecture (docs/cli.md).")
@@ -178,26 +171,3 @@ def values_of(schema: Mapping[str, Any]) -> str:
     limits = [f" {word} {shown(schema[name])}" for name, word in LIMITS.items() if name in schema]
     kind = str(schema["type"])
     return KINDS.get(kind, kind) + "".join(limits)
-
-
-def help_lines(width: int) -> list[str]:
-    """Every setting with its values, what is built in and what it means, by section."""
-    lines = [
-        "",
-        "Settings. Also keys of --config FILE, and VITRAIL_OPTIM_LR ... in the environment:",
-    ]
-    for title, settings in sections():
-        lines += ["", title]
-        for one in settings:
-            lines += textwrap.wrap(
-                one.line,
-                width,
-                initial_indent="  ",
-                subsequent_indent="      ",
-                break_on_hyphens=False,
-            )
-    return [
-        *lines,
-        "",
-        "All of them with the values of a run: vitrail train DATA --print-config",
-    ]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vitrail.studies.compute_study import Study
     from vitrail.studies.setup import Setup
 
-app = app_of("vitrail study", note="All studies: vitrail study --list")
+app = app_of("vitrail study")
 
 
 @Parameter(name="*")

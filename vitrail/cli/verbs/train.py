@@ -54,7 +54,7 @@ def train(
     output: Given,
     settings: Given,
 ) -> int:
-    """Train a classifier.
+    """Train or fine-tune an image classifier.
 
     Parameters
     ----------
