@@ -110,7 +110,7 @@ def _images(tensor: _Tensor, rest: memoryview, shown: Input, most: int) -> Image
         raise Problem(422, "VIT-202", f"{tensor.name}: expected {kind} of shape ({shape})")
     count = tensor.shape[0]
     if not 1 <= count <= most:
-        raise Problem(413, "VIT-915", f"{count} in one request; expected 1 to {most} images")
+        raise Problem(413, "VIT-915", f"images in one request: {count}; expected 1 to {most}")
     if tensor.name == IMAGE:
         return _prepared(tensor, None if binary is None else rest)
     found = _strings(tensor.data) if binary is None else _elements(rest, count)
