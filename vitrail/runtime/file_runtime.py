@@ -46,9 +46,14 @@ class FileRuntime:
 
     def logits(self, images: Array) -> Floats:
         """Float32 (B, K) of normalised images (B, C, H, W)."""
-        mean, std = (np.asarray(one, np.float32).reshape(-1, 1, 1) for one in (self.mean, self.std))
-        values = as_numpy(images)
-        size = self.best_batch
-        parts = [values[first : first + size] for first in range(0, len(values), size)]
-        pixels = ((part.astype(np.float32) * std + mean) * np.float32(255) for part in parts)
-        return np.concatenate([self.session(one)[0] for one in pixels])
+        scale, shift = (
+            np.asarray(one, np.float32).reshape(-1, 1, 1) * np.float32(255)
+            for one in (self.std, self.mean)
+        )
+        values, size = as_numpy(images), self.best_batch
+        logits = []
+        for first in range(0, len(values), size):
+            pixels = values[first : first + size].astype(np.float32, copy=False) * scale
+            pixels += shift
+            logits.append(self.session(pixels)[0])
+        return np.concatenate(logits)
