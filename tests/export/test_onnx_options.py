@@ -1,8 +1,11 @@
-"""Every option of the configurations as ONNX: equal to torch, in batches of any size."""
+"""Every option of the configurations as ONNX, by both engines, and as torch.export: equal to torch,
+in batches of any size.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -17,12 +20,14 @@ from vitrail.models.bit.config import BiTConfig
 from vitrail.models.create import create_model
 from vitrail.models.names import ModelConfig
 from vitrail.models.resnet.config import ResNetConfig
-from vitrail.runtime.onnx_session import OnnxSession
+from vitrail.runtime.engines import is_installed, open_session
+from vitrail.runtime.session import Floats
 
 CHOICES = covering_choices()
 RELATIVE = next(i for i, one in enumerate(CHOICES) if build_config(one).posemb == "relative")
 SAMPLE = sorted({RELATIVE, 0, 30})
-BATCHES = (1, 2, 3, 7)
+BATCHES = (1, 2, 3, 7, 32)
+ENGINES = [engine for engine in ("onnx", "openvino") if is_installed(engine)]
 BIT = BiTConfig(image_size=(37, 33), channels=3, width_factor=1, depths=(1, 1, 1, 1), num_classes=5)
 RESNET = ResNetConfig(image_size=(15, 13), channels=3, num_classes=5)
 
@@ -45,13 +50,31 @@ def graph_of(config: ModelConfig, scores: str = "softmax") -> Graph:
 
 
 def check(graph: Graph) -> None:
-    session = OnnxSession(onnx_bytes(graph, "{}"), "model.onnx")
+    content = onnx_bytes(graph, "{}")
+    for engine in ENGINES:
+        agrees(graph, open_session(engine, content, "model.onnx"))
+
+
+def check_torch_export(graph: Graph) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        module = exported_program(graph).module()
+
+    def compute(pixels: Floats) -> tuple[Floats, Floats]:
+        with torch.inference_mode():
+            logits, p = module(torch.from_numpy(pixels))
+        return logits.numpy(), p.numpy()
+
+    agrees(graph, compute)
+
+
+def agrees(graph: Graph, compute: Callable[[Floats], tuple[Floats, Floats]]) -> None:
     generator = np.random.default_rng(0)
     for size in BATCHES:
         pixels = generator.integers(0, 256, (size, *graph.input_size)).astype(np.float32)
         with torch.inference_mode():
             expected = [one.numpy() for one in graph(torch.from_numpy(pixels))]
-        logits, p = session(pixels)
+        logits, p = compute(pixels)
         scale = max(1.0, float(np.abs(expected[0]).max()))
         np.testing.assert_allclose(logits, expected[0], rtol=0, atol=1e-5 * scale)
         np.testing.assert_allclose(p, expected[1], rtol=0, atol=1e-5)
@@ -69,7 +92,9 @@ def test_a_sample_of_the_options(index: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("index", [i for i in range(len(CHOICES)) if i not in SAMPLE])
 def test_every_pair_of_options(index: int) -> None:
-    check(graph_of(config_of(CHOICES[index])))
+    graph = graph_of(config_of(CHOICES[index]))
+    check(graph)
+    check_torch_export(graph)
 
 
 @pytest.mark.parametrize("config", [BIT, RESNET], ids=["bit", "resnet"])
@@ -79,11 +104,4 @@ def test_residual_networks(config: ModelConfig) -> None:
 
 @pytest.mark.parametrize("index", SAMPLE[:1])
 def test_torch_export_is_equal_in_any_batch(index: int) -> None:
-    graph = graph_of(config_of(CHOICES[index]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        module = exported_program(graph).module()
-    for size in BATCHES:
-        images = torch.rand(size, *graph.input_size) * 255
-        with torch.inference_mode():
-            torch.testing.assert_close(module(images), graph(images), rtol=0, atol=1e-6)
+    check_torch_export(graph_of(config_of(CHOICES[index])))
