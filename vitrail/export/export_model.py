@@ -60,6 +60,7 @@ from vitrail.spelling import count
 
 Target = Literal["onnx", "openvino", "torch", "torch-export"]
 Say = Callable[[str], None]
+Finish = Callable[[Path], None]
 NAMES: dict[Target, str] = {  # openvino reads ONNX
     "onnx": "model.onnx",
     "openvino": "model.onnx",
@@ -100,8 +101,10 @@ def export_model(
     opset: int = OPSET,
     threads: int = 1,
     say: Say = lambda text: None,
+    finish: Finish = lambda folder: None,
 ) -> Exported:
-    """Write `out`, a folder that `vitrail.load` opens. images: real ones, for the gate.
+    """Write `out`, a folder that `vitrail.load` opens. images: real ones, for the gate; finish:
+    adds what else belongs into the folder, before it gets its name.
 
     Raises UsageError VIT-294 for a precision that the target does not have; ModelError VIT-440
     where `out` exists, VIT-443 for a model without a head, VIT-470 for one that cannot be
@@ -147,6 +150,7 @@ def export_model(
             machine=as_json(machine()),
         )
         write_rest(folder, classifier, record, about)
+        finish(folder)
     return Exported(about, comparison, first.limits)
 
 

@@ -2,7 +2,7 @@
 
 `vitrail serve` and a page without a server show the same. They differ in one script, model.js:
 
-    describe() -> [{name, classes, ...}]               as GET /v1/models
+    describe(say) -> [{name, classes, ...}]            as GET /v1/models; say: tells meanwhile
     classify(file, {model, top}) -> [{label, score}]   best first; throws an Error with its reason
     explain(file, {model, method}) -> Blob             an image; left out where nothing explains
     setToken(text)                                     left out where no token is asked for
@@ -17,6 +17,10 @@ from vitrail.figures.palette import COLOURS
 
 PAGE = "index.html"
 SCRIPTS = ("bars", "camera", "card", "csv", "errors", "files", "main", "sheet", "theme", "work")
+LOCAL_SCRIPTS = (
+    *("decode_image", "image_file", "pillow_resize", "png", "preprocess", "self_check"),
+    *("tf_resize", "worker"),
+)
 MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -41,6 +45,16 @@ def assets(model_script: bytes) -> dict[str, bytes]:
 def served_model_script() -> bytes:
     """The model.js that asks the server which the page came from."""
     return _read("scripts/served_model.js")
+
+
+def local_scripts() -> dict[str, bytes]:
+    """What computes the answers in the browser itself; its model.js is `local_model_script`."""
+    return {f"page/in_browser/{name}.js": _read(f"in_browser/{name}.js") for name in LOCAL_SCRIPTS}
+
+
+def local_model_script() -> bytes:
+    """The model.js of a page without a server."""
+    return _read("in_browser/model.js")
 
 
 def colours() -> str:

@@ -1,11 +1,11 @@
 """One published file from an https address into the cache: the only place that opens a connection.
 
-Called for a name that the user gave (`google:FILE`, a catalogue name), never at import, never by
-itself. https to the hosts of the catalogue only, a redirect is checked like the first address;
-proxies as the environment says (HTTPS_PROXY, NO_PROXY). Bytes go to FILE.part, continued after a
-cut connection or a kill when the server still has the same file (Range with If-Range), and become
-FILE by one rename once size and sha256 are right. FILE.sha256 (the form of `sha256sum`) stays: a
-later download must equal it. One process downloads a file at a time, others wait for it.
+Called for a name that the user gave (`google:FILE`, a catalogue name) or for --download, never at
+import, never by itself. https to the known hosts only, a redirect is checked like the first
+address; proxies as the environment says (HTTPS_PROXY, NO_PROXY). Bytes go to FILE.part, continued
+after a cut connection or a kill when the server still has the same file (Range with If-Range), and
+become FILE by one rename once size and sha256 are right. FILE.sha256 (the form of `sha256sum`)
+stays: a later download must equal it. One process downloads a file at a time, others wait for it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ from urllib.parse import urlsplit
 from vitrail.errors import EnvironmentFault, ModelError, VitrailError
 from vitrail.files import cache_root, write_whole
 
-HOSTS = ("storage.googleapis.com", "dl.fbaipublicfiles.com", "download.pytorch.org")
+HOSTS = (
+    *("storage.googleapis.com", "dl.fbaipublicfiles.com", "download.pytorch.org"),
+    "registry.npmjs.org",  # onnxruntime-web
+)
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MAX_BYTES = 16 * 2**30  # the largest of the catalogue has 4.4 GB
 PIECE_BYTES = 2**20

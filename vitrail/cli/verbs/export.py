@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import shlex
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -29,9 +32,10 @@ TARGETS = {  # what is written, the packages it needs, and the extra that has th
     "onnx": ("model.onnx, for ONNX Runtime and others", ("onnx", "onnxscript", "onnxruntime")),
     "openvino": ("model.onnx, checked with OpenVINO", ("onnx", "onnxscript", "openvino")),
     "torch": ("model.safetensors, checked with torch in bfloat16", ()),
+    "web": ("a page for browsers, with the model", ("onnx", "onnxscript", "onnxruntime")),
     "torch-export": ("model.pt2, for ExecuTorch and AOTInductor", ()),
 }
-EXTRAS = {"onnx": "export", "openvino": "export,openvino"}
+EXTRAS = {"onnx": "export", "openvino": "export,openvino", "web": "export"}
 
 
 @app.default
@@ -47,6 +51,8 @@ def export(
     check: int = 1000,
     opset: int = 20,
     threads: int = 1,
+    ort_web: Path | None = None,
+    download: Annotated[bool, Parameter(negative=())] = False,
     list_targets: Annotated[bool, Parameter(name="--list", negative=())] = False,
     read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
     output: Annotated[Output, Parameter(parse=False)],
@@ -60,7 +66,7 @@ def export(
     out
         The folder to write; must not exist.
     to
-        onnx, openvino, torch or torch-export.
+        onnx, openvino, torch, web or torch-export.
     precision
         float32, or bfloat16 (openvino, torch). Default: float32; of torch bfloat16.
     images
@@ -73,6 +79,10 @@ def export(
         Version of the ONNX operators.
     threads
         Threads of the engine while it is checked. Speed is measured on 1 and on every core.
+    ort_web
+        --to web: the npm package of onnxruntime-web or its folder. Default: the cache.
+    download
+        --to web: fetch that package from registry.npmjs.org if it is not in the cache (33 MB).
     list_targets
         Show the targets and what they need.
     """
@@ -86,32 +96,65 @@ def export(
             f"{'MODEL and OUT are' if model is None else 'OUT is'} missing.",
             hint="For instance: vitrail export runs/photos-1 photos-onnx --to onnx",
         )
-    target = check_target(to, opset)
-    from vitrail.export.export_model import check_precision, export_model, require_packages
+    target, is_page = check_target(to, opset)
+    if not is_page:
+        refuse_web_options(to, ort_web, download)
+    from vitrail.export.export_model import check_precision, require_packages
     from vitrail.model_folder.bundle import refuse_existing
 
     refuse_existing(out)
     wanted = check_precision(target, precision)
     require_packages(target)
     refuse_test(split)
+    write = page_writer(ort_web, download, output) if is_page else writer_to(target)
     classifier = load(model, read_as, output)
     chosen = images_for(model, classifier, images, split, check, output)
-    done = export_model(
+    done = write(
         classifier,
         out,
         chosen,
-        to=target,
         precision=wanted,
         opset=opset,
         threads=threads,
         say=output.note,
     )
-    output.result(record_of(out, done), lines_of(out, done))
+    output.result(record_of(out, done), lines_of(out, done) + (page_lines(out) if is_page else []))
     return 0
 
 
-def check_target(to: str, opset: int) -> Target:
-    """The target. Raises UsageError VIT-294 for an unknown one, VIT-202 for another opset."""
+def refuse_web_options(to: str, ort_web: Path | None, download: bool) -> None:
+    """Raise UsageError VIT-298 for an option of the page."""
+    if ort_web is not None or download:
+        raise UsageError(
+            "VIT-298",
+            f"{'--download' if ort_web is None else '--ort-web'} has no effect with --to {to}.",
+            hint="Leave it out, or write a page: --to web",
+        )
+
+
+def writer_to(target: Target) -> Callable[..., Exported]:
+    """What exports to an engine."""
+    from vitrail.export.export_model import export_model
+
+    return partial(export_model, to=target)
+
+
+def page_writer(ort_web: Path | None, download: bool, output: Output) -> Callable[..., Exported]:
+    """What exports a page. Raises EnvironmentFault VIT-525, VIT-528 and what downloading raises."""
+    from vitrail.cli.display.progress import progress_of
+    from vitrail.export.web.export_web import export_web, require_pillow
+    from vitrail.export.web.ort_web import ort_web_files
+
+    require_pillow()
+    files = ort_web_files(ort_web, fetch=download, progress=progress_of(output))
+    return partial(export_web, ort=files)
+
+
+def check_target(to: str, opset: int) -> tuple[Target, bool]:
+    """The engine's target, and whether a page is made of it.
+
+    Raises UsageError VIT-294 for an unknown one, VIT-202 for another opset.
+    """
     if to not in TARGETS:
         raise UsageError(
             "VIT-294",
@@ -124,7 +167,7 @@ def check_target(to: str, opset: int) -> Target:
             f"--opset {opset}: expected a number from 18 to 23.",
             hint="Leave it at 20, which every engine of the last years reads.",
         )
-    return cast("Target", to)
+    return cast("Target", "onnx" if to == "web" else to), to == "web"
 
 
 def refuse_test(split: str) -> None:
@@ -208,6 +251,18 @@ def lines_of(out: Path, done: Exported) -> list[str]:
     for threads, rates in about.speed.items():
         lines += ["", *table(speed_rows(threads, rates))]
     return lines
+
+
+def page_lines(out: Path) -> list[str]:
+    """How the page is opened, and what a visitor loads."""
+    from vitrail.export.web.export_web import transfer_bytes
+
+    return [
+        "",
+        f"the page: {transfer_bytes(out) / 1e6:.1f} MB for a visitor; images stay in the browser",
+        f"try it: python -m http.server --directory {shlex.quote(str(out))} and open "
+        "http://localhost:8000",
+    ]
 
 
 def speed_rows(threads: int, rates: dict[str, dict[int, float]]) -> list[tuple[str, ...]]:

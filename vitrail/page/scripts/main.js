@@ -132,7 +132,7 @@ function showModel() {
 
 async function describe() {
   try {
-    models = await model.describe();
+    models = await model.describe(say);
   } catch (error) {
     if (error.name === "TokenError") askForToken();
     else say(`The model cannot be shown: ${reasonOf(error)}.`);

@@ -1,0 +1,1 @@
+"""A page that classifies in the visitor's browser: a folder for any web server."""
