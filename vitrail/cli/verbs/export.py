@@ -224,6 +224,7 @@ def target_rows() -> list[tuple[str, str, str]]:
     for one in target_records():
         extra = f"pip install 'vitrail[{EXTRAS.get(one['target'], '')}]'"
         state = extra if one["missing"] else "installed"
+        state += "; onnxruntime-web: --download or --ort-web" if one["target"] == "web" else ""
         rows.append((one["target"], one["writes"], state if one["needs"] else "nothing more"))
     return rows
 

@@ -21,6 +21,7 @@ from vitrail.export.export_model import Exported, Say, export_model
 from vitrail.export.onnx_export import OPSET
 from vitrail.export.web.ort_web import SCRIPT, VERSION, WASM
 from vitrail.export.web.site_record import site_record
+from vitrail.files import write_whole
 from vitrail.model_folder.export_record import Precision, read_export
 from vitrail.page.assets import PAGE, assets, local_model_script, local_scripts
 from vitrail.spelling import printable
@@ -144,11 +145,11 @@ def write_site(folder: Path, name: str, ort: Mapping[str, bytes]) -> None:
         "site.json": json.dumps(record, ensure_ascii=False, indent=1).encode() + b"\n",
     }
     for path, content in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(content)
-    with (folder / "README.md").open("a", encoding="utf-8") as card:
-        numbers = {"images": about.parity["images"], "limit": record["check"]["limit"]}
-        card.write(CARD.format(ort=VERSION, vitrail=vitrail.__version__, **numbers))
+        write_whole(folder / path, content)
+    numbers = {"images": about.parity["images"], "limit": record["check"]["limit"]}
+    section = CARD.format(ort=VERSION, vitrail=vitrail.__version__, **numbers)
+    card = folder / "README.md"
+    write_whole(card, card.read_text(encoding="utf-8") + section, replace=True)
 
 
 def page(text: str) -> str:

@@ -21,13 +21,13 @@ function linesOf(model) {
   ].filter(([, value]) => value);
 }
 
-// metrics: {split: {accuracy, accuracy_ci: [low, high], n}}
+// metrics: {split: {top1, top1_interval: [low, high], n}}
 function accuracies(metrics) {
   return Object.entries(metrics)
-    .filter(([, found]) => typeof found?.accuracy === "number")
-    .map(([split, { accuracy, accuracy_ci: ci, n }]) => {
+    .filter(([, found]) => typeof found?.top1 === "number")
+    .map(([split, { top1, top1_interval: ci, n }]) => {
       const interval = Array.isArray(ci) ? ` (95 % CI ${percent(ci[0])} to ${percent(ci[1])})` : "";
-      return [`Accuracy, ${split}`, `${percent(accuracy)}${interval}${n ? `, n = ${n}` : ""}`];
+      return [`Accuracy, ${split}`, `${percent(top1)}${interval}${n ? `, n = ${n}` : ""}`];
     });
 }
 
