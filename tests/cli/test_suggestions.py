@@ -7,6 +7,7 @@ from importlib import import_module
 
 import pytest
 
+from tests.cli.cli_command import run
 from vitrail.checkpoints.catalogue.meant import way_out
 from vitrail.checkpoints.catalogue.weights import CATALOGUE, ROWS
 from vitrail.cli.main import SWITCHES
@@ -114,6 +115,81 @@ def test_every_repository_of_the_catalogue_is_recognised() -> None:
         repository = row.address.removeprefix("hf:")
         assert row.name in way_out(repository)
         assert our_name(repository) == row.model
+
+
+HABITS = """
+train builtin:digits --pretrained | --from
+train builtin:digits --weights vit.pt | --from
+train builtin:digits --checkpoint vit.pt | --from
+train builtin:digits --gpu 0 | --device
+train builtin:digits --gpus 1 | --device
+train builtin:digits --accelerator gpu | --device
+train builtin:digits --device 0 | cuda:0
+train builtin:digits --lr-scheduler cosine | --schedule.name
+train builtin:digits --lr_scheduler_type cosine | --schedule.name
+train builtin:digits --sched cosine | --schedule.name
+train builtin:digits --warmup-epochs 5 | --schedule.warmup
+train builtin:digits --opt adamw | --optim.name
+train builtin:digits --optimizer adamw | --optim.name
+train builtin:digits --wd 0.1 | --optim.weight-decay
+train builtin:digits --clip-grad 1 | --optim.clip
+train builtin:digits --imgsz 224 | --image-size
+train builtin:digits --img-size 224 | --image-size
+train builtin:digits -b 8 | --batch-size
+train builtin:digits --per_device_train_batch_size 8 | --batch-size
+train builtin:digits --gradient_accumulation_steps 4 | --optim.accumulate
+train builtin:digits -j 4 | --workers
+train builtin:digits --num-workers 4 | --workers
+train builtin:digits --num_train_epochs 3 | --epochs
+train builtin:digits epochs=3 | --epochs 3
+train builtin:digits --learning_rate 1e-3 | --lr
+train builtin:digits --output_dir out | --out
+train builtin:digits --project out | --out
+train builtin:digits --fp16 | --precision
+train builtin:digits --amp | --precision
+train builtin:digits --smoothing 0.1 | --loss.label-smoothing
+train builtin:digits --aa rand-m9 | --augment
+train builtin:digits --drop-path 0.1 | --model.drop_path
+train builtin:digits --num-classes 10 | classes are those of the data
+train builtin:digits --early-stopping | --patience
+train builtin:digits --validation_split 0.2 | --val-fraction
+train builtin:digits --resume_from_checkpoint x | --resume
+train builtin:digits --model-ema | --ema
+train builtin:digits --exist-ok | --name
+train builtin:digits --use_lora | --lora-rank
+train builtin:digits --freeze-backbone | --freeze
+train --data photos | vitrail train DATA
+train builtin:digits --model vit_base_patch16_224 | Here it is vit_b16
+train builtin:digits --model google/vit-base-patch16-224 | Here it is vit_b16
+train builtin:digits --model ViTForImageClassification | nearest is vit_b16
+train builtin:digits --model vit-tiny | nearest is vit_ti16
+train builtin:digits --model resnet50 | nearest is bit_r50x1
+train builtin:digits --model yolov8n-cls | nearest is vit_s16
+train builtin:digits --from vit_base_patch16_224 | vit_b16.augreg_i21k_i1k_224
+predict m x.jpg --topk 3 | --top
+predict m --source x.jpg | vitrail predict MODEL FILES
+predict m x.jpg --conf 0.5 | --json
+export m o --format onnx | --to
+export m o --half | --precision
+serve m -p 8000 | --port
+fit builtin:digits | train
+finetune d | train
+val m | eval
+evaluate m | eval
+infer m | predict
+benchmark d | compare
+gradcam m | explain
+list | models
+"""
+
+
+@pytest.mark.parametrize("habit", HABITS.strip().splitlines())
+def test_habits_of_other_tools_lead_to_ours(habit: str) -> None:
+    """What people type who come from timm, Ultralytics, transformers, Keras or torchvision."""
+    words, _, meant = habit.partition(" | ")
+    done = run(*words.split())
+    assert done.code in (2, 4, 5)
+    assert meant in done.err
 
 
 @pytest.mark.parametrize("path", ["runs/god", "nowhere", "a/model", "a/b/c", "", "~/x", "run.1"])

@@ -83,12 +83,14 @@ OPTIONS: dict[str, str] = {  # ours (the first that the verb has): other tools' 
     "--model.depth": "depth num-layers num-hidden-layers n-layers layers",
     "--model.width": "width hidden-size embed-dim hidden-dim d-model",
     "--model.num_heads": "num-heads heads num-attention-heads n-heads",
-    "--config": "cfg config-file conf yaml config-path c",
+    "--config": "cfg config-file yaml config-path c",
     "--dry-run": "dryrun plan no-train",
     "--method": "explainer attribution saliency cam",
     "--target": "class target-class class-name label",
     "--split": "subset partition eval-split",
     "--to": "format output-format export-format",
+    "--port": "p port-number http-port",
+    "--host": "host ip address bind bind-address",
     "--tta": "test-time-augmentation flip-test augment-test",
     "--features": "feature-extractor embedding embeddings",
     "--labels": "label-errors cleanlab noisy-labels",
@@ -100,9 +102,11 @@ OPTIONS: dict[str, str] = {  # ours (the first that the verb has): other tools' 
 EVERYWHERE = ("-v", "-q", "--json")
 SAID: dict[str, str] = {  # what is no option here, and what to do instead
     "data data-dir dataset data-path train-dir root d train-data dataset-name train-file source "
-    "input folder image-folder images": "The data are the first word: vitrail {verb} DATA.",
+    "input folder image-folder images": "The data are the first word: vitrail {verb} {data}.",
+    "conf threshold confidence score-threshold": "All probabilities are in --json and --out; "
+    "choose among them there.",
     "num-classes nb-classes classes num-labels n-classes "
-    "class-names": "The classes are those of the data.",
+    "class-names": "Leave it out: the classes are those of the data.",
     "force overwrite f yes y exist-ok "
     "overwrite-output-dir": "Nothing is overwritten: choose another --name, --out or file.",
     "recursive r": "Folders are read with all folders in them.",
@@ -141,7 +145,8 @@ def option_meant(
     word = typed.strip("-").lower().replace("_", "-")
     said = next((text for words, text in SAID.items() if word in words.split()), "")
     if said:
-        return said.format(verb=verb or "VERB")
+        data = "MODEL FILES" if verb == "predict" else "DATA"
+        return said.format(verb=verb or "VERB", data=data)
     close = closest(f"--{word}", names)
     is_number = close.rstrip("s") == f"--{word}".rstrip("s")  # --seed, where a verb has --seeds
     if (found := ", ".join(others)) and not is_number:

@@ -37,6 +37,12 @@ NEAREST = {  # another architecture, and the one of ours that does its work
     r"(?:wide_)?res(?:net|next)_?152\w*": "bit_r152x1",
     r"(?:efficientnet|mobilenet|mobilevit|regnet|densenet|shufflenet)\w*": "cct_7_3x1",
     r"(?:alexnet|vgg|inception|googlenet|xception|nasnet|mnasnet)\w*": "bit_r26x1",
+    r"yolo\w*(?:cls)?|clip\w*": "vit_s16",
+    r"vit_?(?:base|b)?|vision_?transformer|vitforimageclassification|deit": "vit_b16",
+    r"vit_?(?:small|s)": "vit_s16",
+    r"vit_?(?:tiny|ti|t)": "vit_ti16",
+    r"vit_?(?:large|l)": "vit_l16",
+    r"resnet|bit": "bit_r50x1",
     r"(?:convnext|swin|beit|cait|xcit|maxvit|pvt|twins|levit|coatnet|eva|mixer)\w*": "vit_s16",
 }
 
