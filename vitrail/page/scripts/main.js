@@ -19,6 +19,7 @@ const work = workers(AT_A_TIME);
 const items = [];
 const unasked = []; // until a token is known
 let models = [];
+let described = null; // a promise that never fails
 
 function say(text) {
   by("status").textContent = text;
@@ -45,6 +46,7 @@ function add(file) {
 }
 
 async function answer(item) {
+  await described;
   const asked = chosen();
   try {
     const top = await model.classify(item.file, { model: asked?.name, top: 5 });
@@ -110,7 +112,7 @@ function useToken() {
     return;
   }
   model.setToken(text);
-  describe();
+  described = describe();
   again(unasked.splice(0));
 }
 
@@ -158,4 +160,4 @@ startCamera(
   take,
   say,
 );
-describe();
+described = describe();
