@@ -93,3 +93,10 @@ def test_further_lines_of_a_message_begin_with_two_spaces() -> None:
                 if isinstance(text, str) and re.search(r"\n(?!  |$)", text):
                     wrong.append(f"{path.relative_to(PACKAGE)}:{node.lineno}")  # type: ignore[attr-defined]
     assert not wrong, "\n".join(wrong)
+
+
+def test_a_dependency_that_is_left_out_is_a_fault_of_the_environment() -> None:
+    fault = environment_fault(ModuleNotFoundError("No module named 'torch'", name="torch"))
+    assert fault is not None
+    assert (fault.code, "torch" in fault.message) == ("VIT-520", True)
+    assert environment_fault(ModuleNotFoundError("No module named 'x'", name="x")) is None

@@ -447,6 +447,7 @@ class Classifier:
             workers,
             max_pixels,
             progress or silent,
+            by_torch=runtime.info.engine == "torch",
         )
 
     def evaluate(

@@ -33,6 +33,12 @@ REFUSED = (
     errno.ELOOP,
 )
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DEPENDENCIES = (
+    "torch",
+    "scipy",
+    "jinja2",
+    "markupsafe",
+)  # what an installation to serve leaves out
 SHOWN = 80  # letters of a wrong value that a message repeats
 OURS = (errno.EINVAL, errno.EBADF, errno.EFAULT)  # what a wrong call of ours gives
 
@@ -116,6 +122,10 @@ def environment_fault(error: Exception) -> EnvironmentFault | None:
             "take a smaller --batch-size, --image-size or model; vitrail doctor shows what fits."
         )
         return EnvironmentFault("VIT-503", f"memory is used up: {text}", hint=hint)
+    if isinstance(error, ModuleNotFoundError) and error.name in DEPENDENCIES:
+        hint = f"pip install {error.name}, or all that it depends on: pip install vitrail"
+        message = f"this needs the package {error.name}, which is not installed."
+        return EnvironmentFault("VIT-520", message, hint=hint)
     refused = os_error_of(error)
     if refused is None or refused.errno in OURS:
         return None

@@ -41,7 +41,7 @@ def silent(what: str) -> AbstractContextManager[Tell]:
 @dataclass(frozen=True)
 class Measuring:
     """A classifier and how it is shown images. device: where the batches are wanted; progress:
-    hears how far each piece of work is.
+    hears how far each piece of work is; by_torch: whether they are tensors, else arrays.
     """
 
     logits: Logits
@@ -53,6 +53,7 @@ class Measuring:
     workers: int = 0
     max_pixels: int = MAX_PIXELS
     progress: Progress = silent
+    by_torch: bool = True
 
     def evaluate(self, source: Source) -> Evaluation:
         """Every image of `source`, once. Raises as `evaluate.evaluate`, DataError VIT-301."""
@@ -102,6 +103,23 @@ class Measuring:
 
     def _batches(self, source: Source, tell: Tell = lambda done, total: None) -> Iterator[Batch]:
         """Every image once, in order; `tell` hears how many there were."""
+        done = 0
+        for batch in self._all_batches(source):
+            yield batch
+            done += len(batch.images)
+            tell(done, len(source))
+
+    def _all_batches(self, source: Source) -> Iterator[Batch]:
+        if not self.by_torch:
+            from vitrail.data.loading.numpy_batches import numpy_batches
+
+            return numpy_batches(
+                source,
+                self.preprocess,
+                batch_size=self.batch_size,
+                workers=self.workers,
+                max_pixels=self.max_pixels,
+            )
         from vitrail.data.loading.loader import make_loader
 
         loader = make_loader(
@@ -113,11 +131,7 @@ class Measuring:
             max_pixels=self.max_pixels,
             device=self.device,
         )
-        done = 0
-        for batch in loader.eval_batches(self.batch_size):
-            yield batch
-            done += len(batch.images)
-            tell(done, len(source))
+        return loader.eval_batches(self.batch_size)
 
 
 @dataclass(frozen=True)
