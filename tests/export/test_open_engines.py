@@ -159,6 +159,7 @@ def test_bfloat16_is_computed_by_who_asked_for_it(target: Any, tmp_path: Path) -
         found = load(path, precision=precision)
         info = found.runtime.info
         assert (info.engine, info.precision) == (target, "bfloat16")
+        assert not any("float32" in note.replace("bfloat16", "") for note in found.meta.notes)
         images = coloured_digits(classifier).first(4)
         given = images / 255 - 0.5
         apart = np.abs(found.probabilities(given) - classifier.probabilities(given)).max()

@@ -15,7 +15,7 @@ from vitrail.export.check_images import CheckImages
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 ROUNDS = 3
-SECS = 0.05  # of one measurement
+SECS = 0.02  # of one measurement
 SLOW_SECS = 1.0  # a call above it is measured once
 Run = Callable[[NDArray[np.float32]], Any]
 Table = dict[int, dict[str, dict[int, float]]]  # threads, engine with precision, images at a time

@@ -92,7 +92,12 @@ def _best(candidates: Sequence[Candidate], asked: Asked, usual: str, place: Path
     way = pick([one for one, _ in candidates], asked, threads, usual, str(place))
     export = next(of for one, of in candidates if one is way)
     rivals = [
-        one for one, _ in candidates if one is not way and one.passed and is_installed(one.engine)
+        one
+        for one, _ in candidates
+        if one is not way
+        and one.passed
+        and is_installed(one.engine)
+        and (asked.precision == "auto" or one.precision == way.precision)
     ]
     if asked.engine != "auto" or export is None and not rivals:
         return Chosen(way, export)
