@@ -191,7 +191,8 @@ def _seen_of_index(source: Source, known: Examples, split: str) -> tuple[Mask | 
     indexed = source.indexed
     if indexed is None or indexed.num_rows != len(known) or indexed.digest != known.index:
         return None, None
-    roles = known.roles[np.asarray(indexed.rows)]
+    rows = indexed.rows
+    roles = known.roles[slice(rows.start, rows.stop) if isinstance(rows, range) else rows]
     trained = np.isin(roles, [ROLES.index(role) for role in SEEN])
     return trained, (roles == ROLES.index("val")) & ~trained & (split != "val")
 

@@ -13,9 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.data.odd_images import encoded, noise
+from vitrail.data.sources import split
 from vitrail.data.sources.open_data import open_data, open_whole
 from vitrail.data.sources.source import ArraySource, FileSource, Labels, Source, Splits
-from vitrail.data.sources.split import complete, hold_out, split_indices, write_split
+from vitrail.data.sources.split import complete, drawn, hold_out, split_indices, write_split
 from vitrail.errors import DataError
 from vitrail.spelling import is_formula
 
@@ -289,3 +290,30 @@ def test_a_name_in_a_table_that_is_not_as_we_write_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="line 2: escaped:a") as caught:
         open_data(tmp_path / "t.csv")
     assert caught.value.code == "VIT-311"
+
+
+@given(st.lists(st.integers(-1, 6), min_size=1, max_size=80), st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_images_are_ordered_by_group_and_draw(numbers: list[int], ties: int) -> None:
+    groups = np.array(numbers, np.int64) * 11
+    draws = drawn(len(groups), 0, "val").round(ties)
+    own, counts = split._numbered(groups)
+    names, same, expected = np.unique(groups, return_inverse=True, return_counts=True)
+    assert own.tolist() == same.tolist()
+    assert counts.tolist() == expected.tolist()
+    assert split._by_group(own, draws).tolist() == np.lexsort((draws, groups)).tolist()
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=300), st.integers(1, 30), st.integers(0, 9))
+@settings(max_examples=60, deadline=None)
+def test_the_lowest_draws_of_each_group_are_taken(numbers: list[int], most: int, seed: int) -> None:
+    """Also where only images with low draws are looked at."""
+    own, counts = split._numbered(np.array(numbers, np.int64))
+    quotas = np.minimum(counts, 1 + most % (1 + np.arange(len(counts))))
+    draws = drawn(len(own), seed, "val")
+    expected = [
+        np.flatnonzero(own == group)[np.argsort(draws[own == group])[:quota]]
+        for group, quota in enumerate(quotas)
+    ]
+    found = split._first(own, draws, quotas)
+    assert sorted(found.tolist()) == sorted(np.concatenate(expected).tolist())

@@ -90,7 +90,7 @@ def joined(parts: Sequence[Rows]) -> Rows:
         np.concatenate([one.places for one in parts]),
         np.concatenate([one.labels for one in parts]),
         np.concatenate([one.digests for one in parts]),
-        [name for one in parts for name in one.names],
+        [name for one in parts for name in one.names or ()],
         np.concatenate(equals),
         np.concatenate(ends) if ends else None,
     )

@@ -33,7 +33,7 @@ SCHEMA = 1
 PLACE = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("size", "<u4"), ("crc", "<u4")])
 _PLACE = struct.Struct("<IQII")
 MAX_RECORD_BYTES = 2**27
-LARGE = 2**20  # images, from which names and digests are not looked at before training
+LARGE = 2**18  # images, from which names and digests are not looked at before training
 _COLUMNS = {"label_ends?": ("I64", 1), "labels": ("I32", 1), "places": ("U8", 2)}
 _COLUMNS |= {"equals": ("I64", 2), "record": ("U8", 1)}
 _DETAILS = {"name_ends": ("I64", 1), "digests": ("U8", 2), "names": ("U8", 1)}
@@ -66,13 +66,13 @@ class IndexRecord:
 class Rows:
     """The columns of an index while it is made. ends: of the labels of each image, where there are
     several; equals (m, 2): rows of images that are equal to an earlier one of their split, and that
-    one; names: of the images within their data.
+    one; names: of the images within their data, None to write no details.
     """
 
     places: NDArray[Any]  # (n,) of PLACE
     labels: NDArray[np.int32]
     digests: NDArray[np.uint8]  # (n, 16)
-    names: Sequence[str]
+    names: Sequence[str] | None
     equals: NDArray[np.int64]
     ends: NDArray[np.int64] | None = None
 
@@ -144,6 +144,12 @@ class Index:
             raise unreadable(os.path.join(self.folder, INDEX), f"its row {row} is damaged")
         return self.record.shards[number], offset, size, crc
 
+    def label(self, row: int) -> int:
+        """Of an image that has one, without a touch of the map."""
+        store, own = self._own
+        start = self.columns.starts["labels"] + 4 * row
+        return int.from_bytes(store.read(own, start, 4), "little")
+
     def read(self, row: int) -> bytes:
         """The bytes of an image. Raises DataError VIT-333 where they are not those indexed."""
         shard, offset, size, crc = self.place(row)
@@ -172,19 +178,23 @@ class Index:
 
 def write_index(folder: Path, record: IndexRecord, rows: Rows) -> str:
     """Write both files into an existing folder; the hash of the index."""
-    texts = [os.fsencode(name) for name in rows.names]
-    details: dict[str, NDArray[Any]] = {
-        "name_ends": np.cumsum([len(text) for text in texts], dtype=np.int64),
-        "digests": np.ascontiguousarray(rows.digests, np.uint8),
-        "names": np.frombuffer(b"".join(texts), np.uint8),
-    }
-    sealed = write_columns(folder / DETAILS, details)
+    sealed = "" if rows.names is None else _write_details(folder, rows.names, rows.digests)
     told = IndexRecord(**{**record.__dict__, "details": sealed})
     columns: dict[str, NDArray[Any]] = {} if rows.ends is None else {"label_ends": rows.ends}
     columns["labels"] = rows.labels
     columns["places"] = np.ascontiguousarray(rows.places).view(np.uint8).reshape(-1, PLACE.itemsize)
     columns |= {"equals": rows.equals, "record": np.frombuffer(told.to_bytes(), np.uint8)}
     return write_columns(folder / INDEX, columns)
+
+
+def _write_details(folder: Path, names: Sequence[str], digests: NDArray[np.uint8]) -> str:
+    texts = [os.fsencode(name) for name in names]
+    details: dict[str, NDArray[Any]] = {
+        "name_ends": np.cumsum([len(text) for text in texts], dtype=np.int64),
+        "digests": np.ascontiguousarray(digests, np.uint8),
+        "names": np.frombuffer(b"".join(texts), np.uint8),
+    }
+    return write_columns(folder / DETAILS, details)
 
 
 def open_index(folder: str) -> Index:

@@ -215,7 +215,9 @@ def _roles_of(splits: Splits) -> NDArray[np.uint8] | None:
     roles = np.full(whole.num_rows, ROLES.index("unused"), np.uint8)
     for role, source in splits.parts().items():
         if (own := source.indexed) is not None:
-            roles[np.asarray(own.rows)] = ROLES.index(role)
+            rows = own.rows
+            taken = slice(rows.start, rows.stop) if isinstance(rows, range) else rows
+            roles[taken] = ROLES.index(role)
     return roles
 
 

@@ -61,7 +61,10 @@ class ShardSource:
         """Bytes and label of one image. Raises DataError VIT-333 where they are not those that were
         indexed.
         """
-        return self.index.read(int(self.rows[index])), self.labels[index]
+        row = int(self.rows[index])
+        is_mapped = isinstance(self.labels, np.memmap)  # of which every worker would touch all
+        label = self.index.label(row) if is_mapped else self.labels[index]
+        return self.index.read(row), label
 
     def source_id(self, index: int) -> str:
         """Shard and name, printable: train-000000.tar#cat/7.jpg."""
@@ -111,6 +114,11 @@ class ShardSource:
             return details.digests[self.rows.start : self.rows.stop]
         return details.digests[self.rows]
 
+    @property
+    def is_known(self) -> bool:
+        """Whether names and digests are looked at, as those of any files."""
+        return len(self.index) < LARGE and bool(self.index.record.details)
+
     def keys(self) -> Iterator[bytes]:
         """Of each image what it is, wherever it stands: its name, or what the index says of it."""
         details = self.index.details
@@ -128,8 +136,10 @@ class ShardSource:
         return np.zeros((len(self), 4), np.int64)
 
     def sampled(self, count: int, purpose: str) -> Indices | None:
-        """Of very many images some places, without a look at all of them; else None."""
-        if len(self) < LARGE:
+        """Of very many images, or without details, some places without a look at all of them; else
+        None.
+        """
+        if self.is_known:
             return None
         places = np.arange(min(count, len(self)), dtype=np.int64)
         return cipher(0, f"sample/{purpose}", 0, len(self), places)
@@ -148,7 +158,7 @@ class ShardSource:
 
     def identity(self) -> str | None:
         """What tells very many images from others without a look at any; else None."""
-        if len(self.index) < LARGE and self.index.record.details:
+        if self.is_known:
             return None
         digest = hashlib.sha256(self.index.digest.encode())
         rows = self.rows
