@@ -181,7 +181,7 @@ def test_images_that_come_before_the_model_is_known(browser: Any, server: Runnin
     origin = f"http://127.0.0.1:{server.port}"
     seen = Seen(browser.new_context().new_page(), origin)
     held: list[Any] = []
-    seen.page.route("**/v1/models", held.append)
+    seen.page.route("**/v1/models", lambda route: held.append(route))
     seen.page.goto(origin)
     seen.add(1)
     expect(seen.page.locator("#sheet .waiting")).to_have_count(1)
