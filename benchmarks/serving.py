@@ -282,7 +282,8 @@ async def ends(folder: Path, share: float) -> dict[str, Any]:
             slowest = max(slowest, time.perf_counter() - began)
             ended = True
             await load
-            lines = [json.loads(line) for line in served.log.read_text().splitlines()]
+            text = served.log.read_text()
+            lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
             asked = [one for one in lines if one["path"] == "/v1/classify"]
         totals += Counter(
             {
@@ -292,12 +293,13 @@ async def ends(folder: Path, share: float) -> dict[str, Any]:
                 "answered": ledger.statuses[200],
                 "refused 503": ledger.statuses[503],
                 "wrong": ledger.wrong,
+                "tracebacks": text.count("Traceback"),
                 "logged, not answered": max(
                     0, len(asked) - ledger.statuses[200] - ledger.statuses[503]
                 ),
             }
         )
-    return dict(totals) | {"wrong": totals["wrong"], "slowest end s": round(slowest, 2)}
+    return dict(totals) | {"slowest end s": round(slowest, 2)}
 
 
 async def decoders(folder: Path, share: float) -> dict[str, Any]:
