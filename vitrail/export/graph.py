@@ -21,6 +21,7 @@ MAX_BATCH = 4096
 class Graph(nn.Module):
     """model: images to logits, put in evaluation mode; scores: what probabilities are made by."""
 
+    input_name, output_names = INPUT, OUTPUTS
     mean: Tensor
     std: Tensor
 
@@ -54,6 +55,30 @@ class Graph(nn.Module):
         """An input to trace with. (2, C, H, W)"""
         generator = torch.Generator().manual_seed(0)
         return torch.rand((EXAMPLE_BATCH, *self.input_size), generator=generator) * 255
+
+
+class NormalisedGraph(nn.Module):
+    """The graph as transformers and transformers.js call it: normalised images in, logits out, the
+    temperature in them, so that the softmax or sigmoid of a pipeline gives our probabilities.
+    """
+
+    input_name, output_names = "pixel_values", ("logits",)
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.model, self.temperature = graph.model, graph.temperature
+        self.input_size = graph.input_size
+        self.eval()
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Logits (B, K) of normalised images (B, C, H, W)."""
+        logits: Tensor = self.model(pixel_values) / self.temperature
+        return logits
+
+    def example(self) -> Tensor:
+        """An input to trace with. (2, C, H, W)"""
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn((EXAMPLE_BATCH, *self.input_size), generator=generator)
 
 
 def batch_sizes() -> tuple[dict[int, torch.export.Dim]]:

@@ -17,7 +17,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vitrail.errors import EnvironmentFault, ModelError
-from vitrail.export.graph import INPUT, OUTPUTS, Graph, batch_sizes
+from vitrail.export.graph import Graph, NormalisedGraph, batch_sizes
 
 OPSET = 20
 MOST_BYTES = 2**31 - 1  # of a protobuf message
@@ -38,7 +38,7 @@ def require_exporter() -> None:
         ) from error
 
 
-def onnx_bytes(graph: Graph, record: str, *, opset: int = OPSET) -> bytes:
+def onnx_bytes(graph: Graph | NormalisedGraph, record: str, *, opset: int = OPSET) -> bytes:
     """`graph` as the content of an .onnx file; record: the text of model.json.
 
     Raises EnvironmentFault VIT-520, ModelError VIT-470 where it cannot be expressed, VIT-471 where
@@ -55,7 +55,7 @@ def onnx_bytes(graph: Graph, record: str, *, opset: int = OPSET) -> bytes:
     return content
 
 
-def traced(graph: Graph, opset: int) -> Any:
+def traced(graph: Graph | NormalisedGraph, opset: int) -> Any:
     """The ModelProto of `graph`."""
     try:
         # In the plain form of attention, because that with a mask has strides of its own, which
@@ -67,8 +67,8 @@ def traced(graph: Graph, opset: int) -> Any:
                 dynamo=True,
                 opset_version=opset,
                 external_data=False,
-                input_names=[INPUT],
-                output_names=list(OUTPUTS),
+                input_names=[graph.input_name],
+                output_names=list(graph.output_names),
                 dynamic_shapes=batch_sizes(),
                 verbose=False,
             )

@@ -33,9 +33,15 @@ TARGETS = {  # what is written, the packages it needs, and the extra that has th
     "openvino": ("model.onnx, checked with OpenVINO", ("onnx", "onnxscript", "openvino")),
     "torch": ("model.safetensors, checked with torch in bfloat16", ()),
     "web": ("a page for browsers, with the model", ("onnx", "onnxscript", "onnxruntime")),
+    "huggingface-onnx": (
+        "model.onnx, and onnx/model.onnx for transformers.js and Optimum",
+        ("onnx", "onnxscript", "onnxruntime"),
+    ),
+    "triton": ("model.onnx, and a model repository", ("onnx", "onnxscript", "onnxruntime")),
     "torch-export": ("model.pt2, for ExecuTorch and AOTInductor", ()),
 }
-EXTRAS = {"onnx": "export", "openvino": "export,openvino", "web": "export"}
+ON_ONNX = ("web", "huggingface-onnx", "triton")  # what is made of an export to onnx
+EXTRAS = {"openvino": "export,openvino"}
 
 
 @app.default
@@ -66,7 +72,7 @@ def export(
     out
         The folder to write; must not exist.
     to
-        onnx, openvino, torch, web or torch-export.
+        onnx, openvino, torch, web, huggingface-onnx, triton or torch-export.
     precision
         float32, or bfloat16 (openvino, torch). Default: float32; of torch bfloat16.
     images
@@ -96,7 +102,7 @@ def export(
             f"{'MODEL and OUT are' if model is None else 'OUT is'} missing.",
             hint="For instance: vitrail export runs/photos-1 photos-onnx --to onnx",
         )
-    target, is_page = check_target(to, opset)
+    target, is_page = check_target(to, opset), to == "web"
     if not is_page:
         refuse_web_options(to, ort_web, download)
     from vitrail.export.export_model import check_precision, require_packages
@@ -106,7 +112,7 @@ def export(
     wanted = check_precision(target, precision)
     require_packages(target)
     refuse_test(split)
-    write = page_writer(ort_web, download, output) if is_page else writer_to(target)
+    write = page_writer(ort_web, download, output) if is_page else writer_to(to)
     classifier = load(model, read_as, output)
     chosen = images_for(model, classifier, images, split, check, output)
     done = write(
@@ -132,11 +138,14 @@ def refuse_web_options(to: str, ort_web: Path | None, download: bool) -> None:
         )
 
 
-def writer_to(target: Target) -> Callable[..., Exported]:
-    """What exports to an engine."""
+def writer_to(to: str) -> Callable[..., Exported]:
+    """What exports to an engine, or to an engine in the layout of another tool."""
     from vitrail.export.export_model import export_model
+    from vitrail.export.huggingface_layout import export_huggingface
+    from vitrail.export.triton_layout import export_triton
 
-    return partial(export_model, to=target)
+    layouts = {"huggingface-onnx": export_huggingface, "triton": export_triton}
+    return layouts.get(to) or partial(export_model, to=cast("Target", to))
 
 
 def page_writer(ort_web: Path | None, download: bool, output: Output) -> Callable[..., Exported]:
@@ -150,10 +159,9 @@ def page_writer(ort_web: Path | None, download: bool, output: Output) -> Callabl
     return partial(export_web, ort=files)
 
 
-def check_target(to: str, opset: int) -> tuple[Target, bool]:
-    """The engine's target, and whether a page is made of it.
-
-    Raises UsageError VIT-294 for an unknown one, VIT-202 for another opset.
+def check_target(to: str, opset: int) -> Target:
+    """The engine's target. Raises UsageError VIT-294 for an unknown one, VIT-202 for another
+    opset.
     """
     if to not in TARGETS:
         raise UsageError(
@@ -167,7 +175,7 @@ def check_target(to: str, opset: int) -> tuple[Target, bool]:
             f"--opset {opset}: expected a number from 18 to 23.",
             hint="Leave it at 20, which every engine of the last years reads.",
         )
-    return cast("Target", "onnx" if to == "web" else to), to == "web"
+    return cast("Target", "onnx" if to in ON_ONNX else to)
 
 
 def refuse_test(split: str) -> None:
@@ -222,7 +230,7 @@ def missing(packages: tuple[str, ...]) -> list[str]:
 def target_rows() -> list[tuple[str, str, str]]:
     rows = []
     for one in target_records():
-        extra = f"pip install 'vitrail[{EXTRAS.get(one['target'], '')}]'"
+        extra = f"pip install 'vitrail[{EXTRAS.get(one['target'], 'export')}]'"
         state = extra if one["missing"] else "installed"
         state += "; onnxruntime-web: --download or --ort-web" if one["target"] == "web" else ""
         rows.append((one["target"], one["writes"], state if one["needs"] else "nothing more"))
