@@ -23,7 +23,7 @@ FENCES = {  # a library and the only rooms that may name it
     "simplejpeg": {"data"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
-    "pyarrow": {"studies"},
+    "pyarrow": {"studies", "data"},
     "ray": {"studies"},
     "starlette": {"serve", "cli"},  # the verb only asks whether they are there
     "uvicorn": {"serve", "cli"},

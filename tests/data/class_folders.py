@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 COLORS = {"cat": (200, 40, 40), "dog": (40, 200, 40), "fox": (40, 40, 200)}
@@ -62,3 +64,21 @@ def webdataset(root: Path, folder: Path, shards: int = 3) -> Path:
         tar_of(folder / f"part-{number:03d}.tar", own)
     (folder / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
     return folder
+
+
+def parquet_of(photos: Path, path: Path, group: int) -> Path:
+    """The images as the Hugging Face hub has them, shuffled, in groups of rows."""
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    files = sorted(photos.glob("*/*"), key=lambda one: one.stem)
+    classes = sorted({file.parent.name for file in files})
+    names = [file.relative_to(photos).as_posix() for file in files]
+    images = [
+        {"bytes": file.read_bytes(), "path": name} for file, name in zip(files, names, strict=True)
+    ]
+    labels = [classes.index(file.parent.name) for file in files]
+    told = {"info": {"features": {"label": {"names": classes, "_type": "ClassLabel"}}}}
+    table = arrow.table({"label": labels, "image": images})
+    table = table.replace_schema_metadata({"huggingface": json.dumps(told)})
+    path.parent.mkdir(exist_ok=True)
+    parquet.write_table(table, path, row_group_size=group)
+    return path

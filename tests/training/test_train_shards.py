@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.cli.cli_command import run
-from tests.data.class_folders import class_folders, webdataset
+from tests.data.class_folders import class_folders, parquet_of, webdataset
 from vitrail.data.indexing.foreign import index_shards
 from vitrail.data.indexing.shard_making import ShardOptions, write_shards
 from vitrail.data.sources import shard_source
@@ -34,6 +34,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_shards(open_whole(photos), place / "shards", ShardOptions(shard_bytes=20_000))
     webdataset(photos, place / "foreign")
     index_shards(place / "foreign", place / "index", ShardOptions())
+    parquet_of(photos, place / "files" / "train.parquet", 7)
+    index_shards(place / "files", place / "parquet", ShardOptions())
     return place
 
 
@@ -55,6 +57,7 @@ def test_folder_shards_and_foreign_index_give_the_same_weights(place: Path) -> N
     first = trained(place, "photos", "--workers", "2")
     assert trained(place, "shards", "--workers", "2") == first
     assert trained(place, "index", "--workers", "0") == first
+    assert trained(place, "parquet", "--workers", "2") == first
     facts = [
         json.loads((place / f"runs/{name}-2/data.json").read_text())
         for name in ("photos", "shards")

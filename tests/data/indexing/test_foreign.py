@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.class_folders import class_folders, picture, tar_of, webdataset
+from tests.data.class_folders import class_folders, parquet_of, picture, tar_of, webdataset
 from vitrail.data.indexing.foreign import index_shards
 from vitrail.data.indexing.shard_making import ShardOptions
 from vitrail.data.shards.store import Descriptor
@@ -175,3 +175,25 @@ def test_an_index_whose_shards_were_moved_says_so(photos: Path, tmp_path: Path) 
     with pytest.raises(DataError, match=r"part-000.tar") as caught:
         source.read(0)
     assert caught.value.code == "VIT-333"
+
+
+def test_parquet_is_the_folder_that_it_was_made_of(photos: Path, tmp_path: Path) -> None:
+    parquet_of(photos, tmp_path / "files" / "train-00000-of-00001.parquet", 7)
+    splits, folder = indexed(tmp_path / "files"), open_whole(photos)
+    assert splits.classes == folder.classes
+    assert names_of(splits.train) == names_of(folder.train)
+    assert splits.train.labels.tolist() == folder.train.labels.tolist()
+    read = [[one.read(k)[0] for k in range(len(one))] for one in (splits.train, folder.train)]
+    assert read[0] == read[1]
+
+
+def test_damaged_and_changed_parquet_files_are_refused(photos: Path, tmp_path: Path) -> None:
+    path = parquet_of(photos, tmp_path / "files" / "a.parquet", 7)
+    source = indexed(tmp_path / "files").train
+    parquet_of(photos.parent / "photos", path, 3)
+    with pytest.raises(DataError, match="a.parquet") as caught:
+        source.read(0)
+    assert caught.value.code == "VIT-333"
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "b.parquet").write_bytes(path.read_bytes()[:-9])
+    refused(tmp_path / "bad", "VIT-332", "b.parquet")

@@ -4,7 +4,7 @@ Tar files in the WebDataset layout: the members of an image share their name up 
 its last part; the label is in `.cls`, or in `.json` under a usual name. Which shards are of which
 split is told by `_info.json` (timm), by Energon's `.nv-meta/split.yaml` not at all, and else by the
 names of the files. Indices next to a shard (Energon's `.tar.idx`, webshart's `.json`) are compared
-with its headers: one that belongs to another tar is refused. Parquet: `parquet_rows.py`.
+with its headers: one that belongs to another tar is refused. Parquet: `parquet_samples.py`.
 
 The images of a split stand in the index in the order of class and name, wherever they lie: as in
 a folder of the same names.
@@ -26,11 +26,13 @@ import numpy as np
 from vitrail.data.check.check_data import require_good
 from vitrail.data.images.decode import DecodeFault, decode
 from vitrail.data.indexing.index_rows import Found, extents_of, joined
+from vitrail.data.indexing.parquet_samples import Columns, columns_of, parquet_samples
 from vitrail.data.indexing.shard_making import ShardOptions
 from vitrail.data.indexing.tar_samples import Sample, compare_indices, samples_of
 from vitrail.data.loading.isolated import each
 from vitrail.data.shards.index import IndexRecord, Rows, crc_of, write_index
-from vitrail.data.shards.store import Descriptor, LocalStore, Shard
+from vitrail.data.shards.parquet import ParquetStore
+from vitrail.data.shards.store import Descriptor, LocalStore, Shard, Store
 from vitrail.data.shards.tar import TarFault
 from vitrail.data.sources.arrays import class_list
 from vitrail.data.sources.class_names import check_names
@@ -56,7 +58,7 @@ class Part:
     """The images of one split before they are decoded, as a source. labels: class numbers."""
 
     name: str
-    store: LocalStore
+    store: Store
     shards: Sequence[Shard]
     samples: Sequence[Sample]
     labels: Labels
@@ -83,20 +85,29 @@ def index_shards(folder: Path, out: Path, options: ShardOptions) -> IndexRecord:
     refused, VIT-334 where there is nothing to index or labels are missing.
     """
     names = _listed(folder)
+    is_parquet = names[0].endswith(".parquet")
+    column, told = columns_of(folder, names) if is_parquet else (Columns(), ())
     splits = _splits(folder, names)
     shards: list[Shard] = []
     samples: dict[str, list[Sample]] = {}
     for split in _PARTS:
         for name in splits.get(split, ()):
-            found = _scanned(folder, name, len(shards))
+            number = len(shards)
+            found = (
+                parquet_samples(folder / name, number, column)
+                if is_parquet
+                else _scanned(folder, name, number)
+            )
             shards.append(_hashed(folder, name))
             samples.setdefault(split, []).extend(found)
+    _make_names_differ(samples, shards)
     if not samples.get("train"):
         raise DataError("VIT-334", f"{folder} has no shards of a training split.", hint=_LAYOUT)
-    classes, labels, is_many = _classes(folder, samples)
+    classes, labels, is_many = _classes(folder, samples, told)
     parts: dict[str, Rows] = {}
     bad: list[tuple[str, str]] = []
-    store = LocalStore(str(folder))
+    root = str(folder)
+    store = ParquetStore(root, column.image) if is_parquet else LocalStore(root)
     for split, own in samples.items():
         part = _sorted(Part(split, store, shards, own, labels[split], classes))
         parts[split], faults = _looked(part, options)
@@ -109,6 +120,8 @@ def index_shards(folder: Path, out: Path, options: ShardOptions) -> IndexRecord:
         multi_label=is_many,
         splits=extents_of(parts),
         shards=tuple(shards),
+        kind="parquet" if is_parquet else "tar",
+        column=column.image,
         root=os.path.relpath(folder.resolve(), out.parent.resolve() / out.name),
         bad=tuple(bad),
         made={"max_pixels": options.max_pixels},
@@ -128,7 +141,7 @@ def _listed(folder: Path) -> list[str]:
             (place / name).as_posix()
             for place in below
             for name in sorted(os.listdir(folder / place))
-            if name.endswith(".tar") and not name.startswith(".")
+            if name.endswith((".tar", ".parquet")) and not name.startswith(".")
         ]
         packed = [name for name in os.listdir(folder) if name.endswith((".tar.gz", ".tgz"))]
     except OSError as error:
@@ -136,7 +149,20 @@ def _listed(folder: Path) -> list[str]:
     if not found:
         more = f" {some(packed, 3)}: packed archives have no places to read from." if packed else ""
         raise DataError("VIT-334", f"{folder} holds no shards.{more}", hint=_LAYOUT)
+    kinds = {name.rpartition(".")[2] for name in found}
+    if len(kinds) > 1:
+        raise DataError("VIT-334", f"{folder} holds both tar and Parquet files.", hint=_LAYOUT)
     return found
+
+
+def _make_names_differ(samples: dict[str, list[Sample]], shards: Sequence[Shard]) -> None:
+    """Names that several shards use get the name of the shard in front, all of them."""
+    names = [one.name for own in samples.values() for one in own]
+    if len(set(names)) < len(names):
+        for split, own in samples.items():
+            samples[split] = [
+                one._replace(name=f"{shards[one.shard].name}/{one.name}") for one in own
+            ]
 
 
 def _splits(folder: Path, names: Sequence[str]) -> dict[str, list[str]]:
@@ -157,7 +183,7 @@ def _splits(folder: Path, names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _part_of(name: str) -> str:
-    for piece in (Path(name).name.removesuffix(".tar"), *Path(name).parts[:-1]):
+    for piece in (Path(name).stem, *Path(name).parts[:-1]):
         if word := split_word(piece):
             return word[0]
     return ""
@@ -219,10 +245,10 @@ def _hashed(folder: Path, name: str) -> Shard:
 
 
 def _classes(
-    folder: Path, samples: Mapping[str, Sequence[Sample]]
+    folder: Path, samples: Mapping[str, Sequence[Sample]], told: tuple[str, ...]
 ) -> tuple[tuple[str, ...], dict[str, Labels], bool]:
     """Names of the classes that train has; labels of every split. Raises DataError VIT-334, 307."""
-    told = class_list(str(folder))
+    told = told or class_list(str(folder))
     everything = [one for own in samples.values() for one in own]
     is_many = any(isinstance(one.label, tuple) for one in everything)
     wanted = {part: [_names(one.label, told) for one in own] for part, own in samples.items()}

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from vitrail.data.images.decode import MAX_FILE_BYTES
 from vitrail.data.shards.columns import Columns, open_columns, write_columns
+from vitrail.data.shards.parquet import ParquetStore
 from vitrail.data.shards.store import LocalStore, Shard, Store, differs
 from vitrail.errors import DataError
 from vitrail.spelling import printable
@@ -41,8 +42,9 @@ _DETAILS = {"name_ends": ("I64", 1), "digests": ("U8", 2), "names": ("U8", 1)}
 
 @dataclass(frozen=True)
 class IndexRecord:
-    """What an index says beside its columns. root: of the shards, seen from the folder of the
-    index; splits: name -> its first row and the one after its last; details: sha256 of that file.
+    """What an index says next to its columns. splits: name -> its first row and the one after its
+    last; root: of the shards, seen from the folder of the index; column: of the images in Parquet
+    files; details: sha256 of that file.
     """
 
     name: str
@@ -52,6 +54,7 @@ class IndexRecord:
     shards: tuple[Shard, ...]
     root: str = ""
     kind: Literal["tar", "parquet"] = "tar"
+    column: str = ""
     notes: tuple[str, ...] = ()
     bad: tuple[tuple[str, str], ...] = ()  # images left out: name, reason
     details: str = ""
@@ -210,7 +213,8 @@ def open_index(folder: str) -> Index:
     except (OSError, ValueError, RecursionError) as error:
         raise unreadable(path, str(error)) from error
     root = os.path.normpath(os.path.join(folder, record.root)) if record.root else folder
-    return Index(folder, record, columns, LocalStore(root))
+    store = ParquetStore(root, record.column) if record.kind == "parquet" else LocalStore(root)
+    return Index(folder, record, columns, store)
 
 
 def crc_of(content: bytes) -> int:
@@ -239,7 +243,7 @@ def _record(text: bytes) -> IndexRecord:
         classes = tuple(str(name) for name in found.pop("classes"))
         bad = tuple((str(name), str(why)) for name, why in found.pop("bad"))
         notes = tuple(map(str, found.pop("notes")))
-        known = {"name", "multi_label", "root", "kind", "details", "made"}
+        known = {"name", "multi_label", "root", "kind", "column", "details", "made"}
         if set(found) != known or not isinstance(found["multi_label"], bool):
             raise ValueError("its record has other fields")
         return IndexRecord(

@@ -46,7 +46,7 @@ class Descriptor:
 
 
 @lru_cache(maxsize=MOST_OPEN)
-def _opened(path: str, num_bytes: int, _: int) -> Descriptor:
+def local_file(path: str, num_bytes: int, _: int) -> Descriptor:
     """Of a regular file of that length. Raises OSError, ValueError."""
     found = Descriptor(path)
     facts = os.fstat(found.number)
@@ -68,7 +68,7 @@ class LocalStore:
         """Some bytes of a shard. Raises DataError VIT-333 where it is not what was indexed."""
         path = os.path.join(self.root, shard.name)
         try:
-            file = _opened(path, shard.num_bytes, self.opened)
+            file = local_file(path, shard.num_bytes, self.opened)
             data = os.pread(file.number, size, offset)
         except OSError as error:
             raise differs(path, f"cannot be read: {error.strerror}") from error
