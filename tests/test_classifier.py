@@ -679,7 +679,7 @@ def test_model_json_that_is_no_document(folder: Path, data: bytes) -> None:
 @pytest.mark.parametrize("more", [{}, {"heads": []}])
 def test_a_newer_schema_says_update(folder: Path, more: dict[str, Any]) -> None:
     change(folder, lambda d: d.update(schema=2, **more))
-    refuses(folder, "VIT-435", "pip install")
+    refuses(folder, "VIT-435", "Update vitrail")
 
 
 def test_the_limit_holds(folder: Path) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import vitrail
-from vitrail.errors import EnvironmentFault
+from vitrail.cli.verbs import doctor
+from vitrail.errors import EnvironmentFault, install_command
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "vitrail"
@@ -107,3 +108,70 @@ def test_the_ways_in_that_scripts_use_stay() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=True
     )
     assert done.stdout == "10\n"
+
+
+FOR_PEOPLE = {"studies", "hub", "export", "onnx", "openvino", "serve", "ray"}
+TOOLS = {"test", "check", "bench", "parity", "docs"}  # extras of those who work on vitrail
+
+
+def plain_name(requirement: str) -> str:
+    """`huggingface-hub` of "huggingface_hub>=2.0,<3", as package indices compare names."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", requirement)[0]).lower()
+
+
+def published() -> set[str]:
+    """Names that were installed from an index, each at an exact version."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return {plain_name(line) for line in lines if "==" in line}
+
+
+def test_everything_that_is_required_is_published(project: dict[str, Any]) -> None:
+    extras = project["project"]["optional-dependencies"]
+    assert FOR_PEOPLE <= set(extras)
+    for name in FOR_PEOPLE:
+        words = install_command(name).replace("'", "").split()
+        assert words[:2] == ["pip", "install"]
+        assert {plain_name(one) for one in words[2:]} == {plain_name(one) for one in extras[name]}
+    needed = [*project["project"]["dependencies"], *(one for own in extras.values() for one in own)]
+    assert {plain_name(one) for one in needed} <= published()
+
+
+def test_no_text_names_a_package_that_is_not_published() -> None:
+    """`pip install NAME` of messages and documents; vitrail itself is on no index yet."""
+    found = set()
+    for path in [*PACKAGE.rglob("*.py"), *(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]:
+        if path.name != "decisions.md":
+            text = path.read_text(encoding="utf-8")
+            for words in re.findall(r"pip install ([^\n`;(]+)", text):
+                found |= {one for one in re.findall(r"[\w{<.\[\]-]+", words) if one[:1] != "-"}
+    names = {plain_name(one) for one in found if re.match(r"[a-zA-Z]\w", one)}
+    assert {"torch"} <= names
+    assert names & {"vitrail", "sklearn", "pil", "cv2"} == set()
+
+
+def test_extras_are_told_in_readme_and_by_doctor(project: dict[str, Any]) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text.split("| extra | for |")[1].split("\n\n")[0]
+    assert set(re.findall(r"`([a-z]+)`(?=[,| ]*(?:`|\|))", table)) >= FOR_PEOPLE
+    extras = set(project["project"]["optional-dependencies"]) - TOOLS
+    assert set(doctor.EXTRAS) == FOR_PEOPLE == extras
+    lines = doctor.extra_lines({"hub": [], "serve": ["uvicorn"], "test": ["pytest"]})
+    assert lines[0].split() == ["extras", "hub"]
+    assert lines[1].endswith(install_command("serve"))
+    assert len(lines) == 2
+
+
+def test_a_plain_install_brings_what_the_main_verbs_import() -> None:
+    """train, eval, report, compare and explain, with every package of the extras out of reach."""
+    absent = ["pyarrow", "ray", "onnx", "onnxruntime", "openvino", "starlette", "uvicorn"]
+    absent += ["huggingface_hub", "matplotlib", "onnxscript"]
+    code = (
+        "import sys\n"
+        f"sys.modules |= dict.fromkeys({absent})\n"
+        "from vitrail.cli.main import main\n"
+        "for verb in ('train', 'eval', 'report', 'compare', 'explain', 'predict', 'data'):\n"
+        "    assert main([verb, '--help']) == 0\n"
+        "import vitrail, vitrail.studies.publish, vitrail.studies.run, vitrail.classifier\n"
+        "import vitrail.training.loop, vitrail.studies.results.study_page, vitrail.report\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -18,7 +18,9 @@ import difflib
 import errno
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping
+from importlib.metadata import requires
 
 from vitrail.spelling import printable_lines
 
@@ -200,3 +202,10 @@ def nearest(word: str, choices: Iterable[str]) -> str:
         return f"Did you mean {close[0]}?"
     shown = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
     return f"Known: {shown}."
+
+
+def install_command(extra: str) -> str:
+    """The command that installs what an extra needs, by the names under which it is published."""
+    lines = [line.replace("'", '"') for line in requires("vitrail") or []]
+    needs = [line.split(";")[0].strip() for line in lines if f'extra == "{extra}"' in line]
+    return shlex.join(["pip", "install", *(needs or ["-e", f".[{extra}]"])])  # of older metadata

@@ -111,7 +111,7 @@ MISTAKES = [
     (f"predict record {PICTURE}", 4, "VIT-434", "again"),
     (f"predict weights {PICTURE}", 4, "VIT-437", "again"),
     (f"predict half {PICTURE}", 4, "VIT-433", "run directory"),
-    (f"predict newer {PICTURE}", 4, "VIT-435", "pip install --upgrade vitrail"),
+    (f"predict newer {PICTURE}", 4, "VIT-435", "Update vitrail"),
     (f"predict {GOOD}", 2, "VIT-201", "vitrail predict MODEL a.jpg"),
     (f"predict {GOOD} photos/cat/O.png", 3, "VIT-360", "Did you mean photos/cat/"),
     (f"predict {GOOD} empty", 3, "VIT-361", ".png"),
@@ -187,9 +187,7 @@ def suggested_verbs(text: str) -> set[str]:
 
 def suggested_options(text: str) -> set[str]:
     """Options that an error names."""
-    found = re.findall(
-        r"(?<![\w.-])--[a-z][a-z0-9._-]*[a-z0-9]", text.replace("pip install --upgrade", "")
-    )
+    found = re.findall(r"(?<![\w.-])--[a-z][a-z0-9._-]*[a-z0-9]", text)
     return {word.replace("_", "-") for word in found if not word.startswith("--model.")}
 
 

@@ -137,7 +137,7 @@ def test_parquet_without_its_library_says_so_before_any_work(
     with pytest.raises(EnvironmentFault, match="pyarrow") as caught:
         check_table(Path("p.parquet"))
     assert caught.value.code == "VIT-520"
-    assert "pip install 'vitrail[studies]'" in caught.value.hint
+    assert "pip install 'pyarrow" in caught.value.hint
     assert "CSV" in caught.value.hint
 
 

@@ -128,7 +128,6 @@ def execute(
 
     if dry_run:
         return show_plan(study, setup, asked, engines, output)
-    run.check_extras()
     output.note(f"{study.name}: {study.title}")
     planned = run.plan(study, setup, asked, out, engines)
     words = "new" if planned.is_new else "continued"
@@ -181,7 +180,8 @@ def plan_lines(planned: Planned, asked: StudyRequest) -> list[str]:
 
 def ending(found: Computed, folder: Path) -> list[str]:
     """Where the results are, and how to go on."""
-    lines = [f"written  {folder}/study.html  table.csv  table.parquet  figures as PNG and SVG"]
+    parquet = "  table.parquet" * (folder / "table.parquet").exists()
+    lines = [f"written  {folder}/study.html  table.csv{parquet}  figures as PNG and SVG"]
     if found.orphans:
         lines.append(f"cells missing because what they start from diverged: {found.orphans}")
     if found.stopped:

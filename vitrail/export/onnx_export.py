@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from vitrail.errors import EnvironmentFault, ModelError
+from vitrail.errors import EnvironmentFault, ModelError, install_command
 from vitrail.export.graph import Graph, NormalisedGraph, batch_sizes
 
 OPSET = 20
@@ -34,7 +34,7 @@ def require_exporter() -> None:
         raise EnvironmentFault(
             "VIT-520",
             f"writing ONNX needs the package {error.name}.",
-            hint="pip install 'vitrail[export]'",
+            hint=install_command("export"),
         ) from error
 
 

@@ -196,7 +196,7 @@ def _about(text: bytes, name: Path) -> ExportRecord:
         raise ModelError(
             "VIT-435",
             f"{name} has schema {about.version}; this version of vitrail knows {SCHEMA}.",
-            hint="Update it: pip install --upgrade vitrail",
+            hint="Update vitrail: it is older than the file.",
         )
     return about
 

@@ -155,5 +155,5 @@ def _newer(name: Path, version: int) -> ModelError:
     return ModelError(
         "VIT-435",
         f"{name} has schema {version}; this version of vitrail knows {SCHEMA}.",
-        hint="Update it: pip install --upgrade vitrail",
+        hint="Update vitrail: it is older than the file.",
     )

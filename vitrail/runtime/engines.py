@@ -91,7 +91,7 @@ def not_installed(engine: str) -> EnvironmentFault:
         return EnvironmentFault(
             "VIT-520",
             "computing this model needs the package torch.",
-            hint="pip install vitrail; or export the model where torch is: vitrail export --list",
+            hint="pip install torch; or export the model where torch is: vitrail export --list",
         )
     return missing(PACKAGES[engine], engine)
 

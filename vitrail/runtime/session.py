@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.errors import EnvironmentFault, ModelError
+from vitrail.errors import EnvironmentFault, ModelError, install_command
 from vitrail.spelling import count
 
 INPUT, OUTPUTS = "image", ("logits", "probabilities")
@@ -67,7 +67,7 @@ def missing(package: str, extra: str) -> EnvironmentFault:
     return EnvironmentFault(
         "VIT-520",
         f"computing an exported file needs the package {package}.",
-        hint=f"pip install 'vitrail[{extra}]'",
+        hint=install_command(extra),
     )
 
 

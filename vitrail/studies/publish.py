@@ -21,11 +21,10 @@ def write_results(planned: Planned, found: Computed, outcome: Outcome) -> None:
     """Tables, figures, verdict.json, study.html and study.md."""
     from vitrail.studies.results.markdown import write_markdown
     from vitrail.studies.results.study_page import write_page
-    from vitrail.studies.results.tables import write_csv, write_parquet
+    from vitrail.studies.results.tables import write_tables
 
     folder, store = planned.store.folder, planned.store
-    write_csv(found.rows, folder / "table.csv")
-    write_parquet(found.rows, folder / "table.parquet")
+    write_tables(found.rows, folder)
     _write_chosen(planned, found, outcome)
     store.write("verdict.json", {**outcome.verdict.to_json(), "facts": dict(outcome.facts)})
     told, command = facts(planned, found), rerun(planned)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from vitrail import __version__
-from vitrail.errors import EnvironmentFault
 from vitrail.studies.budget import (
     Paces,
     examples_for,
@@ -162,16 +160,6 @@ def run(
         )
         write_results(planned, found, outcome)
     return found, outcome
-
-
-def check_extras() -> None:
-    """Raises EnvironmentFault VIT-520 where the results could not be written in the end."""
-    if find_spec("pyarrow") is None:
-        raise EnvironmentFault(
-            "VIT-520",
-            "the results of a study need the package pyarrow.",
-            hint="Install it: pip install 'vitrail[studies]'",
-        )
 
 
 def local(processes: int) -> Engines:

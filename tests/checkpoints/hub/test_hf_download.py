@@ -255,7 +255,7 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EnvironmentFault) as caught:
         resolve_weights("hf:a/b")
     assert caught.value.code == "VIT-520"
-    assert "vitrail[hub]" in caught.value.hint
+    assert "huggingface_hub" in caught.value.hint
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pyarrow import parquet
 
 from tests.studies.made_rows import made_row
 from vitrail.errors import EnvironmentFault
+from vitrail.studies.results import tables
 from vitrail.studies.results.tables import Line, columns, parquet_bytes, write_csv, write_parquet
 
 ROWS = [
@@ -44,6 +45,17 @@ def test_csv_round_trip(tmp_path: Path) -> None:
     assert float(first["test/top1"]) == 0.1 + 0.2
     assert (first["macs"], first["pictures"], first["val"]) == ("1000000000000", "500", "")
     assert (second["macs"], second["arm"], second["val"]) == ("", 'BiT, "x"\\x0a', "0.5")
+
+
+def test_tables_without_pyarrow_are_csv_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables.write_tables(ROWS, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"table.csv", "table.parquet"}
+    (tmp_path / "table.parquet").unlink()
+    monkeypatch.setattr(tables, "find_spec", lambda name: None)
+    tables.write_tables(ROWS, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
 
 
 def test_parquet_round_trip(tmp_path: Path) -> None:
@@ -91,5 +103,5 @@ def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(EnvironmentFault) as caught:
         write_parquet(ROWS, tmp_path / "a.parquet")
     assert caught.value.code == "VIT-520"
-    assert "pip install 'vitrail[studies]'" in caught.value.hint
+    assert "pip install 'pyarrow" in caught.value.hint
     write_csv(ROWS, tmp_path / "a.csv")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vitrail.checkpoints.hub.download import MAX_BYTES, Progress, cache_dir
-from vitrail.errors import EnvironmentFault, ModelError, VitrailError
+from vitrail.errors import EnvironmentFault, ModelError, VitrailError, install_command
 from vitrail.files import write_whole
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -213,7 +213,7 @@ def _library() -> Any:
         raise EnvironmentFault(
             "VIT-520",
             "names of the form hf:OWNER/NAME need the package huggingface_hub.",
-            hint="pip install 'vitrail[hub]', or download the files by hand and give their folder.",
+            hint=f"{install_command('hub')}; or download the files by hand and give their folder.",
         ) from error
     return huggingface_hub
 

@@ -15,7 +15,7 @@ from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output, table
-from vitrail.errors import VitrailError
+from vitrail.errors import VitrailError, install_command
 from vitrail.spelling import count
 
 app = app_of("vitrail doctor")
@@ -144,17 +144,35 @@ def train_records(memory: int, gflops: float) -> list[dict[str, Any]]:
     return records
 
 
+EXTRAS = {  # what each is for, in the order of README
+    "studies": "tables as Parquet too: compare, study, predict --out FILE.parquet",
+    "hub": "models of the Hugging Face hub, hf:OWNER/NAME",
+    "export": "vitrail export --to onnx",
+    "onnx": "computing an ONNX export",
+    "openvino": "computing it with OpenVINO",
+    "serve": "vitrail serve",
+    "ray": "studies on a Ray cluster",
+}
+
+
+def extra_lines(missing: dict[str, list[str]]) -> list[str]:
+    """What is installed, and the command for each extra that is not."""
+    known = [name for name in EXTRAS if name in missing]
+    there = ", ".join(name for name in known if not missing[name])
+    lines = [f"extras    {there or 'none installed'}"]
+    for name in known:
+        if missing[name]:
+            lines.append(f"          {name} ({EXTRAS[name]}): {install_command(name)}")
+    return lines
+
+
 def lines_of(record: dict[str, Any]) -> list[str]:
     """The record for people."""
-    extras = ", ".join(
-        f"{name} {'missing ' + ' '.join(gone) if gone else 'ok'}"
-        for name, gone in record["extras"].items()
-    )
     lines = [
         f"vitrail   {record['vitrail']}, Python {record['python']}, {record['system']}",
         f"machine   {record['cpus']} CPUs, {record['memory_bytes'] / 1e9:.1f} GB memory free, "
         f"{record['disk_free_bytes'] / 1e9:.1f} GB disk free",
-        f"extras    {extras or 'none declared'}",
+        *extra_lines(record["extras"]),
     ]
     if torch := record["torch"]:
         lines.append(

@@ -19,7 +19,7 @@ from cyclopts import Parameter
 from vitrail.cli.arguments import app_of, check_numbers
 from vitrail.cli.display.output import Output, table
 from vitrail.cli.read_as import ReadAs, load
-from vitrail.errors import DataError, UsageError, nearest
+from vitrail.errors import DataError, UsageError, install_command, nearest
 from vitrail.spelling import count
 
 if TYPE_CHECKING:
@@ -230,8 +230,8 @@ def missing(packages: tuple[str, ...]) -> list[str]:
 def target_rows() -> list[tuple[str, str, str]]:
     rows = []
     for one in target_records():
-        extra = f"pip install 'vitrail[{EXTRAS.get(one['target'], 'export')}]'"
-        state = extra if one["missing"] else "installed"
+        command = install_command(EXTRAS.get(one["target"], "export"))
+        state = command if one["missing"] else "installed"
         state += "; onnxruntime-web: --download or --ort-web" if one["target"] == "web" else ""
         rows.append((one["target"], one["writes"], state if one["needs"] else "nothing more"))
     return rows

@@ -15,7 +15,7 @@ from vitrail.cli.display.output import Output
 from vitrail.cli.display.streams import say_aside
 from vitrail.cli.engine_options import EngineOptions
 from vitrail.cli.read_as import ReadAs, load
-from vitrail.errors import EnvironmentFault, UsageError
+from vitrail.errors import EnvironmentFault, UsageError, install_command
 from vitrail.spelling import count
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def require_serve() -> None:
         raise EnvironmentFault(
             "VIT-520",
             "serving needs the packages starlette and uvicorn.",
-            hint="pip install 'vitrail[serve]'",
+            hint=install_command("serve"),
         ) from error
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import chdir
 from typing import Any
 
-from vitrail.errors import EnvironmentFault, VitrailError
+from vitrail.errors import EnvironmentFault, VitrailError, install_command
 from vitrail.studies.engine.job import Job
 from vitrail.studies.engine.processes import STOP_SECS, Event, revived
 
@@ -122,6 +122,6 @@ def _import_ray() -> Any:
         raise EnvironmentFault(
             "VIT-520",
             "computing on a Ray cluster needs the package ray.",
-            hint="Install it: pip install 'vitrail[ray]'",
+            hint=install_command("ray"),
         ) from error
     return ray

@@ -6,17 +6,25 @@ pyarrow is part of the extra [studies] and loaded by the functions that need it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from vitrail import files
-from vitrail.errors import EnvironmentFault
+from vitrail.errors import EnvironmentFault, install_command
 from vitrail.files import write_whole
 from vitrail.spelling import as_utf8
 from vitrail.studies.engine.row import Axis, Row
 
 Line = Mapping[str, Axis | None]
 _INT64 = 2**63
+
+
+def write_tables(rows: Sequence[Row], folder: Path) -> None:
+    """table.csv, and table.parquet where pyarrow is installed."""
+    write_csv(rows, folder / "table.csv")
+    if find_spec("pyarrow") is not None:
+        write_parquet(rows, folder / "table.parquet")
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
@@ -61,7 +69,7 @@ def require_pyarrow() -> tuple[Any, Any]:
         raise EnvironmentFault(
             "VIT-520",
             "writing Parquet needs the package pyarrow.",
-            hint="pip install 'vitrail[studies]', or write a CSV.",
+            hint=f"{install_command('studies')}; or write a CSV.",
         ) from error
     return pyarrow, pyarrow.parquet
 
