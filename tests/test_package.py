@@ -111,7 +111,14 @@ def test_the_ways_in_that_scripts_use_stay() -> None:
 
 
 FOR_PEOPLE = {"studies", "hub", "export", "onnx", "openvino", "serve", "ray"}
-TOOLS = {"test", "check", "bench", "parity", "docs"}  # extras of those who work on vitrail
+TOOLS = {
+    "test",
+    "check",
+    "bench",
+    "parity",
+    "docs",
+    "browser",
+}  # extras of those who work on vitrail
 
 
 def plain_name(requirement: str) -> str:

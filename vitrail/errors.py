@@ -125,7 +125,7 @@ def environment_fault(error: Exception) -> EnvironmentFault | None:
         )
         return EnvironmentFault("VIT-503", f"memory is used up: {text}", hint=hint)
     if isinstance(error, ModuleNotFoundError) and error.name in DEPENDENCIES:
-        hint = f"pip install {error.name}, or all that it depends on: pip install vitrail"
+        hint = f"pip install {error.name}"
         message = f"this needs the package {error.name}, which is not installed."
         return EnvironmentFault("VIT-520", message, hint=hint)
     refused = os_error_of(error)

@@ -1,4 +1,4 @@
-"""An exported model as a deployment of Ray Serve (pip install 'ray[serve]' 'vitrail[onnx]').
+"""An exported model as a deployment of Ray Serve (pip install 'ray[serve]' onnxruntime).
 
     VITRAIL_MODEL=runs/photos-1/export serve run docs.deploy.ray_serve:app
 
