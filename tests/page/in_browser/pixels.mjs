@@ -7,7 +7,8 @@ const site = pathToFileURL(process.argv[2] + "/").href;
 const { pillowResize } = await import(site + "pillow_resize.js");
 const { tfResize } = await import(site + "tf_resize.js");
 const { modelInput } = await import(site + "preprocess.js");
-const { decodePng } = await import(site + "png.js");
+const { checksum, decodePng } = await import(site + "png.js");
+const { checkImage } = await import(site + "self_check.js");
 const { inspect, upright } = await import(site + "image_file.js");
 
 const bytesOf = (text) => new Uint8Array(Buffer.from(text, "base64"));
@@ -29,6 +30,11 @@ const actions = {
     const { data: pixels, height, width } = upright(await decodePng(bytes), orientation);
     return { height, width, data: encoded(pixels) };
   },
+  check({ height, width, record }) {
+    const pixels = modelInput(checkImage(height, width), record);
+    return checksum(new Uint8Array(pixels.buffer), 0, pixels.byteLength);
+  },
+  checkImage: ({ height, width }) => [...checkImage(height, width).data],
   inspect({ data }) {
     const { kept, ...found } = inspect(bytesOf(data));
     return found;

@@ -1,0 +1,46 @@
+"""Exported pages for tests, and a server of static files as visitors have one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from tests.export.exported import classifier_of, coloured_digits
+from vitrail.classifier import Classifier
+from vitrail.export.web.export_web import export_web
+from vitrail.export.web.ort_web import SCRIPT, WASM
+
+STUBS = {SCRIPT: b"export {};", WASM: b"\0asm"}  # what is never run
+
+
+def exported_page(out: Path, ort: Mapping[str, bytes], **changes: Any) -> Classifier:
+    """The classifier whose page was written to `out`."""
+    classifier = classifier_of(**changes)
+    export_web(classifier, out, coloured_digits(classifier, most=16), ort)
+    return classifier
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Without lines for every request; the types are those of this machine."""
+
+    def log_message(self, *values: Any) -> None:
+        pass
+
+
+@contextmanager
+def static_server(folder: Path) -> Iterator[str]:
+    """The address of a server of the files in `folder`, and of nothing else."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
