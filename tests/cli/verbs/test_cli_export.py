@@ -28,7 +28,9 @@ def model(tmp_path: Path) -> Path:
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "--list"]) == 0
-    assert "torch-export" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "torch-export" in text
+    assert "--ort-web" in text
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,11 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
         (["--opset", "9"], "VIT-202", 2, "20"),
         ([], "VIT-295", 2, "--images"),
         (["--split", "test", "--images", "builtin:digits"], "VIT-366", 3, "--split val"),
+        (["--download"], "VIT-298", 2, "--to web"),
+        (["--ort-web", "ort.tgz", "--to", "torch-export"], "VIT-298", 2, "--to web"),
+        (["--to", "web", "--ort-web", "ort.tgz"], "VIT-528", 5, "npm pack"),
+        (["--to", "web"], "VIT-528", 5, "--download"),
+        (["--to", "web", "--precision", "bfloat16"], "VIT-294", 2, "openvino"),
     ],
 )
 def test_what_is_refused(
@@ -47,7 +54,9 @@ def test_what_is_refused(
     exit_code: int,
     hint: str,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(model.parent / "cache"))
     out = model.parent / "out"
     assert main(["--json", "export", str(model), str(out), *words]) == exit_code
     found = document(capsys.readouterr().out)

@@ -8,10 +8,14 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import torch
+from torch import nn
 
 from tests.export.exported import classifier_of, coloured_digits
 from vitrail.classifier import Classifier
+from vitrail.export.check_images import CheckImages
 from vitrail.export.web.export_web import export_web
 from vitrail.export.web.ort_web import SCRIPT, WASM
 
@@ -21,8 +25,19 @@ STUBS = {SCRIPT: b"export {};", WASM: b"\0asm"}  # what is never run
 def exported_page(out: Path, ort: Mapping[str, bytes], **changes: Any) -> Classifier:
     """The classifier whose page was written to `out`."""
     classifier = classifier_of(**changes)
-    export_web(classifier, out, coloured_digits(classifier, most=16), ort)
+    images = coloured_digits(classifier, most=16)
+    spread(classifier, images)
+    export_web(classifier, out, images, ort)
     return classifier
+
+
+def spread(classifier: Classifier, images: CheckImages) -> None:
+    """Change the head so that images get many different classes."""
+    made, head = classifier.preprocess, cast(nn.Linear, classifier.model.head)
+    with torch.no_grad():
+        head.weight *= 20
+        logits = classifier.model(torch.from_numpy(made.normalised(images.pixels)))
+        head.bias.sub_(logits.mean(dim=0))
 
 
 class Quiet(SimpleHTTPRequestHandler):
