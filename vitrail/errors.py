@@ -204,8 +204,10 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f"Known: {shown}."
 
 
-def install_command(extra: str) -> str:
-    """The command that installs what an extra needs, by the names under which it is published."""
+def install_command(extras: str) -> str:
+    """The command that installs what extras (with commas between) need, by published names."""
     lines = [line.replace("'", '"') for line in requires("vitrail") or []]
-    needs = [line.split(";")[0].strip() for line in lines if f'extra == "{extra}"' in line]
-    return shlex.join(["pip", "install", *(needs or ["-e", f".[{extra}]"])])  # of older metadata
+    marks = [f'extra == "{name}"' for name in extras.split(",")]
+    needs = [line.split(";")[0].strip() for mark in marks for line in lines if mark in line]
+    found = list(dict.fromkeys(needs)) or ["-e", f".[{extras}]"]  # an installation of older sources
+    return shlex.join(["pip", "install", *found])

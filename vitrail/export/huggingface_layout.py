@@ -42,7 +42,8 @@ CARD = """
 
 `{file}` takes `pixel_values` as `preprocessor_config.json` describes them and gives `logits`; their
 {scores} is the probability, temperature included. config.json says `vit` whatever the architecture
-is: pipelines choose their class by it, and use inputs and outputs only. It has no weights for PyTorch.
+is: pipelines choose their class by it, and use inputs and outputs only.
+It has no weights for PyTorch.
 {notes}
 ```js
 import {{ pipeline }} from "@huggingface/transformers";
