@@ -32,6 +32,7 @@ def test_the_page_is_there_without_a_token(server: Running, path: str) -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+@pytest.mark.promise("S11")
 def test_what_the_page_may_do(server: Running) -> None:
     policy = server.ask("GET", "/").headers["content-security-policy"]
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))

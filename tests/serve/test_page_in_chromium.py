@@ -241,6 +241,7 @@ def spreadsheet(label: str) -> str:
     return "'" + label if label[0] in "=+-@" else label
 
 
+@pytest.mark.promise("S11")
 def test_names_are_text(seen: Seen) -> None:
     """Neither a class nor a file can put markup into the page, or a formula into the table."""
     name = '=<img src=x onerror=alert(1)>".png'

@@ -30,6 +30,15 @@ class _Protocol(H11Protocol):
         super().connection_made(transport)
         asyncio.get_running_loop().call_later(HEADER_SECS, self._check_begun)
 
+    def send_400_response(self, msg: str) -> None:
+        """As uvicorn's; who answers the same request at that moment is not heard any more, which
+        would be a fault of the server for h11, with a traceback.
+        """
+        super().send_400_response(msg)
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+
     def _check_begun(self) -> None:
         if self.cycle is None:
             self.transport.close()
