@@ -24,12 +24,13 @@ Compute = Callable[[Floats], tuple[Floats, Floats]]  # pixels to logits and prob
 
 @dataclass(frozen=True)
 class Candidate:
-    """opened: what computes on so many threads."""
+    """opened: what computes on so many threads; budget: limits of its own."""
 
     engine: str
     precision: Precision
     library: str
     opened: Callable[[int], Compute]
+    budget: Limits | None = None
 
     def __str__(self) -> str:
         return f"{self.engine} {self.precision}"
@@ -37,10 +38,16 @@ class Candidate:
     @property
     def limits(self) -> Limits:
         """How far it may differ from torch in float32."""
-        return LIMITS[self.precision]
+        return self.budget or LIMITS[self.precision]
 
 
-def of_file(engine: str, content: bytes, name: str, precision: Precision) -> Candidate:
+def of_file(
+    engine: str,
+    content: bytes,
+    name: str,
+    precision: Precision,
+    budget: Limits | None = None,
+) -> Candidate:
     """A file in an engine that is installed. Raises EnvironmentFault VIT-520, VIT-525."""
     from vitrail.runtime.onnx_session import require_onnxruntime
     from vitrail.runtime.openvino_session import require_openvino
@@ -50,7 +57,7 @@ def of_file(engine: str, content: bytes, name: str, precision: Precision) -> Can
     def opened(threads: int) -> Compute:
         return open_session(engine, content, name, threads=threads, precision=precision)
 
-    return Candidate(engine, precision, module.__version__.split("-")[0], opened)
+    return Candidate(engine, precision, module.__version__.split("-")[0], opened, budget)
 
 
 def by_torch(classifier: Classifier, precision: Precision) -> Candidate:

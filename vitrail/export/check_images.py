@@ -35,6 +35,15 @@ class CheckImages:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def spread(self, most: int) -> NDArray[np.int64]:
+        """Places of at most `most` images, over all of them."""
+        return spread(len(self), most)
+
+    def at(self, places: NDArray[np.int64]) -> CheckImages:
+        """The images at these places."""
+        labels = None if self.labels is None else self.labels[places]
+        return CheckImages(self.pixels[places], labels, self.data, self.split)
+
     def batches(self) -> Iterator[NDArray[np.float32]]:
         """Every image once, in order."""
         for first in range(0, len(self.pixels), BATCH):
@@ -43,6 +52,11 @@ class CheckImages:
     def first(self, size: int) -> NDArray[np.float32]:
         """`size` images from the beginning, again from there where there are fewer."""
         return self.pixels[np.arange(size) % len(self.pixels)].astype(np.float32)
+
+
+def spread(n: int, most: int) -> NDArray[np.int64]:
+    """At most `most` of n places, at equal distances."""
+    return np.unique(np.linspace(0, n - 1, min(most, n)).astype(np.int64))
 
 
 def read_images(
@@ -59,8 +73,7 @@ def read_images(
             f"{LEAST}.",
             hint="Name others: --images DATA --split train",
         )
-    places = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).astype(np.int64))
-    chosen = subset(source, places)
+    chosen = subset(source, spread(len(source), most))
     loader = make_loader(chosen, preprocess, None, batch_size=BATCH)
     pixels = np.concatenate([np.asarray(one.images) for one in loader.eval_batches(BATCH)])
     return CheckImages(pixels, labels_of(chosen, classes), source.name, split)

@@ -37,6 +37,7 @@ from vitrail.export.card import card_of
 from vitrail.export.check_images import CheckImages
 from vitrail.export.gate import Comparison, Limits, require
 from vitrail.export.graph import Graph
+from vitrail.export.int8 import Int8, Quantisation, quantise
 from vitrail.export.onnx_export import OPSET, onnx_bytes, require_exporter
 from vitrail.export.speed import Table, measure_speed
 from vitrail.export.torch_export import exported_program, write_torch_export
@@ -74,11 +75,12 @@ FORMATS: dict[Target, Literal["onnx", "torch", "torch-export"]] = {
     "torch-export": "torch-export",
 }
 OFFERED: dict[Target, tuple[Precision, ...]] = {
-    "onnx": ("float32",),
-    "openvino": ("float32", "bfloat16"),
+    "onnx": ("float32", "int8"),
+    "openvino": ("float32", "bfloat16", "int8"),
     "torch": ("bfloat16",),
     "torch-export": ("float32",),
 }
+INT8 = "model.int8.onnx"
 METADATA = {"format": "pt"}
 
 
@@ -100,27 +102,47 @@ def export_model(
     precision: Precision | None = None,
     opset: int = OPSET,
     threads: int = 1,
+    int8: Int8 | None = None,
     say: Say = lambda text: None,
     finish: Finish = lambda folder: None,
 ) -> Exported:
-    """Write `out`, a folder that `vitrail.load` opens. images: real ones, for the gate; finish:
-    adds what else belongs into the folder, before it gets its name.
+    """Write `out`, a folder that `vitrail.load` opens. images: real ones, for the gate; int8: what
+    that precision needs; finish: adds what else belongs into the folder, before it gets its name.
 
-    Raises UsageError VIT-294 for a precision that the target does not have; ModelError VIT-440
-    where `out` exists, VIT-443 for a model without a head, VIT-470 for one that cannot be
-    expressed, VIT-471; GateError VIT-703; EnvironmentFault VIT-506, VIT-520.
+    Raises UsageError VIT-294 for a precision that the target does not have, VIT-295 for int8
+    without images to calibrate with; ModelError VIT-440 where `out` exists, VIT-443 for a model
+    without a head, VIT-470 for one that cannot be expressed, VIT-471; GateError VIT-703 to VIT-705;
+    EnvironmentFault VIT-506, VIT-520.
     """
     refuse_existing(out)
     precision = check_precision(to, precision)
-    require_packages(to)
+    require_packages(to, precision)
     graph = graph_of(classifier)
     record = source_record(classifier, out)
     with whole_folder(out, refuse=refuse_existing) as folder:
         say(f"exporting to {to}")
-        place = folder / NAMES[to]
-        wanted = write_engine(classifier, graph, place, to, precision, record, opset)
-        say(f"comparing with torch on {count(len(images), 'image')}")
+        place = folder / (INT8 if precision == "int8" else NAMES[to])
         expected = answers(by_torch(classifier, "float32"), images)
+        made: Quantisation | None = None
+        rivals: list[Candidate] = []
+        if precision == "int8":
+            asked = required(int8)
+            made = quantise(
+                graph,
+                record.to_text(),
+                expected,
+                images,
+                asked,
+                opset=opset,
+                threads=threads,
+                say=say,
+            )
+            place.write_bytes(made.content)
+            wanted = int8_candidates(to, made, place.name)
+            rivals = [of_file(to, made.whole, NAMES[to], "float32")]
+        else:
+            wanted = write_engine(classifier, graph, place, to, precision, record, opset)
+        say(f"comparing with torch on {count(len(images), 'image')}")
         scores = classifier.meta.scores
         with torch_threads(threads):
             checked = [(one, compared(one, expected, images, scores, threads)) for one in wanted]
@@ -128,7 +150,10 @@ def export_model(
         speed: Table = {}
         if to != "torch-export":
             say("measuring speed")
-            speed = measure_speed([by_torch(classifier, "float32"), *passed(checked)], images)
+            speed = measure_speed(
+                [by_torch(classifier, "float32"), *rivals, *passed(checked)], images
+            )
+        quantisation = {} if made is None or int8 is None else made.to_json(int8, to, speed)
         about = ExportRecord(
             source=source_of(record),
             weights=record.sha256,
@@ -145,7 +170,8 @@ def export_model(
             limits=as_json(asdict(first.limits)),
             checked=() if to == "torch-export" else tuple(starmap(record_of, checked)),
             speed=speed,
-            golden=golden_of(classifier.probabilities(fixed_image(classifier.preprocess)[None])[0]),
+            golden=golden_of(golden_answer(classifier, first)),
+            quantisation=as_json(quantisation),
             versions=versions(to) | {one.engine: one.library for one in wanted},
             machine=as_json(machine()),
         )
@@ -174,11 +200,22 @@ def check_precision(to: Target, asked: str | None) -> Precision:
     )
 
 
-def require_packages(to: Target) -> None:
+def required(int8: Int8 | None) -> Int8:
+    """Raises UsageError VIT-295 where there is none."""
+    if int8 is None:
+        raise UsageError(
+            "VIT-295",
+            "int8 is calibrated with real images, of training; none were given.",
+            hint="--images DATA",
+        )
+    return int8
+
+
+def require_packages(to: Target, precision: Precision = "float32") -> None:
     """Raise EnvironmentFault VIT-520 for what is missing, before anything is computed."""
     if FORMATS[to] == "onnx":
         require_exporter()
-    if to == "onnx":
+    if to == "onnx" or precision == "int8":  # whose quantiser is onnxruntime's
         require_onnxruntime()
     if to == "openvino":
         require_openvino()
@@ -260,6 +297,15 @@ def write_engine(
     ]
 
 
+def int8_candidates(to: Target, made: Quantisation, name: str) -> list[Candidate]:
+    """The engines of a quantised file: the target's first, then the other where it is installed."""
+    return [
+        of_file(engine, made.content, name, "int8", made.limits)
+        for engine in dict.fromkeys((str(to), "onnx", "openvino"))
+        if engine == to or is_installed(engine)
+    ]
+
+
 def of_program(program: ExportedProgram) -> Candidate:
     """The program in memory that was written as a .pt2."""
     module = program.module()
@@ -278,17 +324,31 @@ def answers(candidate: Candidate, images: CheckImages) -> Floats:
     return np.concatenate([compute(one)[1] for one in images.batches()])
 
 
+def golden_answer(classifier: Classifier, first: Candidate) -> Floats:
+    """Probabilities (K,) of the fixed image: torch's, and those of the file where it is int8, which
+    answers otherwise to an image that is like no other.
+    """
+    made = classifier.preprocess
+    image = fixed_image(made)[None]  # (1, C, H, W), normalised
+    if first.precision != "int8":
+        return np.asarray(classifier.probabilities(image)[0])
+    mean, std = (np.asarray(one, np.float32).reshape(-1, 1, 1) for one in (made.mean, made.std))
+    return np.asarray(first.opened(1)((image * std + mean) * np.float32(255))[1][0])
+
+
 def gated(checked: Sequence[tuple[Candidate, Comparison]]) -> tuple[Candidate, Comparison]:
-    """The first, which was asked for. Raises GateError VIT-703 where it missed its limits; others
-    that did are recorded and never chosen.
+    """The first, which was asked for. Raises GateError VIT-703 (of int8 VIT-704) where it missed
+    its limits; others that did are recorded and never chosen.
     """
     first, found = checked[0]
+    is_int8 = first.precision == "int8"
+    hint = "Use the model as it is: --engine torch. Please report it with its model.json."
     require(
         found,
         first.limits,
         f"the exported model by {first}",
-        code="VIT-703",
-        hint="Use the model as it is: --engine torch. Please report it with its model.json.",
+        code="VIT-704" if is_int8 else "VIT-703",
+        hint="Another engine, or --precision float32" if is_int8 else hint,
     )
     return first, found
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vitrail.errors import GateError
 from vitrail.evaluation.metrics.single_label import ece, reliability
+from vitrail.evaluation.paired import newcombe
 from vitrail.spelling import count
 
 Floats = NDArray[Any]
@@ -48,7 +49,8 @@ LIMITS = {"float32": EXACT, "bfloat16": BFLOAT16}
 @dataclass(frozen=True)
 class Comparison:
     """An export against torch on `images` images. Differences as `Limits` has them; figures of
-    accuracy only where labels are known.
+    accuracy only where labels are known. drop_interval: 95 %, of `accuracy_drop`; not for images of
+    several labels, which are not independent.
     """
 
     images: int
@@ -59,6 +61,7 @@ class Comparison:
     accuracy: tuple[float, float] | None = None  # of torch, of the export
     nll: tuple[float, float] | None = None
     ece: tuple[float, float] | None = None
+    drop_interval: tuple[float, float] | None = None
 
     @property
     def accuracy_drop(self) -> float | None:
@@ -88,8 +91,15 @@ class Comparison:
                 continue
             fits = limit is None or value <= limit  # NaN does not
             state = "" if limit is None else "ok" if fits else "missed"
-            found.append((title, shown(value), "" if limit is None else shown(limit), state))
+            text = shown(value) + (self._interval() if field == "accuracy_drop" else "")
+            found.append((title, text, "" if limit is None else shown(limit), state))
         return found
+
+    def _interval(self) -> str:
+        if self.drop_interval is None:
+            return ""
+        low, high = self.drop_interval
+        return f" (95 % {low:.2g} to {high:.2g})"
 
     def missed(self, limits: Limits) -> list[str]:
         """The limits that do not hold, in words."""
@@ -143,8 +153,21 @@ def compare(
         p99_dp=float(np.quantile(apart, 0.99)),
         changed=int(is_changed.sum()),
         changed_with_margin=int((is_changed & is_clear).sum()),
+        drop_interval=drop_interval(before, after, labels),
         **figures,
     )
+
+
+def drop_interval(
+    before: Floats, after: Floats, labels: NDArray[Any] | None
+) -> tuple[float, float] | None:
+    """Of the accuracy drop in points, by Newcombe's method for paired shares."""
+    if labels is None or labels.ndim != 1:
+        return None
+    right, still = (p.argmax(axis=1) == labels for p in (before, after))
+    both, neither = int((right & still).sum()), int((~right & ~still).sum())
+    low, high = newcombe(both, int((right & ~still).sum()), int((~right & still).sum()), neither)
+    return 100 * low, 100 * high
 
 
 def changes(

@@ -68,7 +68,8 @@ class ExportRecord(_Part):
     """The document. source: what it was made from, by `source_of`; parity and limits: the figures
     of the gate (`export/gate.py`) of the engine it was made for; checked: of every engine; images:
     which ones it was checked with; speed: images per second by threads, engine with precision, and
-    images at a time; golden: what torch answered to the image of `golden.py`, by class index.
+    images at a time; quantisation: of int8, how it came to be (`export/int8.py`); golden: what
+    torch answered to the image of `golden.py`, by class index.
     """
 
     version: Annotated[int, Field(alias="schema", ge=1)] = SCHEMA
@@ -81,6 +82,7 @@ class ExportRecord(_Part):
     checked: tuple[Checked, ...] = ()
     speed: dict[Count, dict[str, dict[Count, Rate]]] = {}
     golden: dict[Annotated[str, Field(pattern=r"^[0-9]{1,7}$")], Share] = {}
+    quantisation: dict[str, JsonValue] = {}
     versions: dict[str, str]
     machine: dict[str, JsonValue]
 

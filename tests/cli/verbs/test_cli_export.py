@@ -45,6 +45,14 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
         (["--to", "web", "--ort-web", "ort.tgz"], "VIT-528", 5, "npm pack"),
         (["--to", "web"], "VIT-528", 5, "--download"),
         (["--to", "web", "--precision", "bfloat16"], "VIT-294", 2, "openvino"),
+        (["--precision", "int8", "--split", "train"], "VIT-366", 3, "--split val"),
+        (["--max-drop", "1"], "VIT-202", 2, "--precision int8"),
+        (["--precision", "int8", "--max-drop", "nan"], "VIT-202", 2, ""),
+        (["--precision", "int8", "--min-speedup", "-1"], "VIT-202", 2, ""),
+        (["--precision", "int8"], "VIT-295", 2, "--images"),
+        (["--to", "torch", "--precision", "int8"], "VIT-294", 2, "onnx or openvino"),
+        (["--to", "openvino", "--max-drop", "2"], "VIT-202", 2, "--precision int8"),
+        (["--to", "triton", "--precision", "int8"], "VIT-294", 2, "--to onnx"),
     ],
 )
 def test_what_is_refused(
@@ -89,3 +97,21 @@ def test_images_without_splits_are_all_used(
     found = document(capsys.readouterr().out)
     assert found["images"] == {"data": "digits", "split": "all", "n": 20}
     assert found["parity"]["images"] == 20
+
+
+def test_int8_of_data_without_splits(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Calibrated with images that it is not checked with; the labels of a model with random
+    weights say nothing, so the budget is wide."""
+    out = model.parent / "out"
+    words = ["--precision", "int8", "--images", "builtin:digits", "--check", "60"]
+    words += ["--calibrate", "80", "--max-drop", "20"]
+    assert main(["export", str(model), str(out), *words]) == 0
+    text = capsys.readouterr().out
+    assert "times as fast as float32" in text
+    about = read_export(out).about
+    assert (about.file.name, about.file.precision) == ("model.int8.onnx", "int8")
+    assert about.quantisation["calibration"] == {
+        "data": "digits",
+        "split": "not checked with",
+        "n": 80,
+    }

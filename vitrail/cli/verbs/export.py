@@ -24,6 +24,7 @@ from vitrail.spelling import count
 
 if TYPE_CHECKING:
     from vitrail.classifier import Classifier
+    from vitrail.evaluation.eval_set import Opened
     from vitrail.export.check_images import CheckImages
     from vitrail.export.export_model import Exported, Target
 
@@ -40,6 +41,8 @@ TARGETS = {  # what is written, the packages it needs, and the extra that has th
     "triton": ("model.onnx, and a model repository", ("onnx", "onnxscript", "onnxruntime")),
     "torch-export": ("model.pt2, for ExecuTorch and AOTInductor", ()),
 }
+WORST = 12  # layers that are shown
+FASTER = 1.1
 ON_ONNX = ("web", "huggingface-onnx", "triton")  # what is made of an export to onnx
 EXTRAS = {"openvino": "export,openvino"}
 
@@ -59,6 +62,9 @@ def export(
     threads: int = 1,
     ort_web: Path | None = None,
     download: Annotated[bool, Parameter(negative=())] = False,
+    calibrate: int | None = None,
+    max_drop: float | None = None,
+    min_speedup: float | None = None,
     list_targets: Annotated[bool, Parameter(name="--list", negative=())] = False,
     read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
     output: Annotated[Output, Parameter(parse=False)],
@@ -74,9 +80,11 @@ def export(
     to
         onnx, openvino, torch, web, huggingface-onnx, triton or torch-export.
     precision
-        float32, or bfloat16 (openvino, torch). Default: float32; of torch bfloat16.
+        float32, int8 (onnx, openvino), or bfloat16 (openvino, torch). Default: float32; of torch
+        bfloat16.
     images
-        Images to check with, as for vitrail eval. Default: the data of the run.
+        Images to check with, as for vitrail eval. Default: the data of the run. int8 is calibrated
+        with its training split.
     split
         Which of them: val or train.
     check
@@ -89,6 +97,13 @@ def export(
         --to web: the npm package of onnxruntime-web or its folder. Default: the cache.
     download
         --to web: fetch that package from registry.npmjs.org if it is not in the cache (33 MB).
+    calibrate
+        int8: images to calibrate with, at most. Default: 200.
+    max_drop
+        int8: the most that accuracy may drop, in percentage points. Default: 0.5.
+    min_speedup
+        int8: refuse what is not so many times as fast as float32 of the same engine, one image at
+        a time. Default: any speed.
     list_targets
         Show the targets and what they need.
     """
@@ -113,8 +128,19 @@ def export(
     require_packages(target)
     refuse_test(split)
     write = page_writer(ort_web, download, output) if is_page else writer_to(to)
+    check_int8(wanted, to, split, calibrate, max_drop, min_speedup)
     classifier = load(model, read_as, output)
-    chosen = images_for(model, classifier, images, split, check, output)
+    opened = opened_images(model, classifier, images, split, output)
+    chosen = images_of(opened, classifier, split, check, output)
+    if wanted == "int8":
+        from vitrail.export.int8 import CALIBRATE, MAX_DROP, Int8
+
+        int8 = Int8(
+            calibration_of(opened, classifier, check, calibrate or CALIBRATE),
+            MAX_DROP if max_drop is None else max_drop,
+            min_speedup,
+        )
+        write = partial(write, int8=int8)
     done = write(
         classifier,
         out,
@@ -188,12 +214,51 @@ def refuse_test(split: str) -> None:
         )
 
 
-def images_for(
-    model: Path, classifier: Classifier, data: str | None, split: str, most: int, output: Output
-) -> CheckImages:
-    """Real images for the gate. Raises UsageError VIT-240, VIT-295; DataError VIT-366."""
+def check_int8(
+    precision: str,
+    to: str,
+    split: str,
+    calibrate: int | None,
+    max_drop: float | None,
+    min_speedup: float | None,
+) -> None:
+    """Raise UsageError VIT-202 for options of int8 that have no effect or no sense, VIT-294 for a
+    layout of float32; DataError VIT-366 for a check with the images of calibration.
+    """
+    if precision == "int8" and to in ON_ONNX:
+        raise UsageError(
+            "VIT-294",
+            f"--to {to} --precision int8: there is no such export; {to} has float32.",
+            hint="--to onnx --precision int8",
+        )
+    given = {"--calibrate": calibrate, "--max-drop": max_drop, "--min-speedup": min_speedup}
+    names = [name for name, value in given.items() if value is not None]
+    if precision != "int8" and names:
+        raise UsageError(
+            "VIT-202",
+            f"{', '.join(names)}: has no effect on {precision}.",
+            hint="Add --precision int8, or leave it out.",
+        )
+    check_numbers({"--calibrate": 1 if calibrate is None else calibrate})
+    for name, value, most in (
+        ("--max-drop", max_drop, 100.0),
+        ("--min-speedup", min_speedup, 100.0),
+    ):
+        if value is not None and not 0 <= value <= most:
+            raise UsageError("VIT-202", f"{name} {value}: expected a number from 0 to {most:g}.")
+    if precision == "int8" and split == "train":
+        raise DataError(
+            "VIT-366",
+            "--split train: int8 is calibrated with training images, and checked with others.",
+            hint="--split val, or others: --images DATA",
+        )
+
+
+def opened_images(
+    model: Path, classifier: Classifier, data: str | None, split: str, output: Output
+) -> Opened:
+    """Where real images are. Raises UsageError VIT-240, VIT-295."""
     from vitrail.cli.eval_run import opened_for, say_notes
-    from vitrail.export.check_images import read_images
     from vitrail.run_model import is_run
 
     if data is None and not is_run(model):
@@ -204,6 +269,15 @@ def images_for(
         )
     opened = opened_for(model, classifier.examples, data, split)
     say_notes(opened.listed, output)
+    return opened
+
+
+def images_of(
+    opened: Opened, classifier: Classifier, split: str, most: int, output: Output
+) -> CheckImages:
+    """Real images for the gate. Raises UsageError VIT-240; DataError VIT-366."""
+    from vitrail.export.check_images import read_images
+
     source = opened.judged(split).source
     title = "all" if opened.how == "all" else split
     found = read_images(source, classifier.preprocess, classifier.classes, split=title, most=most)
@@ -211,6 +285,33 @@ def images_for(
         output.note(
             f"{opened.listed.name} has other classes than the model: accuracy is not compared"
         )
+    return dataclasses.replace(found, data=opened.listed.name)
+
+
+def calibration_of(opened: Opened, classifier: Classifier, check: int, most: int) -> CheckImages:
+    """Training images; of data without splits, those that are not checked with. Raises DataError
+    VIT-366.
+    """
+    import numpy as np
+
+    from vitrail.data.sources.source import subset
+    from vitrail.export.check_images import read_images, spread
+
+    title = "train"
+    if opened.how == "all":
+        source = opened.judged("train").source
+        checked = spread(len(source), check)
+        source = subset(source, np.setdiff1d(np.arange(len(source)), checked))
+        title = "not checked with"
+    elif "train" in opened.parts:
+        source = opened.judged("train").source
+    else:
+        raise DataError(
+            "VIT-366",
+            f"{opened.listed.name} has no training images to calibrate int8 with.",
+            hint="Name data that has: --images DATA",
+        )
+    found = read_images(source, classifier.preprocess, classifier.classes, split=title, most=most)
     return dataclasses.replace(found, data=opened.listed.name)
 
 
@@ -257,6 +358,7 @@ def lines_of(out: Path, done: Exported) -> list[str]:
         for one in about.checked
         if not one.passed
     ]
+    lines += int8_lines(about.quantisation) if about.quantisation else []
     for threads, rates in about.speed.items():
         lines += ["", *table(speed_rows(threads, rates))]
     return lines
@@ -272,6 +374,22 @@ def page_lines(out: Path) -> list[str]:
         f"try it: python -m http.server --directory {shlex.quote(str(out))} and open "
         "http://localhost:8000",
     ]
+
+
+def int8_lines(about: dict[str, Any]) -> list[str]:
+    """What is int8 and what is not, and whether it is faster."""
+    kept, speedup = about["float"], about["speedup"]
+    lines = [f"int8: {count(len(about['int8']), 'layer')}"]
+    if kept:
+        lines[0] += f"; back in float, because they cost too much: {', '.join(kept)}"
+        worst = [(one["name"], f"{one['p99_dp']:.3g}") for one in about["layers"][:WORST]]
+        lines += table([("int8 alone", "99th percentile of differences"), *worst])
+    lines.append(f"{speedup:.2f} times as fast as float32, one image at a time")
+    if speedup < FASTER:
+        lines.append(
+            "VIT-705: int8 is hardly faster here; the file is smaller. --min-speedup refuses it."
+        )
+    return lines
 
 
 def speed_rows(threads: int, rates: dict[str, dict[int, float]]) -> list[tuple[str, ...]]:
