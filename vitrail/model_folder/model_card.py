@@ -10,9 +10,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from vitrail.markdown import plain, table
 from vitrail.model_folder.model_record import Record
 from vitrail.models.names import full_name
-from vitrail.spelling import count, printable
+from vitrail.spelling import count
 
 KINDS = {"vit": "Vision Transformer", "bit": "BiT-ResNet", "resnet": "Residual network"}
 FIGURES = {  # key of metrics.json: (type on the Hub, name for people)
@@ -32,7 +33,7 @@ def card_of(record: Record) -> str:
     data = str(record.trained_on.get("data", "images of the author"))
     made = full_name(record.architecture.name, record.architecture.numbers)
     name = f"{made} on {data}"
-    parts = [front_matter(record, name, data), f"# {in_text(name)}", summary(record)]
+    parts = [front_matter(record, name, data), f"# {plain(name)}", summary(record)]
     parts += [figures(split, values) for split, values in measured(record).items()]
     parts += ["## Use\n" + USE, "## Preprocessing\n\n" + preprocessing(record)]
     if record.classes:
@@ -104,30 +105,25 @@ def summary(record: Record) -> str:
     what = f"image classifier ({sizes}, {count(len(record.classes), 'class')})"
     if is_encoder(record):
         what = f"encoder ({sizes}) without a head, to start from"
-    lines = [
-        f"A {kind} {what}, trained with vitrail.",
-        "",
-        "| | |",
-        "|---|---|",
-    ]
     facts = {**record.trained_on, **{f"version of {k}": v for k, v in record.versions.items()}}
-    lines += [
-        f"| {in_text(key.replace('_', ' '))} | {in_text(value)} |"
+    rows = [
+        (plain(key.replace("_", " ")), plain(value))
         for key, value in facts.items()
         if isinstance(value, str | int | float)
     ]
-    return "\n".join(lines)
+    return f"A {kind} {what}, trained with vitrail.\n\n{table(['', ''], rows)}"
 
 
 def figures(split: str, values: Mapping[str, Any]) -> str:
     """A table of the metrics of one split."""
-    lines = [f"## Results on {in_text(split)}", "", "| metric | value |", "|---|---|"]
-    for key, (_, title) in FIGURES.items():
-        if isinstance(values.get(key), int | float):
-            lines.append(f"| {title} | {values[key]:.4f}{interval(key, values)} |")
-    if isinstance(values.get("n"), int):
-        lines += ["", f"Measured on {count(values['n'], 'image')}."]
-    return "\n".join(lines)
+    rows = [
+        (title, f"{values[key]:.4f}{interval(key, values)}")
+        for key, (_, title) in FIGURES.items()
+        if isinstance(values.get(key), int | float)
+    ]
+    text = f"## Results on {plain(split)}\n\n{table(['metric', 'value'], rows)}"
+    n = values.get("n")
+    return f"{text}\n\nMeasured on {count(n, 'image')}." if isinstance(n, int) else text
 
 
 def interval(key: str, values: Mapping[str, Any]) -> str:
@@ -146,17 +142,9 @@ def preprocessing(record: Record) -> str:
 def class_list(classes: list[str]) -> str:
     """At most 100 names in the order of the outputs."""
     more = f", ... ({len(classes)} in all; see model.json)" if len(classes) > 100 else ""
-    return ", ".join(in_text(name) for name in classes[:100]) + more
+    return ", ".join(plain(name) for name in classes[:100]) + more
 
 
 def quoted(text: str) -> str:
     """A YAML string."""
     return json.dumps(text)
-
-
-def in_text(value: object) -> str:
-    """Text without meaning to Markdown, HTML or tables, on one line."""
-    text = " ".join(printable(str(value)).split())
-    for mark in "\\`*_[]<>|#":
-        text = text.replace(mark, "\\" + mark if mark != "<" else "&lt;")
-    return text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from vitrail.markdown import plain, table
 from vitrail.models.names import full_name
 from vitrail.report import verdict
 from vitrail.report.run_record import RunRecord, SplitRecord
@@ -115,17 +116,3 @@ def class_table(split: SplitRecord) -> str:
     ]
     more = f"\n\nand {len(scores) - len(names)} more" if len(names) < len(scores) else ""
     return table(["class", "n", "precision", "recall", "F1"], rows) + more
-
-
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; cells are Markdown already."""
-    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
-
-
-def plain(value: object) -> str:
-    """Text without meaning to Markdown or HTML, on one line."""
-    line = " ".join(printable(str(value)).split())
-    for mark in "\\`*_[]|#":
-        line = line.replace(mark, "\\" + mark)
-    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitrail.figures.plot import Figure, Series
-from vitrail.studies.results.markdown import grid, write_markdown
+from vitrail.markdown import table
+from vitrail.studies.results.markdown import headed, write_markdown
 from vitrail.studies.results.result import Outcome, Verdict
 
 
@@ -32,5 +33,5 @@ def test_everything_is_told(tmp_path: Path) -> None:
 
 
 def test_a_bar_or_a_line_break_stays_in_its_cell() -> None:
-    lines = grid([["head"], ["a|b\nc"]]).splitlines()
-    assert lines == ["| head |", "| --- |", "| a\\|b\\x0ac |"]
+    lines = table(*headed([["head"], ["a|b\nc <i> *"]])).splitlines()
+    assert lines == ["| head |", "| --- |", "| a\\|b\\\\x0ac &lt;i&gt; \\* |"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from vitrail.files import write_whole
-from vitrail.spelling import printable
+from vitrail.markdown import plain, table
 from vitrail.studies.results.result import Outcome
 
 
@@ -22,11 +22,11 @@ def write_markdown(
         "## Evidence",
         "\n".join(f"- {one}" for one in verdict.evidence),
         *(f"![{figure.title}]({figure.key}.png)\n\n{figure.note}" for figure in outcome.figures),
-        *(f"{heading}\n\n{grid(rows)}" for heading, rows in outcome.tables.items()),
+        *(f"{title}\n\n{table(*headed(rows))}" for title, rows in outcome.tables.items()),
         "## What this cannot show",
         "\n".join(f"- {one}" for one in verdict.limits),
         "## How it was made",
-        grid([["", ""], *([name, value] for name, value in facts)]),
+        table(["", ""], cells(facts)),
         f"The same rows on another machine:\n\n    {command}",
         "Every cell with its figures and costs: [table.csv](table.csv).",
     ]
@@ -34,8 +34,12 @@ def write_markdown(
     return write_whole(folder / "study.md", text, replace=True)
 
 
-def grid(rows: Sequence[Sequence[str]]) -> str:
-    """A table; the first row is its head."""
-    head, *body = [[printable(cell).replace("|", "\\|") for cell in row] for row in rows]
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def headed(rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    """The first row, and the others."""
+    head, *body = cells(rows)
+    return head, body
+
+
+def cells(rows: Iterable[Sequence[str]]) -> list[list[str]]:
+    """The rows as Markdown."""
+    return [[plain(cell) for cell in row] for row in rows]
