@@ -26,6 +26,8 @@ from vitrail.config import OptimConfig, TrainConfig
 from vitrail.device import keep_freed_memory, pick_precision
 from vitrail.models.vit.config import ViTConfig
 from vitrail.training.optim.schedule import StepSchedule
+from vitrail.training.ranks.share import Part
+from vitrail.training.ranks.spread import Alone
 from vitrail.training.state import start_state
 from vitrail.training.step import update
 from vitrail.training.tasks import objectives
@@ -116,7 +118,7 @@ def vitrail_step(
         return objectives.loss(forward(parts[0]), parts[1], settings.loss)
 
     def step() -> None:
-        update(state.model, state, (images, targets), loss, settings)
+        update(Alone(state.model), state, [Part((images, targets), 0)], loss, settings)
 
     return step
 

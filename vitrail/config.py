@@ -37,6 +37,7 @@ MOST = 2**53  # of any number; beyond, whole numbers and floats differ
 MAX_TOML_BYTES = 1_000_000
 NUMBER = r"[0-9]+\.?[0-9]*|\.[0-9]+"
 SECS = rf"({NUMBER})\s*([smh]?)"
+LATER = {"exact": False}  # settings that came later, and what was before: old hashes stay
 DURATIONS = ("epochs", "steps", "examples", "time_limit_secs")
 
 
@@ -350,6 +351,8 @@ class TrainConfig(Section):
     """Where to compute: auto, cpu, cuda, cuda:1 or mps."""
     threads: Annotated[int, Field(ge=1)] | Auto = "auto"
     """CPU threads of the training process; the last bits of results can depend on them."""
+    exact: bool = False
+    """Add the parts of a step in a fixed tree: the same bits for any number of processes."""
     compile: bool = False
     """Compile the training step with torch.compile."""
     checkpoint_activations: bool = False
@@ -546,7 +549,9 @@ def environment_layer(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def config_hash(config: BaseModel) -> str:
-    """16 hex digits that change with any setting."""
-    return hashlib.sha256(
-        json.dumps(config.model_dump(mode="json"), sort_keys=True).encode()
-    ).hexdigest()[:16]
+    """16 hex digits that change with any setting; those of `LATER` count where they are set."""
+    values = config.model_dump(mode="json")
+    for name, before in LATER.items():
+        if values.get(name) == before:
+            del values[name]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

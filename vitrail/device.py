@@ -158,12 +158,21 @@ def _cpuinfo(path: Path) -> dict[str, str]:
 
 
 def num_cores() -> int:
-    """CPU cores this process may use: affinity, and the container's share where there is one."""
+    """CPU cores this process may use: affinity, and the container's share where there is one; an
+    equal share of them where several processes of this machine train a run (torchrun).
+    """
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
     share = containers.cpu_share(_read)
-    return cores if share is None else min(cores, max(1, round(share)))
+    cores = cores if share is None else min(cores, max(1, round(share)))
+    return max(1, cores // processes_here())
+
+
+def processes_here() -> int:
+    """Processes of this machine that train the same run, as torchrun says; else 1."""
+    number = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, int(number)) if number.isdigit() and "LOCAL_RANK" in os.environ else 1
 
 
 def num_threads() -> tuple[int, str]:

@@ -23,6 +23,8 @@ from vitrail.training.network import create_network
 from vitrail.training.optim.batch_statistics import sentences
 from vitrail.training.optim.ema import Ema
 from vitrail.training.optim.schedule import StepSchedule as Schedule
+from vitrail.training.ranks.share import cut
+from vitrail.training.ranks.spread import Alone
 from vitrail.training.reporter import RunResult, SilentReporter
 from vitrail.training.state import start_state
 from vitrail.training.step import update
@@ -157,7 +159,8 @@ def test_an_update_in_parts_is_that_of_each_part_normalised_alone() -> None:
     def loss(forward: Any, parts: Any) -> Tensor:
         return torch.nn.functional.cross_entropy(forward(parts[0]), parts[1])
 
-    update(state.model, state, (images, labels), loss, config)
+    parts = cut((images, labels), range(config.optim.accumulate))
+    update(Alone(state.model), state, parts, loss, config)
     passes = [loss(hand, (images[a:b], labels[a:b])) for a, b in ((0, 3), (3, 6))]
     torch.autograd.backward(torch.stack(passes).mean())
     for value in hand.parameters():

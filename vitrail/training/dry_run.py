@@ -18,6 +18,7 @@ from vitrail.device import keep_freed_memory, set_threads
 from vitrail.training.optim.schedule import StepSchedule as Schedule
 from vitrail.training.plan.plan_run import Plan
 from vitrail.training.plan.starting_weights import starting_weights
+from vitrail.training.ranks.share import share_of
 from vitrail.training.state import start_state
 from vitrail.training.step import trial
 from vitrail.training.tasks.registry import task_of
@@ -52,6 +53,7 @@ def dry_run(plan: Plan, num_steps: int = NUM_STEPS) -> DryRun:
         batch_size=int(config.batch_size),
         seed=config.seed,
         max_pixels=config.data.max_pixels,
+        slots=share_of(config).slots,
     )
     task = task_of(plan, device)
     weights, _ = starting_weights(config, plan.model, plan.splits.classes)

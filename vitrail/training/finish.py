@@ -32,6 +32,7 @@ from vitrail.training.advice import Evidence, advice
 from vitrail.training.clock import Clock
 from vitrail.training.network import export_model, merge_adapters
 from vitrail.training.plan.plan_run import Plan
+from vitrail.training.ranks.ranks import ALONE, Ranks
 from vitrail.training.reporter import Reporter, RunResult
 from vitrail.training.run_files import start_record
 from vitrail.training.state import TrainState
@@ -60,6 +61,7 @@ class StopReason:
     limit: TimeLimit | None = None
     val: Source | None = None
     best: tuple[int, EvalResult] | None = None
+    ranks: Ranks = ALONE
 
 
 def finish(
@@ -72,12 +74,16 @@ def finish(
     ending: StopReason,
     reporter: Reporter,
 ) -> RunResult:
-    """Write model/, eval/ and the report; returns what the run came to."""
+    """Write model/, eval/ and the report; returns what the run came to. Several processes judge
+    together; the first one does the rest.
+    """
     last = Last(run, plan, task, state, clock, ending, reporter)
     network.load_state_dict(best_weights(run.path, state, reporter))
     network = merge_adapters(network)
     judged = _judge(last, network)
     results = {split: one.record for split, one in judged.items()}
+    if not ending.ranks.is_first:
+        return RunResult(run.path, clock.seconds(), state.step, state.best, stopped=ending.stopped)
     classifier = _save_model(run, plan, export_model(network), results)
     simple = _baselines(last, judged) if ending.with_report else {}
     if ending.with_report:

@@ -10,9 +10,11 @@ needs no generator state (docs/reliability.md).
 from __future__ import annotations
 
 import copy
+import json
 import math
 from collections.abc import Mapping
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,8 @@ from torch import Tensor
 from vitrail.config import config_hash, flatten
 from vitrail.data.loading.loader import Batch
 from vitrail.device import keep_freed_memory, resumed_threads, set_threads
-from vitrail.errors import TrainingError
+from vitrail.errors import EnvironmentFault, TrainingError
 from vitrail.evaluation.run_data import resumed
-from vitrail.keyed_random import mix as mix_seed
 from vitrail.runs.lock import RunLock
 from vitrail.runs.manifest import Damaged, step_name
 from vitrail.runs.stored import check_weights
@@ -40,6 +41,11 @@ from vitrail.training.optim.schedule import lr_on
 from vitrail.training.plan.plan_run import Layers, Plan, plan_run
 from vitrail.training.plan.resumed import is_finished, settings_of
 from vitrail.training.plan.starting_weights import starting_weights
+from vitrail.training.ranks.launch import note_run
+from vitrail.training.ranks.ranks import ALONE, TOLD, Ranks, check_device
+from vitrail.training.ranks.share import share_of
+from vitrail.training.ranks.spread import spread_of
+from vitrail.training.ranks.verdict import Ahead, Verdict
 from vitrail.training.reporter import Reporter, RunResult, SilentReporter
 from vitrail.training.run_context import RunContext
 from vitrail.training.signals import StopRequest, stop_signals
@@ -78,18 +84,24 @@ def train(
     reporter: Reporter | None = None,
     with_report: bool = True,
     age_secs: float = 0.0,
+    ranks: Ranks = ALONE,
 ) -> RunResult:
     """Train a new run in `runs_dir` and evaluate it.
 
     `layers` are settings from low to high (`config.resolve`). with_report: whether baselines, a
     look back at the data, and the report follow. age_secs: what the command took until here, which
-    a time limit counts too.
+    a time limit counts too. ranks: the processes that train it, which have joined; the first one
+    plans and writes.
     Raises VitrailError of every kind: UsageError and DataError before anything is written.
     """
     clock = Clock(age_secs)
+    if not ranks.is_first:
+        return follow(clock, ranks, with_report=with_report)
     reporter = reporter or SilentReporter()
-    planned = plan_run(layers)
+    planned = plan_run(layers, world=ranks.world)
     check_saveable(planned)
+    check_device(planned.config.device, ranks)
+    share_of(planned.config, ranks)
     limit = planned.config.time_limit_secs or math.inf
     checked = run_files.without_bad_files(planned, CHECKING * limit)
     plan = checked.plan
@@ -105,7 +117,8 @@ def train(
                 reporter.notice(f"from {plan.config.start.model}: {sentence}")
             for sentence in plan.notes:
                 reporter.notice(sentence)
-            live = _start(run, plan, clock, reporter, None)
+            _tell_run(run, ranks, step=None, data=None)
+            live = _start(run, plan, clock, reporter, None, ranks)
             return _run(live, stop, with_report)
 
 
@@ -116,14 +129,19 @@ def resume(
     reporter: Reporter | None = None,
     with_report: bool = True,
     age_secs: float = 0.0,
+    ranks: Ranks = ALONE,
 ) -> RunResult:
-    """Continue a run from its newest whole checkpoint, bit for bit. data: where its data lies now.
+    """Continue a run from its newest whole checkpoint, bit for bit. data: where its data lies now;
+    ranks: as for `train`, any number that can share the parts of the run's steps.
 
     Raises ModelError VIT-405 (every checkpoint damaged), 406, 407 (no run), 408 (finished), 409 (a
-    file cannot be read), 410 (other settings), DataError VIT-322 (the data changed),
-    EnvironmentFault VIT-504 (another process trains there).
+    file cannot be read), 410 (other settings), DataError VIT-322 (the data changed), UsageError
+    VIT-256 (so many processes cannot share its parts), EnvironmentFault VIT-504 (another process
+    trains there).
     """
     clock = Clock(age_secs)
+    if not ranks.is_first:
+        return follow(clock, ranks, with_report=with_report)
     reporter = reporter or SilentReporter()
     run = open_run(run_dir)
     with RunLock(run.path), stop_signals() as stop:
@@ -134,58 +152,127 @@ def resume(
         settings, changes = settings_of(run, checkpoint)
         splits = resumed(run.path, data)  # those that can be decoded, which was seen at the start
         plan = plan_run([("config.toml", settings)], record, splits)
+        share_of(plan.config, ranks)
+        check_device(plan.config.device, ranks)
         with ending(run):
             run.write("run.json", {**record, "status": "running", "reason": None})
             reporter.plan(plan, run.path)
             for sentence in (*changes, resumed_threads(int(plan.config.threads))[1]):
                 if sentence:
                     reporter.notice(sentence)
-            live = _start(run, plan, clock, reporter, checkpoint)
+            step = checkpoint.step if checkpoint else None
+            _tell_run(run, ranks, step=step, data=data)
+            live = _start(run, plan, clock, reporter, checkpoint, ranks)
             return _run(live, stop, with_report)
 
 
+def follow(clock: Clock, ranks: Ranks, *, with_report: bool) -> RunResult:
+    """Train what the first process has planned and written, without writing or saying anything.
+
+    Raises EnvironmentFault VIT-513 where its run directory is not that of this machine.
+    """
+    with stop_signals() as stop:
+        told = ranks.tell()
+        run = RunDir(Path(told["run"]))
+        if not run.folder.lies("run.json"):
+            raise _not_shared(ranks, run, "there is no such run directory")
+        checkpoint = load_latest(run.path) if told["step"] is not None else None
+        if checkpoint and checkpoint.step != told["step"]:
+            found = f"its newest checkpoint is {step_name(checkpoint.step)}"
+            raise _not_shared(ranks, run, found)
+        settings, _ = settings_of(run, checkpoint)
+        splits = resumed(run.path, told["data"])
+        plan = plan_run([("config.toml", settings)], run.read("run.json"), splits)
+        live = _start(run, plan, clock, SilentReporter(), checkpoint, ranks)
+        return _run(live, stop, with_report)
+
+
+def _tell_run(run: RunDir, ranks: Ranks, *, step: int | None, data: str | None) -> None:
+    """Tell the other processes what to train, and who started them which run to go on with."""
+    path = str(run.path.absolute())
+    if not ranks.is_alone:
+        note_run(path)
+    ranks.tell({"run": path, "step": step, "data": data})
+
+
+def _not_shared(ranks: Ranks, run: RunDir, found: str) -> EnvironmentFault:
+    return EnvironmentFault(
+        "VIT-513",
+        f"process {ranks.rank} of {ranks.world} does not see what the first one wrote in "
+        f"{run.path}: {found}.",
+        hint="All processes need the same folder of runs (--out), as on a network file system.",
+    )
+
+
 def _run(live: RunContext, stop: StopRequest, with_report: bool) -> RunResult:
-    plan, clock = live.plan, live.clock
+    plan, clock, ranks = live.plan, live.clock, live.ranks
     state, loader = live.state, live.loader
     log_every = max(1, min(50, round(plan.steps_per_epoch / 4)))
-    last = live.last_step
-    is_last, stopped = False, None
+    last = int(ranks.tell(live.last_step))
+    verdict, stopped = Verdict(), None
     live.saved_at = clock.seconds()
     waited = loader.data_wait_secs
     clock.start_steps(waited)
     with closing(loader.batches(state.step, last)) as batches:
-        for batch in batches:
-            lr, norm = _step(live, batch)
+        ahead = Ahead(batches, ranks)
+        verdict = ahead.begin(stop.name)
+        for batch in ahead:
+            lr, loss, norm = _step(live, batch)
             clock.step()
-            is_last = live.is_at_end
-            if live.limit is not None and not is_last:
-                state.schedule = live.limit.replan(state.schedule, state.step)
-            if state.step % log_every == 0 or is_last:
-                _log_step(live, lr, norm)
-            if live.is_evaluation_due or is_last:
+            verdict = ahead.agree(_decided(live, loss, norm, stop))
+            _take(live, verdict, batch, lr)
+            if state.step % log_every == 0 or verdict.is_last:
+                _log_step(live, lr, verdict.norm)
+            if verdict.is_evaluation_due or verdict.is_last:
                 _evaluate(live)
                 if live.has_no_patience:
-                    stopped, is_last = "patience", True
-            elif _is_save_due(live):
+                    stopped, verdict = "patience", replace(verdict, is_last=True)
+            elif verdict.is_save_due:
                 _save(live)
-            if is_last:
+            if verdict.is_last or verdict.stop or (ranks.is_alone and stop.name):
                 break
-            if stop.name:
-                break
+            verdict.go_on()
             clock.start_step()
-    if stop.name and not is_last and state.step < last:
-        return _interrupted(live, stop.name)
-    live.metrics.sync()
-    live.metrics.close()
+    name = stop.name if ranks.is_alone else verdict.stop
+    if name and not verdict.is_last and state.step < last:
+        return _interrupted(live, name)
+    if ranks.is_first:
+        live.metrics.sync()
+        live.metrics.close()
     waited = share(loader.data_wait_secs - waited, clock.step_secs())
-    how = StopReason(stopped, waited, with_report, live.limit, live.val, live.best)
+    how = StopReason(stopped, waited, with_report, live.limit, live.val, live.best, ranks)
     ended = finish(live.run, plan, live.task, state, live.evaluated, clock, how, live.reporter)
     live.reporter.result(ended)
     return ended
 
 
+def _decided(live: RunContext, loss: float, norm: float, stop: StopRequest) -> Verdict:
+    """What this process says of the step that it has done; the first one decides."""
+    state, mean = live.state, live.spread.mean_loss(loss)
+    is_last = live.is_at_end
+    if live.limit is not None and not is_last:
+        state.schedule = live.limit.replan(state.schedule, state.step)
+    total, due = state.schedule.total_steps, live.is_evaluation_due
+    return Verdict(mean, norm, is_last, due, live.is_save_due, total, stop.name)
+
+
+def _take(live: RunContext, verdict: Verdict, batch: Batch, lr: float) -> None:
+    """Go on with what was agreed. Raises TrainingError VIT-601."""
+    state, ranks = live.state, live.ranks
+    if not math.isfinite(verdict.loss + verdict.norm):
+        raise _diverged(live, batch, lr, verdict.loss, verdict.norm)
+    _update_window(state.window, verdict.loss, live.share.batch_size)
+    if not ranks.is_first and verdict.total_steps != state.schedule.total_steps:
+        state.schedule = state.schedule.replan(state.step, verdict.total_steps)
+
+
 def _start(
-    run: RunDir, plan: Plan, clock: Clock, reporter: Reporter, checkpoint: Checkpoint | None
+    run: RunDir,
+    plan: Plan,
+    clock: Clock,
+    reporter: Reporter,
+    checkpoint: Checkpoint | None,
+    ranks: Ranks,
 ) -> RunContext:
     """Everything the first step needs, out of the newest whole checkpoint where there is one."""
     config = plan.config
@@ -193,7 +280,8 @@ def _start(
     keep_freed_memory()
     set_threads(resumed_threads(int(config.threads))[0])
     make_deterministic(device)
-    sweep_checkpoints(run.path)
+    if ranks.is_first:
+        sweep_checkpoints(run.path)
     weights = None
     if not checkpoint:
         weights, _ = starting_weights(config, plan.model, plan.splits.classes)
@@ -211,10 +299,14 @@ def _start(
         clock.add(state.seconds)
         _warn_of_other_bits(checkpoint, reporter)
     saved = checkpoint.state if checkpoint else {}
-    torn = metrics.cut_back(saved.get("metrics_offset", 0), saved.get("metrics_sha256", ""))
-    if torn:
-        reporter.notice(torn)
+    if ranks.is_first:
+        torn = metrics.cut_back(saved.get("metrics_offset", 0), saved.get("metrics_sha256", ""))
+        if torn:
+            reporter.notice(torn)
     val = validation(plan)
+    mine = share_of(config, ranks)
+    evaluated = copy.deepcopy(state.model)
+    forward = compiled(state.model) if config.compile else state.model
     live = RunContext(
         run=run,
         plan=plan,
@@ -223,10 +315,12 @@ def _start(
         device=device,
         state=state,
         metrics=metrics,
-        loader=training_loader(plan),
-        task=task_of(plan, device),
-        forward=compiled(state.model) if config.compile else state.model,
-        evaluated=copy.deepcopy(state.model),
+        loader=training_loader(plan, share=mine),
+        task=task_of(plan, device, ranks),
+        ranks=ranks,
+        share=mine,
+        spread=spread_of(state.model, forward, ranks, mine.count, is_exact=config.exact),
+        evaluated=evaluated,
         damaged=damaged,
         val=val,
         limit=limit_of(plan, clock, val),
@@ -273,8 +367,10 @@ def _begin(
     if is_new:
         throwaway = start_state(plan.config, plan.model, Schedule.of(1), live.device, weights)
         number = WARMUP_STEPS + TIMED_STEPS
-        with closing(trial(throwaway, live.loader, live.task, plan.config, number)) as steps:
+        timed = trial(throwaway, live.loader, live.task, plan.config, number, live.share)
+        with closing(timed) as steps:
             state.schedule = limit.calibrate(steps)
+        state.schedule = Schedule.of(int(live.ranks.tell(state.schedule.total_steps)))
         fitting = max(1, limit.affordable(0))
         notice(limit.warning(fitting) or f"time limit: about {count(fitting, 'step', 'fits')}")
     whole = plan.splits.val
@@ -285,35 +381,27 @@ def _begin(
         )
 
 
-def _step(live: RunContext, batch: Batch) -> tuple[float, float]:
-    """Train on one batch; the learning rate and the norm of the gradients."""
+def _step(live: RunContext, batch: Batch) -> tuple[float, float, float]:
+    """Train on one batch, or on this process's share of it: the learning rate, the loss and the
+    norm of the gradients.
+    """
     state, config = live.state, live.plan.config
     step = state.step + 1
-    torch.manual_seed(mix_seed(config.seed, step))
-    parts = live.task.parts(batch, step)
+    parts = live.share.parts(live.task, batch, step, config.seed)
     lr = lr_on(state.schedule, step, config.optim.lr, config.schedule)
     set_lr(state.optimizer, lr)
     with compile_faults() if config.compile else nullcontext():
-        of_batch, of_gradients = update(live.forward, state, parts, live.task.loss, config)
-    scalars = torch.stack([of_batch, of_gradients, of_batch + of_gradients])
-    loss, norm, both = scalars.tolist()  # waits for the device, once
-    if not math.isfinite(both):
-        raise _diverged(live.run, state, batch, lr, loss, norm)
-    _update_window(state.window, loss, len(parts[0]))
+        of_parts, of_gradients = update(live.spread, state, parts, live.task.loss, config)
+    loss, norm = torch.stack([of_parts, of_gradients]).tolist()  # waits for the device, once
     state.step = step
-    return lr, norm
-
-
-def _is_save_due(live: RunContext) -> bool:
-    config = live.plan.config
-    if config.save_every_steps and live.state.step % config.save_every_steps == 0:
-        return True
-    return live.clock.seconds() - live.saved_at >= config.save_every_secs
+    return lr, loss, norm
 
 
 def _save(live: RunContext) -> None:
     state, config = live.state, live.plan.config
     state.seconds = live.saved_at = live.clock.seconds()
+    if not live.ranks.is_first:
+        return
     mark = live.metrics.sync()
     record = {
         **state.record(),
@@ -340,7 +428,8 @@ def _interrupted(live: RunContext, signal: str) -> RunResult:
     """How a run ends that was asked to stop before its last step."""
     if live.state.step:  # also where the wait for a batch was cut short
         _save(live)
-    live.run.update(status="stopped", seconds=live.clock.seconds(), best=live.state.best)
+    if live.ranks.is_first:
+        live.run.update(status="stopped", seconds=live.clock.seconds(), best=live.state.best)
     result = RunResult(
         live.run.path,
         live.clock.seconds(),
@@ -350,6 +439,7 @@ def _interrupted(live: RunContext, signal: str) -> RunResult:
         next_commands=[f"vitrail train --resume {live.run.path}"],
     )
     live.reporter.result(result)
+    live.ranks.wait()  # a process that ends early has the others ended
     return result
 
 
@@ -387,7 +477,8 @@ def _note_evaluation(live: RunContext, result: EvalResult) -> None:
         "epoch": round(state.step / plan.steps_per_epoch, 4),
         **{f"val/{name}": value for name, value in result.metrics.items()},
     }
-    live.metrics.write({**record, "perf/eval_images_per_s": round(result.images_per_s, 1)})
+    if live.ranks.is_first:
+        live.metrics.write({**record, "perf/eval_images_per_s": round(result.images_per_s, 1)})
     best = state.best
     state.judged = {key: record[key] for key in ("step", "epoch", "val/loss", "val/top1")}
     if not best or (record["val/top1"], -record["val/loss"]) > (
@@ -412,33 +503,30 @@ def _log_step(live: RunContext, lr: float, norm: float) -> None:
         "optim/grad_norm": norm,
         **perf,
     }
-    live.metrics.write(record)
+    if live.ranks.is_first:
+        live.metrics.write(record)
     total = state.schedule.total_steps
     live.reporter.step({**record, "total_steps": total, "eta_secs": live.eta_secs})
     state.window = Window()
 
 
-def _diverged(
-    run: RunDir, state: TrainState, batch: Batch, lr: float, loss: float, norm: float
-) -> TrainingError:
+def _diverged(live: RunContext, batch: Batch, lr: float, loss: float, norm: float) -> TrainingError:
     """Keeps what is needed to look into it, and says what to try."""
-    step = state.step + 1
-    run.make("debug")
-    run.write(
-        "debug/batch.json",
-        {
-            "step": step,
-            "lr": lr,
-            "loss": str(loss),
-            "grad_norm": str(norm),
-            "indices": [int(index) for index in batch.indices],
-        },
-    )
-    run.update(status="failed", best=state.best)
-    return TrainingError(
+    run, step = live.run, live.state.step
+    mine = json.dumps([int(index) for index in batch.indices]).encode()
+    indices = [index for rows in live.ranks.collect(mine) for index in json.loads(rows)]
+    if live.ranks.is_first:
+        run.make("debug")
+        record = {"step": step, "lr": lr, "loss": str(loss), "grad_norm": str(norm)}
+        run.write("debug/batch.json", {**record, "indices": indices})
+        run.update(status="failed", best=live.state.best)
+    error = TrainingError(
         "VIT-601",
         f"loss became {loss:g} at step {step} (lr {lr:.1e}, grad norm {norm:.2g}). "
         f"The images of that step are listed in {run.path / 'debug' / 'batch.json'}; "
         "the last checkpoint is intact.",
         hint=f"Try --lr {lr / 10:.0e} or --optim.clip 1.0",
     )
+    if not live.ranks.is_first:
+        error.add_note(TOLD)
+    return error

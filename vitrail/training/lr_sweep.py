@@ -26,7 +26,6 @@ from vitrail.data.sources.open_data import Source, subset
 from vitrail.device import keep_freed_memory, set_threads
 from vitrail.errors import TrainingError
 from vitrail.evaluation.metrics.intervals import Z95
-from vitrail.keyed_random import mix as mix_seed
 from vitrail.keyed_random import permutation
 from vitrail.spelling import count
 from vitrail.training.optim.optimizer import set_lr
@@ -34,6 +33,8 @@ from vitrail.training.optim.schedule import StepSchedule as Schedule
 from vitrail.training.optim.schedule import lr_on
 from vitrail.training.plan.plan_run import Layers, Plan, plan_run
 from vitrail.training.plan.starting_weights import starting_weights
+from vitrail.training.ranks.share import share_of
+from vitrail.training.ranks.spread import Alone
 from vitrail.training.reporter import Reporter
 from vitrail.training.run_files import without_bad_files
 from vitrail.training.state import TrainState, start_state
@@ -109,13 +110,12 @@ class Trials:
     def _train(self, lr: float, seed: int) -> NDArray[np.float64]:
         config, state = self.plan.config, self._state(seed)
         state.model.train()
-        loader = training_loader(self.plan, seed)
+        loader, share = training_loader(self.plan, seed), share_of(self.plan.config)
         with closing(loader.batches(0, self.num_steps)) as batches:
             for step, batch in enumerate(batches, 1):
-                torch.manual_seed(mix_seed(seed, step))
                 set_lr(state.optimizer, lr_on(state.schedule, step, lr, config.schedule))
-                parts = self.task.parts(batch, step)
-                loss, norm = update(state.model, state, parts, self.task.loss, config)
+                parts = share.parts(self.task, batch, step, seed)
+                loss, norm = update(Alone(state.model), state, parts, self.task.loss, config)
                 if not bool(torch.isfinite(loss + norm)):
                     return np.array([math.inf])
                 state.step = step

@@ -14,7 +14,7 @@ import torch
 
 from vitrail.config import flatten
 from vitrail.data.sources.open_data import Source, subset
-from vitrail.keyed_random import mix, permutation
+from vitrail.keyed_random import permutation
 from vitrail.models.cost import macs
 from vitrail.models.names import resolve_model
 from vitrail.models.resnet.config import ResNetConfig
@@ -24,6 +24,8 @@ from vitrail.training.optim.optimizer import set_lr
 from vitrail.training.optim.schedule import StepSchedule as Schedule
 from vitrail.training.optim.schedule import lr_on
 from vitrail.training.plan.plan_run import Plan, plan_run
+from vitrail.training.ranks.share import share_of
+from vitrail.training.ranks.spread import Alone
 from vitrail.training.state import start_state
 from vitrail.training.step import training_loader, update
 from vitrail.training.tasks.registry import task_of
@@ -85,7 +87,7 @@ def small_residual(plan: Plan, steps: int, judged: Source) -> tuple[str, float] 
 def _trained(plan: Plan, total: int) -> torch.nn.Module:
     """The network after so many steps."""
     config, device = plan.config, torch.device(str(plan.config.device))
-    loader = training_loader(plan)
+    loader, mine = training_loader(plan), share_of(config)
     schedule = Schedule.of(total)
     state = start_state(config, plan.model, schedule, device)
     task = task_of(plan, device)
@@ -93,8 +95,8 @@ def _trained(plan: Plan, total: int) -> torch.nn.Module:
     with closing(loader.batches(0, total)) as batches:
         for step, batch in enumerate(batches, 1):
             interrupts.check()
-            torch.manual_seed(mix(config.seed, step))
             rate = lr_on(schedule, step, config.optim.lr, config.schedule)
             set_lr(state.optimizer, rate)
-            update(state.model, state, task.parts(batch, step), task.loss, config)
+            parts = mine.parts(task, batch, step, config.seed)
+            update(Alone(state.model), state, parts, task.loss, config)
     return state.model

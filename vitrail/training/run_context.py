@@ -12,11 +12,14 @@ from vitrail.data.loading.loader import ArrayLoader, FileLoader
 from vitrail.data.sources.open_data import Source
 from vitrail.training.clock import Clock
 from vitrail.training.plan.plan_run import Plan
+from vitrail.training.ranks.ranks import Ranks
+from vitrail.training.ranks.share import Share
+from vitrail.training.ranks.spread import Spread
 from vitrail.training.reporter import Reporter
 from vitrail.training.state import TrainState
 from vitrail.training.storage.metrics_log import MetricsLog
 from vitrail.training.storage.run_dir import RunDir
-from vitrail.training.tasks.task import EvalResult, Forward, Task
+from vitrail.training.tasks.task import EvalResult, Task
 from vitrail.training.time_limit import TimeLimit
 
 ENDLESS = sys.maxsize
@@ -35,7 +38,9 @@ class RunContext:
     metrics: MetricsLog
     loader: ArrayLoader | FileLoader
     task: Task
-    forward: Forward  # the network, compiled where that was asked for
+    ranks: Ranks
+    share: Share  # of each step, what this process computes
+    spread: Spread  # how gradients meet
     evaluated: nn.Module  # holds the averaged weights while they are evaluated
     damaged: list[str]  # checkpoints never to be pruned
     val: Source | None  # what is judged in an evaluation
@@ -63,6 +68,14 @@ class RunContext:
         if self.limit is not None:
             return self.limit.is_evaluation_due(self.state.step)
         return self.state.step % self.plan.eval_every == 0
+
+    @property
+    def is_save_due(self) -> bool:
+        """Whether to write a checkpoint after this step."""
+        config = self.plan.config
+        if config.save_every_steps and self.state.step % config.save_every_steps == 0:
+            return True
+        return self.clock.seconds() - self.saved_at >= config.save_every_secs
 
     @property
     def last_step(self) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from vitrail.data.loading.loader import ArrayLoader, FileLoader, make_loader
 from vitrail.training.optim.ema import Ema
 from vitrail.training.optim.optimizer import clip_gradients, set_lr
 from vitrail.training.plan.plan_run import Plan
+from vitrail.training.ranks.share import Part, Share, share_of
+from vitrail.training.ranks.spread import Alone, Spread
 from vitrail.training.state import TrainState
 from vitrail.training.tasks.precision import autocast
 from vitrail.training.tasks.task import Forward, Parts, Task
@@ -20,11 +23,14 @@ from vitrail.training.tasks.task import Forward, Parts, Task
 Loss = Callable[[Forward, Parts], Tensor]
 
 
-def training_loader(plan: Plan, seed: int | None = None) -> ArrayLoader | FileLoader:
-    """The training batches of a run, on its device, where images in memory are augmented too; on
-    the CPU for MPS, which has no float64 to resample with.
+def training_loader(
+    plan: Plan, seed: int | None = None, share: Share | None = None
+) -> ArrayLoader | FileLoader:
+    """The training batches of a run, or the rows of a share of them, on its device, where images in
+    memory are augmented too; on the CPU for MPS, which has no float64 to resample with.
     """
     config = plan.config
+    share = share or share_of(config)
     return make_loader(
         plan.splits.train,
         plan.preprocess,
@@ -34,29 +40,32 @@ def training_loader(plan: Plan, seed: int | None = None) -> ArrayLoader | FileLo
         workers=int(config.data.workers),
         max_pixels=config.data.max_pixels,
         device="cpu" if config.device == "mps" else config.device,
+        slots=share.slots,
     )
 
 
 def update(
-    forward: Forward, state: TrainState, parts: Parts, loss: Loss, config: TrainConfig
+    spread: Spread, state: TrainState, parts: Iterable[Part], loss: Loss, config: TrainConfig
 ) -> tuple[Tensor, Tensor]:
-    """One update; the loss and the gradients' norm before clipping, scalars on the device.
+    """One update; the loss of these parts and the gradients' norm before clipping, scalars on the
+    device.
 
-    The batch goes through in `accumulate` equal chunks whose mean gradients are averaged, which is
-    the gradient of the whole batch. On a CPU nothing is updated where loss or norm is not finite.
+    The mean gradients of the parts of the batch are averaged, which is the gradient of the whole.
+    On a CPU nothing is updated where loss or norm is not finite.
     """
-    count, device = config.optim.accumulate, parts[0].device
+    parts = list(parts)
+    device = parts[0].inputs[0].device
 
     def in_precision(*inputs: Tensor) -> Tensor:
         with autocast(config, device):
-            return forward(*inputs)
+            return spread.forward(*inputs)
+
+    def loss_of(part: Part) -> Tensor:
+        torch.manual_seed(part.key)
+        return loss(in_precision, part.inputs)
 
     state.optimizer.zero_grad()
-    total = torch.zeros((), device=device)
-    for chunk in zip(*(part.chunk(count) for part in parts), strict=True):
-        mean = loss(in_precision, chunk) / count
-        mean.backward()  # type: ignore[no-untyped-call]
-        total += mean.detach()
+    total = spread.gradients([partial(loss_of, part) for part in parts])
     norm = clip_gradients(state.model.parameters(), config.optim.clip)
     if device.type != "cpu" or bool(torch.isfinite(total + norm)):
         state.optimizer.step()
@@ -73,11 +82,14 @@ def trial(
     task: Task,
     config: TrainConfig,
     num_steps: int,
+    share: Share | None = None,
 ) -> Generator[None, None, None]:
     """Train the throwaway `state` on the first batches: a step each time the next is asked for."""
+    share = share or share_of(config)
     state.model.train()
     set_lr(state.optimizer, 1e-6)
     with closing(loader.batches(0, num_steps)) as batches:
         for step, batch in enumerate(batches, 1):
-            update(state.model, state, task.parts(batch, step), task.loss, config)
+            parts = share.parts(task, batch, step, config.seed)
+            update(Alone(state.model), state, parts, task.loss, config)
             yield

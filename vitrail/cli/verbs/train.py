@@ -1,11 +1,14 @@
 """`vitrail train DATA`: train a classifier into a new run directory, or continue one.
 
 `--resume RUN` continues a run bit for bit and takes no other option: its folder says the rest. DATA
-beside it is where the images of the run lie now.
+beside it is where the images of the run lie now. `--nproc N` starts N processes that train the run
+together; torchrun starts such processes too, on many machines, and each of them comes here.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,12 +20,17 @@ from vitrail.cli.display.output import Output
 from vitrail.cli.read_as import ReadAs
 from vitrail.cli.settings import Layer, layers_of
 from vitrail.config import flatten, toml_lines
-from vitrail.errors import UsageError
+from vitrail.errors import UsageError, VitrailError
+from vitrail.system.process_group import stop_with_parent
 
 if TYPE_CHECKING:
     from vitrail.training.plan.plan_run import Plan
+    from vitrail.training.ranks.ranks import Ranks
+    from vitrail.training.reporter import RunResult
 
 app = app_of("vitrail train")
+MOST_PROCESSES = 1024
+SWITCHES = ("--json", "-q", "--quiet", "-v", "--verbose", "--no-color")
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 Given = Annotated[Any, Parameter(parse=False)]
 
@@ -33,7 +41,11 @@ class RunOptions:
     """Where the run starts from and where it goes."""
 
     resume: Path | None = None
-    """Continue this run, bit for bit; takes no other option, DATA only where it was moved."""
+    """Continue this run, bit for bit; takes no other option but --nproc, DATA only where moved."""
+    resume_or_start: Annotated[bool, Parameter(negative=())] = False
+    """Continue the run of this --name where there is one, else start it."""
+    nproc: int | None = None
+    """Train with so many processes of this machine: one a GPU, or a few on a CPU."""
     config: Path | None = None
     """Settings in a TOML file."""
     out: Path | None = None
@@ -67,12 +79,15 @@ def train(
         Show the plan, train two throwaway steps, evaluate one batch, predict time and memory.
     """
     start, command = start or RunOptions(), settings | start_settings(read_as or ReadAs())
+    check_nproc(start.nproc)
     if start.resume is not None:
         named: dict[str, object] = {"config": start.config}
-        named |= {"out": start.out, "name": start.name}
+        named |= {"out": start.out, "name": start.name, "resume-or-start": start.resume_or_start}
         named |= {"print-config": print_config, "dry-run": dry_run}
-        others = [*(key for key in named if named[key]), *command]
-        return resume(start.resume, data, others, output)
+        refuse_others(start.resume, [*(key for key in named if named[key]), *command])
+        if is_launcher(start):
+            return launch_processes(start, output)
+        return resume(start.resume, data, output)
     layers = layers_of(data, start.config, command)
     if not any(layer.get("data.path") for _, layer in layers):
         raise UsageError(
@@ -81,8 +96,62 @@ def train(
             hint="For instance: vitrail train builtin:digits",
         )
     if print_config or dry_run:
-        return show_plan(layers, output, dry_run=dry_run)
+        return show_plan(layers, output, dry_run=dry_run, world=start.nproc or 1)
+    if start.resume_or_start and start.name is None:
+        raise UsageError(
+            "VIT-201",
+            "--resume-or-start needs the name of the run.",
+            hint="For instance --name big --resume-or-start",
+        )
+    if is_launcher(start):
+        return launch_processes(start, output)
     return start_run(layers, start, output)
+
+
+def check_nproc(nproc: int | None) -> None:
+    """Raise UsageError VIT-202 for a number of processes that cannot be."""
+    if nproc is not None and not 1 <= nproc <= MOST_PROCESSES:
+        raise UsageError(
+            "VIT-202",
+            f"--nproc {nproc}: expected 1 to {MOST_PROCESSES} processes.",
+            hint="As many as the machine has GPUs; several machines: torchrun",
+        )
+
+
+def is_launcher(start: RunOptions) -> bool:
+    """Whether this process only starts those that train; they have the same command line."""
+    return start.nproc is not None and start.nproc > 1 and "RANK" not in os.environ
+
+
+def launch_processes(start: RunOptions, output: Output) -> int:
+    """Start the processes of a run and wait for them; the exit code."""
+    from vitrail.training.ranks.launch import launch
+
+    assert start.nproc is not None
+    flags = [word for word in output.words if word in SWITCHES]
+    number = ["--nproc", str(start.nproc)]
+
+    def again(run: Path) -> list[str]:
+        return [*flags, "train", "--resume", str(run), *number]
+
+    return launch(output.words, start.nproc, again, output.note)
+
+
+def of_ranks(train: Callable[[Ranks], RunResult]) -> int:
+    """The exit code of a run that this process trains alone or with others."""
+    from vitrail.training.ranks.ranks import is_told, joined, ranks_of_environment
+
+    ranks = ranks_of_environment()
+    if not ranks.is_alone:
+        stop_with_parent()
+    try:
+        with joined(ranks):
+            result = train(ranks)
+    except VitrailError as error:
+        if is_told(error):
+            return error.exit_code
+        raise
+    return EXIT_CODES.get(result.stopped or "", 0)
 
 
 def start_settings(read_as: ReadAs) -> dict[str, str]:
@@ -107,24 +176,28 @@ def reporter_for(output: Output) -> Any:
 
 
 def start_run(layers: list[Layer], start: RunOptions, output: Output) -> int:
-    """Train a new run; its exit code."""
+    """Train a new run, or go on with the one of its name where asked for; its exit code."""
     from vitrail.training import loop
+    from vitrail.training.plan.resumed import to_go_on_with
 
-    result = loop.train(
-        layers,
-        runs_dir=start.out or Path("runs"),
-        name=start.name,
-        command=output.command,
-        reporter=reporter_for(output),
-        age_secs=output.age_secs,
-    )
-    return EXIT_CODES.get(result.stopped or "", 0)
+    folder = start.out or Path("runs")
+
+    def train(ranks: Ranks) -> RunResult:
+        common: dict[str, Any] = {"reporter": reporter_for(output), "age_secs": output.age_secs}
+        common["ranks"] = ranks
+        if start.resume_or_start and ranks.is_first:
+            found = to_go_on_with(folder / str(start.name), layers)
+            if found is not None:
+                return loop.resume(found, **common)
+        return loop.train(
+            layers, runs_dir=folder, name=start.name, command=output.command, **common
+        )
+
+    return of_ranks(train)
 
 
-def resume(run_dir: Path, data: str | None, others: list[str], output: Output) -> int:
-    """Continue a run; its exit code. data: where its data lies now. Raises UsageError VIT-203 where
-    other options are given.
-    """
+def refuse_others(run_dir: Path, others: list[str]) -> None:
+    """Raise UsageError VIT-203 where --resume has options beside it that it does not take."""
     if others:
         names = ", ".join(
             word if word.isupper() else "--" + word.replace("_", "-") for word in others
@@ -135,20 +208,30 @@ def resume(run_dir: Path, data: str | None, others: list[str], output: Output) -
             hint=f"Continue it: vitrail train --resume {run_dir}\n"
             "  For other settings start a new run under another --name",
         )
+
+
+def resume(run_dir: Path, data: str | None, output: Output) -> int:
+    """Continue a run; its exit code. data: where its data lies now."""
     from vitrail.training import loop
 
-    reporter = reporter_for(output)
-    result = loop.resume(run_dir, data=data, reporter=reporter, age_secs=output.age_secs)
-    return EXIT_CODES.get(result.stopped or "", 0)
+    return of_ranks(
+        lambda ranks: loop.resume(
+            run_dir,
+            data=data,
+            reporter=reporter_for(output),
+            age_secs=output.age_secs,
+            ranks=ranks,
+        )
+    )
 
 
-def show_plan(layers: list[Layer], output: Output, *, dry_run: bool) -> int:
+def show_plan(layers: list[Layer], output: Output, *, dry_run: bool, world: int = 1) -> int:
     """Print what a run would be: its choices for --dry-run, all settings for --print-config."""
     from vitrail.cli.display.console import plan_lines
     from vitrail.cli.eval_run import say_notes
     from vitrail.training.plan.plan_run import plan_run
 
-    plan = plan_run(layers)
+    plan = plan_run(layers, world=world)
     if dry_run:
         from dataclasses import asdict
 

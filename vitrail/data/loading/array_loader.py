@@ -16,7 +16,8 @@ from vitrail.data.augment.batch_augment import augment_batch, to_channels
 from vitrail.data.images.decode import Pixels
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.batch import Batch
-from vitrail.data.loading.order import batch_indices
+from vitrail.data.loading.order import Indices, batch_indices
+from vitrail.data.loading.slots import Slots
 from vitrail.data.sources.many_labels import targets
 from vitrail.system import interrupts
 
@@ -41,6 +42,7 @@ class ArrayLoader:
         batch_size: int,
         seed: int = 0,
         device: str | torch.device = "cpu",
+        slots: Slots | None = None,
     ) -> None:
         assert source.images is not None
         images = source.images if source.images.flags.writeable else source.images.copy()
@@ -51,7 +53,8 @@ class ArrayLoader:
         self._batch_size = batch_size
         image_bytes = preprocess.channels * preprocess.height * preprocess.width
         most = min(GROUP_IMAGES, GROUP_BYTES // image_bytes)
-        self._grouped = max(1, most // batch_size)  # steps
+        self._slots = slots
+        self._grouped = max(1, most // (slots.made if slots else batch_size))  # steps
         self._seed = seed
         self.data_wait_secs = 0.0
 
@@ -70,12 +73,15 @@ class ArrayLoader:
             self.data_wait_secs += time.perf_counter() - began
             yield batch
 
-    def eval_batches(self, batch_size: int) -> Generator[Batch, None, None]:
+    def eval_batches(
+        self, batch_size: int, numbers: range | None = None
+    ) -> Generator[Batch, None, None]:
         """Every image once, in order, with the evaluation preprocessing; the last batch may be
-        smaller.
+        smaller. numbers: of the batches that are wanted; all without it.
         """
         num = len(self._images)
-        for first in range(0, num, batch_size):
+        for number in numbers if numbers is not None else range(-(-num // batch_size)):
+            first = number * batch_size
             interrupts.check(interrupts.EVALUATION_SECS)
             began = time.perf_counter()
             indices = np.arange(first, min(first + batch_size, num), dtype=np.int64)
@@ -86,11 +92,23 @@ class ArrayLoader:
 
     def _training(self, number: int) -> list[Batch]:
         """The batches of group `number`: of steps number * grouped and on."""
-        augment = self._augment
-        repeats = augment.repeats if augment else 1
+        repeats = self._augment.repeats if self._augment else 1
         size = (self._batch_size * self._grouped, len(self._images), repeats)
         indices, epochs, repeat = batch_indices(self._seed, number, *size)
-        images = self._gather(indices)
+        steps = np.arange(self._grouped)[:, None] * self._batch_size  # (steps, 1)
+        whole = [np.arange(self._batch_size)]
+        images, pieces = [], self._slots.rows() if self._slots else whole
+        for rows in pieces:
+            one = (steps + rows).ravel()
+            made = self._augmented(indices[one], epochs[one], repeat[one])
+            images.append(made.reshape(self._grouped, len(rows), *made.shape[1:]))
+        made = images[0] if len(images) == 1 else torch.cat(images, 1)  # (steps, rows, C, H, W)
+        places = steps + np.concatenate(pieces)  # (steps, rows)
+        return [self._batch(*one) for one in zip(made, indices[places], strict=True)]
+
+    def _augmented(self, indices: Indices, epochs: Indices, repeat: Indices) -> torch.Tensor:
+        """Training views of the images `indices` (n,), each drawn by its epoch and repeat."""
+        augment, images = self._augment, self._gather(indices)
         if augment is None or augment.crop == "none":
             images = self._evaluated(images, self._preprocess.pixels)
         if augment is not None:
@@ -103,10 +121,7 @@ class ArrayLoader:
                 interpolation=self._preprocess.crop_interpolation,
                 keep_aspect=isinstance(self._preprocess.resize, int),
             )
-        runs = (
-            slice(first, first + self._batch_size) for first in range(0, size[0], self._batch_size)
-        )
-        return [self._batch(images[run], indices[run]) for run in runs]
+        return images
 
     def _gather(self, indices: NDArray[np.int64]) -> torch.Tensor:
         """The images of `indices` as they are stored, (B, C, H, W), a copy."""

@@ -19,11 +19,21 @@ class Batch:
     """Images of one step: `images` (B, C, H, W) uint8, `labels` int64 (B,) or float32 (B, K),
     `indices` int64 (B,). Evaluation with a preprocessing that keeps floats has float32 images.
     Arrays of numpy do as well where they are only evaluated.
+
+    A piece of a step (`Slots`) says which row of the step its own first one is, and whether the row
+    before that stands in front of it, to be mixed with and then left out.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     indices: torch.Tensor
+    first: int = 0
+    has_before: bool = False
+
+    @property
+    def own(self) -> slice:
+        """The rows that count."""
+        return slice(int(self.has_before), None)
 
 
 @overload

@@ -27,6 +27,7 @@ from vitrail.data.images.decode import DecodeFault, Pixels, decode
 from vitrail.data.images.preprocess import Preprocess, gray_pixels
 from vitrail.data.loading.batch import Batch
 from vitrail.data.loading.order import batch_indices
+from vitrail.data.loading.slots import Slots
 from vitrail.data.sources.many_labels import targets
 from vitrail.device import num_cores
 from vitrail.system import interrupts
@@ -59,6 +60,7 @@ class TrainBatches:
     batch_size: int
     seed: int
     max_pixels: int
+    slots: Slots | None = None  # the rows that are made; all without it
 
     def item(
         self, step: int, pool: Threads | None = None, out: torch.Tensor | None = None
@@ -69,6 +71,9 @@ class TrainBatches:
         repeats = self.augment.repeats if self.augment else 1
         size = (self.batch_size, len(self.source), repeats)
         indices, epochs, repeat = batch_indices(self.seed, step, *size)
+        if self.slots is not None:
+            rows = np.concatenate(self.slots.rows())
+            indices, epochs, repeat = indices[rows], epochs[rows], repeat[rows]
         u = random_slots.draw(self.seed, epochs, indices, repeat)  # (B, NUM_SLOTS)
         keep_aspect = isinstance(self.preprocess.resize, int)
         target = (self.preprocess.height, self.preprocess.width)

@@ -25,6 +25,8 @@ from vitrail.data.loading.batch import Batch
 from vitrail.data.loading.crew import PREFETCH
 from vitrail.data.loading.file_batches import EvalBatches, Fault, TrainBatches, in_threads
 from vitrail.data.loading.loader_workers import in_workers
+from vitrail.data.loading.slots import Slots, count_rows
+from vitrail.device import processes_here
 from vitrail.errors import DataError, EnvironmentFault
 from vitrail.spelling import count
 from vitrail.system import interrupts
@@ -51,8 +53,9 @@ class FileLoader:
         on_bad_file: str = "stop",
         max_pixels: int = MAX_PIXELS,
         device: str | torch.device = "cpu",
+        slots: Slots | None = None,
     ) -> None:
-        self._train = TrainBatches(source, preprocess, augment, batch_size, seed, max_pixels)
+        self._train = TrainBatches(source, preprocess, augment, batch_size, seed, max_pixels, slots)
         self._workers = workers
         self._on_bad_file = on_bad_file
         self._device = torch.device(device)
@@ -67,15 +70,20 @@ class FileLoader:
         """
         numbers = range(start_step, stop_step)
         with suppress(Interrupted):
-            yield from self._serve(self._train, numbers, self._train.batch_size, 0.0)
+            size = count_rows(self._train.batch_size, self._train.slots)
+            yield from self._serve(self._train, numbers, size, 0.0)
 
-    def eval_batches(self, batch_size: int) -> Generator[Batch, None, None]:
+    def eval_batches(
+        self, batch_size: int, numbers: range | None = None
+    ) -> Generator[Batch, None, None]:
         """Every image once, in order, with the evaluation preprocessing; the last batch may be
-        smaller. Raises Interrupted some seconds after a request to stop.
+        smaller. numbers: of the batches that are wanted; all without it. Raises Interrupted some
+        seconds after a request to stop.
         """
         train = self._train
         parts = EvalBatches(train.source, train.preprocess, batch_size, train.max_pixels)
-        numbers = range(-(-len(train.source) // batch_size))
+        if numbers is None:
+            numbers = range(-(-len(train.source) // batch_size))
         size = min(batch_size, len(train.source))
         return self._serve(parts, numbers, size, interrupts.EVALUATION_SECS)
 
@@ -109,7 +117,7 @@ def _check_shared_memory(batch_size: int, steps: TrainBatches | EvalBatches, wor
     """Batches wait in /dev/shm; where it is full a worker is killed (containers: 64 MB)."""
     if workers == 0 or not os.path.isdir(SHARED_MEMORY):
         return
-    need = batch_size * steps.block(1).nbytes * (workers * PREFETCH + 1)
+    need = batch_size * steps.block(1).nbytes * (workers * PREFETCH + 1) * processes_here()
     free = shutil.disk_usage(SHARED_MEMORY).free
     if need > free:
         raise EnvironmentFault(

@@ -14,6 +14,7 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.array_loader import ArrayLoader
 from vitrail.data.loading.batch import Batch, normalise
 from vitrail.data.loading.file_loader import FileLoader
+from vitrail.data.loading.slots import Slots
 from vitrail.data.sources.open_data import Source
 
 __all__ = ["ArrayLoader", "Batch", "FileLoader", "make_loader", "normalise"]
@@ -30,16 +31,23 @@ def make_loader(
     on_bad_file: str = "stop",
     max_pixels: int = MAX_PIXELS,
     device: str | torch.device = "cpu",
+    slots: Slots | None = None,
 ) -> ArrayLoader | FileLoader:
     """The loader that fits `source`.
 
     `augment` None trains on evaluation images. `batch_size` is the global one of training;
     `workers`, `max_pixels` and `on_bad_file` matter to files only. Batches' images lie on `device`,
-    labels and indices on the CPU.
+    labels and indices on the CPU. slots: the rows of a training batch that are made; all without.
     """
     if source.images is not None:
         return ArrayLoader(
-            source, preprocess, augment, batch_size=batch_size, seed=seed, device=device
+            source,
+            preprocess,
+            augment,
+            batch_size=batch_size,
+            seed=seed,
+            device=device,
+            slots=slots,
         )
     return FileLoader(
         source,
@@ -51,4 +59,5 @@ def make_loader(
         on_bad_file=on_bad_file,
         max_pixels=max_pixels,
         device=device,
+        slots=slots,
     )

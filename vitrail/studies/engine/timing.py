@@ -30,6 +30,8 @@ from vitrail.errors import EnvironmentFault
 from vitrail.models.names import ModelConfig, resolve_model
 from vitrail.system.child_process import python_command
 from vitrail.training.optim.schedule import StepSchedule as Schedule
+from vitrail.training.ranks.share import cut
+from vitrail.training.ranks.spread import Alone
 from vitrail.training.state import TrainState, start_state
 from vitrail.training.step import update
 from vitrail.training.tasks import objectives
@@ -127,7 +129,8 @@ def _training(
 
     def step() -> None:
         state.model.train()
-        update(state.model, state, (images, targets), loss, config)
+        parts = cut((images, targets), range(config.optim.accumulate))
+        update(Alone(state.model), state, parts, loss, config)
 
     return step
 

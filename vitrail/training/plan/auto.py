@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from vitrail.config import TrainConfig
-from vitrail.device import memory_bytes, num_cores, num_threads, pick_device, pick_precision
+from vitrail.device import (
+    memory_bytes,
+    num_cores,
+    num_threads,
+    pick_device,
+    pick_precision,
+    processes_here,
+)
 from vitrail.models.cost import macs
 from vitrail.models.names import CONFIGS, Named, parse_name, resolve_model
 from vitrail.recipes.registry import recipe
@@ -325,11 +332,27 @@ def _machine(draft: Draft, facts: Facts) -> None:
             draft.drop(key)
 
 
+def share_parts(draft: Draft, world: int) -> None:
+    """At least as many equal parts of a step as there are processes, where no user says how many;
+    a batch that nobody asked for grows to a multiple of them.
+    """
+    parts, size = int(draft.values["optim.accumulate"]), int(draft.values["batch_size"])
+    if draft.is_free("optim.accumulate") and parts % world:
+        parts = -(-parts // world) * world
+        draft.set("optim.accumulate", parts, f"shared by {world} processes")
+    is_chosen = draft.is_free("batch_size") or draft.sources["batch_size"].startswith("auto")
+    if world > 1 and size % parts and is_chosen:
+        draft.set("batch_size", -(-size // parts) * parts, f"a multiple of {parts} parts")
+
+
 def _workers(kind: str) -> tuple[int, str]:
     """How many processes decode images, and why."""
     if kind == "arrays":
         return 0, "images are in memory"
-    cores, fitting = min(MOST_WORKERS, num_cores()), memory_bytes() // WORKER_BYTES
+    cores, fitting = (
+        min(MOST_WORKERS, num_cores()),
+        memory_bytes() // WORKER_BYTES // processes_here(),
+    )
     if fitting < cores:
         return fitting, f"more than {fitting} would not fit into memory"
     return cores, "one a core"

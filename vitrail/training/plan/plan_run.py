@@ -12,7 +12,7 @@ from vitrail.data.sources.examples import Examples
 from vitrail.data.sources.open_data import Splits
 from vitrail.models.names import ModelConfig
 from vitrail.training.optim import batch_statistics
-from vitrail.training.plan.auto import choose
+from vitrail.training.plan.auto import choose, share_parts
 from vitrail.training.plan.check_settings import check_settings
 from vitrail.training.plan.compatibility import check_run
 from vitrail.training.plan.derived import derive
@@ -72,12 +72,17 @@ class Plan:
 
 
 def plan_run(
-    layers: Layers, recorded: Mapping[str, Any] | None = None, splits: Splits | None = None
+    layers: Layers,
+    recorded: Mapping[str, Any] | None = None,
+    splits: Splits | None = None,
+    *,
+    world: int = 1,
 ) -> Plan:
     """From what was asked for, over facts and a draft, to the settings of a run.
 
     Layers go from low to high: --config, VITRAIL_*, command line. recorded: run.json of the run
-    that is resumed, which then says what the model of --from brought; splits: its images.
+    that is resumed, which then says what the model of --from brought; splits: its images. world:
+    processes that train a new run.
     Raises UsageError and DataError before any work is done, ModelError for --from and --teacher.
     """
     asked, sources = resolve(layers)
@@ -85,6 +90,7 @@ def plan_run(
     facts = measure(splits.train)
     start = open_start(asked.start) if asked.start.model and recorded is None else None
     draft = choose(asked, sources, facts, start, multi_label=splits.multi_label)
+    share_parts(draft, world)
     config = check_settings(draft.config(), splits)
     model, preprocess, origin = derive(config, len(splits.classes), facts, start, recorded)
     choices = tuple(draft.reasons)

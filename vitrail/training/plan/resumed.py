@@ -8,15 +8,19 @@ run with one learning rate and half with another is no run that its folder descr
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from vitrail.config import TrainConfig, config_hash, flatten, resolve, toml_lines
-from vitrail.errors import ModelError, VitrailError
+from vitrail.errors import ModelError, UsageError, VitrailError
 from vitrail.runs import documents
 from vitrail.runs.manifest import step_name
 from vitrail.training.storage.checkpoint import Checkpoint
-from vitrail.training.storage.run_dir import RunDir
+from vitrail.training.storage.run_dir import RunDir, open_run
+
+Layers = Sequence[tuple[str, Mapping[str, Any]]]
 
 # Settings that decide which images are held out.
 SPLIT = ("seed", "data.val_fraction", "data.test_fraction", "data.split_seed")
@@ -56,6 +60,38 @@ def settings_of(run: RunDir, checkpoint: Checkpoint | None) -> tuple[dict[str, A
         for key, (was, now) in changes.items()
     ]
     return settings, said
+
+
+def to_go_on_with(path: Path, layers: Layers) -> Path | None:
+    """The run at `path`, where there is one and it was started with what `layers` say; None for a
+    new one, also where a start was cut off before it wrote anything.
+
+    Raises UsageError VIT-259 for other settings, ModelError VIT-408 for a run that is finished.
+    """
+    with suppress(OSError):
+        path.rmdir()  # an empty folder
+    if not path.is_dir():
+        return None
+    run = open_run(path)
+    if run.read("run.json")["status"] == "finished":
+        raise is_finished(run)
+    asked, sources = resolve(layers)
+    recorded = flatten(documents.settings_in(run.folder) or {})
+    wanted, has = flatten(asked), flatten(resolve([("config.toml", recorded)])[0])
+    others = [
+        f"  {key} = {wanted[key]!r}, the run has {has.get(key)!r}"
+        for key, source in sources.items()
+        if source != "built-in"
+        and key not in FREE
+        and wanted.get(key) not in (has.get(key), "auto")
+    ]
+    if others:
+        raise UsageError(
+            "VIT-259",
+            f"{path} was started with other settings than these:\n" + "\n".join(others),
+            hint="Give the settings that it was started with, or another --name.",
+        )
+    return path
 
 
 def is_finished(run: RunDir) -> ModelError:

@@ -14,10 +14,12 @@ from vitrail.data.sources.open_data import Source
 from vitrail.data.sources.source import class_counts
 from vitrail.evaluation.baselines import baselines
 from vitrail.training.plan.plan_run import Plan
+from vitrail.training.ranks.judging import put_together
+from vitrail.training.ranks.ranks import ALONE, Ranks
 from vitrail.training.tasks import objectives
 from vitrail.training.tasks.distill import Teacher, open_teacher, teacher_loss
 from vitrail.training.tasks.precision import autocast
-from vitrail.training.tasks.task import EvalResult, Forward, Parts
+from vitrail.training.tasks.task import FIGURES, EvalResult, Forward, Parts
 from vitrail.training.tasks.validation import judge, never
 
 
@@ -30,6 +32,7 @@ class Classify:
     class_weights: Tensor | None
     teacher: Teacher | None
     splits: tuple[str, ...] = ("val", "test")
+    ranks: Ranks = ALONE
 
     @property
     def num_outputs(self) -> int:
@@ -38,7 +41,7 @@ class Classify:
 
     def parts(self, batch: Batch, step: int) -> Parts:
         """Images (B, C, H, W) float32 normalised and mixed, targets (B, K) float32, and the
-        teacher's logits (B, K).
+        teacher's logits (B, K); of a piece of a step without the row before it.
         """
         plan, augment = self.plan, self.plan.config.augment
         images = normalise(batch.images.to(self.device, non_blocking=True), plan.preprocess)
@@ -46,6 +49,7 @@ class Classify:
         targets = objectives.one_hot(labels, self.num_outputs)
         if augment.mixup or augment.cutmix:
             images, targets = mix(images, targets, mix_numbers(plan.config.seed, step), augment)
+        images, targets = images[batch.own], targets[batch.own]
         if self.teacher is None:
             return images, targets
         with autocast(plan.config, self.device):
@@ -68,11 +72,18 @@ class Classify:
     def judge(
         self, network: nn.Module, source: Source, is_over: Callable[[], bool] = never
     ) -> EvalResult:
-        """Accuracy, calibration and every class."""
-        result = judge(network, source, self.plan, is_over)
+        """Accuracy, calibration and every class; on the first of several processes all of it, on
+        the others the figures.
+        """
+        mine = judge(network, source, self.plan, is_over, self.ranks)
+        result = put_together(mine, self.ranks)
+        if result is None:
+            return EvalResult(**self.ranks.tell())
         names = ("top1", "top5", "nll", "ece", "brier", "f1_macro")
         metrics = {"loss": result.nll, **{name: getattr(result, name) for name in names}}
-        return EvalResult(result.n, result.images_per_s, metrics, result.to_json(), result)
+        found = EvalResult(result.n, result.images_per_s, metrics, result.to_json(), result)
+        self.ranks.tell({name: getattr(found, name) for name in FIGURES})
+        return found
 
     def baselines(self, source: Source, max_secs: float, slowness: float = 1.0) -> dict[str, float]:
         """The most frequent class and nearest neighbours."""
@@ -80,11 +91,11 @@ class Classify:
         return baselines(train, source, max_secs=max_secs, slowness=slowness)
 
 
-def classify(plan: Plan, device: torch.device) -> Classify:
+def classify(plan: Plan, device: torch.device, ranks: Ranks = ALONE) -> Classify:
     """The task of `plan`. Raises what `open_teacher` raises."""
     weights = None
     if plan.config.loss.class_weights == "balanced":
         weights = objectives.balanced_weights(class_counts(plan.splits.train)).to(device)
     distill = plan.config.distill
     teacher = open_teacher(distill, plan.splits.classes, device) if distill.teacher else None
-    return Classify(plan, device, weights, teacher)
+    return Classify(plan, device, weights, teacher, ranks=ranks)

@@ -64,9 +64,13 @@ def draw_corruption(numbers: NDArray[np.float64], num_patches: int) -> Corruptio
     )
 
 
-def corruption_of_step(seed: int, step: int, batch_size: int, num_patches: int) -> Corruption:
-    """The corruption of a training batch; keyed by (seed, step) and the place in the batch."""
-    rows = np.arange(batch_size, dtype=np.int64)
+def corruption_of_step(
+    seed: int, step: int, batch_size: int, num_patches: int, *, first: int = 0
+) -> Corruption:
+    """The corruption of `batch_size` rows of a training batch from row `first` on; keyed by (seed,
+    step) and the row.
+    """
+    rows = np.arange(first, first + batch_size, dtype=np.int64)
     return draw_corruption(
         uniforms(seed, "masked patches", step, rows, 3 * num_patches), num_patches
     )

@@ -6,6 +6,7 @@ way at every evaluation; never on the test split, which belongs to the classifie
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from vitrail.data.sources.open_data import Source, subset
 from vitrail.data.sources.sample import sample
 from vitrail.training.plan.compatibility import check_encoder
 from vitrail.training.plan.plan_run import Plan
+from vitrail.training.ranks.judging import batches_of
+from vitrail.training.ranks.ranks import ALONE, Ranks
 from vitrail.training.tasks.masked_patches import (
     LEVELS,
     colour_targets,
@@ -41,6 +44,7 @@ class PredictPatches:
     plan: Plan
     device: torch.device
     splits: tuple[str, ...] = ("val",)
+    ranks: Ranks = ALONE
 
     @property
     def num_outputs(self) -> int:
@@ -57,8 +61,8 @@ class PredictPatches:
         targets.
         """
         h, w = self.grid
-        count = len(batch.images)
-        corruption = corruption_of_step(self.plan.config.seed, step, count, h * w)
+        count, seed = len(batch.images), self.plan.config.seed
+        corruption = corruption_of_step(seed, step, count, h * w, first=batch.first)
         return self._with_targets(batch, corruption)
 
     def _with_targets(self, batch: Batch, corruption: tuple[Tensor, ...]) -> Parts:
@@ -77,22 +81,32 @@ class PredictPatches:
     ) -> EvalResult:
         """Loss in nats and top-1 of the prediction."""
         started = time.perf_counter()
-        total, correct, asked, n = 0.0, 0, 0, 0
+        sums: list[tuple[float, int, int, int]] = []  # of each batch: loss, right, asked, images
         was_training = network.training
         network.eval()
         with torch.inference_mode(), autocast(self.plan.config, self.device):
-            for batch in until(self._eval_batches(source), is_over):
+            for batch in until(self._eval_batches(source, self.ranks), is_over):
                 h, w = self.grid
                 corruption = corruption_of_images(self.plan.config.seed, batch.indices, h * w)
                 parts = self._with_targets(batch, corruption)
                 logits, targets = network(*parts[:4]), parts[4]
-                total += float(patch_loss(logits, targets)) * targets.numel()
-                correct += int((logits.argmax(dim=2) == targets).sum())
-                asked, n = asked + targets.numel(), n + len(targets)
+                loss = float(patch_loss(logits, targets)) * targets.numel()
+                right = int((logits.argmax(dim=2) == targets).sum())
+                sums.append((loss, right, targets.numel(), len(targets)))
         network.train(was_training)
+        total, correct, asked, n = self._added(sums)
         metrics = {"loss": total / asked, "top1": correct / asked}
         record = {"n": n, "patches": asked, "nll": metrics["loss"], "top1": metrics["top1"]}
         return EvalResult(n, n / max(time.perf_counter() - started, 1e-9), metrics, record)
+
+    def _added(self, sums: list[tuple[float, int, int, int]]) -> tuple[float, int, int, int]:
+        """The sums of all batches, in their order, whichever process they are of."""
+        found = self.ranks.collect(json.dumps(sums).encode())
+        every = [one for content in found for one in json.loads(content)]
+        total, correct, asked, n = self.ranks.tell(
+            [sum(column) for column in zip(*every, strict=True)]
+        )
+        return total, correct, asked, n
 
     def baselines(self, source: Source, max_secs: float, slowness: float = 1.0) -> dict[str, float]:
         """How often the most frequent colour of training images is right."""
@@ -109,7 +123,7 @@ class PredictPatches:
             counts += np.bincount(found, minlength=self.num_outputs)
         return counts
 
-    def _eval_batches(self, source: Source) -> Generator[Batch, None, None]:
+    def _eval_batches(self, source: Source, ranks: Ranks = ALONE) -> Generator[Batch, None, None]:
         config = self.plan.config
         loader = make_loader(
             source,
@@ -120,4 +134,4 @@ class PredictPatches:
             workers=int(config.data.workers),
             max_pixels=config.data.max_pixels,
         )
-        return loader.eval_batches(EVAL_BATCH)
+        return loader.eval_batches(EVAL_BATCH, batches_of(source, EVAL_BATCH, ranks))

@@ -15,6 +15,7 @@ from vitrail.data.loading.batch import Batch
 from vitrail.data.sources.open_data import Source
 from vitrail.evaluation.record import Evaluation
 
+FIGURES = ("n", "images_per_s", "metrics", "record")  # of an EvalResult
 Forward = Callable[..., Tensor]  # the network, compiled where that was asked for
 Parts = tuple[Tensor, ...]  # images first; all of the same length B
 
@@ -54,7 +55,9 @@ class Task(Protocol):
     def judge(
         self, network: nn.Module, source: Source, is_over: Callable[[], bool] = ...
     ) -> EvalResult:
-        """`network` on every image of `source`, or on the first ones until the time is over."""
+        """`network` on every image of `source`, or on the first ones until the time is over.
+        Several processes share them, each until its time is over.
+        """
 
     def baselines(self, source: Source, max_secs: float, slowness: float = ...) -> dict[str, float]:
         """Top-1 on `source` of what does not learn, by name. slowness: how many times as long

@@ -17,6 +17,8 @@ from vitrail.evaluation.evaluate import evaluate
 from vitrail.evaluation.record import Evaluation
 from vitrail.runtime.torch_runtime import TorchRuntime
 from vitrail.training.plan.plan_run import Plan
+from vitrail.training.ranks.judging import batches_of
+from vitrail.training.ranks.ranks import ALONE, Ranks
 
 EVAL_BATCH = 128
 
@@ -36,10 +38,14 @@ def until(batches: Generator[Batch, None, None], is_over: Callable[[], bool]) ->
 
 
 def judge(
-    model: nn.Module, source: Source, plan: Plan, is_over: Callable[[], bool] = never
+    model: nn.Module,
+    source: Source,
+    plan: Plan,
+    is_over: Callable[[], bool] = never,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """`model` on every image of `source`, the last partial batch included, or on the first ones
-    until the time is over.
+    until the time is over; of several processes on this one's share.
     """
     config = plan.config
     loader = make_loader(
@@ -55,7 +61,7 @@ def judge(
     runtime = TorchRuntime(model, plan.preprocess.input_size, config.precision)
     return evaluate(
         runtime.logits,
-        until(loader.eval_batches(EVAL_BATCH), is_over),
+        until(loader.eval_batches(EVAL_BATCH, batches_of(source, EVAL_BATCH, ranks)), is_over),
         plan.preprocess,
         plan.splits.classes,
         source_id=source.source_id,

@@ -1,0 +1,168 @@
+"""One run by several processes: the same run as by one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.training.ranks.in_ranks import in_ranks
+from tests.training.running import TINY, records, weights
+from vitrail.errors import DataError, EnvironmentFault
+from vitrail.training import loop
+from vitrail.training.clock import Clock
+from vitrail.training.ranks.ranks import ALONE, Ranks, is_told
+from vitrail.training.reporter import RunResult, SilentReporter
+
+STEPS = 7
+PARTS: dict[str, Any] = {
+    **TINY,
+    "steps": STEPS,
+    "batch_size": 32,
+    "optim.accumulate": 4,
+    "model.drop_path": 0.1,
+    "ema": 0.9,
+    "residual_baseline": False,
+    "eval_every_epochs": 0.1,
+}
+
+
+def trained(
+    folder: Path, name: str, ranks: Ranks, reporter: SilentReporter | None = None, **changes: Any
+) -> RunResult:
+    settings = PARTS | {key.replace("__", "."): value for key, value in changes.items()}
+    return loop.train(
+        [("test", settings)],
+        runs_dir=folder,
+        name=name,
+        reporter=reporter,
+        with_report=False,
+        ranks=ranks,
+    )
+
+
+def together(folder: Path, name: str, world: int, **changes: Any) -> list[Any]:
+    return in_ranks(folder, world, lambda ranks: trained(folder, name, ranks, **changes))
+
+
+def bits(run: Path) -> dict[str, str]:
+    """sha256 of what a run ships and what its last checkpoint holds."""
+    last = max((run / "checkpoints").iterdir()).glob("*.safetensors")
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in last}
+    return found | {"shipped": weights(run)}
+
+
+@pytest.mark.promise("R7")
+def test_exact_gives_the_same_bits_for_any_number_of_processes(tmp_path: Path) -> None:
+    """Dropout, drop-path, Mixup, RandAugment, EMA; evaluation included."""
+    trained(tmp_path, "one", ALONE, exact=True)
+    for name, world in (("two", 2), ("four", 4)):
+        results = together(tmp_path, name, world, exact=True)
+        assert [one.steps for one in results] == [STEPS] * world, results
+        assert records(tmp_path / name) == records(tmp_path / "one")
+        assert bits(tmp_path / name) == bits(tmp_path / "one")
+    for name in ("predictions.csv", "confusion.csv"):
+        one, two = ((tmp_path / run / "eval/test" / name).read_bytes() for run in ("one", "two"))
+        assert one == two
+
+
+@pytest.mark.promise("R7")
+def test_two_processes_equal_one_to_rounding(tmp_path: Path) -> None:
+    """Another order of sums; SGD, which does not amplify it."""
+    changes: dict[str, Any] = {"optim__name": "sgd", "optim__lr": 0.01}
+    trained(tmp_path, "one", ALONE, **changes)
+    results = together(tmp_path, "two", 2, **changes)
+    assert [one.steps for one in results] == [STEPS] * 2, results
+    one, two = records(tmp_path / "one"), records(tmp_path / "two")
+    assert [record["step"] for record in one] == [record["step"] for record in two]
+    for before, after in zip(one, two, strict=True):
+        for key in {"train/loss", "optim/grad_norm"} & before.keys():
+            assert after[key] == pytest.approx(before[key], rel=1e-6), (before["step"], key)
+
+
+@pytest.mark.promise("R7")
+def test_a_signal_and_a_clock_of_one_process_are_agreed_and_one_goes_on(tmp_path: Path) -> None:
+    """The second process is an hour ahead and alone gets the signal; the run then goes on in one
+    process, from the middle of an epoch, as if it had never stopped."""
+
+    def work(ranks: Ranks) -> RunResult:
+        step = loop._step
+        if not ranks.is_first:
+            seconds = Clock.seconds
+            Clock.seconds = lambda self: seconds(self) + 3600.0  # type: ignore[method-assign]
+
+            def signalled(live: Any, batch: Any) -> Any:
+                if live.state.step == 3:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return step(live, batch)
+
+            loop._step = signalled
+        return trained(tmp_path, "stopped", ranks, exact=True)
+
+    results = in_ranks(tmp_path, 2, work)
+    assert [(one.steps, one.stopped) for one in results] == [(4, "SIGTERM")] * 2, results
+    run = json.loads((tmp_path / "stopped/run.json").read_text())
+    assert run["status"] == "stopped"
+    trained(tmp_path, "whole", ALONE, exact=True)
+    loop.resume(tmp_path / "stopped", with_report=False)
+    assert records(tmp_path / "stopped") == records(tmp_path / "whole")
+    assert bits(tmp_path / "stopped") == bits(tmp_path / "whole")
+
+
+def failing(folder: Path, at: Callable[[Ranks], bool], fault: Callable[[], Any]) -> list[Any]:
+    """What becomes of a run on whose fourth batch `fault` is called where `at` says."""
+
+    def work(ranks: Ranks) -> Any:
+        there: Any = loop  # its names are replaced in this process alone
+        made = there.training_loader
+
+        def loader(*arguments: Any, **named: Any) -> Any:
+            found: Any = made(*arguments, **named)
+            batches = found.batches
+
+            def few(first: int, stop: int) -> Any:
+                for number, batch in enumerate(batches(first, stop)):
+                    if number == 3 and at(ranks):
+                        fault()
+                    yield batch
+
+            found.batches = few
+            return found
+
+        there.training_loader = loader
+        return trained(folder, "run", ranks)
+
+    return in_ranks(folder, 2, work)
+
+
+def test_an_image_that_one_process_cannot_read_is_the_error_of_all(tmp_path: Path) -> None:
+    def bad_file() -> None:
+        raise DataError("VIT-301", "a.jpg: cut off", hint="Repair it")
+
+    first, second = failing(tmp_path, lambda ranks: ranks.rank == 1, bad_file)
+    assert isinstance(first, DataError)
+    assert isinstance(second, DataError)
+    assert (first.code, first.exit_code, first.hint) == ("VIT-301", 3, "Repair it")
+    assert [is_told(first), is_told(second)] == [True, False]  # said once
+    run = json.loads((tmp_path / "run/run.json").read_text())
+    assert (run["status"], run["reason"]) == ("failed", "VIT-301: a.jpg: cut off")
+
+
+def test_a_process_that_dies_is_missed(tmp_path: Path) -> None:
+    first, second = failing(tmp_path, lambda ranks: ranks.rank == 1, lambda: os._exit(9))
+    assert isinstance(first, EnvironmentFault)
+    assert first.code == "VIT-512"
+    assert isinstance(second, EOFError)
+    assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "failed"
+
+
+def test_an_error_of_the_first_process_before_a_run_is_the_error_of_all(tmp_path: Path) -> None:
+    results = together(tmp_path, "run", 2, batch_size=100_000)
+    assert [getattr(one, "code", one) for one in results] == ["VIT-219"] * 2
+    assert not (tmp_path / "run").exists()
