@@ -93,9 +93,9 @@ def test_parts_are_keyed_by_their_number() -> None:
 @pytest.mark.parametrize(
     ("count", "world", "is_exact", "text"),
     [
-        (4, 3, False, "Use 2 or 4 of them"),
-        (4, 8, False, "Use 4 of them (--nproc), or in a new run --optim.accumulate 8"),
-        (6, 2, True, "Use --optim.accumulate 4 or 8"),
+        (4, 3, False, "Use --nproc 2 or 4, or in a new run --optim.accumulate 6"),
+        (4, 8, False, "Use --nproc 4, or in a new run --optim.accumulate 8"),
+        (6, 2, True, "Use --optim.accumulate 4 or 8, and --nproc"),
     ],
 )
 def test_what_cannot_be_shared_is_refused(

@@ -83,10 +83,11 @@ def choose(
     start: Start | None,
     *,
     multi_label: bool,
+    world: int = 1,
 ) -> Draft:
     """The settings of a run, chosen for its data, this machine and the model that it starts from.
 
-    asked, sources: what a user asked for, as `resolve` gives it.
+    asked, sources: what a user asked for, as `resolve` gives it; world: processes that train it.
     Raises UsageError VIT-217 for an unknown recipe, VIT-245 and VIT-254 beside --from.
     """
     name, why = recipe_name(asked, facts, start)
@@ -95,6 +96,7 @@ def choose(
     if start is not None:
         inherit_from(draft, start)
     resolve_auto(draft, facts, multi_label=multi_label)
+    share_parts(draft, world)
     drop_ineffective(draft, start)
     return draft
 
@@ -339,7 +341,7 @@ def share_parts(draft: Draft, world: int) -> None:
     parts, size = int(draft.values["optim.accumulate"]), int(draft.values["batch_size"])
     if draft.is_free("optim.accumulate") and parts % world:
         parts = -(-parts // world) * world
-        draft.set("optim.accumulate", parts, f"shared by {world} processes")
+        draft.set("optim.accumulate", parts, f"shared by {count(world, 'process')}")
     is_chosen = draft.is_free("batch_size") or draft.sources["batch_size"].startswith("auto")
     if world > 1 and size % parts and is_chosen:
         draft.set("batch_size", -(-size // parts) * parts, f"a multiple of {parts} parts")

@@ -12,7 +12,7 @@ from vitrail.data.sources.examples import Examples
 from vitrail.data.sources.open_data import Splits
 from vitrail.models.names import ModelConfig
 from vitrail.training.optim import batch_statistics
-from vitrail.training.plan.auto import choose, share_parts
+from vitrail.training.plan.auto import choose
 from vitrail.training.plan.check_settings import check_settings
 from vitrail.training.plan.compatibility import check_run
 from vitrail.training.plan.derived import derive
@@ -89,8 +89,7 @@ def plan_run(
     splits = splits or open_splits(asked)
     facts = measure(splits.train)
     start = open_start(asked.start) if asked.start.model and recorded is None else None
-    draft = choose(asked, sources, facts, start, multi_label=splits.multi_label)
-    share_parts(draft, world)
+    draft = choose(asked, sources, facts, start, multi_label=splits.multi_label, world=world)
     config = check_settings(draft.config(), splits)
     model, preprocess, origin = derive(config, len(splits.classes), facts, start, recorded)
     choices = tuple(draft.reasons)

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from vitrail.errors import EnvironmentFault, UsageError, VitrailError, environment_fault
+from vitrail.spelling import count
 from vitrail.system.interrupts import Interrupted
 from vitrail.training.ranks.launch import STORE
 
@@ -180,8 +181,8 @@ def check_device(device: str, ranks: Ranks) -> None:
         return
     raise UsageError(
         "VIT-258",
-        f"device {device}: {ranks.local_world} processes on this machine need a GPU each; it has "
-        f"{have}.",
+        f"device {device}: each process needs a GPU of its own; this machine has {have} for "
+        f"{count(ranks.local_world, 'process')}.",
         hint="Use as many processes as there are GPUs (--nproc) and --device cuda, or --device cpu",
     )
 

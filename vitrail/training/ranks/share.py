@@ -18,6 +18,7 @@ from vitrail.data.loading.batch import Batch
 from vitrail.data.loading.slots import Slots
 from vitrail.errors import UsageError
 from vitrail.keyed_random import mix
+from vitrail.spelling import count
 from vitrail.training.ranks.ranks import ALONE, Ranks
 
 
@@ -70,25 +71,25 @@ class Share:
         """The parts of what the loader made of these rows for `step` (from 1)."""
         slots, number = self.slots, self.first
         pieces = [batch] if slots is None else slots.split(batch)
-        count = (self.stop - self.first) // len(pieces)
+        each = (self.stop - self.first) // len(pieces)
         for piece in pieces:
-            numbers = range(number, number + count)
+            numbers = range(number, number + each)
             keys = [mix(seed, step, one) if one else mix(seed, step) for one in numbers]
             yield from cut(task.parts(piece, step), keys)
-            number += count
+            number += each
 
 
 def share_of(config: TrainConfig, ranks: Ranks = ALONE) -> Share:
     """What `ranks` computes of each step of a run, whose batch size is settled. Raises UsageError
     VIT-256 where its processes cannot share the parts.
     """
-    count = config.optim.accumulate
-    check_parts(count, ranks.world, is_exact=config.exact)
-    mine = count // ranks.world
+    parts = config.optim.accumulate
+    check_parts(parts, ranks.world, is_exact=config.exact)
+    mine = parts // ranks.world
     augment = config.augment
     return Share(
         int(config.batch_size),
-        count,
+        parts,
         ranks.rank * mine,
         (ranks.rank + 1) * mine,
         config.exact,
@@ -96,16 +97,16 @@ def share_of(config: TrainConfig, ranks: Ranks = ALONE) -> Share:
     )
 
 
-def check_parts(count: int, world: int, *, is_exact: bool) -> None:
-    """Raise UsageError VIT-256 unless `world` processes can share `count` parts."""
-    fitting = [number for number in range(1, count + 1) if count % number == 0]
-    if is_exact and count & (count - 1):
-        power = 1 << (count.bit_length() - 1)
+def check_parts(parts: int, world: int, *, is_exact: bool) -> None:
+    """Raise UsageError VIT-256 unless `world` processes can share the parts of a step."""
+    fitting = [number for number in range(1, parts + 1) if parts % number == 0]
+    if is_exact and parts & (parts - 1):
+        power = 1 << (parts.bit_length() - 1)
         raise UsageError(
             "VIT-256",
-            f"--exact adds the parts of a step in a binary tree: {count} parts "
-            "(optim.accumulate) are no power of two.",
-            hint=f"Use --optim.accumulate {power} or {2 * power}.",
+            f"--exact adds the parts of a step in a binary tree: optim.accumulate {parts} is no "
+            "power of two.",
+            hint=f"Use --optim.accumulate {power} or {2 * power}, and --nproc 1, 2, 4 ...",
         )
     if world not in fitting:
         below = max(number for number in fitting if number <= world)
@@ -113,7 +114,8 @@ def check_parts(count: int, world: int, *, is_exact: bool) -> None:
         near = " or ".join(dict.fromkeys(map(str, (below, above))))
         raise UsageError(
             "VIT-256",
-            f"{world} processes cannot share the {count} equal parts of a step (optim.accumulate).",
-            hint=f"Use {near} of them (--nproc), or in a new run --optim.accumulate "
-            f"{-(-count // world) * world}.",
+            f"{count(world, 'process')} cannot share {count(parts, 'equal part')} of a step "
+            "(optim.accumulate).",
+            hint=f"Use --nproc {near}, or in a new run --optim.accumulate "
+            f"{-(-parts // world) * world}.",
         )
