@@ -59,6 +59,7 @@ def calibration(evaluation: Predictions) -> dict[str, object]:
 
 def _predictions(evaluation: Predictions) -> Iterable[Sequence[object]]:
     names, p = evaluation.classes, evaluation.probabilities
+    surest = p.max(axis=1, initial=0.0)
     for i in range(evaluation.n):
         own = (
             np.flatnonzero(evaluation.labels[i])
@@ -66,7 +67,11 @@ def _predictions(evaluation: Predictions) -> Iterable[Sequence[object]]:
             else [int(evaluation.labels[i])]
         )
         best = int(evaluation.predicted[i])
-        p_label = min((float(p[i, c]) for c in own), default=0.0)
+        p_label = (
+            min((float(p[i, c]) for c in own), default=0.0)
+            if evaluation.is_multi_label
+            else float(evaluation.p_label[i])
+        )
         source = evaluation.ids[i] if evaluation.ids else str(i)
         label = label_cell(names[c] for c in own)
         yield (
@@ -74,7 +79,7 @@ def _predictions(evaluation: Predictions) -> Iterable[Sequence[object]]:
             label,
             label_cell([names[best]]),
             f"{p_label:.6g}",
-            f"{p[i, best]:.6g}",
+            f"{surest[i]:.6g}",
             f"{evaluation.losses[i]:.6g}",
         )
 

@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.batch import Batch, normalise
 from vitrail.errors import ModelError
+from vitrail.evaluation.many_classes import KeptProbabilities
 from vitrail.evaluation.metrics import multi_label, single_label
 from vitrail.evaluation.record import Evaluation
 from vitrail.runtime.runtime import Array, Logits, as_numpy
 from vitrail.spelling import count
 
 FLUSH_BYTES = 64 * 2**20  # logits kept on the device before they are moved to memory
+MANY_CLASSES = 4096
+SCORED = 2**21  # logits of many classes that are scored at once
 
 
 def evaluate(
@@ -38,16 +41,20 @@ def evaluate(
     finite, VIT-443 where the model has another number of outputs than there are classes.
     """
     started = time.perf_counter()
-    parts, labels, indices = [], [], []
+    kept = KeptProbabilities([], [])
+    losses: list[NDArray[np.float64]] = []
+    indices: list[NDArray[np.int64]] = []
     n = 0
     for logits, targets, places in _outputs(logits_of, batches, preprocess):
         _check_outputs(logits, classes)
-        parts.append(_score(logits / temperature, targets, first=n))
-        labels.append(targets)
+        for run in _runs(logits):
+            probabilities, loss = _score(logits[run] / temperature, targets[run], first=n)
+            kept.add(probabilities, targets[run])
+            losses.append(loss)
+            n += len(loss)
         indices.append(places)
-        n += len(places)
     seconds = max(time.perf_counter() - started, 1e-9)
-    if not parts:
+    if not losses:
         empty = np.zeros((0, len(classes)), np.float32)
         return Evaluation(
             tuple(classes), empty, np.zeros(0, np.int64), np.zeros(0), temperature=temperature
@@ -55,13 +62,21 @@ def evaluate(
     ids = tuple(source_id(int(i)) for i in np.concatenate(indices)) if source_id else ()
     return Evaluation(
         classes=tuple(classes),
-        probabilities=np.concatenate([p for p, _ in parts]),
-        labels=np.concatenate(labels),
-        losses=np.concatenate([loss for _, loss in parts]),
+        probabilities=kept.joined(),
+        labels=np.concatenate(kept.labels),
+        losses=np.concatenate(losses),
         ids=ids,
         images_per_s=n / seconds,
         temperature=temperature,
     )
+
+
+def _runs(logits: NDArray[np.float32]) -> Iterator[slice]:
+    """Images that are scored at once: of many classes few, as scores take several times as much
+    memory as logits.
+    """
+    size = len(logits) if logits.shape[1] < MANY_CLASSES else max(1, SCORED // logits.shape[1])
+    yield from (slice(first, first + size) for first in range(0, len(logits), size))
 
 
 @dataclass(frozen=True)
@@ -117,7 +132,8 @@ def _outputs(
     for batch in batches:
         logits.append(logits_of(normalise(batch.images, preprocess)))  # (B, K)
         waiting.append(batch)
-        if sum(4 * math.prod(part.shape) for part in logits) >= FLUSH_BYTES:
+        most = FLUSH_BYTES if logits[0].shape[1] < MANY_CLASSES else FLUSH_BYTES // 4
+        if sum(4 * math.prod(part.shape) for part in logits) >= most:
             yield _chunk(logits, waiting)
             logits, waiting = [], []
     if waiting:

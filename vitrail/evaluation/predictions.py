@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from vitrail.evaluation.many_classes import ProbabilitySummary
 from vitrail.evaluation.metrics import multi_label, selective, single_label
 from vitrail.evaluation.metrics.intervals import wilson
 from vitrail.evaluation.metrics.single_label import Bin, ClassScores
@@ -17,8 +18,9 @@ from vitrail.evaluation.metrics.single_label import Bin, ClassScores
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of n images. probabilities (n, K) float32; labels (n,) int64, or (n, K)
-    0/1 for several labels an image; losses (n,) in nats; ids: the images' names, or empty.
+    """Of n images. probabilities (n, K) float32, of very many a `ProbabilitySummary`; labels (n,)
+    int64, or (n, K) 0/1 for several labels an image; losses (n,) in nats; ids: the images' names,
+    or empty.
     """
 
     classes: tuple[str, ...]
@@ -81,6 +83,8 @@ class Predictions:
         """
         if self.is_multi_label:
             return multi_label.hit_at_k(self.probabilities, self._y, 5)
+        if isinstance(self.probabilities, ProbabilitySummary):
+            return float((self.probabilities.rank < 5).mean()) if self.n else 0.0
         return single_label.top_k(self.probabilities, self._labels, 5)
 
     @property
@@ -99,7 +103,25 @@ class Predictions:
                 if self.n
                 else 0.0
             )
-        return single_label.brier(self.probabilities, self._labels)
+        return float(np.mean(self.squares)) if self.n else 0.0
+
+    @cached_property
+    def p_label(self) -> NDArray[np.float32]:
+        """The probability of the label of each image that has one. (n,)"""
+        if isinstance(self.probabilities, ProbabilitySummary):
+            return self.probabilities.own
+        return np.take_along_axis(self.probabilities, self._labels[:, None], axis=1)[:, 0]
+
+    @property
+    def squares(self) -> NDArray[np.float64]:
+        """Of each image with one label, the sum over classes of (p - y)^2. (n,)"""
+        p = self.probabilities
+        of_all = (
+            p.squares
+            if isinstance(p, ProbabilitySummary)
+            else np.einsum("nk,nk->n", p, p, dtype=np.float64)
+        )
+        return np.asarray(of_all - 2 * self.p_label.astype(np.float64) + 1)
 
     @cached_property
     def bins(self) -> list[Bin]:

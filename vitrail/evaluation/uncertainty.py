@@ -90,10 +90,10 @@ def _decisions(evaluation: Predictions) -> tuple[Values, NDArray[np.bool_]]:
     """What calibration is about: confidence and truth of each prediction, or with several labels of
     each (image, class).
     """
-    p = evaluation.probabilities.astype(np.float64)
+    p = evaluation.probabilities
     if evaluation.is_multi_label:
-        return p.ravel(), evaluation.labels.ravel() > 0
-    return p.max(axis=1), evaluation.correct
+        return p.astype(np.float64).ravel(), evaluation.labels.ravel() > 0
+    return p.max(axis=1).astype(np.float64), evaluation.correct
 
 
 def class_intervals(evaluation: Predictions) -> dict[str, dict[str, Interval]]:
@@ -122,8 +122,7 @@ def figures_of(evaluation: Predictions) -> Figures:
 def _of_one_label(evaluation: Predictions) -> Figures:
     p, labels = evaluation.probabilities, evaluation.labels.astype(np.int64)
     predicted, correct, size = evaluation.predicted, evaluation.correct, len(evaluation.classes)
-    own = np.take_along_axis(p, labels[:, None], axis=1)[:, 0].astype(np.float64)
-    squares = np.einsum("nk,nk->n", p, p, dtype=np.float64) - 2 * own + 1  # (n,)
+    squares = evaluation.squares  # (n,)
     area, ece = _area_of(p.max(axis=1), correct), _ece_of(*_decisions(evaluation))
 
     def figures(counts: Counts) -> dict[str, float]:

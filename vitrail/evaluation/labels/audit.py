@@ -37,6 +37,7 @@ from vitrail.evaluation.labels.label_suspects import (
     write_suspects,
 )
 from vitrail.evaluation.labels.loo_ridge import gradients, left_out
+from vitrail.evaluation.many_classes import ProbabilitySummary
 from vitrail.evaluation.probes.features import Frozen
 from vitrail.evaluation.record import Evaluation
 from vitrail.spelling import count
@@ -249,7 +250,10 @@ def _suspects(
         return {}, ["label check skipped: images have several labels"]
     found = {}
     for part, source in splits.parts().items():
-        if part in evaluations and evaluations[part].n == len(source):
+        whole = part in evaluations and not isinstance(
+            evaluations[part].probabilities, ProbabilitySummary
+        )
+        if whole and evaluations[part].n == len(source):
             judged = [(part, source, index) for index in range(len(source))]
             found[part] = suspects(evaluations[part].probabilities, judged, OWN_PREDICTIONS)
     cost = _label_secs(len(looks), len(splits.classes), limits)
