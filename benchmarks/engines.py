@@ -118,7 +118,7 @@ def chosen(folder: Path, threads: int, batch: int) -> dict[str, Any]:
     """What auto takes."""
     from vitrail.classifier import load
 
-    info = load(folder, threads=threads, batch=batch).runtime.info
+    info = load(folder, engine="auto", threads=threads, batch=batch).runtime.info
     return {"engine": info.engine, "best_batch": info.best_batch}
 
 

@@ -46,7 +46,7 @@ from vitrail.model_folder.bundle import (
     write_bundle,
 )
 from vitrail.model_folder.choose_engine import Chosen, choose
-from vitrail.model_folder.export_record import Export
+from vitrail.model_folder.export_record import Export, is_export
 from vitrail.model_folder.model_card import card_of
 from vitrail.model_folder.model_record import Architecture, Record, made_record
 from vitrail.models.names import ModelConfig
@@ -194,7 +194,7 @@ class Classifier:
         device: str | torch.device = "cpu",
         max_bytes: int = MAX_BYTES,
         progress: Progress | None = None,
-        engine: str = "auto",
+        engine: str | None = None,
         precision: str | None = None,
         threads: int | None = None,
     ) -> Classifier:
@@ -608,7 +608,7 @@ def load(
     device: str | torch.device = "cpu",
     max_bytes: int = MAX_BYTES,
     progress: Progress | None = None,
-    engine: str = "auto",
+    engine: str | None = None,
     precision: str | None = None,
     threads: int | None = None,
     batch: int = 1,
@@ -625,7 +625,8 @@ def load(
     with the names of a home-made model.
 
     engine: torch, onnx, openvino, or auto: the fastest that is installed and agreed with torch when
-    the model was exported (`vitrail export`); torch for a model without export, and on a GPU.
+    the model was exported (`vitrail export`), which is torch without one and on a GPU. By default
+    torch, which also explains, probes and saves; auto of an export, which has no weights for torch.
     precision: float32, bfloat16, int8, or auto: any that passed; by default what an export was made
     for, float32 of other models. threads: of the engine for one batch; torch has one number for the
     process. batch: images that will come at a time; streams: batches at the same time. Without
@@ -639,9 +640,10 @@ def load(
     model yet, VIT-433 to VIT-441 a model that is damaged or hostile, VIT-460 to VIT-467 a name;
     EnvironmentFault VIT-520, VIT-530 to VIT-535 a download.
     """
-    asked = Asked(engine, precision, threads, batch, streams)
-    asked.check()
     place = find_model(resolve_weights(path, progress=progress))
+    usual = "auto" if is_export(place) else "torch"
+    asked = Asked(engine or usual, precision, threads, batch, streams)
+    asked.check()
     if is_ours(place) and (given or origin or table or name_map):
         raise UsageError(
             "VIT-202",

@@ -19,7 +19,7 @@ from vitrail.errors import VitrailError
 from vitrail.export.export_model import export_model
 from vitrail.model_folder import choose_engine
 from vitrail.model_folder.export_record import EXPORT, read_export
-from vitrail.runtime.engines import is_installed
+from vitrail.runtime.engines import Asked, is_installed
 
 pytestmark = pytest.mark.skipif(
     not (is_installed("openvino") and is_installed("onnx")), reason="engines are not installed"
@@ -72,13 +72,21 @@ def test_auto_takes_the_fastest_and_says_so(
 ) -> None:
     speed = {"torch": 1.0, "onnx": 1.0, "openvino": 1.0} | {fastest: 2.0}
     copy = copy_of(model, tmp_path / "m", **speed)
-    assert load(copy).runtime.info.engine == fastest
+    assert load(copy, engine="auto").runtime.info.engine == fastest
     assert main(["--json", "predict", str(copy), str(image), "--engine", "auto"]) == 0
     said = capsys.readouterr()
     assert f"computed by {fastest} float32" in said.err
     scores = [one["score"] for one in json.loads(said.out)[0]["top"]]
     expected = [one.score for one in classifier_of().predict(image)[0].top]
     assert scores == pytest.approx(expected, abs=1e-5)
+
+
+def test_python_gets_torch_unless_it_says_otherwise(model: Path) -> None:
+    """A classifier that is loaded to be explained or saved stays one beside a fast export."""
+    found = load(model)
+    assert found.runtime.info.engine == "torch"
+    assert found.model is not None
+    assert load(model / "export").runtime.info.engine in ("onnx", "openvino")
 
 
 @pytest.mark.parametrize("engine", ["torch", "onnx", "openvino"])
@@ -90,10 +98,10 @@ def test_the_engine_that_was_named(model: Path, engine: str) -> None:
 def test_another_processor_is_said(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not any("another processor" in note for note in load(model).meta.notes)
+    assert not any("another processor" in note for note in load(model, engine="auto").meta.notes)
     monkeypatch.setattr(choose_engine, "processor", lambda: "one of tomorrow")
     copy = copy_of(model, tmp_path / "m", torch=1.0, onnx=2.0, openvino=1.0)
-    assert any("another processor" in note for note in load(copy).meta.notes)
+    assert any("another processor" in note for note in load(copy, engine="auto").meta.notes)
 
 
 def test_an_export_of_other_weights_is_not_used_and_said(model: Path, tmp_path: Path) -> None:
@@ -101,7 +109,7 @@ def test_an_export_of_other_weights_is_not_used_and_said(model: Path, tmp_path: 
     classifier_of(layer_scale=0.1).save(tmp_path / "other")
     for name in ("model.json", "model.safetensors"):
         shutil.copy(tmp_path / "other" / name, copy / name)
-    found = load(copy)
+    found = load(copy, engine="auto")
     assert found.runtime.info.engine == "torch"
     assert any("not used" in note and "other weights" in note for note in found.meta.notes)
     with pytest.raises(VitrailError, match="VIT-472"):
@@ -116,6 +124,7 @@ def test_an_export_of_other_weights_is_not_used_and_said(model: Path, tmp_path: 
         ("export", {"device": "cuda"}, "VIT-294"),
         (".", {"device": "cuda", "engine": "openvino"}, "VIT-294"),
         (".", {"engine": "torch", "precision": "bfloat16"}, "VIT-294"),
+        (".", {"precision": "bfloat16"}, "VIT-294"),
         (".", {"engine": "tensorrt"}, "VIT-294"),
         (".", {"precision": "float16"}, "VIT-242"),
     ],
@@ -128,17 +137,25 @@ def test_what_cannot_be_had(model: Path, where: str, options: Any, code: str) ->
 def test_a_model_without_export_has_torch_alone(tmp_path: Path) -> None:
     classifier_of().save(tmp_path / "m")
     assert load(tmp_path / "m").runtime.info.engine == "torch"
-    assert load(tmp_path / "m").meta.notes == ()
+    assert load(tmp_path / "m", engine="auto").meta.notes == ()
     with pytest.raises(VitrailError, match="VIT-294") as error:
         load(tmp_path / "m", engine="onnx")
     assert "--to onnx" in error.value.hint
+
+
+def test_a_run_that_still_trains_has_torch_alone(model: Path, tmp_path: Path) -> None:
+    """Without model.json nothing tells whether its weights are those of the export."""
+    copy = copy_of(model, tmp_path / "m", torch=1.0, onnx=9.0)
+    assert choose_engine.choose(copy, Asked("auto"), "cpu").way.engine == "onnx"
+    (copy / "model.json").unlink()
+    assert choose_engine.choose(copy, Asked("auto"), "cpu").way.engine == "torch"
 
 
 @pytest.mark.parametrize("broken", ["{", '{"schema": 1}', ""])
 def test_a_damaged_export_beside_a_model_is_said(model: Path, tmp_path: Path, broken: str) -> None:
     copy = copy_of(model, tmp_path / "m", torch=1.0, onnx=9.0)
     (copy / "export" / EXPORT).write_text(broken)
-    found = load(copy)
+    found = load(copy, engine="auto")
     assert found.runtime.info.engine == "torch"
     assert any("not used" in note for note in found.meta.notes)
 
@@ -154,9 +171,9 @@ def test_bfloat16_is_computed_by_who_asked_for_it(target: Any, tmp_path: Path) -
     )
     assert done.record.checked[0].limits["max_dp"] == 0.1
     assert done.comparison.max_dp > 1e-5
-    assert load(tmp_path / "m").runtime.info.precision == "float32"
+    assert load(tmp_path / "m", engine="auto").runtime.info.precision == "float32"
     for path, precision in ((out, None), (tmp_path / "m", "bfloat16")):
-        found = load(path, precision=precision)
+        found = load(path, engine="auto", precision=precision)
         info = found.runtime.info
         assert (info.engine, info.precision) == (target, "bfloat16")
         assert not any("float32" in note.replace("bfloat16", "") for note in found.meta.notes)

@@ -9,7 +9,7 @@ import dataclasses
 class EngineOptions:
     """The engine and how it computes."""
 
-    engine: str = "auto"
+    engine: str | None = "auto"
     """auto, torch, onnx or openvino. auto: the fastest that is installed and agreed with torch when
     the model was exported."""
     precision: str | None = None

@@ -55,8 +55,9 @@ def load(
     batch: int = 1,
     streams: int = 1,
 ) -> Classifier:
-    """The classifier, with what its file does not say told on stderr; by torch unless `engine` is
-    given, which is told too. batch: images that will come at a time; streams: batches at a time.
+    """The classifier, with what its file does not say told on stderr, by the engine that
+    `vitrail.load` takes unless one is given. batch: images that will come at a time; streams:
+    batches at a time.
 
     Raises what `vitrail.load` raises, and UsageError VIT-202, VIT-211.
     """
@@ -64,7 +65,7 @@ def load(
     from vitrail.cli.display.progress import progress_of
     from vitrail.cli.display.told import tell
 
-    engine = engine or EngineOptions(engine=default_engine(model))
+    engine = engine or EngineOptions(engine=None)
     if engine.threads is not None:
         check_numbers({"--threads": engine.threads})
     classifier = load_classifier(
@@ -80,10 +81,3 @@ def load(
     )
     tell(classifier, output)
     return classifier
-
-
-def default_engine(model: Path) -> str:
-    """torch, which all others are compared with; of an export, the engine it was made for."""
-    from vitrail.model_folder.export_record import is_export
-
-    return "auto" if is_export(model) else "torch"

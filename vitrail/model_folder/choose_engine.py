@@ -12,7 +12,14 @@ from pathlib import Path
 
 from vitrail.device import has_bfloat16, may_have_gpu, num_threads, processor
 from vitrail.errors import ModelError, UsageError
-from vitrail.model_folder.export_record import Export, exports_of, is_export, read_export
+from vitrail.folder import Folder
+from vitrail.model_folder.export_record import (
+    RECORD,
+    Export,
+    exports_of,
+    is_export,
+    read_export,
+)
 from vitrail.runtime.engines import Asked, Way, is_installed, pick
 from vitrail.spelling import count
 
@@ -41,7 +48,8 @@ def choose(place: Path, asked: Asked, device: str) -> Chosen:
         raise elsewhere(f"engine {asked.engine}", device)
     if not on_cpu or (asked.engine == "torch" and asked.precision in (None, "float32")):
         return Chosen(pick([Way("torch")], asked, 1, "float32", str(place)))
-    exports, faults = _readable(exports_of(place))
+    has_record = Folder(place).has(RECORD)  # with which an export is found to be of other weights
+    exports, faults = _readable(exports_of(place) if has_record else [])
     measured = [rates for one in exports if (rates := one.rates("torch float32"))]
     plain = Way("torch", rates=measured[0] if measured else {})
     more = [(way, one) for one in exports for way in one.ways]

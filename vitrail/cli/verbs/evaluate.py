@@ -29,7 +29,7 @@ from vitrail.cli.eval_run import (
     opened_for,
     say_notes,
 )
-from vitrail.cli.read_as import ReadAs, default_engine, load
+from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import GateError, UsageError
 from vitrail.files import refuse_existing
 from vitrail.model_folder.export_record import is_export
@@ -107,9 +107,7 @@ def evaluate(
 
     if asked.calibrate:
         model_folder(model)
-    how = EngineOptions(
-        engine=engine or default_engine(model), precision=reading.precision, threads=threads
-    )
+    how = EngineOptions(engine=engine, precision=reading.precision, threads=threads)
     classifier = loaded(model, read_as, how, reading, output)
     opened = opened_for(model, classifier.examples, data, split, draw=asked.calibrate)
     say_notes(opened.listed, output)
@@ -135,7 +133,7 @@ def loaded(
     """The classifier by the engine that was asked for. torch is told where and in what precision
     when it is shown the images; what it computes there is measured, so it needs no gate.
     """
-    if how.engine == "torch" and not is_export(model):
+    if how.engine in (None, "torch") and not is_export(model):
         how = dataclasses.replace(how, precision=None)
         return load(model, read_as, output, engine=how)
     size = reading.batch_size
