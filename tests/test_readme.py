@@ -18,7 +18,13 @@ from tests.serve.running import WAIT_SECS, asked, command
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "README.zh-CN.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 TINY = "--model vit_ti8 --model.width 24 --model.depth 2 --model.num_heads 2 --model.mlp_dim 48"
 SMALL = [*TINY.split(), "--image-size", "16", "--batch-size", "8", "--threads", "1"]
 
@@ -142,3 +148,34 @@ def test_the_tree_names_every_room_and_only_what_exists() -> None:
     rooms = {f"{path.name}/" for path in places if (path / "__init__.py").is_file()}
     assert {name for name in names if name.endswith("/")} == rooms
     assert names - rooms <= {path.name for path in places}
+
+
+def shared(text: str) -> dict[str, list[str]]:
+    """What a translation has in common with its original, in the order of the page."""
+    text = re.sub(r"^(English|\[English\]).*$", "", text, flags=re.MULTILINE)
+    bare = re.sub(r"#[^\n`]*$", "", text, flags=re.MULTILINE)  # comments of commands and code
+    prose = re.sub(r"^(?: {4}|```).*$", "", bare, flags=re.MULTILINE)
+    return {
+        "headings": re.findall(r"^#+(?= )", text, flags=re.MULTILINE),
+        "commands": [
+            one.strip() for one in re.findall(r"^    (?:vitrail|pip|make) .*$", bare, re.M)
+        ],
+        "code": [
+            re.sub(r" *#.*$", "", one, flags=re.MULTILINE)
+            for one in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+        ],
+        "names": sorted(set(re.findall(r"`([^`\n]+)`", prose))),
+        "links": re.findall(r"\]\(([^)]+)\)", text),
+        "rooms": re.findall(r"(?<=\s)([a-z_]+(?:/|\.py))(?=\s)", text.split("vitrail/\n")[1]),
+        "figures": sorted(re.findall(r"\d+(?:[.,]\d+)*", prose)),
+        "rows": [str(line.count(" | ")) for line in text.splitlines() if line.startswith("|")],
+    }
+
+
+@pytest.mark.parametrize("what", list(shared(README)))
+def test_the_chinese_readme_is_in_step(what: str) -> None:
+    ours, theirs = shared(README)[what], shared(CHINESE)[what]
+    if what == "commands":  # of make, the words beside them are translated
+        ours, theirs = ([re.split(r" {2,}", one)[0] for one in own] for own in (ours, theirs))
+    assert theirs == ours
+    assert len(ours) >= 1

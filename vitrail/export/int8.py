@@ -31,6 +31,7 @@ from vitrail.export.quantise import (
 )
 from vitrail.export.speed import Table
 from vitrail.runtime.onnx_session import OnnxSession
+from vitrail.spelling import count
 
 MAX_DROP = 0.5  # percentage points
 CALIBRATE = 200  # images
@@ -153,7 +154,7 @@ def quantise(
     products = products_of(document, named)
     if not products:
         raise nothing_to_quantise()
-    say(f"calibrating with {len(asked.images):,} images ({asked.images.data})")
+    say(f"calibrating with {count(len(asked.images), 'image')} ({asked.images.data})")
     with calibrated(document, products, asked.images.batches()) as made:
         require_alike(made, asked.images, images)
         search = Search(made, before, images, graph.scores, threads, say)
@@ -182,12 +183,12 @@ class Search:
             return Found(content, comparison, limits)
         self.say(f"int8 misses its budget ({missed[0]}): measuring one layer at a time")
         ranked = self.ranked()
-        for count in self.counts([one for one, _ in ranked]):
-            kept = [one for one, _ in ranked[:count]]
-            self.say(f"{count} of {len(ranked)} layers back to float")
+        for num_float in self.counts([one for one, _ in ranked]):
+            kept = [one for one, _ in ranked[:num_float]]
+            self.say(f"{num_float} of {len(ranked)} layers back to float")
             content, comparison = self.measured(kept)
             if not comparison.missed(limits):
-                return Found(content, comparison, limits, kept, layers_of(ranked, count))
+                return Found(content, comparison, limits, kept, layers_of(ranked, num_float))
         raise missed_budget(comparison, limits, layers_of(ranked, 0))
 
     def measured(
@@ -251,8 +252,8 @@ def missed_budget(found: Comparison, limits: Limits, layers: Sequence[Layer]) ->
     lines += [f"    {one.name}: {one.p99_dp:.3g}" for one in layers[:SHOWN]]
     return GateError(
         "VIT-704",
-        f"int8 loses too much on {found.images:,} images, even with a quarter of the weights in "
-        "float; nothing is written.\n" + "\n".join(lines),
+        f"int8 loses too much on {count(found.images, 'image')}, even with a quarter of the "
+        "weights in float; nothing is written.\n" + "\n".join(lines),
         hint="Allow more: --max-drop 1; calibrate with more images: --calibrate 500; or leave "
         "--precision float32.",
         details={
