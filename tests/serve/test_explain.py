@@ -25,6 +25,10 @@ from tests.serve.running import (
     some_pixels,
     some_png,
 )
+from vitrail.classifier import Classifier
+from vitrail.data.images.preprocess import Preprocess
+from vitrail.models.create import create_model
+from vitrail.models.vit.config import ViTConfig
 from vitrail.serve.limits import Limits
 
 
@@ -151,6 +155,27 @@ def test_who_classifies_meanwhile_gets_the_same_answers(server: Running) -> None
             {"label": one["label"], "score": pytest.approx(one["score"], abs=1e-6)}
             for one in expected
         ]
+
+
+def test_the_end_does_not_wait_for_what_nobody_waits_for(tmp_path: Path) -> None:
+    """An explanation past its deadline cannot be interrupted; the command ends all the same."""
+    config = ViTConfig(
+        image_size=(224, 224),
+        patch_size=(16, 16),
+        width=192,
+        depth=6,
+        num_heads=3,
+        mlp_dim=768,
+        num_classes=10,
+    )
+    made = Preprocess(height=224, width=224, resize=(224, 224))
+    Classifier(create_model(config), made, list("abcdefghij")).save(tmp_path / "large")
+    with command(tmp_path / "large", "--batch", "1", "--deadline-ms", "1500") as (process, port):
+        assert asked(port, "POST", "/v1/explain?method=occlusion", some_png())[0] == 504
+        began = time.monotonic()
+        process.terminate()
+        assert process.wait(60) == 0
+        assert time.monotonic() - began < 5
 
 
 def test_another_engine_says_that_it_has_no_torch_model(tmp_path: Path) -> None:

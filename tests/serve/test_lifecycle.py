@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 import vitrail
@@ -243,6 +244,16 @@ def test_the_command_ends_with_0_under_load(model: Path, tmp_path: Path) -> None
         begun = [line for line in log if '"/v1/classify"' in line]
     assert set(statuses) <= {200, 503}
     assert len(begun) == len(statuses)
+
+
+def test_nothing_is_computed_while_nobody_asks(model: Path) -> None:
+    with command(model) as (process, port):
+        asked(port, "POST", "/v1/classify", some_png())
+        time.sleep(1)
+        tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        before = sum(sum(one.cpu_times()[:2]) for one in tree)
+        time.sleep(3)
+        assert sum(sum(one.cpu_times()[:2]) for one in tree) - before <= 0.1
 
 
 def test_an_export_is_served_without_torch(tmp_path: Path) -> None:

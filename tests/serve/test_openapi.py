@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,25 @@ def test_the_page_of_the_documentation_names_every_route(document: Any) -> None:
     for path in document["paths"]:
         if not path.startswith("/page/"):
             assert f" {path}" in text, path
+
+
+def test_the_curl_lines_of_the_documentation(server: Running, tmp_path: Path) -> None:
+    curl = shutil.which("curl")
+    if curl is None:
+        pytest.skip("curl is not installed")
+    (tmp_path / "a.jpg").write_bytes(some_png(1))
+    blocks = re.findall(r"```\n(.+?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    lines = re.findall(
+        r"^curl (?:.*\\\n)*.*$", "\n".join(blocks).replace("photos-1", "m0"), re.MULTILINE
+    )
+    assert len(lines) == 2
+    expected = server.classify(some_png(1)).json[0]["label"]
+    for line in lines:
+        command = line.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        assert expected in done.stdout, done
 
 
 def test_it_holds_together(document: Any) -> None:

@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -20,6 +21,7 @@ from vitrail.serve.listening import BACKLOG, ended
 from vitrail.serve.service import Service
 
 HEADER_SECS = 10.0  # for the first request of a connection to begin
+WORKERS = ("engine", "explain", "decode")  # names of threads
 LINGER_SECS = 0.2  # between the last connection that is taken and the end
 
 
@@ -42,6 +44,17 @@ class _Protocol(H11Protocol):
     def _check_begun(self) -> None:
         if self.cycle is None:
             self.transport.close()
+
+
+def is_busy(secs: float) -> bool:
+    """Whether a thread of a service that is closed still computes after `secs`: what nobody waits
+    for any more, as an explanation past its deadline, and what cannot be interrupted.
+    """
+    until = time.monotonic() + secs
+    workers = [one for one in threading.enumerate() if one.name.startswith(WORKERS)]
+    for one in workers:
+        one.join(max(0.0, until - time.monotonic()))
+    return any(one.is_alive() for one in workers)
 
 
 class Server(uvicorn.Server):
@@ -74,6 +87,7 @@ class Server(uvicorn.Server):
         self.servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ending = False
+        self.is_cut = False  # whether something accepted was not answered in time
         self.fault: VitrailError | Exception | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -135,6 +149,7 @@ class Server(uvicorn.Server):
                     server.close()
                 await asyncio.sleep(LINGER_SECS)  # who is connected by now may still ask
                 await self._all_answered()
+        self.is_cut = bool(self.server_state.tasks)
         self.should_exit = True
 
     async def _all_answered(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 app = app_of("vitrail serve")
 MIB = 2**20
+LINGER_SECS = 1.0  # for threads to end by themselves
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -195,11 +198,14 @@ def run(
     drain_delay: float,
     access_log: bool,
 ) -> int:
-    """Listen until the end; 0. Raises EnvironmentFault VIT-524, VIT-526, what loading raises."""
+    """Listen until the end; 0, or 1 where something accepted was not answered in time.
+
+    Raises EnvironmentFault VIT-524, VIT-526, what loading raises.
+    """
     from vitrail.serve.limits import read_token
     from vitrail.serve.listening import Address, SocketFile, tls_context, url_of
     from vitrail.serve.routes.app import application
-    from vitrail.serve.server import Server
+    from vitrail.serve.server import Server, is_busy
     from vitrail.serve.service import Service
 
     token = None if access.token_file is None else read_token(access.token_file)
@@ -210,7 +216,7 @@ def run(
     listener = place.listen()
     url = url_of(listener, is_tls=tls is not None)
 
-    async def main() -> None:
+    async def main() -> bool:
         service = Service(wanted, limits, engines=engines, decoders=decoders)
         app = application(
             service,
@@ -225,9 +231,14 @@ def run(
         server.take_signals()
         output.result(record, lines_of(url, uds, names, limits))
         await server.run_on(listener)
+        return server.is_cut
 
-    asyncio.run(main())
-    return 0
+    code = int(asyncio.run(main()))
+    if is_busy(LINGER_SECS):  # python would wait for it
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
+    return code
 
 
 def lines_of(url: str, uds: str | None, names: list[str], limits: Limits) -> list[str]:
