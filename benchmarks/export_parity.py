@@ -129,8 +129,10 @@ def main() -> None:
     parser.add_argument("--model", nargs="*", default=MODELS)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    rows = {name: measure(name, asked.data, asked.images) for name in asked.model}
-    write_result("export_parity", {"images": asked.images, "batches": SIZES, "models": rows})
+    rows: dict[str, Any] = {}
+    for name in asked.model:
+        rows[name] = measure(name, asked.data, asked.images)
+        write_result("export_parity", {"images": asked.images, "batches": SIZES, "models": rows})
 
 
 if __name__ == "__main__":
