@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from tests.export.exported import classifier_of
+from tests.export.web.sites import STUBS
 from vitrail.cli.main import main
+from vitrail.export.web import ort_web
 from vitrail.model_folder.export_record import read_export
 
 
@@ -87,6 +89,21 @@ def test_an_export(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "missed" not in text
     assert read_export(out).about.file.name == "model.onnx"
     assert [name for name in os.listdir(model.parent) if name.startswith(".")] == []
+
+
+def test_a_page(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How to try it is said; the name of the folder is quoted."""
+    monkeypatch.setattr(ort_web, "ort_web_files", lambda given, **options: STUBS)
+    out = model.parent / "my page"
+    words = ["export", str(model), str(out), "--to", "web", "--images", "builtin:digits"]
+    assert main([*words, "--check", "20"]) == 0
+    text = capsys.readouterr().out
+    assert f"python -m http.server --directory '{out}'" in text
+    assert "MB for a visitor" in text
+    assert (out / "index.html").is_file()
+    assert document((out / "site.json").read_text())["name"] == "my page"
 
 
 def test_images_without_splits_are_all_used(
