@@ -16,18 +16,23 @@ from torch import nn
 from tests.export.exported import classifier_of, coloured_digits
 from vitrail.classifier import Classifier
 from vitrail.export.check_images import CheckImages
+from vitrail.export.int8 import Int8
 from vitrail.export.web.export_web import export_web
 from vitrail.export.web.ort_web import SCRIPT, WASM
+from vitrail.model_folder.export_record import Precision
 
 STUBS = {SCRIPT: b"export {};", WASM: b"\0asm"}  # what is never run
 
 
-def exported_page(out: Path, ort: Mapping[str, bytes], **changes: Any) -> Classifier:
+def exported_page(
+    out: Path, ort: Mapping[str, bytes], precision: Precision = "float32"
+) -> Classifier:
     """The classifier whose page was written to `out`."""
-    classifier = classifier_of(**changes)
+    classifier = classifier_of()
     images = coloured_digits(classifier, most=16)
     spread(classifier, images)
-    export_web(classifier, out, images, ort)
+    int8 = Int8(images, max_drop=100) if precision == "int8" else None
+    export_web(classifier, out, images, ort, precision=precision, int8=int8)
     return classifier
 
 

@@ -173,6 +173,20 @@ def test_200_images_are_answered_as_by_predict(browser: Any, address: str, folde
     seen.check()
 
 
+def test_int8_is_answered_as_by_predict(browser: Any, tmp_path: Path) -> None:
+    """Whole numbers are added in another order by another processor's instructions, if at all."""
+    exported_page(tmp_path / "site", ort_web_files(None), "int8")
+    files = pictures()[60:100]
+    with static_server(tmp_path / "site") as address:
+        seen = Seen(browser, address).ready()
+        seen.answers(files)
+        table = seen.table()
+        for (name, _), wanted in zip(files, predicted(tmp_path / "site", files), strict=True):
+            assert table[name][0] == wanted.label
+            assert table[name][1] == pytest.approx(wanted.score, abs=5e-3)
+        seen.check()
+
+
 REFUSED = {
     "broken.jpeg": "truncated",
     "text.png": "is text",

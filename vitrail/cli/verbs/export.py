@@ -80,8 +80,8 @@ def export(
     to
         onnx, openvino, torch, web, huggingface-onnx, triton or torch-export.
     precision
-        float32, int8 (onnx, openvino), or bfloat16 (openvino, torch). Default: float32; of torch
-        bfloat16.
+        float32, int8 (onnx, openvino, web), or bfloat16 (openvino, torch). Default: float32; of
+        torch bfloat16.
     images
         Images to check with, as for vitrail eval. Default: the data of the run. int8 is calibrated
         with its training split.
@@ -225,7 +225,7 @@ def check_int8(
     """Raise UsageError VIT-202 for options of int8 that have no effect or no sense, VIT-294 for a
     layout of float32; DataError VIT-366 for a check with the images of calibration.
     """
-    if precision == "int8" and to in ON_ONNX:
+    if precision == "int8" and to in ("huggingface-onnx", "triton"):
         raise UsageError(
             "VIT-294",
             f"--to {to} --precision int8: there is no such export; {to} has float32.",

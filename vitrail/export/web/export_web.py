@@ -18,6 +18,7 @@ from vitrail.classifier import Classifier
 from vitrail.errors import EnvironmentFault
 from vitrail.export.check_images import CheckImages
 from vitrail.export.export_model import Exported, Say, export_model
+from vitrail.export.int8 import Int8
 from vitrail.export.onnx_export import OPSET
 from vitrail.export.web.ort_web import SCRIPT, VERSION, WASM
 from vitrail.export.web.site_record import site_record
@@ -95,6 +96,7 @@ def export_web(
     precision: Precision | None = None,
     opset: int = OPSET,
     threads: int = 1,
+    int8: Int8 | None = None,
     say: Say = lambda text: None,
 ) -> Exported:
     """As `export_model`; ort: the files of `ort_web_files`. What the model was trained on is left
@@ -117,6 +119,7 @@ def export_web(
         precision=precision,
         opset=opset,
         threads=threads,
+        int8=int8,
         say=say,
         finish=finish,
     )
