@@ -24,6 +24,7 @@ FENCES = {  # a library and the only rooms that may name it
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "pyarrow": {"studies", "data"},
+    "fsspec": {"data"},
     "ray": {"studies"},
     "starlette": {"serve", "cli"},  # the verb only asks whether they are there
     "uvicorn": {"serve", "cli"},
@@ -204,6 +205,7 @@ WRITERS = {  # the only places that write files, and why they do not use files.p
     "runs/lock.py": "the lock",
     "training/storage/run_dir.py": "run.json and its like, and log.txt, which grows",
     "folder.py": "folders that somebody else may have made",
+    "data/shards/cached_store.py": "shards of an object store, checked before they get their names",
     "data/shards/columns.py": "into the folder that its caller writes whole",
     "studies/engine/store.py": "rows.jsonl, which grows",
     "studies/engine/processes.py": "log.txt, which grows",

@@ -174,6 +174,10 @@ class DataConfig(Section):
     """Images of more pixels count as bad files."""
     workers: Annotated[Annotated[int, Field(ge=0, le=256)] | Auto, Short("workers")] = "auto"
     """Processes that decode images; 0: the training process itself."""
+    cache: TextPath = ""
+    """Folder for shards of an object store (s3://...); not given: the user's cache."""
+    cache_bytes: Annotated[int, Field(ge=1)] = 100_000_000_000
+    """Bytes of those shards kept at a time; what was used longest ago gives way."""
 
 
 class ModelSettings(BaseModel):

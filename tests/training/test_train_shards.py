@@ -40,11 +40,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def trained(place: Path, data: str, *more: str) -> tuple[str, list[dict[str, Any]]]:
-    """sha256 of the weights, and the losses of a run."""
-    name = f"{data}-{len(more)}"
-    answer = run(
-        "train", str(place / data), *TINY, *more, "--out", str(place / "runs"), "--name", name
-    )
+    """sha256 of the weights, and the losses of a run. data: a name in `place`, or an address."""
+    name = f"{data.replace('://', '-')}-{len(more)}"
+    where = data if "://" in data else str(place / data)
+    asked = (*TINY, *more, "--out", str(place / "runs"), "--name", name)
+    answer = run("train", where, *asked)
     assert answer.code == 0, answer.err
     model = (place / "runs" / name / "model" / "model.safetensors").read_bytes()
     lines = (place / "runs" / name / "metrics.jsonl").read_text().splitlines()
@@ -65,6 +65,19 @@ def test_folder_shards_and_foreign_index_give_the_same_weights(place: Path) -> N
     for key in ("fingerprints", "split", "counts", "class_counts", "image"):
         assert facts[0][key] == facts[1][key]
     assert len(facts[1]["index"]) == 64
+
+
+def test_a_store_gives_the_same_weights(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where three shards at a time are kept, by two processes."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "home"))
+    store = pytest.importorskip("fsspec.implementations.memory").MemoryFileSystem()
+    for path in (place / "shards").iterdir():
+        store.pipe_file(f"/bucket/{path.name}", path.read_bytes())
+    cache = ("--data.cache", str(place / "cache"), "--data.cache-bytes", "62000")
+    first = trained(place, "photos", "--workers", "0", "--seed", "0")
+    assert trained(place, "memory://bucket", "--workers", "2", *cache) == first
+    found = run("eval", str(place / "runs/memory-bucket-6"), "--json", "--device", "cpu")
+    assert found.code == 0, found.err
 
 
 def judged(*what: object) -> dict[str, Any]:

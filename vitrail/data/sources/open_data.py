@@ -10,6 +10,7 @@ import os
 from dataclasses import replace
 
 from vitrail.config import DataConfig
+from vitrail.data.shards.cached_store import is_url
 from vitrail.data.shards.index import INDEX
 from vitrail.data.sources.arrays import idx_files, open_idx, open_npz
 from vitrail.data.sources.cifar import cifar_kind, open_cifar
@@ -18,7 +19,7 @@ from vitrail.data.sources.digest import equal_firsts, fingerprint
 from vitrail.data.sources.digits import HELD_OUT, open_digits
 from vitrail.data.sources.folder import open_folder, some
 from vitrail.data.sources.nested import take
-from vitrail.data.sources.shard_source import open_shards
+from vitrail.data.sources.shard_source import Cache, open_shards, open_stored
 from vitrail.data.sources.source import ArraySource, FileSource, Source, Splits, subset
 from vitrail.data.sources.split import Alike, Fraction, complete
 from vitrail.data.sources.table import open_table
@@ -40,10 +41,12 @@ __all__ = [
     "subset",
 ]
 
+HOME = Cache()
 ACCEPTED = (
     "Accepted: a folder photos/CLASS/IMAGE, a folder with train/ val/ test/ of class folders, a "
     "CSV path,label[,split], a folder of IDX files (MNIST), a CIFAR folder (binary or python), an "
-    ".npz, a folder with an index of shards (vitrail data shard or index), builtin:digits."
+    ".npz, a folder with an index of shards (vitrail data shard or index), also in a store as "
+    "s3://BUCKET/FOLDER, builtin:digits."
 )
 
 
@@ -54,6 +57,7 @@ def open_data(
     test_fraction: Fraction = "auto",
     seed: int = 0,
     min_classes: int = 2,
+    cache: Cache = HOME,
     alike: Alike = equal_firsts,
 ) -> Splits:
     """The splits of DATA; `val_fraction` is of the training images that the test split leaves.
@@ -62,7 +66,7 @@ def open_data(
     together (`split.complete`).
     Raises DataError VIT-302 to VIT-321 for data that cannot be used.
     """
-    splits = open_whole(path, min_classes=min_classes)
+    splits = open_whole(path, min_classes=min_classes, cache=cache)
     automatic = HELD_OUT if os.fspath(path) == "builtin:digits" else None
     return complete(
         splits,
@@ -74,7 +78,9 @@ def open_data(
     )
 
 
-def open_whole(path: str | os.PathLike[str], *, min_classes: int = 2) -> Splits:
+def open_whole(
+    path: str | os.PathLike[str], *, min_classes: int = 2, cache: Cache = HOME
+) -> Splits:
     """DATA as it lies there: nothing is held out of it. A path that begins with "escaped:" is one
     that `spelling.escaped` wrote, as a run records it.
 
@@ -82,7 +88,7 @@ def open_whole(path: str | os.PathLike[str], *, min_classes: int = 2) -> Splits:
     saved. Raises what `open_data` raises, VIT-308 where it could not.
     """
     name = _real_name(os.fspath(path))
-    splits = _open(name, min_classes)
+    splits = open_stored(name, cache) if is_url(name) else _open(name, min_classes)
     check_names(splits.classes, name)
     return splits
 
@@ -99,6 +105,7 @@ def open_as(data: DataConfig, seed: int, *, min_classes: int = 2) -> Splits:
         test_fraction=data.test_fraction,
         seed=seed if data.split_seed is None else data.split_seed,
         min_classes=min_classes,
+        cache=Cache(data.cache, data.cache_bytes),
     )
     if data.split_seed is not None and not splits.is_drawn:
         raise DataError(
@@ -136,7 +143,7 @@ def _open(path: str, min_classes: int) -> Splits:
         if os.path.basename(path) == INDEX:
             return open_shards(os.path.dirname(path) or ".")
         return _open_file(path)
-    if path.startswith(("hf:", "http:", "https:", "google:", "s3:")):
+    if path.startswith(("hf:", "http:", "https:", "google:")):
         raise DataError("VIT-303", f"data cannot be fetched from {path}.", hint=ACCEPTED)
     raise DataError("VIT-303", f"data {path} does not exist.", hint=ACCEPTED)
 

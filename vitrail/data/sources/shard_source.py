@@ -14,12 +14,22 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.data.shards.index import LARGE, Index, extents, open_index
+from vitrail.data.shards.cached_store import MAX_BYTES, CachedStore, fetched, folder_of
+from vitrail.data.shards.index import DETAILS, INDEX, LARGE, Index, extents, open_index
 from vitrail.data.sources.many_labels import DENSE_CELLS, ManyLabels, as_labels, stacked
 from vitrail.data.sources.source import Digests, Hints, Indices, Labels, Source, Splits
 from vitrail.errors import DataError
 from vitrail.keyed_random import cipher
 from vitrail.spelling import count, printable
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Where shards of an object store are kept, "" for the user's cache, and how much of them."""
+
+    folder: str = ""
+    max_bytes: int = MAX_BYTES
+
 
 Chosen = range | NDArray[np.uint32]
 
@@ -188,9 +198,29 @@ def _chosen(rows: Chosen, indices: Indices) -> Chosen:
     return rows[indices]
 
 
+def open_stored(url: str, cache: Cache) -> Splits:
+    """The splits of an index in an object store, whose shards are kept on this machine while they
+    are used. Raises DataError VIT-303, VIT-331, VIT-335.
+    """
+    folder = folder_of(url, cache.folder)
+    place = os.path.join(folder, "index")
+    fetched(url, INDEX, place)
+    index = open_index(place)
+    record = index.record
+    if record.details and len(index) < LARGE:
+        fetched(url, DETAILS, place)
+    else:
+        record = replace(record, details="")
+    store = CachedStore(url, os.path.join(folder, "shards"), cache.max_bytes)
+    return _splits(replace(index, record=record, store=store), url)
+
+
 def open_shards(folder: str) -> Splits:
     """The splits of an index in `folder`. Raises DataError VIT-331."""
-    index = open_index(folder)
+    return _splits(open_index(folder), folder)
+
+
+def _splits(index: Index, folder: str) -> Splits:
     record = index.record
     if len(record.classes) < 1 or not len(index):
         raise DataError("VIT-305", f"{printable(folder)} indexes no images.")
