@@ -40,6 +40,7 @@ VERBS = {
     "export": Verb(
         "vitrail.cli.verbs.export", False, "a model for other engines, checked against torch"
     ),
+    "push": Verb("vitrail.cli.verbs.push", False, "send a model to the Hugging Face hub"),
     "explain": Verb(
         "vitrail.cli.verbs.explain", False, "show attention and saliency maps for predictions"
     ),
@@ -102,6 +103,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {  # verb: (words after its n
     "export": (
         ("runs/photos-1 photos-onnx", "one ONNX file, checked"),
         ("--list", "the targets and what they need"),
+    ),
+    "push": (
+        ("runs/photos-1 me/photos --dry-run", "what would be sent"),
+        ("runs/photos-1 me/photos --private", "asks, then sends"),
     ),
     "explain": (
         ("runs/photos-1 new.jpg", "a map for the predicted class"),

@@ -71,7 +71,7 @@ def fetch(
     Raises ModelError VIT-461 (another sha256), VIT-465 (no such repository, or closed), VIT-466 (no
     weights); EnvironmentFault VIT-520 (no library), VIT-530 (no connection), VIT-531, VIT-534.
     """
-    library = _library()
+    library = require_library()
     note = _read_note(repository)
     if note and (folder := _cached(library, repository.name, note["commit"], note["files"])):
         return folder
@@ -102,7 +102,7 @@ def fetch(
             "VIT-531", f"{repository}: {_first_line(error)}", hint=_by_hand(repository)
         ) from error
     except (errors.HTTPError, OSError) as error:  # no connection, offline switch, disk
-        raise _no_connection(repository, error) from error
+        raise no_connection(repository, error) from error
     names = [sibling.rfilename for sibling in wanted]
     _write_note(repository, {"commit": info.sha, "files": names})
     return Path(path).parent
@@ -204,7 +204,7 @@ def _write_note(repository: Repository, note: dict[str, Any]) -> None:
     write_whole(_note_path(repository), json.dumps(note), replace=True)
 
 
-def _library() -> Any:
+def require_library() -> Any:
     """huggingface_hub. Raises EnvironmentFault VIT-520."""
     try:
         import huggingface_hub
@@ -254,7 +254,7 @@ def _closed(repository: Repository, error: Exception, is_gated: bool) -> ModelEr
     )
 
 
-def _no_connection(repository: Repository, error: Exception) -> VitrailError:
+def no_connection(repository: Repository, error: Exception) -> VitrailError:
     return EnvironmentFault(
         "VIT-530",
         f"no connection to the Hugging Face hub for {repository}: {_first_line(error)}",
