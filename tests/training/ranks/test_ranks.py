@@ -6,19 +6,25 @@ import hashlib
 import json
 import os
 import signal
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from tests.training.ranks.in_ranks import in_ranks
 from tests.training.running import TINY, records, weights
 from vitrail.errors import DataError, EnvironmentFault
 from vitrail.training import loop
 from vitrail.training.clock import Clock
+from vitrail.training.network import create_network
+from vitrail.training.plan.plan_run import plan_run
 from vitrail.training.ranks.ranks import ALONE, Ranks, is_told
 from vitrail.training.reporter import RunResult, SilentReporter
+from vitrail.training.tasks.registry import task_of
 
 STEPS = 7
 PARTS: dict[str, Any] = {
@@ -113,6 +119,39 @@ def test_a_signal_and_a_clock_of_one_process_are_agreed_and_one_goes_on(tmp_path
     loop.resume(tmp_path / "stopped", with_report=False)
     assert records(tmp_path / "stopped") == records(tmp_path / "whole")
     assert bits(tmp_path / "stopped") == bits(tmp_path / "whole")
+
+
+def test_every_image_is_judged_once_whatever_the_number_of_processes() -> None:
+    """1,437 images in 12 batches, and 180 in 2: fewer batches than processes."""
+    plan = plan_run([("test", PARTS)])
+    network = create_network(plan.config, plan.model).eval()
+    with torch.no_grad():
+        network.get_parameter("head.weight").normal_(generator=torch.Generator().manual_seed(3))
+    test = plan.splits.test
+    assert test is not None
+
+    def judged(ranks: Ranks) -> list[Any]:
+        task = task_of(plan, torch.device("cpu"), ranks)
+        found = [task.judge(network, one) for one in (plan.splits.train, test)]
+        return [(one.n, dict(one.metrics), one.record, one.evaluation) for one in found]
+
+    torch.set_num_threads(1)
+    alone = judged(ALONE)
+    for world in (2, 3):
+        with tempfile.TemporaryDirectory() as folder:
+            every = in_ranks(Path(folder), world, judged)
+        for rank, found in enumerate(every):
+            for (n, metrics, record, evaluation), one in zip(found, alone, strict=True):
+                assert (n, metrics) == (one[0], one[1])
+                timed = {"images_per_s", "img_per_s"}
+                assert {k: v for k, v in record.items() if k not in timed} == {
+                    k: v for k, v in one[2].items() if k not in timed
+                }
+                assert (evaluation is None) == (rank > 0)
+                if evaluation is not None:
+                    assert evaluation.ids == one[3].ids
+                    assert np.array_equal(evaluation.probabilities, one[3].probabilities)
+                    assert np.array_equal(evaluation.losses, one[3].losses)
 
 
 def failing(folder: Path, at: Callable[[Ranks], bool], fault: Callable[[], Any]) -> list[Any]:
