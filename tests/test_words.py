@@ -113,7 +113,8 @@ def strings(path: Path) -> Iterator[tuple[int, str]]:
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
-            yield node.lineno, ast.unparse(node)
+            said = (one.value if isinstance(one, ast.Constant) else "{}" for one in node.values)
+            yield node.lineno, "".join(map(str, said))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
             if id(node) not in docstrings or id(node) in helped:
                 yield node.lineno, node.value
