@@ -14,7 +14,7 @@ from vitrail.training.plan.facts import Facts
 
 EXAMPLES = 64_000
 FACTS = Facts(12_000, "arrays", (28, 28), 1, (0.3,), (0.35,), (0.8, 0.79))
-PHOTOGRAPHS = Facts(7_000, "files", (240, 300), 3, (0.5,) * 3, (0.2,) * 3, None)
+PHOTOGRAPHS = Facts(7_000, "files", (240, 300), 3, (0.5,) * 3, (0.2,) * 3, None, is_photos=True)
 SEED_NOISE = (0.0, 0.004, -0.003)
 
 

@@ -58,7 +58,7 @@ def test_rounded_to_two_digits(value: float, expected: int) -> None:
 def test_models_see_the_images_own_size_up_to_64(
     kind: str, size: tuple[int, int], seen: tuple[int, int]
 ) -> None:
-    facts = replace(PHOTOGRAPHS, kind=kind, size=size)
+    facts = replace(PHOTOGRAPHS, kind=kind, size=size, is_photos=kind == "files")
     assert made_setup(STUDY, facts=facts).image_size == seen
 
 

@@ -57,7 +57,7 @@ class Setup:
             return (int(given), int(given))
         if self.is_full:
             return (224, 224)
-        if self.facts.kind == "arrays" and max(self.facts.size) <= MOST_PX:
+        if not self.facts.is_photos and max(self.facts.size) <= MOST_PX:
             return self.facts.size
         side = max(STEP_PX, min(MOST_PX, *self.facts.size) // STEP_PX * STEP_PX)
         return (side, side)

@@ -285,6 +285,56 @@ def test_files_are_sampled_by_name_from_every_class(tmp_path: Path) -> None:
     assert measure(turned) == measure(source)
 
 
+@pytest.mark.promise("D8")
+@pytest.mark.parametrize("is_coloured", [False, True])
+def test_small_images_are_planned_alike_in_files_and_in_memory(
+    tmp_path: Path, is_coloured: bool
+) -> None:
+    digits = open_data("builtin:digits").train
+    labels = np.asarray(digits.labels)
+    assert digits.images is not None
+    gray = digits.images[:700, :, :7]  # 8 px high, 7 wide
+    images = (gray // np.array([1, 2, 3])).astype(np.uint8) if is_coloured else gray
+    np.savez(tmp_path / "arrays.npz", images=images, labels=labels[:700])
+    for number, (pixels, label) in enumerate(zip(images, labels, strict=False)):
+        folder = tmp_path / "files" / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.squeeze()).save(folder / f"{number:03d}.png")
+    settings = {"data.val_fraction": 0.2, "data.test_fraction": 0, "model.name": "resnet_ti"}
+    found = [plan(tmp_path / name, **settings) for name in ("arrays.npz", "files")]
+    chosen = [
+        {key: value for key, value, _ in one.choices if key != "data.workers"} for one in found
+    ]
+    assert chosen[0] == chosen[1]
+    assert chosen[0]["data.image_size"] == (8, 7)
+    assert chosen[0]["augment.flip"] == 0.0
+
+
+def test_the_smallest_images_are_planned(tmp_path: Path) -> None:
+    noise = np.random.default_rng(3).integers(0, 256, (40, 5, 7, 1), dtype=np.uint8)
+    np.savez(tmp_path / "tiny.npz", images=noise, labels=np.arange(40) % 2)
+    assert plan(tmp_path / "tiny.npz").config.data.image_size == (6, 8)
+
+
+def test_files_of_two_sizes_are_photographs(tmp_path: Path) -> None:
+    for number in range(40):
+        folder = tmp_path / "ab"[number % 2]
+        folder.mkdir(exist_ok=True)
+        Image.new("RGB", (33, 29 + (number == 7))).save(folder / f"{number}.png")
+    chosen = plan(tmp_path, **{"model.name": "resnet_ti"})
+    assert chosen.facts.is_photos
+    assert chosen.config.augment.crop == "inception"
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("vit_ti8", (32, 32)), ("cct_2_3x2", (28, 28)), ("R+Ti/16", (28, 28))]
+)
+def test_small_images_are_resized_to_whole_patches_of_a_named_model(
+    gray: Path, name: str, size: tuple[int, int]
+) -> None:
+    assert plan(gray, **{"model.name": name}).config.data.image_size == size
+
+
 @pytest.mark.parametrize("num", [2, 3, 4, 8, 40])
 def test_very_few_arrays_are_planned(tmp_path: Path, num: int) -> None:
     images = np.random.default_rng(num).integers(0, 256, (num, 16, 16, 3), dtype=np.uint8)

@@ -72,7 +72,7 @@ def sides(setup: Setup) -> Sides:
         return Sides(FULL_PATCH, (low, low), (high, high))
     size = setup.image_size
     patch = patch_size(size)
-    is_own = setup.facts.kind == "arrays" and size == setup.facts.size
+    is_own = not setup.facts.is_photos and size == setup.facts.size
     other = _scaled(size, patch, 1 / RATIO if is_own else RATIO)
     return Sides(patch, *((other, size) if is_own else (size, other)))
 

@@ -106,6 +106,6 @@ def plain_training(setup: Setup) -> Settings:
         return {}
     side = min(setup.image_size)
     crop: Settings = {"augment.crop": "inception", "augment.crop_scale": (0.35, 1.0)}
-    if setup.facts.kind == "arrays":
+    if not setup.facts.is_photos:
         crop = {"augment.crop": "pad_crop", "augment.crop_pad": max(1, side // 16)}
     return {**crop, "ema": 0.0}

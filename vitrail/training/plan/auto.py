@@ -19,6 +19,7 @@ from vitrail.device import (
     pick_precision,
     processes_here,
 )
+from vitrail.errors import UsageError
 from vitrail.models.cost import macs
 from vitrail.models.names import CONFIGS, Named, parse_name, resolve_model
 from vitrail.recipes.registry import recipe
@@ -26,10 +27,12 @@ from vitrail.spelling import count
 from vitrail.training.plan.auto_model import (
     AUTO,
     AUTO_VIT,
+    DIGITS_SIDE,
     RESIDUAL,
     RESNET,
     RESNETS,
     STEMMED,
+    TINIEST,
     VIT,
     affordable_images,
     family_recipe,
@@ -43,11 +46,11 @@ from vitrail.training.plan.auto_start import (
     transfer_recipe,
 )
 from vitrail.training.plan.draft import Draft
-from vitrail.training.plan.facts import QUERIES, Facts
+from vitrail.training.plan.facts import QUERIES, SMALL_SIDE, Facts
 from vitrail.training.plan.starting_model import Start
 
 IMAGE_SIZES = (32, 48, 64, 96, 128, 160, 192, 224)
-SMALL_SIDE = 64  # px; residual networks then start with a 3x3 convolution
+PATCH_STEPS = (1, 2, 4, 7, 8, 14, 16, 28, 32)  # px that sides of small images may be multiples of
 SHIFT_SIDE = 24  # px; a shift moves smaller images too far
 FEW_PASSES, MANY_PASSES = 10, 100
 LARGE_DATA = 20_000  # training images; residual networks then take larger batches
@@ -147,8 +150,8 @@ def _image_size(draft: Draft, facts: Facts) -> None:
     if not draft.is_auto("data.image_size"):
         return
     height, width = facts.size
-    if facts.kind == "arrays" and max(height, width) <= 64:
-        draft.set("data.image_size", (height, width), "the size of the images")
+    if not facts.is_photos and max(height, width) <= SMALL_SIDE:
+        draft.set("data.image_size", *_whole_patches(draft, (height, width)))
         return
     on_gpu = pick_device(draft.values["device"]).type == "cuda"
     largest = 224 if on_gpu else 96
@@ -159,6 +162,32 @@ def _image_size(draft: Draft, facts: Facts) -> None:
     draft.set("data.image_size", (side, side), f"the median image is {height}x{width}{limit}")
 
 
+def _whole_patches(draft: Draft, size: tuple[int, int]) -> tuple[tuple[int, int], str]:
+    """The size of small images, rounded up where the model that is asked for cannot take it."""
+    for step in PATCH_STEPS:
+        rounded = (-(-size[0] // step) * step, -(-size[1] // step) * step)
+        if _is_taken(draft, rounded):
+            is_own = rounded == size
+            why = "the size of the images" if is_own else f"{size[0]}x{size[1]} in whole patches"
+            return rounded, why
+    return size, "the size of the images"
+
+
+def _is_taken(draft: Draft, size: tuple[int, int]) -> bool:
+    """Whether the model of the draft can be built for images of (height, width) px."""
+    name = str(draft.values["model.name"])
+    if name in (AUTO, AUTO_VIT):
+        name = TINIEST if max(size) <= DIGITS_SIDE else "resnet_ti"
+    named = parse_name(name)
+    if named and "stem" in named.fields:  # its root is fitted to small images
+        return True
+    try:
+        resolve_model(name, num_classes=2, image_size=size, overrides=draft.fields())
+    except UsageError as error:
+        return error.code != "VIT-214"
+    return True
+
+
 def _model(draft: Draft, facts: Facts) -> None:
     name = draft.values["model.name"]
     if name == AUTO and draft.values["recipe"] == RESIDUAL:
@@ -167,8 +196,8 @@ def _model(draft: Draft, facts: Facts) -> None:
     if name not in (AUTO, AUTO_VIT):
         return
     size = draft.values["data.image_size"]
-    if max(size) <= 12:
-        draft.set("model.name", "vit_digits", f"images of {size[0]}x{size[1]} px")
+    if max(size) <= DIGITS_SIDE:
+        draft.set("model.name", TINIEST, f"images of {size[0]}x{size[1]} px")
         return
     on_gpu = pick_device(draft.values["device"]).type == "cuda"
     has_own = any(not draft.is_free(f"model.{field}") for field in draft.fields())
@@ -185,7 +214,7 @@ def _model(draft: Draft, facts: Facts) -> None:
     shape, why = NARROW, "not many passes over small images on a CPU"
     if "model.width" in draft.values:
         shape, why = _fitting(shape, int(draft.values["model.width"])), "fits the width"
-    elif facts.kind == "files" or _passes(draft, facts, **shape._asdict()) >= MANY_PASSES:
+    elif facts.is_photos or _passes(draft, facts, **shape._asdict()) >= MANY_PASSES:
         shape, why = WIDER, "photographs, or many passes, on a CPU"
     for key, value in shape._asdict().items():
         if f"model.{key}" not in draft.values:
@@ -271,7 +300,7 @@ def _crop(draft: Draft, facts: Facts) -> None:
     if draft.values["augment.crop"] != "pad_crop" or not draft.is_free("augment.crop"):
         return
     side = min(draft.values["data.image_size"])
-    if facts.kind == "files":
+    if facts.is_photos:
         draft.set("augment.crop", "inception", "photographs: parts of an image show its class")
         draft.set("augment.crop_scale", (0.35, 1.0), "small data: not too small a part")
     elif side < SHIFT_SIDE:

@@ -21,7 +21,7 @@ from vitrail.training.plan.facts import Facts
 
 AUTO, AUTO_VIT = "auto", "auto-vit"
 RESIDUAL, VIT = "small.residual", "small.scratch"
-DIGITS_SIDE = 12  # px; for smaller images there is a ViT of its own
+DIGITS_SIDE, TINIEST = 12, "vit_digits"  # px; up to here there is a ViT of its own
 # How many images a size must see in training to be better than the next smaller one.
 RESNETS = {"resnet_ti": 0, "resnet_s": 30_000, "resnet_m": 1_000_000, "resnet_b": 10_000_000}
 VITS = {"vitc_ti": 0, "vitc_s": 1_000_000}

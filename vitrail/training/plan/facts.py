@@ -21,6 +21,7 @@ from vitrail.spelling import count
 
 SAMPLE = 256  # files looked at
 DECODED = 64  # of them decoded
+SMALL_SIDE = 64  # px; images of one size up to here are small ones, in files as in memory
 MEASURED = 10_000  # images in memory whose statistics are taken
 QUERIES, BANK = 1_000, 5_000  # of the mirror test
 LEAST_QUERIES = 20  # fewer tell nothing
@@ -39,8 +40,9 @@ class Facts:
     channels: int  # 1 where every image looked at is gray
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    mirrored: tuple[float, float] | None  # nearest-neighbour accuracy: as it is, mirrored; arrays
+    mirrored: tuple[float, float] | None  # nearest-neighbour accuracy: as it is, mirrored; small
     decoded: int = 0  # files whose colours were looked at
+    is_photos: bool = False  # files of several sizes, or of larger ones
 
 
 def open_splits(asked: TrainConfig) -> Splits:
@@ -81,37 +83,61 @@ def measure(source: Source) -> Facts:
             f"none of the {count(len(places), 'training image')} sampled can be decoded:\n{listed}",
             hint="See what is wrong with all of them: vitrail data check DATA",
         )
+    if len(set(sizes)) == 1 and max(sizes[0]) <= SMALL_SIDE:
+        return _measure_small(source, sizes[0])
     is_gray = all(bool((p == p[:, :, :1]).all()) for p in pictures)
     mean, std = _statistics([p[None, :, :, :1] if is_gray else p[None] for p in pictures])
     height, width = np.median(np.array(sizes), axis=0)
     size = (int(height), int(width))
-    return Facts(len(source), "files", size, len(mean), mean, std, None, len(pictures))
+    return Facts(len(source), "files", size, len(mean), mean, std, None, len(pictures), True)
+
+
+def _measure_small(source: Source, size: tuple[int, int]) -> Facts:
+    """Facts of files of small images, all of `size` as far as was looked: as of arrays."""
+    places = keyed_order(source, "facts")[: QUERIES + BANK]
+    looked = _look(source, places, pixels=True, step=1)
+    found = {
+        int(place): one.pixels
+        for place, one in zip(places, looked, strict=True)
+        if one.pixels is not None and one.pixels.shape[:2] == size
+    }
+    images = np.stack([*found.values()])
+    if bool((images == images[..., :1]).all()):
+        images = images[..., :1]
+    mean, std = _statistics([images])
+    labels, order = source.labels[[*found]], np.arange(len(found))
+    mirrored = _mirror_test(images, labels, order) if labels.ndim == 1 else None
+    return Facts(len(source), "files", size, len(mean), mean, std, mirrored, len(found))
 
 
 @dataclass(frozen=True)
 class _Looked:
-    """One file: its size and every second of its pixels, or a line about what is wrong with it."""
+    """One file: its size and some or all of its pixels, or a line about what is wrong with it."""
 
     size: tuple[int, int] | None = None
     pixels: NDArray[np.uint8] | None = None
     fault: str = ""
 
 
-def _look(source: Source, places: NDArray[np.int64], *, pixels: bool) -> list[_Looked]:
-    """The files at `places`, read in a process of its own where that is cheap."""
+def _look(
+    source: Source, places: NDArray[np.int64], *, pixels: bool, step: int = 2
+) -> list[_Looked]:
+    """The files at `places`, read in a process of its own where that is cheap. step: every how
+    manieth pixel is taken.
+    """
     chosen = subset(source, places)
-    one = partial(_look_at, pixels)
+    one = partial(_look_at, step if pixels else 0)
     if is_cheap():
         return [*each(chosen, one, chunk=4)]
     return [one(chosen, index) for index in range(len(chosen))]
 
 
-def _look_at(pixels: bool, source: Source, index: int) -> _Looked:
+def _look_at(step: int, source: Source, index: int) -> _Looked:
     try:
         data, _ = source.read(index)
         assert isinstance(data, bytes)
         size = decode_size(data)
-        return _Looked(size, decode(data)[::2, ::2].copy() if pixels else None)
+        return _Looked(size, decode(data)[::step, ::step].copy() if step else None)
     except DataError as fault:  # named by the check that runs before training
         reason = getattr(fault, "reason", fault)
         return _Looked(fault=f"  {source.source_id(index)}   {reason}")
