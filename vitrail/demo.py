@@ -17,18 +17,18 @@ def demo(extra: Sequence[str] = ()) -> int:
     extra: options of `vitrail train` beside those of the tour.
     """
     run = Path("runs") / _new_name(Path("runs"))
-    pictures = Path(tempfile.mkdtemp(prefix="vitrail-digits-")) / "digits"
+    images = Path(tempfile.mkdtemp(prefix="vitrail-digits-")) / "digits"
     commands = [
         shlex.join(["vitrail", "train", "builtin:digits", "--name", run.name, *extra]),
         f"vitrail eval {run} --split test",
-        f"vitrail data get digits {pictures}",
+        f"vitrail data get digits {images}",
         "vitrail predict {run} {some} --top 3",
         "vitrail explain {run} {some} --method relevance --out {run}/explain",
         f"vitrail report {run}",
     ]
     for command in commands:
         if "{some}" in command:
-            some = " ".join(str(path) for path in sorted(pictures.glob("test/*/*.png"))[::60][:3])
+            some = " ".join(str(path) for path in sorted(images.glob("test/*/*.png"))[::60][:3])
             command = command.format(run=run, some=some)
         sys.stdout.write(f"\n$ {command}\n")
         sys.stdout.flush()

@@ -16,8 +16,7 @@ import pytest
 
 from tests.cli import mistakes_place
 from tests.cli.cli_command import run
-from vitrail.cli.main import GLOBAL
-from vitrail.cli.registry import VERBS, option_names, setting_options
+from vitrail.cli.registry import GLOBAL, VERBS, option_names, setting_options
 
 PICTURE = "photos/cat/0.png"
 GOOD = "runs/good"

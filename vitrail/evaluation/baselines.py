@@ -117,10 +117,10 @@ def _features(
         content, label = source.read(index)
         is_file = isinstance(content, bytes)
         try:
-            picture = decode(content) if isinstance(content, bytes) else content
+            image = decode(content) if isinstance(content, bytes) else content
         except DataError:
             continue  # named by the check before training; a baseline does without it
-        rows.append(_reduced(picture, is_file=is_file).reshape(-1))
+        rows.append(_reduced(image, is_file=is_file).reshape(-1))
         labels.append(int(label))
     if not rows:
         raise TimeoutError

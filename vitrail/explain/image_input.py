@@ -37,16 +37,16 @@ def class_index(classes: Sequence[str], target: str | int | None) -> int | None:
     )
 
 
-def pixels_of(picture: Picture, max_pixels: int = MAX_PIXELS) -> Pixels:
+def pixels_of(image: Picture, max_pixels: int = MAX_PIXELS) -> Pixels:
     """uint8 (H, W, 1 or 3) of a path, the bytes of a file, a Pillow image or pixels.
 
     Raises DecodeFault (VIT-330) for a file that cannot be decoded.
     """
-    if isinstance(picture, np.ndarray):
-        return picture[:, :, None] if picture.ndim == 2 else picture
-    if isinstance(picture, Image.Image):
-        return exif_turn(rgb_pixels(picture), picture)
-    source = picture if isinstance(picture, bytes) else Path(picture)
+    if isinstance(image, np.ndarray):
+        return image[:, :, None] if image.ndim == 2 else image
+    if isinstance(image, Image.Image):
+        return exif_turn(rgb_pixels(image), image)
+    source = image if isinstance(image, bytes) else Path(image)
     return read_image(source, max_pixels=max_pixels)
 
 

@@ -31,11 +31,11 @@ def check_style(style: str) -> None:
         raise UsageError("VIT-278", message, hint="Leave it out for heat.")
 
 
-def heat(picture: Pixels, values: Array, low: float = 0.0) -> Image.Image:
+def heat(image: Pixels, values: Array, low: float = 0.0) -> Image.Image:
     """image: uint8 (H, W, 1 or 3); values: (H, W). low: what has no colour, the least value that
     the model's input has; outside of it values are 0.
     """
-    rgb = np.asarray(enlarged(picture), np.float64)  # (H', W', 3)
+    rgb = np.asarray(enlarged(image), np.float64)  # (H', W', 3)
     values = np.asarray(
         Image.fromarray(values.astype(np.float32)).resize(
             (rgb.shape[1], rgb.shape[0]), Image.Resampling.BILINEAR

@@ -75,22 +75,22 @@ def objects(
     draws = uniforms(seed, "objects", int(pairs), indices, DRAWS)  # (n, DRAWS)
     steps = 1 + (draws[:, 0] * (len(CLASSES) - 1)).astype(np.int64)
     others = (labels + steps) % len(CLASSES)
-    pictures, masks, other_masks = [], [], []
+    images, masks, other_masks = [], [], []
     for index, label, other, numbers in zip(indices, labels, others, draws, strict=True):
         noise = uniforms(seed, "object noise", int(pairs), np.array([index]), size[0] * size[1])
-        picture = background(size, numbers[1:24], noise.reshape(size))
+        image = background(size, numbers[1:24], noise.reshape(size))
         (y0, x0), (y1, x1) = places(size, numbers[24:30])
         other_mask = (
-            draw_object(picture, int(other), (y1, x1), numbers[30:40])
+            draw_object(image, int(other), (y1, x1), numbers[30:40])
             if pairs
-            else draw_blob(picture, (y1, x1), numbers[30:40])
+            else draw_blob(image, (y1, x1), numbers[30:40])
         )
-        masks.append(draw_object(picture, int(label), (y0, x0), numbers[40:50]))
+        masks.append(draw_object(image, int(label), (y0, x0), numbers[40:50]))
         other_masks.append(other_mask & ~masks[-1])
-        pictures.append(np.rint(picture * 255).astype(np.uint8))
+        images.append(np.rint(image * 255).astype(np.uint8))
     none = 0 if not pairs else n
     return Objects(
-        np.stack(pictures),
+        np.stack(images),
         labels,
         np.stack(masks),
         others[:none],
@@ -109,8 +109,8 @@ def background(size: tuple[int, int], draws: Floats, noise: Floats) -> Floats:
         )
     share = 0.5 + share / 6  # in [0, 1]
     low, high = 0.25 + 0.5 * draws[9:12], 0.25 + 0.5 * draws[12:15]
-    picture = low + (high - low) * share[..., None] + 0.16 * (noise[..., None] - 0.5)
-    return np.clip(picture, 0, 1)
+    image = low + (high - low) * share[..., None] + 0.16 * (noise[..., None] - 0.5)
+    return np.clip(image, 0, 1)
 
 
 def places(size: tuple[int, int], draws: Floats) -> tuple[tuple[float, float], ...]:
@@ -140,20 +140,20 @@ def _axes(
     return dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle)
 
 
-def draw_object(picture: Floats, label: int, centre: tuple[float, float], draws: Floats) -> Mask:
+def draw_object(image: Floats, label: int, centre: tuple[float, float], draws: Floats) -> Mask:
     """Paints an object of a class into image, (H, W, 3); returns where it is, (H, W)."""
     texture, shape = CLASSES[label].split()
-    u, v = _axes(picture.shape, centre, draws)
+    u, v = _axes(image.shape, centre, draws)
     mask: Mask = SHAPES[shape](u, v) < 1
     is_light = TEXTURES[texture](u, v)
     dark, light = 0.35 * draws[2:5], 0.65 + 0.35 * draws[5:8]
-    picture[mask] = np.where(is_light[..., None], light, dark)[mask]
+    image[mask] = np.where(is_light[..., None], light, dark)[mask]
     return mask
 
 
-def draw_blob(picture: Floats, centre: tuple[float, float], draws: Floats) -> Mask:
+def draw_blob(image: Floats, centre: tuple[float, float], draws: Floats) -> Mask:
     """Paints a plain ellipse, which no class has."""
-    u, v = _axes(picture.shape, centre, draws)
+    u, v = _axes(image.shape, centre, draws)
     mask: Mask = np.hypot(u * (1 + 0.5 * draws[2]), v * (1 + 0.5 * draws[3])) < 1
-    picture[mask] = draws[4:7]
+    image[mask] = draws[4:7]
     return mask

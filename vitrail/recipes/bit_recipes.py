@@ -30,18 +30,18 @@ def steps_of(num_train: int) -> int:
     return 500 if num_train < 20_000 else 10_000 if num_train < 500_000 else 20_000
 
 
-def hyperrule(pictures: ImageFacts) -> TrainConfig:
+def hyperrule(images: ImageFacts) -> TrainConfig:
     """SGD, three stairs, steps and Mixup by the number of images, resolution by their area."""
-    steps, batch = steps_of(pictures.num_train), pictures.batch(BATCH)
-    few = pictures.num_train < 20_000
+    steps, batch = steps_of(images.num_train), images.batch(BATCH)
+    few = images.num_train < 20_000
     return TrainConfig(
         recipe="bit.hyperrule",
         examples=steps * BATCH,
         batch_size=batch,
-        data=DataConfig(image_size=_image_size(pictures)),
+        data=DataConfig(image_size=_image_size(images)),
         augment=AugmentConfig(
             crop="resize_crop",
-            crop_enlarge=160 / 128 if pictures.is_small else 512 / 480,
+            crop_enlarge=160 / 128 if images.is_small else 512 / 480,
             flip=0.5,
             mixup=0.0 if few else 0.1,
         ),
@@ -57,8 +57,8 @@ def hyperrule(pictures: ImageFacts) -> TrainConfig:
     )
 
 
-def _image_size(pictures: ImageFacts) -> Size:
-    if pictures.start_size is not None and min(pictures.start_size) < SMALL_SIDE:
-        return pictures.start_size
-    side = 128 if pictures.is_small else 480
-    return pictures.fitting(side, side)
+def _image_size(images: ImageFacts) -> Size:
+    if images.start_size is not None and min(images.start_size) < SMALL_SIDE:
+        return images.start_size
+    side = 128 if images.is_small else 480
+    return images.fitting(side, side)

@@ -95,7 +95,7 @@ def _from_scratch(
     )
 
 
-def finetune(pictures: ImageFacts) -> TrainConfig:
+def finetune(images: ImageFacts) -> TrainConfig:
     """SGD with momentum 0.9, cosine, clip 1, no weight decay, 384 px after 224 (Table 4).
 
     500, 10,000 or 20,000 steps of 512 as for Pets and Flowers, CIFAR, and ImageNet; a smaller batch
@@ -103,14 +103,14 @@ def finetune(pictures: ImageFacts) -> TrainConfig:
     the paper searches 0.001 to 0.03, for ImageNet up to 0.06: --lr. Of images below 96 x 96 px a
     crop shows 0.35 at least, not 0.05: the paper enlarges them to 384 px.
     """
-    steps, batch = steps_of(pictures.num_train), pictures.batch(FINETUNE_BATCH)
+    steps, batch = steps_of(images.num_train), images.batch(FINETUNE_BATCH)
     return TrainConfig(
         recipe="paper.finetune",
         examples=steps * FINETUNE_BATCH,
         batch_size=batch,
-        data=DataConfig(image_size=_higher(pictures) or "auto"),
+        data=DataConfig(image_size=_higher(images) or "auto"),
         augment=AugmentConfig(
-            crop="inception", crop_scale=(0.35 if pictures.is_small else 0.05, 1.0), flip=0.5
+            crop="inception", crop_scale=(0.35 if images.is_small else 0.05, 1.0), flip=0.5
         ),
         optim=OptimConfig(
             name="sgd", lr=0.03 * batch / FINETUNE_BATCH, momentum=0.9, weight_decay=0.0, clip=1.0
@@ -119,18 +119,18 @@ def finetune(pictures: ImageFacts) -> TrainConfig:
     )
 
 
-def _higher(pictures: ImageFacts) -> Size | None:
+def _higher(images: ImageFacts) -> Size | None:
     """12/7 of the size the model was trained on, but not above the images' own, where they are
     larger than it.
     """
-    if pictures.start_size is None:
+    if images.start_size is None:
         return None
-    height, width = pictures.start_size
-    scale = min(HIGHER, pictures.size[0] / height, pictures.size[1] / width)
-    return pictures.fitting(height * scale, width * scale) if scale > 1 else pictures.start_size
+    height, width = images.start_size
+    scale = min(HIGHER, images.size[0] / height, images.size[1] / width)
+    return images.fitting(height * scale, width * scale) if scale > 1 else images.start_size
 
 
-def masked_patches(pictures: ImageFacts) -> TrainConfig:
+def masked_patches(images: ImageFacts) -> TrainConfig:
     """Masked patch prediction (section 4.6, appendix B.1.2): Adam 2e-4, cosine.
 
     The paper takes a million steps of 4096, one in a hundred of them warm-up. Here 100 passes, in
@@ -140,7 +140,7 @@ def masked_patches(pictures: ImageFacts) -> TrainConfig:
         recipe="paper.masked_patches",
         objective="masked_patches",
         epochs=100,
-        batch_size=pictures.batch(4096) if pictures.num_train >= 1_000_000 else "auto",
+        batch_size=images.batch(4096) if images.num_train >= 1_000_000 else "auto",
         model={"name": "auto", "pool": "gap"},  # type: ignore[arg-type]
         augment=AugmentConfig(crop="inception", crop_scale=(0.35, 1.0), flip=0.5),
         optim=OptimConfig(lr=2e-4, betas=(0.9, 0.999), weight_decay=0.0, clip=1.0),

@@ -32,10 +32,10 @@ BY_IMAGES: dict[str, Callable[[ImageFacts], TrainConfig]] = {
 EXAMPLE = ImageFacts(50_000, (224, 224))
 
 
-def recipe(name: str, pictures: ImageFacts = EXAMPLE) -> TrainConfig:
+def recipe(name: str, images: ImageFacts = EXAMPLE) -> TrainConfig:
     """The settings of the recipe called `name`. Raises UsageError VIT-217 for an unknown one."""
     if name in BY_IMAGES:
-        return BY_IMAGES[name](pictures)
+        return BY_IMAGES[name](images)
     if name not in RECIPES:
         raise UsageError(
             "VIT-217", f"unknown recipe {name}. {nearest(name, [*RECIPES, *BY_IMAGES])}"

@@ -25,7 +25,7 @@ from vitrail.config import (
 from vitrail.recipes.image_facts import ImageFacts
 
 
-def adamw(pictures: ImageFacts) -> TrainConfig:
+def adamw(images: ImageFacts) -> TrainConfig:
     """50 epochs, label smoothing, averaged weights; layer decay 0.75 from 12 blocks on.
 
     Adam's rate in proportion to 1 / width (arXiv 2203.03466): 1.3e-4 for ViT-B, 1e-3 at width 96.
@@ -36,10 +36,10 @@ def adamw(pictures: ImageFacts) -> TrainConfig:
         ema=0.998,
         augment=AugmentConfig(crop="pad_crop", crop_pad=2, flip=0.5),
         optim=OptimConfig(
-            lr=0.1 / pictures.width,
+            lr=0.1 / images.width,
             weight_decay=0.05,
             clip=1.0,
-            layer_decay=0.75 if pictures.depth >= 12 else 1.0,
+            layer_decay=0.75 if images.depth >= 12 else 1.0,
         ),
         schedule=ScheduleConfig(name="cosine", warmup=0.1),
         loss=LossConfig(label_smoothing=0.1),

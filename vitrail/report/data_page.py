@@ -13,13 +13,13 @@ from vitrail.spelling import count
 MAX_ROWS = 500
 
 
-def data_page(data: str, report: Mapping[str, Any], pictures: Finder | None = None) -> str:
+def data_page(data: str, report: Mapping[str, Any], images: Finder | None = None) -> str:
     """The page about `report`, the JSON object of data.check's DataReport, of the data at `data`;
     "label_suspects" may stand beside its entries. Without `pictures` there are none on it.
 
     Entries that are missing are left out.
     """
-    pictures = pictures or NoImages("")
+    images = images or NoImages("")
     problems = [str(one) for one in report.get("problems", [])]
     found = {"problems": problems, "notes": report.get("notes", [])}
     sections = [PageSection("findings", "Findings", found), images_section(report)]
@@ -27,9 +27,9 @@ def data_page(data: str, report: Mapping[str, Any], pictures: Finder | None = No
         sections.append(classes_section(report["per_class"]))
     if report.get("bad_files"):
         sections.append(bad_section(report["bad_files"]))
-    sections += groups_sections(report.get("groups") or [], pictures)
+    sections += groups_sections(report.get("groups") or [], images)
     if "label_suspects" in report:
-        sections += labels_section({"all": report["label_suspects"]}, pictures)
+        sections += labels_section({"all": report["label_suspects"]}, images)
     told = {"data": data, "verdict": verdict(problems), "how": report.get("how", "")}
     return page(f"{data} - vitrail data report", PageSection("data_head", "", told), sections)
 
@@ -100,7 +100,7 @@ def bad_section(bad: Sequence[Sequence[str]]) -> PageSection:
     return PageSection("bad", "Bad files", {"say": say, "rows": Table(["file", "reason"], rows)})
 
 
-def groups_sections(groups: Sequence[Mapping[str, Any]], pictures: Finder) -> list[PageSection]:
+def groups_sections(groups: Sequence[Mapping[str, Any]], images: Finder) -> list[PageSection]:
     """Equal images and copies: across splits, with different labels, and the others."""
     left = list(groups)
     found = []
@@ -108,7 +108,7 @@ def groups_sections(groups: Sequence[Mapping[str, Any]], pictures: Finder) -> li
         own = [one for one in left if is_one(one)]
         left = [one for one in left if not is_one(one)]
         if own:
-            found.append(PageSection(key, title, group_lists(own, pictures), lead, "groups"))
+            found.append(PageSection(key, title, group_lists(own, images), lead, "groups"))
     return found
 
 

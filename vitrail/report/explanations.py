@@ -77,21 +77,20 @@ class ModelExplanations:
         finally:
             self._left_secs -= time.monotonic() - started
 
-    def reach(self, pictures: Sequence[Pixels]) -> distance.Reach | None:
+    def reach(self, images: Sequence[Pixels]) -> distance.Reach | None:
         """How far attention reaches on `pictures`, as many as the time allows."""
-        if isinstance(self.model, ResidualNet) or not pictures:
+        if isinstance(self.model, ResidualNet) or not images:
             return None
-        found = distance.reach(self.model, self._batches(pictures))
+        found = distance.reach(self.model, self._batches(images))
         return found if found.num else None
 
-    def _batches(self, pictures: Sequence[Pixels]) -> Iterator[Tensor]:
+    def _batches(self, images: Sequence[Pixels]) -> Iterator[Tensor]:
         deadline = time.monotonic() + max(self._left_secs, 5.0)
-        for start in range(0, len(pictures), BATCH):
+        for start in range(0, len(images), BATCH):
             if time.monotonic() > deadline:
                 return
             own = [
-                input_of(self.model, self.preprocess, one)
-                for one in pictures[start : start + BATCH]
+                input_of(self.model, self.preprocess, one) for one in images[start : start + BATCH]
             ]
             yield torch.cat(own)  # (B, C, H, W)
 

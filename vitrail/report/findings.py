@@ -40,7 +40,7 @@ class Members:
     label: str | None
 
 
-def leakage_section(record: Mapping[str, Any], pictures: Finder) -> list[PageSection]:
+def leakage_section(record: Mapping[str, Any], images: Finder) -> list[PageSection]:
     """Equal images and copies of a run's data, from audit.json."""
     found = record.get("duplicates") or {}
     notes = [str(one) for one in record.get("notes") or []]
@@ -57,7 +57,7 @@ def leakage_section(record: Mapping[str, Any], pictures: Finder) -> list[PageSec
         )
     if groups:
         lead += " duplicates.csv lists all."
-    told = {"leaks": leaks, "notes": notes, **group_lists(groups, pictures)}
+    told = {"leaks": leaks, "notes": notes, **group_lists(groups, images)}
     return [PageSection("leakage", "Leakage and duplicates", told, lead)]
 
 
@@ -73,25 +73,25 @@ def _leak(split: str, leak: Mapping[str, Any]) -> tuple[str, bool]:
     return line + ". vitrail data split keeps copies in one split.", True
 
 
-def group_lists(groups: Sequence[Group], pictures: Finder) -> dict[str, Any]:
+def group_lists(groups: Sequence[Group], images: Finder) -> dict[str, Any]:
     """What groups.html is told: the first groups as images, all as a list."""
     return {
-        "cards": [_group_card(group, pictures) for group in groups[:SHOWN]],
+        "cards": [_group_card(group, images) for group in groups[:SHOWN]],
         "listed": [_members(group) for group in groups[:TABLED]],
         "number": len(groups),
     }
 
 
-def _group_card(group: Group, pictures: Finder) -> tuple[list[Frame], str, Members]:
+def _group_card(group: Group, images: Finder) -> tuple[list[Frame], str, Members]:
     members = group["members"]
-    frames = [_framed(one, pictures) for one in _apart(members)[:MEMBERS]]
+    frames = [_framed(one, images) for one in _apart(members)[:MEMBERS]]
     kinds = dict.fromkeys(KINDS.get(one["kind"], one["kind"]) for one in members[1:])
     words = ", ".join(kind for kind in kinds if kind) or "equal"
     return frames, words, _members(group)
 
 
-def _framed(one: Mapping[str, Any], pictures: Finder) -> Frame:
-    return framed(pictures.find(one["split"], one["source"]), one["source"])
+def _framed(one: Mapping[str, Any], images: Finder) -> Frame:
+    return framed(images.find(one["split"], one["source"]), one["source"])
 
 
 def _apart(members: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -109,7 +109,7 @@ def _members(group: Group) -> Members:
     )
 
 
-def labels_section(record: Mapping[str, Mapping[str, Any]], pictures: Finder) -> list[PageSection]:
+def labels_section(record: Mapping[str, Mapping[str, Any]], images: Finder) -> list[PageSection]:
     """Possible label errors; record: split -> the JSON object of its suspects."""
     if not record:
         return []
@@ -121,7 +121,7 @@ def labels_section(record: Mapping[str, Mapping[str, Any]], pictures: Finder) ->
     )
     told = {
         "lines": [_of_split(split, own) for split, own in record.items()],
-        "cards": [([_framed(one, pictures)], one) for one in found[:SUSPECTS_SHOWN]],
+        "cards": [([_framed(one, images)], one) for one in found[:SUSPECTS_SHOWN]],
         "suspects": _suspect_table(found[:TABLED]),
     }
     return [PageSection("labels", "Possible label errors", told, lead)]

@@ -37,14 +37,14 @@ def framed(pixels: Pixels | None, words: str, *, missing: str = "image not avail
 
 
 def mistakes_section(
-    split: SplitRecord, pictures: RunImages, inside: ModelExplanations | None
+    split: SplitRecord, images: RunImages, inside: ModelExplanations | None
 ) -> PageSection:
     """Thumbnails of what went most wrong, and of what was least sure."""
     wrong = verdict.worst_mistakes(split.rows, MISTAKES)
     doubtful = verdict.most_doubtful(split.rows, DOUBTFUL)
     number_wrong = sum(not row.is_right for row in split.rows)
     lists = [
-        (title, [(_frames(row, split.name, pictures, inside), row) for row in rows])
+        (title, [(_frames(row, split.name, images, inside), row) for row in rows])
         for title, rows in (
             ("Worst mistakes, by loss", wrong),
             ("Least confident predictions", doubtful),
@@ -52,17 +52,17 @@ def mistakes_section(
     ]
     lead = f"{number_wrong} of {count(len(split.rows), 'image')} are wrong; "
     lead += f"eval/{split.name}/predictions.csv lists every one."
-    if inside is not None and not pictures.why_not:
+    if inside is not None and not images.why_not:
         lead += f" Next to each image: what supports the prediction ({inside.method})."
-    told = {"why_not": pictures.why_not, "is_explained": inside is not None, "lists": lists}
+    told = {"why_not": images.why_not, "is_explained": inside is not None, "lists": lists}
     return PageSection("mistakes", "Mistakes", told, lead)
 
 
 def _frames(
-    row: PredictionRow, split: str, pictures: RunImages, inside: ModelExplanations | None
+    row: PredictionRow, split: str, images: RunImages, inside: ModelExplanations | None
 ) -> list[Frame]:
     """The image of a prediction and, with `inside`, what spoke for the answer."""
-    pixels = pictures.find(split, row.source)
+    pixels = images.find(split, row.source)
     frames = [framed(pixels, f"actual {row.label}, predicted {row.predicted}")]
     if inside is not None:
         why = None if pixels is None else inside.overlay(pixels, row.predicted)
@@ -71,11 +71,11 @@ def _frames(
     return frames
 
 
-def samples_section(pictures: RunImages) -> list[PageSection]:
+def samples_section(images: RunImages) -> list[PageSection]:
     """Training images as they are and as training saw them."""
     samples = [
         (one.label, [framed(pixels, one.label) for pixels in (one.original, *one.versions)])
-        for one in pictures.samples()
+        for one in images.samples()
     ]
     lead = "Left: original; right: augmented, three times (without Mixup and CutMix)."
     return (

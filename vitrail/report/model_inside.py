@@ -18,10 +18,10 @@ from vitrail.report.run_images import RunImages, png_uri
 PICTURES = 64  # that attention is averaged over
 
 
-def inside_section(inside: ModelExplanations, pictures: RunImages, split: str) -> list[PageSection]:
+def inside_section(inside: ModelExplanations, images: RunImages, split: str) -> list[PageSection]:
     """The section; nothing where there is nothing to show."""
     drawings, numbers, lead = [], None, ""
-    reach = inside.reach(pictures.some(split, PICTURES)) if inside.has_attention else None
+    reach = inside.reach(images.some(split, PICTURES)) if inside.has_attention else None
     if reach is not None:
         level = (f"uniform {reach.most:.2f}", reach.most)
         for title, values, most in (

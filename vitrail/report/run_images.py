@@ -152,9 +152,9 @@ class DataImages(SplitImages):
         )
         found: list[list[Pixels]] = [[] for _ in range(len(source))]
         for batch in loader.batches(0, VERSIONS):
-            pictures = batch.images.permute(0, 2, 3, 1).cpu().numpy()  # (B, H, W, C)
-            for place, picture in zip(batch.indices.tolist(), pictures, strict=True):
-                found[place].append(np.asarray(picture, dtype=np.uint8))
+            images = batch.images.permute(0, 2, 3, 1).cpu().numpy()  # (B, H, W, C)
+            for place, image in zip(batch.indices.tolist(), images, strict=True):
+                found[place].append(np.asarray(image, dtype=np.uint8))
         return found
 
 

@@ -33,7 +33,7 @@ FIGURES = {
 }
 
 
-def report_page(record: RunRecord, pictures: RunImages, inside: ModelExplanations | None) -> str:
+def report_page(record: RunRecord, images: RunImages, inside: ModelExplanations | None) -> str:
     """The document; without `inside` nothing is explained."""
     split = record.splits[0] if record.splits else None
     sections = [run_section(record, split)]
@@ -45,12 +45,12 @@ def report_page(record: RunRecord, pictures: RunImages, inside: ModelExplanation
             sections.append(confusion_section(record, split))
         if split.calibration.get("bins"):
             sections.append(calibration_section(split))
-        sections.append(mistakes_section(split, pictures, inside))
-    sections += labels_section(record.audit.get("label_suspects") or {}, pictures)
-    sections += leakage_section(record.audit, pictures)
+        sections.append(mistakes_section(split, images, inside))
+    sections += labels_section(record.audit.get("label_suspects") or {}, images)
+    sections += leakage_section(record.audit, images)
     if inside is not None:
-        sections += inside_section(inside, pictures, split.name if split else "train")
-    sections += samples_section(pictures)
+        sections += inside_section(inside, images, split.name if split else "train")
+    sections += samples_section(images)
     sections.append(environment_section(record))
     return page(f"{record.name} - vitrail report", head(record, split), sections)
 

@@ -15,7 +15,7 @@ FILES = ("report.html", "report.md")
 
 
 def write_report(
-    run_dir: Path, pictures: RunImages | None = None, inside: ModelExplanations | None = None
+    run_dir: Path, images: RunImages | None = None, inside: ModelExplanations | None = None
 ) -> list[Path]:
     """Write the report into `run_dir`, over an older one, and return its files.
 
@@ -24,6 +24,6 @@ def write_report(
     ModelError VIT-406, VIT-407, EnvironmentFault VIT-506.
     """
     record = read_run(run_dir)
-    pictures = pictures or open_images(record)
-    documents = (report_page(record, pictures, inside), report_markdown(record))
+    images = images or open_images(record)
+    documents = (report_page(record, images, inside), report_markdown(record))
     return write_together(run_dir, dict(zip(FILES, documents, strict=True)), replace=True)

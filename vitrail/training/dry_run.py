@@ -72,8 +72,8 @@ def dry_run(plan: Plan, num_steps: int = NUM_STEPS) -> DryRun:
     seconds = None
     if total is not None:
         evaluations = -(-total // plan.eval_every)
-        pictures = len(plan.splits.val) if plan.splits.val is not None else 0
-        seconds = total * step_secs + (evaluations * pictures / judged if judged else 0.0)
+        images = len(plan.splits.val) if plan.splits.val is not None else 0
+        seconds = total * step_secs + (evaluations * images / judged if judged else 0.0)
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return DryRun(step_secs, total, seconds, peak, judged)

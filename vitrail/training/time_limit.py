@@ -95,9 +95,9 @@ class TimeLimit:
         """Seconds left for all but the model and the report."""
         return self.secs - self.clock.seconds() - self.finish_secs()
 
-    def _judging_secs(self, pictures: int, unknown: float) -> float:
+    def _judging_secs(self, images: int, unknown: float) -> float:
         pace = self.clock.pace()
-        return unknown * self.secs if math.isnan(pace) else pictures * self.image_steps * pace
+        return unknown * self.secs if math.isnan(pace) else images * self.image_steps * pace
 
     def calibrate(self, steps: Iterator[None]) -> Schedule:
         """The first plan, from a few of `steps`, which train throwaway weights."""
@@ -152,11 +152,11 @@ class TimeLimit:
         is_rare = self.clock.seconds() - self._evaluated[1] >= cost / EVALUATING
         return is_rare and self.steps_left_secs() > 2 * cost
 
-    def judged(self, pictures: int, seconds: float) -> None:
+    def judged(self, images: int, seconds: float) -> None:
         """So many images took so long."""
         pace = self.clock.pace()
-        if pictures and pace > 0:
-            self.image_steps = seconds / pictures / pace
+        if images and pace > 0:
+            self.image_steps = seconds / images / pace
 
     def evaluated(self, step: int, seconds: float) -> None:
         """An evaluation and its checkpoint took so long."""

@@ -98,22 +98,18 @@ def grid(cells: Sequence[tuple[Pixels, str]], *, columns: int) -> Image.Image:
     for place, (pixels, caption) in enumerate(cells):
         left = GAP + place % columns * (CELL + GAP)
         top = GAP + place // columns * (CELL + CAPTION + GAP)
-        picture = fit(Image.fromarray(pixels))
-        sheet.paste(
-            picture, (left + (CELL - picture.width) // 2, top + (CELL - picture.height) // 2)
-        )
+        image = fit(Image.fromarray(pixels))
+        sheet.paste(image, (left + (CELL - image.width) // 2, top + (CELL - image.height) // 2))
         text = caption.encode("ascii", "replace").decode()
         draw.text((left, top + CELL), text[:18], fill="black")
     return sheet
 
 
-def fit(picture: Image.Image) -> Image.Image:
+def fit(image: Image.Image) -> Image.Image:
     """`picture` in a cell: tiny ones in whole multiples of a pixel, large ones made smaller."""
-    longest = max(picture.size)
+    longest = max(image.size)
     if longest > CELL:
-        picture.thumbnail((CELL, CELL))
-        return picture
+        image.thumbnail((CELL, CELL))
+        return image
     factor = CELL // longest
-    return picture.resize(
-        (picture.width * factor, picture.height * factor), Image.Resampling.NEAREST
-    )
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)

@@ -77,8 +77,8 @@ def sums(attention: Tensor, table: Tensor, num_prefix: int) -> Tensor:
     queries, of both distances and the entropy.
     """
     found = torch.zeros(3, attention.shape[1], dtype=torch.float64, device=attention.device)
-    for picture in attention:
-        for head, weights in enumerate(picture):  # one at a time: no copy of a layer
+    for image in attention:
+        for head, weights in enumerate(image):  # one at a time: no copy of a layer
             rows = weights[num_prefix:].double()  # (P, N)
             among = rows[:, num_prefix:]
             plain = (among * table).sum(dim=1)

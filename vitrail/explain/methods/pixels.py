@@ -107,8 +107,8 @@ def occlusion(model: Model, images: Tensor, request: Request) -> Maps:
     for first in range(0, len(boxes), BATCH):
         part = boxes[first : first + BATCH]
         covered = images.repeat(len(part), 1, 1, 1)
-        for picture, (top, bottom, left, right) in zip(covered, part, strict=True):
-            picture[:, top:bottom, left:right] = 0
+        for image, (top, bottom, left, right) in zip(covered, part, strict=True):
+            image[:, top:bottom, left:right] = 0
         found.append(log_scores(model(covered), request.scores)[:, target])
     before = log_scores(logits, request.scores)[0, target]
     grid = (before - torch.cat(found)).view(rows, columns)
