@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Out = Annotated[Output, Parameter(parse=False)]
 BadFiles = Literal["stop", "skip"]
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
+LEAST_PX = 16
 _LEAST, _MOST = 10**5, 2**33 - 1
 
 
@@ -54,10 +55,17 @@ def shard(
     workers
         Processes that decode.
     """
+    from vitrail.data.images.decode import MAX_SIDE_PX
     from vitrail.data.indexing.shard_making import ShardOptions, write_shards
     from vitrail.data.sources.open_data import open_whole
 
     check_numbers({"--max-pixels": max_pixels})
+    if not (short_side == 0 or LEAST_PX <= short_side <= MAX_SIDE_PX):
+        raise UsageError(
+            "VIT-202",
+            f"--short-side {short_side}: expected 0, or {LEAST_PX} to {MAX_SIDE_PX} pixels.",
+            hint="For instance --short-side 256",
+        )
     most = bytes_of(shard_bytes)
     refuse_existing(out, hint="Choose another folder: vitrail data shard DATA OUT")
     options = ShardOptions(most, short_side, workers, max_pixels, on_bad_file == "skip")

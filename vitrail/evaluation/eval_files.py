@@ -59,7 +59,7 @@ def calibration(evaluation: Predictions) -> dict[str, object]:
 
 def _predictions(evaluation: Predictions) -> Iterable[Sequence[object]]:
     names, p = evaluation.classes, evaluation.probabilities
-    surest = p.max(axis=1, initial=0.0)
+    confidence = p.max(axis=1, initial=0.0)
     for i in range(evaluation.n):
         own = (
             np.flatnonzero(evaluation.labels[i])
@@ -79,7 +79,7 @@ def _predictions(evaluation: Predictions) -> Iterable[Sequence[object]]:
             label,
             label_cell([names[best]]),
             f"{p_label:.6g}",
-            f"{surest[i]:.6g}",
+            f"{confidence[i]:.6g}",
             f"{evaluation.losses[i]:.6g}",
         )
 

@@ -119,6 +119,8 @@ def test_a_truncated_and_a_changed_shard_are_named(store: Faulty, tmp_path: Path
 def test_what_cannot_work_says_so(store: Faulty, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="VIT-303"):
         open_stored("faulty://bucket/other", Cache(str(tmp_path)))
+    with pytest.raises(DataError, match="VIT-303"):
+        open_stored("nosuch://bucket", Cache(str(tmp_path)))
     with pytest.raises(UsageError, match="--data.cache-bytes"):
         contents(open_stored(URL, Cache(str(tmp_path), 1000)).train)
     Faulty.rate = 1.0

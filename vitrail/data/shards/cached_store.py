@@ -154,12 +154,18 @@ class CachedStore:
 def file_system(url: str, pid: int) -> tuple[Any, str]:
     """The store of a place and its path there, made anew in each process.
 
-    Raises EnvironmentFault VIT-520 where fsspec or the client of the store is not installed.
+    Raises DataError VIT-303 for an unknown kind, EnvironmentFault VIT-520 where fsspec or the client of the store is not installed.
     """
     try:
         import fsspec
 
         system, path = fsspec.core.url_to_fs(url, skip_instance_cache=True)
+    except ValueError as error:
+        raise DataError(
+            "VIT-303",
+            f"{printable(url)} cannot be opened: {error}.",
+            hint="Addresses are those of fsspec: s3://BUCKET/FOLDER, gs://..., abfs://...",
+        ) from error
     except ImportError as error:
         raise EnvironmentFault(
             "VIT-520",

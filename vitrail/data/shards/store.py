@@ -38,11 +38,12 @@ class Descriptor:
 
     def __init__(self, path: str) -> None:
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | os.O_CLOEXEC
+        self._close = os.close  # still there when the interpreter ends
         self.number = os.open(path, flags)
 
     def __del__(self) -> None:
         if hasattr(self, "number"):
-            os.close(self.number)
+            self._close(self.number)
 
 
 @lru_cache(maxsize=MOST_OPEN)

@@ -153,7 +153,17 @@ def _open_folder(path: str, min_classes: int) -> Splits:
         return _with_neighbours(path, f"the files of {kind}", open_cifar(path))
     if idx_files(path):
         return _with_neighbours(path, "the IDX files", open_idx(path))
-    return open_folder(path, min_classes=min_classes)
+    try:
+        return open_folder(path, min_classes=min_classes)
+    except DataError as error:
+        shards = [name for name in os.listdir(path) if name.endswith((".tar", ".parquet"))]
+        if error.code != "VIT-305" or not shards:
+            raise
+        raise DataError(
+            "VIT-305",
+            f"{path} holds shards ({some(sorted(shards), 3)}) and no index of them.",
+            hint=f"Make one: vitrail data index {path} --out IDX, then use IDX",
+        ) from error
 
 
 def _with_neighbours(path: str, used: str, splits: Splits) -> Splits:
