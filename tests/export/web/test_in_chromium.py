@@ -232,6 +232,33 @@ def test_images_added_before_the_model_is_there_are_answered(browser: Any, addre
     seen.check()
 
 
+def test_below_a_path_of_a_server(browser: Any, folder: Path) -> None:
+    """As project pages of a hosting service are."""
+    with static_server(folder.parent) as address:
+        seen = Seen(browser, f"{address}{folder.name}/").ready()
+        (answer,) = seen.answers(pictures()[:1])
+        assert len(answer["labels"]) == 5
+        seen.check()
+
+
+def test_by_keyboard_alone(browser: Any, address: str) -> None:
+    """The first stops of Tab lead to the dialog for files, and the results can be cleared."""
+    seen = Seen(browser, address).ready()
+    for _ in range(12):
+        seen.page.keyboard.press("Tab")
+        if seen.page.evaluate("() => document.activeElement.id") == "pick":
+            break
+    with seen.page.expect_file_chooser() as waiting:
+        seen.page.keyboard.press("Enter")
+    name, content = pictures()[0]
+    waiting.value.set_files({"name": name, "mimeType": "image/png", "buffer": content})
+    expect(seen.page.locator(".bars")).to_have_count(1, timeout=20_000)
+    seen.page.locator("#clear").focus()
+    seen.page.keyboard.press("Enter")
+    expect(seen.page.locator("#results")).to_be_hidden()
+    seen.check()
+
+
 def test_opened_as_a_file_it_says_why_it_does_not_start(browser: Any, folder: Path) -> None:
     page = browser.new_context().new_page()
     page.goto((folder / "index.html").as_uri())

@@ -36,7 +36,7 @@ const actions = {
   },
   checkImage: ({ height, width }) => [...checkImage(height, width).data],
   inspect({ data }) {
-    const { kept, ...found } = inspect(bytesOf(data));
+    const { kept, scan, ...found } = inspect(bytesOf(data));
     return found;
   },
 };

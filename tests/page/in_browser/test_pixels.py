@@ -257,6 +257,17 @@ def test_other_files_are_refused_with_a_reason() -> None:
         assert reason in made["error"]
 
 
+def test_the_end_of_a_small_copy_is_not_the_end_of_the_image() -> None:
+    """Cameras put a JPEG into the EXIF block of a JPEG."""
+    image = Image.fromarray(noise(64, 64, 3))
+    block = b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0" + saved(image.resize((16, 16)), "JPEG")
+    whole = saved(image, "JPEG", exif=block)
+    assert whole.count(b"\xff\xd9") == 2
+    cut, made = run([{"action": "inspect", "data": text_of(one)} for one in (whole[:-300], whole)])
+    assert "truncated" in cut["error"]
+    assert made["width"] == 64
+
+
 def test_a_jpeg_without_its_end_is_refused_by_both() -> None:
     whole = saved(Image.fromarray(noise(64, 64, 3)), "JPEG")
     for cut in (whole[: len(whole) // 2], whole[:-2]):

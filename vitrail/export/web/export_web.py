@@ -41,7 +41,7 @@ NEEDS_SERVER = (
     '  <p id="needs-server">This page has not started. Opened as a file, browsers forbid it to '
     "load its model: put the folder on any web server, or start one in it with "
     "<code>python -m http.server</code> and open http://localhost:8000. On a server: a script of "
-    "the page is missing, or the browser is older than 2023.</p>\n"
+    "the page is missing, or the browser is older than 2024.</p>\n"
 )
 MIT = """onnxruntime-web {version}, https://github.com/microsoft/onnxruntime
 

@@ -123,7 +123,7 @@ function readJpeg(bytes, view) {
     if (code === 0xd8 || code === 0x01) { at = marker + 2; continue; }
     if (code === 0xd9) throw new Error("damaged JPEG file (no image data)");
     const end = marker + 2 + Math.max(2, view.getUint16(marker + 2));
-    if (code === 0xda) { found.kept.push(bytes.subarray(marker)); break; }
+    if (code === 0xda) { found.kept.push(bytes.subarray(marker)); found.scan = marker; break; }
     const body = bytes.subarray(marker + 4, end);
     if (code === 0xe1 && text(body, 0, 6) === "Exif\0\0") found.orientation ??= exifOrientation(body.subarray(6));
     if (code === 0xee && text(body, 0, 5) === "Adobe") found.isAdobe = true;
@@ -135,7 +135,7 @@ function readJpeg(bytes, view) {
   if (found.components === 4 && !found.isAdobe) {
     throw new Error("a CMYK JPEG without Adobe's marker, whose colours browsers turn round; vitrail predict reads it");
   }
-  if (!hasEnd(bytes)) throw new Error(`truncated file (${bytes.length} bytes; its end is missing)`);
+  if (!hasEnd(bytes, found.scan)) throw new Error(`truncated file (${bytes.length} bytes; its end is missing)`);
   found.orientation ??= 1;
   return found;
 }
@@ -158,9 +158,9 @@ function readFrame(found, view, at) {
   found.components ??= view.getUint8(at + 5);
 }
 
-/** Whether an end of image stands in the last kilobyte; behind it cameras write other things. */
-function hasEnd(bytes) {
-  for (let at = bytes.length - 2; at >= 0; at -= 1) {
+/** Whether the pixels that begin at `scan` end; a small copy in the metadata has an end of its own. */
+function hasEnd(bytes, scan) {
+  for (let at = bytes.length - 2; at > scan; at -= 1) {
     if (bytes[at] === 0xff && bytes[at + 1] === 0xd9) return true;
   }
   return false;

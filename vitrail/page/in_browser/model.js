@@ -8,6 +8,7 @@ const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
 let tell = () => {};
 let asked = 0;
 let about = null;
+let broken = null; // why the worker answers no more
 
 const ready = new Promise((done, fail) => {
   worker.onmessage = ({ data }) => {
@@ -16,7 +17,12 @@ const ready = new Promise((done, fail) => {
     else if (data.failed) fail(new Error(data.failed));
     else settle(data);
   };
-  worker.onerror = (event) => fail(new Error(event.message || "the scripts of this page cannot be loaded"));
+  worker.onerror = (event) => {
+    broken = new Error(event.message || "the scripts of this page cannot be loaded");
+    fail(broken);
+    for (const one of waiting.values()) one.fail(broken);
+    waiting.clear();
+  };
 });
 ready.catch(() => {}); // everybody who waits for it is told
 
@@ -30,7 +36,7 @@ function settle({ id, scores, error }) {
 /** say(text): what happens meanwhile. */
 export async function describe(say) {
   tell = say;
-  about = await (await fetch(new URL("../site.json", import.meta.url))).json();
+  about = await (await fetch(new URL("../site.json", import.meta.url), { cache: "no-cache" })).json();
   const note = await ready;
   say(note || "The model is ready.");
   return [about];
@@ -38,6 +44,7 @@ export async function describe(say) {
 
 export async function classify(file, { top = 5 }) {
   await ready;
+  if (broken) throw broken;
   const id = (asked += 1);
   const scores = await new Promise((done, fail) => {
     waiting.set(id, { done, fail });

@@ -37,7 +37,7 @@ async function start() {
 }
 
 async function got(name) {
-  const answer = await fetch(new URL(name, site));
+  const answer = await fetch(new URL(name, site), { cache: "no-cache" }); // as it is now, or 304
   if (!answer.ok) throw new Error(`${name} cannot be loaded (${answer.status})`);
   return answer;
 }
