@@ -3,8 +3,8 @@ how much memory did it take?
 
     python -m benchmarks.killed_prediction MODEL DATA [--images 10000] [--kills 10]
 
-DATA: as training takes it; its images are written as PNG files first. Memory is the largest sum of
-resident bytes of the command and of its decoders, shared pages counted once for each (PSS).
+DATA: as training takes it; its images are written as PNG files first. Memory is the peak of resident
+bytes of the command itself; its decoders share its pages and hold one image each.
 """
 
 from __future__ import annotations
@@ -40,14 +40,11 @@ def write_images(data: str, folder: Path, count: int) -> None:
 
 
 def memory_of(pid: int) -> int:
-    """Bytes that a process and its children hold now."""
-    total = 0
+    """The most bytes that a process has held so far; 0 where it has ended."""
     try:
-        total += int(Path(f"/proc/{pid}/smaps_rollup").read_text().split("Pss:")[1].split()[0])
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return int(Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
     except (OSError, IndexError):
-        return total * 1024
-    return total * 1024 + sum(memory_of(int(child)) for child in children)
+        return 0
 
 
 def watched(words: list[str], out: Path, stop_at: int | None) -> tuple[int, int]:

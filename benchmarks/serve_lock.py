@@ -26,7 +26,7 @@ PROCESSORS = ("x86_64", "aarch64")
 GLIBC = ("2_17", "2_24", "2_27", "2_28", "2_31", "2_34")
 HEAD = """\
 # What predict, eval and serve of an exported model need, without torch: Linux, Python 3.11 to 3.13.
-#   pip install --require-hashes -r requirements-serve.txt && pip install --no-deps vitrail
+#   pip install --require-hashes -r requirements-serve.txt && pip install --no-deps .
 # Written by `make serve-lock` from constraints.txt.
 """
 
