@@ -10,6 +10,7 @@ import torch
 from vitrail.classifier import Classifier
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.sources.open_data import open_data
+from vitrail.data.sources.source import Source
 from vitrail.export.check_images import CheckImages, read_images
 from vitrail.models.create import create_model
 from vitrail.models.vit.config import ViTConfig
@@ -60,23 +61,24 @@ def coloured_digits(classifier: Classifier, most: int = 48) -> CheckImages:
 
 
 def trained_on_digits() -> Classifier:
-    """A small classifier that knows the built-in digits: 200 steps of Adam, the same in every
-    process.
-    """
-    classifier = classifier_of(channels=1)
-    model = create_model(ViTConfig(**SMALL | {"channels": 1})).train()
-    source = open_data("builtin:digits").train
-    made = classifier.preprocess
+    """A small classifier that knows the built-in digits: the same in every process."""
+    return trained_on(open_data("builtin:digits").train, ViTConfig(**SMALL | {"channels": 1}), 200)
+
+
+def trained_on(source: Source, config: ViTConfig, steps: int) -> Classifier:
+    """After so many steps of Adam on batches of 64."""
+    classifier = classifier_of(config)
+    model, made = create_model(config).train(), classifier.preprocess
     read = read_images(source, made, classifier.classes, split="train", most=len(source))
     assert read.labels is not None
-    images = (torch.from_numpy(read.pixels).float() / 255 - made.mean[0]) / made.std[0]
-    labels = torch.from_numpy(read.labels).long()
+    images, labels = torch.from_numpy(read.pixels), torch.from_numpy(read.labels).long()
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(200):
+    for _ in range(steps):
         chosen = torch.randint(0, len(labels), (64,), generator=generator)
         optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model(images[chosen]), labels[chosen])
+        shown = (images[chosen].float() / 255 - made.mean[0]) / made.std[0]
+        loss = torch.nn.functional.cross_entropy(model(shown), labels[chosen])
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    return Classifier(model, made, classifier.classes)
+    return Classifier(model, made, source.classes)

@@ -12,7 +12,7 @@ import onnx
 import pytest
 import torch
 
-from tests.export.exported import classifier_of, trained_on_digits
+from tests.export.exported import classifier_of, trained_on, trained_on_digits
 from vitrail.classifier import Classifier, load
 from vitrail.data.sources.open_data import open_data
 from vitrail.errors import GateError, UsageError
@@ -22,15 +22,21 @@ from vitrail.export.equalise import equalise, pairs_of
 from vitrail.export.export_model import answers, export_model, graph_of
 from vitrail.export.gate import Comparison
 from vitrail.export.int8 import Found, Int8, Quantisation, budget, quantise, speedup_of
+from vitrail.export.likeness import require_alike
 from vitrail.models.create import create_model
 from vitrail.models.resnet.config import ResNetConfig
+from vitrail.models.vit.config import ViTConfig
 from vitrail.runtime.engines import is_installed
 from vitrail.runtime.onnx_session import OnnxSession
 from vitrail.serve.self_check import check_engine
 
 
 def digits(classifier: Classifier, split: str, most: int = 200) -> CheckImages:
-    source = open_data("builtin:digits").parts()[split]
+    return images_of("builtin:digits", classifier, split, most)
+
+
+def images_of(data: str, classifier: Classifier, split: str, most: int) -> CheckImages:
+    source = open_data(data).parts()[split]
     return read_images(source, classifier.preprocess, classifier.classes, split=split, most=most)
 
 
@@ -45,8 +51,10 @@ def plant(model: torch.nn.Module, factor: float = 100.0) -> None:
             column[:, channel] /= factor
 
 
-def quantised(classifier: Classifier, asked: Int8) -> Quantisation:
-    images = digits(classifier, "val")
+def quantised(
+    classifier: Classifier, asked: Int8, images: CheckImages | None = None
+) -> Quantisation:
+    images = images or digits(classifier, "val")
     expected = answers(by_torch(classifier, "float32"), images)
     return quantise(
         graph_of(classifier),
@@ -184,12 +192,23 @@ def test_one_layer_that_hurts_goes_back_to_float(classifier: Classifier) -> None
 
 
 @pytest.mark.promise("M5")
-def test_images_of_another_kind_are_no_calibration(classifier: Classifier) -> None:
-    """Nearly black ones. (Noise does no harm to a model of digits: see the slow test.)"""
-    dark = digits(classifier, "train").pixels // 8
+@pytest.mark.parametrize("kind", ["noise", "dark", "gray"])
+def test_images_of_another_kind_are_no_calibration(classifier: Classifier, kind: str) -> None:
+    real = digits(classifier, "train").pixels
+    made = {
+        "noise": np.random.default_rng(0).integers(0, 256, real.shape, dtype=np.uint8),
+        "dark": real // 8,
+        "gray": np.full_like(real, 127),
+    }[kind]
     with pytest.raises(GateError, match="unlike") as error:
-        quantised(classifier, Int8(CheckImages(dark, None, "dark", "")))
+        quantised(classifier, Int8(CheckImages(made, None, kind, "")))
     assert (error.value.code, error.value.exit_code) == ("VIT-704", 7)
+
+
+@pytest.mark.parametrize("n", [16, 50, 200])
+def test_real_images_are_alike(classifier: Classifier, n: int) -> None:
+    images = [digits(classifier, split, n) for split in ("train", "val")]
+    require_alike(graph_of(classifier), *images)
 
 
 def test_a_speed_that_cannot_be_had_is_refused() -> None:
@@ -232,3 +251,35 @@ def test_the_budget() -> None:
 def test_speedup_is_of_the_same_engine_on_one_thread() -> None:
     rates = {"onnx float32": {1: 10.0}, "onnx int8": {1: 25.0}, "torch float32": {1: 5.0}}
     assert speedup_of("onnx", {2: {}, 1: rates}) == 2.5
+
+
+@pytest.mark.slow
+def test_planted_faults_on_fashion_mnist(shared_data: Path) -> None:
+    """Outliers times 100: within half a point of float32 equalised, refused otherwise. Noise as
+    calibration: refused.
+    """
+    data = str(shared_data / "fashion_mnist")
+    config = ViTConfig(
+        image_size=(28, 28),
+        patch_size=(4, 4),
+        channels=1,
+        width=48,
+        depth=3,
+        num_heads=3,
+        mlp_dim=96,
+        num_classes=10,
+    )
+    classifier = trained_on(open_data(data).train, config, 400)
+    calibration = images_of(data, classifier, "train", 200)
+    held_out = images_of(data, classifier, "test", 2000)
+    plant(classifier.model)
+    found = quantised(classifier, Int8(calibration), held_out).found
+    assert found.kept == ()
+    assert found.comparison.accuracy is not None
+    assert found.comparison.accuracy[0] > 0.75
+    with pytest.raises(GateError, match="one layer in int8") as error:
+        quantised(classifier, Int8(calibration, is_equalised=False), held_out)
+    assert error.value.code == "VIT-704"
+    noise = np.random.default_rng(0).integers(0, 256, calibration.pixels.shape, dtype=np.uint8)
+    with pytest.raises(GateError, match="unlike"):
+        quantised(classifier, Int8(CheckImages(noise, None, "noise", "")), held_out)

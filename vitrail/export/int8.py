@@ -21,6 +21,7 @@ from vitrail.export.check_images import CheckImages
 from vitrail.export.equalise import equalise
 from vitrail.export.gate import Comparison, Limits, compare
 from vitrail.export.graph import Graph
+from vitrail.export.likeness import require_alike
 from vitrail.export.onnx_export import onnx_bytes
 from vitrail.export.quantise import (
     Calibrated,
@@ -37,7 +38,6 @@ MAX_DROP = 0.5  # percentage points
 CALIBRATE = 200  # images
 LEAST_SHARE = 0.75  # of the numbers in products that stay int8
 FEW = 128  # images that one product at a time is measured on
-UNLIKE = 1.25  # ranges of activations on held-out images against calibration, at most
 SHOWN = 12  # layers in a message
 Floats = NDArray[np.float32]
 Say = Callable[[str], None]
@@ -146,6 +146,7 @@ def quantise(
 
     Raises GateError VIT-704 where the budget is missed; ModelError VIT-470.
     """
+    require_alike(graph, asked.images, images)
     whole = copy.deepcopy(graph)
     equalised = equalise(whole, asked.images.batches()) if asked.is_equalised else []
     content = onnx_bytes(whole, record, opset=opset)
@@ -156,7 +157,6 @@ def quantise(
         raise nothing_to_quantise()
     say(f"calibrating with {count(len(asked.images), 'image')} ({asked.images.data})")
     with calibrated(document, products, asked.images.batches()) as made:
-        require_alike(made, asked.images, images)
         search = Search(made, before, images, graph.scores, threads, say)
         found = search.run(asked.max_drop)
     return Quantisation(found, equalised, products, content)
@@ -215,21 +215,6 @@ class Search:
         sizes = np.cumsum([one.numbers for one in ranked])
         most = int((sizes <= (1 - LEAST_SHARE) * sizes[-1]).sum())
         return sorted({min(2**power, most) for power in range(most.bit_length() + 1)} - {0})
-
-
-def require_alike(made: Calibrated, ours: CheckImages, held_out: CheckImages) -> None:
-    """Raise GateError VIT-704 where the model was calibrated with images of another kind."""
-    count = min(len(ours), len(held_out))
-    factor = made.unlike(held_out.at(held_out.spread(count)).batches())
-    if not factor <= UNLIKE:
-        raise GateError(
-            "VIT-704",
-            f"the calibration images ({ours.data} {ours.split}) are unlike those that int8 is "
-            f"checked with: ranges of activations differ by a factor of {factor:.2f}, limit "
-            f"{UNLIKE}. Nothing is written.",
-            hint="Calibrate with images that the model will see: --images DATA with a train split",
-            details={"unlike": factor, "limit": UNLIKE},
-        )
 
 
 def layers_of(ranked: Sequence[tuple[Product, float]], num_float: int) -> list[Layer]:

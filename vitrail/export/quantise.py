@@ -29,7 +29,6 @@ from vitrail.export.onnx_export import RECORD_KEY, SCOPES, check, quiet
 PRODUCTS = ("MatMul", "Conv")
 FOLDED = 2**31  # bytes of a constant that is computed beforehand, at most
 RANGES = "ranges.json"
-TINY = 1e-12
 Pixels = NDArray[np.float32]
 Parameters = dict[str, NDArray[np.float32]]
 
@@ -153,26 +152,6 @@ class Calibrated:
         """The file in which all products but `kept` are int8."""
         nodes = [one.node for one in self.products if one not in kept]
         return _quantised(self.document, nodes, self.images, self.folder / RANGES)
-
-    def unlike(self, batches: Iterable[Pixels]) -> float:
-        """By what factor the ranges of activations on other images differ from those that it was
-        calibrated with, either way: the geometric mean over products; 1 for equal ones.
-        """
-        from onnxruntime.quantization.quantize import load_tensors_data
-
-        self.quantised()
-        other = self.folder / "other.json"
-        _quantised(self.document, [], _Images(iter(batches)), other)
-        ours, theirs = (load_tensors_data(one).data for one in (self.folder / RANGES, other))
-        inputs = {node.name: node.input[0] for node in self.document.graph.node}
-        names = [inputs[one.node] for one in self.products]
-        logs = [np.log(_width(theirs[name]) / _width(ours[name])) for name in names]
-        return float(np.exp(np.abs(logs).mean()))
-
-
-def _width(found: Any) -> float:
-    low, high = (float(np.ravel(one)[0]) for one in found.range_value)
-    return max(high - low, TINY)
 
 
 @dataclass(frozen=True)
