@@ -3,8 +3,8 @@ how much memory did it take?
 
     python -m benchmarks.killed_prediction MODEL DATA [--images 10000] [--kills 10]
 
-DATA: as training takes it; its images are written as PNG files first. Memory is the peak of resident
-bytes of the command itself; its decoders share its pages and hold one image each.
+DATA: as training takes it; its images are written as PNG files first. Memory is the peak of
+resident bytes of the command itself; its decoders share its pages and hold one image each.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Ranges of activations do not tell: noise has those of photographs within a tenth on some models.
 The features that enter the head do. In units of their deviation, the mean of each channel differs
-between two sets of n real images by about sqrt(2 / n); from noise by 0.6 to 2.4 (docs/decisions.md).
+between two sets of n real images by about sqrt(2 / n); from noise by 0.6 to 2.4
+(docs/decisions.md).
 """
 
 from __future__ import annotations

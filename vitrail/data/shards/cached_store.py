@@ -154,7 +154,8 @@ class CachedStore:
 def file_system(url: str, pid: int) -> tuple[Any, str]:
     """The store of a place and its path there, made anew in each process.
 
-    Raises DataError VIT-303 for an unknown kind, EnvironmentFault VIT-520 where fsspec or the client of the store is not installed.
+    Raises DataError VIT-303 for an unknown kind, EnvironmentFault VIT-520 where fsspec or the
+    client of the store is not installed.
     """
     try:
         import fsspec
