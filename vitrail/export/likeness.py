@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from vitrail.errors import GateError
 from vitrail.export.check_images import CheckImages
 from vitrail.export.graph import Graph
+from vitrail.runtime.torch_runtime import FeatureModel
 
 FIXED, SAMPLED = 0.25, 1.6  # limit: 0.25 + 1.6 / sqrt(n)
 TINY = 1e-12
@@ -43,9 +45,10 @@ def require_alike(graph: Graph, ours: CheckImages, held_out: CheckImages) -> Non
 
 def features(graph: Graph, batches: Iterable[NDArray[np.float32]]) -> Features:
     """What enters the head (n, R), of pixels (B, C, H, W)."""
+    model = cast(FeatureModel, graph.model)
     with torch.inference_mode():
         found = [
-            graph.model.features((torch.from_numpy(one) / 255 - graph.mean) / graph.std)
+            model.features((torch.from_numpy(one) / 255 - graph.mean) / graph.std)
             for one in batches
         ]
     return torch.cat(found).flatten(1).double().numpy()

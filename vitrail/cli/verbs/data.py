@@ -171,7 +171,7 @@ def split(
     record |= {"notes": splits.notes}
     say_notes(splits, output)
     if root is None:
-        next_step = "a record: the images are arrays, and a table of them is no data set"
+        next_step = "a record: the images have no files of their own, so it is no data set"
     elif out.parent.resolve() == root.resolve():
         next_step = f"next  vitrail train {out}"
     else:
