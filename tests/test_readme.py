@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import torch
 from PIL import Image
 
 from tests.cli.cli_command import run
-from tests.serve.running import WAIT_SECS, asked, command
+from tests.shown_commands import commands, photos, serve, small
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,68 +23,13 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-TINY = "--model vit_ti8 --model.width 24 --model.depth 2 --model.num_heads 2 --model.mlp_dim 48"
-SMALL = [*TINY.split(), "--image-size", "16", "--batch-size", "8", "--threads", "1"]
-
-
-def commands() -> list[str]:
-    """Every command README.md shows: a line of a block, or between backticks with an argument."""
-    prose = re.sub(r"^\|.*$", "", README, flags=re.MULTILINE)  # results
-    blocks = re.findall(r"^    (vitrail [^#\n]+)", prose, re.MULTILINE)
-    return [text.strip() for text in blocks + re.findall(r"`(vitrail [^\s`]+ [^`]+)`", prose)]
-
-
-def photos(folder: Path) -> None:
-    """Two classes of images, 20 px wide and 17 high, a dark and a bright one."""
-    noise = np.random.default_rng(0)
-    for name, level in (("cat", 40), ("dog", 180)):
-        (folder / name).mkdir(parents=True)
-        for number in range(70):
-            pixels = noise.integers(level, level + 60, (17, 20, 3), np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{number:02d}.png")
-
-
-def small(command: str) -> list[str]:
-    """The words of a command; a training is made short, its other options stay."""
-    words = shlex.split(command)[1:]
-    if words[0] == "compare":
-        return [
-            *words,
-            "--models",
-            "vit_digits",
-            "--image-size",
-            "8",
-            "--examples",
-            "64",
-            "--seeds",
-            "1",
-            "--processes",
-            "1",
-        ]
-    if words[0] != "train":
-        return words
-    if "--from" in words:  # the architecture is that of the model
-        return [*words, "--batch-size", "8", "--threads", "1", "--steps", "4"]
-    if "--time-limit" in words:
-        return [*words[:-1], "2s", *SMALL]
-    return [*words, *SMALL, "--steps", "4"]
-
-
-def serve(model: Path, folder: Path) -> None:
-    """An answer over HTTP, and the end by a signal."""
-    with command(model, cwd=folder) as (process, port):
-        status, body = asked(port, "POST", "/v1/classify", (folder / "new.jpg").read_bytes())
-        assert status == 200, body
-        assert json.loads(body)[0]["label"] in ("cat", "dog")
-        process.terminate()
-        assert process.wait(WAIT_SECS) == 0
 
 
 def test_commands_run_in_their_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     photos(tmp_path / "photos")
     Image.fromarray(np.full((17, 20, 3), 210, np.uint8)).save(tmp_path / "new.jpg")
-    shown = commands()
+    shown = commands(README)
     assert [line.split()[1] for line in shown] == [
         "train",
         "predict",

@@ -194,7 +194,7 @@ FILES: dict[str, tuple[bytes, str, str]] = {
     "60,000 tensors in a pickle": (
         torch_zip(many_tensors(60_000), {"0": b"\0" * 16}),
         "VIT-402",
-        "more than 50000 tensors",
+        "more than 50,000 tensors",
     ),
     "negative stride": (
         torch_zip(described("I3\n(I2\nt(I-1\nt"), {"0": b"\0" * 16}),
@@ -290,7 +290,7 @@ FILES: dict[str, tuple[bytes, str, str]] = {
     "60,000 tensors": (
         safetensors({str(i): entry(0, 0, (0,)) for i in range(60_000)}),
         "VIT-411",
-        "60000",
+        "60,000 tensors; limit 50,000",
     ),
     "notes that are no text": (
         safetensors({"__metadata__": {"a": 1}, "a": entry(0, 8)}, b"\0" * 8),

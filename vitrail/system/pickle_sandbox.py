@@ -117,7 +117,7 @@ class TensorStub:
     def __init__(self, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> None:
         TensorStub.made += 1
         if TensorStub.made > MAX_TENSORS:
-            raise Refused(f"it has more than {MAX_TENSORS} tensors")
+            raise Refused(f"it has more than {MAX_TENSORS:,} tensors")
         if not isinstance(storage, tuple) or len(storage) != 2:
             raise Refused("a tensor has no storage")
         for sizes in (shape, strides, (offset,)):

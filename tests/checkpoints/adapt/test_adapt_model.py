@@ -101,8 +101,8 @@ def test_golden_dinov2_at_another_size_and_a_negative_control() -> None:
         adapted, sentences = adapt(state, config, target, resample=rule)
         found[rule] = run(target, adapted, case.arrays["x"])
     assert sentences == [
-        "pos_embed: grid 4x4 becomes 6x3: bilinear, corners aligned (rule 'google'); 1 prefix "
-        "row(s) kept."
+        "pos_embed: grid 4x4 becomes 6x3: bilinear, corners aligned (rule 'google'); "
+        "1 prefix row kept."
     ]
     torch.testing.assert_close(found["dino"], case.arrays["logits"], rtol=0, atol=1e-5)
     assert float((found["google"] - case.arrays["logits"]).abs().max()) > 1e-3

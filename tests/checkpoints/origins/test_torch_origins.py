@@ -342,7 +342,7 @@ REFUSALS = [
     (TORCHVISION, {"pool": "gap"}, "pool"),
     (TORCHVISION, {"num_classes": 0}, "no head"),
     (TORCHVISION, {"image_size": (10, 15)}, "10 x 15"),
-    (TORCHVISION, {"channels": 1}, "input channels"),
+    (TORCHVISION, {"channels": 1}, "1 input channel;"),
     (TORCHVISION, {"layer_scale": 1e-5}, "layer_scale"),
     (TORCHVISION, {"num_registers": 1}, "num_registers"),
     (DEIT, {"pool": "map"}, "pool"),

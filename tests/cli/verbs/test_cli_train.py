@@ -11,6 +11,7 @@ import pytest
 from tests.cli.cli_command import fake, run
 from vitrail.cli.main import main
 from vitrail.config import TrainConfig, flatten, resolve
+from vitrail.training.ranks.ranks import Ranks
 from vitrail.training.reporter import RunResult
 
 
@@ -27,9 +28,10 @@ class Loop:
         return RunResult(Path("runs/x"), 1.0, 3, stopped=self.stopped)
 
     def resume(
-        self, run_dir: Path, *, data: str | None, reporter: Any, age_secs: float
+        self, run_dir: Path, *, data: str | None, reporter: Any, age_secs: float, ranks: Ranks
     ) -> RunResult:
         """Record a continued run."""
+        assert ranks.is_alone
         assert age_secs >= 0
         self.calls.append({"resume": run_dir} | ({"data": data} if data else {}))
         return RunResult(run_dir, 1.0, 3, stopped=self.stopped)

@@ -54,7 +54,7 @@ def too_much(name: str, what: str, limit: str = "") -> ModelError:
 def check_count(name: str, number: int) -> None:
     """Raise ModelError VIT-411 above MAX_TENSORS."""
     if number > MAX_TENSORS:
-        raise too_much(name, count(number, "tensor"), f"{MAX_TENSORS}")
+        raise too_much(name, count(number, "tensor"), f"{MAX_TENSORS:,}")
 
 
 def check_header(

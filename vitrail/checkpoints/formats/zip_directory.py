@@ -43,7 +43,7 @@ def read_directory(file: OpenFile) -> dict[str, ZipEntry]:
         raise too_much(
             file.name,
             f"a table of {size} bytes, about {max(count, size // 64)} members",
-            f"{MAX_TENSORS} members",
+            f"{MAX_TENSORS:,} members",
         )
     if offset + size > file.size:
         raise damaged(file.name, f"it ends before byte {offset + size}")
