@@ -125,7 +125,7 @@ def test_tokens() -> None:
     assert np.array_equal(found.tokens(1, 0), found.matrix[3].reshape(2, 3))
     own = classifier().explain(pixels(), "rollout", token=(1, 0))
     assert np.array_equal(own.grid, found.tokens(1, 0))
-    with pytest.raises(UsageError, match="2 rows and 3 columns"):
+    with pytest.raises(UsageError, match="2 x 3 patches"):
         found.tokens(2, 0)
     with pytest.raises(UsageError, match="no values from token to token"):
         classifier().explain(pixels(), "gradcam").tokens(0, 0)

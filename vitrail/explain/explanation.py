@@ -62,7 +62,7 @@ class Explanation:
         if not (0 <= row < h and 0 <= column < w):
             raise UsageError(
                 "VIT-275",
-                f"token {row},{column}: the patches are {h} x {w}, from 0.",
+                f"token {row},{column}: expected ROW,COLUMN of {h} x {w} patches, counted from 0.",
                 hint=f"The last one is {h - 1},{w - 1}.",
             )
         values: Array = self.matrix[row * w + column].reshape(h, w)

@@ -95,7 +95,7 @@ def test_defaults() -> None:
         ("seq", {"method": "attention", "head": 1}, "VIT-274", "there are 1"),
         ("map", {"method": "attention", "token": (0, 0)}, "VIT-275", "layer -1"),
         ("cls", {"method": "rollout", "token": (2, 0)}, "VIT-275", "1,2"),
-        ("cls", {"method": "rollout", "token": (0, 3)}, "VIT-275", "2 rows and 3 columns"),
+        ("cls", {"method": "rollout", "token": (0, 3)}, "VIT-275", "2 x 3 patches"),
         ("cls", {"method": "relevance", "target": 5}, "VIT-276", "5 classes"),
         ("cls", {"method": "relevance", "target": -1}, "VIT-276", "from 0"),
         ("cls", {"method": "integrated-gradients", "steps": 0}, "VIT-202", "1 to 1000"),

@@ -159,5 +159,5 @@ def _check_place(config: ViTConfig, request: Request) -> None:
         raise UsageError("VIT-275", message, hint="Name a block: layer -1 is the last.")
     row, column = request.token
     if not (0 <= row < h and 0 <= column < w):
-        message = f"token {row},{column}: the patches are {h} x {w}, from 0."
+        message = f"token {row},{column}: expected ROW,COLUMN of {h} x {w} patches, counted from 0."
         raise UsageError("VIT-275", message, hint=f"The last one is {h - 1},{w - 1}.")
