@@ -11,7 +11,7 @@ SAMPLE := tests/models/vit/test_vit_options.py tests/models/test_golden.py tests
 PROCESSORS := ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=COMPATIBLE OMP_NUM_THREADS=1
 SEED := $(shell date +%Y%m%d)
 
-.PHONY: demo test check docs docs-settings serve-lock man coverage processors processors-sample bench nightly parity wheel test-wheel clean
+.PHONY: demo test check docs site docs-settings serve-lock man coverage processors processors-sample bench nightly parity wheel test-wheel clean
 
 # The documents and project files against the code: links, trees, options, error codes, workflows.
 DOCS := tests/test_readme.py tests/test_package.py tests/test_project_files.py tests/cli/test_cli_docs.py tests/models/test_paper_map.py
@@ -26,7 +26,7 @@ $(VENV)/.core: constraints.txt pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.test: $(VENV)/.core
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,check,studies]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,check,studies,docs]"
 	touch $@
 
 $(VENV)/.wheel: constraints.txt | $(VENV)/bin/python
@@ -71,6 +71,10 @@ check: $(VENV)/.test
 
 docs: $(VENV)/.test
 	$(BIN)/python -m pytest -q $(DOCS)
+
+# The documentation as a site in build/site; fails on a broken link.
+site: $(VENV)/.test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # requirements-serve.txt, after a change of constraints.txt.
 serve-lock: $(VENV)/.core
