@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.data.shards.store import Shard
-from vitrail.errors import DataError, EnvironmentFault, UsageError
+from vitrail.errors import DataError, EnvironmentFault, UsageError, install_command
 from vitrail.files import cache_root, write_whole
 from vitrail.folder import Folder
 from vitrail.spelling import printable
@@ -171,7 +171,7 @@ def file_system(url: str, pid: int) -> tuple[Any, str]:
         raise EnvironmentFault(
             "VIT-520",
             f"reading {printable(url)} needs a package: {error}.",
-            hint="Install it: pip install 'vitrail[stores]', and s3fs, gcsfs or adlfs",
+            hint=f"{install_command('stores')}; and s3fs, gcsfs or adlfs",
         ) from error
     return system, path
 

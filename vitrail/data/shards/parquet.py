@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from vitrail.data.shards.store import Shard, differs, local_file
-from vitrail.errors import EnvironmentFault
+from vitrail.errors import EnvironmentFault, install_command
 
 GROUPS = 4  # kept in a process
 
@@ -77,6 +77,6 @@ def parquet() -> Any:
         raise EnvironmentFault(
             "VIT-520",
             "reading Parquet needs the package pyarrow.",
-            hint="Install it: pip install 'vitrail[studies]'",
+            hint=install_command("studies"),
         ) from error
     return pyarrow.parquet
