@@ -211,6 +211,7 @@ WRITERS = {  # the only places that write files, and why they do not use files.p
     "studies/engine/processes.py": "log.txt, which grows",
     "checkpoints/hub/download.py": "downloads, which go on where they were cut",
     "cli/display/streams.py": "the null device",
+    "system/background.py": "what processes print, which grows, in a temporary folder",
 }
 IN_THEIR_BLOCKS = {  # write to what a block of files.py, or a temporary folder, lends them
     "batch_prediction/part_store.py",

@@ -150,7 +150,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {  # verb: (words after its n
         ("photos/", "with the settings of train"),
         ("photos/ --optim.name sgd", "of another update rule"),
     ),
-    "doctor": (("", "this machine"), ("--json", "the same as JSON")),
+    "doctor": (
+        ("", "this machine"),
+        ("--self-test", "kill a run, continue it, compare every bit"),
+    ),
     "completion": (
         ("bash > ~/.local/share/bash-completion/completions/vitrail", ""),
         ("fish > ~/.config/fish/completions/vitrail.fish", ""),

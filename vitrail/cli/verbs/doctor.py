@@ -30,14 +30,41 @@ LOW_DISK_BYTES = 2_000_000_000
 
 
 @app.default
-def doctor(*, output: Annotated[Output, Parameter(parse=False)]) -> int:
-    """Look at this machine: versions, extras, memory, disk, precision, and what it can train."""
+def doctor(
+    *,
+    self_test: Annotated[bool, Parameter(negative=())] = False,
+    output: Annotated[Output, Parameter(parse=False)],
+) -> int:
+    """Look at this machine: versions, extras, memory, disk, precision, and what it can train.
+
+    Parameters
+    ----------
+    self_test
+        Train a tiny model, kill it, continue it and compare every bit, with 1 and 2 processes.
+    """
+    if self_test:
+        return test_machine(output)
     record = light_record()
     record["torch"] = torch_record(record["problems"])
     if record["torch"]:
         record["train"] = train_records(record["memory_bytes"], record["torch"]["gflops"])
     output.result(record, lines_of(record))
     return 5 if record["torch"] is None else 0
+
+
+def test_machine(output: Output) -> int:
+    """Try the promise of exact resume here; the exit code."""
+    from dataclasses import asdict
+
+    from vitrail.training.self_test import self_test
+
+    found = self_test(output.note)
+    lines = [
+        f"self-test passed in {found.secs:.0f} s: killed and continued, runs have the bits of one "
+        f"that was left alone (model {found.sha256[:12]})"
+    ]
+    output.result(asdict(found), lines)
+    return 0
 
 
 def light_record() -> dict[str, Any]:

@@ -43,7 +43,7 @@ def launch(words: Sequence[str], nproc: int, again: Callable[[Path], list[str]],
         for attempt in range(sys.maxsize):
             store = Path(folder) / f"store-{attempt}"
             codes = run_group(
-                [*python_command("vitrail"), *words], _environments(nproc, store, run_file)
+                [*python_command("vitrail"), *words], environments(nproc, store, run_file)
             )
             killed = next((code for code in codes if code < 0 and -code not in ASKED), 0)
             if not killed:
@@ -65,7 +65,8 @@ def note_run(path: str) -> None:
         write_whole(Path(os.environ[RUN_FILE]), path.encode(), replace=True)
 
 
-def _environments(nproc: int, store: Path, run_file: Path) -> list[dict[str, str]]:
+def environments(nproc: int, store: Path, run_file: Path) -> list[dict[str, str]]:
+    """What tells each of `nproc` processes which one it is, and where the others are met."""
     loopback = "lo" if sys.platform == "linux" else "lo0"
     return [
         {
