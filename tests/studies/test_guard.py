@@ -9,7 +9,7 @@ from tests.studies.small_study import digits
 from vitrail.studies.engine.row import Row
 from vitrail.studies.experiments.compare_models import STUDY as COMPARE
 from vitrail.studies.experiments.data_size import STUDY as DATA_SIZE
-from vitrail.studies.guard import arms, guarded, judged_by, outside
+from vitrail.studies.guard import arms, guarded, outside
 from vitrail.studies.results.result import Outcome, Verdict
 
 ANSWER = "Take A: it is 3 points above B."
@@ -82,7 +82,7 @@ def test_arms_count_with_their_best_setting_and_other_data_do_not() -> None:
 
 
 def test_the_outside_baselines_are_of_the_images_that_the_verdict_rests_on() -> None:
-    assert (judged_by(COMPARE), judged_by(DATA_SIZE)) == ("val/top1", "test/top1")
+    assert (COMPARE.judged_by, DATA_SIZE.judged_by) == ("val/top1", "test/top1")
     whole, few = outside(COMPARE, digits()), outside(COMPARE, digits(sizes=(20, 50)))
     assert max(whole.values()) > 0.95
     assert max(few.values()) < max(whole.values())

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from vitrail.errors import VitrailError
 from vitrail.studies.budget import Pace, Paces, cell_secs
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from vitrail.studies.engine.processes import Engine, Event
 
 WAIT_SECS = 0.25
+JudgedBy = Literal["test/top1", "val/top1"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Study:
     with `setup.examples`. outcome: of the rows there are. choices: further options and their
     defaults. full: the paper's own scale, in a sentence. is_alone: cells would disturb one another,
     as what is timed does, so that one at a time is computed unless more are asked for. verb: the
-    command that runs it.
+    command that runs it. judged_by: the figure that its verdict rests on; what chooses keeps off
+    the test images. file: name of the file that declares it, "" for the paper's experiments.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Study:
     has_sizes: bool = False
     verb: str = "study"
     is_alone: bool = False
+    judged_by: JudgedBy = "test/top1"
+    file: str = ""
 
 
 class Watcher(Protocol):

@@ -40,11 +40,6 @@ class Arm:
         return f"{self.name} with {self.top1:.3f} ({self.low:.3f} to {self.high:.3f}, n = {self.n})"
 
 
-def judged_by(study: Study) -> str:
-    """The figure that a verdict rests on; `compare` chooses, so it keeps off the test images."""
-    return "val/top1" if study.verb == "compare" else "test/top1"
-
-
 def outside(study: Study, setup: Setup) -> dict[str, float]:
     """Top-1 of what learns nothing, by name, on the images that the verdict rests on, from as many
     training images as the largest cells have.
@@ -56,7 +51,7 @@ def outside(study: Study, setup: Setup) -> dict[str, float]:
         train_pictures=most if most < setup.num_train else None,
     )
     splits = open_as(data, 0)
-    judged = splits.val if judged_by(study) == "val/top1" else splits.test
+    judged = splits.val if study.judged_by == "val/top1" else splits.test
     if judged is None:
         return {}
     return baselines(splits.train, judged, max_secs=BASELINE_SECS)

@@ -61,7 +61,10 @@ def facts(planned: Planned, found: Computed) -> list[tuple[str, str]]:
         ("time of all cells", f"{seconds / 60:.0f} min on {setup.threads} thread each"),
     ]
     machines = dict.fromkeys(row.made.get("machine", "") for row in found.rows)
-    return [*listed, ("machine", "; ".join(machines)), ("at the paper's scale", planned.study.full)]
+    listed.append(("machine", "; ".join(machines)))
+    if planned.study.full:
+        listed.append(("at the paper's scale", planned.study.full))
+    return listed
 
 
 def rerun(planned: Planned) -> str:
@@ -69,7 +72,8 @@ def rerun(planned: Planned) -> str:
     setup = planned.setup
     words = ["vitrail", planned.study.verb, _data_name(setup)]
     if planned.study.verb == "study":
-        words = ["vitrail", "study", planned.study.name, "--data", _data_name(setup)]
+        name = planned.study.file or planned.study.name
+        words = ["vitrail", "study", name, "--data", _data_name(setup)]
     if setup.transfer:
         words += ["--transfer", setup.transfer]
     words += ["--examples", str(setup.examples), "--seeds", str(len(setup.seeds))]

@@ -18,7 +18,7 @@ from vitrail.studies.compute_study import Computed, Study, Watcher, compute, mea
 from vitrail.studies.engine.cell import needed
 from vitrail.studies.engine.processes import Engine, LocalEngine
 from vitrail.studies.engine.store import Store, open_store, question_of
-from vitrail.studies.guard import guarded, judged_by, outside
+from vitrail.studies.guard import guarded, outside
 from vitrail.studies.planned import Planned
 from vitrail.studies.publish import write_results
 from vitrail.studies.results.result import Outcome
@@ -154,7 +154,7 @@ def run(
         outcome = guarded(
             planned.study.outcome(planned.setup, found.rows),
             found.rows,
-            judged_by(planned.study),
+            planned.study.judged_by,
             planned.setup.num_classes,
             planned.simple,
         )

@@ -62,6 +62,10 @@ MISTAKES = [
     ("data-size --data alone", 3, "VIT-304", "two classes"),
     ("data-size --data several.csv", 3, "VIT-323", "vitrail train DATA"),
     ("data-size --data no_test.csv", 3, "VIT-323", "test"),
+    (f"nowhere.toml {DIGITS}", 2, "VIT-215", "docs/studies/README.md"),
+    (f"one.toml {DIGITS}", 2, "VIT-286", "[arms.NAME]"),
+    (f"two.toml {DIGITS} --full", 2, "VIT-293", "Leave it out"),
+    (f"two.toml {DIGITS} --sizes 100,200", 2, "VIT-293", "Leave it out"),
     ("data-size --data photos", 2, "VIT-290", "vitrail train DATA"),
     (f"data-size {DIGITS} --transfer nowhere", 3, "VIT-303", "CLASS/IMAGE"),
     (f"data-size {DIGITS} --transfer several.csv", 3, "VIT-323", "vitrail train DATA"),
@@ -77,6 +81,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         save_images(folder / "photos" / label, names, seed)
     save_images(folder / "alone" / "cat", names)
     (folder / "notes.txt").write_text("nothing")
+    (folder / "one.toml").write_text("[arms.a]")
+    (folder / "two.toml").write_text("[arms.a]\n[arms.b]\nema = 0.5")
     paths = [f"photos/{label}/{name}" for label in ("cat", "dog") for name in names]
     labels = ["cat", "dog", "cat|dog"]
     rows = [f"{path},{labels[number % 3]}" for number, path in enumerate(paths)]

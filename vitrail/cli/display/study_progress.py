@@ -62,7 +62,7 @@ def verdict_lines(verdict: Any, tables: Mapping[str, Any]) -> list[str]:
     lines: list[str] = []
     for title, rows in tables.items():
         lines += ["", title, *table([list(map(str, row)) for row in rows])]
-    lines += ["", f"paper    {verdict.claim} ({verdict.source})"]
+    lines += ["", *([f"paper    {verdict.claim} ({verdict.source})"] if verdict.claim else [])]
     lines += [f"{'verdict' if not n else '':<8} {text}" for n, text in enumerate([verdict.answer])]
     lines += [f"{'evidence' if not n else '':<8} {text}" for n, text in enumerate(verdict.evidence)]
     return lines + [

@@ -64,7 +64,8 @@ def study(
     Parameters
     ----------
     name
-        data-size, head, posemb, shape ...; all of them: --list
+        data-size, head, posemb, shape ...; all of them: --list. Or a FILE.toml of your own, whose
+        tables [arms.NAME] say which settings differ.
     data
         Images, as for vitrail train.
     budget
@@ -84,10 +85,11 @@ def study(
         Name the studies and stop.
     """
     from vitrail.studies.experiments.registry import study_named
+    from vitrail.studies.own_study import SUFFIX, own_study
 
     if list_ or name is None:
         return list_studies(name, list_, output)
-    found = study_named(name)
+    found = own_study(Path(name)) if name.endswith(SUFFIX) else study_named(name)
     choices, machines = choices or Choices(), machines or Machines()
     check_counts(examples, seeds, choices.image_size, machines)
     if data is None:
@@ -96,6 +98,8 @@ def study(
             "--data is missing: the images to learn from.",
             hint=f"For instance: vitrail study {name} --data builtin:digits",
         )
+    if full and not found.full:
+        raise no_effect("--full", found)
     setup = setup_of(found, data, choices, machines, seeds, full)
     asked = asked_of(budget, examples, machines, setup, output, is_alone=found.is_alone)
     if full and budget is None and examples is None:
@@ -120,6 +124,13 @@ def list_studies(name: str | None, is_asked: bool, output: Output) -> int:
     return 0
 
 
+def no_effect(option: str, study: Study) -> UsageError:
+    """VIT-293: an option that a study does not vary."""
+    return UsageError(
+        "VIT-293", f"{option} has no effect on the study {study.name}.", hint="Leave it out."
+    )
+
+
 def setup_of(
     study: Study, data: str, choices: Choices, machines: Machines, seeds: int, is_full: bool
 ) -> Setup:
@@ -134,12 +145,7 @@ def setup_of(
     known = {*study.choices, "image_size", *(("sizes",) if study.has_sizes else ())}
     for key in given:
         if key not in known:
-            option = "--" + key.replace("_", "-")
-            raise UsageError(
-                "VIT-293",
-                f"{option} has no effect on the study {study.name}.",
-                hint="Leave it out.",
-            )
+            raise no_effect("--" + key.replace("_", "-"), study)
     sizes, transfer = given.pop("sizes", None), given.pop("transfer", "")
     if "rates" in given:
         given["rates"] = numbers("--rates", given["rates"], float)

@@ -341,6 +341,7 @@ def _facts(choice: Choice | None, laws: dict[str, PowerLaw], setup: Setup) -> di
 STUDY = Study(
     name="compare",
     verb="compare",
+    judged_by="val/top1",
     title="Which model for these images",
     claim=CLAIM,
     source="arXiv 2010.11929, section 4.3",

@@ -18,7 +18,7 @@ def write_markdown(
     parts = [
         f"# {title}",
         f"**{verdict.answer}**",
-        f"The paper ({verdict.source}): {verdict.claim}",
+        f"The paper ({verdict.source}): {verdict.claim}" if verdict.claim else "",
         "## Evidence",
         "\n".join(f"- {one}" for one in verdict.evidence),
         *(f"![{figure.title}]({figure.key}.png)\n\n{figure.note}" for figure in outcome.figures),
