@@ -211,3 +211,14 @@ def install_command(extras: str) -> str:
     needs = [line.split(";")[0].strip() for mark in marks for line in lines if mark in line]
     found = list(dict.fromkeys(needs)) or ["-e", f".[{extras}]"]  # an installation of older sources
     return shlex.join(["pip", "install", *found])
+
+
+def check_numbers(numbers: dict[str, int]) -> None:
+    """Raise UsageError VIT-202 for a count below 1."""
+    for option, value in numbers.items():
+        if value < 1:
+            raise UsageError(
+                "VIT-202",
+                f"{option}: expected a number from 1, got {value}.",
+                hint=f"For instance {option} 5",
+            )

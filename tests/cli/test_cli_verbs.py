@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from tests.cli.cli_command import Done, fake, run
+from tests.cli.cli_command import Done, run
 from tests.cli.mistakes_place import TRAIN, save_images
 from vitrail.batch_prediction.records import write_table
 from vitrail.cli.verbs.predict import check_table
@@ -300,7 +300,7 @@ def test_lr_find_writes_numbers_and_a_plot(monkeypatch: pytest.MonkeyPatch) -> N
             sentence="no rate is clearly better",
         )
 
-    fake(monkeypatch, "vitrail.training.lr_sweep", lr_find=lr_find)
+    monkeypatch.setattr("vitrail.api.learning_rate.search", lr_find)
     record = good("lr-find", "photos", "--batch-size", 4, "--json").document
     assert record["suggestion"] == 1e-3
     assert asked["layers"][-1][1] == {"batch_size": "4", "data.path": "photos"}

@@ -156,7 +156,7 @@ def test_a_name_that_triton_takes(given: str, name: str) -> None:
 
 
 def test_the_command_knows_both(place: Path) -> None:
-    from vitrail.cli.verbs.export import writer_to
+    from vitrail.api.engine_export import writer_to
 
     assert writer_to("triton") is export_triton
     assert writer_to("huggingface-onnx") is export_huggingface

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.studies.made_setup import PHOTOGRAPHS, made_setup
-from vitrail.cli.study_runner import plan_lines
+from vitrail.cli.display.study_progress import plan_lines
 from vitrail.errors import DataError, UsageError
 from vitrail.models.names import resolve_model
 from vitrail.studies.experiments.data_size import STUDY

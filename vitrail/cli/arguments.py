@@ -130,14 +130,3 @@ def unknown_option(name: str, known: Sequence[str], verb: str = "") -> UsageErro
     hint = f"See vitrail {verb} --help" if verb else ""
     text = f"unknown option {name}. {option_meant(name, known, verb, verbs_with(name))}"
     return UsageError("VIT-211", text, hint=hint)
-
-
-def check_numbers(numbers: dict[str, int]) -> None:
-    """Raise UsageError VIT-202 for a count below 1."""
-    for option, value in numbers.items():
-        if value < 1:
-            raise UsageError(
-                "VIT-202",
-                f"{option}: expected a number from 1, got {value}.",
-                hint=f"For instance {option} 5",
-            )

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vitrail.cli.display.output import Output
 from vitrail.cli.display.progress import eta
-from vitrail.errors import UsageError
-from vitrail.folder import Folder
 
 if TYPE_CHECKING:
     import torch
 
     from vitrail.classifier import Classifier
-    from vitrail.data.sources.examples import Examples
     from vitrail.data.sources.open_data import Splits
-    from vitrail.evaluation.eval_set import Opened
     from vitrail.evaluation.measuring.measuring import Measuring, Tta
 
 
@@ -38,34 +33,6 @@ class DecodeOptions:
     """Images that cannot be decoded."""
     max_pixels: int = 64_000_000
     """Reject images with more pixels."""
-
-
-def is_run(model: Path) -> bool:
-    """Whether `model` is a run directory."""
-    return Folder(model).has("run.json")
-
-
-def opened_for(
-    model: Path, known: Examples | str, data: str | None, split: str, *, draw: bool = False
-) -> Opened:
-    """`data` to judge a model on, the run's own where none is given. known: what it was trained on.
-    draw: hold out what other data lacks, to fit something on it.
-
-    Raises UsageError VIT-208 where no data is known, and as `open_own` and `open_given`.
-    """
-    from vitrail.evaluation.eval_set import known_of, open_given, open_own
-
-    if data is not None:
-        return open_given(
-            data, split, known_of(model, known) if is_run(model) else known, draw=draw
-        )
-    if not is_run(model):
-        raise UsageError(
-            "VIT-208",
-            f"{model} does not say which images to measure on.",
-            hint=f"Name them: vitrail eval {model} DATA",
-        )
-    return open_own(model, split)
 
 
 def say_notes(splits: Splits, output: Output) -> None:

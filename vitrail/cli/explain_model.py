@@ -10,7 +10,7 @@ import torch
 
 from vitrail.classifier import Classifier
 from vitrail.cli.display.output import Output, plain, table
-from vitrail.cli.eval_run import is_run, opened_for, say_notes
+from vitrail.cli.eval_run import say_notes
 from vitrail.cli.explain_options import FigureOptions
 from vitrail.cli.read_as import ReadAs
 from vitrail.cli.read_as import load as read_as_told
@@ -20,6 +20,7 @@ from vitrail.data.sources.open_data import Source, subset
 from vitrail.data.sources.sample import sample
 from vitrail.errors import DataError
 from vitrail.evaluation import faithfulness_intervals
+from vitrail.evaluation.asked_data import opened_for
 from vitrail.explain.faithfulness import MethodCurves
 from vitrail.explain.faithfulness import judge as judge_methods
 from vitrail.explain.image_input import class_index, input_of, pixels_of
@@ -27,6 +28,7 @@ from vitrail.explain.inspect import inspection_figures
 from vitrail.files import csv_text, whole_folder, write_together
 from vitrail.model_folder.bundle import NO_RECORD
 from vitrail.models.create import Model
+from vitrail.run_model import is_run
 from vitrail.spelling import count
 
 BATCH = 8

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from vitrail.cli.arguments import check_numbers
 from vitrail.cli.display.output import Output
 from vitrail.cli.engine_options import EngineOptions
+from vitrail.errors import check_numbers
 
 if TYPE_CHECKING:
     from vitrail.classifier import Classifier

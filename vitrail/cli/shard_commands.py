@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from vitrail.cli.arguments import check_numbers
 from vitrail.cli.display.output import Output
-from vitrail.errors import UsageError
+from vitrail.errors import UsageError, check_numbers
 from vitrail.files import refuse_existing
 from vitrail.spelling import count
 

@@ -1,1 +1,5 @@
 """Pages and figures about a run or a dataset."""
+
+from vitrail.callable_folder import make_callable
+
+make_callable(__name__, "vitrail.api.run_report")

@@ -19,7 +19,7 @@ from tests.checkpoints.plain_vit import state
 from tests.cli.cli_command import run
 from tests.golden.case import CASES, read_case
 from tests.models.check_model import random_model as trained_model
-from vitrail.cli.verbs.convert import Format
+from vitrail.api.options import Format
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.models.names import resolve_model
 from vitrail.models.vit.config import ViTConfig
@@ -267,7 +267,7 @@ def test_mistakes(
 
 def test_what_comes_back_wrong_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check can fail: with a reader that changes a tensor."""
-    import vitrail.cli.verbs.convert as verb
+    import vitrail.api.conversion as verb
 
     real = verb.read_back
 
@@ -293,7 +293,7 @@ def test_a_name_is_used_as_everywhere(tmp_path: Path, monkeypatch: pytest.Monkey
         asked.append(str(model))
         return GOOGLE
 
-    monkeypatch.setattr("vitrail.checkpoints.hub.resolve.resolve_weights", place_of)
+    monkeypatch.setattr("vitrail.api.conversion.resolve_weights", place_of)
     done = run("convert", "google:augreg/Ti_8", tmp_path / "out", "--to", "timm", "--json")
     assert done.code == 0, done.err
     assert asked == ["google:augreg/Ti_8"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitrail.cli.display.output import Output, plain
-from vitrail.cli.display.progress import ProgressLine, clock
+from vitrail.cli.display.progress import Line, ProgressLine, clock
 from vitrail.spelling import count
 
 if TYPE_CHECKING:
@@ -66,11 +66,11 @@ class JsonReporter:
 class ConsoleReporter:
     """Lines for people; on a terminal a progress line below them."""
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, line: Line | None = None) -> None:
         self.output = output
         self.last: dict[str, Any] = {}
         self.has_head = False
-        self.bar = ProgressLine(output)
+        self.bar: Line = line or ProgressLine(output)
 
     def plan(self, plan: Plan, run_dir: Path) -> None:
         """The choices made for this run, and where it is written."""

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vitrail.cli.display.output import Output
 from vitrail.spelling import printable
@@ -21,6 +21,25 @@ if TYPE_CHECKING:
 REFRESH_SECS, NOTE_SECS = 0.2, 30.0
 Tell = Callable[[int, int], None]
 _drawn: list[ProgressLine] = []
+
+
+class Line(Protocol):
+    """A line that moves below others. bar: what it is drawn by, None where it is not drawn."""
+
+    bar: Any
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is to move now."""
+
+    def draw(self, text: str, done: float, total: float | None) -> None:
+        """Move it."""
+
+    def above(self, text: str, style: str = "") -> None:
+        """Say something above it."""
+
+    def close(self) -> None:
+        """Take it away."""
 
 
 class ProgressLine:

@@ -7,11 +7,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vitrail.cli.display.output import Output, table
-from vitrail.cli.display.progress import ProgressLine, clock
+from vitrail.cli.display.progress import Line, ProgressLine, clock
+from vitrail.spelling import count
 
 if TYPE_CHECKING:
     from vitrail.studies.engine.cell import Cell
     from vitrail.studies.engine.row import Row
+    from vitrail.studies.planned import Planned
+    from vitrail.studies.run import StudyRequest
+
+LITTLE = 0.5  # share of the time that goes into training
 
 
 class StudyWatcher:
@@ -19,9 +24,11 @@ class StudyWatcher:
     the time that is left. shown: the value that a finished cell is told with.
     """
 
-    def __init__(self, output: Output, processes: int, shown: str) -> None:
+    def __init__(
+        self, output: Output, processes: int, shown: str, line: Line | None = None
+    ) -> None:
         self.output, self.processes, self.shown = output, processes, shown
-        self.bar = ProgressLine(output)
+        self.bar: Line = line or ProgressLine(output)
         self.total, self.done, self.left_secs = 0, 0, 0.0
         self.running: dict[str, float] = {}
         self.at = time.monotonic()
@@ -68,3 +75,23 @@ def verdict_lines(verdict: Any, tables: Mapping[str, Any]) -> list[str]:
     return lines + [
         f"{'limits' if not n else '':<8} {text}" for n, text in enumerate(verdict.limits)
     ]
+
+
+def plan_lines(planned: Planned, asked: StudyRequest) -> list[str]:
+    """What is about to be done."""
+    setup, share = planned.setup, planned.training_share
+    lines = [
+        f"data   {setup.name}: {count(setup.num_train, 'training image')}, "
+        f"{count(setup.num_classes, 'class')}; models see "
+        f"{setup.image_size[0]}x{setup.image_size[1]} px",
+        f"plan   {count(len(planned.cells), 'cell')}, {count(len(setup.seeds), 'seed')}; the "
+        "reference model sees "
+        f"{count(setup.examples, 'image')} a cell; {asked.processes} at a time",
+        *(f"data   {note}" for note in setup.notes),
+    ]
+    if share < LITTLE and not planned.study.is_alone:
+        lines.append(
+            f"note   only {share:.0%} of the time goes into training, the rest into opening data "
+            "and judging: twice the --budget trains far more than twice as long"
+        )
+    return lines

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
+from vitrail.api.machines import Machines
 from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output
-from vitrail.cli.study_runner import (
-    Machines,
-    asked_of,
-    check_counts,
-    engines_of,
-    execute,
-    numbers,
-)
-
-if TYPE_CHECKING:
-    from vitrail.studies.experiments.compare_models import PretrainedModel
-    from vitrail.studies.setup import Setup
+from vitrail.cli.study_runner import execute, numbers
 
 app = app_of("vitrail compare")
 
@@ -38,7 +27,7 @@ def compare(
     seeds: int = 3,
     sizes: str | None = None,
     image_size: int | None = None,
-    machines: Machines | None = None,
+    machines: Annotated[Machines | None, Parameter(name="*")] = None,
     out: Path = Path("compare"),
     dry_run: Annotated[bool, Parameter(negative=())] = False,
     output: Annotated[Output, Parameter(parse=False)],
@@ -69,70 +58,16 @@ def compare(
     dry_run
         Say how many runs there are and how long they take, and stop.
     """
-    from dataclasses import replace
+    from vitrail.api.study_setup import Length, comparison
 
-    from vitrail.studies.experiments.compare_models import STUDY
-
-    machines = machines or Machines()
-    check_counts(examples, seeds, image_size, machines)
-    setup = setup_of(data, models, from_, sizes, image_size, seeds, machines)
-    asked = asked_of(budget, examples, machines, setup, output)
-    name = re.sub(r"[^\w.-]+", "-", setup.name).strip("-.") or "data"
-    asked = replace(asked, folder=name)
-    return execute(
-        STUDY,
-        setup,
-        asked,
-        engines_of(machines, asked, setup),
-        out,
-        dry_run=dry_run,
-        output=output,
-        shown="val/top1",
-    )
-
-
-def setup_of(
-    data: str,
-    models: str | None,
-    starts: str | None,
-    sizes: str | None,
-    image_size: int | None,
-    seeds: int,
-    machines: Machines,
-) -> Setup:
-    """What the cells follow from. Raises UsageError VIT-221 for an unknown model."""
-    from dataclasses import replace
-
-    from vitrail.device import pick_device
-    from vitrail.studies.experiments.compare_models import FRACTIONS
-    from vitrail.studies.setup import open_setup, share_sizes
-
-    choices: dict[str, object] = {
-        "models": tuple(filter(None, (models or "").split(","))),
-        "starts": tuple(map(opened, filter(None, (starts or "").split(",")))),
-    }
-    if image_size is not None:
-        choices["image_size"] = image_size
-    setup = open_setup(
+    question = comparison(
         data,
-        examples=0,
-        seeds=tuple(range(seeds)),
-        device=str(pick_device(machines.device)),
-        threads=machines.threads,
-        accumulate=machines.accumulate,
-        choices=choices,
+        Length(budget, examples, seeds),
+        machines or Machines(),
+        output.command,
+        models=[*filter(None, (models or "").split(","))],
+        starts=[*filter(None, (from_ or "").split(","))],
+        sizes=None if sizes is None else numbers("--sizes", sizes, int),
+        image_size=image_size,
     )
-    found = share_sizes(setup.num_train, setup.num_classes, FRACTIONS)
-    if sizes is not None:
-        found = tuple(sorted(set(numbers("--sizes", sizes, int))))
-    return replace(setup, sizes=found)
-
-
-def opened(path: str) -> PretrainedModel:
-    """Weights to start from. Raises ModelError where they cannot be read."""
-    from vitrail.models.cost import macs
-    from vitrail.studies.experiments.compare_models import PretrainedModel
-    from vitrail.training.plan.pinned_model import load_pinned
-
-    _, config, sha256 = load_pinned(path, "", "--from")
-    return PretrainedModel(Path(path).name or path, path, sha256, macs(config))
+    return execute(question, out, dry_run=dry_run, output=output)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from vitrail.cli.arguments import app_of, check_numbers
+from vitrail.cli.arguments import app_of
 from vitrail.cli.display.data_findings import (
     doubted_labels,
     report_files,
@@ -21,7 +21,7 @@ from vitrail.cli.display.data_findings import (
 from vitrail.cli.display.output import Output, plain, table
 from vitrail.cli.eval_run import say_notes
 from vitrail.cli.shard_commands import index, shard
-from vitrail.errors import DataError, GateError, UsageError
+from vitrail.errors import DataError, GateError, UsageError, check_numbers
 from vitrail.files import refuse_existing, whole_file, whole_folder
 from vitrail.spelling import count as number_of
 

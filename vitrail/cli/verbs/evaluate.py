@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from vitrail.cli.arguments import app_of, check_numbers
+from vitrail.cli.arguments import app_of
 from vitrail.cli.display.evaluation_lines import (
     calibration_lines,
     evaluation_lines,
@@ -24,13 +24,11 @@ from vitrail.cli.display.output import Output
 from vitrail.cli.engine_options import EngineOptions
 from vitrail.cli.eval_run import (
     DecodeOptions,
-    is_run,
     measuring_of,
-    opened_for,
     say_notes,
 )
 from vitrail.cli.read_as import ReadAs, load
-from vitrail.errors import GateError, UsageError
+from vitrail.errors import GateError, UsageError, check_numbers
 from vitrail.files import refuse_existing
 from vitrail.model_folder.export_record import is_export
 from vitrail.spelling import count
@@ -104,6 +102,7 @@ def evaluate(
     reading, asked = reading or DecodeOptions(), asked or EvalOptions()
     check(split, min_top1, out, reading, asked)
     from vitrail.cli.temperature import model_folder
+    from vitrail.evaluation.asked_data import opened_for
 
     if asked.calibrate:
         model_folder(model)
@@ -167,6 +166,7 @@ def check(
 def kept(job: EvalJob, found: Evaluation, more: dict[str, Any], out: Path | None) -> list[str]:
     """Write the evaluation where it was asked for, or beside what a run has; what to tell."""
     from vitrail.evaluation.kept import keep, name_of
+    from vitrail.run_model import is_run
 
     if out is not None:
         found.write(out, more)

@@ -1,49 +1,30 @@
 """`vitrail export MODEL OUT --to TARGET`: a model for other engines, proved equal to torch.
 
-What is checked are real images: of the validation split of the run, or of --images, never of test,
-so that what is measured on the test split later is no figure that the export was chosen by.
+How it is checked: `vitrail/api/engine_export.py`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import shlex
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from vitrail.cli.arguments import app_of, check_numbers
+from vitrail.api.options import EXPORT_TARGETS
+from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output, table
 from vitrail.cli.read_as import ReadAs, load
-from vitrail.errors import DataError, UsageError, install_command, nearest
+from vitrail.errors import UsageError, check_numbers, install_command
 from vitrail.spelling import count
 
 if TYPE_CHECKING:
-    from vitrail.classifier import Classifier
-    from vitrail.evaluation.eval_set import Opened
-    from vitrail.export.check_images import CheckImages
-    from vitrail.export.export_model import Exported, Target
+    from vitrail.export.export_model import Exported
 
 app = app_of("vitrail export")
-TARGETS = {  # what is written, the packages it needs, and the extra that has them
-    "onnx": ("model.onnx, for ONNX Runtime and others", ("onnx", "onnxscript", "onnxruntime")),
-    "openvino": ("model.onnx, checked with OpenVINO", ("onnx", "onnxscript", "openvino")),
-    "torch": ("model.safetensors, checked with torch in bfloat16", ()),
-    "web": ("a page for browsers, with the model", ("onnx", "onnxscript", "onnxruntime")),
-    "huggingface-onnx": (
-        "model.onnx, and onnx/model.onnx for transformers.js and Optimum",
-        ("onnx", "onnxscript", "onnxruntime"),
-    ),
-    "triton": ("model.onnx, and a model repository", ("onnx", "onnxscript", "onnxruntime")),
-    "torch-export": ("model.pt2, for ExecuTorch and AOTInductor", ()),
-}
 WORST = 12  # layers that are shown
 FASTER = 1.1
-ON_ONNX = ("web", "huggingface-onnx", "triton")  # what is made of an export to onnx
 EXTRAS = {"openvino": "export,openvino"}
 
 
@@ -117,209 +98,37 @@ def export(
             f"{'MODEL and OUT are' if model is None else 'OUT is'} missing.",
             hint="For instance: vitrail export runs/photos-1 photos-onnx --to onnx",
         )
-    target, is_page = check_target(to, opset), to == "web"
-    if not is_page:
-        refuse_web_options(to, ort_web, download)
-    from vitrail.export.export_model import check_precision, require_packages
-    from vitrail.model_folder.bundle import refuse_existing
+    from vitrail.api.engine_export import ExportRequest, export_as
+    from vitrail.cli.display.progress import progress_of
 
-    refuse_existing(out)
-    wanted = check_precision(target, precision)
-    require_packages(target)
-    refuse_test(split)
-    write = page_writer(ort_web, download, output) if is_page else writer_to(to)
-    check_int8(wanted, to, split, calibrate, max_drop, min_speedup)
-    classifier = load(model, read_as, output)
-    opened = opened_images(model, classifier, images, split, output)
-    chosen = images_of(opened, classifier, split, check, output)
-    if wanted == "int8":
-        from vitrail.export.int8 import CALIBRATE, MAX_DROP, Int8
-
-        int8 = Int8(
-            calibration_of(opened, classifier, check, calibrate or CALIBRATE),
-            MAX_DROP if max_drop is None else max_drop,
-            min_speedup,
-        )
-        write = partial(write, int8=int8)
-    done = write(
-        classifier,
-        out,
-        chosen,
-        precision=wanted,
+    asked = ExportRequest(
+        to=to,
+        precision=precision,
+        images=images,
+        split=split,
+        check=check,
         opset=opset,
         threads=threads,
-        say=output.note,
+        ort_web=ort_web,
+        download=download,
+        calibrate=calibrate,
+        max_drop=max_drop,
+        min_speedup=min_speedup,
     )
-    output.result(record_of(out, done), lines_of(out, done) + (page_lines(out) if is_page else []))
+    done = export_as(
+        model, out, asked, lambda: load(model, read_as, output), output.note, progress_of(output)
+    )
+    output.result(
+        record_of(out, done), lines_of(out, done) + (page_lines(out) if to == "web" else [])
+    )
     return 0
-
-
-def refuse_web_options(to: str, ort_web: Path | None, download: bool) -> None:
-    """Raise UsageError VIT-298 for an option of the page."""
-    if ort_web is not None or download:
-        raise UsageError(
-            "VIT-298",
-            f"{'--download' if ort_web is None else '--ort-web'} has no effect with --to {to}.",
-            hint="Leave it out, or write a page: --to web",
-        )
-
-
-def writer_to(to: str) -> Callable[..., Exported]:
-    """What exports to an engine, or to an engine in the layout of another tool."""
-    from vitrail.export.export_model import export_model
-    from vitrail.export.huggingface_layout import export_huggingface
-    from vitrail.export.triton_layout import export_triton
-
-    layouts = {"huggingface-onnx": export_huggingface, "triton": export_triton}
-    return layouts.get(to) or partial(export_model, to=cast("Target", to))
-
-
-def page_writer(ort_web: Path | None, download: bool, output: Output) -> Callable[..., Exported]:
-    """What exports a page. Raises EnvironmentFault VIT-525, VIT-528 and what downloading raises."""
-    from vitrail.cli.display.progress import progress_of
-    from vitrail.export.web.export_web import export_web, require_pillow
-    from vitrail.export.web.ort_web import ort_web_files
-
-    require_pillow()
-    files = ort_web_files(ort_web, fetch=download, progress=progress_of(output))
-    return partial(export_web, ort=files)
-
-
-def check_target(to: str, opset: int) -> Target:
-    """The engine's target. Raises UsageError VIT-294 for an unknown one, VIT-202 for another
-    opset.
-    """
-    if to not in TARGETS:
-        raise UsageError(
-            "VIT-294",
-            f"unknown target {to!r}. {nearest(to, TARGETS)}",
-            hint="vitrail export --list",
-        )
-    if not 18 <= opset <= 23:
-        raise UsageError(
-            "VIT-202",
-            f"--opset {opset}: expected a number from 18 to 23.",
-            hint="Leave it at 20, which every engine of the last years reads.",
-        )
-    return cast("Target", "onnx" if to in ON_ONNX else to)
-
-
-def refuse_test(split: str) -> None:
-    """Raise DataError VIT-366 for the test split."""
-    if split == "test":
-        raise DataError(
-            "VIT-366",
-            "--split test: an export is not checked with test images, which are for the end.",
-            hint="--split val, or others: --images DATA",
-        )
-
-
-def check_int8(
-    precision: str,
-    to: str,
-    split: str,
-    calibrate: int | None,
-    max_drop: float | None,
-    min_speedup: float | None,
-) -> None:
-    """Raise UsageError VIT-202 for options of int8 that have no effect or no sense, VIT-294 for a
-    layout of float32; DataError VIT-366 for a check with the images of calibration.
-    """
-    if precision == "int8" and to in ("huggingface-onnx", "triton"):
-        raise UsageError(
-            "VIT-294",
-            f"--to {to} --precision int8: there is no such export; {to} has float32.",
-            hint="--to onnx --precision int8",
-        )
-    given = {"--calibrate": calibrate, "--max-drop": max_drop, "--min-speedup": min_speedup}
-    names = [name for name, value in given.items() if value is not None]
-    if precision != "int8" and names:
-        raise UsageError(
-            "VIT-202",
-            f"{', '.join(names)}: has no effect on {precision}.",
-            hint="Add --precision int8, or leave it out.",
-        )
-    check_numbers({"--calibrate": 1 if calibrate is None else calibrate})
-    for name, value, most in (
-        ("--max-drop", max_drop, 100.0),
-        ("--min-speedup", min_speedup, 100.0),
-    ):
-        if value is not None and not 0 <= value <= most:
-            raise UsageError("VIT-202", f"{name} {value}: expected a number from 0 to {most:g}.")
-    if precision == "int8" and split == "train":
-        raise DataError(
-            "VIT-366",
-            "--split train: int8 is calibrated with training images, and checked with others.",
-            hint="--split val, or others: --images DATA",
-        )
-
-
-def opened_images(
-    model: Path, classifier: Classifier, data: str | None, split: str, output: Output
-) -> Opened:
-    """Where real images are. Raises UsageError VIT-240, VIT-295."""
-    from vitrail.cli.eval_run import opened_for, say_notes
-    from vitrail.run_model import is_run
-
-    if data is None and not is_run(model):
-        raise UsageError(
-            "VIT-295",
-            f"{model} does not say which images to check the export with.",
-            hint=f"Name some: vitrail export {model} OUT --images DATA",
-        )
-    opened = opened_for(model, classifier.examples, data, split)
-    say_notes(opened.listed, output)
-    return opened
-
-
-def images_of(
-    opened: Opened, classifier: Classifier, split: str, most: int, output: Output
-) -> CheckImages:
-    """Real images for the gate. Raises UsageError VIT-240; DataError VIT-366."""
-    from vitrail.export.check_images import read_images
-
-    source = opened.judged(split).source
-    title = "all" if opened.how == "all" else split
-    found = read_images(source, classifier.preprocess, classifier.classes, split=title, most=most)
-    if found.labels is None:
-        output.note(
-            f"{opened.listed.name} has other classes than the model: accuracy is not compared"
-        )
-    return dataclasses.replace(found, data=opened.listed.name)
-
-
-def calibration_of(opened: Opened, classifier: Classifier, check: int, most: int) -> CheckImages:
-    """Training images; of data without splits, those that are not checked with. Raises DataError
-    VIT-366.
-    """
-    import numpy as np
-
-    from vitrail.data.sources.source import subset
-    from vitrail.export.check_images import read_images, spread
-
-    title = "train"
-    if opened.how == "all":
-        source = opened.judged("train").source
-        checked = spread(len(source), check)
-        source = subset(source, np.setdiff1d(np.arange(len(source)), checked))
-        title = "not checked with"
-    elif "train" in opened.parts:
-        source = opened.judged("train").source
-    else:
-        raise DataError(
-            "VIT-366",
-            f"{opened.listed.name} has no training images to calibrate int8 with.",
-            hint="Name data that has: --images DATA",
-        )
-    found = read_images(source, classifier.preprocess, classifier.classes, split=title, most=most)
-    return dataclasses.replace(found, data=opened.listed.name)
 
 
 def target_records() -> list[dict[str, Any]]:
     """The targets, what they write, and the packages that are missing here."""
     return [
         {"target": name, "writes": text, "needs": list(packages), "missing": missing(packages)}
-        for name, (text, packages) in TARGETS.items()
+        for name, (text, packages) in EXPORT_TARGETS.items()
     ]
 
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from vitrail.cli.arguments import app_of, check_numbers
+from vitrail.cli.arguments import app_of
 from vitrail.cli.asked_images import find_pictures
 from vitrail.cli.display.output import Output
 from vitrail.cli.display.progress import counted
 from vitrail.cli.engine_options import EngineOptions
 from vitrail.cli.read_as import ReadAs, load
-from vitrail.errors import DataError, UsageError
+from vitrail.errors import DataError, UsageError, check_numbers
 from vitrail.files import refuse_existing
 from vitrail.spelling import as_utf8, count
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from cyclopts import Parameter
 
-from vitrail.cli.arguments import app_of, check_numbers
+from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output, plain, table
 from vitrail.cli.display.progress import counted
-from vitrail.cli.eval_run import DecodeOptions, computed_on, is_run, opened_for, say_notes
+from vitrail.cli.eval_run import DecodeOptions, computed_on, say_notes
 from vitrail.cli.read_as import ReadAs, load
-from vitrail.errors import UsageError
+from vitrail.errors import UsageError, check_numbers
 from vitrail.files import refuse_existing, write_whole
 from vitrail.spelling import count
 
@@ -79,6 +79,7 @@ def probe(
     """
     from vitrail.evaluation.probes.fit_probe import SWEEPS, check
     from vitrail.evaluation.probes.probe_record import ProbeSettings
+    from vitrail.run_model import is_run
 
     reading = reading or DecodeOptions()
     check_numbers({"--batch-size": reading.batch_size, "--max-pixels": reading.max_pixels})
@@ -119,6 +120,8 @@ def free_path(model: Path, out: Path | None) -> Path:
     """Where the record goes. Raises UsageError VIT-206 where `out` exists."""
     if out is not None:
         refuse_existing(out)
+    from vitrail.run_model import is_run
+
     folder = model if is_run(model) else Path()
     path, number = out or folder / "probe.json", 1
     while out is None and path.exists():
@@ -137,6 +140,7 @@ def measure(
     output: Output,
 ) -> Probe:
     """Load model and images, and probe."""
+    from vitrail.evaluation.asked_data import opened_for
     from vitrail.evaluation.probes import features
     from vitrail.evaluation.probes.fit_probe import probe_opened as run
 

@@ -22,15 +22,8 @@ def report(run: Path, /, *, output: Annotated[Output, Parameter(parse=False)]) -
     run
         A run directory.
     """
-    from vitrail.training.storage.run_dir import open_run
+    from vitrail.api.run_report import report
 
-    run_dir = open_run(run)
-    from vitrail.classifier import load
-    from vitrail.report.run_report import write_report
-    from vitrail.training.finish import inside_of
-
-    has_model = run_dir.folder.has("model/model.json")
-    write_report(run_dir.path, inside=inside_of(load(run_dir.model)) if has_model else None)
-    pages = [run / "report.html", run / "report.md"]
+    pages = [run / page.name for page in report(run)]
     output.result({"run": run, "files": pages}, [str(page) for page in pages])
     return 0

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vitrail.cli.arguments import app_of, check_numbers
+from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output
 from vitrail.cli.display.streams import say_aside
 from vitrail.cli.engine_options import EngineOptions
 from vitrail.cli.read_as import ReadAs, load
-from vitrail.errors import EnvironmentFault, UsageError, install_command
+from vitrail.errors import EnvironmentFault, UsageError, check_numbers, install_command
 from vitrail.spelling import count
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from vitrail.api.machines import Machines
 from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output
-from vitrail.cli.study_runner import Machines, asked_of, check_counts, engines_of, execute, numbers
+from vitrail.cli.study_runner import execute, numbers
 from vitrail.errors import UsageError
 from vitrail.spelling import count
 
@@ -52,7 +53,7 @@ def study(
     examples: int | None = None,
     seeds: int = 3,
     choices: Choices | None = None,
-    machines: Machines | None = None,
+    machines: Annotated[Machines | None, Parameter(name="*")] = None,
     out: Path = Path("studies"),
     full: Annotated[bool, Parameter(negative=())] = False,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
@@ -84,14 +85,12 @@ def study(
     list_
         Name the studies and stop.
     """
-    from vitrail.studies.experiments.registry import study_named
-    from vitrail.studies.own_study import SUFFIX, own_study
-
     if list_ or name is None:
         return list_studies(name, list_, output)
-    found = own_study(Path(name)) if name.endswith(SUFFIX) else study_named(name)
-    choices, machines = choices or Choices(), machines or Machines()
-    check_counts(examples, seeds, choices.image_size, machines)
+    from vitrail.api.study_setup import Length, no_effect, question_of, study_of
+
+    found = study_of(name)
+    choices = choices or Choices()
     if data is None:
         raise UsageError(
             "VIT-201",
@@ -100,14 +99,25 @@ def study(
         )
     if full and not found.full:
         raise no_effect("--full", found)
-    setup = setup_of(found, data, choices, machines, seeds, full)
-    asked = asked_of(budget, examples, machines, setup, output, is_alone=found.is_alone)
-    if full and budget is None and examples is None:
-        return show_full(found, setup, output)
-    setup.check_enough()
-    return execute(
-        found, setup, asked, engines_of(machines, asked, setup), out, dry_run=dry_run, output=output
+    given = {item.name: getattr(choices, item.name) for item in fields(choices)}
+    given = {key: value for key, value in given.items() if value is not None}
+    for key, kind in (("sizes", int), ("rates", float)):
+        if key in given:
+            given[key] = numbers(f"--{key}", given[key], kind)
+    question = question_of(
+        found,
+        data,
+        Length(budget, examples, seeds),
+        machines or Machines(),
+        output.command,
+        sizes=given.pop("sizes", None),
+        choices=given,
+        full=full,
     )
+    if full and budget is None and examples is None:
+        return show_full(found, question.setup, output)
+    question.setup.check_enough()
+    return execute(question, out, dry_run=dry_run, output=output)
 
 
 def list_studies(name: str | None, is_asked: bool, output: Output) -> int:
@@ -122,59 +132,6 @@ def list_studies(name: str | None, is_asked: bool, output: Output) -> int:
     record = {key: {"title": one.title, "claim": one.claim} for key, one in STUDIES.items()}
     output.result(record, [f"{key:<{width}}  {one.title}" for key, one in STUDIES.items()])
     return 0
-
-
-def no_effect(option: str, study: Study) -> UsageError:
-    """VIT-293: an option that a study does not vary."""
-    return UsageError(
-        "VIT-293", f"{option} has no effect on the study {study.name}.", hint="Leave it out."
-    )
-
-
-def setup_of(
-    study: Study, data: str, choices: Choices, machines: Machines, seeds: int, is_full: bool
-) -> Setup:
-    """What the cells follow from. Raises UsageError VIT-293 for an option the study lacks."""
-    from dataclasses import replace
-
-    from vitrail.device import pick_device
-    from vitrail.studies.setup import FULL_SHARES, nested_sizes, open_setup, share_sizes
-
-    given = {item.name: getattr(choices, item.name) for item in fields(choices)}
-    given = {key: value for key, value in given.items() if value is not None}
-    known = {*study.choices, "image_size", *(("sizes",) if study.has_sizes else ())}
-    for key in given:
-        if key not in known:
-            raise no_effect("--" + key.replace("_", "-"), study)
-    sizes, transfer = given.pop("sizes", None), given.pop("transfer", "")
-    if "rates" in given:
-        given["rates"] = numbers("--rates", given["rates"], float)
-    setup = open_setup(
-        data,
-        transfer,
-        examples=0,
-        seeds=tuple(range(seeds)),
-        is_full=is_full,
-        device=str(pick_device(machines.device)),
-        threads=machines.threads,
-        accumulate=machines.accumulate,
-        choices={key: value for key, value in study.choices.items() if key != "transfer"} | given,
-    )
-    if not study.has_sizes:
-        return setup
-    if sizes is None:
-        counts = (setup.num_train, setup.num_classes)
-        chosen = share_sizes(*counts, FULL_SHARES) if is_full else nested_sizes(*counts)
-        return replace(setup, sizes=chosen)
-    found = tuple(sorted(set(numbers("--sizes", sizes, int))))
-    if found[0] < setup.num_classes or found[-1] > setup.num_train:
-        raise UsageError(
-            "VIT-202",
-            f"--sizes {sizes}: {setup.name} has {count(setup.num_train, 'training image')} of "
-            f"{count(setup.num_classes, 'class')}.",
-            hint=f"Use numbers from {setup.num_classes} to {setup.num_train}, or leave it out.",
-        )
-    return replace(setup, sizes=found)
 
 
 def show_full(study: Study, setup: Setup, output: Output) -> int:

@@ -1,0 +1,1 @@
+"""What Python calls: a function for each verb; the verbs call the same code."""

@@ -1,0 +1,239 @@
+"""A checkpoint of one library becomes one of another, with every tensor accounted for.
+
+What was written is read back: its tensors must be the very bits of the model, its logits on made-up
+images the same.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vitrail.api.options import Format
+from vitrail.checkpoints.adapt.request import shapes_of
+from vitrail.checkpoints.external import plan_writing, read_external, write_foreign
+from vitrail.checkpoints.hub.download import Progress
+from vitrail.checkpoints.hub.resolve import resolve_weights
+from vitrail.checkpoints.mapping.rules import MappingReport
+from vitrail.checkpoints.origins.name_map import read_map
+from vitrail.classifier import Classifier, find_model, is_ours, load, of_foreign
+from vitrail.errors import ModelError, UsageError
+from vitrail.model_folder.bundle import refuse_existing
+from vitrail.models.create import Model, build
+from vitrail.models.names import ModelConfig
+
+TOLERANCE = 1e-5  # of float32 logits, where positions are stored in another form
+IMAGES = 2
+
+
+@dataclass(frozen=True)
+class ReadBack:
+    """OUT, read back. difference: largest of the logits; identical: whether every tensor is."""
+
+    difference: float
+    identical: bool
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Conversion:
+    """What was read and written. classifier: the model; report: what became of the tensors of
+    another library's file; not_kept: what the format does not keep; checked: OUT, read back.
+    """
+
+    classifier: Classifier
+    report: MappingReport | None
+    to: Format
+    files: tuple[Path, ...]
+    not_kept: tuple[str, ...]
+    checked: ReadBack
+
+    @property
+    def config(self) -> ModelConfig:
+        """The architecture."""
+        return model_of(self.classifier).config
+
+    def __repr__(self) -> str:
+        origin = self.classifier.meta.origin or "vitrail"
+        same = "identical" if self.checked.identical else "positions in another form"
+        return (
+            f"Conversion({origin} -> {self.to}, {', '.join(map(str, self.files))}, tensors {same}, "
+            f"logits within {self.checked.difference:.2g})"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The conversion as one object, that of `vitrail convert --json`."""
+        meta, report, config = self.classifier.meta, self.report, self.config
+        return {
+            "origin": meta.origin or "vitrail",
+            "format": self.to,
+            "model": meta.name,
+            "architecture": {"family": config.family, **config.model_dump(mode="json")},
+            "parameters": sum(value.numel() for value in self.classifier.model.parameters()),
+            "mapping": [
+                {"theirs": list(theirs), "ours": list(ours)} for theirs, ours in report.mapping
+            ]
+            if report
+            else [],
+            "missing": report.missing if report else [],
+            "unused": report.unused if report else [],
+            "left_out": dict(report.left_out) if report else {},
+            "implied": dict(report.implied) if report else {},
+            "facts": [fact.to_json() for fact in meta.facts],
+            "assumed": [fact.text() for fact in meta.facts if fact.source == "assumed"],
+            "notes": list(meta.notes),
+            "not_kept": list(self.not_kept),
+            "files": [str(path) for path in self.files],
+            "bytes": sum(path.stat().st_size for path in self.files),
+            "tensors_identical": self.checked.identical,
+            "logits_max_difference": self.checked.difference,
+        }
+
+
+def convert(
+    source: str | Path,
+    out: str | Path,
+    *,
+    to: Format,
+    head: str | Path | None = None,
+    given: Mapping[str, Any] | None = None,
+    origin: str | None = None,
+    table: str | None = None,
+    name_map: str | Path | None = None,
+    allow_unused: bool = False,
+    progress: Progress | None = None,
+) -> Conversion:
+    """Write the model of `source`, a path or a name as `load` takes them, into `out` in the format
+    of the library `to`: a file or a folder, which must not exist. It is read back and compared.
+
+    head: a second file with the linear head of a DINOv2 backbone. given, origin, table, name_map:
+    what the file does not say, as for `load`. allow_unused: leave out heads that the model is read
+    without. progress: hears how a download gets on.
+
+    Raises ModelError VIT-440 where `out` exists, VIT-426 where what was written reads back as
+    another model (it is removed), and what `load` raises; UsageError VIT-202 for options without
+    effect.
+    """
+    refuse_existing(Path(out))
+    found = resolve_weights(Path(source), progress=progress)
+    place = find_model(found)
+    if is_ours(place):
+        if origin or head or table or allow_unused or name_map:
+            raise UsageError(
+                "VIT-202",
+                f"{found} is a model of vitrail; --origin, --table, --map, --head and "
+                "--allow-unused have no effect.",
+                hint="Leave them out.",
+            )
+        classifier, report = load(place), None
+        classifier = with_settings(classifier, dict(given)) if given else classifier
+    else:
+        foreign = read_external(
+            place,
+            origin=origin,
+            given=dict(given or {}),
+            head=None if head is None else Path(head),
+            table=table,
+            allow_unused=allow_unused,
+            name_map=read_map(Path(name_map)) if name_map else None,
+        )
+        classifier, report = of_foreign(foreign), foreign.report
+    files, notes = write(classifier, to, Path(out))
+    checked = check(classifier, to, Path(out))
+    return Conversion(classifier, report, to, tuple(files), (*notes, *checked.notes), checked)
+
+
+def model_of(classifier: Classifier) -> Model:
+    """Its network, which is one of ours."""
+    assert isinstance(classifier.model, Model)
+    return classifier.model
+
+
+def with_settings(classifier: Classifier, given: dict[str, Any]) -> Classifier:
+    """The same tensors, computed by other fields. Raises UsageError VIT-202 where none fit."""
+    model = model_of(classifier)
+    config = type(model.config)(**(model.config.model_dump() | given))
+    if shapes_of(config) != shapes_of(model.config) or config.image_size != model.config.image_size:
+        raise UsageError(
+            "VIT-202",
+            f"--set {', '.join(given)}: the model's tensors are of other shapes.",
+            hint="Fields that change no tensor can be set, as gelu, ln_eps or std_eps.",
+        )
+    changed = build(config)
+    changed.load_state_dict(model.state_dict(), strict=True, assign=True)
+    return Classifier(
+        changed, classifier.preprocess, classifier.classes, classifier.temperature, classifier.meta
+    )
+
+
+def write(classifier: Classifier, to: Format, out: Path) -> tuple[list[Path], tuple[str, ...]]:
+    """Write OUT: its files, and what the format does not keep."""
+    if to == "vitrail":
+        classifier.save(out)
+        return sorted(out.iterdir()), ()
+    model = model_of(classifier)
+    planned = plan_writing(model.config, classifier.preprocess, classifier.classes, to)
+    files = write_foreign(model, classifier.preprocess, classifier.classes, to, out)
+    notes = planned.notes
+    if classifier.temperature != 1:
+        notes = (*notes, f"the temperature {classifier.temperature:g} is not kept")
+    return files, notes
+
+
+def check(classifier: Classifier, to: str, out: Path) -> ReadBack:
+    """Read OUT back and compare. Raises ModelError VIT-426, and removes OUT, where it differs."""
+    back = read_back(classifier, to, out)
+    before, after = classifier.model.state_dict(), back.model.state_dict()
+    identical = set(before) == set(after) and all(
+        torch.equal(before[name], after[name]) for name in before
+    )
+    made = classifier.preprocess
+    shape = (IMAGES, made.channels, made.height, made.width)
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        found = classifier.model(images) - back.model(images)
+    difference = float(found.abs().max())
+    is_same_form = {name: value.shape for name, value in before.items()} == {
+        name: value.shape for name, value in after.items()
+    }
+    if (is_same_form and not identical) or not difference <= TOLERANCE:
+        remove(out)
+        raise ModelError(
+            "VIT-426",
+            f"{out} was read back as another model: logits differ by {difference:g} (limit "
+            f"{TOLERANCE:g}), tensors {'do not' if identical else 'do'}. It was removed.",
+            hint="A fault of vitrail: please report it with the command.",
+        )
+    other = changed(classifier.preprocess.model_dump(), back.preprocess.model_dump())
+    notes = [f"preprocessing: {other}"] if other else []
+    if list(back.classes) != list(classifier.classes):
+        notes.append("class names are not kept")
+    return ReadBack(difference, identical, tuple(notes))
+
+
+def changed(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """The fields that differ, as "crop none -> center"."""
+    return ", ".join(
+        f"{name} {before[name]} -> {after[name]}" for name in before if before[name] != after[name]
+    )
+
+
+def read_back(classifier: Classifier, to: str, out: Path) -> Classifier:
+    """OUT as a classifier; the image size is stated, which an .npz cannot."""
+    if to == "vitrail":
+        return load(out)
+    size = (classifier.preprocess.height, classifier.preprocess.width)
+    return of_foreign(read_external(out, origin=to, given={"image_size": size}))
+
+
+def remove(out: Path) -> None:
+    """Delete what was written."""
+    if out.is_dir():
+        shutil.rmtree(out)
+    else:
+        out.unlink()

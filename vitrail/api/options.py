@@ -1,0 +1,102 @@
+"""The settings of a run as keyword arguments, with their types, so that editors complete them.
+
+The names are those of `vitrail train` with underscores; any other setting goes into `settings` by
+its dotted name. A test keeps them in step with `config.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, ParamSpec, TypedDict, TypeVar
+
+Auto = Literal["auto"]
+P = ParamSpec("P")
+R = TypeVar("R")
+Format = Literal[
+    "google", "big_vision", "bit", "timm", "huggingface", "torchvision", "deit", "dinov2", "vitrail"
+]  # of checkpoints that are written
+
+EXPORT_TARGETS = {  # what is written, the packages it needs, and the extra that has them
+    "onnx": ("model.onnx, for ONNX Runtime and others", ("onnx", "onnxscript", "onnxruntime")),
+    "openvino": ("model.onnx, checked with OpenVINO", ("onnx", "onnxscript", "openvino")),
+    "torch": ("model.safetensors, checked with torch in bfloat16", ()),
+    "web": ("a page for browsers, with the model", ("onnx", "onnxscript", "onnxruntime")),
+    "huggingface-onnx": (
+        "model.onnx, and onnx/model.onnx for transformers.js and Optimum",
+        ("onnx", "onnxscript", "onnxruntime"),
+    ),
+    "triton": ("model.onnx, and a model repository", ("onnx", "onnxscript", "onnxruntime")),
+    "torch-export": ("model.pt2, for ExecuTorch and AOTInductor", ()),
+}
+
+
+class TrainOptions(TypedDict, total=False):
+    """Every setting without a dot, and the short names of others; docs/cli.md says what each does.
+    Times are seconds, or text with a unit: "90s", "10m", "1.5h". Sizes are pixels.
+    """
+
+    model: str
+    from_: str | Path
+    teacher: str | Path
+    recipe: str
+    objective: Literal["classify", "masked_patches"]
+    epochs: float | None
+    steps: int | None
+    examples: int | None
+    time_limit: float | str | None
+    batch_size: int | Auto
+    lr: float
+    seed: int
+    ema: float
+    patience: int
+    freeze: Literal["none", "body"]
+    lora_rank: int
+    augment: Literal["none", "randaugment", "trivialaugment", "three_augment"]
+    image_size: int | tuple[int, int] | str
+    val_fraction: float | Auto
+    on_bad_file: Literal["stop", "skip"]
+    workers: int | Auto
+    device: str
+    precision: Literal["auto", "float32", "bfloat16"]
+    threads: int | Auto
+    exact: bool
+    compile: bool
+    checkpoint_activations: bool
+    residual_baseline: bool
+    eval_every_epochs: float | Auto
+    save_every: float | str
+    save_every_steps: int | None
+    keep_checkpoints: int
+
+
+def shows_options(function: Callable[P, R], options: type = TrainOptions) -> Callable[P, R]:
+    """Let `function(..., **options)` show every option in its signature, as notebooks read it."""
+    before = inspect.signature(function)
+    given = [one for one in before.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=..., annotation=hint)
+        for name, hint in options.__annotations__.items()
+    ]
+    function.__signature__ = before.replace(parameters=[*given, *more])  # type: ignore[attr-defined]
+    return function
+
+
+def call_text(function: str, first: object, given: Mapping[str, Any]) -> str:
+    """The call that repeats a run: `vitrail.train('photos', epochs=20)`."""
+    plain = {key: str(one) if isinstance(one, Path) else one for key, one in given.items()}
+    plain = {key: one for key, one in plain.items() if (key, one) != ("runs_dir", "runs")}
+    words = [f"{key}={one!r}" for key, one in plain.items() if one is not None and one != []]
+    return f"vitrail.{function}({', '.join([repr(str(first)), *words])})"
+
+
+def layer_of(
+    data: str | Path, options: TrainOptions, settings: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The settings of a call as one layer of `config.resolve`."""
+    named = {
+        name.rstrip("_"): str(value) if isinstance(value, Path) else value
+        for name, value in options.items()
+    }
+    return {"data.path": str(data), **named, **(settings or {})}

@@ -1,0 +1,85 @@
+"""What a notebook shows of a result: plain tables and images, and a place that is rewritten.
+
+IPython is never imported: where it has not been loaded, nobody can see HTML. No colours are set, so
+that the notebook's own, light or dark, hold; drawings know both (`figures/svg.py`).
+"""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from base64 import b64encode
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from vitrail.spelling import printable
+
+Row = Sequence[object]
+
+
+def in_notebook() -> bool:
+    """Whether a kernel runs us, whose front end shows HTML; a console of IPython does not."""
+    found = sys.modules.get("IPython")
+    shell = found.get_ipython() if found is not None else None
+    return shell is not None and hasattr(shell, "kernel")
+
+
+class Place:
+    """A place in the output of a cell, written again and again."""
+
+    def __init__(self) -> None:
+        self.handle: Any = None
+
+    def write(self, html: str) -> None:
+        """Show `html` instead of what was there."""
+        kit = sys.modules["IPython"].display
+        if self.handle is None:
+            self.handle = kit.display(kit.HTML(html), display_id=True)
+        else:
+            self.handle.update(kit.HTML(html))
+
+
+def display(shown: object) -> None:
+    """Show what has `_repr_html_` in the output of the cell."""
+    sys.modules["IPython"].display.display(shown)
+
+
+def show_page(shown: object, page: Path) -> None:
+    """Show it in a notebook; elsewhere open its page in the browser, where there is one."""
+    if in_notebook():
+        display(shown)
+    else:
+        webbrowser.open(page.resolve().as_uri())
+
+
+def table(rows: Sequence[Row], *, head: Row = (), title: str = "") -> str:
+    """A table of texts; the first cell of each row names it."""
+    caption = f"<caption>{words(title)}</caption>" if title else ""
+    heads = "".join(f'<th scope="col">{words(one)}</th>' for one in head)
+    body = "".join(
+        f'<tr><th scope="row">{words(first)}</th>'
+        + "".join(f"<td>{words(one)}</td>" for one in rest)
+        + "</tr>"
+        for first, *rest in rows
+    )
+    top = f"<thead><tr>{heads}</tr></thead>" if head else ""
+    return f"<table>{caption}{top}<tbody>{body}</tbody></table>"
+
+
+def paragraph(text: str) -> str:
+    """A paragraph."""
+    return f"<p>{words(text)}</p>"
+
+
+def words(text: object) -> str:
+    """Text as HTML, on one line."""
+    return escape(printable(str(text)))
+
+
+def image(content: bytes, kind: str, alt: str, width: int | None = None) -> str:
+    """An image inside the page. kind: png or svg+xml."""
+    size = f' width="{width}"' if width else ""
+    address = f"data:image/{kind};base64,{b64encode(content).decode()}"
+    return f'<img src="{address}" alt="{words(alt)}"{size}>'
