@@ -11,7 +11,7 @@ SAMPLE := tests/models/vit/test_vit_options.py tests/models/test_golden.py tests
 PROCESSORS := ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=COMPATIBLE OMP_NUM_THREADS=1
 SEED := $(shell date +%Y%m%d)
 
-.PHONY: demo test check docs site docs-settings serve-lock man coverage processors processors-sample bench nightly parity wheel test-wheel clean
+.PHONY: demo test check docs site docs-python docs-settings serve-lock man coverage processors processors-sample bench nightly parity wheel test-wheel clean
 
 # The documents and project files against the code: links, trees, options, error codes, workflows.
 DOCS := tests/test_readme.py tests/test_package.py tests/test_project_files.py tests/cli/test_cli_docs.py tests/models/test_paper_map.py
@@ -79,6 +79,9 @@ site: $(VENV)/.test
 # requirements-serve.txt, after a change of constraints.txt.
 serve-lock: $(VENV)/.core
 	$(BIN)/python -m benchmarks.serve_lock
+
+docs-python: $(VENV)/.core
+	$(BIN)/python -m benchmarks.python_page
 
 docs-settings: $(VENV)/.core
 	$(BIN)/python -m benchmarks.settings_page

@@ -50,6 +50,7 @@ from vitrail.model_folder.export_record import Export, is_export
 from vitrail.model_folder.model_card import card_of
 from vitrail.model_folder.model_record import Architecture, Record, made_record
 from vitrail.models.names import ModelConfig
+from vitrail.notebook import table
 from vitrail.prediction import (
     Picture,
     Prediction,
@@ -63,6 +64,7 @@ from vitrail.prediction import (
 from vitrail.run_model import RunModel, is_run, read_run_model
 from vitrail.runtime.engines import Asked, open_session
 from vitrail.runtime.runtime import Array, Runtime
+from vitrail.spelling import count, printable
 from vitrail.system.interrupts import Threads
 
 if TYPE_CHECKING:
@@ -83,6 +85,7 @@ if TYPE_CHECKING:
 
 DESCRIPTIONS = (RECORD, "config.json")  # of which one lies beside model.safetensors
 MAX_DECODERS = 8  # threads
+SHOWN = 5  # names of classes
 RESAMPLE = "google"
 
 
@@ -131,6 +134,27 @@ class Classifier:
         self.meta = meta if isinstance(meta, Meta) else Meta(**(meta or {}))
         self.examples = examples
         self.export: Export | None = None  # the export that it was read from
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(name, value) for people: the model, what it computes with, what it knows."""
+        made, info = self.preprocess, self.runtime.info
+        found = [("model", self.meta.name)]
+        if self._model is not None:
+            number = sum(one.numel() for one in self._model.parameters())
+            found.append(("parameters", f"{number:,}"))
+        size = f"{made.height} x {made.width} px"
+        found.append(("image", f"{size}, {count(made.channels, 'channel')}"))
+        names = ", ".join(self.classes[:SHOWN]) + ", ..." * (len(self.classes) > SHOWN)
+        found.append(("classes", f"{len(self.classes):,}: {names}" if self.classes else "no names"))
+        engine = f"{info.engine} {info.precision} on {info.device}"
+        return [*found, ("temperature", f"{self.temperature:.4g}"), ("engine", engine)]
+
+    def __repr__(self) -> str:
+        said = "; ".join(f"{name} {value}" for name, value in self.rows())
+        return f"Classifier({printable(said)})"
+
+    def _repr_html_(self) -> str:
+        return table(self.rows(), title="Classifier")
 
     @property
     def model(self) -> nn.Module:
@@ -359,7 +383,7 @@ class Classifier:
         steps: int | None = None,
         seed: int | None = None,
     ) -> Explanation:
-        """Why the model answers as it does on one image: `.map` (H, W), `.save("a.png")`.
+        """What the answer to one image rests on: `.map` (H, W), `.save("a.png")`.
 
         method: attention, rollout, relevance, gradcam, integrated-gradients, occlusion or random;
         docs/explain.md says what each means and which options it takes. target: the class to

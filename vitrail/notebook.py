@@ -78,6 +78,11 @@ def words(text: object) -> str:
     return escape(printable(str(text)))
 
 
+def svg(content: str, alt: str) -> str:
+    """A drawing inside the page; it knows light and dark by itself."""
+    return image(content.encode(), "svg+xml", alt)
+
+
 def image(content: bytes, kind: str, alt: str, width: int | None = None) -> str:
     """An image inside the page. kind: png or svg+xml."""
     size = f' width="{width}"' if width else ""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import vitrail
+from tests.api.conftest import TINY
 from tests.cli.cli_command import run
 from tests.export.exported import classifier_of
 from tests.studies.small_study import ONE_SECOND
@@ -19,23 +20,6 @@ from vitrail.studies import run as studies
 from vitrail.studies.compute_study import Computed
 from vitrail.studies.engine.cell import needed
 from vitrail.studies.results.result import Outcome, Verdict
-
-TINY: dict[str, Any] = {
-    "model": "vit_mu8",
-    "settings": {"data.train_pictures": 61},
-    "epochs": 2,
-    "threads": 1,
-    "device": "cpu",
-}
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run, silently."""
-    folder = tmp_path_factory.mktemp("runs")
-    return vitrail.train(
-        "builtin:digits", runs_dir=folder, name="a", progress=False, **TINY
-    ).run_dir
 
 
 def test_training_says_what_it_does_and_can_be_silent(

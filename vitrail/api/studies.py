@@ -14,7 +14,7 @@ from vitrail.api.progress import watcher_of
 from vitrail.api.study_setup import Length, Question, comparison, no_effect, question_of, study_of
 from vitrail.cli.display.study_progress import plan_lines
 from vitrail.figures.plot import plot
-from vitrail.notebook import image, paragraph, show_page, table
+from vitrail.notebook import paragraph, show_page, svg, table
 from vitrail.spelling import count
 from vitrail.studies import publish, run
 from vitrail.studies.compute_study import Computed, Watcher
@@ -83,7 +83,7 @@ class StudyResult:
 
     def _repr_html_(self) -> str:
         parts = [paragraph(self.title), paragraph(self.verdict.answer)]
-        parts += [image(plot(one).file().encode(), "svg+xml", one.title) for one in self.figures]
+        parts += [svg(plot(one).file(), one.title) for one in self.figures]
         parts += [
             table(lines[1:], head=lines[0], title=title) for title, lines in self.tables.items()
         ]

@@ -172,7 +172,7 @@ class Predictions:
 
     @property
     def selective(self) -> dict[str, Any]:
-        """How often it is wrong on the images it is surest of: area and points of the curve."""
+        """How often it is wrong on its most confident images: area and points of the curve."""
         return selective.selective(self.probabilities.max(axis=1, initial=0.0), self.correct)
 
     @property

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vitrail.evaluation import eval_files, uncertainty
+from vitrail.evaluation import eval_files, shown, uncertainty
 from vitrail.evaluation.predictions import Predictions
 from vitrail.evaluation.uncertainty import Interval
 
@@ -33,6 +33,12 @@ class Evaluation(Predictions):
     def ece_by_chance(self) -> Interval:
         """The middle 95 % of `ece` if every probability were true."""
         return uncertainty.ece_by_chance(self)
+
+    def __repr__(self) -> str:
+        return f"Evaluation({shown.one_line(self)})"
+
+    def _repr_html_(self) -> str:
+        return shown.evaluation_html(self, self.intervals)
 
     def write(self, folder: Path, more: Mapping[str, Any] | None = None) -> None:
         """Write metrics.json, predictions.csv, confusion.csv and calibration.json into `folder`

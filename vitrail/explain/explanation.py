@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,10 @@ from vitrail.errors import UsageError
 from vitrail.explain import overlay
 from vitrail.explain.methods.maps import Array, Layer
 from vitrail.explain.placing import on_input, to_image
+from vitrail.explain.sheet import Column, ends_of, sheet
 from vitrail.files import whole_file
+from vitrail.notebook import display, image, in_notebook
+from vitrail.spelling import printable
 
 SUFFIXES = (".png", ".npz")
 
@@ -85,6 +89,44 @@ class Explanation:
         values = on_input(overlay.spotlight_values(self.grid, area), area, size)
         placed = to_image(values, self.preprocess, self.picture.shape[:2])
         return overlay.spotlight(self.picture, placed)
+
+    @property
+    def said(self) -> list[str]:
+        """What the model answers, a line each: the image's name, the best three classes, and the
+        class explained where it is another one.
+        """
+        best = [f"{label} {score:.1%}" for label, score in self.top[:3]]
+        other = self.label if self.label and self.label != (self.top or (("", 0.0),))[0][0] else ""
+        lines = [self.source, *best, f"explained: {other}" if other else ""]
+        return [printable(line) for line in lines if line]
+
+    def column(self, style: str = "heat") -> Column:
+        """What this method shows, for a sheet (`explain/sheet.py`)."""
+        low, high = ends_of(self.map, float(self.grid.min()))
+        of = f" of {printable(self.label)}" if self.label else ""
+        return Column(f"{self.method}{of}", self.overlay(style), self.map, low, high)
+
+    def sheet(self) -> Image.Image:
+        """Image, overlay, map and scale side by side, with the classes, as a Pillow image."""
+        return sheet(self.picture, self.said, [self.column()])
+
+    def show(self) -> None:
+        """Show the sheet in the notebook; elsewhere in the image viewer of the machine."""
+        if in_notebook():
+            display(self)
+        else:
+            self.sheet().show()
+
+    def __repr__(self) -> str:
+        h, w = self.grid.shape
+        best = f"{self.top[0][0]} {self.top[0][1]:.3f}" if self.top else "no classes"
+        of = f" of {self.label}" if self.label else ""
+        return f"Explanation({self.method}{of}, {h} x {w} values, {best}, {self.source})"
+
+    def _repr_html_(self) -> str:
+        stream = io.BytesIO()
+        self.sheet().save(stream, "PNG")
+        return image(stream.getvalue(), "png", f"{self!r}")
 
     def save(self, path: str | Path, *, style: str = "heat", replace: bool = False) -> Path:
         """Write the overlay (.png) or the numbers (.npz: map, grid, layers, matrix, facts).

@@ -24,6 +24,12 @@ NUMBERS = (
 
 def curves_section(record: RunRecord) -> PageSection:
     """Loss, top-1 and learning rate over epochs."""
+    told = {"drawings": drawings_of(record), "numbers": curve_table(record)}
+    return PageSection("curves", "Curves", told)
+
+
+def drawings_of(record: RunRecord) -> list[Drawing]:
+    """A drawing for each of them that the run has."""
     level = next(iter(record.baselines.items()), None)
     drawings = []
     for caption, keys, base in (
@@ -40,8 +46,7 @@ def curves_section(record: RunRecord) -> PageSection:
         mark = (base[0].split(" (")[0], base[1]) if base else None
         figure = Figure("curves", caption, "epoch", caption, lines, level=mark, zero="cheap")
         drawings.append(Drawing(caption, plot(figure, is_bare=True), legend))
-    told = {"drawings": drawings, "numbers": curve_table(record)}
-    return PageSection("curves", "Curves", told)
+    return drawings
 
 
 def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -6,9 +6,15 @@ The command line and the tests implement `Reporter`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from vitrail.errors import VitrailError
+from vitrail.notebook import show_page, svg, table
+from vitrail.report.curves import drawings_of
+from vitrail.report.run_record import read_run
 
 if TYPE_CHECKING:
     from vitrail.training.plan.plan_run import Plan
@@ -30,6 +36,40 @@ class RunResult:
     baselines: dict[str, float] = field(default_factory=dict)
     stopped: str | None = None
     next_commands: list[str] = field(default_factory=list)
+
+    @property
+    def page(self) -> Path:
+        """The report."""
+        return self.run_dir / "report.html"
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(name, value) for people."""
+        found = [("run", str(self.run_dir)), ("steps", f"{self.steps:,} in {self.seconds:.0f} s")]
+        found += [("stopped", self.stopped)] if self.stopped else []
+        if "val/top1" in self.best:
+            found.append(("best validation top-1", f"{self.best['val/top1']:.4f}"))
+        if self.test and self.test.get("top1") is not None:
+            low, high = self.test["top1_interval"]
+            text = f"{self.test['top1']:.4f} (95 % {low:.3f}-{high:.3f})"
+            found.append(("test top-1", text))
+        return [
+            *found,
+            *((f"baseline: {key}", f"{one:.4f}") for key, one in self.baselines.items()),
+        ]
+
+    def show(self) -> None:
+        """Show it in the notebook; elsewhere open its report in the browser."""
+        show_page(self, self.page)
+
+    def __repr__(self) -> str:
+        return f"RunResult({', '.join(f'{name} {value}' for name, value in self.rows())})"
+
+    def _repr_html_(self) -> str:
+        with suppress(VitrailError):  # a run that was moved or deleted has no curves to show
+            drawings = drawings_of(read_run(self.run_dir))
+            curves = [svg(one.svg.file(), one.caption) for one in drawings]
+            return table(self.rows(), title="Run") + "".join(curves)
+        return table(self.rows(), title="Run")
 
 
 class Reporter(Protocol):
