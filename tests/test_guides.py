@@ -20,6 +20,7 @@ GUIDES = (
     "clean-data",
     pytest.param("compare-models", marks=HEAVY),
     pytest.param("deploy", marks=HEAVY),
+    pytest.param("tune", marks=HEAVY),
     "time-and-memory",
     "from-timm-and-huggingface",
 )

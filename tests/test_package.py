@@ -110,7 +110,7 @@ def test_the_ways_in_that_scripts_use_stay() -> None:
     assert done.stdout == "10\n"
 
 
-FOR_PEOPLE = {"studies", "hub", "export", "onnx", "openvino", "serve", "stores", "ray"}
+FOR_PEOPLE = {"studies", "hub", "export", "onnx", "openvino", "serve", "stores", "tune", "ray"}
 TOOLS = {
     "test",
     "check",

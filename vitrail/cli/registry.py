@@ -54,6 +54,7 @@ VERBS = {
     ),
     "runs": Verb("vitrail.cli.verbs.runs", False, "list runs: status, dataset, best figure, age"),
     "lr-find": Verb("vitrail.cli.verbs.lr_find", True, "compare learning rates in short trainings"),
+    "tune": Verb("vitrail.cli.verbs.tune", True, "search for better settings within a budget"),
     "doctor": Verb(
         "vitrail.cli.verbs.doctor", False, "this machine: versions, memory, what it can train"
     ),
@@ -95,6 +96,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {  # verb: (words after its n
     "study": (
         ("--list", "all studies"),
         ("data-size --data photos/ --budget 30m", "one of them"),
+    ),
+    "tune": (
+        ("photos/ --budget 1h", "rate, decay of weights, smoothing"),
+        ("photos/ --over augment.mixup=0..0.4 --epochs 5", "one setting, trials of 5 epochs"),
     ),
     "convert": (
         ("runs/photos-1 vit.safetensors --to timm", "for timm"),

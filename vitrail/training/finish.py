@@ -50,7 +50,8 @@ EXPLAIN_SECS = 1.5  # of one core, at the least
 @dataclass(frozen=True)
 class StopReason:
     """How a run came to its last step. stopped: why before it was planned, or None. waited: share
-    of the time spent waiting for images. with_report: whether baselines, audit and report follow.
+    of the time spent waiting for images. with_report: whether baselines, audit and report follow;
+    with_test: whether test images are judged.
     val: the validation images that were judged on the way; best: the step and the result of
     their best evaluation, where it was kept.
     """
@@ -58,6 +59,7 @@ class StopReason:
     stopped: str | None = None
     waited: float = 0.0
     with_report: bool = True
+    with_test: bool = True
     limit: TimeLimit | None = None
     val: Source | None = None
     best: tuple[int, EvalResult] | None = None
@@ -256,7 +258,7 @@ def _judge(last: Last, network: nn.Module) -> dict[str, EvalResult]:
     found: dict[str, EvalResult] = {}
     for split in last.task.splits:
         source = getattr(last.plan.splits, split)
-        if source is None:
+        if source is None or (split == "test" and not last.ending.with_test):
             continue
         found[split] = result = _judge_split(last, network, split, source)
         if result.evaluation is not None:

@@ -83,20 +83,21 @@ def train(
     command: str = "",
     reporter: Reporter | None = None,
     with_report: bool = True,
+    with_test: bool = True,
     age_secs: float = 0.0,
     ranks: Ranks = ALONE,
 ) -> RunResult:
     """Train a new run in `runs_dir` and evaluate it.
 
     `layers` are settings from low to high (`config.resolve`). with_report: whether baselines, a
-    look back at the data, and the report follow. age_secs: what the command took until here, which
-    a time limit counts too. ranks: the processes that train it, which have joined; the first one
-    plans and writes.
+    look back at the data, and the report follow; with_test: whether test images are judged.
+    age_secs: what the command took until here, which a time limit counts too. ranks: the processes
+    that train it, which have joined; the first one plans and writes.
     Raises VitrailError of every kind: UsageError and DataError before anything is written.
     """
     clock = Clock(age_secs)
     if not ranks.is_first:
-        return follow(clock, ranks, with_report=with_report)
+        return follow(clock, ranks, with_report=with_report, with_test=with_test)
     reporter = reporter or SilentReporter()
     planned = plan_run(layers, world=ranks.world)
     check_saveable(planned)
@@ -119,7 +120,7 @@ def train(
                 reporter.notice(sentence)
             _tell_run(run, ranks, step=None, data=None)
             live = _start(run, plan, clock, reporter, None, ranks)
-            return _run(live, stop, with_report)
+            return _run(live, stop, with_report, with_test)
 
 
 def resume(
@@ -128,6 +129,7 @@ def resume(
     data: str | None = None,
     reporter: Reporter | None = None,
     with_report: bool = True,
+    with_test: bool = True,
     age_secs: float = 0.0,
     ranks: Ranks = ALONE,
 ) -> RunResult:
@@ -141,7 +143,7 @@ def resume(
     """
     clock = Clock(age_secs)
     if not ranks.is_first:
-        return follow(clock, ranks, with_report=with_report)
+        return follow(clock, ranks, with_report=with_report, with_test=with_test)
     reporter = reporter or SilentReporter()
     run = open_run(run_dir)
     with RunLock(run.path), stop_signals() as stop:
@@ -163,10 +165,10 @@ def resume(
             step = checkpoint.step if checkpoint else None
             _tell_run(run, ranks, step=step, data=data)
             live = _start(run, plan, clock, reporter, checkpoint, ranks)
-            return _run(live, stop, with_report)
+            return _run(live, stop, with_report, with_test)
 
 
-def follow(clock: Clock, ranks: Ranks, *, with_report: bool) -> RunResult:
+def follow(clock: Clock, ranks: Ranks, *, with_report: bool, with_test: bool) -> RunResult:
     """Train what the first process has planned and written, without writing or saying anything.
 
     Raises EnvironmentFault VIT-513 where its run directory is not that of this machine.
@@ -184,7 +186,7 @@ def follow(clock: Clock, ranks: Ranks, *, with_report: bool) -> RunResult:
         splits = resumed(run.path, told["data"])
         plan = plan_run([("config.toml", settings)], run.read("run.json"), splits)
         live = _start(run, plan, clock, SilentReporter(), checkpoint, ranks)
-        return _run(live, stop, with_report)
+        return _run(live, stop, with_report, with_test)
 
 
 def _tell_run(run: RunDir, ranks: Ranks, *, step: int | None, data: str | None) -> None:
@@ -204,7 +206,7 @@ def _not_shared(ranks: Ranks, run: RunDir, found: str) -> EnvironmentFault:
     )
 
 
-def _run(live: RunContext, stop: StopRequest, with_report: bool) -> RunResult:
+def _run(live: RunContext, stop: StopRequest, with_report: bool, with_test: bool) -> RunResult:
     plan, clock, ranks = live.plan, live.clock, live.ranks
     state, loader = live.state, live.loader
     log_every = max(1, min(50, round(plan.steps_per_epoch / 4)))
@@ -240,7 +242,8 @@ def _run(live: RunContext, stop: StopRequest, with_report: bool) -> RunResult:
         live.metrics.sync()
         live.metrics.close()
     waited = share(loader.data_wait_secs - waited, clock.step_secs())
-    how = StopReason(stopped, waited, with_report, live.limit, live.val, live.best, ranks)
+    after = (with_report, with_test)
+    how = StopReason(stopped, waited, *after, live.limit, live.val, live.best, ranks)
     ended = finish(live.run, plan, live.task, state, live.evaluated, clock, how, live.reporter)
     live.reporter.result(ended)
     return ended

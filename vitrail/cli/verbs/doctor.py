@@ -58,6 +58,7 @@ EXTRAS = {  # what each is for, in the order of README
     "onnx": "computing an ONNX export",
     "openvino": "computing it with OpenVINO",
     "serve": "vitrail serve",
+    "tune": "vitrail tune",
     "stores": "shards in an object store, s3://BUCKET/FOLDER",
     "ray": "studies on a Ray cluster",
 }

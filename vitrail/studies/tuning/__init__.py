@@ -1,0 +1,1 @@
+"""Search over settings: ranges, trials, what they amount to."""
