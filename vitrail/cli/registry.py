@@ -157,6 +157,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {  # verb: (words after its n
     ),
     "doctor": (
         ("", "this machine"),
+        ("--plan vit_h14 --gpus 8 --shard", "what pre-training it would need"),
         ("--self-test", "kill a run, continue it, compare every bit"),
     ),
     "completion": (

@@ -8,7 +8,8 @@ from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output, table
-from vitrail.errors import install_command
+from vitrail.cli.machine_plan import PlanOptions, show_plan
+from vitrail.errors import UsageError, install_command
 from vitrail.spelling import count
 
 app = app_of("vitrail doctor")
@@ -17,6 +18,7 @@ app = app_of("vitrail doctor")
 @app.default
 def doctor(
     *,
+    planned: PlanOptions | None = None,
     self_test: Annotated[bool, Parameter(negative=())] = False,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> int:
@@ -27,6 +29,14 @@ def doctor(
     self_test
         Train a tiny model, kill it, continue it and compare every bit, with 1 and 2 processes.
     """
+    if planned is not None and planned.plan is not None:
+        return show_plan(planned, output)
+    if planned is not None and planned != PlanOptions():
+        raise UsageError(
+            "VIT-201",
+            "--gpus and its like have no effect without --plan.",
+            hint="For instance: vitrail doctor --plan vit_h14 --gpus 8 --gpu-memory 80GB --shard",
+        )
     if self_test:
         return test_machine(output)
     from vitrail.api.doctor import doctor
