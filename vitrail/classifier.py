@@ -28,6 +28,7 @@ from vitrail.checkpoints.catalogue.meant import way_out
 from vitrail.checkpoints.hub.download import Progress
 from vitrail.checkpoints.hub.resolve import resolve_weights
 from vitrail.data.images.decode import MAX_PIXELS
+from vitrail.data.images.packing import unpacked
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.isolated import is_cheap
 from vitrail.data.loading.prepared import prepared_files, prepared_image
@@ -413,8 +414,8 @@ class Classifier:
         head: int | None = None,
         target: str | int | None = None,
     ) -> Explanation:
-        """As `explain` of an image that is prepared, (C, H, W); pixels: the same image as uint8
-        (H, W, 1 or 3) of any size, which the map is placed on.
+        """As `explain` of an image that is prepared, (C, H, W) or packed; pixels: the same image as
+        uint8 (H, W, 1 or 3) of any size, which the map is placed on.
         """
         import torch
 
@@ -427,6 +428,8 @@ class Classifier:
         index = class_index(self.classes, target)
         request = Request(method or "", layer, head, index, scores=self.meta.scores)
         like = next(self.model.parameters())
+        if image.ndim == 2 and self.preprocess.patch_size is not None:
+            image = unpacked(image, self.preprocess.patch_size)
         shown = torch.from_numpy(image)[None].to(like.device, like.dtype)
         return self._named(*explain_input(self.model, self.preprocess, shown, pixels, request))
 
@@ -460,6 +463,8 @@ class Classifier:
         from vitrail.evaluation.measuring.measuring import Measuring, silent
         from vitrail.runtime.runtime import flip_averaged
 
+        if tta == "flip":
+            self.preprocess.require_one_size("--tta flip")
         runtime = self._runtime or self.torch_runtime(device, precision)
         return Measuring(
             flip_averaged(runtime.logits) if tta == "flip" else runtime.logits,

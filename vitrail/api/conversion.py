@@ -19,6 +19,7 @@ from vitrail.checkpoints.adapt.request import shapes_of
 from vitrail.checkpoints.external import plan_writing, read_external, write_foreign
 from vitrail.checkpoints.hub.download import Progress
 from vitrail.checkpoints.hub.resolve import resolve_weights
+from vitrail.checkpoints.mapping.evaluation_crops import shown_by
 from vitrail.checkpoints.mapping.rules import MappingReport
 from vitrail.checkpoints.origins.name_map import read_map
 from vitrail.classifier import Classifier, find_model, is_ours, load, of_foreign
@@ -166,9 +167,8 @@ def with_settings(classifier: Classifier, given: dict[str, Any]) -> Classifier:
         )
     changed = build(config)
     changed.load_state_dict(model.state_dict(), strict=True, assign=True)
-    return Classifier(
-        changed, classifier.preprocess, classifier.classes, classifier.temperature, classifier.meta
-    )
+    shown = shown_by(classifier.preprocess, config)
+    return Classifier(changed, shown, classifier.classes, classifier.temperature, classifier.meta)
 
 
 def write(classifier: Classifier, to: Format, out: Path) -> tuple[list[Path], tuple[str, ...]]:

@@ -26,6 +26,7 @@ from vitrail.checkpoints.formats.tensor_writing import write_folder, write_npz, 
 from vitrail.checkpoints.hub.resolve import catalogue_entry_at
 from vitrail.checkpoints.joined import Joined
 from vitrail.checkpoints.mapping.complete import check_complete
+from vitrail.checkpoints.mapping.evaluation_crops import shown_by
 from vitrail.checkpoints.mapping.fact import Fact, Said, facts_of, prepared, with_given
 from vitrail.checkpoints.mapping.metadata import NOTE, embedded_metadata, read_note
 from vitrail.checkpoints.mapping.origin import ExportLayout, cannot_hold
@@ -125,7 +126,7 @@ def read_external(
         check_complete(header, name, report, allow_unused=allow_unused, has_head=has_head)
     model.load_state_dict(state, strict=True, assign=True)
     told = _told(note.get("preprocess"), found.config)
-    preprocess = told or found.preprocess
+    preprocess = shown_by(told or found.preprocess, found.config)
     is_one = found.config.num_classes == 1  # the softmax of one number is 1
     facts = table_facts(header, match.view.prefix, match.others)
     facts += facts_of(header, found.config, found.said) + found.more

@@ -60,6 +60,7 @@ def write_figures(
     shown = []
     for path in [model, *([inspection.against] if inspection.against else [])]:
         classifier = load(path, device, output, read_as if path == model else None)
+        classifier.preprocess.require_one_size("--figures")
         batches = None if source is None else reader(classifier, source)
         shown.append(inspection_figures.Inspected(str(path), model_of(classifier), batches))
     with whole_folder(folder) as temporary:
@@ -100,6 +101,7 @@ def judge(
     output: Output,
 ) -> int:
     """Deletion and insertion of every method on these images, as a table and two CSV files."""
+    classifier.preprocess.require_one_size("--faithfulness")
     model, images = model_of(classifier), []
     for path in pictures:
         try:

@@ -35,7 +35,7 @@ class Explanation:
     layer, where the method has them. target and label: the class explained, None and "" for methods
     without one. top: (label, score) of the best classes. facts: settings as resolved, and measures.
     matrix: (P, P), what each patch takes from each patch; see `tokens`. area: px of the input that
-    the model sees, where that is not all.
+    the model sees, where that is not all; the whole input's of a model of variable resolution.
     """
 
     source: str
@@ -84,7 +84,8 @@ class Explanation:
         overlay.check_style(style)
         if style == "heat":
             return overlay.heat(self.picture, self.map, float(self.grid.min()))
-        size = (self.preprocess.height, self.preprocess.width)
+        variable = self.preprocess.is_variable
+        size = self.area if variable else (self.preprocess.height, self.preprocess.width)
         area = size if self.grid.shape == size or not min(self.area) else self.area
         values = on_input(overlay.spotlight_values(self.grid, area), area, size)
         placed = to_image(values, self.preprocess, self.picture.shape[:2])

@@ -51,9 +51,11 @@ def pixels_of(image: Picture, max_pixels: int = MAX_PIXELS) -> Pixels:
 
 
 def input_of(model: Model, preprocess: Preprocess, pixels: Pixels) -> torch.Tensor:
-    """What the model is shown: (1, C, H, W), on its device and in its precision."""
+    """What the model is shown: (1, C, H, W), on its device and in its precision; of a model of
+    variable resolution the image before it is packed.
+    """
     like = next(model.parameters())
-    return preprocess(pixels)[None].to(like.device, like.dtype)
+    return torch.from_numpy(preprocess.planes(pixels))[None].to(like.device, like.dtype)
 
 
 def explain_image(
@@ -83,8 +85,9 @@ def explain_input(
     """
     request = checked(model, request)
     maps = explain(model, image, request)
-    area = seen_size(model)
-    values = on_input(maps.grid, area, (preprocess.height, preprocess.width))
+    size = (image.shape[2], image.shape[3])
+    area = seen_size(model, size)
+    values = on_input(maps.grid, area, size)
     explanation = Explanation(
         source=source,
         method=request.method,

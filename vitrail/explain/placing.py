@@ -36,6 +36,8 @@ def to_image(values: Array, preprocess: Preprocess, size: tuple[int, ...]) -> Ar
     """values: (height, width) of the model's input. size: (H, W) of the image. Returns (H, W), 0
     where the image is cropped away before the model sees it.
     """
+    if preprocess.is_variable:  # never cropped
+        return resized(values, (size[0], size[1]))
     height, width = preprocess.resized(size[0], size[1])
     top, left = _offset(preprocess, height, width)
     canvas = np.zeros((height, width), values.dtype)

@@ -222,7 +222,9 @@ def require_packages(to: Target, precision: Precision = "float32") -> None:
 
 
 def graph_of(classifier: Classifier) -> Graph:
-    """What is exported. Raises ModelError VIT-443 for an encoder."""
+    """What is exported. Raises ModelError VIT-443 for an encoder, UsageError VIT-287 for images of
+    variable resolution.
+    """
     model = classifier.model
     if not isinstance(model, Model):
         raise TypeError(f"a vitrail model can be exported, not a {type(model).__name__}")
@@ -232,6 +234,7 @@ def graph_of(classifier: Classifier) -> Graph:
             "the model is an encoder without a head; an export has probabilities of classes.",
             hint="Train a head: vitrail train DATA --from MODEL",
         )
+    classifier.preprocess.require_one_size("an export")
     return Graph(model.cpu(), classifier.preprocess, classifier.temperature, classifier.meta.scores)
 
 

@@ -16,6 +16,7 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.sources.class_names import MAX_BYTES, MAX_CLASSES, MAX_LETTERS, fault_of
 from vitrail.errors import ModelError, VitrailError
 from vitrail.models.names import Family, ModelConfig, config_from_numbers, parse_name
+from vitrail.models.vit.config import ViTConfig
 from vitrail.spelling import count
 
 SCHEMA = 1
@@ -138,6 +139,20 @@ def _check_agreement(
             name,
             f"preprocess gives (C, H, W) = {made}, "
             f"the architecture takes {(config.channels, *config.image_size)}",
+        )
+    if isinstance(config, ViTConfig):
+        _check_patches(config, preprocess, name)
+
+
+def _check_patches(config: ViTConfig, preprocess: Preprocess, name: Path) -> None:
+    """Of a model of variable resolution."""
+    takes = (config.max_patches, config.patch_size)
+    made = (preprocess.max_patches, preprocess.patch_size)
+    if takes[0] != made[0] or (preprocess.is_variable and takes != made):
+        raise refused(
+            name,
+            f"preprocess makes {made[0]} patches of {made[1]} px at most, the architecture takes "
+            f"{takes}",
         )
 
 

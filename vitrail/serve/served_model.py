@@ -63,9 +63,10 @@ class ServedModel:
         cls, wanted: Wanted, engines: int, limits: Limits, admission: Admission, metrics: Metrics
     ) -> ServedModel:
         """Load, warm up and check, off the event loop. Raises what `load` raises, and ModelError
-        VIT-474, UsageError VIT-297.
+        VIT-474, UsageError VIT-287, VIT-297.
         """
         classifier = await asyncio.to_thread(wanted.load)
+        classifier.preprocess.require_one_size("serve")
         await asyncio.to_thread(check_engine, classifier, limits.batch, wanted.name)
         await asyncio.to_thread(check_deadline, classifier, limits.batch, limits.deadline_ms)
         batcher = Batcher(classifier.probabilities, engines, limits, admission, metrics)

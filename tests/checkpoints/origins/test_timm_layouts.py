@@ -143,7 +143,6 @@ def test_none_is_misread(is_folder: bool) -> None:
         ("vit_base_patch16_gap_224", False, "num_heads 16"),
         ("test_vit4", False, "RMS norms"),
         ("naflexvit_base_patch16_gap", False, "variable resolution"),
-        ("naflexvit_base_patch16_gap", True, "variable resolution"),
         ("vit_base_patch16_xp_224", False, "parallel branches"),
         ("vit_pwee_patch16_reg1_gap_256", False, "parallel branches"),
         ("vit_dlittle_patch16_reg1_gap_256", False, "differential attention"),

@@ -56,6 +56,7 @@ FREE_FIELDS = {
     "drop_path",
     "drop_path_schedule",
 }
+VARIABLE_FIELDS = {"max_patches", "posemb_resize"}  # that may be left behind
 # timm resizes patch kernels in its own way; for all other families FlexiViT is the reference.
 PATCH_RULE_OF = {"timm": "pi_timm", "timm_npz": "pi_timm"}
 
@@ -87,7 +88,15 @@ def adapt(
     new = dict(state)
     sentences = [
         sentence
-        for step in (_channels, _patches, _distillation, _posemb, adapt_pre_logits, adapt_head)
+        for step in (
+            _one_size,
+            _channels,
+            _patches,
+            _distillation,
+            _posemb,
+            adapt_pre_logits,
+            adapt_head,
+        )
         for sentence in step(change, new)
     ]
     _check_tensors(new, shapes)
@@ -134,6 +143,25 @@ def target_config(
             hint="Leave patch_size out.",
         )
     return type(config)(**(config.model_dump() | changes))
+
+
+def of_one_size(config: ModelConfig) -> ModelConfig:
+    """`config` for images of one size, where it was of variable resolution."""
+    if not isinstance(config, ViTConfig) or config.max_patches is None:
+        return config
+    changes = {"max_patches": None, "posemb_resize": "bilinear"}
+    return ViTConfig(**(config.model_dump() | changes))
+
+
+def _one_size(change: AdaptRequest, new: State) -> list[str]:
+    """Variable resolution is left behind; no tensor changes by that."""
+    config, target = change.config, change.target
+    if not isinstance(config, ViTConfig) or config.max_patches is None:
+        return []
+    return [
+        f"max_patches: left out; trained on images of one size, {_by(target.image_size)} px, which "
+        "are resized to it without regard to their aspect ratio."
+    ]
 
 
 def _channels(change: AdaptRequest, new: State) -> list[str]:
@@ -242,6 +270,7 @@ def _check_fields(config: ModelConfig, target: ModelConfig) -> None:
             f"{name}: expected {after[name]}, got {before[name]}"
             for name in before
             if name not in FREE_FIELDS
+            and not (name in VARIABLE_FIELDS and after["max_patches"] is None)
             and before[name] != after[name]
             and not (name == "layer_scale" and before[name] and after[name])  # only where it starts
         ]

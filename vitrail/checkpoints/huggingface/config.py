@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vitrail.checkpoints.huggingface.naflex import NAFLEX, naflex_fields, written_naflex
 from vitrail.checkpoints.huggingface.names import Names, numbered
 from vitrail.checkpoints.mapping.fact import Said
 from vitrail.checkpoints.mapping.origin import cannot_hold, vit_config
@@ -30,6 +31,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "dinov2_with_registers": DINO,
     "siglip": SIGLIP,
     "siglip_vision_model": SIGLIP,
+    "siglip2": SIGLIP,
+    "siglip2_vision_model": SIGLIP,
     "clip": CLIP,
     "clip_vision_model": CLIP,
     "vit_msn": VIT | {"layer_norm_eps": 1e-6},
@@ -47,8 +50,6 @@ OTHERS = {
     "pe_video": ROTARY,
     "beit": RELATIVE,
     "data2vec-vision": RELATIVE,
-    "siglip2": "NaFlex: images in patches of any number, which are not supported",
-    "siglip2_vision_model": "NaFlex: images in patches of any number, which are not supported",
     "aimv2": "RMS norms and a gated MLP, which are not supported",
     "aimv2_vision_model": "RMS norms and a gated MLP, which are not supported",
     "yolos": "tokens for detection and positions at every layer; it is no classifier",
@@ -77,7 +78,7 @@ WRITTEN_ACTIVATIONS = {
     "relu": "relu",
 }
 MAX_RATIO = 64
-WHOLE = ("siglip", "clip")  # of images and texts: the image tower is a table of its own
+WHOLE = ("siglip", "siglip2", "clip")  # of images and texts: the image tower is a table of its own
 # Our fields and the keys that hold them.
 KEYS = {
     "image_size": "image_size",
@@ -94,16 +95,26 @@ def read_config(header: Header, values: Mapping[str, Any], names: Names) -> ViTC
     found = DEFAULTS[model_type] | dict(inner if isinstance(inner, Mapping) else {})
     shapes = header.shapes
     kernel = "patch_embedding" if names.is_siglip else "patch_embeddings.projection"
-    width, channels, *patch = _shape(header, f"{names.base}embeddings.{kernel}.weight", 4)
+    name = f"{names.base}embeddings.{kernel}.weight"
+    pixels: dict[str, Any]
+    if model_type in NAFLEX:
+        width, columns = _shape(header, name, 2)
+        settings = header.metadata.get("preprocessor_config.json")
+        pixels = naflex_fields(header, found, columns, settings)
+    else:
+        width, channels, *patch = _shape(header, name, 4)
+        pixels = {
+            "image_size": found.get("image_size", 224),
+            "patch_size": tuple(patch),
+            "channels": channels,
+        }
     hidden = _shape(header, f"{names.layers}0.{names.mlp[-1]}.weight", 2)[1]
     act = str(found["hidden_act"])
     if act not in ACTIVATIONS:
         raise refused(header, f"hidden_act {act!r}: {nearest(act, ACTIVATIONS)}")
     is_swiglu = "mlp." in names.mlp[0] and "fc1" not in names.mlp[0]
     fields: dict[str, Any] = {
-        "image_size": found.get("image_size", 224),
-        "patch_size": tuple(patch),
-        "channels": channels,
+        **pixels,
         "width": width,
         "depth": numbered(shapes, names),
         "num_heads": found.get("num_attention_heads", 12),
@@ -176,8 +187,15 @@ def written_config(
 ) -> dict[str, Any]:
     """The object of config.json."""
     c = config
-    values: dict[str, Any] = {
-        "image_size": c.image_size[0] if c.image_size[0] == c.image_size[1] else c.image_size,
+    is_naflex = c.max_patches is not None
+    values: dict[str, Any] = (
+        written_naflex(c)
+        if is_naflex
+        else {
+            "image_size": c.image_size[0] if c.image_size[0] == c.image_size[1] else c.image_size,
+        }
+    )
+    values |= {
         "patch_size": c.patch_size[0] if c.patch_size[0] == c.patch_size[1] else c.patch_size,
         "num_channels": c.channels,
         "hidden_size": c.width,
@@ -204,9 +222,9 @@ def written_config(
             values |= {"pooler_output_size": c.representation_size, "pooler_act": "tanh"}
     if model_type.startswith("siglip"):
         values["vision_use_head"] = c.pool == "map"
-    if model_type == "siglip":
-        inner = {"model_type": "siglip_vision_model", **values}
-        values = {"vision_config": inner, "text_config": {"model_type": "siglip_text_model"}}
+    if model_type in ("siglip", "siglip2"):
+        inner = {"model_type": f"{model_type}_vision_model", **values}
+        values = {"vision_config": inner, "text_config": {"model_type": f"{model_type}_text_model"}}
     values |= {"architectures": [architecture], "model_type": model_type, "dtype": "float32"}
     if c.num_classes:
         names = list(classes) or [f"LABEL_{number}" for number in range(c.num_classes)]

@@ -31,6 +31,11 @@ from vitrail.checkpoints.huggingface.config import (
     said_by,
     written_config,
 )
+from vitrail.checkpoints.huggingface.naflex import (
+    NAFLEX,
+    read_naflex_preprocess,
+    written_processor,
+)
 from vitrail.checkpoints.huggingface.preprocess import read_preprocess, write_preprocess
 from vitrail.checkpoints.huggingface.rules import (
     read_rules,
@@ -38,7 +43,7 @@ from vitrail.checkpoints.huggingface.rules import (
     written_siglip,
     written_vit,
 )
-from vitrail.checkpoints.mapping.equivalents import COMPUTED, ORDINARY, require
+from vitrail.checkpoints.mapping.equivalents import ANYTHING, COMPUTED, ORDINARY, require
 from vitrail.checkpoints.mapping.fact import Said
 from vitrail.checkpoints.mapping.origin import ExportLayout, Origin, Recognised, cannot_hold
 from vitrail.checkpoints.mapping.rules import Header, Rule
@@ -48,6 +53,8 @@ from vitrail.models.vit.config import ViTConfig
 
 NAME = "huggingface"
 TIMM_WRAPPER = "timm_wrapper"  # a folder of transformers around a model of timm, which reads it
+# Its register models antialias, as dinov2's own do, and NaFlex as flexi does; the others do not.
+RESAMPLES = {"dinov2_with_registers": "dino_registers", **{kind: "flexi" for kind in NAFLEX}}
 HELD: dict[str, object] = {
     **ORDINARY,
     "final_norm": True,
@@ -98,6 +105,13 @@ SIGLIP = ModelClass(
     "SiglipVisionModel",
     PLAIN | {"num_registers": 0, "representation_size": None, "pool": ("gap", "map")},
 )
+SIGLIP2 = ModelClass(
+    "siglip2",
+    "vision_model.",
+    "Siglip2ForImageClassification",
+    "Siglip2VisionModel",
+    dict(SIGLIP.held) | {"posemb_resize": "bilinear", "max_patches": ANYTHING},
+)
 
 
 def recognise(header: Header) -> Recognised | None:
@@ -116,13 +130,13 @@ def recognise(header: Header) -> Recognised | None:
     config = read_config(header, values, names)
     rules = read_rules(config, names)
     settings = header.metadata.get("preprocessor_config.json")
-    preprocess, notes = read_preprocess(
-        header.name,
-        settings if isinstance(settings, Mapping) else None,
-        model_type,
-        config.image_size,
-        config.channels,
-    )
+    kept = settings if isinstance(settings, Mapping) else None
+    if config.max_patches is not None:
+        preprocess, notes = read_naflex_preprocess(header.name, kept, config)
+    else:
+        preprocess, notes = read_preprocess(
+            header.name, kept, model_type, config.image_size, config.channels
+        )
     is_multi = values.get("problem_type") == "multi_label_classification"
     return Recognised(
         config,
@@ -131,11 +145,24 @@ def recognise(header: Header) -> Recognised | None:
         classes_of(values, config.num_classes),
         tuple(notes + [note for note in [names_left_out(values, config.num_classes)] if note]),
         "sigmoid" if is_multi else "softmax",
-        # Its register models antialias, as dinov2's own do; the others do not.
-        "dino_registers" if values["model_type"] == "dinov2_with_registers" else "",
-        said=said_by(values),
+        RESAMPLES.get(model_type, ""),
+        said=said_by(values) | _budget_said(config, kept),
         prepared=_prepared(settings),
     )
+
+
+def _budget_said(config: ViTConfig, settings: Mapping[str, Any] | None) -> dict[str, Said]:
+    """Who says the size of the table, and how many patches an image may become."""
+    if config.max_patches is None:
+        return {}
+    is_told = "max_num_patches" in (settings or {})
+    told = Said("file", "preprocessor_config.json")
+    assumed = Said("assumed", "default of the class")
+    return {
+        "image_size": Said("file", "config.json"),
+        "max_patches": told if is_told else assumed,
+        "posemb_resize": Said("file", "config.json"),
+    }
 
 
 def _prepared(settings: object) -> Said:
@@ -152,8 +179,10 @@ def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str
     architecture = form.head if config.num_classes else form.bare
     _check(config, form, f"{NAME} ({architecture})")
     settings, notes = write_preprocess(preprocess)
-    is_tower = form is SIGLIP and not config.num_classes
-    model_type = "siglip_vision_model" if is_tower else form.model_type
+    if preprocess.is_variable:
+        settings |= written_processor(preprocess)
+    is_tower = form in (SIGLIP, SIGLIP2) and not config.num_classes
+    model_type = f"{form.model_type}_vision_model" if is_tower else form.model_type
     described = written_config(config, architecture, model_type, classes)
     if architecture == "ViTModel" and not config.representation_size:
         notes.append("ViTModel makes up a pooler that this model does not have: do not read it")
@@ -164,7 +193,7 @@ def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str
 def form_of(config: ViTConfig) -> ModelClass:
     """The class of transformers that comes nearest."""
     if not config.cls_token:
-        return SIGLIP
+        return SIGLIP if config.max_patches is None else SIGLIP2
     if config.distillation_token:
         return TEACHER
     is_plain = config.pool == "cls" and config.layer_scale is None and config.mlp == "gelu"
@@ -175,18 +204,17 @@ def form_of(config: ViTConfig) -> ModelClass:
 
 def _check(config: ViTConfig, form: ModelClass, name: str) -> None:
     """Raises ModelError VIT-417 for the first thing that this class has no place for."""
-    require(name, config, HELD)
-    require(name, config, form.held)
+    require(name, config, HELD | dict(form.held))
     if config.representation_size and config.num_classes:
         raise cannot_hold(name, "no class has both a tanh layer and a head")
-    if form in (DINO, REGISTERS, SIGLIP):
+    if form in (DINO, REGISTERS, SIGLIP, SIGLIP2):
         for field in ("image_size", "patch_size"):
             height, width = getattr(config, field)
             if height != width:
                 raise cannot_hold(name, f"{field} is {height} x {width}; the class needs a square")
     if form in (DINO, REGISTERS):
         mlp_ratio(config)
-    if form is SIGLIP and config.num_classes and config.pool == "map":
+    if form in (SIGLIP, SIGLIP2) and config.num_classes and config.pool == "map":
         raise cannot_hold(name, "its classifier reads the mean, not the attention pooling")
     if not config.num_classes and (form is TEACHER or form.held is MEANS and config.pool != "cls"):
         raise cannot_hold(name, "without a head it gives the class token, not this pooling")
@@ -194,7 +222,7 @@ def _check(config: ViTConfig, form: ModelClass, name: str) -> None:
 
 def _rules(config: ViTConfig, form: ModelClass) -> list[Rule]:
     base = form.base if config.num_classes or form is SIGLIP else ""
-    if form is SIGLIP:
+    if form in (SIGLIP, SIGLIP2):
         return written_siglip(config, base)
     if form in (DINO, REGISTERS):
         return written_dino(config, base)

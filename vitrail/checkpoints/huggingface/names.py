@@ -16,11 +16,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from vitrail.checkpoints.mapping.rules import (
+    SAME,
     Rule,
     Shape,
     ignored,
     implied,
     joined,
+    patch_rows,
     renamed,
     reshaped,
 )
@@ -143,7 +145,8 @@ def linear(ours: str, theirs: str) -> list[Rule]:
 def encoder_rules(config: ViTConfig, names: Names) -> list[Rule]:
     """The blocks, the patches' kernel and the final norm."""
     kernel = "patch_embedding" if names.is_siglip else "patch_embeddings.projection"
-    rules = [renamed("patch_embed.proj.weight", f"{names.base}embeddings.{kernel}.weight")]
+    turn = SAME if config.max_patches is None else patch_rows(config.channels, config.patch_size)
+    rules = [renamed("patch_embed.proj.weight", f"{names.base}embeddings.{kernel}.weight", turn)]
     for index in range(config.depth):
         rules += layer_rules(config, names, index)
     final = "post_layernorm" if names.is_siglip else "layernorm"

@@ -93,16 +93,16 @@ def read_preprocess(
             width=size[1],
             resize=resize,
             crop="none" if resize == size else "center_floor",
-            interpolation=_filter(values.get("resample", kind.resample)),
+            interpolation=filter_of(values.get("resample", kind.resample)),
             mean=mean,
             std=std,
         )
     except ValidationError as error:
         found = [f"{item['loc'][0]}: {item['msg']}" for item in error.errors() if item["loc"]]
-        raise _unreadable(name, "; ".join(found) or str(error)) from error
+        raise unreadable(name, "; ".join(found) or str(error)) from error
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         what = str(error) if isinstance(error, ValueError) else repr(error)
-        raise _unreadable(name, what) from error
+        raise unreadable(name, what) from error
     return preprocess, notes + ([note] if note else [])
 
 
@@ -112,7 +112,7 @@ def _check_keys(name: str, values: Mapping[str, Any]) -> list[str]:
     """
     steps = [key for key, value in values.items() if key not in KNOWN and _is_step(key, value)]
     if steps:
-        raise _unreadable(name, f"{', '.join(steps)} is not supported: it makes other pixels")
+        raise unreadable(name, f"{', '.join(steps)} is not supported: it makes other pixels")
     others = [key for key, value in values.items() if key not in KNOWN and value not in (False, {})]
     notes = [f"{key} of preprocessor_config.json is not followed" for key in others]
     stated = _processor(values)
@@ -126,7 +126,7 @@ def _is_step(key: str, value: object) -> bool:
     return value is True and (key.startswith("do_") or key in ("include_top",))
 
 
-def _filter(value: Any) -> Filter:
+def filter_of(value: Any) -> Filter:
     """By Pillow's number or its name. Raises ValueError."""
     names: dict[str, Filter] = {name: name for name in FILTERS.values()}
     found = names.get(value.lower()) if isinstance(value, str) else FILTERS.get(int(value))
@@ -150,8 +150,13 @@ def write_preprocess(preprocess: Preprocess) -> tuple[dict[str, Any], list[str]]
     """
     p = preprocess
     notes: list[str] = []
+    values: dict[str, Any]
+    if p.is_variable:
+        code = next(code for code, text in FILTERS.items() if text == p.interpolation)
+        values = {"resample": code}
+        return values | _written_scale(p), notes
     size = {"height": p.height, "width": p.width}
-    values: dict[str, Any] = {"do_resize": True, "size": size, "do_center_crop": False}
+    values = {"do_resize": True, "size": size, "do_center_crop": False}
     if isinstance(p.resize, int):
         kind = "Bit"
         values |= {"size": {"shortest_edge": p.resize}, "do_center_crop": True, "crop_size": size}
@@ -175,18 +180,25 @@ def write_preprocess(preprocess: Preprocess) -> tuple[dict[str, Any], list[str]]
     codes: dict[str, int] = {"area": 2} | {text: code for code, text in FILTERS.items()}
     values |= {
         "resample": codes[p.interpolation],
+        **_written_scale(p),
+        "image_processor_type": f"{kind}ImageProcessor",
+    }
+    return values, notes
+
+
+def _written_scale(p: Preprocess) -> dict[str, Any]:
+    return {
         "do_rescale": True,
         "rescale_factor": SCALE,
         "do_normalize": True,
         "image_mean": list(p.mean),
         "image_std": list(p.std),
         "do_convert_rgb": True if p.channels == 3 else None,
-        "image_processor_type": f"{kind}ImageProcessor",
     }
-    return values, notes
 
 
-def _unreadable(name: str, what: str) -> ModelError:
+def unreadable(name: str, what: str) -> ModelError:
+    """VIT-418 for a processor's settings."""
     return ModelError(
         "VIT-418",
         f"{name}: preprocessor_config.json cannot be read: {what}.",
@@ -204,6 +216,13 @@ def _processor(values: Mapping[str, Any]) -> str:
 
 def _kind(values: Mapping[str, Any], model_type: str) -> ProcessorDefaults:
     return KINDS.get(_processor(values)) or KINDS[KIND_OF_MODEL.get(model_type, "Bit")]
+
+
+def stats_of(
+    values: Mapping[str, Any], kind: str, channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation by a processor's settings; kind: whose defaults it has."""
+    return _stats(values, KINDS[kind], channels)
 
 
 def _resize(values: Mapping[str, Any], kind: ProcessorDefaults) -> int | Pair | None:

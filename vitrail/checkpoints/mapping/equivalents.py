@@ -22,12 +22,18 @@ COMPUTED = ("none", "learned_2d", "sincos_2d")  # positions that a table of all 
 TOKENS = ("cls_token", "dist_token")
 # What no format but timm's can hold otherwise.
 ORDINARY: dict[str, object] = {"map_heads": None, "map_mlp_dim": None, "map_prefix": True}
+ANYTHING = object()  # of `require`: every value is held
 
 
 def require(name: str, config: ModelConfig, expected: Mapping[str, object]) -> None:
-    """Raises ModelError VIT-417 for the first field that is not as the format has it."""
-    for field, value in expected.items():
+    """Raises ModelError VIT-417 for the first field that is not as the format has it. No format
+    has images of variable resolution unless it expects `ANYTHING` of max_patches.
+    """
+    one_size: dict[str, object] = {"max_patches": None} if isinstance(config, ViTConfig) else {}
+    for field, value in (one_size | dict(expected)).items():
         have = getattr(config, field)
+        if value is ANYTHING:
+            continue
         if isinstance(value, tuple) and not isinstance(have, tuple):
             if have not in value:
                 one_of = ", ".join(map(repr, value))

@@ -146,11 +146,17 @@ def prepared(preprocess: Preprocess, said: Said) -> Fact:
 def described(preprocess: Preprocess) -> str:
     """A preprocessing in one line."""
     p = preprocess
+    if p.is_variable:
+        return f"own aspect ratio, {p.max_patches} patches at most, {p.interpolation}, {_scaled(p)}"
     resize = p.resize if isinstance(p.resize, int) else f"{p.resize[0]} x {p.resize[1]}"
     crop = "no crop" if p.crop == "none" else f"{p.crop} crop {p.height} x {p.width}"
-    mean, std = (" ".join(f"{value:.4g}" for value in values) for values in (p.mean, p.std))
     by = "" if p.resizer == "pillow" else f" by {p.resizer}"
-    return f"resize {resize} {p.interpolation}{by}, {crop}, mean {mean}, std {std}"
+    return f"resize {resize} {p.interpolation}{by}, {crop}, {_scaled(p)}"
+
+
+def _scaled(p: Preprocess) -> str:
+    mean, std = (" ".join(f"{value:.4g}" for value in values) for values in (p.mean, p.std))
+    return f"mean {mean}, std {std}"
 
 
 def elsewhere(facts: Iterable[Fact]) -> list[Fact]:

@@ -86,6 +86,16 @@ def heads_in(num_heads: int) -> Transform:
     )
 
 
+def patch_rows(channels: int, patch: tuple[int, int]) -> Transform:
+    """A linear layer on flattened patches, rows, then columns, then channels, (D, ph*pw*C), to a
+    convolution's kernel (D, C, ph, pw)."""
+    return Transform(
+        "(D, ph pw C) to (D, C, ph, pw)",
+        lambda x: x.reshape(-1, *patch, channels).permute(0, 3, 1, 2),
+        lambda x: x.permute(0, 2, 3, 1).flatten(1),
+    )
+
+
 def reshaped(ours: Shape, theirs: Shape) -> Transform:
     """The same values in another shape, as (heads, head_dim) to (D,)."""
     return Transform(f"{theirs} to {ours}", lambda x: x.reshape(ours), lambda x: x.reshape(theirs))

@@ -9,7 +9,7 @@ usual values are assumed, and the report says so.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vitrail.checkpoints.huggingface.config import classes_of as labels_of
@@ -43,8 +43,13 @@ from vitrail.checkpoints.origins.timm_config import (
     written_arguments,
     written_config,
 )
+from vitrail.checkpoints.origins.timm_entries import TimmEntry
 from vitrail.checkpoints.origins.timm_eva import as_plain, own_rules
 from vitrail.checkpoints.origins.timm_eva import written as written_eva
+from vitrail.checkpoints.origins.timm_naflex import as_plain as naflex_as_plain
+from vitrail.checkpoints.origins.timm_naflex import is_naflex, shown_input
+from vitrail.checkpoints.origins.timm_naflex import own_rules as naflex_rules
+from vitrail.checkpoints.origins.timm_naflex import written as written_naflex
 from vitrail.checkpoints.origins.torch_layout import Layout, Pairs, stages, to_ours, write_rules
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.models.bit.config import DEPTHS, STEM_WIDTH, BiTConfig
@@ -89,8 +94,8 @@ def recognise(header: Header) -> Recognised | None:
     """timm's config.json, or timm's names and no other library's config.json."""
     values, own = config_of(header), header
     entry = eva_entry(header, values)
-    if entry is not None:
-        header = as_plain(header)
+    header = _plain(header, values, entry)
+    is_variable = header is not own and entry is None
     layout = Layout(header, to_ours(OLD_PAIRS))
     is_vit = all(name in layout.shapes for name in VIT_MARK)
     is_bit = all(name in layout.shapes for name in BIT_MARK)
@@ -100,7 +105,7 @@ def recognise(header: Header) -> Recognised | None:
         name = str(values["architecture"])[:60]
         what = reason_of(name) or "no blocks of a Vision Transformer that is known"
         raise refused(header, f"architecture {name!r} has {what}")
-    if values:
+    if values and not is_variable:
         layout.header = header = with_stated(header, values)
     config: ModelConfig
     if is_vit:
@@ -111,8 +116,8 @@ def recognise(header: Header) -> Recognised | None:
     settings = table(values, "pretrained_cfg", values)
     preprocess, notes = read_preprocess(config, settings)
     model, rules = layout.model_and_rules(config, UNUSED)
-    if entry is not None and isinstance(config, ViTConfig):
-        rules = own_rules(own, rules, config, entry.rotation)
+    if isinstance(config, ViTConfig):
+        rules = _own_rules(own, rules, config, entry)
     classes = classes_of(values, config) or labels_of(values, config.num_classes)
     notes += [note for note in [names_left_out(values, config.num_classes)] if note]
     named = values.get("label_names")
@@ -136,6 +141,22 @@ def recognise(header: Header) -> Recognised | None:
         prepared=Said("assumed", USUAL),
         more=tuple(layout.more),
     )
+
+
+def _plain(header: Header, values: Mapping[str, Any], entry: TimmEntry | None) -> Header:
+    """The header under the names of timm's VisionTransformer."""
+    if entry is not None:
+        return as_plain(header)
+    return naflex_as_plain(header, values) if is_naflex(header, values) else header
+
+
+def _own_rules(
+    header: Header, rules: list[Rule], config: ViTConfig, entry: TimmEntry | None
+) -> list[Rule]:
+    """The rules for the file itself, whose names were made those of a VisionTransformer."""
+    if entry is not None:
+        return own_rules(header, rules, config, entry.rotation)
+    return rules if config.max_patches is None else naflex_rules(rules, header, config)
 
 
 def _bit_config(layout: Layout) -> BiTConfig:
@@ -174,12 +195,18 @@ def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str
     )
     if preprocess.resizer != "pillow":
         notes.append("timm resizes with Pillow: TensorFlow's resize is not kept")
-    described = written_config(config, architecture, arguments, preprocess, classes)
+    is_variable = isinstance(config, ViTConfig) and config.max_patches is not None
+    size = shown_input(config) if is_variable and isinstance(config, ViTConfig) else None
+    described = written_config(
+        config, architecture, arguments, preprocess, classes, input_size=size
+    )
     text = json.dumps(described, indent=2, ensure_ascii=False) + "\n"
     return ExportLayout(rules, "safetensors", {"config.json": text.encode()}, notes=tuple(notes))
 
 
 def _written_vit(config: ViTConfig) -> tuple[str, dict[str, Any], list[Rule]]:
+    if config.max_patches is not None:
+        return written_naflex(config)
     if config.is_rotary:
         architecture, arguments, rules = written_eva(config)
         return architecture, written_arguments(config) | arguments, rules

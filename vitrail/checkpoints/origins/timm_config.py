@@ -11,7 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vitrail.checkpoints.catalogue.published import architecture as architecture_row
-from vitrail.checkpoints.mapping.evaluation_crops import HALF, centre_crop, crop_fraction, squash
+from vitrail.checkpoints.mapping.evaluation_crops import (
+    HALF,
+    centre_crop,
+    crop_fraction,
+    squash,
+    variable_preprocess,
+)
 from vitrail.checkpoints.mapping.fact import GIVEN, Said, unknown, with_given
 from vitrail.checkpoints.mapping.rules import Header
 from vitrail.checkpoints.origins.timm_entries import TimmEntry
@@ -30,7 +36,7 @@ OTHERS: tuple[tuple[str, str], ...] = (
     (r"vit_s?relpos_.*|test_vit_relpos|beit.*|samvit_.*", "relative positions"),
     (r".*_(dwee|dlittle|dpwee|pwee|xp|18x2|36x1|mci)(_.*)?", "blocks of another kind"),
     (r"aimv2.*|vitamin_.*", "blocks of another kind"),
-    (r"naflexvit_.*", "images of variable resolution (NaFlex)"),
+    (r"naflexvit_.*", "images of variable resolution with other positions (NaFlex par, rope)"),
 )
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": TANH, "quick_gelu": "quick_gelu", "relu": "relu"}
 TAG = "vitrail"  # of config.json files that are written here
@@ -99,10 +105,10 @@ def with_stated(header: Header, values: Mapping[str, Any]) -> Header:
     else:
         stated = _of_entry(header, values, arguments)
     if arguments.get("act_layer") is not None:
-        stated["gelu"] = _one_of(header, "act_layer", arguments["act_layer"], ACTIVATIONS)
+        stated["gelu"] = one_of(header, "act_layer", arguments["act_layer"], ACTIVATIONS)
     pool = arguments.get("global_pool", values.get("global_pool"))
     if pool is not None and "blocks.0.norm1.weight" in header.shapes:
-        stated["pool"] = _one_of(header, "global_pool", pool, POOLS)
+        stated["pool"] = one_of(header, "global_pool", pool, POOLS)
         is_seen = entry is not None and stated["pool"] == "map"  # Eva's attention pooling sees all
         includes = is_seen or architecture in POOLS_ALL
         includes = arguments.get("pool_include_prefix", includes)
@@ -190,6 +196,9 @@ def read_preprocess(
     interpolation = str(settings.get("interpolation"))
     if interpolation not in INTERPOLATIONS:
         interpolation = "bicubic"
+    if isinstance(config, ViTConfig) and config.max_patches is not None:  # nothing is cropped
+        mean, std = (tuple(values) for values in stats)
+        return variable_preprocess(config, interpolation, mean, std), notes
     if settings.get("crop_mode") == "squash" and fraction == 1:
         return squash(size, interpolation, stats, config.channels), notes
     if settings.get("crop_mode") not in (None, "center"):
@@ -213,8 +222,12 @@ def written_config(
     arguments: Mapping[str, Any],
     preprocess: Preprocess,
     classes: Sequence[str],
+    *,
+    input_size: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
-    """config.json as timm's hub functions write and read it."""
+    """config.json as timm's hub functions write and read it. input_size: (height, width) px of a
+    model of variable resolution.
+    """
     is_vit = isinstance(config, ViTConfig)
     described: dict[str, Any] = {
         "architecture": architecture,
@@ -227,8 +240,8 @@ def written_config(
     described["pretrained_cfg"] = {
         "tag": TAG,
         "custom_load": False,
-        "input_size": [config.channels, *config.image_size],
-        "fixed_input_size": is_vit,
+        "input_size": [config.channels, *(input_size or config.image_size)],
+        "fixed_input_size": is_vit and input_size is None,
         **_written_transform(preprocess),
         "num_classes": config.num_classes,
         "pool_size": None if is_vit else list(_map_size(config)),
@@ -287,7 +300,8 @@ def refused(header: Header, what: str) -> ModelError:
     )
 
 
-def _one_of(header: Header, name: str, value: object, known: Mapping[str, str]) -> str:
+def one_of(header: Header, name: str, value: object, known: Mapping[str, str]) -> str:
+    """Ours for a value of theirs. Raises ModelError VIT-418 for one that is not known."""
     if not isinstance(value, str) or value not in known:
         raise refused(header, f"{name} is {str(value)[:60]!r} (known: {', '.join(known)})")
     return known[value]
@@ -312,6 +326,7 @@ def _input_size(settings: Mapping[str, Any]) -> list[int] | None:
 
 
 def _numbers(values: object) -> Sequence[float]:
+    """A mean or deviation of pixels, 0.5 where there is none."""
     if isinstance(values, list) and len(values) in (1, 3):
         if all(isinstance(item, int | float) for item in values):
             return [float(item) for item in values]
@@ -341,7 +356,7 @@ def _first_conv(config: ModelConfig) -> str:
     if not isinstance(config, ViTConfig):
         return "stem.conv"
     if config.stem == "none":
-        return "patch_embed.proj"
+        return "patch_embed.proj" if config.max_patches is None else "embeds.proj"
     return f"patch_embed.backbone.{'stem.' if config.stem_stages else ''}conv"
 
 

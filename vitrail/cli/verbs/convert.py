@@ -75,11 +75,15 @@ def lines_of(done: Conversion) -> list[str]:
     report, checked, made = done.report, done.checked, done.classifier.preprocess
     parameters = sum(value.numel() for value in done.classifier.model.parameters())
     origin = done.classifier.meta.origin or "vitrail"
+    shown = f"{made.height} x {made.width}"
+    if made.is_variable and made.patch_size is not None:
+        (ph, pw), most = made.patch_size, made.max_patches
+        shown = f"variable resolution, {most} patches at most of {ph} x {pw}"
     rows = [
         (
             "model",
-            f"{done.classifier.meta.name}, {parameters:,} parameters, {made.height} x "
-            f"{made.width} px, {count(done.config.num_classes, 'class')}",
+            f"{done.classifier.meta.name}, {parameters:,} parameters, {shown} px, "
+            f"{count(done.config.num_classes, 'class')}",
         ),
         ("read", origin + (f": {count(report.used, 'tensor')}" if report else "")),
     ]

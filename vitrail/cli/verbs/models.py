@@ -151,6 +151,7 @@ def shape_of(config: ModelConfig) -> dict[str, Any]:
         "patch_size": list(config.patch_size),
         "grid": list(config.grid),
         "tokens": config.num_tokens,
+        **({} if config.max_patches is None else {"max_patches": config.max_patches}),
         "depth": config.depth,
         "width": config.width,
         "num_heads": config.num_heads,

@@ -16,6 +16,9 @@ the published weights were measured with:
 - `resizer` "tensorflow": results are cut to 8 bits (big_vision), or with `keep_floats` stay as they
   are (vision_transformer). `antialias` false is `tf.image.resize` as it comes: of an image made
   much smaller most pixels are never looked at. Pillow's resize is always antialiased.
+- `max_patches`: variable resolution; the image keeps its aspect ratio and becomes at most so many
+  patches of `patch_size`, packed (`packing.py`). height and width are then those of the model's
+  position table, to which no image is resized.
 """
 
 from __future__ import annotations
@@ -31,8 +34,9 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vitrail.data.images.decode import MAX_PIXELS, Pixels, exif_turn, read_image, rgb_pixels
+from vitrail.data.images.packing import packed, packed_shape, size_within
 from vitrail.data.images.tf_resize import Floats, Method, tf_resize
-from vitrail.errors import DataError
+from vitrail.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +71,8 @@ class Preprocess(BaseModel):
     resizer: Literal["pillow", "tensorflow"] = "pillow"
     antialias: bool = True
     keep_floats: bool = False
+    max_patches: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    patch_size: tuple[Side, Side] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -86,7 +92,17 @@ class Preprocess(BaseModel):
         short = min(target) if isinstance(self.resize, int) else None
         if any(have < (short or need) for have, need in zip(sides, target, strict=True)):
             raise ValueError(f"resize {self.resize} is smaller than the crop {target}")
+        if self.max_patches is not None:
+            self._check_variable()
+        elif self.patch_size is not None:
+            raise ValueError("patch_size has no effect without max_patches")
         return self
+
+    def _check_variable(self) -> None:
+        if self.patch_size is None:
+            raise ValueError("max_patches needs patch_size")
+        if self.resizer != "pillow" or self.crop != "none":
+            raise ValueError("max_patches needs resizer=pillow and crop=none")
 
     def _check_resizer(self) -> None:
         if self.resizer == "tensorflow":
@@ -111,15 +127,46 @@ class Preprocess(BaseModel):
         return (self.channels, self.height, self.width)
 
     @property
+    def is_variable(self) -> bool:
+        """Whether images keep their aspect ratio and come as packed patches."""
+        return self.max_patches is not None
+
+    def require_one_size(self, what: str) -> None:
+        """Raise UsageError VIT-287 where images keep their own shape, which `what` cannot have."""
+        if self.is_variable:
+            raise UsageError(
+                "VIT-287",
+                f"{what} needs images of one size; this model takes images of variable resolution, "
+                f"{self.max_patches} patches at most.",
+                hint="predict, eval, explain and convert work with it. For a model of one size, "
+                "fine-tune it: vitrail train DATA --from MODEL",
+            )
+
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of what a model is shown of one image: (C, height, width), or of packed patches."""
+        if self.max_patches is None or self.patch_size is None:
+            return self.input_size
+        return packed_shape(self.channels, self.patch_size, self.max_patches)
+
+    def shown_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) px of what the model is shown of an image of that size."""
+        return self.resized(height, width) if self.is_variable else (self.height, self.width)
+
+    @property
     def crop_interpolation(self) -> CropInterpolation:
         """For random crops of training, which Pillow or torch resizes to 8 bits."""
         return "bilinear" if self.interpolation == "area" else self.interpolation
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for model.json; those of the resizer only where it is not Pillow."""
+        """Plain values for model.json; those of the resizer only where it is not Pillow, those of
+        variable resolution only where images have one.
+        """
         values = dict(self.model_dump(mode="json"))
         if self.resizer == "pillow":
             for name in ("resizer", "antialias", "keep_floats"):
+                del values[name]
+        if not self.is_variable:
+            for name in ("max_patches", "patch_size"):
                 del values[name]
         return values
 
@@ -152,16 +199,17 @@ class Preprocess(BaseModel):
         """
         image = _picture(array, self.channels)
         height, width = self.resized(image.height, image.width)
-        top, left = self._offset(height - self.height), self._offset(width - self.width)
+        shown = self.shown_size(image.height, image.width)
+        top, left = self._offset(height - shown[0]), self._offset(width - shown[1])
         if self.resizer == "tensorflow":
             values = self._tensorflow(np.array(image), height, width)
             values = values[top : top + self.height, left : left + self.width]
         else:
             if (height, width) != (image.height, image.width):
                 image = image.resize((width, height), _FILTERS[self.interpolation])
-            if (height, width) != (self.height, self.width):
-                image = image.crop((left, top, left + self.width, top + self.height))
-            values = np.array(image).reshape(self.height, self.width, -1)  # (h, w, 1 or 3)
+            if (height, width) != shown:
+                image = image.crop((left, top, left + shown[1], top + shown[0]))
+            values = np.array(image).reshape(*shown, -1)  # (h, w, 1 or 3)
         return (
             values if values.shape[2] == self.channels else np.repeat(values, self.channels, axis=2)
         )
@@ -174,6 +222,8 @@ class Preprocess(BaseModel):
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) to which an image of that size is resized before the crop."""
+        if self.max_patches is not None and self.patch_size is not None:
+            return size_within((height, width), self.patch_size, self.max_patches)
         if not isinstance(self.resize, int):
             return self.resize
         short = min(height, width)
@@ -189,7 +239,8 @@ class Preprocess(BaseModel):
     def __call__(
         self, picture: bytes | str | Path | Image.Image | Pixels, *, max_pixels: int = MAX_PIXELS
     ) -> torch.Tensor:
-        """Float32 (C, height, width) of a file, its bytes, a Pillow image or pixels (H, W[, C]).
+        """Float32 (C, height, width), or packed patches, of a file, its bytes, a Pillow image or
+        pixels (H, W[, C]).
 
         Raises DecodeFault (VIT-330) for a file that cannot be decoded, DataError VIT-328 for other
         arrays.
@@ -202,8 +253,18 @@ class Preprocess(BaseModel):
         self, picture: bytes | str | Path | Image.Image | Pixels, *, max_pixels: int = MAX_PIXELS
     ) -> Floats:
         """As the call, as an array and without torch."""
-        values = self.values(_to_array(picture, max_pixels))  # (h, w, C)
-        return self.normalised(values.transpose(2, 0, 1))
+        return self.of_pixels(_to_array(picture, max_pixels))
+
+    def of_pixels(self, array: Pixels) -> Floats:
+        """As `floats` of uint8 pixels (H, W, 1 or 3)."""
+        image = self.planes(array)
+        if self.max_patches is None or self.patch_size is None:
+            return image
+        return packed(image, self.patch_size, self.max_patches)
+
+    def planes(self, array: Pixels) -> Floats:
+        """What the model is shown of pixels (H, W, 1 or 3), as an image: float32 (C, h, w)."""
+        return self.normalised(self.values(array).transpose(2, 0, 1))
 
     def normalised(self, values: NDArray[Any]) -> Floats:
         """Float32 (..., C, h, w), contiguous, of values in 0..255: (x / 255 - mean) / std."""

@@ -133,6 +133,10 @@ class ArrayLoader:
     ) -> torch.Tensor:
         """`images` (B, C, H, W) after the evaluation preprocessing; `one` does it for an image."""
         preprocess = self._preprocess
+        if preprocess.is_variable:
+            pixels = images.permute(0, 2, 3, 1).cpu().numpy()  # (B, H, W, C)
+            rows = np.stack([preprocess.of_pixels(picture) for picture in pixels])  # (B, L, F)
+            return torch.from_numpy(rows).to(images.device)
         have, want = tuple(images.shape[2:]), (preprocess.height, preprocess.width)
         if have == want == preprocess.resized(*have):
             return to_channels(images, preprocess.channels)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Batch:
     """Images of one step: `images` (B, C, H, W) uint8, `labels` int64 (B,) or float32 (B, K),
-    `indices` int64 (B,). Evaluation with a preprocessing that keeps floats has float32 images.
+    `indices` int64 (B,). Evaluation with a preprocessing that keeps floats has float32 images;
+    with one of variable resolution packed patches (B, L, F), which are normalised already.
     Arrays of numpy do as well where they are only evaluated.
 
     A piece of a step (`Slots`) says which row of the step its own first one is, and whether the row
@@ -47,7 +48,10 @@ def normalise(
     - mean) / std.
 
     The same operations in the same order as `Preprocess.normalised`, so both give the same bits.
+    Packed patches stay as they are.
     """
+    if preprocess.is_variable:
+        return images
     if isinstance(images, np.ndarray):
         return preprocess.normalised(images)
     import torch

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -124,17 +124,20 @@ class EvalBatches:
         first = part * self.batch_size
         indices = np.arange(first, min(first + self.batch_size, len(self.source)), dtype=np.int64)
 
-        def view(_: int, pixels: Pixels, out: Pixels) -> None:
-            out[...] = self.preprocess.values(pixels).transpose(2, 0, 1)
+        def view(_: int, pixels: Pixels, out: NDArray[Any]) -> None:
+            if self.preprocess.is_variable:
+                out[...] = self.preprocess.of_pixels(pixels)
+            else:
+                out[...] = self.preprocess.values(pixels).transpose(2, 0, 1)
 
         task = DecodeJob(self.source, self.max_pixels, False, view)
         return _batch(task, indices, self.block(len(indices)) if out is None else out, pool)
 
     def block(self, *pictures: int) -> torch.Tensor:
-        """Room for so many images: (..., C, h, w), without values."""
+        """Room for so many images: (..., C, h, w) or packed patches (..., L, F), without values."""
         one = self.preprocess
-        dtype = torch.float32 if one.keep_floats else torch.uint8
-        return torch.empty((*pictures, one.channels, one.height, one.width), dtype=dtype)
+        dtype = torch.float32 if one.keep_floats or one.is_variable else torch.uint8
+        return torch.empty((*pictures, *one.input_shape()), dtype=dtype)
 
 
 @dataclass(frozen=True)

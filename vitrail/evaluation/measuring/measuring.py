@@ -81,7 +81,8 @@ class Measuring:
     def corrupted(
         self, source: Source, names: Sequence[str], severities: Sequence[int]
     ) -> Robustness:
-        """Every corruption of every image of `source`."""
+        """Every corruption of every image of `source`. Raises UsageError VIT-287."""
+        self.preprocess.require_one_size("--corruptions")
         total = len(source) * len(names) * len(severities)
         with self.progress("corrupted images") as tell:
             return robustness(

@@ -15,6 +15,8 @@ from torch import Tensor
 from vitrail.explain.methods.maps import Array, Layer, Maps, Request, array
 from vitrail.explain.methods.reading import (
     WITH_PROBE,
+    grid_of,
+    num_tokens,
     patch_grid,
     patch_matrix,
     pool_attention,
@@ -33,11 +35,12 @@ def default_layer(model: ViT) -> Layer:
 
 def raw_attention(model: ViT, images: Tensor, request: Request) -> Maps:
     """images: (1, C, H, W). The attention of one layer, of one head or the mean of all."""
+    patches = grid_of(model.config, images)
     layer = default_layer(model) if request.layer is None else request.layer
     facts = {"layer": layer, "head": "mean" if request.head is None else request.head}
     if layer == POOL:
         weights, logits = pool_attention(model, images)
-        grid = array(patch_grid(_head(weights[0], request.head), model.config))
+        grid = array(patch_grid(_head(weights[0], request.head), model.config, patches))
         return Maps(grid, _logits(model, logits), {POOL: grid}, facts=facts)
     found: list[Tensor] = []
     x = run_blocks(
@@ -48,7 +51,7 @@ def raw_attention(model: ViT, images: Tensor, request: Request) -> Maps:
     )
     matrix = found[0]  # (N, N)
     row = reading_row(model, images)[0] @ matrix
-    grid = array(patch_grid(row, model.config))
+    grid = array(patch_grid(row, model.config, patches))
     own = array(patch_matrix(matrix, model.config))
     return Maps(grid, _logits(model, logits_of(model, x)), {layer: grid}, own, facts=facts)
 
@@ -75,13 +78,14 @@ def rollout(model: ViT, images: Tensor, request: Request) -> Maps:
     """images: (1, C, H, W). `layers`: the rollout up to and with that layer."""
     config = model.config
     row = reading_row(model, images)[0]  # (N,)
-    rolled = torch.eye(config.num_tokens, dtype=row.dtype, device=row.device)
+    patches = grid_of(config, images)
+    rolled = torch.eye(num_tokens(config, images), dtype=row.dtype, device=row.device)
     layers: dict[Layer, Array] = {}
 
     def step(index: int, attention: Tensor) -> None:
         nonlocal rolled
         rolled = rollout_step(rolled, attention[0])
-        layers[index] = array(patch_grid(row @ rolled, config))
+        layers[index] = array(patch_grid(row @ rolled, config, patches))
 
     x = run_blocks(model, model.embed(images), range(config.depth), step)
     own = array(patch_matrix(rolled, config))

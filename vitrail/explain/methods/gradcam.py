@@ -35,6 +35,7 @@ def gradcam(model: Model, images: Tensor, request: Request) -> Maps:
     config = model.config
     layer = config.depth - 1 if request.layer is None else request.layer
     trail = forward(model, images)
+    grid = config.grid_of(images.shape[2], images.shape[3])
     target = best(trail.logits, request.target)
     gradient = output_gradient(model, trail, target)
     layers: dict[Layer, Array] = {}
@@ -42,7 +43,7 @@ def gradcam(model: Model, images: Tensor, request: Request) -> Maps:
         gradient = input_gradient(model, index, trail.inputs[index], gradient)
         tokens = trail.inputs[index][0, config.num_prefix :]  # (P, D)
         cam = weighted_channels(tokens, gradient[0, config.num_prefix :])
-        layers[index] = array(cam.view(config.grid))
+        layers[index] = array(cam.view(grid))
     ordered = dict(reversed(layers.items()))
     return Maps(layers[layer], array(trail.logits[0]), ordered, None, target, {"layer": layer})
 

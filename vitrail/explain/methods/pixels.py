@@ -35,12 +35,13 @@ BLURRED_PX = 4  # a side of the baseline for networks with GroupNorm
 CELLS = 14  # along the longer side, for models without patches
 
 
-def cells_of(model: Model) -> tuple[int, int]:
+def cells_of(model: Model, size: Sequence[int] | None = None) -> tuple[int, int]:
     """Into how many cells (rows, columns) an image is cut: the patches, or squares of about 1/14
-    of the longer side.
+    of the longer side. size: (H, W) px of the image, of a model of variable resolution.
     """
     if not isinstance(model, ResidualNet):
-        return model.config.grid
+        height, width = model.config.image_size if size is None else size
+        return model.config.grid_of(height, width)
     height, width = model.config.image_size
     side = max(1, round(max(height, width) / CELLS))
     return -(-height // side), -(-width // side)
@@ -101,8 +102,9 @@ def occlusion(model: Model, images: Tensor, request: Request) -> Maps:
     """images: (1, C, H, W). The grid is one of cells (`cells_of`); values in nats."""
     logits = model(images)
     target = best(logits, request.target)
-    rows, columns = cells_of(model)
-    boxes = cell_boxes(seen_size(model), (rows, columns))
+    size = images.shape[2:]
+    rows, columns = cells_of(model, size)
+    boxes = cell_boxes(seen_size(model, size), (rows, columns))
     found: list[Tensor] = []
     for first in range(0, len(boxes), BATCH):
         part = boxes[first : first + BATCH]
@@ -116,10 +118,14 @@ def occlusion(model: Model, images: Tensor, request: Request) -> Maps:
     return Maps(array(grid), array(logits[0]), target=target, facts=facts)
 
 
-def seen_size(model: Model) -> tuple[int, int]:
-    """(height, width) px of the input that the cells cover: all, or what its patches see."""
+def seen_size(model: Model, size: Sequence[int] | None = None) -> tuple[int, int]:
+    """(height, width) px of the input that the cells cover: all, or what its patches see. size: of
+    the input, of a model of variable resolution.
+    """
     if isinstance(model, ResidualNet):
         return model.config.image_size
+    if size is not None and model.config.max_patches is not None:
+        return size[0], size[1]
     return model.config.seen_size
 
 
@@ -135,7 +141,7 @@ def cell_boxes(size: Sequence[int], cells: tuple[int, int]) -> list[tuple[int, i
 
 def chance(model: Model, images: Tensor, request: Request) -> Maps:
     """Uniform numbers by cell, a function of the seed: what every method has to beat."""
-    rows, columns = cells_of(model)
+    rows, columns = cells_of(model, images.shape[2:])
     seed = request.seed or 0
     values = uniforms(seed, "explain", 0, np.arange(rows), columns)
     logits = model(images)[0, : model.config.num_classes]

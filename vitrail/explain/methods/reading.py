@@ -26,10 +26,10 @@ from vitrail.models.vit.model import ViT
 WITH_PROBE = ("map", "seq")  # pools with attention of their own
 
 
-def fixed_row(config: ViTConfig) -> Tensor | None:
+def fixed_row(config: ViTConfig, num_tokens: int | None = None) -> Tensor | None:
     """Weights (N,) of the tokens that the output is read from, where these do not depend on the
-    image."""
-    row = torch.zeros(config.num_tokens, dtype=torch.float64)
+    image's pixels. num_tokens: N, of a model of variable resolution."""
+    row = torch.zeros(num_tokens or config.num_tokens, dtype=torch.float64)
     if config.pool in WITH_PROBE:
         return None
     if config.distillation_token:
@@ -37,7 +37,7 @@ def fixed_row(config: ViTConfig) -> Tensor | None:
     elif config.pool == "cls":
         row[0] = 1
     else:
-        row[config.num_prefix :] = 1 / config.num_patches
+        row[config.num_prefix :] = 1 / (len(row) - config.num_prefix)
         if config.pool == "cls_gap":
             row /= 2
             row[0] = 0.5
@@ -46,7 +46,7 @@ def fixed_row(config: ViTConfig) -> Tensor | None:
 
 def reading_row(model: ViT, images: Tensor) -> Tensor:
     """Weights (B, N) of the tokens that the output is read from. images: (B, C, H, W)."""
-    row = fixed_row(model.config)
+    row = fixed_row(model.config, num_tokens(model.config, images))
     if row is not None:
         like = next(model.parameters())
         return row.to(like.device, like.dtype).expand(len(images), -1)
@@ -64,9 +64,22 @@ def pool_attention(model: ViT, images: Tensor) -> tuple[Tensor, Tensor]:
     return weights[:, :, 0], logits
 
 
-def patch_grid(row: Tensor, config: ViTConfig) -> Tensor:
-    """row: (..., N) over all tokens. Returns (..., h, w): prefix tokens dropped."""
-    h, w = config.grid
+def grid_of(config: ViTConfig, images: Tensor) -> tuple[int, int]:
+    """Patches per column and row (h, w) of images (B, C, H, W)."""
+    return config.grid_of(images.shape[2], images.shape[3])
+
+
+def num_tokens(config: ViTConfig, images: Tensor) -> int:
+    """Length of the sequence that images (B, C, H, W) become, prefix and all."""
+    h, w = grid_of(config, images)
+    return config.num_prefix + h * w
+
+
+def patch_grid(row: Tensor, config: ViTConfig, grid: tuple[int, int]) -> Tensor:
+    """row: (..., N) over all tokens; grid: of the patches. Returns (..., h, w): prefix tokens
+    dropped.
+    """
+    h, w = grid
     return row[..., config.num_prefix :].reshape(*row.shape[:-1], h, w)
 
 

@@ -87,6 +87,7 @@ def explain(model: Model, images: Tensor, request: Request) -> Maps:
         return maps
     assert maps.matrix is not None
     rows, columns = maps.grid.shape
+    _check_token(request.token, rows, columns)
     row = maps.matrix[request.token[0] * columns + request.token[1]]
     return replace(
         maps, grid=row.reshape(rows, columns), facts={**maps.facts, "token": request.token}
@@ -157,7 +158,13 @@ def _check_place(config: ViTConfig, request: Request) -> None:
     if is_pool:
         message = "token: the pooling head has one query, which is no patch."
         raise UsageError("VIT-275", message, hint="Name a block: layer -1 is the last.")
-    row, column = request.token
+    if config.max_patches is None:  # else each image has a grid of its own
+        _check_token(request.token, h, w)
+
+
+def _check_token(token: tuple[int, int], h: int, w: int) -> None:
+    """Raises UsageError VIT-275 for a patch that is not there."""
+    row, column = token
     if not (0 <= row < h and 0 <= column < w):
         message = f"token {row},{column}: expected ROW,COLUMN of {h} x {w} patches, counted from 0."
         raise UsageError("VIT-275", message, hint=f"The last one is {h - 1},{w - 1}.")

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from vitrail.explain.methods.maps import Array, Layer, Maps, Request, array, best
-from vitrail.explain.methods.reading import fixed_row, patch_grid, patch_matrix
+from vitrail.explain.methods.reading import fixed_row, grid_of, patch_grid, patch_matrix
 from vitrail.explain.methods.walk import (
     Trail,
     attention_gradient,
@@ -36,18 +36,19 @@ from vitrail.models.vit.model import ViT
 def relevance(model: ViT, images: Tensor, request: Request) -> Maps:
     """images: (1, C, H, W). `layers`: the relevance that comes from that layer to the last."""
     config = model.config
+    patches = grid_of(config, images)
     trail = forward(model, images)
     target = best(trail.logits, request.target)
     row = relevance_row(model, trail, target)  # (N,)
     gradient = output_gradient(model, trail, target)
-    gathered = torch.eye(config.num_tokens, dtype=row.dtype, device=row.device)
+    gathered = torch.eye(len(row), dtype=row.dtype, device=row.device)
     layers: dict[Layer, Array] = {}
     for index in range(config.depth - 1, -1, -1):
         x = trail.inputs[index]
         gathered = gathered + gathered @ weighted_attention(
             *attention_gradient(model, index, x, gradient)
         )
-        layers[index] = array(patch_grid(row @ gathered, config))
+        layers[index] = array(patch_grid(row @ gathered, config, patches))
         gradient = input_gradient(model, index, x, gradient) if index else gradient
     own = array(patch_matrix(gathered, config))
     ordered: dict[Layer, Array] = {index: layers[index] for index in range(config.depth)}
@@ -64,7 +65,7 @@ def weighted_attention(attention: Tensor, slope: Tensor) -> Tensor:
 
 def relevance_row(model: ViT, trail: Trail, target: int) -> Tensor:
     """What the logit takes from each token after the last block, (N,); see above."""
-    row = fixed_row(model.config)
+    row = fixed_row(model.config, trail.output.shape[1])
     if row is not None:
         return row.to(trail.output)
     with torch.enable_grad():

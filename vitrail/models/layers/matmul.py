@@ -119,7 +119,8 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """softmax(q k^T / sqrt(head_dim) + bias) v.
 
-    q, k, v: (B, heads, N, head_dim); bias: (B, heads, N, N). Returns (B, heads, N, head_dim).
+    q, k, v: (B, heads, N, head_dim); bias: (B, heads, N, N), or 1 in the place of an axis along
+    which it is the same. Returns (B, heads, N, head_dim).
 
     torch's fused kernel, except for bfloat16 on a CPU, where products and softmax one by one are
     faster (batch 128, 65 tokens, 3 heads of 64, one thread, forward + backward: fused 82 ms, one
@@ -135,6 +136,6 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Te
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
     B, heads, N, head_dim = q.shape
     q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)  # (B*heads, N, head_dim)
-    added = q.new_zeros(1, 1, 1) if bias is None else bias.flatten(0, 1)
+    added = q.new_zeros(1, 1, 1) if bias is None else bias.expand(B, heads, -1, -1).flatten(0, 1)
     logits = torch.baddbmm(added, q, k.transpose(1, 2), alpha=head_dim**-0.5)  # (B*heads, N, N)
     return torch.bmm(logits.softmax(dim=-1), v).view(B, heads, N, head_dim)

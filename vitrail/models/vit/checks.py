@@ -120,6 +120,26 @@ def check_map(config: ViTFields) -> None:
     )
 
 
+def check_variable(config: ViTFields) -> None:
+    """Raises UsageError VIT-222 for what does not go with images of variable resolution."""
+    c, fields = config, type(config).model_fields
+    if c.max_patches is None:
+        is_changed = c.posemb_resize != fields["posemb_resize"].default
+        refuse_first({"posemb_resize has no effect without max_patches": is_changed})
+        return
+    refuse_first(
+        {
+            f"max_patches needs posemb='learned', got {c.posemb!r}": c.posemb != "learned",
+            f"max_patches needs posemb_at='stem', got {c.posemb_at!r}": c.posemb_at != "stem",
+            f"max_patches needs stem='none', got {c.stem!r}": c.stem != "none",
+            "max_patches does not go with pool='seq'": c.pool == "seq",
+            "max_patches does not go with distillation_token": c.distillation_token,
+            "max_patches and drop_rest do not go together": c.drop_rest,
+            f"max_patches: at least 4, got {c.max_patches}": c.max_patches < 4,
+        }
+    )
+
+
 def check_patches(config: ViTFields) -> None:
     """Raises UsageError VIT-214 where patches do not fill the image, or the stem's map."""
     sizes = zip(("height", "width"), config.map_size, config.patch_size, strict=True)

@@ -22,6 +22,7 @@ from vitrail.models.vit.checks import (
     check_rotary,
     check_size,
     check_stem,
+    check_variable,
 )
 from vitrail.models.vit.fields import LEARNED, WITH_CLS, ViTFields
 
@@ -48,4 +49,5 @@ class ViTConfig(ViTFields):
         check_combination(config)
         check_rotary(config)
         check_map(config)
+        check_variable(config)
         return config

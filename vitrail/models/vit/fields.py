@@ -94,6 +94,13 @@ class ViTFields(Section):
     posemb_at: Literal["stem", "every", "shared"] = "stem"
     """Where positions are added (Table 8): once, or at the input of every block, from tables of
     their own or from a shared one."""
+    max_patches: OptionalSize = None
+    """Variable resolution (NaFlex): an image keeps its aspect ratio and becomes at most so many
+    patches; the position table, of image_size, is resized to each. Not given: every image has
+    image_size."""
+    posemb_resize: Literal["bilinear", "bicubic"] = "bilinear"
+    """How the table is resized with max_patches, antialiased: bilinear (SigLIP2), bicubic
+    (timm)."""
     rope: Literal["centred", "index"] = "centred"
     """Place of a patch: from -1 to 1, times 2 pi (DINOv3), or row and column (EVA02)."""
     rope_base: Annotated[float, Field(gt=1, le=1e6)] = 100.0
@@ -228,6 +235,12 @@ class ViTFields(Section):
         height, width = self.map_size
         return height // self.patch_size[0], width // self.patch_size[1]
 
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        """Patches per column and row, (h, w), of an image (height, width) px."""
+        if self.max_patches is None:
+            return self.grid
+        return height // self.patch_size[0], width // self.patch_size[1]
+
     @property
     def seen_size(self) -> tuple[int, int]:
         """(height, width) px of the image that patches cover, from the top left."""
@@ -248,8 +261,8 @@ class ViTFields(Section):
 
     @property
     def num_tokens(self) -> int:
-        """Length of the sequence, N = prefix + patches."""
-        return self.num_prefix + self.num_patches
+        """Length of the sequence, N = prefix + patches; with max_patches the longest."""
+        return self.num_prefix + (self.max_patches or self.num_patches)
 
     @property
     def posemb_rows(self) -> int:

@@ -64,9 +64,11 @@ class PatchEmbed(nn.Module):
 
         The other arguments are for stems (`hybrid.py`); a product has nothing to tap or repeat.
         """
-        return linear(
-            patchify(images, self.patch_size), self.proj.weight.flatten(1), self.proj.bias
-        )
+        return self.project(patchify(images, self.patch_size))
+
+    def project(self, patches: Tensor) -> Tensor:
+        """patches: (B, P, C*ph*pw). Returns (B, P, D)."""
+        return linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
 def patchify(images: Tensor, patch_size: tuple[int, int]) -> Tensor:
@@ -112,11 +114,18 @@ class Attention(nn.Module):
         self.dropout = config.dropout
 
     def forward(
-        self, x: Tensor, rope: Tensor | None, tap: Tap | None, name: str, num_queries: int | None
+        self,
+        x: Tensor,
+        rope: Tensor | None,
+        tap: Tap | None,
+        name: str,
+        num_queries: int | None,
+        key_bias: Tensor | None = None,
     ) -> Tensor:
         """x: (B, N, D); rope: (2, P, head_dim) or None. Returns (B, n, D), n = num_queries or N.
 
-        num_queries: only the first n tokens, all in the prefix, ask; None: all do.
+        num_queries: only the first n tokens, all in the prefix, ask; None: all do. key_bias: (B, 1,
+        1, N), added to every query's logits.
         """
         B, N, D = x.shape
         q, k, v = self._project(x, num_queries)
@@ -126,6 +135,8 @@ class Attention(nn.Module):
             q, k = q if num_queries else rotate(q, rope), rotate(k, rope)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, heads, N, head_dim)
         bias = None if self.relative is None else self.relative(q).to(q.dtype)
+        if key_bias is not None:
+            bias = key_bias.to(q.dtype) if bias is None else bias + key_bias.to(q.dtype)
         mixed = attend(q, k, v, bias, tap, f"{name}/attention")
         mixed = mixed.transpose(1, 2).reshape(B, num_queries or N, D)
         return F.dropout(dense(self.proj, mixed), self.dropout, self.training)
@@ -238,10 +249,14 @@ class Block(nn.Module):
         rope: Tensor | None = None,
         tap: Tap | None = None,
         num_outputs: int | None = None,
+        key_bias: Tensor | None = None,
     ) -> Tensor:
-        """x: (B, N, D). Returns (B, N, D), or (B, n, D) where only the first n tokens are read."""
+        """x: (B, N, D); key_bias: (B, 1, 1, N), of the attention. Returns (B, N, D), or (B, n, D)
+        where only the first n tokens are read.
+        """
         is_before = self.order in ("pre", "between")
-        branch = self.attn(self.norm1(x) if is_before else x, rope, tap, self.name, num_outputs)
+        asked = self.norm1(x) if is_before else x
+        branch = self.attn(asked, rope, tap, self.name, num_outputs, key_bias)
         x = x if num_outputs is None else x[:, :num_outputs].contiguous()
         x = self._added(x, branch, self.norm1, self.ls1)
         if self.order == "between":
@@ -272,8 +287,8 @@ class MapHead(nn.Module):
         super().__init__()
         width = config.width
         self.num_heads = config.map_heads or config.num_heads
-        self.has_mask = not config.map_prefix
-        if self.has_mask:
+        self.num_hidden = 0 if config.map_prefix else config.num_prefix
+        if self.num_hidden:
             hidden = np.where(np.arange(config.num_tokens) < config.num_prefix, -np.inf, 0.0)
             mask = torch.from_numpy(hidden).float().view(1, 1, 1, -1)  # (1, 1, 1, N)
             self.register_buffer("mask", mask, persistent=False)
@@ -284,8 +299,8 @@ class MapHead(nn.Module):
         self.norm = nn.LayerNorm(width, eps=config.ln_eps)
         self.mlp = Mlp(width, config.map_mlp_dim or config.mlp_dim, config.gelu)
 
-    def forward(self, x: Tensor, tap: Tap | None) -> Tensor:
-        """x: (B, N, D). Returns (B, D)."""
+    def forward(self, x: Tensor, tap: Tap | None, key_bias: Tensor | None = None) -> Tensor:
+        """x: (B, N, D); key_bias: (B, 1, 1, N), added to the logits. Returns (B, D)."""
         B, N, D = x.shape
         q = (
             dense(self.q, self.latent)
@@ -296,7 +311,9 @@ class MapHead(nn.Module):
         k, v = (
             dense(self.kv, x).view(B, N, 2, self.num_heads, -1).unbind(2)
         )  # each (B, N, heads, head_dim)
-        bias = self.mask.to(q.dtype) if self.has_mask else None
+        bias = self.mask[..., :N].to(q.dtype) if self.num_hidden else None
+        if key_bias is not None:
+            bias = key_bias.to(q.dtype) if bias is None else bias + key_bias.to(q.dtype)
         pooled = attend(q, k.transpose(1, 2), v.transpose(1, 2), bias, tap, "pool/attention")
         pooled = dense(self.proj, pooled.transpose(1, 2).reshape(B, 1, D))
         pooled = pooled + self.mlp(self.norm(pooled))

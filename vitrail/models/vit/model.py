@@ -7,7 +7,7 @@ alone leaves torch's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +18,15 @@ from vitrail.models.layers.tap import Tap, TapDict, check_images
 from vitrail.models.vit.config import ViTConfig
 from vitrail.models.vit.fields import ADDED
 from vitrail.models.vit.hybrid import create_embedding
-from vitrail.models.vit.layers import Block, MapHead, SeqPool
+from vitrail.models.vit.layers import Block, MapHead, PatchEmbed, SeqPool
 from vitrail.models.vit.posemb import added, added_to_all, learned_tables, rope_2d, sincos_2d
+from vitrail.models.vit.variable import (
+    Grid,
+    check_variable_images,
+    mean_of_patches,
+    positions,
+    read_packed,
+)
 
 
 class ViT(nn.Module):
@@ -77,7 +84,8 @@ class ViT(nn.Module):
             self.register_buffer("rope", table, persistent=False)
 
     def forward(self, images: Tensor, *, tap: TapDict | None = None) -> Tensor:
-        """images: (B, C, H, W) float, normalised. Returns logits (B, K).
+        """images: (B, C, H, W) float, normalised; with `max_patches` of any size in whole patches,
+        or a packed batch (`variable.py`). Returns logits (B, K).
 
         Without a head (num_classes=0): features, (B, R).
 
@@ -87,7 +95,8 @@ class ViT(nn.Module):
         Raises UsageError: VIT-224 other image shape, VIT-223 unknown name in tap.
         """
         reader = None if tap is None else Tap(tap, tap_names(self.config))
-        return self.read(self._tokens(images, reader), reader)
+        tokens, key_bias = self._tokens(images, reader)
+        return self.read(tokens, reader, key_bias)
 
     def features(self, images: Tensor, *, tap: TapDict | None = None) -> Tensor:
         """What enters the head, (B, R), R = representation_size or D.
@@ -95,12 +104,17 @@ class ViT(nn.Module):
         With a distillation token: the mean of the two tokens, which enter a head each.
         """
         reader = None if tap is None else Tap(tap, tap_names(self.config))
-        features = self._features(self._tokens(images, reader), reader)
+        tokens, key_bias = self._tokens(images, reader)
+        features = self._features(tokens, reader, key_bias)
         return features.mean(1) if self.config.distillation_token else features
 
-    def read(self, tokens: Tensor, tap: Tap | None = None) -> Tensor:
-        """From the tokens of `encode`, (B, N, D), to what `forward` returns."""
-        features = self._features(tokens, tap)
+    def read(
+        self, tokens: Tensor, tap: Tap | None = None, key_bias: Tensor | None = None
+    ) -> Tensor:
+        """From the tokens of `encode`, (B, N, D), to what `forward` returns. key_bias: as of
+        `encode`.
+        """
+        features = self._features(tokens, tap, key_bias)
         if not self.config.num_classes:
             return features.mean(1) if self.config.distillation_token else features
         logits = self._head(features)
@@ -108,14 +122,20 @@ class ViT(nn.Module):
             tap.write("logits", logits)
         return logits
 
-    def _tokens(self, images: Tensor, tap: Tap | None) -> Tensor:
-        """(B, N, D). Of the last block only the tokens that are read, unless a tap may read all."""
+    def _tokens(self, images: Tensor, tap: Tap | None) -> tuple[Tensor, Tensor | None]:
+        """(B, N, D), and the bias of keys (B, 1, 1, N) where some are of no patch. Of the last
+        block only the tokens that are read, unless a tap may read all.
+        """
         num_pooled = 1 + self.config.distillation_token if self.config.pool == "cls" else None
-        return self.encode(self.embed(images, tap), tap, num_pooled if tap is None else None)
+        count = num_pooled if tap is None else None
+        if self.config.max_patches is None or images.ndim == 4:
+            return self.encode(self.embed(images, tap), tap, count), None
+        x, key_bias = self._embed_packed(images, tap)
+        return self.encode(x, tap, count, key_bias), key_bias
 
-    def _features(self, tokens: Tensor, tap: Tap | None) -> Tensor:
+    def _features(self, tokens: Tensor, tap: Tap | None, key_bias: Tensor | None) -> Tensor:
         """(B, R); with a distillation token (B, 2, D)."""
-        pooled = self.pool(tokens, tap)
+        pooled = self.pool(tokens, tap, key_bias)
         features = (
             torch.tanh(self.pre_logits(pooled)) if self.config.representation_size else pooled
         )
@@ -134,25 +154,47 @@ class ViT(nn.Module):
 
     def embed(self, images: Tensor, tap: Tap | None = None) -> Tensor:
         """Equation 1 up to the first block. images: (B, C, H, W). Returns (B, N, D)."""
-        check_images(images, (self.config.channels, *self.config.image_size))
+        config = self.config
+        if config.max_patches is None:
+            check_images(images, (config.channels, *config.image_size))
+            grids = None
+        else:
+            check_variable_images(images, config)
+            grids = [config.grid_of(images.shape[2], images.shape[3])]
         is_checkpointed = self.checkpoint_activations and self.training and tap is None
         patches = self.patch_embed(images, tap, is_checkpointed=is_checkpointed)
+        return self._arranged(patches, tap, grids)
+
+    def _embed_packed(self, images: Tensor, tap: Tap | None) -> tuple[Tensor, Tensor | None]:
+        """The same of a packed batch (B, L, 2 + C*ph*pw): (B, N, D), and the bias of its keys."""
+        batch = read_packed(images, self.config)
+        assert isinstance(self.patch_embed, PatchEmbed), "there is no stem"
+        patches = self.patch_embed.project(batch.values)
+        bias = batch.key_bias
+        if bias is not None:  # prefix tokens are there for every image
+            bias = F.pad(bias, (self.config.num_prefix, 0))
+        return self._arranged(patches, tap, batch.grids), bias
+
+    def _arranged(self, patches: Tensor, tap: Tap | None, grids: Sequence[Grid] | None) -> Tensor:
         # The sum over blocks keeps the parameters' precision, also under autocast.
         patches = patches.to(self.blocks[0].get_parameter("norm1.weight").dtype)  # (B, P, D)
         if tap is not None:
             tap.write("patches", patches)
-        x = self.arrange(patches)
+        x = self.arrange(patches, grids)
         if tap is not None:
             tap.write("embedded", x)
         return x
 
-    def arrange(self, patches: Tensor) -> Tensor:
-        """From patches (B, P, D) to what enters the first block (B, N, D): prefix and position."""
-        tokens = self._with_prefix_and_posemb(patches)  # (B, N, D)
+    def arrange(self, patches: Tensor, grids: Sequence[Grid] | None = None) -> Tensor:
+        """From patches (B, P, D) to what enters the first block (B, N, D): prefix and position.
+
+        grids: of each image, or one for all, with `max_patches`.
+        """
+        tokens = self._with_prefix_and_posemb(patches, grids)  # (B, N, D)
         x: Tensor = self.norm_pre(F.dropout(tokens, self.config.dropout, self.training))
         return x
 
-    def _with_prefix_and_posemb(self, patches: Tensor) -> Tensor:
+    def _with_prefix_and_posemb(self, patches: Tensor, grids: Sequence[Grid] | None) -> Tensor:
         """(B, P, D) to (B, N, D): cls, dist and patches with position, registers without."""
         config = self.config
         prefix: list[Tensor] = [self.cls_token] if config.cls_token else []
@@ -161,6 +203,8 @@ class ViT(nn.Module):
             rows, table = added(config, self)
             if config.posemb_prefix:
                 prefix = [token + rows[:, i : i + 1] for i, token in enumerate(prefix)]
+            if grids is not None:
+                table = positions(table, config, grids, patches.shape[1])
             patches = patches + table
         prefix += [self.reg_token] if config.num_registers else []
         if not prefix:
@@ -168,20 +212,27 @@ class ViT(nn.Module):
         expanded = [token.expand(patches.shape[0], -1, -1) for token in prefix]
         return torch.cat([*expanded, patches], dim=1)
 
-    def encode(self, x: Tensor, tap: Tap | None = None, num_outputs: int | None = None) -> Tensor:
+    def encode(
+        self,
+        x: Tensor,
+        tap: Tap | None = None,
+        num_outputs: int | None = None,
+        key_bias: Tensor | None = None,
+    ) -> Tensor:
         """Equations 2 to 4: blocks and final norm. x: (B, N, D). Returns (B, N, D).
 
-        With num_outputs, (B, num_outputs, D): the last block computes no other token.
+        With num_outputs, (B, num_outputs, D): the last block computes no other token. key_bias:
+        (B, 1, 1, N), added to the logits of every attention.
         """
 
         def run(index: int, x: Tensor) -> Tensor:
             count = num_outputs if index + 1 == self.config.depth else None
             if self.checkpoint_activations and self.training and tap is None:
                 block: Tensor = checkpoint(
-                    self.run_block, index, x, tap, count, use_reentrant=False
+                    self.run_block, index, x, tap, count, key_bias, use_reentrant=False
                 )
                 return block
-            return self.run_block(index, x, tap, count)
+            return self.run_block(index, x, tap, count, key_bias)
 
         x = self.final_norm(self.run_blocks(x, run))
         if tap is not None:
@@ -201,7 +252,12 @@ class ViT(nn.Module):
         return tokens
 
     def run_block(
-        self, index: int, x: Tensor, tap: Tap | None = None, num_outputs: int | None = None
+        self,
+        index: int,
+        x: Tensor,
+        tap: Tap | None = None,
+        num_outputs: int | None = None,
+        key_bias: Tensor | None = None,
     ) -> Tensor:
         """One block. x: (B, N, D), `embed`'s tokens or what the block before it gave.
 
@@ -212,24 +268,28 @@ class ViT(nn.Module):
         if index and config.posemb_at != "stem":
             x = x + added_to_all(config, block if config.posemb_at == "every" else self)
         rope = self.rope if config.is_rotary else None
-        output: Tensor = block(x, rope, tap, num_outputs)
+        output: Tensor = block(x, rope, tap, num_outputs, key_bias)
         return output
 
-    def pool(self, tokens: Tensor, tap: Tap | None = None) -> Tensor:
+    def pool(
+        self, tokens: Tensor, tap: Tap | None = None, key_bias: Tensor | None = None
+    ) -> Tensor:
         """tokens: (B, N, D). Returns (B, D); with a distillation token (B, 2, D).
 
         With pool="cls_gap" (B, 2 D). No prefix token ever enters a mean.
         """
         config = self.config
         if config.pool == "map":
-            pooled: Tensor = self.attn_pool(tokens, tap)
+            pooled: Tensor = self.attn_pool(tokens, tap, key_bias)
             return pooled
         if config.pool == "seq":
             weighted: Tensor = self.seq_pool(tokens, tap)
             return weighted
         if config.pool == "cls":
             return tokens[:, :2] if config.distillation_token else tokens[:, 0]
-        mean = tokens[:, config.num_prefix :].mean(dim=1)  # (B, D)
+        first = config.num_prefix
+        of_patches = None if key_bias is None else key_bias[..., first:]
+        mean = mean_of_patches(tokens[:, first:], of_patches)  # (B, D)
         if config.pool == "cls_gap":
             return torch.cat([tokens[:, 0], mean], dim=1)
         normed: Tensor = self.fc_norm(mean) if config.norm_after_pool else mean

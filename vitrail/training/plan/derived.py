@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vitrail.checkpoints.adapt.adapt_model import target_config
+from vitrail.checkpoints.adapt.adapt_model import of_one_size, target_config
 from vitrail.config import TrainConfig
 from vitrail.data.images.preprocess import Preprocess, short_side
 from vitrail.models.names import ModelConfig, config_from_numbers, resolve_model
@@ -117,7 +117,7 @@ def architecture(
     says nothing of the next task. Raises UsageError VIT-211, VIT-214, VIT-222.
     """
     target = target_config(
-        start.config, num_classes=num_classes, image_size=size, channels=channels
+        of_one_size(start.config), num_classes=num_classes, image_size=size, channels=channels
     )
     fields = type(target).model_fields
     plain = {key: fields[key].default for key in REGULARISERS if key in fields}
@@ -145,6 +145,7 @@ def at_size(preprocess: Preprocess, size: Size, channels: int) -> Preprocess:
             math.floor(width * cols / preprocess.width + 1e-6),
         )
     values = preprocess.model_dump() | {"height": height, "width": width, "resize": resize}
+    values |= {"max_patches": None, "patch_size": None}
     for key in ("mean", "std"):
         values[key] = in_channels(values[key], channels)
     return Preprocess(**values)
