@@ -13,6 +13,7 @@ from torch import Tensor
 
 import vitrail
 from tests.checkpoints.golden_case import source
+from tests.golden.case import read_case
 from tests.models.check_model import random_model
 from vitrail.checkpoints.external import read_external
 from vitrail.checkpoints.mapping.rules import patch_rows, read_state, write_state
@@ -204,6 +205,21 @@ def test_a_model_folder_goes_round(tmp_path: Path) -> None:
     (tmp_path / "model" / "model.json").write_text(json.dumps(record))
     with pytest.raises(ModelError, match="13 patches"):
         vitrail.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("case", ["timm_vit_token", "hf_vit", "google_vit_token"])
+def test_any_learned_table_can_be_shown_other_shapes(case: str) -> None:
+    """--set max_patches=...: of an image of the table's size the same answer, to rounding."""
+    found = read_case(case)
+    path = found.folder if (found.folder / "config.json").is_file() else found.checkpoint
+    plain, variable = vitrail.load(path), vitrail.load(path, given={"max_patches": 29})
+    assert variable.preprocess.max_patches == 29
+    size = plain.preprocess.input_size
+    images = torch.randn(3, *size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert (variable.model(images) - plain.model(images)).abs().max() <= 1e-5
+    shown = variable.explain(np.zeros((31, 97, 3), np.uint8), "rollout")
+    assert shown.grid.shape == (3, 9)
 
 
 def test_budget_can_be_stated(shared_data: Path) -> None:

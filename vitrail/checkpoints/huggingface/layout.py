@@ -131,7 +131,7 @@ def recognise(header: Header) -> Recognised | None:
     rules = read_rules(config, names)
     settings = header.metadata.get("preprocessor_config.json")
     kept = settings if isinstance(settings, Mapping) else None
-    if config.max_patches is not None:
+    if model_type in NAFLEX:
         preprocess, notes = read_naflex_preprocess(header.name, kept, config)
     else:
         preprocess, notes = read_preprocess(
@@ -146,14 +146,14 @@ def recognise(header: Header) -> Recognised | None:
         tuple(notes + [note for note in [names_left_out(values, config.num_classes)] if note]),
         "sigmoid" if is_multi else "softmax",
         RESAMPLES.get(model_type, ""),
-        said=said_by(values) | _budget_said(config, kept),
+        said=said_by(values) | _budget_said(model_type, kept),
         prepared=_prepared(settings),
     )
 
 
-def _budget_said(config: ViTConfig, settings: Mapping[str, Any] | None) -> dict[str, Said]:
+def _budget_said(model_type: str, settings: Mapping[str, Any] | None) -> dict[str, Said]:
     """Who says the size of the table, and how many patches an image may become."""
-    if config.max_patches is None:
+    if model_type not in NAFLEX:
         return {}
     is_told = "max_num_patches" in (settings or {})
     told = Said("file", "preprocessor_config.json")

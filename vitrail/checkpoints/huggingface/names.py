@@ -61,7 +61,7 @@ UNUSED = {
 class Names:
     """Names of one file. base: "vit." or ""; above: what stands before `layer`, which is the base,
     but "" in MSN's classifier; has_bias: of query, key and value; is_clip: of SigLIP's names, with
-    a class token and a norm before the blocks.
+    a class token and a norm before the blocks; is_linear: patches by a linear layer (NaFlex).
     """
 
     base: str
@@ -72,6 +72,7 @@ class Names:
     mlp: tuple[str, ...]
     has_bias: bool = True
     is_clip: bool = False
+    is_linear: bool = False
     above: str | None = None
 
     @property
@@ -92,6 +93,11 @@ class Names:
 VIT = Names("", LAYERS[0], ATTENTION[0], OUTPUT[0], NORMS[0], MLP[0])
 DINO = Names("", LAYERS[0], ATTENTION[0], OUTPUT[0], NORMS[1], MLP[1])
 SIGLIP = Names("vision_model.", LAYERS[2], ATTENTION[2], OUTPUT[2], NORMS[2], MLP[1])
+
+
+def siglip_names(config: ViTConfig) -> Names:
+    """SigLIP's names, or those of SigLIP 2 NaFlex."""
+    return replace(SIGLIP, is_linear=config.max_patches is not None)
 
 
 def names_of(shapes: Mapping[str, Shape]) -> Names | None:
@@ -130,6 +136,7 @@ def names_of(shapes: Mapping[str, Shape]) -> Names | None:
         first([*MLP, PACKED, (*APART, APART_OUT)], start),
         f"{start}{attention[0]}.bias" in shapes or f"{start}{attention[0]}.weight" not in shapes,
         f"{base}embeddings.class_embedding" in shapes,
+        len(shapes.get(f"{base}embeddings.patch_embedding.weight", ())) == 2,
         above,
     )
 
@@ -145,7 +152,7 @@ def linear(ours: str, theirs: str) -> list[Rule]:
 def encoder_rules(config: ViTConfig, names: Names) -> list[Rule]:
     """The blocks, the patches' kernel and the final norm."""
     kernel = "patch_embedding" if names.is_siglip else "patch_embeddings.projection"
-    turn = SAME if config.max_patches is None else patch_rows(config.channels, config.patch_size)
+    turn = patch_rows(config.channels, config.patch_size) if names.is_linear else SAME
     rules = [renamed("patch_embed.proj.weight", f"{names.base}embeddings.{kernel}.weight", turn)]
     for index in range(config.depth):
         rules += layer_rules(config, names, index)

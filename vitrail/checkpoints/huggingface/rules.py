@@ -124,7 +124,7 @@ def written_dino(config: ViTConfig, base: str) -> list[Rule]:
 def written_siglip(config: ViTConfig, base: str) -> list[Rule]:
     """SigLIP's image tower."""
     at = f"{base}embeddings."
-    rules = hf.encoder_rules(config, hf.SIGLIP.below(base))
+    rules = hf.encoder_rules(config, hf.siglip_names(config).below(base))
     rules += hf.map_rules(base, config.width) if config.pool == "map" else []
     bias = renamed("patch_embed.proj.bias", f"{at}patch_embedding.bias")
     table = f"{at}position_embedding.weight"

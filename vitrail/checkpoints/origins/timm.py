@@ -46,8 +46,8 @@ from vitrail.checkpoints.origins.timm_config import (
 from vitrail.checkpoints.origins.timm_entries import TimmEntry
 from vitrail.checkpoints.origins.timm_eva import as_plain, own_rules
 from vitrail.checkpoints.origins.timm_eva import written as written_eva
+from vitrail.checkpoints.origins.timm_naflex import MARK, is_naflex, shown_input
 from vitrail.checkpoints.origins.timm_naflex import as_plain as naflex_as_plain
-from vitrail.checkpoints.origins.timm_naflex import is_naflex, shown_input
 from vitrail.checkpoints.origins.timm_naflex import own_rules as naflex_rules
 from vitrail.checkpoints.origins.timm_naflex import written as written_naflex
 from vitrail.checkpoints.origins.torch_layout import Layout, Pairs, stages, to_ours, write_rules
@@ -156,7 +156,7 @@ def _own_rules(
     """The rules for the file itself, whose names were made those of a VisionTransformer."""
     if entry is not None:
         return own_rules(header, rules, config, entry.rotation)
-    return rules if config.max_patches is None else naflex_rules(rules, header, config)
+    return naflex_rules(rules, header, config) if MARK in header.shapes else rules
 
 
 def _bit_config(layout: Layout) -> BiTConfig:
