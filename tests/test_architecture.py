@@ -26,6 +26,7 @@ FENCES = {  # a library and the only rooms that may name it
     "pyarrow": {"studies", "data"},
     "fsspec": {"data"},
     "ray": {"studies"},
+    "optuna": {"studies"},
     "starlette": {"serve", "cli"},  # the verb only asks whether they are there
     "uvicorn": {"serve", "cli"},
     "scipy": {"evaluation", "studies"},

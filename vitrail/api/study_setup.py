@@ -17,8 +17,8 @@ from vitrail.spelling import count
 from vitrail.studies.compute_study import Study
 from vitrail.studies.engine.ray_engine import RayEngine
 from vitrail.studies.experiments.compare_models import FRACTIONS, STUDY, PretrainedModel
+from vitrail.studies.experiments.own_study import SUFFIX, own_study
 from vitrail.studies.experiments.registry import study_named
-from vitrail.studies.own_study import SUFFIX, own_study
 from vitrail.studies.run import Engines, StudyRequest, local
 from vitrail.studies.setup import FULL_SHARES, Setup, nested_sizes, open_setup, share_sizes
 from vitrail.training.plan.pinned_model import load_pinned

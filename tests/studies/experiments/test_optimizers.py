@@ -99,6 +99,6 @@ def test_a_rate_that_failed_with_some_seeds_is_not_chosen() -> None:
 
 def test_missing_rows_survive() -> None:
     rows = made_rows(STUDY.cells(SETUP), figures)
-    assert "Too few" in verdict_of([])
-    assert "Too few" in verdict_of([row for row in rows if row.arm == ADAM])
+    assert "too few" in verdict_of([])
+    assert "too few" in verdict_of([row for row in rows if row.arm == ADAM])
     assert "one seed" in verdict_of([row for row in rows if row.seed == 0])

@@ -158,4 +158,4 @@ def test_test_images_are_looked_at_once(tmp_path: Path) -> None:
     assert more.document["facts"]["trials"] == 3
     best = tomllib.loads((folder / "best.toml").read_text(encoding="utf-8"))
     assert best["optim"]["lr"] == more.document["facts"]["best"]["settings"]["optim.lr"]
-    assert "looked at" in (folder / "study.html").read_text(encoding="utf-8")
+    assert "evaluated" in (folder / "study.html").read_text(encoding="utf-8")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from vitrail.cli.arguments import app_of, check_numbers
+from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output
 from vitrail.cli.display.progress import ProgressLine, clock
 from vitrail.cli.display.study_progress import verdict_lines
 from vitrail.cli.settings import layers_of
-from vitrail.errors import UsageError
+from vitrail.errors import UsageError, check_numbers
 from vitrail.spelling import command_text, count
 
 if TYPE_CHECKING:

@@ -115,7 +115,7 @@ def _tested(test: Mapping[str, Any], looks: int) -> list[str]:
         return ["There are no test images: nothing says how good the best one is on new images."]
     interval = test.get("top1_interval")
     ends = f" ({interval[0]:.3f} to {interval[1]:.3f}, n = {test['n']})" if interval else ""
-    often = "looked at once" if looks == 1 else f"looked at {looks} times, once for each best trial"
+    often = "evaluated once" if looks == 1 else f"evaluated {looks} times, once for each best trial"
     return [f"On the test images, {often}, it reaches {test['top1']:.3f}{ends}."]
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.studies.made_setup import SEED_NOISE, check_cells, made_rows, made_setup
 from vitrail.errors import UsageError
 from vitrail.studies.engine.cell import Cell
-from vitrail.studies.own_study import own_study
+from vitrail.studies.experiments.own_study import own_study
 
 FILE = """
 title = "Does it help?"
