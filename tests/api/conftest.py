@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,12 @@ TINY: dict[str, Any] = {
 
 @pytest.fixture(scope="session")
 def run_result(tmp_path_factory: pytest.TempPathFactory) -> vitrail.RunResult:
-    """A run, silently."""
-    folder = tmp_path_factory.mktemp("runs")
-    return vitrail.train("builtin:digits", runs_dir=folder, name="a", progress=False, **TINY)
+    """A run that was asked for silence, and kept it."""
+    folder, said = tmp_path_factory.mktemp("runs"), io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        result = vitrail.train("builtin:digits", runs_dir=folder, name="a", progress=False, **TINY)
+    assert said.getvalue() == ""
+    return result
 
 
 @pytest.fixture(scope="session")

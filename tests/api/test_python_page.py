@@ -23,6 +23,7 @@ def test_every_public_name_is_told() -> None:
     assert headings == [*FUNCTIONS, *RESULTS, *RECORDS]
 
 
+@pytest.mark.slow
 def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (example,) = re.findall(
