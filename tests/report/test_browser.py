@@ -16,7 +16,10 @@ from PIL import Image
 from tests.report.browser import Page, opened
 from tests.report.made_run import HOSTILE, made_audit, made_inside, made_run
 from tests.report.test_run_report import FakeImages
+from vitrail.data.images.preprocess import Preprocess
+from vitrail.explain.explanation import Explanation
 from vitrail.report.data_page import data_page
+from vitrail.report.explain_page import explain_page, image_section
 from vitrail.report.run_report import write_report
 
 CLASSES = [*HOSTILE, "a_class_whose_name_is_much_longer_than_any_column_is_wide", "dog", "owl"]
@@ -55,6 +58,32 @@ def data_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = Preprocess(height=7, width=11, resize=(7, 11))
+    rng, sections = np.random.default_rng(0), []
+    for place, label in enumerate(CLASSES):
+        image = rng.integers(0, 256, (70 * (place + 1), 110, 3), np.uint8)
+        top = tuple((one, 0.3) for one in CLASSES[:5])
+        found = [
+            Explanation(
+                label,
+                one,
+                image,
+                made,
+                rng.random(image.shape[:2]) - low,
+                np.eye(3) - low,
+                label=label,
+                top=top,
+            )
+            for one, low in (("relevance", 0.0), ("integrated-gradients", 0.5))
+        ]
+        sections.append(image_section(place + 1, f"{label}.jpg", found))
+    path = tmp_path_factory.mktemp("explain") / "explain.html"
+    path.write_text(explain_page(HOSTILE[0], sections, 1), encoding="utf-8")
+    return path
+
+
 def check(page: Page, path: Path, width: int, scheme: str, shot: Path) -> np.ndarray:
     """Open a page; returns its screenshot, uint8 (H, W, 3)."""
     page.visit(path.as_uri(), width=width, height=900, media={"prefers-color-scheme": scheme})
@@ -85,6 +114,15 @@ def test_the_report_of_data(
     browser: Page, data_report: Path, tmp_path: Path, width: int, scheme: str
 ) -> None:
     check(browser, data_report, width, scheme, tmp_path / f"data-{width}-{scheme}.png")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(NARROW, "dark"), (WIDE, "light")])
+def test_the_page_of_explanations(
+    browser: Page, explained: Path, tmp_path: Path, width: int, scheme: str
+) -> None:
+    check(browser, explained, width, scheme, tmp_path / f"explain-{width}-{scheme}.png")
+    shown = browser.value("[...document.images].filter(i => !i.alt).length")
+    assert shown == 0
 
 
 def test_a_click_sorts_the_classes(browser: Page, report: Path) -> None:

@@ -29,6 +29,8 @@ class ExplainOptions:
     """integrated-gradients: points on the way from the baseline. Default: 32."""
     seed: int | None = None
     """random: of the numbers."""
+    sheet: str | None = None
+    """all, or methods with commas between: a sheet of them for each image, and explain.html."""
     style: Literal["heat", "spotlight"] = "heat"
     """heat: colours; spotlight: the paper's Figure 6, black where the model does not look."""
 

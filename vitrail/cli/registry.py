@@ -115,6 +115,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {  # verb: (words after its n
     ),
     "explain": (
         ("runs/photos-1 new.jpg", "a map for the predicted class"),
+        ("runs/photos-1 photos/new --sheet all", "methods side by side, on one page"),
         ("runs/photos-1 new.jpg --method rollout --target cat", "another method and class"),
     ),
     "serve": (

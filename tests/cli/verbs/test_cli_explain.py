@@ -13,6 +13,7 @@ from PIL import Image
 import vitrail
 from tests.cli.cli_command import Done, run
 from tests.explain.small_models import bit, resnet, vit
+from tests.report.checked_page import Checked
 from vitrail.classifier import Classifier
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.models.create import Model
@@ -79,6 +80,47 @@ def test_maps_of_files_and_folders() -> None:
     with np.load("maps/a-relevance.npz", allow_pickle=False) as file:
         assert np.abs(file["map"] - said.map).max() <= 1e-6
         assert file["map"].shape == (19, 23)
+
+
+def test_methods_side_by_side_on_a_page() -> None:
+    done = good("model", "a.png", "photos", "broken.jpg", "--sheet", "all", "--out", "sheets")
+    names = ["a-sheet.png", "a-sheet-2.png", "b-sheet.png", "explain.html"]
+    assert sorted(path.name for path in Path("sheets").iterdir()) == sorted(names)
+    lines = done.out.splitlines()
+    assert lines[0].startswith("a.png  ")
+    methods = "attention rollout relevance gradcam integrated-gradients occlusion"
+    assert lines[1] == f"  {methods}  sheets/a-sheet.png"
+    assert lines[-1] == "page  sheets/explain.html"
+    assert "1 of 4 images cannot be read" in done.err
+    page = Checked(Path("sheets/explain.html").read_text(encoding="utf-8"))
+    assert [words for words in page.words if words.startswith("3 images explained")]
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(images) == 3 * (1 + 3 * len(methods.split()))
+    assert all(one["alt"] and (one["src"] or "").startswith("data:image/") for one in images)
+    assert not [one for _, attributes in page.tags for one in attributes if one == "style"]
+    said = vitrail.load("model").explain("a.png")
+    assert f"{said.top[0][1]:.3f}" in "".join(page.words)
+
+
+def test_a_sheet_of_named_methods() -> None:
+    words = ["--sheet", "rollout,gradcam", "--target", "cat", "--json", "--out", "named"]
+    (record,) = good("model", "a.png", *words).document
+    assert [(one["method"], one["label"]) for one in record["methods"]] == [
+        ("rollout", ""),
+        ("gradcam", "cat"),
+    ]
+    assert record["files"] == ["named/a-sheet.png"]
+    with Image.open("named/a-sheet.png") as sheet:
+        assert sheet.width == 12 * 4 + 3 * 224
+    for typed, code in (
+        ("--sheet rolout", "VIT-270"),
+        ("--sheet ,", "VIT-202"),
+        ("--sheet all --head 1", "VIT-277"),
+        ("--sheet all --faithfulness", "VIT-277"),
+    ):
+        done = run("explain", "model", "a.png", *typed.split(), "--out", "none")
+        assert (done.code, code in done.err) == (2, True), done.err
+        assert not Path("none").exists()
 
 
 def test_json_is_a_list_of_records() -> None:

@@ -1,7 +1,8 @@
 """`vitrail explain MODEL PICTURES`: show attention and saliency maps for predictions.
 
-Three uses: maps of single images; --faithfulness, which judges the methods themselves on these
-images; --figures, the inspection figures of the model.
+Three uses: maps of single images, by one method or by several side by side (--sheet);
+--faithfulness, which judges the methods themselves on these images; --figures, the inspection
+figures of the model.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from vitrail.classifier import Classifier
 
 app = app_of("vitrail explain")
-LONGEST = 100  # letters of an image's name in those of its files
+ONE_METHOD = {
+    f"--{name}" for name in ("method", "layer", "head", "token", "steps", "seed", "style")
+}
 
 
 @app.default
@@ -44,7 +47,7 @@ def explain(
     device: str = "auto",
     output: Annotated[Output, Parameter(parse=False)],
 ) -> int:
-    """Show show attention and saliency maps for predictions.
+    """Show attention and saliency maps for predictions.
 
     Parameters
     ----------
@@ -84,6 +87,8 @@ def explain(
         for path, why in found.refused.items():
             output.note(f"{path}  {why}")
         return explain_model.judge(classifier, found.readable, options.target, folder, output)
+    if options.sheet is not None:
+        return sheets(classifier, found, options, folder, output, printable(model.name))
     return maps(classifier, found, options, folder, output)
 
 
@@ -106,7 +111,10 @@ def _check_use(
     surplus = asked - own if figures else asked & own
     if faithfulness:
         surplus |= asked - own - {"--target"}
+    if options.sheet is not None:
+        surplus |= asked & ONE_METHOD
     use = "--figures" if figures else "--faithfulness" if faithfulness else "maps of images"
+    use = "--sheet" if surplus <= ONE_METHOD and options.sheet is not None else use
     if figures and faithfulness:
         surplus, use = {"--faithfulness"}, "--figures"
     if figures and pictures:
@@ -136,6 +144,8 @@ def maps(
     classifier: Classifier, asked: ImageList, options: ExplainOptions, folder: Path, output: Output
 ) -> int:
     """An overlay and an .npz an image; exit 3 only where no image could be read."""
+    from vitrail.api.explanations import LONGEST, free_name
+
     layer, token = layer_of(options.layer), token_of(options.token)
     records, names = list[dict[str, Any]](), set[str]()
     for path in asked.pictures:
@@ -165,6 +175,44 @@ def maps(
         ]
         record = {**found.to_json(), "error": None, "files": files}
         records.append(plain(record) | {"files": [str(file) for file in files]})
+    return told(records, output)
+
+
+def sheets(
+    classifier: Classifier,
+    asked: ImageList,
+    options: ExplainOptions,
+    folder: Path,
+    output: Output,
+    title: str,
+) -> int:
+    """Methods side by side, a sheet an image, and a page of all."""
+    from vitrail.api.explanations import PAGE, methods_asked, write_sheets
+
+    made = write_sheets(
+        classifier,
+        asked.pictures,
+        methods_asked(classifier, options.sheet or ""),
+        folder,
+        target=options.target,
+        refused=asked.refused,
+        title=title,
+    )
+    records = []
+    for one in made:
+        record: dict[str, Any] = {"source": one.source, "error": one.error or None, "files": []}
+        if one.methods:
+            record |= {"top": one.methods[0]["top"], "methods": one.methods}
+            record |= {"page": folder / PAGE, "files": [one.file]}
+        records.append(plain(record))
+    code = told(records, output)
+    if not output.json:
+        output.line(f"page  {folder / PAGE}")
+    return code
+
+
+def told(records: list[dict[str, Any]], output: Output) -> int:
+    """Print what was found. Raises DataError VIT-362 where no image could be read."""
     failed = [record for record in records if record["error"]]
     if len(failed) == len(records):
         first = f"{failed[0]['source']}: {failed[0]['error']}"
@@ -179,16 +227,6 @@ def maps(
             f"{len(failed)} of {count(len(records), 'image')} cannot be read; their lines say why"
         )
     return 0
-
-
-def free_name(name: str, taken: set[str]) -> str:
-    """`name`, with a number where an image before had it; added to `taken`."""
-    found, number = name, 1
-    while found in taken:
-        number += 1
-        found = f"{name}-{number}"
-    taken.add(found)
-    return found
 
 
 def layer_of(text: str | None) -> int | str | None:
@@ -215,5 +253,8 @@ def lines_of(record: dict[str, Any]) -> list[str]:
     if record["error"]:
         return [f"{record['source']}  error: {record['error']}"]
     top = "  ".join(f"{item['label']} {item['score']:.4f}" for item in record["top"])
+    if "methods" in record:
+        names = " ".join(one["method"] for one in record["methods"])
+        return [f"{record['source']}  {top}", f"  {names}  {'  '.join(record['files'])}"]
     of = f" of {record['label']}" if record["label"] else ""
     return [f"{record['source']}  {top}", f"  {record['method']}{of}  {'  '.join(record['files'])}"]
