@@ -387,7 +387,7 @@ def best_weights(run_dir: Path, state: TrainState, reporter: Reporter) -> dict[s
         except Damaged as error:
             reporter.notice(lost_best(state, str(error)))
             state.best = state.judged
-    return state.tensors()[state.weights_file]
+    return state.shipped()
 
 
 def lost_best(state: TrainState, why: str) -> str:

@@ -35,15 +35,17 @@ from vitrail.training.clock import Clock, share
 from vitrail.training.compiled import compile_faults, compiled
 from vitrail.training.determinism import make_deterministic
 from vitrail.training.finish import StopReason, check_saveable, finish, lost_best
+from vitrail.training.network import create_network
 from vitrail.training.optim.optimizer import set_lr
 from vitrail.training.optim.schedule import StepSchedule as Schedule
 from vitrail.training.optim.schedule import lr_on
+from vitrail.training.optim.shares import mesh_of
 from vitrail.training.plan.plan_run import Layers, Plan, plan_run
 from vitrail.training.plan.resumed import is_finished, settings_of
 from vitrail.training.plan.starting_weights import starting_weights
 from vitrail.training.ranks.launch import note_run
 from vitrail.training.ranks.ranks import ALONE, TOLD, Ranks, check_device
-from vitrail.training.ranks.share import share_of
+from vitrail.training.ranks.share import check_shards, share_of
 from vitrail.training.ranks.spread import spread_of
 from vitrail.training.ranks.verdict import Ahead, Verdict
 from vitrail.training.reporter import Reporter, RunResult, SilentReporter
@@ -103,6 +105,7 @@ def train(
     check_saveable(planned)
     check_device(planned.config.device, ranks)
     share_of(planned.config, ranks)
+    check_shards(planned.config, ranks)
     limit = planned.config.time_limit_secs or math.inf
     checked = run_files.without_bad_files(planned, CHECKING * limit)
     plan = checked.plan
@@ -155,6 +158,7 @@ def resume(
         splits = resumed(run.path, data)  # those that can be decoded, which was seen at the start
         plan = plan_run([("config.toml", settings)], record, splits)
         share_of(plan.config, ranks)
+        check_shards(plan.config, ranks)
         check_device(plan.config.device, ranks)
         with ending(run):
             run.write("run.json", {**record, "status": "running", "reason": None})
@@ -289,7 +293,8 @@ def _start(
     if not checkpoint:
         weights, _ = starting_weights(config, plan.model, plan.splits.classes)
     schedule = Schedule.of(plan.total_steps or 1)
-    state = start_state(config, plan.model, schedule, device, weights)
+    mesh = mesh_of(ranks.world, device.type) if ranks.is_sharded else None
+    state = start_state(config, plan.model, schedule, device, weights, mesh)
     num_parameters = sum(value.numel() for value in state.model.parameters())
     check_disk(run.path, checkpoint_bytes(num_parameters, config.optim.name, ema=bool(state.ema)))
     metrics = MetricsLog(run.metrics)
@@ -308,7 +313,10 @@ def _start(
             reporter.notice(torn)
     val = validation(plan)
     mine = share_of(config, ranks)
-    evaluated = copy.deepcopy(state.model)
+    if state.is_sharded:
+        evaluated = create_network(config, plan.model).to(device)
+    else:
+        evaluated = copy.deepcopy(state.model)
     forward = compiled(state.model) if config.compile else state.model
     live = RunContext(
         run=run,
@@ -393,7 +401,7 @@ def _step(live: RunContext, batch: Batch) -> tuple[float, float, float]:
     parts = live.share.parts(live.task, batch, step, config.seed)
     lr = lr_on(state.schedule, step, config.optim.lr, config.schedule)
     set_lr(state.optimizer, lr)
-    with compile_faults() if config.compile else nullcontext():
+    with compile_faults() if config.compile else nullcontext(), live.ranks.contact():
         of_parts, of_gradients = update(live.spread, state, parts, live.task.loss, config)
     loss, norm = torch.stack([of_parts, of_gradients]).tolist()  # waits for the device, once
     state.step = step
@@ -403,6 +411,8 @@ def _step(live: RunContext, batch: Batch) -> tuple[float, float, float]:
 def _save(live: RunContext) -> None:
     state, config = live.state, live.plan.config
     state.seconds = live.saved_at = live.clock.seconds()
+    with live.ranks.contact():
+        tensors = state.whole_tensors(is_kept=live.ranks.is_first)
     if not live.ranks.is_first:
         return
     mark = live.metrics.sync()
@@ -418,7 +428,7 @@ def _save(live: RunContext) -> None:
     save_checkpoint(
         live.run.path,
         state.step,
-        state.tensors(),
+        tensors,
         record,
         keep=config.keep_checkpoints,
         protect={state.best["step"]} if state.best else set(),
@@ -458,7 +468,10 @@ def _evaluate(live: RunContext) -> None:
     """
     state, started = live.state, live.clock.seconds()
     if live.val is not None:
-        if state.ema:
+        if state.is_sharded:
+            with live.ranks.contact():
+                live.evaluated.load_state_dict(state.shipped())
+        elif state.ema:
             state.ema.copy_to(live.evaluated)
         else:
             live.evaluated.load_state_dict(state.model.state_dict())

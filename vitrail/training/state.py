@@ -29,6 +29,7 @@ from vitrail.training.optim.optimizer import (
 )
 from vitrail.training.optim.schedule import StepSchedule as Schedule
 from vitrail.training.optim.schedule_free import Averages, ScheduleFree
+from vitrail.training.optim.shares import like, shard, whole_files
 from vitrail.training.storage.checkpoint import Checkpoint
 
 
@@ -59,6 +60,7 @@ class TrainState:
     lowest_loss: float = float("inf")
     seconds: float = 0.0  # of training before this process
     window: Window = field(default_factory=Window)
+    is_sharded: bool = False  # this process keeps a share of each tensor (`optim/shares.py`)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """What a checkpoint stores, by file."""
@@ -67,6 +69,18 @@ class TrainState:
             "optim": optimizer_tensors(self.optimizer, self.model),
         }
         return files | ({"ema": self.ema.tensors()} if self.ema else {})
+
+    def whole_tensors(self, *, is_kept: bool = True) -> dict[str, dict[str, Tensor]]:
+        """What a checkpoint stores, whole; all processes of a run in shares ask for it at the same
+        time, and those that do not write it (`is_kept`) get nothing.
+        """
+        files = self.tensors()
+        return whole_files(files, is_kept=is_kept) if self.is_sharded else files
+
+    def shipped(self) -> dict[str, Tensor]:
+        """The weights that are evaluated and shipped, whole, on every process."""
+        files = {self.weights_file: self.tensors()[self.weights_file]}
+        return (whole_files(files, is_kept=True) if self.is_sharded else files)[self.weights_file]
 
     def record(self) -> dict[str, Any]:
         """What state.json says of it."""
@@ -93,16 +107,21 @@ def start_state(
     schedule: Schedule,
     device: torch.device,
     weights: Mapping[str, Tensor] | None = None,
+    mesh: Any = None,
 ) -> TrainState:
-    """The state before the first step. weights: those to start from, else random values."""
+    """The state before the first step. weights: those to start from, else random values; mesh: the
+    processes that keep it in shares.
+    """
     network = create_network(config, model, weights).to(device)
+    if mesh is not None:
+        shard(network, mesh)
     groups = parameter_groups(network, config.optim)
     is_gated = isinstance(model, ViTConfig) and model.mlp == "swiglu"
     optimizer = create_optimizer(groups, config.optim, device, is_gated=is_gated)
     average: Ema | Averages | None = Ema(network, config.ema) if config.ema else None
     if isinstance(optimizer, ScheduleFree):
         average = Averages(network, optimizer)
-    return TrainState(network, optimizer, average, schedule)
+    return TrainState(network, optimizer, average, schedule, is_sharded=mesh is not None)
 
 
 def restore(state: TrainState, checkpoint: Checkpoint) -> None:
@@ -113,16 +132,31 @@ def restore(state: TrainState, checkpoint: Checkpoint) -> None:
         raise _unfit(checkpoint, "state.json", reason_of(error)) from error
     for name, expected in state.tensors().items():
         _check_tensors(checkpoint, name, expected)
-    state.model.load_state_dict(checkpoint.tensors["model"])
-    restore_optimizer(state.optimizer, state.model, checkpoint.tensors["optim"])
+    tensors = _in_shares(state, checkpoint.tensors) if state.is_sharded else checkpoint.tensors
+    state.model.load_state_dict(tensors["model"])
+    restore_optimizer(state.optimizer, state.model, tensors["optim"])
     if state.ema:
-        state.ema.restore(checkpoint.tensors["ema"])
+        state.ema.restore(tensors["ema"])
     state.step, state.stale, state.seconds = saved.step, saved.stale, saved.seconds
     state.best = dict(checkpoint.state["best"])
     state.judged = dict(checkpoint.state.get("judged", {}))
     state.lowest_loss = float("inf") if saved.lowest_loss is None else saved.lowest_loss
     state.schedule = Schedule.from_json(saved.schedule)
     state.window = Window(**saved.window.model_dump())
+
+
+def _in_shares(
+    state: TrainState, files: Mapping[str, Mapping[str, Tensor]]
+) -> dict[str, dict[str, Tensor]]:
+    """The whole tensors of a checkpoint, each in the shares of the weight that it belongs to."""
+    models = state.model.state_dict()
+    return {
+        file: {
+            name: like(value, models[name.partition("/")[2] if file == "optim" else name])
+            for name, value in tensors.items()
+        }
+        for file, tensors in files.items()
+    }
 
 
 def _check_tensors(checkpoint: Checkpoint, name: str, expected: Mapping[str, Tensor]) -> None:

@@ -18,14 +18,14 @@ from vitrail.models.cost import parameters
 from vitrail.models.create import create_model
 from vitrail.models.names import ModelConfig, resolve_model
 from vitrail.training.optim.optimizer import clip_gradients, create_optimizer, parameter_groups
+from vitrail.training.optim.shares import mesh_of, own_bytes, shard
 from vitrail.training.ranks.memory_plan import memory_plan
 from vitrail.training.ranks.ranks import Ranks
-from vitrail.training.ranks.sharding import mesh_of, own_bytes, shard
 
 TINY = resolve_model("vit_digits", num_classes=10)
 
 
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_weights_and_optimizer_of_shards(world: int) -> None:
     """The first share of the rows of each tensor, and its two moments and number of steps."""
     found = memory_plan(TINY, world, is_sharded=True, precision="float32", batches=(3, 5))

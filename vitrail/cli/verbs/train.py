@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,11 +41,13 @@ class RunOptions:
     """Where the run starts from and where it goes."""
 
     resume: Path | None = None
-    """Continue this run, bit for bit; takes no other option but --nproc, DATA only where moved."""
+    """Continue this run, bit for bit; takes only --nproc, --shard, and DATA where it moved."""
     resume_or_start: Annotated[bool, Parameter(negative=())] = False
     """Continue the run of this --name where there is one, else start it."""
     nproc: int | None = None
     """Train with so many processes of this machine: one a GPU, or a few on a CPU."""
+    shard: Annotated[bool, Parameter(negative=())] = False
+    """Keep weights, gradients and optimizer in shards, a share on each process (FSDP2)."""
     config: Path | None = None
     """Settings in a TOML file."""
     out: Path | None = None
@@ -87,7 +89,7 @@ def train(
         refuse_others(start.resume, [*(key for key in named if named[key]), *command])
         if is_launcher(start):
             return launch_processes(start, output)
-        return resume(start.resume, data, output)
+        return resume(start, data, output)
     layers = layers_of(data, start.config, command)
     if not any(layer.get("data.path") for _, layer in layers):
         raise UsageError(
@@ -129,7 +131,7 @@ def launch_processes(start: RunOptions, output: Output) -> int:
 
     assert start.nproc is not None
     flags = [word for word in output.words if word in SWITCHES]
-    number = ["--nproc", str(start.nproc)]
+    number = ["--nproc", str(start.nproc), *(["--shard"] if start.shard else [])]
 
     def again(run: Path) -> list[str]:
         return [*flags, "train", "--resume", str(run), *number]
@@ -137,11 +139,11 @@ def launch_processes(start: RunOptions, output: Output) -> int:
     return launch(output.words, start.nproc, again, output.note)
 
 
-def of_ranks(train: Callable[[Ranks], RunResult]) -> int:
-    """The exit code of a run that this process trains alone or with others."""
+def of_ranks(train: Callable[[Ranks], RunResult], *, is_sharded: bool) -> int:
+    """The exit code of a run that this process trains alone or with others, in shards or not."""
     from vitrail.training.ranks.ranks import is_told, joined, ranks_of_environment
 
-    ranks = ranks_of_environment()
+    ranks = replace(ranks_of_environment(), is_sharded=is_sharded)
     if not ranks.is_alone:
         stop_with_parent()
     try:
@@ -193,7 +195,7 @@ def start_run(layers: list[Layer], start: RunOptions, output: Output) -> int:
             layers, runs_dir=folder, name=start.name, command=output.command, **common
         )
 
-    return of_ranks(train)
+    return of_ranks(train, is_sharded=start.shard)
 
 
 def refuse_others(run_dir: Path, others: list[str]) -> None:
@@ -210,9 +212,12 @@ def refuse_others(run_dir: Path, others: list[str]) -> None:
         )
 
 
-def resume(run_dir: Path, data: str | None, output: Output) -> int:
+def resume(start: RunOptions, data: str | None, output: Output) -> int:
     """Continue a run; its exit code. data: where its data lies now."""
     from vitrail.training import loop
+
+    assert start.resume is not None
+    run_dir = start.resume
 
     return of_ranks(
         lambda ranks: loop.resume(
@@ -221,7 +226,8 @@ def resume(run_dir: Path, data: str | None, output: Output) -> int:
             reporter=reporter_for(output),
             age_secs=output.age_secs,
             ranks=ranks,
-        )
+        ),
+        is_sharded=start.shard,
     )
 
 

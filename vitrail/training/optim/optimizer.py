@@ -147,6 +147,10 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     if not grads:
         return torch.zeros(())
     norm = torch.nn.utils.get_total_norm(grads)
+    if type(norm) is not Tensor:  # of gradients in shares, each process having its part of the sum
+        from vitrail.training.optim.shares import whole
+
+        norm = whole(norm)
     if max_norm > 0 and (norm.device.type != "cpu" or not bool(norm <= max_norm)):
         torch._foreach_mul_(grads, torch.clamp(max_norm / norm, max=1.0))
     return norm

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vitrail.models.create import build
 from vitrail.models.names import ModelConfig
-from vitrail.training.ranks.sharding import mesh_of, shard
+from vitrail.training.optim.shares import mesh_of, shard
 
 MARGIN, MARGIN_BYTES = 0.1, 2_000_000_000  # of a GPU's memory, until they are measured on one
 BATCHES = (16, 32)  # images at which the peak is taken: it is linear in them

@@ -38,12 +38,15 @@ KINDS: dict[str, type[VitrailError]] = {
 
 @dataclass(frozen=True)
 class Ranks:
-    """Process `rank` of `world`, and its place among the processes of its machine."""
+    """Process `rank` of `world`, and its place among the processes of its machine. is_sharded:
+    whether each keeps a share of the network only.
+    """
 
     rank: int = 0
     world: int = 1
     local_rank: int = 0
     local_world: int = 1
+    is_sharded: bool = False
 
     @property
     def is_alone(self) -> bool:

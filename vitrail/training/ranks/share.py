@@ -21,6 +21,8 @@ from vitrail.keyed_random import mix
 from vitrail.spelling import count
 from vitrail.training.ranks.ranks import ALONE, Ranks
 
+WHOLE = ("muon", "schedule_free")  # update rules that do not work on shards
+
 
 @dataclass(frozen=True)
 class Part:
@@ -95,6 +97,27 @@ def share_of(config: TrainConfig, ranks: Ranks = ALONE) -> Share:
         config.exact,
         config.objective == "classify" and bool(augment.mixup or augment.cutmix),
     )
+
+
+def check_shards(config: TrainConfig, ranks: Ranks) -> None:
+    """Raise UsageError VIT-269 for a run that cannot be kept in shards."""
+    if not ranks.is_sharded:
+        return
+    optim = config.optim.name
+    reasons = {
+        "it needs more than one process (--nproc)": ranks.is_alone,
+        "gradients are averaged in another order than --exact promises": config.exact,
+        f"{optim} needs whole tensors; --optim.name adamw, sgd and lamb do not": optim in WHOLE,
+        "--compile compiles the complete network": config.compile,
+        "adapters (--lora-rank) are few weights": bool(config.lora.rank),
+    }
+    why = next((reason for reason, is_so in reasons.items() if is_so), None)
+    if why is not None:
+        raise UsageError(
+            "VIT-269",
+            f"--shard cannot be used here: {why}.",
+            hint="Leave --shard out: each process then has the complete network.",
+        )
 
 
 def check_parts(parts: int, world: int, *, is_exact: bool) -> None:

@@ -4,6 +4,9 @@
 - `Replicated`: each process has the whole network; DistributedDataParallel averages the gradients
   during the last backward pass, the only one that reduces. Sums are rounded in another order than
   alone.
+- `Sharded`: each process keeps a share of every parameter, of its gradient and of what the
+  optimiser knows of it; a block is gathered when it is computed, and its gradients are averaged
+  into the shares (torch's fully_shard). Sums as in `Replicated`, to rounding.
 - `Exact`: gradients of the parts are added in a binary tree over their numbers. A process adds up
   a whole subtree, gets the roots of the others and goes on in their order, so that the sums, and
   all that follows, have the same bits for any number of processes.
@@ -16,6 +19,7 @@ bit in `Exact`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -97,6 +101,39 @@ class Replicated:
                 with nullcontext() if is_last else self._ddp.no_sync():
                     mean = loss() / len(losses)
                     mean.backward()  # type: ignore[no-untyped-call]
+                total = mean.detach() if total is None else total + mean.detach()
+        if start.numel():
+            rows = self.ranks.whole(self._running.flat())
+            self._running.put(start, rows, len(losses))
+        assert total is not None
+        return total
+
+    def mean_loss(self, loss: float) -> float:
+        """One share of the mean over processes."""
+        return loss / self.ranks.world
+
+
+class Sharded:
+    """A share of the network on each process (`sharding.shard`), gathered block by block."""
+
+    def __init__(self, network: nn.Module, ranks: Ranks) -> None:
+        from torch.distributed.fsdp import FSDPModule
+
+        assert isinstance(network, FSDPModule)
+        self.ranks, self._network = ranks, network
+        self.forward: Forward = network
+        self._running = RunningValues(network)
+
+    def gradients(self, losses: Sequence[Loss]) -> Tensor:
+        """The mean gradient of all processes, in shares; the mean loss of this one's parts."""
+        start, total = self._running.flat(), None
+        with self.ranks.contact(), warnings.catch_warnings():
+            # Masked patches answer with a view, which no loss of ours changes in place.
+            warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
+            for place, loss in enumerate(losses):
+                self._network.set_requires_gradient_sync(place == len(losses) - 1)
+                mean = loss() / len(losses)
+                mean.backward()  # type: ignore[no-untyped-call]
                 total = mean.detach() if total is None else total + mean.detach()
         if start.numel():
             rows = self.ranks.whole(self._running.flat())
@@ -226,4 +263,6 @@ def spread_of(
     """
     if is_exact:
         return Exact(network, forward, ranks, count)
+    if ranks.is_sharded:
+        return Sharded(network, ranks)
     return Alone(forward) if ranks.is_alone else Replicated(network, forward, ranks)
