@@ -124,7 +124,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {  # verb: (words after its n
     ),
     "report": (
         ("runs/photos-1", "writes runs/photos-1/report.html"),
-        ("runs/photos-1 --json", "where the files are, as JSON"),
+        ("runs/photos-1 --watch", "a page that follows the training"),
     ),
     "data check": (
         ("photos/", "bad files, duplicates, leakage"),

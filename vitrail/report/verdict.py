@@ -42,7 +42,15 @@ def without_classes(record: RunRecord) -> tuple[str, str]:
     there is nothing yet. A headline and a sentence.
     """
     found = (record.run.get("results") or {}).get("val") or {}
-    if record.run.get("objective") != "masked_patches" or "top1" not in found:
+    is_classifier = record.run.get("objective") != "masked_patches"
+    judged = record.curve("val/top1") if is_classifier else []
+    if judged:
+        epoch, best = max(judged, key=lambda point: point[1])
+        return f"{percent(best)} so far", (
+            f"The best validation accuracy of {count(len(judged), 'evaluation')}, at epoch "
+            f"{epoch:.2f}. The run is {record.run.get('status', 'unknown')}."
+        )
+    if is_classifier or "top1" not in found:
         return "Not evaluated yet", f"The run is {record.run.get('status', 'unknown')}."
     beside = "".join(f"; {name} alone: {percent(best)}" for name, best in record.baselines.items())
     return (
