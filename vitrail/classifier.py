@@ -211,6 +211,24 @@ class Classifier:
             self._runtime = self.torch_runtime(precision=precision)
         return self
 
+    def keeping_tokens(self, share: float) -> Classifier:
+        """This classifier, whose model merges its patch tokens until `share` of them is left; 1
+        keeps all, and every bit. Raises UsageError VIT-288 where that cannot be.
+        """
+        from vitrail.models.vit.merging import check_mergeable, no_tokens
+        from vitrail.models.vit.model import ViT
+
+        if not isinstance(self.model, ViT):
+            raise no_tokens()
+        check_mergeable(self.model.config, share)
+        self.model.kept_tokens = share
+        return self
+
+    @property
+    def kept_tokens(self) -> float:
+        """Share of the patch tokens that its model keeps."""
+        return float(getattr(self._model, "kept_tokens", 1.0))
+
     @classmethod
     def load(
         cls,
@@ -646,6 +664,7 @@ def load(
     origin: str | None = None,
     table: str | None = None,
     name_map: str | Path | None = None,
+    tokens: float | None = None,
 ) -> Classifier:
     """The classifier of a run directory, a model folder, a zip of one, or a checkpoint of another
     library; `hf:OWNER/NAME`, `google:FILE` and names of the catalogue are downloaded first, which
@@ -659,16 +678,29 @@ def load(
     precision: float32, bfloat16, int8, or auto: any that passed; by default what an export was made
     for, float32 of other models. threads: of the engine for one batch; torch has one number for the
     process. batch: images that will come at a time; streams: batches at the same time. Without
-    torch as the engine torch is not loaded.
+    torch as the engine torch is not loaded. tokens: share of the patch tokens that a ViT keeps;
+    the others are merged with those most like them (`models/vit/merging.py`).
 
     Raises UsageError VIT-202 where what is given is for models of other libraries only, VIT-242,
-    VIT-294 an engine that the model was not checked with; GateError VIT-703 one that it failed
-    with. Raises ModelError:
-    VIT-402 a pickle that asks for code, VIT-411 to VIT-425 a checkpoint that
-    cannot be read, VIT-430 nothing there, VIT-431 another kind of file, VIT-432 a run without a
+    VIT-288 where tokens cannot be merged, VIT-294 an engine that the model was not checked with;
+    GateError VIT-703 one that it failed with. Raises ModelError: VIT-402 a pickle that asks for
+    code, VIT-411 to VIT-425 a checkpoint that cannot be read, VIT-430 nothing there, VIT-431 another kind of file, VIT-432 a run without a
     model yet, VIT-433 to VIT-441 a model that is damaged or hostile, VIT-460 to VIT-467 a name;
     EnvironmentFault VIT-520, VIT-530 to VIT-535 a download.
     """
+    if tokens is not None:
+        return load(
+            find_torch_model(path, engine, progress),
+            device=device,
+            max_bytes=max_bytes,
+            engine="torch",
+            precision=precision,
+            threads=threads,
+            given=given,
+            origin=origin,
+            table=table,
+            name_map=name_map,
+        ).keeping_tokens(tokens)
     place = find_model(resolve_weights(path, progress=progress))
     usual = "auto" if is_export(place) else "torch"
     asked = Asked(engine or usual, precision, threads, batch, streams)
@@ -700,6 +732,23 @@ def load(
     found = found.computed_by_torch(chosen.way.precision, chosen.said)
     found.export = chosen.export
     return found
+
+
+def find_torch_model(
+    path: str | Path, engine: str | None, progress: Progress | None = None
+) -> Path:
+    """Where a model lies whose tokens can be merged. Raises UsageError VIT-288 for an export, or
+    for another engine than torch.
+    """
+    place = find_model(resolve_weights(path, progress=progress))
+    if is_export(place) or engine not in (None, "auto", "torch"):
+        what = f"{path} is an export" if is_export(place) else f"--engine {engine}"
+        raise UsageError(
+            "VIT-288",
+            f"--tokens: {what}, which computes every token; torch merges them.",
+            hint="Leave --tokens out, or name the model that was exported.",
+        )
+    return place
 
 
 def _of_ours(place: Path, device: torch.device, max_bytes: int) -> Classifier:

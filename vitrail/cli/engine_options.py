@@ -17,3 +17,6 @@ class EngineOptions:
     float32 of other models."""
     threads: int | None = None
     """Threads of the engine. Default: one for each core."""
+    tokens: float | None = None
+    """Share of the tokens of a ViT to keep, e.g. 0.6: alike ones are merged, which is faster.
+    Default: all."""

@@ -10,6 +10,7 @@ import torch
 
 from vitrail.classifier import Classifier
 from vitrail.cli.display.output import Output, plain, table
+from vitrail.cli.engine_options import EngineOptions
 from vitrail.cli.eval_run import say_notes
 from vitrail.cli.explain_options import FigureOptions
 from vitrail.cli.read_as import ReadAs
@@ -35,10 +36,15 @@ BATCH = 8
 
 
 def load(
-    model: Path, device: torch.device, output: Output, read_as: ReadAs | None = None
+    model: Path,
+    device: torch.device,
+    output: Output,
+    read_as: ReadAs | None = None,
+    tokens: float | None = None,
 ) -> Classifier:
-    """The classifier on its device."""
-    return read_as_told(model, read_as, output, device=device)
+    """The classifier on its device; tokens: the share of them that it keeps."""
+    engine = EngineOptions(engine=None, tokens=tokens)
+    return read_as_told(model, read_as, output, device=device, engine=engine)
 
 
 def model_of(classifier: Classifier) -> Model:

@@ -31,6 +31,9 @@ class ExplainOptions:
     """random: of the numbers."""
     sheet: str | None = None
     """all, or methods with commas between: a sheet of them for each image, and explain.html."""
+    tokens: float | None = None
+    """Share of the tokens to keep, as in predict: occlusion, integrated-gradients and random only.
+    """
     style: Literal["heat", "spotlight"] = "heat"
     """heat: colours; spotlight: the paper's Figure 6, black where the model does not look."""
 

@@ -77,6 +77,7 @@ def load(
         batch=batch,
         streams=streams,
         progress=progress_of(output),
+        tokens=engine.tokens,
         **(read_as or ReadAs()).load_options(),
     )
     tell(classifier, output)

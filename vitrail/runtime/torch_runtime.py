@@ -64,9 +64,13 @@ class TorchRuntime:
 
     @cached_property
     def identity(self) -> str:
-        """sha256 hex digits of the model's architecture and every number in it."""
+        """sha256 hex digits of the model's architecture, every number in it, and the share of its
+        tokens that is kept.
+        """
         digest = hashlib.sha256(type(self.model).__name__.encode())
         digest.update(cast(FeatureModel, self.model).config.model_dump_json().encode())
+        if (kept := getattr(self.model, "kept_tokens", 1.0)) < 1:
+            digest.update(f"\0tokens {kept!r}\0".encode())
         for name, value in sorted(self.model.state_dict().items()):
             digest.update(f"\0{name}:{value.dtype}:{tuple(value.shape)}\0".encode())
             numbers = value.detach().cpu().contiguous().reshape(-1)

@@ -57,6 +57,9 @@ class EvalOptions:
     """Measure on corrupted images too: all, or names or groups: noise,blur,weather,digital."""
     severity: str | None = None
     """Of the corruptions: 3, or 1,3,5, or 1-5. Default: 1-5."""
+    tokens: float | None = None
+    """Share of the tokens of a ViT to keep, e.g. 0.6: alike ones are merged, which is faster.
+    Default: all."""
     real_labels: Path | None = None
     """real.json of ImageNet ReaL, for the validation images of ImageNet."""
 
@@ -106,7 +109,9 @@ def evaluate(
 
     if asked.calibrate:
         model_folder(model)
-    how = EngineOptions(engine=engine, precision=reading.precision, threads=threads)
+    how = EngineOptions(
+        engine=engine, precision=reading.precision, threads=threads, tokens=asked.tokens
+    )
     classifier = loaded(model, read_as, how, reading, output)
     opened = opened_for(model, classifier.examples, data, split, draw=asked.calibrate)
     say_notes(opened.listed, output)
@@ -208,6 +213,8 @@ def measured(job: EvalJob) -> tuple[Evaluation, dict[str, Any], list[str]]:
         check_pictures(source, labels)
     rival = rival_of(job, judged) if asked.against else None
     more: dict[str, Any] = {"pictures": {"seen": len(source), "skipped": skipped}, "tta": asked.tta}
+    if asked.tokens is not None:
+        more["tokens"] = asked.tokens
     info = job.classifier.runtime.info
     if info.engine != "torch":
         more["engine"] = {"name": info.engine, "precision": info.precision, "threads": info.threads}

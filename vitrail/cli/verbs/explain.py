@@ -82,7 +82,7 @@ def explain(
     place = pick_device(device)
     if figures:
         return explain_model.write_figures(model, inspection, folder, place, output, read_as)
-    classifier = explain_model.load(model, place, output, read_as)
+    classifier = explain_model.load(model, place, output, read_as, options.tokens)
     if faithfulness:
         for path, why in found.refused.items():
             output.note(f"{path}  {why}")

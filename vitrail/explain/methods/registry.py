@@ -15,6 +15,7 @@ from vitrail.explain.methods.maps import Layer, Maps, Request
 from vitrail.explain.methods.walk import evaluating
 from vitrail.models.create import Model, ResidualNet
 from vitrail.models.vit.config import ViTConfig
+from vitrail.models.vit.merging import no_taps
 from vitrail.spelling import count
 
 MAX_STEPS = 1000
@@ -45,6 +46,7 @@ METHODS = {
     "occlusion": Method(pixels.occlusion, frozenset({"target"}), True, True),
     "random": Method(pixels.chance, frozenset({"seed"}), True, False),
 }
+OF_THE_INPUT = ("integrated-gradients", "occlusion", "random")  # that ask the model as it stands
 
 
 def methods_of(model: Model) -> list[str]:
@@ -62,9 +64,13 @@ def _refusal(model: Model, method: Method) -> str | None:
 
 
 def default_method(model: Model) -> str:
-    """relevance; Grad-CAM for a residual network; rollout, or chance, without classes."""
+    """relevance; Grad-CAM for a residual network; occlusion with merged tokens; rollout, or chance,
+    without classes.
+    """
     names = methods_of(model)
-    wanted = ("relevance", "gradcam", "rollout", "random")
+    if not isinstance(model, ResidualNet) and model.kept_tokens < 1:
+        names = [name for name in names if name in OF_THE_INPUT]
+    wanted = ("relevance", "gradcam", "rollout", "occlusion", "random")
     return next(name for name in wanted if name in names)
 
 
@@ -100,6 +106,9 @@ def checked(model: Model, request: Request) -> Request:
     if name not in METHODS:
         raise UsageError("VIT-270", f"unknown method {name!r}. {nearest(name, METHODS)}")
     method = METHODS[name]
+    is_merging = not isinstance(model, ResidualNet) and model.kept_tokens < 1
+    if is_merging and name not in OF_THE_INPUT:
+        raise no_taps()
     if reason := _refusal(model, method):
         fitting = ", ".join(methods_of(model))
         is_other = isinstance(model, ResidualNet) and not method.of_any_model

@@ -121,11 +121,12 @@ class Attention(nn.Module):
         name: str,
         num_queries: int | None,
         key_bias: Tensor | None = None,
+        seen: list[Tensor] | None = None,
     ) -> Tensor:
         """x: (B, N, D); rope: (2, P, head_dim) or None. Returns (B, n, D), n = num_queries or N.
 
         num_queries: only the first n tokens, all in the prefix, ask; None: all do. key_bias: (B, 1,
-        1, N), added to every query's logits.
+        1, N), added to every query's logits. seen: receives the keys, (B, heads, N, head_dim).
         """
         B, N, D = x.shape
         q, k, v = self._project(x, num_queries)
@@ -134,6 +135,8 @@ class Attention(nn.Module):
         if rope is not None:
             q, k = q if num_queries else rotate(q, rope), rotate(k, rope)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, heads, N, head_dim)
+        if seen is not None:
+            seen.append(k)
         bias = None if self.relative is None else self.relative(q).to(q.dtype)
         if key_bias is not None:
             bias = key_bias.to(q.dtype) if bias is None else bias + key_bias.to(q.dtype)
@@ -254,11 +257,26 @@ class Block(nn.Module):
         """x: (B, N, D); key_bias: (B, 1, 1, N), of the attention. Returns (B, N, D), or (B, n, D)
         where only the first n tokens are read.
         """
+        return self.mixed(self.attended(x, rope, tap, num_outputs, key_bias), tap)
+
+    def attended(
+        self,
+        x: Tensor,
+        rope: Tensor | None = None,
+        tap: Tap | None = None,
+        num_outputs: int | None = None,
+        key_bias: Tensor | None = None,
+        seen: list[Tensor] | None = None,
+    ) -> Tensor:
+        """The first half: attention and its sum. seen: receives the keys."""
         is_before = self.order in ("pre", "between")
         asked = self.norm1(x) if is_before else x
-        branch = self.attn(asked, rope, tap, self.name, num_outputs, key_bias)
+        branch = self.attn(asked, rope, tap, self.name, num_outputs, key_bias, seen)
         x = x if num_outputs is None else x[:, :num_outputs].contiguous()
-        x = self._added(x, branch, self.norm1, self.ls1)
+        return self._added(x, branch, self.norm1, self.ls1)
+
+    def mixed(self, x: Tensor, tap: Tap | None = None) -> Tensor:
+        """The second half: the MLP and its sum. x: (B, N, D) of `attended`."""
         if self.order == "between":
             x = self.norm2(x)
         branch = self.mlp(self.norm2(x) if self.order == "pre" else x)
@@ -327,9 +345,12 @@ class SeqPool(nn.Module):
         super().__init__()
         self.score = nn.Linear(width, 1)
 
-    def forward(self, x: Tensor, tap: Tap | None) -> Tensor:
-        """x: (B, N, D). Returns (B, D)."""
-        weights = self.score(x).softmax(dim=1).transpose(1, 2).unsqueeze(1)  # (B, 1, 1, N)
+    def forward(self, x: Tensor, tap: Tap | None, key_bias: Tensor | None = None) -> Tensor:
+        """x: (B, N, D); key_bias: (B, 1, 1, N), added to the scores. Returns (B, D)."""
+        scores = self.score(x)  # (B, N, 1)
+        if key_bias is not None:
+            scores = scores + key_bias[:, 0, 0].unsqueeze(2)
+        weights = scores.softmax(dim=1).transpose(1, 2).unsqueeze(1)  # (B, 1, 1, N)
         if tap is not None:
             tap.write("pool/attention", weights)
         pooled: Tensor = weights.squeeze(1).to(x.dtype) @ x  # (B, 1, D)

@@ -19,6 +19,14 @@ from vitrail.models.vit.config import ViTConfig
 from vitrail.models.vit.fields import ADDED
 from vitrail.models.vit.hybrid import create_embedding
 from vitrail.models.vit.layers import Block, MapHead, PatchEmbed, SeqPool
+from vitrail.models.vit.merging import (
+    Merged,
+    check_mergeable,
+    merge,
+    no_taps,
+    tokens_left,
+    unmerged,
+)
 from vitrail.models.vit.posemb import added, added_to_all, learned_tables, rope_2d, sincos_2d
 from vitrail.models.vit.variable import (
     Grid,
@@ -33,7 +41,8 @@ class ViT(nn.Module):
     """Images to logits.
 
     With the attribute `checkpoint_activations` set to True, training keeps only the input of each
-    block and computes the block again in the backward pass; values and gradients are the same.
+    block and computes the block again in the backward pass; values and gradients are the same. With
+    `kept_tokens` below 1, prediction merges alike tokens until this share is left (`merging.py`).
     """
 
     pos_embed_fixed: Tensor
@@ -43,6 +52,7 @@ class ViT(nn.Module):
         super().__init__()
         self.config = config
         self.checkpoint_activations = False
+        self.kept_tokens = 1.0
         width = config.width
         self.patch_embed = create_embedding(config)
         if config.cls_token:
@@ -128,6 +138,11 @@ class ViT(nn.Module):
         """
         num_pooled = 1 + self.config.distillation_token if self.config.pool == "cls" else None
         count = num_pooled if tap is None else None
+        if self.kept_tokens < 1 and not self.training:
+            if tap is not None:
+                raise no_taps()
+            merged = self.merged(self.embed(images), count)
+            return self.final_norm(merged.tokens), merged.key_bias()
         if self.config.max_patches is None or images.ndim == 4:
             return self.encode(self.embed(images, tap), tap, count), None
         x, key_bias = self._embed_packed(images, tap)
@@ -239,6 +254,28 @@ class ViT(nn.Module):
             tap.write("tokens", x)
         return x
 
+    def merged(self, x: Tensor, num_outputs: int | None = None) -> Merged:
+        """x: (B, N, D), `embed`'s tokens, through every block, alike tokens merged on the way.
+
+        tokens: of the last block, before the final norm; with num_outputs its first ones only.
+        """
+        check_mergeable(self.config, self.kept_tokens)
+        first, last = self.config.num_prefix, self.config.depth - 1
+        left = tokens_left(self.config, self.kept_tokens)
+        found = unmerged(x, first)
+        for index, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            bias = found.key_bias() if found.tokens.shape[1] < x.shape[1] else None
+            seen: list[Tensor] = []
+            count = num_outputs if index == last else None
+            tokens = block.attended(found.tokens, None, None, count, bias, seen)
+            found = found._replace(tokens=tokens)
+            if index < last:
+                num_gone = tokens.shape[1] - first - left[index]
+                found = merge(found, seen[0], first, num_gone)
+            found = found._replace(tokens=block.mixed(found.tokens))
+        return found
+
     def run_blocks(self, x: Tensor, run: Callable[[int, Tensor], Tensor]) -> Tensor:
         """x: (B, N, D) through every block by `run`, which is `run_block` and what is done beside
         it. Returns the output of the last block."""
@@ -283,7 +320,7 @@ class ViT(nn.Module):
             pooled: Tensor = self.attn_pool(tokens, tap, key_bias)
             return pooled
         if config.pool == "seq":
-            weighted: Tensor = self.seq_pool(tokens, tap)
+            weighted: Tensor = self.seq_pool(tokens, tap, key_bias)
             return weighted
         if config.pool == "cls":
             return tokens[:, :2] if config.distillation_token else tokens[:, 0]

@@ -100,9 +100,10 @@ def resized_table(table: Tensor, config: ViTConfig, grid: Grid) -> Tensor:
 
 
 def mean_of_patches(patches: Tensor, key_bias: Tensor | None) -> Tensor:
-    """(B, D) of patches (B, N, D), those with a bias of -inf left out. key_bias: (B, 1, 1, N)."""
+    """(B, D) of patches (B, N, D), each counted exp(key_bias) times: not at all where there is no
+    patch, and a merged token as often as it stands for one. key_bias: (B, 1, 1, N).
+    """
     if key_bias is None:
         return patches.mean(dim=1)
-    is_patch = torch.isfinite(key_bias[:, 0, 0]).unsqueeze(2)  # (B, N, 1)
-    total = torch.where(is_patch, patches, 0.0).sum(dim=1)
-    return total / is_patch.sum(dim=1)
+    counts = key_bias[:, 0, 0].exp().unsqueeze(2)  # (B, N, 1)
+    return (patches * counts).sum(dim=1).to(patches.dtype) / counts.sum(dim=1).to(patches.dtype)
