@@ -52,8 +52,8 @@ def right_of(
     """1 for each image that is classified right, (n,)."""
     model.kept_tokens = share
     with torch.inference_mode():
-        best = [model(part).argmax(dim=1) for part in images.split(BATCH)]
-    return (torch.cat(best).numpy() == labels).astype(np.float64)
+        best = [model(part).argmax(dim=1) for part in torch.split(images, BATCH)]
+    return np.asarray(torch.cat(best).numpy() == labels, np.float64)
 
 
 def seconds_of(model: ViT, share: float, batch: Tensor) -> tuple[float, float]:

@@ -684,9 +684,10 @@ def load(
     Raises UsageError VIT-202 where what is given is for models of other libraries only, VIT-242,
     VIT-288 where tokens cannot be merged, VIT-294 an engine that the model was not checked with;
     GateError VIT-703 one that it failed with. Raises ModelError: VIT-402 a pickle that asks for
-    code, VIT-411 to VIT-425 a checkpoint that cannot be read, VIT-430 nothing there, VIT-431 another kind of file, VIT-432 a run without a
-    model yet, VIT-433 to VIT-441 a model that is damaged or hostile, VIT-460 to VIT-467 a name;
-    EnvironmentFault VIT-520, VIT-530 to VIT-535 a download.
+    code, VIT-411 to VIT-425 a checkpoint that cannot be read, VIT-430 nothing there, VIT-431
+    another kind of file, VIT-432 a run without a model yet, VIT-433 to VIT-441 a model that is
+    damaged or hostile, VIT-460 to VIT-467 a name; EnvironmentFault VIT-520, VIT-530 to VIT-535 a
+    download.
     """
     if tokens is not None:
         return load(

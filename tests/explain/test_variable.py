@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.cli.cli_command import run
 from tests.models.check_model import random_model
-from vitrail.classifier import Classifier
+from vitrail.classifier import Classifier, load
 from vitrail.data.images.packing import unpacked
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.errors import UsageError
@@ -133,6 +134,34 @@ def test_evaluation_is_prediction(tmp_path: Path) -> None:
     right = np.mean([label == path.parent.name for label, path in zip(best, files, strict=True)])
     assert found.n == 9
     assert found.top1 == pytest.approx(right)
+
+
+def test_training_on_it_is_refused(tmp_path: Path) -> None:
+    model = (
+        "--model",
+        "vit_ti16",
+        "--model.patch-size",
+        2,
+        "--model.max-patches",
+        16,
+        "--model.posemb",
+        "learned",
+    )
+    done = run("train", "builtin:digits", *model, "--steps", 1, "--out", tmp_path)
+    assert done.code == 2
+    assert "VIT-287" in done.err
+
+
+def test_a_model_is_shown_other_shapes_and_back(tmp_path: Path) -> None:
+    """convert --set max_patches of our own folder."""
+    one = classifier_of("cls")
+    one.save(tmp_path / "a")
+    ask = ("convert", tmp_path / "a", tmp_path / "b", "--to", "vitrail", "--set", "max_patches=9")
+    done = run(*ask)
+    assert done.code == 0, done.err
+    fewer = load(tmp_path / "b")
+    assert fewer.preprocess.max_patches == 9
+    assert fewer.explain(image_of(*WIDE), "rollout").grid.shape == (2, 4)
 
 
 def test_what_it_cannot_do_is_refused() -> None:

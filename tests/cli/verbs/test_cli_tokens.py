@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,13 @@ from vitrail.models.vit.config import ViTConfig
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """model/ and data/CLASS/*.png."""
     folder = tmp_path_factory.mktemp("tokens")
-    fields = {"image_size": (21, 15), "patch_size": 3, "width": 12, "depth": 3, "num_heads": 3}
+    fields: dict[str, Any] = {
+        "image_size": (21, 15),
+        "patch_size": 3,
+        "width": 12,
+        "depth": 3,
+        "num_heads": 3,
+    }
     model = random_model(ViTConfig(**fields, mlp_dim=7, num_classes=3), dtype=torch.float32)
     preprocess = Preprocess(height=21, width=15, resize=(21, 15))
     Classifier(model, preprocess, ["a", "b", "c"]).save(folder / "model")

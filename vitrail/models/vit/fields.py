@@ -96,8 +96,8 @@ class ViTFields(Section):
     their own or from a shared one."""
     max_patches: OptionalSize = None
     """Variable resolution (NaFlex): an image keeps its aspect ratio and becomes at most so many
-    patches; the position table, of image_size, is resized to each. Not given: every image has
-    image_size."""
+    patches; the position table, of image_size, is resized to each. Not for training. Not given:
+    every image has image_size."""
     posemb_resize: Literal["bilinear", "bicubic"] = "bilinear"
     """How the table is resized with max_patches, antialiased: bilinear (SigLIP2), bicubic
     (timm)."""

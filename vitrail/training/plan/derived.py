@@ -10,7 +10,9 @@ from typing import Any
 from vitrail.checkpoints.adapt.adapt_model import of_one_size, target_config
 from vitrail.config import TrainConfig
 from vitrail.data.images.preprocess import Preprocess, short_side
+from vitrail.errors import UsageError
 from vitrail.models.names import ModelConfig, config_from_numbers, resolve_model
+from vitrail.models.vit.config import ViTConfig
 from vitrail.runs import documents
 from vitrail.training.plan.facts import Facts
 from vitrail.training.plan.starting_model import Size, Start
@@ -34,8 +36,20 @@ def derive(
     if recorded is not None and config.start.model:
         return _recorded(recorded)
     model = _model(config, num_classes, start)
+    _require_one_size(model)
     origin = start.origin if start is not None else ""
     return model, preprocess_of(config, facts, start), origin
+
+
+def _require_one_size(model: ModelConfig) -> None:
+    """Raises UsageError VIT-287 for images of variable resolution, which are not trained on."""
+    if isinstance(model, ViTConfig) and model.max_patches is not None:
+        raise UsageError(
+            "VIT-287",
+            f"--model.max-patches {model.max_patches}: training needs images of one size.",
+            hint="Leave it out. A trained model can be shown images in their own aspect ratio: "
+            f"vitrail convert RUN OUT --to vitrail --set max_patches={model.max_patches}",
+        )
 
 
 def _model(config: TrainConfig, num_classes: int, start: Start | None) -> ModelConfig:
