@@ -144,7 +144,8 @@ def macs(config: ModelConfig) -> int:
 def _embedding_macs(c: ViTConfig) -> int:
     if c.stem == "conv":
         return sum(positions * kernel for positions, kernel in _convolutions(c))
-    total = c.num_patches * c.map_channels * c.patch_size[0] * c.patch_size[1] * c.width
+    num_patches = c.max_patches or c.num_patches
+    total = num_patches * c.map_channels * c.patch_size[0] * c.patch_size[1] * c.width
     if c.stem == "resnet":
         total += root_macs(c.channels, c.stem_width, c.stem_root, c.image_size, is_preact=False)
         total += sum(unit_macs(unit, is_preact=False) for unit in c.stem_units)
@@ -217,7 +218,7 @@ def _embedding_activations(c: ViTConfig, is_checkpointed: bool) -> int:
     """Numbers kept in front of the tokens."""
     if c.stem == "conv":
         return _convolution_activations(c)
-    patches = c.num_patches * c.map_channels * c.patch_size[0] * c.patch_size[1]
+    patches = (c.max_patches or c.num_patches) * c.map_channels * c.patch_size[0] * c.patch_size[1]
     if c.stem == "none":
         return patches
     if c.stem == "residual":
