@@ -91,9 +91,9 @@ def curve(
     rounds: int,
 ) -> list[dict[str, Any]]:
     """A row a share; the first is what the others are compared with."""
-    right = [right_of(model, share, images, labels) for share in shares]
     batch = images[:batch_size]
     seconds = turns_of(model, shares, batch, rounds)
+    right = [right_of(model, share, images, labels) for share in shares]
     rows = []
     for place, share in enumerate(shares):
         change = right[place] - right[0]
