@@ -51,7 +51,12 @@ OF_THE_INPUT = ("integrated-gradients", "occlusion", "random")  # that ask the m
 
 def methods_of(model: Model) -> list[str]:
     """The methods that make sense for a model, in the order of the table."""
-    return [name for name, method in METHODS.items() if _refusal(model, method) is None]
+    names = [name for name, method in METHODS.items() if _refusal(model, method) is None]
+    return [name for name in names if name in OF_THE_INPUT] if _is_merging(model) else names
+
+
+def _is_merging(model: Model) -> bool:
+    return not isinstance(model, ResidualNet) and model.kept_tokens < 1
 
 
 def _refusal(model: Model, method: Method) -> str | None:
@@ -68,8 +73,6 @@ def default_method(model: Model) -> str:
     without classes.
     """
     names = methods_of(model)
-    if not isinstance(model, ResidualNet) and model.kept_tokens < 1:
-        names = [name for name in names if name in OF_THE_INPUT]
     wanted = ("relevance", "gradcam", "rollout", "occlusion", "random")
     return next(name for name in wanted if name in names)
 
@@ -106,8 +109,7 @@ def checked(model: Model, request: Request) -> Request:
     if name not in METHODS:
         raise UsageError("VIT-270", f"unknown method {name!r}. {nearest(name, METHODS)}")
     method = METHODS[name]
-    is_merging = not isinstance(model, ResidualNet) and model.kept_tokens < 1
-    if is_merging and name not in OF_THE_INPUT:
+    if _is_merging(model) and name not in OF_THE_INPUT:
         raise no_taps()
     if reason := _refusal(model, method):
         fitting = ", ".join(methods_of(model))
