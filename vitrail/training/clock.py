@@ -69,6 +69,15 @@ class Clock:
         steps, walls, busies = (fading * value for value in self._recent)
         self._recent = (steps + 1, walls + counted, busies + busy * counted / max(wall, 1e-9))
 
+    def also(self) -> None:
+        """What came behind the step belongs to it: among other processes, the next images."""
+        wall = self.now() - self._mark[0]
+        self.start_step()
+        self._step_secs += wall
+        steps, walls, busies = self._recent
+        if steps >= 1:
+            self._recent = (steps, walls + min(wall, STALL * self.pace()), busies)
+
     def expect(self, secs_per_step: float) -> None:
         """The pace that was measured before the first step, to be forgotten as steps come in."""
         self._recent = (1.0, secs_per_step, 0.0)

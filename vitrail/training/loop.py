@@ -44,6 +44,7 @@ from vitrail.training.plan.plan_run import Layers, Plan, plan_run
 from vitrail.training.plan.resumed import is_finished, settings_of
 from vitrail.training.plan.starting_weights import starting_weights
 from vitrail.training.ranks.launch import note_run
+from vitrail.training.ranks.pace import Pace
 from vitrail.training.ranks.ranks import ALONE, TOLD, Ranks, check_device
 from vitrail.training.ranks.share import check_shards, share_of
 from vitrail.training.ranks.spread import spread_of
@@ -219,6 +220,8 @@ def _run(live: RunContext, stop: StopRequest, with_report: bool, with_test: bool
     live.saved_at = clock.seconds()
     waited = loader.data_wait_secs
     clock.start_steps(waited)
+    if live.pace is not None:
+        live.pace.waited = waited
     with closing(loader.batches(state.step, last)) as batches:
         ahead = Ahead(batches, ranks)
         verdict = ahead.begin(stop.name)
@@ -266,6 +269,8 @@ def _decided(live: RunContext, loss: float, norm: float, stop: StopRequest) -> V
 def _take(live: RunContext, verdict: Verdict, batch: Batch, lr: float) -> None:
     """Go on with what was agreed. Raises TrainingError VIT-601."""
     state, ranks = live.state, live.ranks
+    if not ranks.is_alone:
+        live.clock.also()
     if not math.isfinite(verdict.loss + verdict.norm):
         raise _diverged(live, batch, lr, verdict.loss, verdict.norm)
     _update_window(state.window, verdict.loss, live.share.batch_size)
@@ -335,11 +340,17 @@ def _start(
         damaged=damaged,
         val=val,
         limit=limit_of(plan, clock, val),
+        pace=None if ranks.is_alone else pace_of(run, ranks),
     )
     if live.limit is not None:
         _begin(live, live.limit, weights, is_new=not checkpoint)
     state.model.train()
     return live
+
+
+def pace_of(run: RunDir, ranks: Ranks) -> Pace:
+    """What gathers the times of several processes."""
+    return Pace(ranks, MetricsLog(run.path / "ranks.jsonl") if ranks.is_first else None)
 
 
 def _without_damaged_best(run: RunDir, state: TrainState, reporter: Reporter) -> list[str]:
@@ -402,7 +413,8 @@ def _step(live: RunContext, batch: Batch) -> tuple[float, float, float]:
     lr = lr_on(state.schedule, step, config.optim.lr, config.schedule)
     set_lr(state.optimizer, lr)
     with compile_faults() if config.compile else nullcontext(), live.ranks.contact():
-        of_parts, of_gradients = update(live.spread, state, parts, live.task.loss, config)
+        loss_of = live.pace.timed(live.task.loss) if live.pace else live.task.loss
+        of_parts, of_gradients = update(live.spread, state, parts, loss_of, config)
     loss, norm = torch.stack([of_parts, of_gradients]).tolist()  # waits for the device, once
     state.step = step
     return lr, loss, norm
@@ -510,7 +522,13 @@ def _note_evaluation(live: RunContext, result: EvalResult) -> None:
 
 def _log_step(live: RunContext, lr: float, norm: float) -> None:
     state, plan, clock = live.state, live.plan, live.clock
-    window, perf = state.window, clock.lap(state.window, live.loader.data_wait_secs)
+    waited, steps = live.loader.data_wait_secs, clock.steps
+    window, perf = state.window, clock.lap(state.window, waited)
+    if live.pace is not None:
+        figures, slow = live.pace.lap(state.step, steps, waited, perf["perf/step_ms"])
+        perf |= figures
+        if slow:
+            live.reporter.notice(slow)
     record = {
         "step": state.step,
         "epoch": round(state.step / plan.steps_per_epoch, 4),

@@ -12,6 +12,7 @@ from vitrail.data.loading.loader import ArrayLoader, FileLoader
 from vitrail.data.sources.open_data import Source
 from vitrail.training.clock import Clock
 from vitrail.training.plan.plan_run import Plan
+from vitrail.training.ranks.pace import Pace
 from vitrail.training.ranks.ranks import Ranks
 from vitrail.training.ranks.share import Share
 from vitrail.training.ranks.spread import Spread
@@ -45,6 +46,7 @@ class RunContext:
     damaged: list[str]  # checkpoints never to be pruned
     val: Source | None  # what is judged in an evaluation
     limit: TimeLimit | None
+    pace: Pace | None = None  # of each process, where there are several
     best: tuple[int, EvalResult] | None = None  # step and result, kept where time is short
     saved_at: float = 0.0  # seconds of the run
     eval_secs: float = 0.0  # of the last evaluation and its checkpoint
