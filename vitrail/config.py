@@ -201,7 +201,7 @@ class StartConfig(Section):
     model: Annotated[TextPath, Short("from")] = ""
     """Start from the weights of this model: a run, a model folder, a foreign checkpoint, a name."""
     sha256: Sha256 = ""
-    """Of its weights and classes; filled in when the run starts."""
+    """Of its weights, classes and architecture; filled in when the run starts."""
     given: str = ""
     """Fields of the architecture that the file does not say, "num_heads=6 ln_eps=1e-6" (--set)."""
     origin: str = ""
@@ -229,7 +229,7 @@ class DistillConfig(Section):
     teacher: Annotated[TextPath, Short("teacher")] = ""
     """Teacher model (knowledge distillation): whatever vitrail.load opens."""
     sha256: Sha256 = ""
-    """Of its weights and classes; filled in when the run starts."""
+    """Of its weights, classes and architecture; filled in when the run starts."""
     kind: Literal["hard", "soft"] = "hard"
     """Learn the teacher's best class, or its probabilities."""
     alpha: Share = 0.5

@@ -2,9 +2,10 @@
 
 A run that was interrupted, or still goes on, has no model/ yet. Once it has been evaluated its
 checkpoints hold the weights that were judged best: averaged ones where the run keeps them. They are
-read through their manifest (`runs/stored.py`), and what only training needs is taken off:
-adapters are added to the layers that they change (`training/lora.py`), the predictor of masked
-patches goes (`training/tasks/masked_patches.py`).
+read through their manifest (`runs/stored.py`), with architecture, preprocessing and class names as
+the checkpoint has them, whatever became of run.json and data.json. What only training needs is
+taken off: adapters are added to the layers that they change (`training/lora.py`), the predictor of
+masked patches goes (`training/tasks/masked_patches.py`).
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def read_run_model(path: Path, shapes_of: Callable[[ModelConfig], Shapes]) -> Ru
             hint=f"Continue it: vitrail train --resume {path}",
         )
     folder = Folder(path)
-    record, data = documents.read(folder, "run.json"), documents.read(folder, "data.json")
+    record = documents.read(folder, "run.json") | dict(best.built)
+    data = documents.read(folder, "data.json") | dict(best.data)
     name, family, numbers = documents.built(record, path / "run.json")
     try:
         config = config_from_numbers(family, numbers)

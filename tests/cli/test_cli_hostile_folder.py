@@ -1,14 +1,18 @@
 """A downloaded folder, with everything in it that its maker could think of, used as data, as run,
 as model and as working directory: nothing of it runs, nothing outside changes, nothing waits: no
-command takes HANG_SECS longer than in the same folder before anybody laid hands on it.
+command takes HANG_SECS longer than in the same folder before anybody laid hands on it. Which
+verbs there are is asked of the registry, so that none is left out.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,12 +20,51 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vitrail.cli.registry import VERBS, commands
 from vitrail.training import loop
 
 SMALL = "--model vit_digits --image-size 8 --batch-size 4 --precision float32 --steps 2 --workers 0"
 MODULES = ("json", "sitecustomize", "usercustomize", "torch", "numpy", "site", "subprocess", "PIL")
-# Words of a command in the hostile folder. {run}: a stopped run in it, {model}: a model folder.
+# Words of a command in the hostile folder. {run}: a stopped run in it, {model}: a model folder,
+# {onnx}: an export, {spoilt}: one whose files are links and pipes, {shards}: tar files.
 COMMANDS = [
+    "help train",
+    "completion bash",
+    f"train photos {SMALL} --nproc 2 --out ../out3",
+    f"train {{shards}} {SMALL} --out ../out4",
+    f"lr-find photos {SMALL.replace('--steps 2', '')}",
+    "predict {model} photos --out ../p.csv --part-rows 5",
+    "predict {onnx} photos/a/0.png --engine auto",
+    "predict {spoilt} photos/a/0.png",
+    "predict . photos/a/0.png",
+    "eval {onnx} photos --split val --out ../e",
+    "export {model} ../onnx --images photos --split train",
+    "export {run} ../torch --to torch --images photos --split train",
+    "export {model} ../hf --to huggingface-onnx --images photos --split train",
+    "export {model} ../triton --to triton --images photos --split train",
+    "export {model} ../pt2 --to torch-export --images photos --split train",
+    "export {model} ../web --to web --images photos --split train",
+    "export {onnx} ../again --images photos --split train",
+    "export . ../out5",
+    "push {model} me/photos --dry-run",
+    "push {onnx} me/photos --dry-run",
+    "push {spoilt} me/photos --dry-run",
+    "push . me/photos --dry-run",
+    "serve {model} --port 0",
+    "serve {run} {onnx} --port 0",
+    "serve {spoilt} --port 0",
+    "data split photos --out ../split.csv",
+    "data show photos --out ../seen.png",
+    "data get digits ../digits",
+    "data shard photos ../made",
+    "data shard . ../made2",
+    "data index {shards} --out ../index",
+    "data index photos --out ../index2",
+    "data check {shards}",
+    "data check .",
+    "report .",
+    "runs .",
+    "models {onnx}",
     f"train . {SMALL} --out ../out1",
     f"train photos {SMALL} --name new",
     "train --resume {run}",
@@ -47,6 +90,7 @@ COMMANDS = [
 ]
 SAMPLE = ("predict {run}",)
 HANG_SECS = 10.0
+PRECIOUS = ("report.html", "audit.json", "log.txt", "bad_files.csv", "metrics.jsonl", "model.onnx")
 
 
 def pictures(folder: Path, count: int, seed: int) -> None:
@@ -60,6 +104,8 @@ def vitrail(words: str, place: Path, *, limit: float = 400) -> tuple[int, str]:
     """Run the command as people do, in `place`: its exit code (-1: still there after `limit`)."""
     command = [str(Path(sys.executable).with_name("vitrail")), *words.split()]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "VITRAIL_THREADS": "1"}
+    if words.startswith("serve"):
+        return served(command, place, environment, limit)
     try:
         done = subprocess.run(
             command,
@@ -73,6 +119,41 @@ def vitrail(words: str, place: Path, *, limit: float = 400) -> tuple[int, str]:
     except subprocess.TimeoutExpired:
         return -1, ""
     return done.returncode, done.stdout + done.stderr
+
+
+def served(
+    command: list[str], place: Path, environment: dict[str, str], limit: float
+) -> tuple[int, str]:
+    """As `vitrail` of a server, which is told to stop once it says where it listens."""
+    lines: list[str] = []
+    with subprocess.Popen(
+        command,
+        cwd=place,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        timer = threading.Timer(limit, server.kill)
+        timer.start()
+        for line in server.stdout:
+            lines.append(line)
+            if "  stop " in line:  # the last line that is said before the models are read
+                server.send_signal(signal.SIGTERM)
+        timer.cancel()
+    return (-1 if server.returncode == -signal.SIGKILL else server.returncode), "".join(lines)
+
+
+@pytest.fixture(scope="module")
+def with_products(harmless: Path) -> Path:
+    """harmless/ with shards of the photographs and an export of the model."""
+    assert vitrail("data shard photos shards", harmless)[0] == 0
+    words = "export model onnx --images photos --split train"
+    assert vitrail(words, harmless)[0] == 0
+    shutil.copytree(harmless / "onnx", harmless / "spoilt")
+    return harmless
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +190,8 @@ def poison(place: Path, mark: Path, victim: Path) -> None:
     """Lay every trap into the folder and into each folder of it."""
     trap = f"open({str(mark)!r}, 'a').write(__name__ + chr(10))\n"
     shell = f"#!/bin/sh\necho shell >>'{mark}'\n"
-    for at in (place, place / "photos", place / "runs" / "run", place / "model"):
+    inner = ("photos", "runs/run", "model", "onnx", "spoilt", "shards")
+    for at in (place, *(place / name for name in inner if (place / name).is_dir())):
         for name in MODULES:
             (at / f"{name}.py").write_text(trap)
         (at / "vitrail").mkdir()
@@ -124,7 +206,7 @@ def poison(place: Path, mark: Path, victim: Path) -> None:
     os.mkfifo(place / "pipe.toml")
     (place / "photos" / "c").symlink_to(victim)
     run = place / "runs" / "run"
-    for name in ("report.html", "audit.json", "log.txt", "bad_files.csv", "metrics.jsonl"):
+    for name in PRECIOUS:
         (run / name).unlink(missing_ok=True)
         (run / name).symlink_to(victim / name)
     shutil.rmtree(run / "eval")
@@ -132,6 +214,13 @@ def poison(place: Path, mark: Path, victim: Path) -> None:
     (run / "model").symlink_to(victim)
     os.mkfifo(run / "plots")
     os.mkfifo(run / ".lock.new")
+    if (place / "spoilt").is_dir():
+        for name in ("model.onnx", "README.md"):
+            (place / "spoilt" / name).unlink()
+        (place / "spoilt" / "model.onnx").symlink_to(victim / "model.onnx")
+        os.mkfifo(place / "spoilt" / "README.md")
+        os.mkfifo(place / "shards" / "train-000001.tar")
+        (place / "shards" / "train-000002.tar").symlink_to(victim / "model.onnx")
 
 
 def git(folder: Path, shell: str) -> None:
@@ -157,7 +246,25 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def filled(words: str) -> str:
     """The words with the names of the folder."""
-    return words.format(run="runs/run", model="model", pipe="pipe.toml")
+    own = {name: name for name in ("model", "onnx", "spoilt", "shards")}
+    return words.format(run="runs/run", pipe="pipe.toml", **own)
+
+
+def parts_of(verb: str) -> list[str]:
+    """The verb, or each of its parts: "data check"."""
+    parts = commands(importlib.import_module(VERBS[verb].module).app)
+    return [f"{verb} {name}".strip() for name in parts]
+
+
+def unread(folder: Path) -> None:
+    """Let every file look as if it had not been read since it was written."""
+    for path in folder.iterdir():
+        os.utime(path, ns=(10**18, 2 * 10**18))
+
+
+def were_read(folder: Path) -> list[str]:
+    """Those that were read since `unread`, where the file system tells."""
+    return [path.name for path in folder.iterdir() if path.stat().st_atime_ns != 10**18]
 
 
 def harmless_secs(words: str, harmless: Path, folder: Path) -> float:
@@ -178,15 +285,18 @@ def tried(words: str, harmless: Path, tmp_path: Path, usual: float | None = None
     victim.mkdir()
     for name in ("0.png", "1.png"):
         shutil.copy(harmless / "photos" / "a" / "0.png", victim / name)
-    for name in ("report.html", "audit.json", "log.txt", "bad_files.csv", "metrics.jsonl"):
+    for name in PRECIOUS:
         (victim / name).write_text("precious\n" * 100)
     poison(place, mark, victim)
     before = content(victim)
+    unread(victim)
     started = time.monotonic()
     code, said = vitrail(filled(words), place)
     took = time.monotonic() - started
     if mark.exists():
         return f"{words}: of the folder ran: {mark.read_text()}"
+    if found := were_read(victim):
+        return f"{words}: read through links: {found}"
     if content(victim) != before:
         return f"{words}: files outside were changed"
     if code == -1:
@@ -208,10 +318,29 @@ def test_nothing_of_a_hostile_folder_runs_or_leads_out(
     assert not tried(words, harmless, tmp_path)
 
 
+@pytest.mark.promise("M7")
+def test_no_verb_is_left_out() -> None:
+    parts = [part for verb in VERBS for part in parts_of(verb)]
+    assert len(parts) > len(VERBS)
+    assert [
+        part for part in parts if not any(f"{one} ".startswith(f"{part} ") for one in COMMANDS)
+    ] == []
+
+
+def test_what_is_read_through_a_link_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "b").write_text("b")
+    unread(tmp_path)
+    (tmp_path / "a").read_text()
+    if were_read(tmp_path) == []:
+        pytest.skip("this file system keeps no time of access")
+    assert were_read(tmp_path) == ["a"]
+
+
 @pytest.mark.slow
 @pytest.mark.promise("M7")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("words", COMMANDS)
-def test_every_verb_in_a_hostile_folder(harmless: Path, tmp_path: Path, words: str) -> None:
-    usual = harmless_secs(words, harmless, tmp_path / "usual")
-    assert not tried(words, harmless, tmp_path, usual)
+def test_every_verb_in_a_hostile_folder(with_products: Path, tmp_path: Path, words: str) -> None:
+    usual = harmless_secs(words, with_products, tmp_path / "usual")
+    assert not tried(words, with_products, tmp_path, usual)

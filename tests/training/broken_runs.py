@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,11 +82,15 @@ def ended(run: Path) -> list[str]:
     return reporter.said
 
 
-def faults(run: Path, count: int, seed: int) -> list[Fault]:
-    """One of each kind for each file that a run is continued from, then random ones."""
+def faults(run: Path, count: int, seed: int, files: Sequence[str] = ()) -> list[Fault]:
+    """One of each kind for each file that a run is continued from, or those of `files`, then random
+    ones.
+    """
     chance = random.Random(seed)
-    files = [path.relative_to(run).as_posix() for path in sorted(run.glob("checkpoints/*/*"))]
-    files += ["config.toml", "metrics.jsonl"]
+    files = list(files)
+    if not files:
+        found = [path.relative_to(run).as_posix() for path in sorted(run.glob("checkpoints/*/*"))]
+        files = [*found, "config.toml", "metrics.jsonl"]
     pairs = [(file, kind) for kind in ("flip", "cut", "gone") for file in files]
     chance.shuffle(pairs)
     drawn = (pairs * (count // len(pairs) + 1))[:count]

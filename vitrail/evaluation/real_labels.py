@@ -23,6 +23,7 @@ from vitrail.data.sources.source import Source
 from vitrail.errors import DataError, UsageError
 from vitrail.evaluation.metrics.intervals import wilson
 from vitrail.evaluation.record import Evaluation
+from vitrail.folder import read_named
 
 NUM_CLASSES = 1000
 MAX_BYTES, MAX_IMAGES, MAX_LABELS = 64 * 2**20, 1_000_000, 100
@@ -59,10 +60,7 @@ class Real:
 def read_real(path: Path) -> Labels:
     """The labels of each image by its number - 1. Raises DataError VIT-364."""
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise DataError("VIT-364", f"{path} has {size} bytes; limit {MAX_BYTES}.", hint=HINT)
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_named(path, MAX_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError("VIT-364", f"{path} cannot be read: {error}.", hint=HINT) from error
     if not isinstance(found, list) or not 0 < len(found) <= MAX_IMAGES:

@@ -98,7 +98,8 @@ class WindowForm(pydantic.BaseModel):
 
 class StateForm(Form):
     """state.json of a checkpoint. settings: those of the run, flat. judged: the evaluation of this
-    very step, where there was one.
+    very step, where there was one. built: "model" and "preprocess" as run.json has them; classes,
+    multi_label: as data.json.
     """
 
     step: Count
@@ -113,6 +114,9 @@ class StateForm(Form):
     metrics_sha256: Text = ""
     config_hash: Text = ""
     settings: Object | None = None
+    built: Object | None = None
+    classes: list[Text] | None = None
+    multi_label: bool | None = None
 
 
 class LockForm(Form):

@@ -29,14 +29,17 @@ STATE_MAX_BYTES = 64 << 20
 @dataclass(frozen=True)
 class BestWeights:
     """The weights of the best evaluation of a run that goes on. figures: step, epoch, val/loss,
-    val/top1. file: "ema" (averaged) or "model". settings: of the run, flat. said: one sentence for
-    each damaged checkpoint that was passed over.
+    val/top1. file: "ema" (averaged) or "model". settings: of the run, flat. built: "model" and
+    "preprocess" as run.json should have them, data: "classes" and "multi_label" as data.json; empty
+    of an older run. said: one sentence for each damaged checkpoint that was passed over.
     """
 
     figures: Mapping[str, Any]
     file: str
     tensors: dict[str, Tensor]
     settings: Mapping[str, Any]
+    built: Mapping[str, Any]
+    data: Mapping[str, Any]
     said: tuple[str, ...]
 
 
@@ -128,7 +131,10 @@ def best_weights(run_dir: Path, *, fs: LocalFiles = FILES) -> BestWeights | None
                     damaged.append(f"{step_name(best.step)} is damaged ({error})")
                     continue
                 said = tuple(f"VIT-405: checkpoint {one}; not used" for one in damaged)
-                return BestWeights(state[key], file, tensors, form.settings or {}, said)
+                built, settings = form.built or {}, form.settings or {}
+                names = {"classes", "multi_label"} & state.keys()
+                data = {name: state[name] for name in sorted(names)}
+                return BestWeights(state[key], file, tensors, settings, built, data, said)
     except OSError as error:
         raise unreadable(run_dir / "checkpoints", error) from error
     if not damaged:

@@ -41,7 +41,7 @@ from vitrail.training.optim.schedule import StepSchedule as Schedule
 from vitrail.training.optim.schedule import lr_on
 from vitrail.training.optim.shares import mesh_of
 from vitrail.training.plan.plan_run import Layers, Plan, plan_run
-from vitrail.training.plan.resumed import is_finished, settings_of
+from vitrail.training.plan.resumed import is_finished, model_of, settings_of
 from vitrail.training.plan.starting_weights import starting_weights
 from vitrail.training.ranks.launch import note_run
 from vitrail.training.ranks.pace import Pace
@@ -157,14 +157,17 @@ def resume(
         checkpoint = load_latest(run.path)
         settings, changes = settings_of(run, checkpoint)
         splits = resumed(run.path, data)  # those that can be decoded, which was seen at the start
-        plan = plan_run([("config.toml", settings)], record, splits)
+        recorded, mended = model_of(run, checkpoint)
+        layers = [("config.toml", settings)]
+        plan = plan_run(layers, recorded, splits, is_new=False)
         share_of(plan.config, ranks)
         check_shards(plan.config, ranks)
         check_device(plan.config.device, ranks)
         with ending(run):
+            record |= run_files.built_record(plan)
             run.write("run.json", {**record, "status": "running", "reason": None})
             reporter.plan(plan, run.path)
-            for sentence in (*changes, resumed_threads(int(plan.config.threads))[1]):
+            for sentence in (*changes, *mended, resumed_threads(int(plan.config.threads))[1]):
                 if sentence:
                     reporter.notice(sentence)
             step = checkpoint.step if checkpoint else None
@@ -189,7 +192,9 @@ def follow(clock: Clock, ranks: Ranks, *, with_report: bool, with_test: bool) ->
             raise _not_shared(ranks, run, found)
         settings, _ = settings_of(run, checkpoint)
         splits = resumed(run.path, told["data"])
-        plan = plan_run([("config.toml", settings)], run.read("run.json"), splits)
+        recorded, _ = model_of(run, checkpoint)
+        recorded = recorded or run.read("run.json")  # which the first process wrote
+        plan = plan_run([("config.toml", settings)], recorded, splits, is_new=False)
         live = _start(run, plan, clock, SilentReporter(), checkpoint, ranks)
         return _run(live, stop, with_report, with_test)
 
@@ -434,6 +439,9 @@ def _save(live: RunContext) -> None:
         "metrics_sha256": mark.sha256,
         "settings": flatten(config),
         "config_hash": config_hash(config),
+        "built": run_files.built_record(live.plan),
+        "classes": list(live.plan.splits.classes),
+        "multi_label": live.plan.splits.multi_label,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }

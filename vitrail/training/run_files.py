@@ -147,12 +147,7 @@ def write_start(run: RunDir, checked: CheckedPlan, command: str) -> None:
             "machine": machine(),
             "seed": plan.config.seed,
             "objective": plan.config.objective,
-            "model": {
-                "name": plan.config.model.name,
-                "family": plan.model.family,
-                **plan.model.model_dump(mode="json"),
-            },
-            "preprocess": plan.preprocess.to_json(),
+            **built_record(plan),
             **start_record(plan),
             "config_hash": config_hash(plan.config),
             "settings": flatten(plan.config),
@@ -165,6 +160,18 @@ def write_start(run: RunDir, checked: CheckedPlan, command: str) -> None:
         },
     )
     run.log(f"started: {command}")
+
+
+def built_record(plan: Plan) -> dict[str, Any]:
+    """What run.json and each checkpoint say of the model: enough to build it again."""
+    return {
+        "model": {
+            "name": plan.config.model.name,
+            "family": plan.model.family,
+            **plan.model.model_dump(mode="json"),
+        },
+        "preprocess": plan.preprocess.to_json(),
+    }
 
 
 def start_record(plan: Plan) -> dict[str, Any]:

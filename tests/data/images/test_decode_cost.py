@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +87,36 @@ def test_all_small_crafted_images_cost_little(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(LARGE))
 def test_the_largest_images_cost_little(name: str, tmp_path: Path) -> None:
     check_costs(write_all({name: LARGE[name]}, tmp_path))
+
+
+def mutated(number: int, seed: int) -> Iterator[tuple[str, bytes]]:
+    """`number` damaged files by name: half of them honest images of every kind, half crafted."""
+    honest = {kind: encoded(noise(97, 131), kind) for kind in FORMATS}
+    honest["progressive"] = encoded(noise(97, 131), "JPEG", progressive=True, subsampling=0)
+    honest["lzw"] = encoded(noise(97, 131), "TIFF", compression="tiff_lzw")
+    crafted = {name: make() for name, make in SMALL.items()}
+    for files in (honest, {name: data for name, data in crafted.items() if len(data) < 2 * MIB}):
+        share = -(-number // (2 * len(files)))
+        for place, (name, data) in enumerate(files.items()):
+            for k, mutant in enumerate(mutants(data, share, seed + place)):
+                yield f"{name}.{k}", mutant
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.promise("D9")
+def test_three_thousand_mutants_cost_little(tmp_path: Path) -> None:
+    seed, seen, costly = int(os.environ.get("VITRAIL_TEST_SEED", "0")), 0, []
+    files = mutated(3_000, seed)
+    while some := list(islice(files, 100)):
+        paths = write_all({name: partial(bytes, data) for name, data in some}, tmp_path)
+        rows = measure(paths)
+        costly += [row for row in rows if row[2] > MAX_SECS or row[3] > MAX_MIB]
+        seen += len(rows)
+        for path in paths:
+            path.unlink()
+    assert seen >= 3_000
+    assert costly == []
 
 
 @pytest.mark.promise("D9")

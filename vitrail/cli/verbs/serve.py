@@ -119,7 +119,14 @@ def serve(
         raise UsageError(
             "VIT-201", "MODEL is missing: what to serve.", hint="vitrail serve runs/NAME"
         )
-    check_numbers({"--engines": engines or 1, "--decoders": decoders or 1, "--threads": threads})
+    given = {"--engines": engines, "--decoders": decoders, "--threads": threads}
+    check_numbers({name: value for name, value in given.items() if value is not None})
+    if drain_delay < 0:
+        raise UsageError(
+            "VIT-202",
+            f"--drain-delay: expected seconds from 0, got {drain_delay:g}.",
+            hint="For instance --drain-delay 5",
+        )
     require_serve()
     from vitrail.device import num_cores
     from vitrail.serve.served_model import Wanted, name_of, unique

@@ -43,6 +43,7 @@ from vitrail.data.sources.source import Labels, Readable
 from vitrail.data.sources.split_names import split_word
 from vitrail.errors import DataError
 from vitrail.files import whole_folder
+from vitrail.folder import Folder, open_plain
 from vitrail.spelling import printable
 
 MAX_INFO_BYTES = 2**26
@@ -206,9 +207,7 @@ def _info(folder: Path) -> dict[str, str]:
 def _document(path: Path) -> Any:
     """A JSON file; None where there is none. Raises DataError VIT-334."""
     try:
-        if path.stat().st_size > MAX_INFO_BYTES:
-            raise ValueError(f"more than {MAX_INFO_BYTES} bytes")
-        return json.loads(path.read_bytes())
+        return json.loads(Folder(path.parent).read(path.name, MAX_INFO_BYTES))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
@@ -237,7 +236,7 @@ def _scanned(folder: Path, name: str, number: int) -> list[Sample]:
 
 def _hashed(folder: Path, name: str) -> Shard:
     digest, size = hashlib.sha256(), 0
-    with (folder / name).open("rb") as stream:
+    with os.fdopen(open_plain(folder / name, links=True), "rb") as stream:
         while piece := stream.read(2**22):
             digest.update(piece)
             size += len(piece)

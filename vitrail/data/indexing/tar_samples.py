@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vitrail.data.images.decode import MAX_FILE_BYTES
-from vitrail.data.shards.tar import BLOCK, Member, TarFault, members
+from vitrail.data.shards.tar import BLOCK, MAX_MEMBERS, Member, TarFault, members
 from vitrail.data.sources.walk import IMAGE_SUFFIXES
+from vitrail.folder import Folder
 from vitrail.spelling import count, printable
 
 MAX_LABEL_BYTES = 2**20
@@ -144,7 +145,7 @@ def compare_indices(path: Path, file: int, webshart: Any) -> None:
 
 def _compare_energon(index: Path, found: list[Member]) -> None:
     """Its little-endian 64-bit places are those of the first header of each sample, and the end."""
-    data = index.read_bytes()
+    data = Folder(index.parent).read(index.name, 8 * (MAX_MEMBERS + 1))
     if len(data) % 8 or len(data) < 8:
         raise TarFault(f"{index.name} is damaged")
     places = np.frombuffer(data, "<u8").tolist()

@@ -24,10 +24,12 @@ from vitrail.data.images.decode import Pixels
 from vitrail.data.sources.folder import class_name, some
 from vitrail.data.sources.source import ArraySource, Labels, Splits
 from vitrail.errors import DataError
+from vitrail.folder import Folder
 from vitrail.spelling import count, printable
 from vitrail.unpacking import ZIP_FAULTS, TooTight, open_plain_or_gzip, open_zip
 
 MAX_BYTES = 8 * 2**30  # of one array
+MAX_NAMES_BYTES = 2**24  # of a file of class names
 TIGHT_HINT = "Images do not pack so tight. If they are really all alike, store them unpacked."
 _IDX_NAME = re.compile(
     r"(train|t10k|test|val|valid|validation)-(images|labels)[-.]idx[134]-ubyte(\.gz)?"
@@ -192,11 +194,11 @@ def class_list(folder: str, files: tuple[str, ...] = ("classes.txt",)) -> tuple[
         path = os.path.join(folder, name)
         if os.path.isfile(path):
             try:
-                lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+                content = Folder(Path(folder)).read(name, MAX_NAMES_BYTES)
+                lines = content.decode("utf-8-sig").splitlines()
             except (OSError, UnicodeDecodeError) as error:
-                raise DataError(
-                    "VIT-308", f"{path}: class names cannot be read: {error}."
-                ) from error
+                why = error.strerror if isinstance(error, OSError) else error
+                raise DataError("VIT-308", f"{path}: class names cannot be read: {why}.") from error
             names = tuple(class_name(line.strip(), path) for line in lines if line.strip())
             if len(set(names)) < len(names):
                 raise DataError("VIT-308", f"{path}: a class name appears twice.")

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import tarfile
 from pathlib import Path
 
 from vitrail.checkpoints.hub.download import DownloadRequest, Progress, cached_path, download
 from vitrail.errors import EnvironmentFault
+from vitrail.folder import open_plain
 
 VERSION = "1.30.0"
 PACKAGE = f"onnxruntime-web-{VERSION}.tgz"
@@ -77,7 +79,7 @@ def _of_package(path: Path) -> dict[str, bytes]:
 def _bytes(path: Path, most: int) -> bytes:
     """The content; a file that is longer is another one, and not read whole."""
     try:
-        with path.open("rb") as stream:
+        with os.fdopen(open_plain(path, links=True), "rb") as stream:
             return stream.read(most + 1)
     except OSError as error:
         raise _unusable(path, error.strerror or str(error)) from error

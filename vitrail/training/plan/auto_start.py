@@ -72,7 +72,7 @@ def inherit_from(draft: Draft, start: Start) -> None:
             draft.drop(f"model.{key}")
     draft.set("model.name", start.name, f"the architecture of {start.path}")
     values["start.sha256"] = start.sha256
-    draft.sources["start.sha256"] = "auto: of its weights and classes"
+    draft.sources["start.sha256"] = "auto: of its weights, classes and architecture"
     if draft.is_auto("data.channels"):
         draft.set("data.channels", start.config.channels, SAME)
     if draft.is_auto("data.image_size"):

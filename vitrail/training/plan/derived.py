@@ -15,10 +15,10 @@ from vitrail.models.names import ModelConfig, config_from_numbers, resolve_model
 from vitrail.models.vit.config import ViTConfig
 from vitrail.runs import documents
 from vitrail.training.plan.facts import Facts
+from vitrail.training.plan.pinned_model import REGULARISERS
 from vitrail.training.plan.starting_model import Size, Start
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-REGULARISERS = ("dropout", "drop_path", "drop_path_schedule")  # fields without a tensor
 
 
 def derive(
@@ -30,7 +30,7 @@ def derive(
 ) -> tuple[ModelConfig, Preprocess, str]:
     """Architecture, preprocessing, and the library that the weights come from ("" for vitrail).
 
-    recorded: run.json of the run that is resumed, which says them where it started from a model.
+    recorded: what the run that is resumed recorded of them, where it started from a model.
     Raises UsageError VIT-211, VIT-214, VIT-221, VIT-222, VIT-230.
     """
     if recorded is not None and config.start.model:

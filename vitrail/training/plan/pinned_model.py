@@ -1,5 +1,5 @@
-"""Models that a run reads: the one it starts from and its teacher, each held to the weights that
-the run was started with.
+"""Models that a run reads: the one it starts from and its teacher, each held to what it was when
+the run was started: weights, classes, architecture and preprocessing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from vitrail.config import StartConfig
 from vitrail.errors import ModelError
 from vitrail.models.create import Model
 from vitrail.models.names import ModelConfig
+
+REGULARISERS = ("dropout", "drop_path", "drop_path_schedule")  # fields that change no answer
 
 
 def load_pinned(
@@ -40,19 +42,25 @@ def load_pinned(
         raise ModelError(
             "VIT-404",
             f"{path} ({key}) is not the model that the run was started with: expected sha256 "
-            f"{sha256[:12]}..., got {found[:12]}... of its weights and classes.",
-            hint="Put the old model back, or start a new run: vitrail train DATA --from MODEL",
+            f"{sha256[:12]}..., got {found[:12]}... of its weights, classes, architecture and "
+            "preprocessing.",
+            hint="Put the old model back, with what was said of it (--map, config.json), or start "
+            "a new run: vitrail train DATA --from MODEL",
         )
     assert isinstance(model.model, Model)
     return model, model.model.config, found
 
 
 def fingerprint(model: Classifier) -> str:
-    """sha256 over names, shapes and values of the weights, and the names of the classes.
+    """sha256 over names, shapes and values of the weights, the names of the classes, and what no
+    tensor shows: architecture and preprocessing.
 
     The same for a model wherever it lies and in whatever container.
     """
-    digest = hashlib.sha256(json.dumps(model.classes).encode())
+    assert isinstance(model.model, Model)
+    config = model.model.config.model_dump(mode="json", exclude=set(REGULARISERS))
+    facts = [model.classes, config, model.preprocess.to_json()]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name, value in sorted(model.model.state_dict().items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -77,12 +77,13 @@ def plan_run(
     splits: Splits | None = None,
     *,
     world: int = 1,
+    is_new: bool = True,
 ) -> Plan:
     """From what was asked for, over facts and a draft, to the settings of a run.
 
-    Layers go from low to high: --config, VITRAIL_*, command line. recorded: run.json of the run
-    that is resumed, which then says what the model of --from brought; splits: its images. world:
-    processes that train a new run.
+    Layers go from low to high: --config, VITRAIL_*, command line. is_new: false of a run that is
+    resumed; recorded: what it says of the model of --from, which then is not opened; splits: its
+    images. world: processes that train a new run.
     Raises UsageError and DataError before any work is done, ModelError for --from and --teacher.
     """
     asked, sources = resolve(layers)
@@ -94,7 +95,7 @@ def plan_run(
     model, preprocess, origin = derive(config, len(splits.classes), facts, start, recorded)
     choices = tuple(draft.reasons)
     plan = Plan(config, draft.sources, choices, splits, facts, model, preprocess, origin=origin)
-    check_run(config, model, splits, plan.total_steps, is_new=recorded is None)
+    check_run(config, model, splits, plan.total_steps, is_new=is_new)
     if start is None:
         return plan
     _, changes = starting_weights(config, model, splits.classes, start)

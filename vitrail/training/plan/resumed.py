@@ -62,6 +62,20 @@ def settings_of(run: RunDir, checkpoint: Checkpoint | None) -> tuple[dict[str, A
     return settings, said
 
 
+def model_of(run: RunDir, checkpoint: Checkpoint | None) -> tuple[dict[str, Any] | None, list[str]]:
+    """What the run recorded of its model, and what to say of it: as the newest checkpoint has it,
+    whatever became of run.json; None before the first one: the model is then derived as at the
+    start.
+    """
+    record = run.read("run.json")
+    if checkpoint is None:
+        return None, []
+    built = checkpoint.state.get("built") or {}
+    others = [key for key in built if record.get(key) != built[key]]
+    said = f"{run.path / 'run.json'}: {', '.join(others)} was not as the run wrote it; taken from "
+    return record | built, [f"{said}{step_name(checkpoint.step)}"] if others else []
+
+
 def to_go_on_with(path: Path, layers: Layers) -> Path | None:
     """The run at `path`, where there is one and it was started with what `layers` say; None for a
     new one, also where a start was cut off before it wrote anything.
