@@ -24,7 +24,7 @@ PACKAGE = Path(__file__).parents[1] / "vitrail"
 READING = re.compile(r"(?<![\w.])open\(|(?<!Image)(?<!archive)\.open\(\"r|\.read_(bytes|text)\(")
 # Where the package reads a file without folder.py, and whose it is.
 PLAIN = {
-    "api/live_report.py": "just written",
+    "api/live_report.py": "found to be a file before",
     "batch_prediction/part_store.py": "written",
     "batch_prediction/predict_parts.py": "just written",
     "batch_prediction/records.py": "written",
@@ -53,7 +53,7 @@ PLAIN = {
     "serve/listening.py": "found to be a file before",
     "studies/engine/timing.py": "of /proc",
     "studies/engine/worker.py": "devnull",
-    "studies/tuning/trial.py": "just written",
+    "studies/tuning/trial.py": "of a run of our own",
     "training/ranks/launch.py": "of a folder of our own",
     "training/self_test.py": "of runs that it has just made",
 }
