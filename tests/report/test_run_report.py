@@ -187,7 +187,10 @@ def test_names_are_isolated_from_the_direction_of_the_text() -> None:
     assert shown("a\u202eb\x00\udcff") == "a\\u202eb\\x00\\xff"
     page = render("data_head.html", {"data": "\u202e<&\"'>", "verdict": "", "how": ""})
     assert "<h1><bdi>\\u202e&lt;&amp;&#34;&#39;&gt;</bdi></h1>" in page
-    assert html.unescape(render("repeat.html", {"command": "\u05d0<"})) == "<pre>\u05d0<</pre>"
+    assert (
+        html.unescape(render("repeat.html", {"command": "\u05d0<"}))
+        == '<pre tabindex="0">\u05d0<</pre>'
+    )
 
 
 @pytest.mark.parametrize("num_classes", [1, 2, 13, 31])
