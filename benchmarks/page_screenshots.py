@@ -15,7 +15,7 @@ import urllib.request
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 OUT = Path(__file__).parents[1] / "docs" / "images"
 SIZES = {360: 900, 1280: 900}
@@ -40,12 +40,15 @@ def shoot(url: str, images: list[str], out: Path) -> None:
                 page.locator(".explain").first.click()
                 page.locator(".explain[aria-pressed=true]").wait_for()
                 page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
-                place = out / f"page-{width}-{scheme}.png"
-                page.screenshot(path=place)
-                Image.open(place).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(
-                    place, optimize=True
-                )
+                shot(page, out / f"page-{width}-{scheme}.png")
         browser.close()
+
+
+def shot(page: Page, place: Path) -> None:
+    """What is seen of a page, as a small PNG."""
+    page.screenshot(path=place)
+    found = Image.open(place).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    found.save(place, optimize=True)
 
 
 def main() -> None:

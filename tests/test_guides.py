@@ -51,7 +51,18 @@ def test_commands_of_a_guide_run_in_their_order(
         assert done.code == 0, f"{line}\n{done.err}"
 
 
+def test_the_chapter_is_the_same_in_both_languages() -> None:
+    """Headings, figures, commands, names and places; words differ."""
+    shared = r"^#+(?= )|(?<=\]\()(?!how-vit)[^)]+|^    .*$|`[^`\n]+`"
+    ours, theirs = (
+        re.findall(shared, (DOCS / name).read_text(encoding="utf-8"), re.M)
+        for name in ("how-vit-works.md", "how-vit-works.zh-CN.md")
+    )
+    assert len(ours) > 25
+    assert sorted(theirs) == sorted(ours)
+
+
 def test_every_page_is_in_the_index() -> None:
     index = (DOCS / "README.md").read_text(encoding="utf-8")
-    linked = set(re.findall(r"\]\(([\w-]+\.md)", index))
+    linked = set(re.findall(r"\]\(([\w.-]+\.md)", index))
     assert linked == {page.name for page in DOCS.glob("*.md")} - {"README.md"}
