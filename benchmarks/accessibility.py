@@ -33,7 +33,7 @@ MADE = (
     "train images --steps 200 --threads 2 --model.depth 2 --name one",
     "report runs/one",
     "data check images --labels --out data-report",
-    "explain runs/one images/test/3/0029.png images/test/7/0162.png --out explained",
+    "explain runs/one images/test/3/0029.png images/test/7/0162.png --sheet all --out explained",
     "compare images --examples 300 --seeds 1 --models vit_digits,resnet_ti --image-size 8",
     "tune images --steps 20 --trials 3 --threads 2",
 )

@@ -22,13 +22,13 @@ COMMANDS = (
     "data get digits digits",
     "train digits --model auto-vit --epochs 40 --name vit",
     "report runs/vit",
-    "explain runs/vit digits/test/3/0029.png digits/test/7/0162.png --out explained",
+    "explain runs/vit digits/test/3/0029.png digits/test/7/0162.png --sheet all --out explained",
     "compare digits --budget 6m --models vit_digits,resnet_ti --image-size 8",
 )
 PAGES = {  # name: (file, what is scrolled to)
     "report": ("runs/vit/report.html", ""),
     "curves": ("runs/vit/report.html", "#curves"),
-    "explain": ("explained/explanations.html", ""),
+    "explain": ("explained/explain.html", ""),
     "compare": ("compare/digits/study.html", ""),
     "learning-curves": ("compare/digits/study.html", "#figures"),
 }
@@ -47,7 +47,11 @@ def take(folder: Path, out: Path) -> None:
                     color_scheme="light" if scheme == "light" else "dark",
                 )
                 for name, (file, part) in PAGES.items():
-                    page.goto((folder / file).as_uri() + part)
+                    page.goto((folder / file).as_uri())
+                    if part:
+                        page.locator(part).evaluate(
+                            "one => one.scrollIntoView({behavior: 'instant'})"
+                        )
                     shot(page, out / f"{name}-{width}-{scheme}.png")
                 page.close()
         browser.close()
