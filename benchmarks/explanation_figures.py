@@ -1,6 +1,6 @@
 """The figures of docs/how-vit-works.md, from a small ViT that is trained for them.
 
-python -m benchmarks.explanation_figures FASHION_MNIST [--steps 3000]
+python -m benchmarks.explanation_figures FASHION_MNIST [--steps 1500]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.accessibility import vitrail
 
 OUT = Path(__file__).parents[1] / "docs" / "images" / "how"
-FIGURES = ("filters", "positions", "distance", "cka")
+FIGURES = ("filters.png", "positions.png", "distance.svg", "cka.png")
 SHAPE = "--model vit_ti4 --model.width 96 --model.depth 4 --model.num_heads 3 --model.mlp_dim 384"
 
 
@@ -21,7 +21,7 @@ def main() -> None:
     """Train, draw, keep the figures of the page."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=1500)
     given = parser.parse_args()
     data = given.data.resolve()
     with tempfile.TemporaryDirectory() as made:
@@ -30,7 +30,7 @@ def main() -> None:
         vitrail(f"explain runs/how --figures --data {data} --out figures", folder)
         OUT.mkdir(parents=True, exist_ok=True)
         for name in FIGURES:
-            shutil.copy(folder / "figures" / f"{name}.png", OUT / f"{name}.png")
+            shutil.copy(folder / "figures" / name, OUT / name)
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ SAID: dict[str, str] = {  # what is no option here, and what to do instead
     "mean std normalize": "Images are normalised as the model was trained: --data.normalize.",
 }
 VERBS: dict[str, str] = {
-    "train": "fit finetune fine-tune learn tune training run start",
+    "train": "fit finetune fine-tune learn training run start",
     "eval": "test evaluate val validate validation score evaluation benchmark-model",
     "predict": "infer inference classify label detect run-inference pred",
     "convert": "import save",
@@ -127,7 +127,8 @@ VERBS: dict[str, str] = {
     "report": "summary plot results html",
     "lr-find": "lr_find lrfind find-lr lr-finder tune-lr lr",
     "doctor": "info env version system check-env sysinfo settings",
-    "study": "experiment experiments ablate ablation sweep",
+    "study": "experiment experiments ablate ablation",
+    "tune": "sweep hpo optuna hyperparameters hyperparameter-search ray-tune",
     "compare": "benchmark baseline versus",
     "probe": "knn linear-probe linear features embed",
 }
