@@ -151,10 +151,19 @@ def test_mistakes(tmp_path: Path) -> None:
     assert (done.code, "VIT-202" in done.err, "--watch" in done.err) == (2, True, True)
 
 
+def heed_interrupts() -> None:
+    """In a child of a shell's background job Ctrl-C is ignored, which is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_the_command_prints_where_and_ends_with_130(running: Path) -> None:
     words = [sys.executable, "-m", "vitrail", "report", str(running), "--watch"]
     with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
     ) as server:
         assert server.stdout is not None
         found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/\n", server.stdout.readline())

@@ -33,6 +33,7 @@ COMMANDS = [
     f"train photos {SMALL} --nproc 2 --out ../out3",
     f"train {{shards}} {SMALL} --out ../out4",
     f"lr-find photos {SMALL.replace('--steps 2', '')}",
+    f"tune photos {SMALL} --trials 1 --out ../tune",
     "predict {model} photos --out ../p.csv --part-rows 5",
     "predict {onnx} photos/a/0.png --engine auto",
     "predict {spoilt} photos/a/0.png",

@@ -111,5 +111,5 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         read_real(tmp_path / "absent.json")
     monkeypatch.setattr("vitrail.evaluation.real_labels.MAX_BYTES", 5)
     path.write_text("[[1], [2]]")
-    with pytest.raises(DataError, match="10 bytes; limit 5"):
+    with pytest.raises(DataError, match="10 bytes; at most 5 expected"):
         read_real(path)

@@ -62,7 +62,8 @@ def read_real(path: Path) -> Labels:
     try:
         found = json.loads(read_named(path, MAX_BYTES))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError("VIT-364", f"{path} cannot be read: {error}.", hint=HINT) from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise DataError("VIT-364", f"{path} cannot be read: {why}.", hint=HINT) from error
     if not isinstance(found, list) or not 0 < len(found) <= MAX_IMAGES:
         raise DataError("VIT-364", f"{path}: expected a list with a list an image.", hint=HINT)
     for number, labels in enumerate(found):

@@ -63,7 +63,7 @@ MISTAKES = [
     ("data-size --data several.csv", 3, "VIT-323", "vitrail train DATA"),
     ("data-size --data no_test.csv", 3, "VIT-323", "test"),
     (f"nowhere.toml {DIGITS}", 2, "VIT-215", "docs/studies/README.md"),
-    (f"one.toml {DIGITS}", 2, "VIT-287", "[arms.NAME]"),
+    (f"one.toml {DIGITS}", 2, "VIT-286", "[arms.NAME]"),
     (f"two.toml {DIGITS} --full", 2, "VIT-293", "Leave it out"),
     (f"two.toml {DIGITS} --sizes 100,200", 2, "VIT-293", "Leave it out"),
     ("data-size --data photos", 2, "VIT-290", "vitrail train DATA"),

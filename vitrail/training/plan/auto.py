@@ -318,7 +318,7 @@ def _crop(draft: Draft, facts: Facts) -> None:
 
 def _passes(draft: Draft, facts: Facts, **shape: int) -> float:
     """Passes over the training images with the model as it is draft, or of another shape."""
-    config = resolve_model(
+    config = draft.start or resolve_model(
         str(draft.values["model.name"]),
         num_classes=2,
         image_size=draft.values["data.image_size"],

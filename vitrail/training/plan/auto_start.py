@@ -70,6 +70,7 @@ def inherit_from(draft: Draft, start: Start) -> None:
     for key in fields:  # a recipe's architecture gives way
         if key not in overrides and key not in known:
             draft.drop(f"model.{key}")
+    draft.start = start.config
     draft.set("model.name", start.name, f"the architecture of {start.path}")
     values["start.sha256"] = start.sha256
     draft.sources["start.sha256"] = "auto: of its weights, classes and architecture"

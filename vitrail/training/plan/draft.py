@@ -7,15 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vitrail.config import DURATIONS, TrainConfig, build, flatten
+from vitrail.models.names import ModelConfig
 
 
 @dataclass
 class Draft:
-    """Flat values, the source of each, and the reasons so far: (key, value, why)."""
+    """Flat values, the source of each, and the reasons so far: (key, value, why). start: the
+    architecture that it goes on with, which may have no name.
+    """
 
     values: dict[str, Any]
     sources: dict[str, str]
     reasons: list[tuple[str, Any, str]] = field(default_factory=list)
+    start: ModelConfig | None = None
 
     @classmethod
     def of(
