@@ -16,7 +16,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 HEAVY = pytest.mark.slow  # what README.md shows as well is run in any case
 GUIDES = (
     "first-model",
-    "fine-tune",
+    pytest.param("fine-tune", marks=HEAVY),
     "clean-data",
     pytest.param("compare-models", marks=HEAVY),
     pytest.param("deploy", marks=HEAVY),

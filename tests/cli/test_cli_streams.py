@@ -65,6 +65,7 @@ def test_nothing_is_written_into_a_file_that_got_the_number_of_a_closed_stream()
     assert done.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_narrow_terminal_and_odd_languages() -> None:
     for more in (
         {"COLUMNS": "1"},

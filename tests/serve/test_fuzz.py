@@ -89,7 +89,7 @@ def asked(server: Running, text: bytes) -> bytes:
 
 
 @pytest.mark.promise("S4")
-@pytest.mark.parametrize("count", [400, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [150, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_whatever_is_asked(server: Running, count: int, caplog: pytest.LogCaptureFixture) -> None:
     rng = random.Random(count)
     known = {200, *TITLES} - {500}

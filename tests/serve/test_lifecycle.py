@@ -115,6 +115,7 @@ def test_a_deadline_shorter_than_a_batch() -> None:
     assert "--deadline-ms 20" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_end_may_come_before_it_is_ready(model: Path) -> None:
     """At any moment: the command ends with 0 and leaves no process."""
     for secs in (0.0, 0.1, 0.3, 0.6, 1.0):

@@ -25,6 +25,7 @@ def found(**changes: Any) -> LrFind:
     return lr_find(layers, SilentReporter(), num_steps=STEPS)
 
 
+@pytest.mark.slow
 def test_a_rate_that_is_far_too_low_or_high_is_left_for_a_better_one() -> None:
     low = found(optim__lr=GOOD / 64)
     assert low.suggestion >= GOOD / 4

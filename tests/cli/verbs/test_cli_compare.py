@@ -74,6 +74,7 @@ def test_a_comparison_ends_in_a_recommendation(capsys: pytest.CaptureFixture[str
     assert f"vitrail report {folder / choice['run']}" in said
 
 
+@pytest.mark.slow
 def test_given_weights_stand_beside_models_from_scratch(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -91,6 +91,7 @@ def test_an_export(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [name for name in os.listdir(model.parent) if name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_a_page(
     model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +117,7 @@ def test_images_without_splits_are_all_used(
     assert found["parity"]["images"] == 20
 
 
+@pytest.mark.slow
 def test_int8_of_data_without_splits(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Calibrated with images that it is not checked with; the labels of a model with random
     weights say nothing, so the budget is wide."""
