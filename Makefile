@@ -11,7 +11,7 @@ SAMPLE := tests/models/vit/test_vit_options.py tests/models/test_golden.py tests
 PROCESSORS := ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=COMPATIBLE OMP_NUM_THREADS=1
 SEED := $(shell date +%Y%m%d)
 
-.PHONY: demo test check docs site docs-python docs-settings serve-lock man coverage processors processors-sample bench nightly parity wheel test-wheel clean
+.PHONY: demo test check docs site docs-python docs-settings serve-lock man test-parts coverage processors processors-sample bench nightly parity wheel test-wheel clean
 
 # The documents and project files against the code: links, trees, options, error codes, workflows.
 DOCS := tests/test_readme.py tests/test_package.py tests/test_project_files.py tests/cli/test_cli_docs.py tests/models/test_paper_map.py
@@ -48,13 +48,19 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -m "$(DEFAULT)"
 
 # The default suite in parts, two at a time, each part with one thread: two processes with two threads each on two cores wait for one another.
-# Prints the share of lines and branches that it runs; fails below the floor of pyproject.toml. The parts that take longest begin first.
-LONG := tests/training/ tests/cli/ tests/checkpoints/
+# The parts that take longest begin first. coverage prints the share of lines and branches that they run and fails below the floor of pyproject.toml;
+# tracing takes three quarters of the time again before Python 3.12 (docs/decisions.md).
+LONG := tests/training/ tests/cli/ tests/export/ tests/checkpoints/
 PARTS := $(LONG) $(filter-out $(LONG),$(shell find tests -mindepth 2 -name 'test_*.py' | cut -d/ -f1-2 | sort -u | sed 's,$$,/,')) 'tests/test_*.py'
-PART := OMP_NUM_THREADS=1 $(BIN)/python -m coverage run --parallel-mode -m pytest -q -m "$(DEFAULT)"
+PART := OMP_NUM_THREADS=1 $(BIN)/python
+IN_PARTS = printf '%s\n' $(PARTS) | xargs -n 1 -P 2 sh -c 'log=$$(mktemp); $(PART) -m pytest -q -m "$(DEFAULT)" $$0 >$$log 2>&1; code=$$?; cat $$log; rm $$log; exit $$code'
+test-parts: $(VENV)/.test
+	$(IN_PARTS)
+
+coverage: PART += -m coverage run --parallel-mode
 coverage: $(VENV)/.test
 	$(BIN)/python -m coverage erase
-	printf '%s\n' $(PARTS) | xargs -n 1 -P 2 sh -c 'log=$$(mktemp); $(PART) $$0 >$$log 2>&1; code=$$?; cat $$log; rm $$log; exit $$code'
+	$(IN_PARTS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --skip-covered --sort=cover
 
@@ -96,7 +102,7 @@ bench: $(VENV)/.bench
 parity: $(VENV)/.parity
 	$(BIN)/python -m pytest -m parity
 
-nightly: $(VENV)/.parity processors
+nightly: $(VENV)/.parity processors coverage
 	$(BIN)/python -m pytest --seed $(SEED) --hypothesis-seed $(SEED) -m "not weights and not gpu and not network"
 
 # Source archive and wheel in dist/; the wheel is built from the archive, which proves that the archive is complete.

@@ -39,6 +39,9 @@ def is_url(path: str) -> bool:
     return bool(found) and scheme.isalnum() and scheme not in ("http", "https")
 
 
+ROOM = "room.lock"  # held while files of the cache come and go
+
+
 @dataclass(frozen=True)
 class CachedStore:
     """Shards below `url`, kept in `folder`, at most `max_bytes` of them."""
@@ -71,9 +74,10 @@ class CachedStore:
             try:
                 self._take_room(shard, temporary)
                 self._download(shard, temporary)
-                os.replace(temporary, path)
+                with self._locked(ROOM):
+                    os.replace(temporary, path)
             finally:
-                with suppress(FileNotFoundError):
+                with self._locked(ROOM), suppress(FileNotFoundError):
                     temporary.unlink()
 
     def _download(self, shard: Shard, temporary: Path) -> None:
@@ -118,7 +122,7 @@ class CachedStore:
                 hint="Give it more: --data.cache-bytes 100000000000",
             )
         while True:
-            with self._locked("room.lock"):
+            with self._locked(ROOM):
                 if self._is_made(shard.num_bytes):
                     with temporary.open("wb") as stream:
                         stream.truncate(shard.num_bytes)
@@ -126,7 +130,9 @@ class CachedStore:
             time.sleep(_WAIT_SECS)  # other processes fetch as much as there is room for
 
     def _is_made(self, need: int) -> bool:
-        """Whether there is room for `need` bytes, shards that were used longest ago gone."""
+        """Whether there is room for `need` bytes, shards that were used longest ago gone. Whoever
+        adds, renames or removes a file holds the lock ROOM.
+        """
         facts = {
             path: path.stat() for path in Path(self.folder).iterdir() if path.suffix != ".lock"
         }
