@@ -154,3 +154,14 @@ def test_no_page_of_another_origin_gets_in(server: Running) -> None:
     assert not [name for name in answer.headers if name.startswith("access-control")]
     changing = {one.method for one in ENDPOINTS} - {"GET", "POST"}
     assert changing == set()
+
+
+@pytest.mark.promise("S4")
+def test_a_broken_body_behind_head_is_answered_without_a_text(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = b"HEAD /v1/models HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\x89PNG\r\n"
+    answer = asked(server, text)
+    assert b"\r\n\r\n" in answer
+    assert "Traceback" not in caplog.text
+    assert server.classify(some_png(1)).status == 200

@@ -12,6 +12,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -34,9 +35,13 @@ class _Protocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """As uvicorn's; who answers the same request at that moment is not heard any more, which
-        would be a fault of the server for h11, with a traceback.
+        would be a fault of the server for h11, with a traceback. So would be a text behind the
+        answer to HEAD, or within another answer: there the connection is closed without.
         """
-        super().send_400_response(msg)
+        try:
+            super().send_400_response(msg)
+        except h11.LocalProtocolError:
+            self.transport.close()
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
