@@ -15,7 +15,7 @@ from tests.shown_commands import commands, photos, serve, small
 DOCS = Path(__file__).parents[1] / "docs"
 HEAVY = pytest.mark.slow  # what README.md shows as well is run in any case
 GUIDES = (
-    "first-model",
+    pytest.param("first-model", marks=HEAVY),
     pytest.param("fine-tune", marks=HEAVY),
     "clean-data",
     pytest.param("compare-models", marks=HEAVY),
