@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,12 +20,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Page
 
-from benchmarks.page_screenshots import wait_for
+from benchmarks.page_screenshots import answer, views, wait_for
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-WIDTHS = (360, 1280)
 SITE = ("index.html", "first-model.html", "cli.html", "performance.html", "studies/index.html")
 MADE = (
     "data get digits images",
@@ -80,25 +78,6 @@ def broken(page: Page, axe: str) -> list[dict[str, Any]]:
     ]
 
 
-def looked_at(browser: Browser, url: str, axe: str, images: list[str]) -> Iterator[tuple[str, Any]]:
-    """(how it was shown, the broken rules) of one address."""
-    for scheme in ("light", "dark"):
-        for width in WIDTHS:
-            page = browser.new_page(
-                viewport={"width": width, "height": 900},
-                color_scheme="light" if scheme == "light" else "dark",
-                bypass_csp=True,
-            )
-            page.goto(url)
-            if images:
-                page.set_input_files("#pick", images)
-                page.locator(".explain").nth(len(images) - 1).wait_for()
-                page.locator(".explain").first.click()
-                page.locator(".explain[aria-pressed=true]").wait_for()
-            yield f"{scheme} {width} px", broken(page, axe)
-            page.close()
-
-
 def main() -> int:
     """Make the pages, look at each, print what is broken."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -106,26 +85,25 @@ def main() -> int:
     parser.add_argument("--site", type=Path)
     given = parser.parse_args()
     axe, total, seen = given.axe.read_text(encoding="utf-8"), 0, 0
-    with tempfile.TemporaryDirectory() as made, sync_playwright() as engine:
+    with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         for words in MADE:
             vitrail(words, folder)
         pages = [(str(path.relative_to(folder)), path.as_uri()) for path in html_of(folder)]
         if given.site:
             pages += [(f"docs {name}", (given.site / name).resolve().as_uri()) for name in SITE]
-        browser = engine.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-        )
         with served(folder) as url:
-            images = [str(folder / "images/test/3/0029.png")]
-            asked = [*((name, address, []) for name, address in pages), ("served", url, images)]
-            for name, address, shown in asked:
-                for how, found in looked_at(browser, address, axe, shown):
+            for how, page in views():
+                for name, address in [*pages, ("served", url)]:
+                    if name == "served":
+                        answer(page, address, [str(folder / "images/test/3/0029.png")])
+                    else:
+                        page.goto(address)
+                    found = broken(page, axe)
                     seen, total = seen + 1, total + len(found)
                     print(f"{name}, {how}: {len(found)} broken")
                     for one in found:
                         print("  ", json.dumps(one))
-        browser.close()
     print(f"{total} broken rules in {seen} views")
     return int(total > 0)
 

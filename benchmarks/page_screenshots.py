@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
@@ -22,8 +23,8 @@ SIZES = {360: 900, 1280: 900}
 COLOURS = 64  # of the files: they stay below 120 kB
 
 
-def shoot(url: str, images: list[str], out: Path) -> None:
-    """Four pictures: light and dark, a phone and a desk."""
+def views() -> Iterator[tuple[str, Page]]:
+    """(how it is shown, an empty page) in Chromium: light and dark, a phone and a desk."""
     with sync_playwright() as engine:
         browser = engine.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
@@ -33,15 +34,28 @@ def shoot(url: str, images: list[str], out: Path) -> None:
                 page = browser.new_page(
                     viewport={"width": width, "height": height},
                     color_scheme="light" if scheme == "light" else "dark",
+                    bypass_csp=True,  # a check is a script of another origin
                 )
-                page.goto(url)
-                page.set_input_files("#pick", images)
-                page.locator(".explain").nth(len(images) - 1).wait_for()
-                page.locator(".explain").first.click()
-                page.locator(".explain[aria-pressed=true]").wait_for()
-                page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
-                shot(page, out / f"page-{width}-{scheme}.png")
+                yield f"{width}-{scheme}", page
+                page.close()
         browser.close()
+
+
+def answer(page: Page, url: str, images: list[str]) -> None:
+    """The served page with answers, the first of them explained."""
+    page.goto(url)
+    page.set_input_files("#pick", images)
+    page.locator(".explain").nth(len(images) - 1).wait_for()
+    page.locator(".explain").first.click()
+    page.locator(".explain[aria-pressed=true]").wait_for()
+
+
+def shoot(url: str, images: list[str], out: Path) -> None:
+    """Four pictures of the served page."""
+    for how, page in views():
+        answer(page, url, images)
+        page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+        shot(page, out / f"page-{how}.png")
 
 
 def shot(page: Page, place: Path) -> None:

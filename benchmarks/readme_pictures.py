@@ -9,14 +9,11 @@ dark, on a desk (1280 px) and on a phone (360 px).
 from __future__ import annotations
 
 import argparse
-import shutil
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
-
 from benchmarks.accessibility import vitrail
-from benchmarks.page_screenshots import OUT, SIZES, shot
+from benchmarks.page_screenshots import OUT, shot, views
 
 COMMANDS = (
     "data get digits digits",
@@ -36,25 +33,12 @@ PAGES = {  # name: (file, what is scrolled to)
 
 def take(folder: Path, out: Path) -> None:
     """Four pictures of each page that there is."""
-    with sync_playwright() as engine:
-        browser = engine.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-        )
-        for scheme in ("light", "dark"):
-            for width, height in SIZES.items():
-                page = browser.new_page(
-                    viewport={"width": width, "height": height},
-                    color_scheme="light" if scheme == "light" else "dark",
-                )
-                for name, (file, part) in PAGES.items():
-                    page.goto((folder / file).as_uri())
-                    if part:
-                        page.locator(part).evaluate(
-                            "one => one.scrollIntoView({behavior: 'instant'})"
-                        )
-                    shot(page, out / f"{name}-{width}-{scheme}.png")
-                page.close()
-        browser.close()
+    for how, page in views():
+        for name, (file, part) in PAGES.items():
+            page.goto((folder / file).as_uri())
+            if part:
+                page.locator(part).evaluate("one => one.scrollIntoView({behavior: 'instant'})")
+            shot(page, out / f"{name}-{how}.png")
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ from pydantic.fields import FieldInfo
 
 from vitrail.errors import UsageError, nearest, shortened
 from vitrail.folder import read_named
-from vitrail.spelling import PREFIX, escaped
+from vitrail.spelling import PREFIX, escaped, printable
 
 Auto = Literal["auto"]
 MOST = 2**53  # of any number; beyond, whole numbers and floats differ
@@ -498,13 +498,22 @@ def build(values: Mapping[str, Any], sources: Mapping[str, str]) -> TrainConfig:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Flat dotted settings of a TOML file. Raises UsageError VIT-215 where it cannot be read."""
+    fresh = "Correct that line, or write a fresh file: vitrail train DATA --print-config"
+    return flatten(toml_document(path, fresh))
+
+
+def toml_document(path: Path, hint: str) -> dict[str, Any]:
+    """What a TOML file holds. Raises UsageError VIT-215 with `hint` where it cannot be read."""
+    name = printable(str(path))
     try:
-        return flatten(tomllib.loads(read_named(path, MAX_TOML_BYTES).decode("utf-8")))
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no TOML
+        return tomllib.loads(read_named(path, MAX_TOML_BYTES).decode("utf-8"))
+    except OSError as error:
         raise UsageError(
-            "VIT-215",
-            f"{path}: cannot be read as TOML: {error}",
-            hint="Correct that line, or write a fresh file: vitrail train DATA --print-config",
+            "VIT-215", f"{name} cannot be read: {error.strerror or error}.", hint=hint
+        ) from error
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML
+        raise UsageError(
+            "VIT-215", f"{name}: cannot be read as TOML: {error}", hint=hint
         ) from error
 
 

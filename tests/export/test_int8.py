@@ -22,7 +22,7 @@ from vitrail.export.equalise import equalise, pairs_of
 from vitrail.export.export_model import answers, export_model, graph_of
 from vitrail.export.gate import Comparison
 from vitrail.export.int8 import Found, Int8, Quantisation, budget, quantise, speedup_of
-from vitrail.export.likeness import require_alike
+from vitrail.export.likeness import features, require_alike, shift
 from vitrail.models.create import create_model
 from vitrail.models.resnet.config import ResNetConfig
 from vitrail.models.vit.config import ViTConfig
@@ -207,8 +207,12 @@ def test_images_of_another_kind_are_no_calibration(classifier: Classifier, kind:
 
 @pytest.mark.parametrize("n", [16, 50, 200])
 def test_real_images_are_alike(classifier: Classifier, n: int) -> None:
-    images = [digits(classifier, split, n) for split in ("train", "val")]
-    require_alike(graph_of(classifier), *images)
+    graph = graph_of(classifier)
+    train, val = (digits(classifier, split, n) for split in ("train", "val"))
+    require_alike(graph, train, val)
+    real = shift(features(graph, train.batches()), features(graph, val.batches()))
+    dark = CheckImages(train.pixels // 8, None, "dark", "")
+    assert 0 < real < shift(features(graph, dark.batches()), features(graph, val.batches())) / 2
 
 
 def test_a_speed_that_cannot_be_had_is_refused() -> None:

@@ -44,11 +44,11 @@ class Silent:
         pass
 
 
-def made_search(**changes: Any) -> Search:
+def made_search(seed: int = 7) -> Search:
     """Over a rate whose best is 3e-3 and a share whose best is 0.4 and matters little."""
-    plan: Any = type("Plan", (), {"config": type("Config", (), {"seed": 7})})()
+    plan: Any = type("Plan", (), {"config": type("Config", (), {"seed": seed})})()
     ranges = [Range("a", 1e-4, 1e-1), Range("b", 0.0, 1.0)]
-    return Search(plan, [], ranges, {"a": 1e-3, "b": 0.5}, **changes)
+    return Search(plan, [], ranges, {"a": 1e-3, "b": 0.5})
 
 
 def goodness(values: Any, share: float) -> float:
@@ -117,6 +117,11 @@ def test_a_killed_search_asks_the_same(store: Store, tmp_path: Path) -> None:
     assert len(other.rows()) == 12
 
 
+def test_a_seed_may_be_large(store: Store) -> None:
+    assert search(made_search(2**31 - 1), LENGTH, Limit(1e9, 2), store, Silent()) is None
+    assert len(store.rows()) == 2
+
+
 def test_a_search_ends_where_no_trial_fits(store: Store) -> None:
     search(made_search(), LENGTH, Limit(10.5), store, Silent())
     spent = sum(row.cost["cell_secs"] for row in store.rows().values())
@@ -127,6 +132,8 @@ def test_what_cannot_be_searched(tmp_path: Path) -> None:
     digits = {"data.path": "builtin:digits"}
     with pytest.raises(UsageError, match="VIT-203"):
         plan_search([("given", {**digits, "time_limit": "10m"})], [])
+    with pytest.raises(UsageError, match="VIT-203"):
+        plan_search([("given", {**digits, "objective": "masked_patches"})], [])
     with pytest.raises(UsageError, match="VIT-211"):
         plan_search([("given", digits)], [Range("optim.rl", 0.0, 1.0)])
     with pytest.raises(UsageError, match="VIT-212"):

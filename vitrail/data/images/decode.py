@@ -76,7 +76,7 @@ _OPENERS: dict[str, type[ImageFile.ImageFile]] = {
 }
 
 # What Pillow raises for damaged files: its own fuzzers' list, and the rest met in mutants of the
-# the formats.
+# formats.
 _PILLOW_FAULTS = (
     OSError,
     SyntaxError,

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +24,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vitrail.config import DURATIONS, MAX_TOML_BYTES, flatten
+from vitrail.config import DURATIONS, flatten, toml_document
 from vitrail.errors import UsageError
 from vitrail.figures.plot import Figure
-from vitrail.folder import read_named
 from vitrail.spelling import count, printable
 from vitrail.studies.compute_study import JudgedBy, Study
 from vitrail.studies.engine.cell import Cell
@@ -188,14 +186,7 @@ def own_study(path: Path) -> Study:
 
 def question_of(path: Path) -> Question:
     """What a file says. Raises UsageError VIT-215, VIT-286."""
-    try:
-        record = tomllib.loads(read_named(path, MAX_TOML_BYTES).decode("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no TOML
-        raise UsageError(
-            "VIT-215",
-            f"{printable(str(path))}: cannot be read as TOML: {error}",
-            hint="An example: docs/studies/README.md",
-        ) from error
+    record = toml_document(path, "An example: docs/studies/README.md")
     try:
         found = OwnFile.model_validate(record)
     except ValidationError as error:

@@ -108,8 +108,8 @@ class Search:
 def plan_search(layers: Layers, ranges: Sequence[Range]) -> Search:
     """Look at the data and the settings.
 
-    Raises UsageError VIT-203 for a time limit, VIT-211 and 212 for a range of no setting, and what
-    a run would raise; DataError VIT-323 without validation images.
+    Raises UsageError VIT-203 for a time limit and where no classes are learnt, VIT-211 and 212 for
+    a range of no setting, and what a run would raise; DataError VIT-323 without validation images.
     """
     given = _given(layers)
     if "time_limit_secs" in given:
@@ -119,6 +119,13 @@ def plan_search(layers: Layers, ranges: Sequence[Range]) -> Search:
             hint="Leave it out: --budget 30m",
         )
     plan = plan_run(layers)
+    if plan.config.objective != "classify":
+        raise UsageError(
+            "VIT-203",
+            f"--objective {plan.config.objective} has no effect on tune, which chooses by the "
+            "accuracy of classes.",
+            hint="Leave it out, or tune what follows it: --from RUN",
+        )
     if plan.splits.val is None:
         raise DataError(
             "VIT-323",
@@ -237,7 +244,9 @@ def _study(
         study: optuna.Study = optuna_.create_study(
             direction="maximize",
             sampler=optuna_.samplers.TPESampler(
-                seed=asked.seed * 100_003 + len(rows), n_startup_trials=STARTUP, multivariate=True
+                seed=(asked.seed * 100_003 + len(rows)) % 2**32,
+                n_startup_trials=STARTUP,
+                multivariate=True,
             ),
             pruner=optuna_.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=unjudged),
         )

@@ -20,8 +20,9 @@ bit in `Exact`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -33,6 +34,7 @@ from vitrail.training.ranks.ranks import Ranks
 
 Forward = Callable[..., Tensor]
 Loss = Callable[[], Tensor]  # computes the mean loss of a part
+Within = Callable[[bool], AbstractContextManager[None]]
 
 
 class Spread(Protocol):
@@ -66,84 +68,87 @@ class Alone:
         return loss
 
 
-def sum_means(losses: Sequence[Loss]) -> Tensor:
-    """Backward through each part's share of the mean; the mean."""
+def at_once(is_last: bool) -> AbstractContextManager[None]:
+    """Nothing is done around a part."""
+    return nullcontext()
+
+
+def sum_means(losses: Sequence[Loss], within: Within = at_once) -> Tensor:
+    """Backward through each part's share of the mean, `within` what is told whether it is the last
+    one; the mean.
+    """
     total: Tensor | None = None
-    for loss in losses:
-        mean = loss() / len(losses)
-        mean.backward()  # type: ignore[no-untyped-call]
+    for place, loss in enumerate(losses):
+        with within(place == len(losses) - 1):
+            mean = loss() / len(losses)
+            mean.backward()  # type: ignore[no-untyped-call]
         total = mean.detach() + (torch.zeros_like(mean) if total is None else total)
     assert total is not None
     return total
 
 
-class Replicated:
+class Averaged(ABC):
+    """Parts one after the other; torch averages the gradients of processes with the last one."""
+
+    def __init__(self, network: nn.Module, ranks: Ranks) -> None:
+        self.ranks = ranks
+        self._running = RunningValues(network)
+
+    @abstractmethod
+    def _within(self, is_last: bool) -> AbstractContextManager[None]:
+        """Around a part: only the last one reduces."""
+
+    def gradients(self, losses: Sequence[Loss]) -> Tensor:
+        """The mean gradient of all processes; the mean loss of this one's parts."""
+        start = self._running.flat()
+        with self.ranks.contact():
+            total = sum_means(losses, self._within)
+        if start.numel():
+            rows = self.ranks.whole(self._running.flat())
+            self._running.put(start, rows, len(losses))
+        return total
+
+    def mean_loss(self, loss: float) -> float:
+        """One share of the mean over processes."""
+        return loss / self.ranks.world
+
+
+class Replicated(Averaged):
     """The whole network on each process, gradients averaged by DistributedDataParallel."""
 
     def __init__(self, network: nn.Module, forward: Forward, ranks: Ranks) -> None:
         from torch.nn.parallel import DistributedDataParallel
 
         assert isinstance(forward, nn.Module)
-        self.ranks = ranks
-        self._running = RunningValues(network)
+        super().__init__(network, ranks)
         with ranks.contact():
             self._ddp = DistributedDataParallel(
                 forward, forward_sync_buffers=False, gradient_as_bucket_view=True
             )
         self.forward: Forward = self._ddp
 
-    def gradients(self, losses: Sequence[Loss]) -> Tensor:
-        """The mean gradient of all processes; the mean loss of this one's parts."""
-        start, total = self._running.flat(), None
-        with self.ranks.contact():
-            for place, loss in enumerate(losses):
-                is_last = place == len(losses) - 1
-                with nullcontext() if is_last else self._ddp.no_sync():
-                    mean = loss() / len(losses)
-                    mean.backward()  # type: ignore[no-untyped-call]
-                total = mean.detach() if total is None else total + mean.detach()
-        if start.numel():
-            rows = self.ranks.whole(self._running.flat())
-            self._running.put(start, rows, len(losses))
-        assert total is not None
-        return total
-
-    def mean_loss(self, loss: float) -> float:
-        """One share of the mean over processes."""
-        return loss / self.ranks.world
+    def _within(self, is_last: bool) -> AbstractContextManager[None]:
+        return nullcontext() if is_last else self._ddp.no_sync()
 
 
-class Sharded:
+class Sharded(Averaged):
     """A share of the network on each process (`sharding.shard`), gathered block by block."""
 
     def __init__(self, network: nn.Module, ranks: Ranks) -> None:
         from torch.distributed.fsdp import FSDPModule
 
         assert isinstance(network, FSDPModule)
-        self.ranks, self._network = ranks, network
+        super().__init__(network, ranks)
+        self._network = network
         self.forward: Forward = network
-        self._running = RunningValues(network)
 
-    def gradients(self, losses: Sequence[Loss]) -> Tensor:
-        """The mean gradient of all processes, in shares; the mean loss of this one's parts."""
-        start, total = self._running.flat(), None
-        with self.ranks.contact(), warnings.catch_warnings():
+    @contextmanager
+    def _within(self, is_last: bool) -> Iterator[None]:
+        self._network.set_requires_gradient_sync(is_last)
+        with warnings.catch_warnings():
             # Masked patches answer with a view, which no loss of ours changes in place.
             warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
-            for place, loss in enumerate(losses):
-                self._network.set_requires_gradient_sync(place == len(losses) - 1)
-                mean = loss() / len(losses)
-                mean.backward()  # type: ignore[no-untyped-call]
-                total = mean.detach() if total is None else total + mean.detach()
-        if start.numel():
-            rows = self.ranks.whole(self._running.flat())
-            self._running.put(start, rows, len(losses))
-        assert total is not None
-        return total
-
-    def mean_loss(self, loss: float) -> float:
-        """One share of the mean over processes."""
-        return loss / self.ranks.world
+            yield
 
 
 class Exact:
