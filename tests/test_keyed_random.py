@@ -65,7 +65,7 @@ def test_all_known_answers_at_once_when_counters_are_arrays() -> None:
     num=st.integers(1, 11),
     repeat=st.integers(0, 7),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_row_depends_on_its_own_key_only(
     seed: int, epoch: int, indices: list[int], num: int, repeat: int
 ) -> None:
@@ -114,7 +114,7 @@ def test_mix_depends_on_every_number_and_place() -> None:
 
 
 @given(n=st.integers(0, 997), seed=st.integers(0, 2**32 - 1), epoch=st.integers(0, 2**32 - 1))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_permutation_holds_everything_once(n: int, seed: int, epoch: int) -> None:
     assert sorted(permutation(seed, epoch, n).tolist()) == list(range(n))
 
