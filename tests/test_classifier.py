@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save_file
 
 import vitrail
 from tests.models.check_model import random_model
-from vitrail.classifier import Classifier, Meta, find_model, load
+from vitrail.classifier import Classifier, load
 from vitrail.data.images.decode import read_bytes
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading import prepared
@@ -40,6 +40,7 @@ from vitrail.models.cost import parameters, running_values
 from vitrail.models.create import create_model
 from vitrail.models.names import resolve_model
 from vitrail.models.vit.config import ViTConfig
+from vitrail.open_model import Meta, find_model
 from vitrail.system.pickle_process import CHILD
 
 CLASSES = ["cat", "dog", "<script>", "\u05d0\u05d1\u05d2", "e"]

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from dataclasses import replace as replace_fields
 from itertools import islice
 from pathlib import Path
@@ -24,46 +24,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 import vitrail
-from vitrail.checkpoints.catalogue.meant import way_out
 from vitrail.checkpoints.hub.download import Progress
-from vitrail.checkpoints.hub.resolve import resolve_weights
 from vitrail.data.images.decode import MAX_PIXELS
 from vitrail.data.images.packing import unpacked
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.isolated import is_cheap
 from vitrail.data.loading.prepared import prepared_files, prepared_image
 from vitrail.data.sources.examples import Examples
-from vitrail.device import num_cores, num_threads, pick_device, pick_precision, set_threads
+from vitrail.device import num_cores, pick_precision
 from vitrail.errors import ModelError, UsageError
-from vitrail.folder import Folder
 from vitrail.model_folder.bundle import (
     MAX_BYTES,
     MAX_EXAMPLES_BYTES,
     NO_RECORD,
     RECORD,
-    WEIGHTS,
-    examples_in,
-    read_bundle,
     write_bundle,
 )
-from vitrail.model_folder.choose_engine import Chosen, choose
-from vitrail.model_folder.export_record import Export, is_export
+from vitrail.model_folder.export_record import Export
 from vitrail.model_folder.model_card import card_of
 from vitrail.model_folder.model_record import Architecture, Record, made_record
 from vitrail.models.names import ModelConfig
 from vitrail.notebook import table
+from vitrail.open_model import (
+    Meta,
+    Opened,
+    Stated,
+    find_torch_model,
+    open_model,
+    opened_foreign,
+)
 from vitrail.prediction import (
     Picture,
     Prediction,
     Prepared,
-    Scores,
     as_inputs,
     best_of,
     name_of,
     probabilities_of,
 )
-from vitrail.run_model import RunModel, is_run, read_run_model
-from vitrail.runtime.engines import Asked, open_session
+from vitrail.runtime.engines import Asked
 from vitrail.runtime.runtime import Array, Runtime
 from vitrail.spelling import count, printable
 from vitrail.system.interrupts import Threads
@@ -73,7 +72,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from vitrail.checkpoints.external import ExternalCheckpoint
-    from vitrail.checkpoints.mapping.fact import Fact
     from vitrail.data.sources.source import Source
     from vitrail.evaluation.eval_set import EvalSet
     from vitrail.evaluation.measuring.measuring import Measuring, Tta
@@ -81,33 +79,10 @@ if TYPE_CHECKING:
     from vitrail.evaluation.probes.probe_record import Probe
     from vitrail.evaluation.record import Evaluation
     from vitrail.explain.explanation import Explanation
-    from vitrail.models.create import Model
     from vitrail.runtime.torch_runtime import TorchRuntime
 
-DESCRIPTIONS = (RECORD, "config.json")  # of which one lies beside model.safetensors
 MAX_DECODERS = 8  # threads
 SHOWN = 5  # names of classes
-RESAMPLE = "google"
-
-
-@dataclass(frozen=True)
-class Meta:
-    """Where a model comes from. `name` is a size of our table ("vit_s16", "vit": of none),
-    `trained_on` plain facts (data, images, seed ...), `metrics` objects of metrics.json by
-    split. `scores`: "sigmoid" where an image may have several labels. `origin`: the library whose
-    checkpoint it is or was, "" for vitrail; `resample`: its rule for position embeddings; `notes`:
-    what was changed in reading it; `facts`: where its numbers came from.
-    """
-
-    name: str = "vit"
-    trained_on: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-    scores: Scores = "softmax"
-    origin: str = ""
-    resample: str = RESAMPLE
-    notes: tuple[str, ...] = ()
-    facts: tuple[Fact, ...] = ()
 
 
 class Classifier:
@@ -201,11 +176,10 @@ class Classifier:
         model = self.model if device is None else self.model.to(device)
         return TorchRuntime(model, self.preprocess.input_size, precision)
 
-    def computed_by_torch(self, precision: str, notes: Sequence[str] = ()) -> Classifier:
-        """This classifier, computed by torch in `precision`; notes: what to say of that. Raises
+    def computed_by_torch(self, precision: str) -> Classifier:
+        """This classifier, computed by torch in `precision` where that is not float32. Raises
         UsageError VIT-242 where the device has no bfloat16.
         """
-        self.meta = replace(self.meta, notes=(*self.meta.notes, *notes))
         if precision != "float32":
             pick_precision(precision, self.device)
             self._runtime = self.torch_runtime(precision=precision)
@@ -690,211 +664,37 @@ def load(
     download.
     """
     if tokens is not None:
-        return load(
-            find_torch_model(path, engine, progress),
+        path, engine = find_torch_model(path, engine, progress), "torch"
+    found = of_opened(
+        open_model(
+            path,
+            Asked(engine or "", precision, threads, batch, streams),
+            Stated(given, origin, table, name_map),
             device=device,
             max_bytes=max_bytes,
-            engine="torch",
-            precision=precision,
-            threads=threads,
-            given=given,
-            origin=origin,
-            table=table,
-            name_map=name_map,
-        ).keeping_tokens(tokens)
-    place = find_model(resolve_weights(path, progress=progress))
-    usual = "auto" if is_export(place) else "torch"
-    asked = Asked(engine or usual, precision, threads, batch, streams)
-    asked.check()
-    if is_ours(place) and (given or origin or table or name_map):
-        raise UsageError(
-            "VIT-202",
-            f"{path} is a model of vitrail; --set, --origin, --table and --map have no effect.",
-            hint="Leave them out.",
+            progress=progress,
         )
-    chosen = choose(place, asked, str(device))
-    if chosen.export and chosen.way.engine != "torch":
-        return _of_export(chosen, asked)
-    if isinstance(device, str):
-        device = pick_device(device)
-    if threads is not None:
-        set_threads(threads)
-    if not is_ours(place):
-        from vitrail.checkpoints.external import read_external
-        from vitrail.checkpoints.origins.name_map import read_map
-
-        rules = read_map(Path(name_map)) if name_map else None
-        foreign = read_external(
-            place, origin=origin, given=given, table=table, name_map=rules, max_bytes=max_bytes
-        )
-        return of_foreign(foreign, device=device)
-    folder = chosen.export.path if chosen.export else place
-    found = _of_ours(folder, device, max_bytes)
-    found = found.computed_by_torch(chosen.way.precision, chosen.said)
-    found.export = chosen.export
-    return found
+    )
+    return found if tokens is None else found.keeping_tokens(tokens)
 
 
-def find_torch_model(
-    path: str | Path, engine: str | None, progress: Progress | None = None
-) -> Path:
-    """Where a model lies whose tokens can be merged. Raises UsageError VIT-288 for an export, or
-    for another engine than torch.
+def of_opened(opened: Opened) -> Classifier:
+    """The classifier of a model that was opened. Raises UsageError VIT-242 where the device has no
+    bfloat16.
     """
-    place = find_model(resolve_weights(path, progress=progress))
-    if is_export(place) or engine not in (None, "auto", "torch"):
-        what = f"{path} is an export" if is_export(place) else f"--engine {engine}"
-        raise UsageError(
-            "VIT-288",
-            f"--tokens: {what}, which computes every token; torch merges them.",
-            hint="Leave --tokens out, or name the model that was exported.",
-        )
-    return place
-
-
-def _of_ours(place: Path, device: torch.device, max_bytes: int) -> Classifier:
-    """The classifier of a run or of a model folder."""
-    from vitrail.models.create import build
-
-    modules: list[Model] = []
-
-    def shapes_of(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-        modules.append(build(config))  # on the meta device: no memory, no random values
-        return {name: tuple(value.shape) for name, value in modules[0].state_dict().items()}
-
-    if is_run(place):
-        return _of_run(place, read_run_model(place, shapes_of), modules[0], device)
-    bundle = read_bundle(place, shapes_of, max_bytes=max_bytes)
-    model = modules[0]
-    model.load_state_dict(bundle.tensors, strict=True, assign=True)
-    record = bundle.record
-    meta = Meta(
-        record.architecture.name,
-        record.trained_on,
-        record.metrics,
-        record.versions,
-        record.scores,
-        record.origin,
-        _resample_of(record.origin),
+    found = Classifier(
+        opened.model,
+        opened.preprocess,
+        opened.classes,
+        opened.temperature,
+        opened.meta,
+        opened.examples,
+        opened.runtime,
     )
-    return Classifier(
-        model.to(device),
-        bundle.preprocess,
-        record.classes,
-        record.temperature,
-        meta,
-        bundle.examples,
-    )
-
-
-def _resample_of(origin: str) -> str:
-    """The rule for position embeddings of a library; vitrail's own where it is none."""
-    from vitrail.checkpoints.origins.registry import ORIGINS
-
-    return ORIGINS[origin].resample if origin in ORIGINS else RESAMPLE
-
-
-def _of_run(run: Path, found: RunModel, model: Model, device: str | torch.device) -> Classifier:
-    """The classifier of a run that is not finished."""
-    from vitrail.evaluation.eval_set import known_of
-
-    model.load_state_dict(found.tensors, strict=True, assign=True)
-    meta = Meta(
-        found.name,
-        {"data": found.data},
-        {"val": dict(found.figures)},
-        scores="sigmoid" if found.multi_label else "softmax",
-        origin=found.origin,
-        resample=_resample_of(found.origin),
-        notes=found.said,
-    )
-    known = known_of(run, NO_RECORD)
-    return Classifier(model.to(device), found.preprocess, found.classes, meta=meta, examples=known)
+    found.export = opened.export
+    return found.computed_by_torch(opened.precision)
 
 
 def of_foreign(foreign: ExternalCheckpoint, *, device: str | torch.device = "cpu") -> Classifier:
     """The classifier of a checkpoint of another library."""
-    meta = Meta(
-        name=foreign.name,
-        scores=foreign.scores,
-        origin=foreign.origin,
-        resample=foreign.resample,
-        notes=foreign.notes,
-        facts=foreign.facts,
-    )
-    return Classifier(foreign.model.to(device), foreign.preprocess, foreign.classes, meta=meta)
-
-
-def is_ours(place: Path) -> bool:
-    """Whether `find_model` found a model folder of vitrail, a zip of one, or a run."""
-    return place.suffix.lower() == ".zip" or (place / RECORD).is_file() or is_run(place)
-
-
-def find_model(path: Path) -> Path:
-    """The model folder, zip or checkpoint that `path` means; the run itself where it has no model
-    folder yet.
-
-    Raises ModelError VIT-430, VIT-433.
-    """
-    if not path.exists():
-        raise ModelError(
-            "VIT-430",
-            f"{path}: there is no such file or folder.",
-            hint=way_out(str(path))
-            or "A model is a run directory (runs/NAME), a model folder (runs/NAME/model), or a "
-            "checkpoint of another library.",
-        )
-    if path.is_dir():
-        return _in_folder(path)
-    if path.name in (WEIGHTS, RECORD) and (path.parent / RECORD).is_file():
-        return path.parent
-    return path
-
-
-def _in_folder(path: Path) -> Path:
-    if is_run(path):
-        return path / "model" if Folder(path).has(f"model/{RECORD}") else path
-    if (path / WEIGHTS).is_file() and not any((path / name).is_file() for name in DESCRIPTIONS):
-        raise ModelError(
-            "VIT-433",
-            f"{path} has {WEIGHTS}, but neither {RECORD} (vitrail) nor config.json (timm, Hugging "
-            "Face) next to it.",
-            hint=f"Get the folder again; or read the bare tensors: {path / WEIGHTS}",
-        )
-    return path
-
-
-def _of_export(chosen: Chosen, asked: Asked) -> Classifier:
-    """The classifier of an export, computed by another engine than torch.
-
-    Raises ModelError VIT-471; EnvironmentFault VIT-520, VIT-525.
-    """
-    from vitrail.runtime.file_runtime import FileRuntime
-
-    found, way = chosen.export, chosen.way
-    assert found is not None, "an engine has a file"
-    record, made = found.record, found.preprocess
-    threads = asked.threads or num_threads()[0]
-    session = open_session(
-        way.engine,
-        found.content(),
-        str(found.path / found.about.file.name),
-        threads=threads,
-        precision=way.precision,
-        streams=asked.streams,
-    )
-    best = way.best_batch(threads)
-    runtime = FileRuntime(session, made.mean, made.std, way.precision, best)
-    meta = Meta(
-        record.architecture.name,
-        record.trained_on,
-        record.metrics,
-        record.versions,
-        record.scores,
-        record.origin,
-        notes=chosen.said,
-    )
-    known = examples_in(found.path, record)
-    made_of = Classifier(None, made, record.classes, record.temperature, meta, known, runtime)
-    made_of.export = found
-    return made_of
+    return of_opened(opened_foreign(foreign, device))

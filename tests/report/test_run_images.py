@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitrail.classifier import Classifier, Meta
+from vitrail.classifier import Classifier
 from vitrail.config import DataConfig, TrainConfig, to_toml
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.sources.examples import FILE, examples_of
@@ -17,6 +17,7 @@ from vitrail.data.sources.open_data import open_data
 from vitrail.evaluation.evaluate import evaluate
 from vitrail.evaluation.run_data import place_record
 from vitrail.models.create import create_model
+from vitrail.open_model import Meta
 from vitrail.report.run_images import open_images
 from vitrail.report.run_record import read_run
 from vitrail.report.run_report import write_report

@@ -22,11 +22,12 @@ from vitrail.checkpoints.hub.resolve import resolve_weights
 from vitrail.checkpoints.mapping.evaluation_crops import shown_by
 from vitrail.checkpoints.mapping.rules import MappingReport
 from vitrail.checkpoints.origins.name_map import read_map
-from vitrail.classifier import Classifier, find_model, is_ours, load, of_foreign
+from vitrail.classifier import Classifier, load, of_foreign
 from vitrail.errors import ModelError, UsageError
 from vitrail.model_folder.bundle import refuse_existing
 from vitrail.models.create import Model, build
 from vitrail.models.names import ModelConfig
+from vitrail.open_model import find_model, is_ours
 
 TOLERANCE = 1e-5  # of float32 logits, where positions are stored in another form
 IMAGES = 2

@@ -19,7 +19,7 @@ NOT_CONVERTIBLE = 4
 def inspect_file(path: Path, read_as: ReadAs, output: Output) -> int:
     """Print what is at `path`; 0 where it could be converted as it stands, otherwise 4."""
     from vitrail.checkpoints.inspection import ReadingOptions, inspect
-    from vitrail.classifier import find_model, is_ours
+    from vitrail.open_model import find_model, is_ours
 
     place = find_model(path)
     if is_ours(place):

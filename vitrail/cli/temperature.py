@@ -31,8 +31,8 @@ def model_folder(model: Path) -> Path:
     name, which is not downloaded for it.
     """
     from vitrail.checkpoints.hub.resolve import address_of
-    from vitrail.classifier import find_model
     from vitrail.model_folder.bundle import RECORD
+    from vitrail.open_model import find_model
 
     place = model if address_of(str(model)) else find_model(model)
     if not (place / RECORD).is_file():

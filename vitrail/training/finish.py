@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vitrail.classifier import Classifier, Meta, record_for
+from vitrail.classifier import Classifier, record_for
 from vitrail.data.sources.open_data import Source, subset
 from vitrail.errors import DataError, ModelError, VitrailError
 from vitrail.evaluation.eval_set import judged_as
@@ -22,6 +22,7 @@ from vitrail.evaluation.labels.audit import Limits, audit
 from vitrail.evaluation.record import Evaluation
 from vitrail.evaluation.run_data import record_of
 from vitrail.models.create import Model
+from vitrail.open_model import Meta
 from vitrail.report.explanations import ModelExplanations
 from vitrail.report.run_report import write_report
 from vitrail.runs.manifest import Damaged, step_name

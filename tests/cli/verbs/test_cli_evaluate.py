@@ -15,12 +15,13 @@ import torch
 from torch import nn
 
 from tests.cli.cli_command import Done, run
-from vitrail.classifier import Classifier, Meta
+from vitrail.classifier import Classifier
 from vitrail.cli.display.output import Output
 from vitrail.cli.display.progress import count_text, eta
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.models.create import create_model
 from vitrail.models.vit.config import ViTConfig
+from vitrail.open_model import Meta
 
 CLASSES = ("cat", "dog", "fox")
 SIDE = 8
