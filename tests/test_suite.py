@@ -20,9 +20,10 @@ def test_the_share_of_code_that_runs_has_a_floor() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
     assert settings["coverage"]["report"]["fail_under"] >= 92
     assert settings["coverage"]["run"]["branch"] is True
-    nightly = (ROOT / "Makefile").read_text(encoding="utf-8").split("\nnightly:")[1]
-    assert "coverage" in nightly.splitlines()[0].split()
-    assert "make coverage" in (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "coverage report" in makefile.split("\ntest: $")[1].split("\n\n")[0]
+    assert "test" in makefile.split("\nnightly:")[1].splitlines()[0].split()
+    assert "make test\n" in (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
 
 
 def test_the_seed_is_told_and_can_be_given(request: pytest.FixtureRequest, seed: int) -> None:

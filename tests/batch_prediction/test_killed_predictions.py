@@ -35,7 +35,7 @@ def killed_after(parts: int, place: Path, *words: object) -> None:
 @pytest.mark.promise("R19")
 @pytest.mark.parametrize(
     ("count", "rows", "kills"),
-    [(60, 6, 2), pytest.param(400, 10, 10, marks=pytest.mark.slow)],
+    [(24, 6, 1), pytest.param(400, 10, 10, marks=pytest.mark.slow)],
 )
 def test_a_killed_command_is_continued_by_itself(
     tmp_path: Path, count: int, rows: int, kills: int
