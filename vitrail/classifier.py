@@ -31,7 +31,7 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.isolated import is_cheap
 from vitrail.data.loading.prepared import prepared_files, prepared_image
 from vitrail.data.sources.examples import Examples
-from vitrail.device import num_cores, pick_precision
+from vitrail.device import num_cores, pick_precision, sent
 from vitrail.errors import ModelError, UsageError
 from vitrail.model_folder.bundle import (
     MAX_BYTES,
@@ -422,7 +422,7 @@ class Classifier:
         like = next(self.model.parameters())
         if image.ndim == 2 and self.preprocess.patch_size is not None:
             image = unpacked(image, self.preprocess.patch_size)
-        shown = torch.from_numpy(image)[None].to(like.device, like.dtype)
+        shown = sent(torch.from_numpy(image)[None].to(like.dtype), like.device)
         return self._named(*explain_input(self.model, self.preprocess, shown, pixels, request))
 
     def _named(self, found: Explanation, logits: Array) -> Explanation:

@@ -73,6 +73,13 @@ def device_meant(name: str) -> str:
     return nearest(name, ["auto", "cpu", "cuda", "cuda:0", "mps"])
 
 
+def sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`values` of the host on `device`, without waiting for it: CUDA takes a copy of ordinary
+    memory into a buffer before the call returns. MPS would read it later, and is waited for.
+    """
+    return values.to(device, non_blocking=device.type != "mps")
+
+
 def pick_precision(name: str, device: torch.device) -> tuple[str, str]:
     """(precision, why) for "auto", "float32" or "bfloat16" on `device`; "bfloat16" means autocast
     with float32 weights.

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vitrail.device import sent
 from vitrail.explain.methods.maps import Array, Request, Scores, cell_edges, log_scores
 from vitrail.explain.methods.pixels import BATCH, cell_boxes, cells_of, seen_size
 from vitrail.explain.methods.registry import METHODS, checked, explain, methods_of
@@ -84,7 +85,7 @@ def curves(
         int
     )
     states = torch.stack([covering(images.shape[2:], boxes, order[:count]) for count in counts])
-    states = states.to(images.device)[:, None]  # (S, 1, H, W), True: covered
+    states = sent(states, images.device)[:, None]  # (S, 1, H, W), True: covered
     found = []
     with evaluating(model):
         for is_covered in (states, ~states):

@@ -12,6 +12,7 @@ from PIL import Image
 
 from vitrail.data.images.decode import MAX_PIXELS, Pixels, exif_turn, read_image, rgb_pixels
 from vitrail.data.images.preprocess import Preprocess
+from vitrail.device import sent
 from vitrail.errors import UsageError, nearest
 from vitrail.explain.explanation import Explanation
 from vitrail.explain.methods.maps import Array, Request
@@ -55,7 +56,7 @@ def input_of(model: Model, preprocess: Preprocess, pixels: Pixels) -> torch.Tens
     variable resolution the image before it is packed.
     """
     like = next(model.parameters())
-    return torch.from_numpy(preprocess.planes(pixels))[None].to(like.device, like.dtype)
+    return sent(torch.from_numpy(preprocess.planes(pixels))[None].to(like.dtype), like.device)
 
 
 def explain_image(

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vitrail.config import AugmentConfig
-from vitrail.data.augment.batch_colors import COLOR_OPS, gray, to_bytes
+from vitrail.data.augment.batch_colors import COLOR_OPS, OF_THE_HOST, gray, to_bytes
 from vitrail.data.augment.batch_resample import resize_boxes
 from vitrail.data.augment.crops import (
     Size,
@@ -32,6 +32,7 @@ from vitrail.data.augment.crops import (
 from vitrail.data.augment.one_image import NOISE_BYTES, noise, noise_offset
 from vitrail.data.augment.policies import OPS, AugmentDraws, affine_maps, draw_plan, fill_value
 from vitrail.data.augment.random_slots import Uniforms
+from vitrail.device import sent
 
 Places = NDArray[np.int64]
 _IS_COLOR = np.array([op in COLOR_OPS for op in OPS])
@@ -115,16 +116,18 @@ def _colors_last(plan: AugmentDraws) -> tuple[Places, Uniforms]:
 
 def _apply_colors(images: Tensor, ops: Places, values: Uniforms) -> None:
     """One operation an image, in place; `ops` (B,) in rising order."""
-    arguments = _on(values.astype(np.float32), images)
+    given = torch.from_numpy(values.astype(np.float32))
+    arguments = sent(given, images.device)
     edges = np.searchsorted(ops, np.arange(len(OPS) + 1)).tolist()
     for op, first, last in zip(OPS, edges, edges[1:], strict=False):
         if op in COLOR_OPS and first < last:
             run = slice(first, last)
-            images[run] = COLOR_OPS[op](images[run], arguments[run])
+            argument = given if op in OF_THE_HOST else arguments
+            images[run] = COLOR_OPS[op](images[run], argument[run])
 
 
 def _on(values: NDArray[Any], images: Tensor) -> Tensor:
-    return torch.from_numpy(values).to(images.device)
+    return sent(torch.from_numpy(values), images.device)
 
 
 def _sorted(
@@ -227,17 +230,18 @@ def move_pixels(images: Tensor, rows: Places, cols: Places) -> Tensor:
 def _erase(images: Tensor, u: Uniforms, config: AugmentConfig) -> Tensor:
     """Each image's drawn box shows noise; pixel order (h, w, C) as in `augment`."""
     B, C, height, width = images.shape
-    boxes = torch.from_numpy(erase_boxes(u, (height, width), config)).to(images.device)
-    rows = boxes[:, 2].nonzero()[:, 0]
-    if len(rows) == 0:
+    boxes = erase_boxes(u, (height, width), config)
+    erased = np.flatnonzero(boxes[:, 2])
+    if len(erased) == 0:
         return images
-    top, left, tall, wide = boxes[rows].view(-1, 4, 1, 1).unbind(1)  # (G, 1, 1)
+    rows = _on(erased, images)
+    top, left, tall, wide = _on(boxes[erased], images).view(-1, 4, 1, 1).unbind(1)  # (G, 1, 1)
     y = torch.arange(height, device=images.device)[:, None]
     x = torch.arange(width, device=images.device)
     inside = (y >= top) & (y < top + tall) & (x >= left) & (x < left + wide)  # (G, h, w)
-    start = torch.from_numpy(noise_offset(u)).to(images.device)[rows]
+    start = _on(noise_offset(u)[erased], images)
     place = torch.arange(height * width * C, device=images.device).view(height, width, C)
-    table = torch.from_numpy(noise().copy()).to(images.device)
+    table = _on(noise().copy(), images)
     pattern = table[(start[:, None, None, None] + place) % NOISE_BYTES].permute(0, 3, 1, 2)
     out = images.clone()
     out[rows] = torch.where(inside.unsqueeze(1), pattern, images[rows])

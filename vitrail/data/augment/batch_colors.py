@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vitrail.data.augment.batch_resample import apply_separable, blur_weights
+from vitrail.device import sent
 
 _ROUNDING = 1 / 512  # a product that is an integer must not fall below it in float32
 
@@ -139,9 +140,11 @@ def grayscale(images: Tensor, _: Tensor) -> Tensor:
 
 
 def blur(images: Tensor, radius: Tensor) -> Tensor:
-    """Gaussian blur; up to 3 levels from Pillow, which rounds after each of its six passes."""
-    # On the CPU: adding up in any order, as a GPU does, would make the weights vary.
-    rows, cols = (blur_weights(radius.cpu(), side).to(images.device) for side in images.shape[2:])
+    """Gaussian blur; up to 3 levels from Pillow, which rounds after each of its six passes. radius:
+    on the host.
+    """
+    # There: adding up in any order, as a GPU does, would make the weights vary.
+    rows, cols = (sent(blur_weights(radius, side), images.device) for side in images.shape[2:])
     return apply_separable(images, rows, cols)
 
 
@@ -157,6 +160,9 @@ COLOR_OPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "grayscale": grayscale,
     "blur": blur,
 }
+
+
+OF_THE_HOST = frozenset({"blur"})  # which take their argument on the host
 
 
 def _column(values: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vitrail.data.augment.crops import Boxes, Size
+from vitrail.device import sent
 
 _MAX_WEIGHTS = 2**22  # of the matrices held at once
 _SUPPORT = {"nearest": 0.5, "bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}
@@ -27,7 +28,7 @@ def resize_boxes(images: Tensor, boxes: Boxes, size: Size, interpolation: str) -
     step = max(1, _MAX_WEIGHTS // (size[0] * height + size[1] * width))  # bounds the memory
     parts = []
     for first in range(0, len(images), step):
-        where = torch.from_numpy(boxes[first : first + step]).to(images.device)
+        where = sent(torch.from_numpy(boxes[first : first + step]), images.device)
         rows = filter_weights(where[:, 0], where[:, 2], size[0], height, interpolation)
         cols = filter_weights(where[:, 1], where[:, 3], size[1], width, interpolation)
         parts.append(apply_separable(images[first : first + step], rows, cols))

@@ -19,6 +19,7 @@ from vitrail.data.loading.batch import Batch
 from vitrail.data.loading.order import Indices, batch_indices
 from vitrail.data.loading.slots import Slots
 from vitrail.data.sources.many_labels import targets
+from vitrail.device import sent
 from vitrail.system import interrupts
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class ArrayLoader:
 
     def _gather(self, indices: NDArray[np.int64]) -> torch.Tensor:
         """The images of `indices` as they are stored, (B, C, H, W), a copy."""
-        rows = torch.from_numpy(indices).to(self._images.device)
+        rows = sent(torch.from_numpy(indices), self._images.device)
         return self._images[rows].permute(0, 3, 1, 2).contiguous()
 
     def _evaluated(
@@ -136,13 +137,13 @@ class ArrayLoader:
         if preprocess.is_variable:
             pixels = images.permute(0, 2, 3, 1).cpu().numpy()  # (B, H, W, C)
             rows = np.stack([preprocess.of_pixels(picture) for picture in pixels])  # (B, L, F)
-            return torch.from_numpy(rows).to(images.device)
+            return sent(torch.from_numpy(rows), images.device)
         have, want = tuple(images.shape[2:]), (preprocess.height, preprocess.width)
         if have == want == preprocess.resized(*have):
             return to_channels(images, preprocess.channels)
         pixels = images.permute(0, 2, 3, 1).cpu().numpy()  # (B, H, W, C)
         out = np.stack([one(picture) for picture in pixels])  # (B, h, w, C)
-        return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous().to(images.device)
+        return sent(torch.from_numpy(out).permute(0, 3, 1, 2).contiguous(), images.device)
 
     def _batch(self, images: torch.Tensor, indices: NDArray[np.int64]) -> Batch:
         return Batch(

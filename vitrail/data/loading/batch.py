@@ -56,9 +56,11 @@ def normalise(
         return preprocess.normalised(images)
     import torch
 
+    from vitrail.device import sent
+
     floats = images.to(torch.float32, memory_format=torch.contiguous_format, copy=True).div_(255)
     mean, std = (
-        torch.tensor(values, dtype=torch.float32).view(-1, 1, 1).to(images.device)
+        sent(torch.tensor(values, dtype=torch.float32).view(-1, 1, 1), images.device)
         for values in (preprocess.mean, preprocess.std)
     )
     return floats.sub_(mean).div_(std)

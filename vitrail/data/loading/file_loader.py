@@ -26,7 +26,7 @@ from vitrail.data.loading.crew import PREFETCH
 from vitrail.data.loading.file_batches import EvalBatches, Fault, TrainBatches, in_threads
 from vitrail.data.loading.loader_workers import in_workers
 from vitrail.data.loading.slots import Slots, count_rows
-from vitrail.device import processes_here
+from vitrail.device import processes_here, sent
 from vitrail.errors import DataError, EnvironmentFault
 from vitrail.spelling import count
 from vitrail.system import interrupts
@@ -106,7 +106,7 @@ class FileLoader:
                 batch = next(iterator)
                 if isinstance(batch, Fault):
                     raise _bad_file(batch, self._on_bad_file)
-                images = batch.images.to(self._device)
+                images = sent(batch.images, self._device)
                 self.data_wait_secs += time.perf_counter() - began
                 yield Batch(images, batch.labels, batch.indices)
         finally:

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vitrail.device import sent
 from vitrail.explain.methods.maps import Maps, Request, array, best, cell_edges, log_scores
 from vitrail.keyed_random import uniforms
 from vitrail.models.bit.config import BiTConfig
@@ -57,7 +58,9 @@ def integrated_gradients(model: Model, images: Tensor, request: Request) -> Maps
     for first in range(0, len(places), BATCH):
         part = slice(first, first + BATCH)
         shares, scales = (
-            torch.tensor(values[part] / 2 + offset).to(images).view(-1, 1, 1, 1)
+            sent(torch.tensor(values[part] / 2 + offset).to(images.dtype), images.device).view(
+                -1, 1, 1, 1
+            )
             for values, offset in ((places, 0.5), (weights, 0))  # from [-1, 1] to [0, 1]
         )
         between = baseline + (images - baseline) * shares

@@ -19,6 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vitrail.device import sent
 from vitrail.models.layers.tap import TapDict
 from vitrail.models.vit.config import ViTConfig
 from vitrail.models.vit.model import ViT
@@ -49,7 +50,7 @@ def reading_row(model: ViT, images: Tensor) -> Tensor:
     row = fixed_row(model.config, num_tokens(model.config, images))
     if row is not None:
         like = next(model.parameters())
-        return row.to(like.device, like.dtype).expand(len(images), -1)
+        return sent(row.to(like.dtype), like.device).expand(len(images), -1)
     return pool_attention(model, images)[0].mean(dim=1)  # of the heads
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vitrail.device import sent
 from vitrail.explain.methods.maps import Array, Layer, Maps, Request, array, best
 from vitrail.explain.methods.reading import fixed_row, grid_of, patch_grid, patch_matrix
 from vitrail.explain.methods.walk import (
@@ -67,7 +68,7 @@ def relevance_row(model: ViT, trail: Trail, target: int) -> Tensor:
     """What the logit takes from each token after the last block, (N,); see above."""
     row = fixed_row(model.config, trail.output.shape[1])
     if row is not None:
-        return row.to(trail.output)
+        return sent(row.to(trail.output.dtype), trail.output.device)
     with torch.enable_grad():
         store: TapDict = {"pool/attention": None}
         tap = Tap(store, ["pool/attention"])

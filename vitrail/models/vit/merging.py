@@ -84,9 +84,9 @@ def merge(merged: Merged, keys: Tensor, num_prefix: int, count: int) -> Merged:
     source, target = _matched(keys.mean(dim=1)[:, num_prefix:].float(), count)  # (B, count) each
     source, target = source + num_prefix, target + num_prefix
     stays = torch.ones(B, N, dtype=torch.bool, device=x.device).scatter_(1, source, False)
-    kept = stays.nonzero()[:, 1].view(B, N - count)  # in order
     rows = torch.arange(B, device=x.device)[:, None]
     slots = stays.cumsum(dim=1) - 1  # of tokens that stay
+    kept = _in_order(stays, slots, N - count)
     new = slots.gather(1, target)  # (B, count)
     moved = sizes.gather(1, source)
     total = sizes.gather(1, kept).scatter_add(1, new, moved)  # (B, N - count)
@@ -96,6 +96,14 @@ def merge(merged: Merged, keys: Tensor, num_prefix: int, count: int) -> Merged:
     y = y.reshape(-1, D).index_add(0, flat, parts.reshape(-1, D).to(y.dtype)).view(B, N - count, D)
     slots = slots.scatter(1, source, new)  # of every token
     return Merged(y.to(x.dtype), total, slots[:, num_prefix:].gather(1, places) - num_prefix)
+
+
+def _in_order(stays: Tensor, slots: Tensor, count: int) -> Tensor:
+    """The tokens that stay, (B, count): as `nonzero`, for which a GPU would have to be waited."""
+    B, N = stays.shape
+    places = torch.arange(N, device=stays.device).expand(B, -1)
+    others = torch.where(stays, slots, count)  # what goes, into a column that is cut off
+    return places.new_zeros(B, count + 1).scatter_(1, others, places)[:, :-1]
 
 
 def _matched(keys: Tensor, count: int) -> tuple[Tensor, Tensor]:

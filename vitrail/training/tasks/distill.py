@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from vitrail.config import DistillConfig
 from vitrail.data.images.preprocess import Preprocess
+from vitrail.device import sent
 from vitrail.training.plan.check_settings import class_columns
 from vitrail.training.plan.pinned_model import load_pinned
 
@@ -74,7 +75,7 @@ def recast(images: Tensor, theirs: Preprocess, ours: Preprocess) -> Tensor:
 
 
 def _column(values: Sequence[float], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
+    return sent(torch.tensor(values, dtype=like.dtype).view(-1, 1, 1), like.device)
 
 
 def teacher_loss(logits: Tensor, teacher: Tensor, config: DistillConfig) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from vitrail.data.loading.loader import Batch, make_loader, normalise
 from vitrail.data.sources.open_data import Source, subset
 from vitrail.data.sources.sample import sample
+from vitrail.device import sent
 from vitrail.training.plan.compatibility import check_encoder
 from vitrail.training.plan.plan_run import Plan
 from vitrail.training.ranks.judging import batches_of
@@ -67,7 +68,7 @@ class PredictPatches:
 
     def _with_targets(self, batch: Batch, corruption: tuple[Tensor, ...]) -> Parts:
         pixels = batch.images.to(self.device, non_blocking=True)
-        places, roles, partners = (part.to(self.device) for part in corruption)
+        places, roles, partners = (sent(part, self.device) for part in corruption)
         bytes_ = pixels if pixels.dtype == torch.uint8 else pixels.round().to(torch.uint8)
         targets = colour_targets(bytes_, self.grid).gather(1, places)
         return normalise(pixels, self.plan.preprocess), places, roles, partners, targets
@@ -81,7 +82,7 @@ class PredictPatches:
     ) -> EvalResult:
         """Loss in nats and top-1 of the prediction."""
         started = time.perf_counter()
-        sums: list[tuple[float, int, int, int]] = []  # of each batch: loss, right, asked, images
+        figures: list[tuple[Tensor, Tensor, int, int]] = []  # of each batch, see `_sums_of`
         was_training = network.training
         network.eval()
         with torch.inference_mode(), autocast(self.plan.config, self.device):
@@ -90,11 +91,10 @@ class PredictPatches:
                 corruption = corruption_of_images(self.plan.config.seed, batch.indices, h * w)
                 parts = self._with_targets(batch, corruption)
                 logits, targets = network(*parts[:4]), parts[4]
-                loss = float(patch_loss(logits, targets)) * targets.numel()
-                right = int((logits.argmax(dim=2) == targets).sum())
-                sums.append((loss, right, targets.numel(), len(targets)))
+                right = (logits.argmax(dim=2) == targets).sum()
+                figures.append((patch_loss(logits, targets), right, *targets.shape))
         network.train(was_training)
-        total, correct, asked, n = self._added(sums)
+        total, correct, asked, n = self._added(_sums_of(figures))
         metrics = {"loss": total / asked, "top1": correct / asked}
         record = {"n": n, "patches": asked, "nll": metrics["loss"], "top1": metrics["top1"]}
         return EvalResult(n, n / max(time.perf_counter() - started, 1e-9), metrics, record)
@@ -135,3 +135,17 @@ class PredictPatches:
             max_pixels=config.data.max_pixels,
         )
         return loader.eval_batches(EVAL_BATCH, batches_of(source, EVAL_BATCH, ranks))
+
+
+def _sums_of(figures: list[tuple[Tensor, Tensor, int, int]]) -> list[tuple[float, int, int, int]]:
+    """Of each batch: loss summed, right, asked, images. In: mean loss, right, images, corrupted
+    patches of each; they are read at the end, so that a GPU is not waited for before.
+    """
+    if not figures:
+        return []
+    losses = torch.stack([loss for loss, *_ in figures]).tolist()
+    rights = torch.stack([right for _, right, *_ in figures]).tolist()
+    return [
+        (loss * (images * count), right, images * count, images)
+        for loss, right, (*_, images, count) in zip(losses, rights, figures, strict=True)
+    ]
