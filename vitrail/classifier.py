@@ -83,6 +83,7 @@ if TYPE_CHECKING:
 
 MAX_DECODERS = 8  # threads
 SHOWN = 5  # names of classes
+Size = tuple[int, int]
 
 
 class Classifier:
@@ -196,6 +197,20 @@ class Classifier:
             raise no_tokens()
         check_mergeable(self.model.config, share)
         self.model.kept_tokens = share
+        return self
+
+    def at_patch(self, patch: Size | None = None) -> Classifier:
+        """This classifier, whose model cuts images into patches of (height, width) px: one of the
+        sizes that it was trained for (FlexiViT); by default the one it takes by itself. Raises
+        UsageError VIT-289 for another one.
+        """
+        from vitrail.checkpoints.adapt.fixed_patch import fixed_model
+        from vitrail.models.create import Model
+
+        if isinstance(self.model, Model):
+            self.model = fixed_model(self.model, patch)
+            if self._runtime is not None:  # of the module as it was
+                self._runtime = self.torch_runtime(precision=self._runtime.info.precision)
         return self
 
     @property
@@ -639,6 +654,7 @@ def load(
     table: str | None = None,
     name_map: str | Path | None = None,
     tokens: float | None = None,
+    patch: int | Size | None = None,
 ) -> Classifier:
     """The classifier of a run directory, a model folder, a zip of one, or a checkpoint of another
     library; `hf:OWNER/NAME`, `google:FILE` and names of the catalogue are downloaded first, which
@@ -653,18 +669,21 @@ def load(
     for, float32 of other models. threads: of the engine for one batch; torch has one number for the
     process. batch: images that will come at a time; streams: batches at the same time. Without
     torch as the engine torch is not loaded. tokens: share of the patch tokens that a ViT keeps;
-    the others are merged with those most like them (`models/vit/merging.py`).
+    the others are merged with those most like them (`models/vit/merging.py`). patch: side, or
+    (height, width), px, of the patches of a model that was trained for several sizes (FlexiViT).
 
     Raises UsageError VIT-202 where what is given is for models of other libraries only, VIT-242,
-    VIT-288 where tokens cannot be merged, VIT-294 an engine that the model was not checked with;
+    VIT-288 where tokens cannot be merged, VIT-289 another patch size than the model was trained
+    for, VIT-294 an engine that the model was not checked with;
     GateError VIT-703 one that it failed with. Raises ModelError: VIT-402 a pickle that asks for
     code, VIT-411 to VIT-425 a checkpoint that cannot be read, VIT-430 nothing there, VIT-431
     another kind of file, VIT-432 a run without a model yet, VIT-433 to VIT-441 a model that is
     damaged or hostile, VIT-460 to VIT-467 a name; EnvironmentFault VIT-520, VIT-530 to VIT-535 a
     download.
     """
-    if tokens is not None:
-        path, engine = find_torch_model(path, engine, progress), "torch"
+    if tokens is not None or patch is not None:
+        option = "--tokens" if patch is None else "--patch"
+        path, engine = find_torch_model(path, engine, progress, option), "torch"
     found = of_opened(
         open_model(
             path,
@@ -675,6 +694,8 @@ def load(
             progress=progress,
         )
     )
+    if patch is not None:
+        found = found.at_patch((patch, patch) if isinstance(patch, int) else patch)
     return found if tokens is None else found.keeping_tokens(tokens)
 
 

@@ -261,18 +261,25 @@ def _of_export(chosen: Chosen, asked: Asked) -> Opened:
 
 
 def find_torch_model(
-    path: str | Path, engine: str | None, progress: Progress | None = None
+    path: str | Path,
+    engine: str | None,
+    progress: Progress | None = None,
+    option: str = "--tokens",
 ) -> Path:
-    """Where a model lies whose tokens can be merged. Raises UsageError VIT-288 for an export, or
-    for another engine than torch.
+    """Where a model lies whose tokens or patches can be changed. Raises UsageError VIT-288 or
+    VIT-289 for an export, or for another engine than torch.
     """
     place = find_model(resolve_weights(path, progress=progress))
     if is_export(place) or engine not in (None, "auto", "torch"):
         what = f"{path} is an export" if is_export(place) else f"--engine {engine}"
+        code, why = {
+            "--tokens": ("VIT-288", "which computes every token; torch merges them"),
+            "--patch": ("VIT-289", "which has one patch size; torch can choose"),
+        }[option]
         raise UsageError(
-            "VIT-288",
-            f"--tokens: {what}, which computes every token; torch merges them.",
-            hint="Leave --tokens out, or name the model that was exported.",
+            code,
+            f"{option}: {what}, {why}.",
+            hint=f"Leave {option} out, or name the model that was exported.",
         )
     return place
 

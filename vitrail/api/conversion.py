@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from vitrail.api.options import Format
+from vitrail.checkpoints.adapt.fixed_patch import is_flexible, shown
 from vitrail.checkpoints.adapt.request import shapes_of
 from vitrail.checkpoints.external import plan_writing, read_external, write_foreign
 from vitrail.checkpoints.hub.download import Progress
@@ -27,6 +28,7 @@ from vitrail.errors import ModelError, UsageError
 from vitrail.model_folder.bundle import refuse_existing
 from vitrail.models.create import Model, build
 from vitrail.models.names import ModelConfig
+from vitrail.models.vit.config import ViTConfig
 from vitrail.open_model import find_model, is_ours
 
 TOLERANCE = 1e-5  # of float32 logits, where positions are stored in another form
@@ -108,6 +110,7 @@ def convert(
     table: str | None = None,
     name_map: str | Path | None = None,
     allow_unused: bool = False,
+    patch: int | tuple[int, int] | None = None,
     progress: Progress | None = None,
 ) -> Conversion:
     """Write the model of `source`, a path or a name as `load` takes them, into `out` in the format
@@ -115,7 +118,9 @@ def convert(
 
     head: a second file with the linear head of a DINOv2 backbone. given, origin, table, name_map:
     what the file does not say, as for `load`. allow_unused: leave out heads that the model is read
-    without. progress: hears how a download gets on.
+    without. patch: side or (height, width), px, of a model that was trained for several patch
+    sizes; other formats than ours hold one, its own unless given. progress: hears how a download
+    gets on.
 
     Raises ModelError VIT-440 where `out` exists, VIT-426 where what was written reads back as
     another model (it is removed), and what `load` raises; UsageError VIT-202 for options without
@@ -145,7 +150,9 @@ def convert(
             name_map=read_map(Path(name_map)) if name_map else None,
         )
         classifier, report = of_foreign(foreign), foreign.report
+    lost = fixed_at(classifier, (patch, patch) if isinstance(patch, int) else patch, to)
     files, notes = write(classifier, to, Path(out))
+    notes = (*notes, *lost)
     checked = check(classifier, to, Path(out))
     return Conversion(classifier, report, to, tuple(files), (*notes, *checked.notes), checked)
 
@@ -154,6 +161,19 @@ def model_of(classifier: Classifier) -> Model:
     """Its network, which is one of ours."""
     assert isinstance(classifier.model, Model)
     return classifier.model
+
+
+def fixed_at(classifier: Classifier, patch: tuple[int, int] | None, to: Format) -> list[str]:
+    """Fix a model of several patch sizes at `patch`, or at its own where the format holds one;
+    what is lost by it. Raises UsageError VIT-289.
+    """
+    before = model_of(classifier).config
+    if patch is None and (to == "vitrail" or not is_flexible(before)):
+        return []
+    after = model_of(classifier.at_patch(patch)).config
+    if not isinstance(after, ViTConfig) or after == before:
+        return []
+    return [f"patches of other sizes than {shown(after.patch_size)} px"]
 
 
 def with_settings(classifier: Classifier, given: dict[str, Any]) -> Classifier:

@@ -75,6 +75,7 @@ def export(
     calibrate: int | None = None,
     max_drop: float | None = None,
     min_speedup: float | None = None,
+    patch: int | tuple[int, int] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Exported:
     """Export a model into the folder `out`, which must not exist; `load` opens it.
@@ -83,7 +84,8 @@ def export(
     int8, bfloat16, as the target has them. images, split: data to check with as for `evaluate`, the
     run's own unless given; check: how many at most. threads: of the engine while it is checked.
     ort_web, download: where a web page gets onnxruntime-web. int8: images to calibrate with, the
-    most that accuracy may drop (percentage points), the least speed against float32. say: hears
+    most that accuracy may drop (percentage points), the least speed against float32. patch: side or
+    (height, width), px, of a model that was trained for several patch sizes. say: hears
     what is done, a sentence at a time.
 
     Raises UsageError VIT-202, VIT-240, VIT-242, VIT-294, VIT-295, VIT-298; DataError VIT-366;
@@ -105,7 +107,9 @@ def export(
         max_drop=max_drop,
         min_speedup=min_speedup,
     )
-    return export_as(Path(model), Path(out), asked, lambda: load(model), say or (lambda text: None))
+    return export_as(
+        Path(model), Path(out), asked, lambda: load(model, patch=patch), say or (lambda text: None)
+    )
 
 
 def export_as(
@@ -130,7 +134,7 @@ def export_as(
     refuse_test(split)
     write = page_writer(asked, progress) if is_page else writer_to(to)
     check_int8(asked, wanted)
-    classifier = read()
+    classifier = read().at_patch()
     opened = opened_images(model, classifier, asked, say)
     chosen = images_of(opened, classifier, asked, say)
     if wanted == "int8":

@@ -17,6 +17,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
+from vitrail.checkpoints.adapt.fixed_patch import is_flexible
 from vitrail.checkpoints.adapt.request import tensor_shapes
 from vitrail.checkpoints.catalogue.weights import Weights
 from vitrail.checkpoints.formats.limits import too_much
@@ -183,6 +184,8 @@ def plan_writing(
         isinstance(config, ViTConfig) and config.stem == "residual"
     ):
         raise cannot_hold(to, "its residual network for small images is vitrail's own")
+    if is_flexible(config):
+        raise cannot_hold(to, "it has patches of several sizes, of which --patch takes one")
     return ORIGINS[to].write(config, preprocess, classes)
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
+
+from vitrail.config import parse_size
+from vitrail.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,3 +24,28 @@ class EngineOptions:
     tokens: float | None = None
     """Share of the tokens of a ViT to keep, e.g. 0.6: alike ones are merged, which is faster.
     Default: all."""
+    patch: str | None = None
+    """Patch, px (8, or 8x4: height first), of a ViT that was trained for several sizes (FlexiViT).
+    Default: the model's patch_size."""
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What is recorded beside an answer: the share of tokens and the patch, where given."""
+        patch = None if self.patch_px is None else list(self.patch_px)
+        found = {"tokens": self.tokens, "patch": patch}
+        return {name: value for name, value in found.items() if value is not None}
+
+    @property
+    def patch_px(self) -> tuple[int, int] | None:
+        """The patch, (height, width) px. Raises UsageError VIT-202."""
+        return None if self.patch is None else read_patch(self.patch)
+
+
+def read_patch(text: str) -> tuple[int, int]:
+    """(height, width) px of "8" or "8x4". Raises UsageError VIT-202."""
+    size = parse_size(text)
+    if not isinstance(size, tuple) or min(size) < 1:
+        raise UsageError(
+            "VIT-202", f"--patch {text}: expected a size in px, as 8 or 8x4.", hint="--patch 8"
+        )
+    return size

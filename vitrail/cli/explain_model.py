@@ -40,11 +40,12 @@ def load(
     device: torch.device,
     output: Output,
     read_as: ReadAs | None = None,
-    tokens: float | None = None,
+    engine: EngineOptions | None = None,
 ) -> Classifier:
-    """The classifier on its device; tokens: the share of them that it keeps."""
-    engine = EngineOptions(engine=None, tokens=tokens)
-    return read_as_told(model, read_as, output, device=device, engine=engine)
+    """The classifier on its device, at one patch size."""
+    engine = engine or EngineOptions(engine=None)
+    found = read_as_told(model, read_as, output, device=device, engine=engine)
+    return found.at_patch()
 
 
 def model_of(classifier: Classifier) -> Model:

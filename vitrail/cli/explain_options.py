@@ -34,6 +34,8 @@ class ExplainOptions:
     tokens: float | None = None
     """Share of the tokens to keep, as in predict: occlusion, integrated-gradients and random only.
     """
+    patch: str | None = None
+    """Patch, px, as in predict, of a ViT that was trained for several sizes."""
     style: Literal["heat", "spotlight"] = "heat"
     """heat: colours; spotlight: the paper's Figure 6, black where the model does not look."""
 

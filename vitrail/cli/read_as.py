@@ -78,6 +78,7 @@ def load(
         streams=streams,
         progress=progress_of(output),
         tokens=engine.tokens,
+        patch=engine.patch_px,
         **(read_as or ReadAs()).load_options(),
     )
     tell(classifier, output)

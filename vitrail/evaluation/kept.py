@@ -2,8 +2,8 @@
 
 RUN/eval/test is what the run found at its end. A later evaluation goes to RUN/eval/NAME, where NAME
 says what it is: the split, or "on", the other data, and the split where that has one; then what was
-asked for: tokens, flip, calibrated, corruptions, real, against; then a number where that is there
-and is not the very same evaluation.
+asked for: tokens, patch, flip, calibrated, corruptions, real, against; then a number where that is
+there and is not the very same evaluation.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def name_of(opened: Opened, split: str, more: Mapping[str, Any], run: Path) -> s
         "against": "against",
     }
     parts += [f"tokens-{more['tokens']:g}"] if "tokens" in more else []
+    parts += [f"patch-{'x'.join(map(str, more['patch']))}"] if "patch" in more else []
     parts += ["flip"] if more.get("tta") == "flip" else []
     return "-".join([*parts, *(word for key, word in asked.items() if key in more)])
 

@@ -37,7 +37,7 @@ class Architecture(_Part):
 
     family: Family = "vit"
     name: Annotated[str, Field(max_length=64)]
-    numbers: Annotated[dict[Text, Plain | list[int]], Field(max_length=100)]
+    numbers: Annotated[dict[Text, Plain | list[int] | list[list[int]]], Field(max_length=100)]
 
 
 class Record(_Part):

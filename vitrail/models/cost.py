@@ -75,7 +75,7 @@ def _bit_parameters(c: BiTConfig) -> int:
 def _embedding_parameters(c: ViTConfig) -> int:
     if c.stem == "conv":
         return sum(kernel for _, kernel in _convolutions(c))
-    total = c.map_channels * c.patch_size[0] * c.patch_size[1] * c.width
+    total = c.map_channels * c.kept_kernel[0] * c.kept_kernel[1] * c.width
     total += 0 if c.pre_norm else c.width
     if c.stem == "resnet":
         total += root_parameters(c.channels, c.stem_width, c.stem_root, is_preact=False)
@@ -171,7 +171,8 @@ def activation_bytes(config: ModelConfig, batch_size: int, *, is_checkpointed: b
         return 4 * batch_size * _bit_activations(config, is_checkpointed)
     if isinstance(config, ResNetConfig):
         return 4 * batch_size * _resnet_activations(config, is_checkpointed)
-    c, D, N = config, config.width, config.num_tokens
+    c, D = config, config.width
+    N = c.num_tokens if c.max_patches else c.num_prefix + c.num_kept
     num_read = 1 + c.distillation_token if c.pool == "cls" else N  # of the last block
     outside = _embedding_activations(c, is_checkpointed)
     outside += N * (D + 2) if c.pre_norm else 0

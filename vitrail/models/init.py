@@ -7,6 +7,7 @@ big_vision (spec 1.4).
 | MLP kernels | Xavier-uniform; the two halves of a packed SwiGLU layer each on their own |
 | MLP biases | normal(1e-6) |
 | patch kernel, pre_logits kernel | LeCun-normal: cut at 2 deviations, then variance 1 / fan_in |
+| patch kernel of several sizes | normal(1 / sqrt(D)), as in FlexiViT |
 | standardised kernels of stems and BiT | LeCun-normal; their scale counts for the step size only |
 | running mean, running variance of BatchNorm | 0, 1 |
 | kernels of the residual network for small images | He-normal, variance 2 / fan_in |
@@ -65,13 +66,20 @@ def initial_value(name: str, shape: torch.Size, config: ModelConfig, seed: int) 
     if layer in ("fc1", "fc2") and kind == "bias":
         return value.normal_(0, 1e-6, generator=generator)
     if kind == "weight" and (name == "patch_embed.proj.weight" or layer == "pre_logits"):
-        return lecun_normal(value, generator)
+        return _cut_normal(name, value, config, generator)
     if kind == "weight":
         is_packed = layer == "fc1" and config.mlp == "swiglu" and name.startswith("blocks.")
         return xavier_uniform(
             value, 2 if is_packed else {"qkv": 3, "kv": 2}.get(layer, 1), generator
         )
     return value  # cls_token and the other biases
+
+
+def _cut_normal(name: str, value: Tensor, config: ViTConfig, generator: torch.Generator) -> Tensor:
+    """Of pre_logits and of the patch kernel, which is another with several patch sizes."""
+    if name != "pre_logits.weight" and config.patch_sizes:
+        return value.normal_(0, config.width**-0.5, generator=generator)
+    return lecun_normal(value, generator)
 
 
 def _convolutional(

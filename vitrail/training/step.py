@@ -7,10 +7,12 @@ from contextlib import closing
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitrail.config import TrainConfig
 from vitrail.data.loading.loader import ArrayLoader, FileLoader, make_loader
+from vitrail.models.vit.flexible import drawn_patch
+from vitrail.models.vit.model import ViT
 from vitrail.training.optim.ema import Ema
 from vitrail.training.optim.optimizer import clip_gradients, set_lr
 from vitrail.training.plan.plan_run import Plan
@@ -55,6 +57,7 @@ def update(
     """
     parts = list(parts)
     device = parts[0].inputs[0].device
+    set_patch(state.model, config.seed, state.step + 1)
 
     def in_precision(*inputs: Tensor) -> Tensor:
         with autocast(config, device):
@@ -76,6 +79,12 @@ def update(
     return total, norm
 
 
+def set_patch(model: nn.Module, seed: int, step: int) -> None:
+    """Bring a model of several patch sizes to that of a step: the same one in all its parts."""
+    if isinstance(model, ViT) and model.config.patch_sizes:
+        model.patch = drawn_patch(model.config, seed, step)
+
+
 def trial(
     state: TrainState,
     loader: ArrayLoader | FileLoader,
@@ -92,4 +101,5 @@ def trial(
         for step, batch in enumerate(batches, 1):
             parts = share.parts(task, batch, step, config.seed)
             update(Alone(state.model), state, parts, task.loss, config)
+            state.step = step
             yield

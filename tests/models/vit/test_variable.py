@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tests.models.check_model import random_model
-from vitrail.checkpoints.mapping.axis_matrix import Kernel, axis_matrix, half_pixel_places
 from vitrail.data.images.packing import PLACE, packed
 from vitrail.errors import UsageError
+from vitrail.models.layers.axis_matrix import Kernel, axis_matrix, half_pixel_places
 from vitrail.models.layers.tap import TapDict
 from vitrail.models.vit.config import ViTConfig
 from vitrail.models.vit.model import ViT

@@ -33,6 +33,7 @@ PARTS: dict[str, Any] = {
     "batch_size": 32,
     "optim.accumulate": 4,
     "model.drop_path": 0.1,
+    "model.patch_drop": 0.2,
     "ema": 0.9,
     "residual_baseline": False,
     "eval_every_epochs": 0.1,
@@ -66,10 +67,11 @@ def bits(run: Path) -> dict[str, str]:
 
 @pytest.mark.promise("R7")
 def test_exact_gives_the_same_bits_for_any_number_of_processes(tmp_path: Path) -> None:
-    """Dropout, drop-path, Mixup, RandAugment, EMA; evaluation included."""
-    trained(tmp_path, "one", ALONE, exact=True)
+    """Dropout, drop-path, patch dropout, Mixup, RandAugment, EMA; evaluation included."""
+    sizes: dict[str, Any] = {"model__patch_sizes": "1,2,4"}
+    trained(tmp_path, "one", ALONE, exact=True, **sizes)
     for name, world in (("two", 2), ("four", 4)):
-        results = together(tmp_path, name, world, exact=True)
+        results = together(tmp_path, name, world, exact=True, **sizes)
         assert [one.steps for one in results] == [STEPS] * world, results
         assert records(tmp_path / name) == records(tmp_path / "one")
         assert bits(tmp_path / name) == bits(tmp_path / "one")

@@ -55,6 +55,10 @@ FREE_FIELDS = {
     "dropout",
     "drop_path",
     "drop_path_schedule",
+    "patch_drop",
+    "patch_sizes",
+    "patch_kernel",
+    "posemb_grid",
 }
 VARIABLE_FIELDS = {"max_patches", "posemb_resize"}  # that may be left behind
 # timm resizes patch kernels in its own way; for all other families FlexiViT is the reference.
@@ -228,29 +232,28 @@ def _posemb(change: AdaptRequest, new: State) -> list[str]:
     if not isinstance(config, ViTConfig) or not isinstance(target, ViTConfig):
         return []
     kind = config.posemb
-    if kind == "none" or config.grid == target.grid:
+    if kind == "none" or config.kept_grid == target.kept_grid:
         return []
-    how = f"grid {_by(config.grid)} becomes {_by(target.grid)}"
+    before, after = config.kept_grid, target.kept_grid
+    how = f"grid {_by(before)} becomes {_by(after)}"
     of_layers = f" of {count(config.depth, 'layer')}" if config.posemb_at == "every" else ""
     by_rule = f"{RULES[rule].text} (rule {rule!r})"
     if config.is_learned:
-        num_prefix = target.posemb_rows - target.num_patches
+        num_prefix = target.posemb_prefix_rows
         for name in _tables(new, "pos_embed"):
-            new[name] = resize_posemb(new[name], config.grid, target.grid, num_prefix, rule)
+            new[name] = resize_posemb(new[name], before, after, num_prefix, rule)
         kept = f"; {count(num_prefix, 'prefix row')} kept" if num_prefix else ""
         turns = "; the rotation is computed anew" if config.is_rotary else ""
         return [f"pos_embed{of_layers}: {how}: {by_rule}{kept}{turns}."]
     if kind == "learned_2d":
         for axis, kind_of_axis in enumerate(("pos_embed_y", "pos_embed_x")):
             for name in _tables(new, kind_of_axis):
-                new[name] = resize_axis(new[name], target.grid[axis], rule)
+                new[name] = resize_axis(new[name], after[axis], rule)
         return [f"pos_embed_y, pos_embed_x{of_layers}: {how}: {by_rule}, each along its axis."]
     if kind == "relative":
         names = [name for name in new if name.endswith(".attn.relative.keys")]
         for name in names:
-            new[name] = resize_relative(
-                new[name], config.grid, target.grid, config.num_prefix, rule
-            )
+            new[name] = resize_relative(new[name], before, after, config.num_prefix, rule)
         return [f"{len(names)} tables of relative offsets: {how}: {by_rule}, offset by offset."]
     return [f"posemb {kind}: {how}: the fixed table is computed anew."]
 

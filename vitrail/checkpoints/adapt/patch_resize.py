@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitrail.checkpoints.mapping.axis_matrix import Floats, Kernel, axis_matrix, half_pixel_places
 from vitrail.errors import ModelError, nearest
+from vitrail.models.layers.axis_matrix import Floats, Kernel, axis_matrix, half_pixel_places
+from vitrail.models.vit.flexible import inverse_matrix
 
 
 class PatchRule(NamedTuple):
@@ -66,9 +67,7 @@ def resize_matrix(old: int, new: int, rule: str = "pi") -> Floats:
 
 def _inverse(old: int, new: int, rule: PatchRule) -> Floats:
     """pinv(B^T), (new, old)."""
-    places = half_pixel_places(old, new)
-    matrix = axis_matrix(places, old, rule.kernel, antialias=rule.is_antialiased, scale=old / new)
-    return np.asarray(np.linalg.pinv(matrix.T))
+    return inverse_matrix(old, new, rule.kernel, antialias=rule.is_antialiased)
 
 
 def adapt_channels(kernel: Tensor, channels: int) -> Tensor:

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitrail.checkpoints.mapping.axis_matrix import (
+from vitrail.errors import ModelError, nearest
+from vitrail.models.layers.axis_matrix import (
     Floats,
     Kernel,
     aligned_places,
     axis_matrix,
     half_pixel_places,
 )
-from vitrail.errors import ModelError, nearest
 from vitrail.models.vit.posemb import num_relative_rows
 
 Grid = tuple[int, int]

@@ -5,7 +5,8 @@ Source: `models/vit.py` (`_Model`, `load`, `fix_old_checkpoints`), `models/bit.p
 vision_transformer's files, but: roots "params/" and, of two towers, "params/img/"; a position table
 without a row for the class token, or none where positions are sines and cosines; modules numbered
 by class; blocks of a scan stacked along a first axis; attention pooling ("MAPHead_0"). GELU is
-Flax's (tanh), eps 1e-6. A FlexiViT is read at the patch and grid that its file stores.
+Flax's (tanh), eps 1e-6. A published FlexiViT, of 240 px and patches of ten sizes, is told by the
+name of its file, its kernel of 32 x 32 px and its grid of 7 x 7; another is read at what it stores.
 
 A model whose table has rows for the class token is written with that row added to the token, and
 computed positions as the table they amount to: the same sums, value by value.
@@ -18,12 +19,14 @@ from typing import Any
 
 from vitrail.checkpoints.mapping.equivalents import COMPUTED, ORDINARY, position_rules, require
 from vitrail.checkpoints.mapping.fact import Said, assumed
+from vitrail.checkpoints.mapping.flexivit import KEPT_GRID, KEPT_KERNEL, flexible_fields
 from vitrail.checkpoints.mapping.origin import (
     ExportLayout,
     Origin,
     Recognised,
     bit_config,
     cannot_hold,
+    given_size,
 )
 from vitrail.checkpoints.mapping.rules import Header, Rule, ignored, renamed, reshaped
 from vitrail.checkpoints.origins import google_blocks as flax
@@ -75,6 +78,9 @@ def recognise(header: Header) -> Recognised | None:
     if file.is_old:
         return None
     config, said = vit_fields(header, file)
+    if is_published_flexivit(header, config):
+        config = ViTConfig(**(config.model_dump() | flexible_fields(KEPT_KERNEL, KEPT_GRID)))
+        said |= assumed("as every published FlexiViT", "image_size", "patch_size", "patch_sizes")
     size = config.image_size
     # SigLIP pools by attention and squashes; the others are cropped from a larger short side.
     preprocess = squashed(size) if config.pool == "map" else cropped(size)
@@ -85,8 +91,20 @@ def recognise(header: Header) -> Recognised | None:
         scores=scores_of(config.num_classes),
         said=said,
         prepared=PREPARED,
-        resample="flexi" if "flexivit" in header.name.lower() else "",
+        resample="flexi" if is_flexivit(header) else "",
     )
+
+
+def is_flexivit(header: Header) -> bool:
+    """Whether the file is called so."""
+    return "flexivit" in header.name.lower()
+
+
+def is_published_flexivit(header: Header, config: ViTConfig) -> bool:
+    """Whether it stores what `configs/proj/flexivit` trained, and no other size is stated."""
+    kept = (config.patch_size, config.grid, config.posemb)
+    is_same = kept == (KEPT_KERNEL, KEPT_GRID, "learned")
+    return is_flexivit(header) and is_same and given_size(header) is None
 
 
 def squashed(size: tuple[int, int]) -> Preprocess:

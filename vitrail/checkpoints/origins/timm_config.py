@@ -19,6 +19,7 @@ from vitrail.checkpoints.mapping.evaluation_crops import (
     variable_preprocess,
 )
 from vitrail.checkpoints.mapping.fact import GIVEN, Said, unknown, with_given
+from vitrail.checkpoints.mapping.flexivit import PATCH_PX, SIDE_PX, flexible_fields
 from vitrail.checkpoints.mapping.rules import Header
 from vitrail.checkpoints.origins.timm_entries import TimmEntry
 from vitrail.checkpoints.origins.timm_eva import entry_of, ratio_of, stated_of
@@ -115,9 +116,26 @@ def with_stated(header: Header, values: Mapping[str, Any]) -> Header:
         stated |= _seen_prefix(header, stated["pool"], includes=bool(includes))
     stated |= {key: arguments[key] for key in ("num_heads",) if key in arguments}
     stated |= {"posemb": "none"} if arguments.get("pos_embed") == "none" else {}
+    stated |= {"patch_drop": arguments["patch_drop_rate"]} if _drops(arguments) else {}
     size = arguments.get("img_size") or _input_size(table(values, "pretrained_cfg", values))
     stated |= {"image_size": size} if size else {}
+    stated |= _flexible(header, architecture, size)
     return with_given(header, stated, Said("file", "config.json"))
+
+
+def _drops(arguments: Mapping[str, Any]) -> bool:
+    """Whether the model was trained with patch dropout."""
+    return isinstance(arguments.get("patch_drop_rate"), int | float)
+
+
+def _flexible(header: Header, architecture: str, size: Any) -> dict[str, Any]:
+    """The patch sizes of a FlexiViT, where its weights are still those of 240 px."""
+    kernel = tuple(header.shapes.get("patch_embed.proj.weight", ())[2:])
+    is_known = kernel == (PATCH_PX, PATCH_PX) and tuple(size or ()) == (SIDE_PX, SIDE_PX)
+    if not (architecture.startswith("flexivit_") and is_known):
+        return {}
+    side = SIDE_PX // PATCH_PX
+    return flexible_fields((PATCH_PX, PATCH_PX), (side, side))
 
 
 def eva_entry(header: Header, values: Mapping[str, Any]) -> TimmEntry | None:
@@ -271,6 +289,8 @@ def written_arguments(config: ViTConfig) -> dict[str, Any]:
         arguments["act_layer"] = config.gelu
     if config.qk_norm:
         arguments["qk_norm"] = True
+    if config.patch_drop:
+        arguments["patch_drop_rate"] = config.patch_drop
     arguments["pre_norm"] = config.pre_norm
     if config.distillation_token:
         return arguments

@@ -11,6 +11,7 @@ from vitrail.api.options import Format
 from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output, table
 from vitrail.cli.display.told import rows_of
+from vitrail.cli.engine_options import read_patch
 from vitrail.cli.read_as import ReadAs
 from vitrail.spelling import count
 
@@ -31,6 +32,7 @@ def convert(
     head: Path | None = None,
     read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
     allow_unused: Annotated[bool, Parameter(negative=())] = False,
+    patch: str | None = None,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> int:
     """Convert a model from one library's format to another's.
@@ -48,6 +50,9 @@ def convert(
         A second file with the linear head of a DINOv2 backbone.
     allow_unused
         Leave out heads that the model is read without.
+    patch
+        Patch, px (8, or 8x4: height first), of a ViT that was trained for several sizes: what is
+        written has one. Default: the model's patch_size, in other formats than vitrail's.
     """
     read_as = read_as or ReadAs()
     how = read_as.load_options()
@@ -60,6 +65,7 @@ def convert(
         to=to,
         head=head,
         allow_unused=allow_unused,
+        patch=None if patch is None else read_patch(patch),
         progress=progress_of(output),
         **how,
     )

@@ -60,6 +60,9 @@ class EvalOptions:
     tokens: float | None = None
     """Share of the tokens of a ViT to keep, e.g. 0.6: alike ones are merged, which is faster.
     Default: all."""
+    patch: str | None = None
+    """Patch, px (8, or 8x4: height first), of a ViT that was trained for several sizes (FlexiViT).
+    Default: the model's patch_size."""
     real_labels: Path | None = None
     """real.json of ImageNet ReaL, for the validation images of ImageNet."""
 
@@ -110,7 +113,11 @@ def evaluate(
     if asked.calibrate:
         model_folder(model)
     how = EngineOptions(
-        engine=engine, precision=reading.precision, threads=threads, tokens=asked.tokens
+        engine=engine,
+        precision=reading.precision,
+        threads=threads,
+        tokens=asked.tokens,
+        patch=asked.patch,
     )
     classifier = loaded(model, read_as, how, reading, output)
     opened = opened_for(model, classifier.examples, data, split, draw=asked.calibrate)
@@ -213,8 +220,7 @@ def measured(job: EvalJob) -> tuple[Evaluation, dict[str, Any], list[str]]:
         check_pictures(source, labels)
     rival = rival_of(job, judged) if asked.against else None
     more: dict[str, Any] = {"pictures": {"seen": len(source), "skipped": skipped}, "tta": asked.tta}
-    if asked.tokens is not None:
-        more["tokens"] = asked.tokens
+    more |= EngineOptions(tokens=asked.tokens, patch=asked.patch).asked
     info = job.classifier.runtime.info
     if info.engine != "torch":
         more["engine"] = {"name": info.engine, "precision": info.precision, "threads": info.threads}

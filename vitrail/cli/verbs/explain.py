@@ -17,6 +17,7 @@ from cyclopts import Parameter
 from vitrail.cli.arguments import app_of
 from vitrail.cli.asked_images import ImageList, find_pictures
 from vitrail.cli.display.output import Output, plain
+from vitrail.cli.engine_options import EngineOptions
 from vitrail.cli.explain_options import ExplainOptions, FigureOptions
 from vitrail.cli.read_as import ReadAs
 from vitrail.errors import DataError, UsageError
@@ -82,7 +83,8 @@ def explain(
     place = pick_device(device)
     if figures:
         return explain_model.write_figures(model, inspection, folder, place, output, read_as)
-    classifier = explain_model.load(model, place, output, read_as, options.tokens)
+    engine = EngineOptions(engine=None, tokens=options.tokens, patch=options.patch)
+    classifier = explain_model.load(model, place, output, read_as, engine)
     if faithfulness:
         for path, why in found.refused.items():
             output.note(f"{path}  {why}")

@@ -15,6 +15,7 @@ from cyclopts import Parameter
 from vitrail.api.options import EXPORT_TARGETS
 from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output, table
+from vitrail.cli.engine_options import EngineOptions
 from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import UsageError, check_numbers, install_command
 from vitrail.spelling import count
@@ -46,6 +47,7 @@ def export(
     calibrate: int | None = None,
     max_drop: float | None = None,
     min_speedup: float | None = None,
+    patch: str | None = None,
     list_targets: Annotated[bool, Parameter(name="--list", negative=())] = False,
     read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
     output: Annotated[Output, Parameter(parse=False)],
@@ -85,6 +87,9 @@ def export(
     min_speedup
         int8: refuse what is not so many times as fast as float32 of the same engine, one image at
         a time. Default: any speed.
+    patch
+        Patch, px (8, or 8x4: height first), of a ViT that was trained for several sizes: an export
+        has one. Default: the model's patch_size.
     list_targets
         Show the targets and what they need.
     """
@@ -115,8 +120,14 @@ def export(
         max_drop=max_drop,
         min_speedup=min_speedup,
     )
+    how = EngineOptions(engine=None, patch=patch)
     done = export_as(
-        model, out, asked, lambda: load(model, read_as, output), output.note, progress_of(output)
+        model,
+        out,
+        asked,
+        lambda: load(model, read_as, output, engine=how),
+        output.note,
+        progress_of(output),
     )
     output.result(
         record_of(out, done), lines_of(out, done) + (page_lines(out) if to == "web" else [])

@@ -145,8 +145,8 @@ def predict_now(order: Order, images: Images, out: Path | None, output: Output) 
 
     classifier = order.classifier(len(images.paths) - len(images.refused), output)
     records = list(answers(classifier, images, order.top, order.batch_size))
-    if order.engine.tokens is not None:
-        records = [record | {"tokens": order.engine.tokens} for record in records]
+    if order.engine.asked:
+        records = [record | order.engine.asked for record in records]
     if out is not None:
         write_table(out, records, max(len(record["top"]) for record in records))
     output.result(records, [line_of(record) for record in records])
@@ -170,7 +170,7 @@ def predict_table(
     if in_parts.cluster is not None:
         compute = on_ray(order, classifier, rows, out, in_parts.ray_address)
     about = {"model": as_utf8(str(order.model)), "engine": classifier.runtime.info.engine, **asked}
-    about |= {} if order.engine.tokens is None else {"tokens": order.engine.tokens}
+    about |= order.engine.asked
     with counted(output) as tell:
         tell("parts that are there", 0, len(images.paths))
         result = predict_parts(out, parts, about, compute, lambda *now: tell("images", *now))
@@ -200,6 +200,7 @@ def on_ray(order: Order, classifier: Classifier, rows: int, out: Path, address: 
         "threads": order.engine.threads or 1,
         "batch": min(order.batch_size, rows),
         "tokens": order.engine.tokens,
+        "patch": order.engine.patch_px,
     }
     asked = ray_parts.Order(
         os.fspath(order.model),

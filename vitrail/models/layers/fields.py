@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from vitrail.config import Size
+from vitrail.config import Size, written
 from vitrail.errors import UsageError, nearest, shortened
 
 T = TypeVar("T")
@@ -38,6 +38,11 @@ Depths = Annotated[
     tuple[Annotated[int, Field(ge=1, le=256)], ...],
     Field(max_length=4),
     BeforeValidator(as_numbers),
+]
+
+
+Sizes = Annotated[
+    tuple[Size, ...], Field(max_length=16), BeforeValidator(as_numbers), written("4,8,16")
 ]
 
 

@@ -26,14 +26,17 @@ MAX_TOKENS = 65_536  # attention is quadratic: more is a mistake or an attack
 def check_size(config: ViTFields) -> None:
     """Raises UsageError VIT-222 for what is too large to be meant, before anything is allocated."""
     c = config
-    if c.num_tokens > MAX_TOKENS:
-        message = f"{c.image_size} px images in {c.patch_size} px patches are {c.num_tokens} tokens"
+    patch = min(c.patch_sizes or (c.patch_size,), key=lambda size: size[0] * size[1])
+    h, w = c.grid_at(patch)
+    num_tokens = max(c.num_tokens, c.posemb_rows, c.num_prefix + h * w)
+    if num_tokens > MAX_TOKENS:
+        message = f"{c.image_size} px images in {patch} px patches are {num_tokens} tokens"
         hint = "Choose a larger patch or a smaller image."
         raise UsageError("VIT-222", f"{message}; at most {MAX_TOKENS}", hint=hint)
     weights = c.depth * c.width * (4 * c.width + (3 if c.mlp == "swiglu" else 2) * c.mlp_dim)
     num_tables = c.depth if c.posemb_at == "every" else 1
-    weights += c.width * num_tables * c.num_tokens
-    weights += c.width * c.map_channels * c.patch_size[0] * c.patch_size[1]
+    weights += c.width * num_tables * num_tokens
+    weights += c.width * c.map_channels * c.kept_kernel[0] * c.kept_kernel[1]
     weights += c.num_features * (c.num_classes + (c.width if c.representation_size else 0))
     weights += sum(17 * unit.num_mid**2 for unit in c.stem_units)
     weights += sum(conv_weights(conv) for conv in c.residual_convs)
@@ -140,6 +143,61 @@ def check_variable(config: ViTFields) -> None:
     )
 
 
+def check_flexible(config: ViTFields) -> None:
+    """Raises UsageError VIT-222 for what does not go with patches of several sizes, VIT-214 for
+    one that does not fill the image.
+    """
+    c = config
+    if not c.patch_sizes:
+        refuse_first(
+            {
+                "patch_kernel has no effect without patch_sizes": c.patch_kernel,
+                "posemb_grid has no effect without patch_sizes": c.posemb_grid,
+            }
+        )
+        return
+    sizes = ", ".join("x".join(map(str, size)) for size in c.patch_sizes)
+    refuse_first(
+        {
+            f"patch_sizes: a size is there twice: {sizes}": len(set(c.patch_sizes))
+            < len(c.patch_sizes),
+            f"patch_size {c.patch_size} is none of patch_sizes: {sizes}": c.patch_size
+            not in c.patch_sizes,
+            f"patch_sizes needs posemb='learned' or 'none', got {c.posemb!r}": c.posemb
+            not in ("learned", "none"),
+            f"patch_sizes needs posemb_at='stem', got {c.posemb_at!r}": c.posemb_at != "stem",
+            f"patch_sizes needs stem='none', got {c.stem!r}": c.stem != "none",
+            "patch_sizes and max_patches do not go together": c.max_patches,
+            "patch_sizes and drop_rest do not go together": c.drop_rest,
+        }
+    )
+    for size in c.patch_sizes:
+        for axis, side, patch in zip(("height", "width"), c.image_size, size, strict=True):
+            if side % patch:
+                message = f"image {axis} {side} px is not a multiple of {patch} px of patch_sizes"
+                hint = f"Sizes that divide {side}: {_divisors(side)} (--model.patch_sizes)."
+                raise UsageError("VIT-214", message, hint=hint)
+
+
+def check_patch_drop(config: ViTFields) -> None:
+    """Raises UsageError VIT-222 where tokens cannot be left out."""
+    c = config
+    if not c.patch_drop:
+        return
+    refuse_first(
+        {
+            f"patch_drop does not go with posemb={c.posemb!r}, where attention looks at places": (
+                c.is_rotary or c.posemb == "relative"
+            ),
+            f"patch_drop needs posemb_at='stem', got {c.posemb_at!r}": c.posemb_at != "stem",
+        }
+    )
+
+
+def _divisors(size: int) -> str:
+    return ", ".join(str(number) for number in range(2, min(size, 65)) if size % number == 0)
+
+
 def check_patches(config: ViTFields) -> None:
     """Raises UsageError VIT-214 where patches do not fill the image, or the stem's map."""
     sizes = zip(("height", "width"), config.map_size, config.patch_size, strict=True)
@@ -153,8 +211,7 @@ def check_patches(config: ViTFields) -> None:
             raise UsageError("VIT-214", message, hint=hint)
         below, above = size // patch * patch, (size // patch + 1) * patch
         hint = f"Nearest {axis}s: {f'{below} or {above}' if below else above} px (--image-size)."
-        divisors = ", ".join(str(n) for n in range(2, min(size, 65)) if size % n == 0)
-        if divisors:
+        if divisors := _divisors(size):
             hint += f" Patch sizes that divide {size}: {divisors} (--model.patch_size)."
         message = f"image {axis} {size} px is not a multiple of the patch {axis} {patch} px"
         raise UsageError("VIT-214", message, hint=hint)

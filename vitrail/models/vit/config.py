@@ -17,7 +17,9 @@ from pydantic import ModelWrapValidatorHandler, model_validator
 from vitrail.models.layers.fields import is_true, refuse_unknown, validated
 from vitrail.models.vit.checks import (
     check_combination,
+    check_flexible,
     check_map,
+    check_patch_drop,
     check_patches,
     check_rotary,
     check_size,
@@ -45,9 +47,11 @@ class ViTConfig(ViTFields):
         config = validated(handler, values)
         check_stem(config)
         check_patches(config)
+        check_flexible(config)
         check_size(config)
         check_combination(config)
         check_rotary(config)
         check_map(config)
         check_variable(config)
+        check_patch_drop(config)
         return config

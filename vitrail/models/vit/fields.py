@@ -18,6 +18,7 @@ from vitrail.models.layers.fields import (
     OptionalSize,
     Root,
     Share,
+    Sizes,
     StdForm,
 )
 from vitrail.models.layers.stages import Pair, Unit, halved, root_sizes, units
@@ -57,6 +58,15 @@ class ViTFields(Section):
     drop_rest: bool = False
     """Leave out what no whole patch covers, at the bottom and at the right, for weights that were
     trained so (SigLIP so400m: 384 px, patch 14)."""
+    patch_sizes: Sizes = ()
+    """FlexiViT: patches, px, of which training draws one for each step and prediction takes any
+    (--patch); patch_size is the one it takes by itself. Not given: patch_size alone."""
+    patch_kernel: OptionalGrid = None
+    """Patch, (height, width) px, of the kernel that is kept, with patch_sizes; not given: the
+    largest of them."""
+    posemb_grid: OptionalGrid = None
+    """Grid (h, w) of the position table that is kept, with patch_sizes; not given: that of
+    patch_size."""
     channels: Annotated[int, Field(ge=1, le=1024)] = 3
     """Channels of the image."""
     width: Annotated[int, Field(ge=1, le=16_384)]
@@ -129,6 +139,9 @@ class ViTFields(Section):
     """From 0 at the first block to drop_path at the last (DeiT), or the same (DeiT III)."""
     dropout: Share = 0.0
     """Probability behind posemb, attention projection, activation and second MLP layer."""
+    patch_drop: Share = 0.0
+    """Share of the patch tokens that training leaves out, at random for each image (PatchDropout,
+    FLIP)."""
     representation_size: OptionalSize = None
     """Channels of a tanh layer before the head; not given: none."""
     distillation_token: bool = False
@@ -232,14 +245,29 @@ class ViTFields(Section):
     @property
     def grid(self) -> tuple[int, int]:
         """Patches per column and row, (h, w)."""
-        height, width = self.map_size
-        return height // self.patch_size[0], width // self.patch_size[1]
+        return self.grid_at(self.patch_size)
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """Patches per column and row, (h, w), of an image (height, width) px."""
         if self.max_patches is None:
             return self.grid
         return height // self.patch_size[0], width // self.patch_size[1]
+
+    def grid_at(self, patch: tuple[int, int]) -> tuple[int, int]:
+        """Patches per column and row, (h, w), of patches (height, width) px."""
+        return self.map_size[0] // patch[0], self.map_size[1] // patch[1]
+
+    @property
+    def kept_kernel(self) -> tuple[int, int]:
+        """Patch, (height, width) px, of the kernel among the weights."""
+        if self.patch_kernel is not None or not self.patch_sizes:
+            return self.patch_kernel or self.patch_size
+        return max(self.patch_sizes, key=lambda size: (size[0] * size[1], size))
+
+    @property
+    def kept_grid(self) -> tuple[int, int]:
+        """Grid (h, w) of the position table among the weights."""
+        return self.posemb_grid or self.grid
 
     @property
     def seen_size(self) -> tuple[int, int]:
@@ -267,9 +295,17 @@ class ViTFields(Section):
     @property
     def posemb_rows(self) -> int:
         """Rows of the learned 1-D table."""
-        return self.num_patches + (
-            self.num_prefix - self.num_registers if self.posemb_prefix else 0
-        )
+        return self.kept_grid[0] * self.kept_grid[1] + self.posemb_prefix_rows
+
+    @property
+    def posemb_prefix_rows(self) -> int:
+        """Rows of it for cls and dist."""
+        return self.num_prefix - self.num_registers if self.posemb_prefix else 0
+
+    @property
+    def num_kept(self) -> int:
+        """Patch tokens of an image that training computes."""
+        return max(1, int(self.num_patches * (1 - self.patch_drop)))
 
     @property
     def is_added(self) -> bool:

@@ -39,6 +39,23 @@ def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
     return x * x.new_empty(shape).bernoulli_(1 - rate).div_(1 - rate)
 
 
+def drop_tokens(x: Tensor, num_prefix: int, rate: float, training: bool) -> Tensor:
+    """Leaves out a share `rate` of the patch tokens of each example of x: (B, N, D); the others
+    keep their order, and the prefix stays. At least one patch is left.
+
+    PatchDropout (arXiv 2208.07220), FLIP (arXiv 2212.00794); draws from torch's global generator.
+    """
+    if not training or rate == 0:
+        return x
+    B, N, D = x.shape
+    P = N - num_prefix
+    kept = max(1, int(P * (1 - rate)))
+    order = torch.rand(B, P, device=x.device).argsort(dim=1, stable=True)
+    places = order[:, :kept].sort(dim=1).values + num_prefix  # (B, kept)
+    patches = x.gather(1, places.unsqueeze(2).expand(-1, -1, D))
+    return torch.cat([x[:, :num_prefix], patches], dim=1)
+
+
 class PatchEmbed(nn.Module):
     """Equation 1: each patch, flattened, times a matrix.
 
@@ -52,8 +69,8 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(
             config.channels,
             config.width,
-            config.patch_size,
-            config.patch_size,
+            config.kept_kernel,
+            config.kept_kernel,
             bias=not config.pre_norm,
         )
 
@@ -66,9 +83,12 @@ class PatchEmbed(nn.Module):
         """
         return self.project(patchify(images, self.patch_size))
 
-    def project(self, patches: Tensor) -> Tensor:
-        """patches: (B, P, C*ph*pw). Returns (B, P, D)."""
-        return linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+    def project(self, patches: Tensor, kernel: Tensor | None = None) -> Tensor:
+        """patches: (B, P, C*ph*pw); kernel: (D, C, ph, pw), the layer's own unless given. Returns
+        (B, P, D).
+        """
+        kernel = self.proj.weight if kernel is None else kernel
+        return linear(patches, kernel.flatten(1), self.proj.bias)
 
 
 def patchify(images: Tensor, patch_size: tuple[int, int]) -> Tensor:

@@ -17,8 +17,9 @@ from torch.utils.checkpoint import checkpoint
 from vitrail.models.layers.tap import Tap, TapDict, check_images
 from vitrail.models.vit.config import ViTConfig
 from vitrail.models.vit.fields import ADDED
+from vitrail.models.vit.flexible import Resizes
 from vitrail.models.vit.hybrid import create_embedding
-from vitrail.models.vit.layers import Block, MapHead, PatchEmbed, SeqPool
+from vitrail.models.vit.layers import Block, MapHead, PatchEmbed, SeqPool, drop_tokens, patchify
 from vitrail.models.vit.merging import (
     Merged,
     check_mergeable,
@@ -43,6 +44,7 @@ class ViT(nn.Module):
     With the attribute `checkpoint_activations` set to True, training keeps only the input of each
     block and computes the block again in the backward pass; values and gradients are the same. With
     `kept_tokens` below 1, prediction merges alike tokens until this share is left (`merging.py`).
+    With `patch_sizes`, training computes at the attribute `patch`, (height, width) px.
     """
 
     pos_embed_fixed: Tensor
@@ -53,6 +55,7 @@ class ViT(nn.Module):
         self.config = config
         self.checkpoint_activations = False
         self.kept_tokens = 1.0
+        self.patch = config.patch_size
         width = config.width
         self.patch_embed = create_embedding(config)
         if config.cls_token:
@@ -92,6 +95,8 @@ class ViT(nn.Module):
         if config.is_rotary:
             table = torch.from_numpy(rope_2d(config)).float()  # (2, P, head_dim)
             self.register_buffer("rope", table, persistent=False)
+        if config.patch_sizes:
+            self.resizes = Resizes(config)
 
     def forward(self, images: Tensor, *, tap: TapDict | None = None) -> Tensor:
         """images: (B, C, H, W) float, normalised; with `max_patches` of any size in whole patches,
@@ -176,9 +181,19 @@ class ViT(nn.Module):
         else:
             check_variable_images(images, config)
             grids = [config.grid_of(images.shape[2], images.shape[3])]
+        if config.patch_sizes:
+            return self._embed_resized(images, tap)
         is_checkpointed = self.checkpoint_activations and self.training and tap is None
         patches = self.patch_embed(images, tap, is_checkpointed=is_checkpointed)
         return self._arranged(patches, tap, grids)
+
+    def _embed_resized(self, images: Tensor, tap: Tap | None) -> Tensor:
+        """The same with the kernel resized to the patch in use."""
+        size = self.patch if self.training else self.config.patch_size
+        assert isinstance(self.patch_embed, PatchEmbed), "there is no stem"
+        kernel = self.resizes.kernel(self.patch_embed.proj.weight, size)
+        patches = self.patch_embed.project(patchify(images, size), kernel)
+        return self._arranged(patches, tap, [self.config.grid_at(size)])
 
     def _embed_packed(self, images: Tensor, tap: Tap | None) -> tuple[Tensor, Tensor | None]:
         """The same of a packed batch (B, L, 2 + C*ph*pw): (B, N, D), and the bias of its keys."""
@@ -203,10 +218,13 @@ class ViT(nn.Module):
     def arrange(self, patches: Tensor, grids: Sequence[Grid] | None = None) -> Tensor:
         """From patches (B, P, D) to what enters the first block (B, N, D): prefix and position.
 
-        grids: of each image, or one for all, with `max_patches`.
+        grids: of each image, or one for all, with `max_patches`; one with `patch_sizes`.
         """
+        config = self.config
         tokens = self._with_prefix_and_posemb(patches, grids)  # (B, N, D)
-        x: Tensor = self.norm_pre(F.dropout(tokens, self.config.dropout, self.training))
+        tokens = F.dropout(tokens, config.dropout, self.training)
+        tokens = drop_tokens(tokens, config.num_prefix, config.patch_drop, self.training)
+        x: Tensor = self.norm_pre(tokens)
         return x
 
     def _with_prefix_and_posemb(self, patches: Tensor, grids: Sequence[Grid] | None) -> Tensor:
@@ -218,7 +236,9 @@ class ViT(nn.Module):
             rows, table = added(config, self)
             if config.posemb_prefix:
                 prefix = [token + rows[:, i : i + 1] for i, token in enumerate(prefix)]
-            if grids is not None:
+            if config.patch_sizes and grids is not None:
+                table = self.resizes.table(table, grids[0])
+            elif grids is not None:
                 table = positions(table, config, grids, patches.shape[1])
             patches = patches + table
         prefix += [self.reg_token] if config.num_registers else []

@@ -36,7 +36,7 @@ def added(config: ViTConfig, owner: nn.Module) -> tuple[Tensor, Tensor]:
     """
     if config.is_learned:
         table = owner.get_parameter("pos_embed")
-        num_rows = config.posemb_rows - config.num_patches
+        num_rows = config.posemb_prefix_rows
         return table[:, :num_rows], table[:, num_rows:]
     if config.posemb == "sincos_2d":
         patches = owner.get_buffer("pos_embed_fixed")

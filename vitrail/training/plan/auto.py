@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from vitrail.config import TrainConfig
+from vitrail.config import TrainConfig, parse_size
 from vitrail.device import (
     memory_bytes,
     num_cores,
@@ -21,6 +21,7 @@ from vitrail.device import (
 )
 from vitrail.errors import UsageError
 from vitrail.models.cost import macs
+from vitrail.models.layers.fields import as_numbers
 from vitrail.models.names import CONFIGS, Named, parse_name, resolve_model
 from vitrail.recipes.registry import recipe
 from vitrail.spelling import count
@@ -123,6 +124,7 @@ def resolve_auto(draft: Draft, facts: Facts, *, multi_label: bool) -> None:
     learns_labels = draft.values["objective"] == "classify"
     if multi_label and learns_labels and draft.is_free("loss.name"):
         draft.set("loss.name", "sigmoid", "an image may have several labels")
+    _patches(draft)
     _channels(draft, facts)
     _image_size(draft, facts)
     _rate(draft)
@@ -133,6 +135,20 @@ def resolve_auto(draft: Draft, facts: Facts, *, multi_label: bool) -> None:
     _flip(draft, facts)
     _length(draft)
     _machine(draft, facts)
+
+
+def _patches(draft: Draft) -> None:
+    """Patches of several sizes share one learned table; the middle one is the model's own."""
+    asked = as_numbers(draft.fields().get("patch_sizes"))
+    found = [parse_size(one) for one in asked] if isinstance(asked, tuple | list) else []
+    sizes = [(one[0], one[-1]) for one in found if isinstance(one, tuple | list)]
+    if not sizes:
+        return  # none, or what the configuration refuses
+    if draft.is_free("model.posemb"):
+        draft.set("model.posemb", "learned", "patches of several sizes share a table")
+    if draft.is_free("model.patch_size") and draft.start is None:
+        middle = sorted(sizes)[len(sizes) // 2]
+        draft.set("model.patch_size", middle, "the middle one of model.patch_sizes")
 
 
 def _channels(draft: Draft, facts: Facts) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vitrail.checkpoints.adapt.fixed_patch import fixed_config
 from vitrail.config import LossConfig, TrainConfig
 from vitrail.data.sources.open_data import Splits
 from vitrail.device import MOST_THREADS, memory_bytes, num_cores, pick_device, pick_precision
@@ -167,6 +168,14 @@ def check_encoder(config: ModelConfig) -> ViTConfig:
             f"objective masked_patches needs a Vision Transformer, got the family {config.family}.",
             hint="Choose one: --model vit_s16",
         )
+    for field in ("patch_sizes", "patch_drop"):
+        if getattr(config, field):
+            raise UsageError(
+                "VIT-251",
+                f"objective masked_patches does not go with model.{field}: it asks for the colours "
+                "of the patches of one grid, all of them.",
+                hint=f"Leave --model.{field} out.",
+            )
     (height, width), (h, w) = config.image_size, config.grid
     if config.drop_rest or height % h or width % w:
         raise UsageError(
@@ -220,6 +229,7 @@ def _less_memory(batch: int, fits: int) -> str:
 
 def training_bytes(model: ModelConfig, batch: int, *, is_checkpointed: bool = False) -> int:
     """Memory of a step: activations, and the weights with gradients, moments and averages."""
+    model = with_most_tokens(model)
     return activation_bytes(model, batch, is_checkpointed=is_checkpointed) + weight_bytes(model)
 
 
@@ -227,8 +237,16 @@ def largest_batch(
     model: ModelConfig, available_bytes: int, *, is_checkpointed: bool = False
 ) -> int:
     """The largest batch whose step fits into `available_bytes`; 0 where none does."""
+    model = with_most_tokens(model)
     one = activation_bytes(model, 1, is_checkpointed=is_checkpointed)
     return max(0, (available_bytes - weight_bytes(model)) // one)
+
+
+def with_most_tokens(model: ModelConfig) -> ModelConfig:
+    """`model` at the smallest of its patches, with which a step needs most."""
+    if not isinstance(model, ViTConfig) or not model.patch_sizes:
+        return model
+    return fixed_config(model, min(model.patch_sizes, key=lambda size: size[0] * size[1]))
 
 
 def weight_bytes(model: ModelConfig) -> int:

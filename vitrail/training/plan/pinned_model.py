@@ -9,6 +9,7 @@ import json
 
 import torch
 
+from vitrail.checkpoints.adapt.fixed_patch import FLEXIBLE, is_flexible
 from vitrail.checkpoints.mapping.stated import read_settings
 from vitrail.classifier import Classifier, load
 from vitrail.config import StartConfig
@@ -16,7 +17,7 @@ from vitrail.errors import ModelError
 from vitrail.models.create import Model
 from vitrail.models.names import ModelConfig
 
-REGULARISERS = ("dropout", "drop_path", "drop_path_schedule")  # fields that change no answer
+REGULARISERS = ("dropout", "drop_path", "drop_path_schedule", "patch_drop")  # change no answer
 
 
 def load_pinned(
@@ -58,7 +59,9 @@ def fingerprint(model: Classifier) -> str:
     The same for a model wherever it lies and in whatever container.
     """
     assert isinstance(model.model, Model)
-    config = model.model.config.model_dump(mode="json", exclude=set(REGULARISERS))
+    architecture = model.model.config
+    later = set() if is_flexible(architecture) else set(FLEXIBLE)  # hashes of before them stay
+    config = architecture.model_dump(mode="json", exclude=later | set(REGULARISERS))
     facts = [model.classes, config, model.preprocess.to_json()]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name, value in sorted(model.model.state_dict().items()):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from vitrail.checkpoints.adapt.fixed_patch import is_flexible
 from vitrail.checkpoints.mapping.fact import elsewhere
 from vitrail.config import StartConfig
 from vitrail.data.images.preprocess import Preprocess
@@ -42,6 +44,9 @@ class Start:
         """What an image size of this model is a multiple of, (height, width) px."""
         if not isinstance(self.config, ViTConfig):
             return (1, 1)
+        if self.config.patch_sizes:
+            heights, widths = zip(*self.config.patch_sizes, strict=True)
+            return math.lcm(*heights), math.lcm(*widths)
         (height, width), (h, w) = self.config.seen_size, self.config.grid
         return max(1, height // h), max(1, width // w)
 
@@ -60,7 +65,7 @@ def open_start(config: StartConfig) -> Start:
         preprocess=found.preprocess,
         classes=tuple(found.classes),
         origin=found.meta.origin,
-        resample=found.meta.resample,
+        resample="flexi" if is_flexible(architecture_) else found.meta.resample,
         state=found.model.state_dict(),
         notes=found.meta.notes,
         said=tuple(f"{fact.word} {fact.text()}" for fact in elsewhere(found.meta.facts)),
