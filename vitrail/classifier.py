@@ -393,7 +393,8 @@ class Classifier:
     ) -> Explanation:
         """What the answer to one image rests on: `.map` (H, W), `.save("a.png")`.
 
-        method: attention, rollout, relevance, gradcam, integrated-gradients, occlusion or random;
+        method: attention, rollout, relevance, gradcam, integrated-gradients, occlusion or random,
+        or merging of a model that merges its tokens;
         docs/explain.md says what each means and which options it takes. target: the class to
         explain, its name or index; the model's first choice unless given. token: (row, column) of
         a patch, to see what it attends to. Raises UsageError VIT-270 to VIT-276 for what the model

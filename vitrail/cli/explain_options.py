@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 Method = Literal[
-    "attention", "rollout", "relevance", "gradcam", "integrated-gradients", "occlusion", "random"
+    "attention",
+    "rollout",
+    "relevance",
+    "gradcam",
+    "integrated-gradients",
+    "occlusion",
+    "random",
+    "merging",
 ]
 
 
@@ -32,8 +39,8 @@ class ExplainOptions:
     sheet: str | None = None
     """all, or methods with commas between: a sheet of them for each image, and explain.html."""
     tokens: float | None = None
-    """Share of the tokens to keep, as in predict: occlusion, integrated-gradients and random only.
-    """
+    """Share of the tokens to keep, as in predict: merging shows which patches became one token;
+    occlusion, integrated-gradients and random only."""
     patch: str | None = None
     """Patch, px, as in predict, of a ViT that was trained for several sizes."""
     style: Literal["heat", "spotlight"] = "heat"

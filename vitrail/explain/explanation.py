@@ -17,7 +17,7 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.errors import UsageError
 from vitrail.explain import overlay
 from vitrail.explain.methods.maps import Array, Layer
-from vitrail.explain.placing import on_input, to_image
+from vitrail.explain.placing import numbers_on_image, on_input, to_image
 from vitrail.explain.sheet import Column, ends_of, sheet
 from vitrail.files import whole_file
 from vitrail.notebook import display, image, in_notebook
@@ -36,6 +36,7 @@ class Explanation:
     without one. top: (label, score) of the best classes. facts: settings as resolved, and measures.
     matrix: (P, P), what each patch takes from each patch; see `tokens`. area: px of the input that
     the model sees, where that is not all; the whole input's of a model of variable resolution.
+    groups: (h, w), the number of the token that each patch was merged into, where tokens are.
     """
 
     source: str
@@ -51,6 +52,7 @@ class Explanation:
     facts: Mapping[str, Any] = field(default_factory=dict)
     matrix: Array | None = None
     area: tuple[int, int] = (0, 0)
+    groups: Array | None = None
 
     def tokens(self, row: int, column: int) -> Array:
         """What the token of the patch at (row, column) attends to, (h, w): its own row of the
@@ -78,10 +80,13 @@ class Explanation:
         return bool(self.grid.min() < 0)
 
     def overlay(self, style: str = "heat") -> Image.Image:
-        """The image with its map as a Pillow image. style: "heat" (colours), or "spotlight":
-        the paper's Figure 6, black where the model does not look. Raises UsageError VIT-278.
+        """The image with its map as a Pillow image; merged tokens in their mean colours, with lines
+        around them. style: "heat" (colours), or "spotlight": the paper's Figure 6, black where the
+        model does not look. Raises UsageError VIT-278.
         """
         overlay.check_style(style)
+        if self.groups is not None:
+            return overlay.grouped(self.picture, self._placed_groups(self.groups))
         if style == "heat":
             return overlay.heat(self.picture, self.map, float(self.grid.min()))
         variable = self.preprocess.is_variable
@@ -90,6 +95,12 @@ class Explanation:
         values = on_input(overlay.spotlight_values(self.grid, area), area, size)
         placed = to_image(values, self.preprocess, self.picture.shape[:2])
         return overlay.spotlight(self.picture, placed)
+
+    def _placed_groups(self, groups: Array) -> Array:
+        """(H, W): the token of each pixel of the image, -1 where it is cropped away."""
+        size = (self.preprocess.height, self.preprocess.width)
+        area = self.area if min(self.area) else size
+        return numbers_on_image(groups, area, self.preprocess, self.picture.shape[:2])
 
     @property
     def said(self) -> list[str]:
@@ -152,11 +163,13 @@ class Explanation:
         return path
 
     def arrays(self) -> dict[str, Any]:
-        """What `.npz` holds; facts as JSON text, layers as layer_NAME."""
+        """What `.npz` holds; groups of merged tokens; facts as JSON text, layers as layer_NAME."""
         found: dict[str, Any] = {"map": self.map, "grid": self.grid}
         found |= {f"layer_{name}": values for name, values in self.layers.items()}
         if self.matrix is not None:
             found["matrix"] = self.matrix
+        if self.groups is not None:
+            found["groups"] = self.groups
         return found | {"facts": np.array(json.dumps(self.to_json()))}
 
     def to_json(self) -> dict[str, Any]:

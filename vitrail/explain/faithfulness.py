@@ -154,7 +154,8 @@ def judge(
     the classes to explain, the first choices unless given. masks: (n, H, W), the objects, at the
     size of the images. Raises UsageError VIT-270 to VIT-276.
     """
-    names = [name for name in methods or methods_of(model) if name != "random"]
+    no_maps = ("random", "merging")  # which say nothing of what an answer rests on
+    names = [name for name in methods or methods_of(model) if name not in no_maps]
     if targets is None:
         with evaluating(model):
             targets = [int(model(image[None])[0].argmax()) for image in images]

@@ -100,6 +100,7 @@ def explain_input(
         target=maps.target,
         facts=maps.facts,
         matrix=maps.matrix,
+        groups=maps.groups,
         area=area,
     )
     return explanation, maps.logits

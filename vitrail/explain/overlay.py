@@ -55,6 +55,28 @@ def heat(image: Pixels, values: Array, low: float = 0.0) -> Image.Image:
     return Image.fromarray(np.rint(mixed).astype(np.uint8))
 
 
+def grouped(picture: Pixels, groups: Array) -> Image.Image:
+    """picture: uint8 (H, W, 1 or 3); groups: (H, W), a number for each part, -1 outside of all. A
+    part has its mean colour, as far as `STRENGTH`, and a line around it.
+    """
+    image = enlarged(picture)
+    rgb = np.asarray(image, np.float64)  # (H', W', 3)
+    rows = np.arange(rgb.shape[0]) * groups.shape[0] // rgb.shape[0]
+    columns = np.arange(rgb.shape[1]) * groups.shape[1] // rgb.shape[1]
+    numbers = groups[rows[:, None], columns] + 1  # (H', W'), 0 outside
+    counts = np.bincount(numbers.ravel())
+    sums = [np.bincount(numbers.ravel(), weights=rgb[..., c].ravel()) for c in range(3)]
+    means = np.stack(sums, axis=1) / np.maximum(counts, 1)[:, None]
+    mixed = rgb * (1 - STRENGTH) + means[numbers] * STRENGTH
+    mixed[numbers == 0] = rgb[numbers == 0]
+    line = np.zeros(numbers.shape, bool)
+    line[:, 1:] |= numbers[:, 1:] != numbers[:, :-1]
+    line[1:] |= numbers[1:] != numbers[:-1]
+    bright = mixed.mean(axis=2) > 127
+    mixed[line] = np.where(bright[line][:, None], 0.0, 255.0)
+    return Image.fromarray(np.rint(mixed).astype(np.uint8))
+
+
 def spotlight_values(grid: Array, size: tuple[int, int]) -> Array:
     """grid: (h, w). Returns (height, width) in [0, 1], the opacity of the model's input."""
     values = np.clip(grid, 0, None).astype(np.float32)

@@ -45,6 +45,26 @@ def to_image(values: Array, preprocess: Preprocess, size: tuple[int, ...]) -> Ar
     return resized(canvas, (size[0], size[1]))
 
 
+def numbers_on_image(
+    numbers: Array, area: tuple[int, int], preprocess: Preprocess, size: tuple[int, ...]
+) -> Array:
+    """numbers: (h, w), whole, of the first `area` px of the model's input. Returns (H, W) of the
+    image without any between them, -1 where the model sees nothing.
+    """
+    height, width = preprocess.resized(size[0], size[1])
+    top, left = _offset(preprocess, height, width)
+    rows = _cells((np.arange(size[0]) + 0.5) * height / size[0] - top, area[0], numbers.shape[0])
+    columns = _cells((np.arange(size[1]) + 0.5) * width / size[1] - left, area[1], numbers.shape[1])
+    framed = np.pad(numbers, ((0, 1), (0, 1)), constant_values=-1)
+    return np.asarray(framed[rows[:, None], columns])
+
+
+def _cells(places: Array, length: int, count: int) -> Array:
+    """places: px of the input. The cell of each, of `count` in `length` px, or `count` outside."""
+    found = np.floor(places * count / length).astype(np.int64)
+    return np.where((found >= 0) & (found < count), found, count)
+
+
 def _offset(preprocess: Preprocess, height: int, width: int) -> tuple[int, int]:
     """Rows and columns that are cut before the crop, as `Preprocess` rounds them."""
     rooms = (height - preprocess.height, width - preprocess.width)

@@ -68,6 +68,9 @@ def test_explain_asks_the_model_as_it_stands(place: Path, tmp_path: Path) -> Non
     whole = load(place / "model").explain(image, "occlusion")
     assert merged.grid.shape == whole.grid.shape == (7, 5)
     assert np.abs(merged.grid - whole.grid).max() > 1e-4
+    drawn = run("--json", *ask, tmp_path / "drawn", "--method", "merging").document
+    assert drawn[0]["facts"]["left"] == [25, 14, 14]
+    assert (tmp_path / "drawn" / "0-merging.png").is_file()
     refused = run(*ask, tmp_path / "more", "--method", "rollout")
     assert refused.code == 2
     assert "VIT-288" in refused.err

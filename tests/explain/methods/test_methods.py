@@ -31,7 +31,7 @@ def test_every_method_that_the_model_has(kind: str) -> None:
         logits = model(images)[0].numpy()
     names = methods_of(model)
     wanted = (
-        list(METHODS)
+        [name for name in METHODS if name != "merging"]
         if kind not in ("bit", "resnet")
         else [
             "gradcam",

@@ -41,6 +41,7 @@ class Request:
 class Maps:
     """grid: (h, w) by patch or cell, or (H, W) by pixel of the model's input. layers: grids (h, w)
     by layer, where the method has them. matrix: (P, P), what each patch takes from each patch.
+    groups: (h, w), the number of the token that each patch is part of, where tokens are merged.
     logits: (K,), empty without a head. facts: settings as resolved, and measures.
     """
 
@@ -50,6 +51,7 @@ class Maps:
     matrix: Array | None = None
     target: int | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    groups: Array | None = None
 
 
 def array(values: Tensor) -> Array:

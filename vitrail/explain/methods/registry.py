@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from vitrail.errors import ModelError, UsageError, nearest
-from vitrail.explain.methods import attention, gradcam, pixels, relevance
+from vitrail.explain.methods import attention, gradcam, merged, pixels, relevance
 from vitrail.explain.methods.maps import Layer, Maps, Request
 from vitrail.explain.methods.walk import evaluating
 from vitrail.models.create import Model, ResidualNet
@@ -45,14 +45,18 @@ METHODS = {
     ),
     "occlusion": Method(pixels.occlusion, frozenset({"target"}), True, True),
     "random": Method(pixels.chance, frozenset({"seed"}), True, False),
+    "merging": Method(merged.merging, frozenset({"token"}), False, False),
 }
 OF_THE_INPUT = ("integrated-gradients", "occlusion", "random")  # that ask the model as it stands
+OF_MERGED = (*OF_THE_INPUT, "merging")  # what a model that merges its tokens has
 
 
 def methods_of(model: Model) -> list[str]:
     """The methods that make sense for a model, in the order of the table."""
     names = [name for name, method in METHODS.items() if _refusal(model, method) is None]
-    return [name for name in names if name in OF_THE_INPUT] if _is_merging(model) else names
+    if _is_merging(model):
+        return [name for name in names if name in OF_MERGED]
+    return [name for name in names if name != "merging"]
 
 
 def _is_merging(model: Model) -> bool:
@@ -99,7 +103,10 @@ def explain(model: Model, images: Tensor, request: Request) -> Maps:
     _check_token(request.token, rows, columns)
     row = maps.matrix[request.token[0] * columns + request.token[1]]
     return replace(
-        maps, grid=row.reshape(rows, columns), facts={**maps.facts, "token": request.token}
+        maps,
+        grid=row.reshape(rows, columns),
+        groups=None,
+        facts={**maps.facts, "token": request.token},
     )
 
 
@@ -109,8 +116,14 @@ def checked(model: Model, request: Request) -> Request:
     if name not in METHODS:
         raise UsageError("VIT-270", f"unknown method {name!r}. {nearest(name, METHODS)}")
     method = METHODS[name]
-    if _is_merging(model) and name not in OF_THE_INPUT:
+    if _is_merging(model) and name not in OF_MERGED:
         raise no_taps()
+    if name == "merging" and not _is_merging(model):
+        raise UsageError(
+            "VIT-288",
+            "merging: this model merges no tokens.",
+            hint="Say how many stay: --tokens 0.6",
+        )
     if reason := _refusal(model, method):
         fitting = ", ".join(methods_of(model))
         is_other = isinstance(model, ResidualNet) and not method.of_any_model
