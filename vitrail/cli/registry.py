@@ -160,6 +160,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {  # verb: (words after its n
         ("", "this machine"),
         ("--plan vit_h14 --gpus 8 --shard", "what pre-training it would need"),
         ("--self-test", "kill a run, continue it, compare every bit"),
+        ("--replay runs/photos-1", "the step at which it diverged"),
     ),
     "completion": (
         ("bash > ~/.local/share/bash-completion/completions/vitrail", ""),

@@ -49,6 +49,7 @@ from vitrail.training.ranks.ranks import ALONE, TOLD, Ranks, check_device
 from vitrail.training.ranks.share import check_shards, share_of
 from vitrail.training.ranks.spread import spread_of
 from vitrail.training.ranks.verdict import Ahead, Verdict
+from vitrail.training.replay import keep_step
 from vitrail.training.reporter import Reporter, RunResult, SilentReporter
 from vitrail.training.run_context import RunContext
 from vitrail.training.signals import StopRequest, stop_signals
@@ -557,17 +558,16 @@ def _diverged(live: RunContext, batch: Batch, lr: float, loss: float, norm: floa
     run, step = live.run, live.state.step
     mine = json.dumps([int(index) for index in batch.indices]).encode()
     indices = [index for rows in live.ranks.collect(mine) for index in json.loads(rows)]
+    record = {"step": step, "lr": lr, "loss": str(loss), "grad_norm": str(norm)}
+    keep_step(live, {**record, "indices": indices})
     if live.ranks.is_first:
-        run.make("debug")
-        record = {"step": step, "lr": lr, "loss": str(loss), "grad_norm": str(norm)}
-        run.write("debug/batch.json", {**record, "indices": indices})
         run.update(status="failed", best=live.state.best)
     error = TrainingError(
         "VIT-601",
         f"loss became {loss:g} at step {step} (lr {lr:.1e}, grad norm {norm:.2g}). "
-        f"The images of that step are listed in {run.path / 'debug' / 'batch.json'}; "
-        "the last checkpoint is intact.",
-        hint=f"Try --lr {lr / 10:.0e} or --optim.clip 1.0",
+        f"The step is kept in {run.path / 'debug'}; the last checkpoint is intact.",
+        hint=f"Try --lr {lr / 10:.0e} or --optim.clip 1.0\n  Which layer and which images: "
+        f"vitrail doctor --replay {run.path}",
     )
     if not live.ranks.is_first:
         error.add_note(TOLD)

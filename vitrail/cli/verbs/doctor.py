@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -10,9 +11,10 @@ from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output, table
 from vitrail.cli.machine_plan import PlanOptions, show_plan
 from vitrail.errors import UsageError, install_command
-from vitrail.spelling import count
+from vitrail.spelling import count, printable
 
 app = app_of("vitrail doctor")
+MOST_NAMES = 5  # of layers and images on a line
 
 
 @app.default
@@ -20,6 +22,7 @@ def doctor(
     *,
     planned: PlanOptions | None = None,
     self_test: Annotated[bool, Parameter(negative=())] = False,
+    replay: Path | None = None,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> int:
     """Look at this machine: versions, extras, memory, disk, precision, and what it can train.
@@ -28,6 +31,8 @@ def doctor(
     ----------
     self_test
         Train a tiny model, kill it, continue it and compare every bit, with 1 and 2 processes.
+    replay
+        Do the step again at which this run's loss or gradients were not finite, and say where.
     """
     if planned is not None and planned.plan is not None:
         return show_plan(planned, output)
@@ -39,6 +44,8 @@ def doctor(
         )
     if self_test:
         return test_machine(output)
+    if replay is not None:
+        return show_replay(replay, output)
     from vitrail.api.doctor import doctor
 
     record = doctor()
@@ -58,6 +65,32 @@ def test_machine(output: Output) -> int:
         f"that was left alone (model {found.sha256[:12]})"
     ]
     output.result(asdict(found), lines)
+    return 0
+
+
+def show_replay(run: Path, output: Output) -> int:
+    """Do a run's kept step again and print what was not finite; the exit code."""
+    from dataclasses import asdict
+
+    from vitrail.training.replay import replay
+
+    found = replay(run)
+    again = count(found.step - found.began, "step")
+    lines = [
+        f"step {found.step}: loss {found.loss}, gradient norm {found.grad_norm} "
+        f"(in the run {found.run_loss} and {found.run_grad_norm}); {again} from the kept state"
+    ]
+    if found.is_finite:
+        lines.append("finite this time: sums of several processes, or another machine, round so")
+    for what, names in (
+        ("first output that is not finite", (found.layer,) if found.layer else ()),
+        ("gradients that are not finite", found.parameters),
+        ("images whose own loss is not finite", found.images),
+    ):
+        if names:
+            rest = f" and {len(names) - MOST_NAMES} more" * (len(names) > MOST_NAMES)
+            lines.append(f"{what}: {', '.join(map(printable, names[:MOST_NAMES]))}{rest}")
+    output.result({**asdict(found), "finite": found.is_finite}, lines)
     return 0
 
 
