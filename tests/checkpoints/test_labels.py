@@ -38,6 +38,8 @@ def folder(tmp_path: Path, case: str = "hf_vit", outputs: int = 7, **config: Any
         ("hf_vit", {"id2label": {str(i): f"imagenet{i}" for i in range(1000)}}),
         ("hf_vit", {"id2label": {str(i): f"name{i}" for i in range(3)}}),
         ("hf_vit", {"id2label": {str(i + 1): f"name{i}" for i in range(7)}}),
+        ("hf_vit", {"id2label": [f"name{i}" for i in range(7)]}),
+        ("hf_vit", {"id2label": None, "label2id": {f"name{i}": i for i in range(7)}}),
         ("timm_vit_token", {"label_names": [f"imagenet{i}" for i in range(1000)]}),
         ("timm_vit_token", {"id2label": {str(i): f"imagenet{i}" for i in range(1000)}}),
     ],

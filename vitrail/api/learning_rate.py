@@ -17,7 +17,7 @@ from vitrail.training.determinism import unchanged_process
 from vitrail.training.lr_sweep import LrFind
 from vitrail.training.lr_sweep import lr_find as search
 from vitrail.training.plan.plan_run import Layers
-from vitrail.training.reporter import SilentReporter
+from vitrail.training.reporter import Reporter, SilentReporter
 
 FILES = ("lr_find.json", "lr_find.svg")
 
@@ -46,11 +46,11 @@ def lr_find(
         return find_rate([("arguments", layer)], None if out is None else Path(out))
 
 
-def find_rate(layers: Layers, out: Path | None) -> LrFind:
+def find_rate(layers: Layers, out: Path | None, reporter: Reporter | None = None) -> LrFind:
     """The search, and its files where they go. Raises as `lr_find`."""
     if out is not None:
         refuse_existing(*files_in(out), hint="Choose another folder: --out")
-    found = search(layers, reporter=SilentReporter())
+    found = search(layers, reporter=reporter or SilentReporter())
     if out is not None:
         document = json.dumps(to_json(found)) + "\n"
         write_together(out, dict(zip(FILES, (document, drawn(found)), strict=True)))

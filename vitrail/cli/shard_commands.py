@@ -54,6 +54,7 @@ def shard(
     workers
         Processes that decode.
     """
+    from vitrail.cli.eval_run import say_notes
     from vitrail.data.images.decode import MAX_SIDE_PX
     from vitrail.data.indexing.shard_making import ShardOptions, write_shards
     from vitrail.data.sources.open_data import open_whole
@@ -68,8 +69,11 @@ def shard(
     most = bytes_of(shard_bytes)
     refuse_existing(out, hint="Choose another folder: vitrail data shard DATA OUT")
     options = ShardOptions(most, short_side, workers, max_pixels, on_bad_file == "skip")
-    record = write_shards(open_whole(data), out, options)
-    output.result({"data": data, **summary(record, out)}, lines_of(record, out))
+    splits = open_whole(data)
+    say_notes(splits, output)
+    record = write_shards(splits, out, options)
+    shown = {"data": data, **summary(record, out), "notes": splits.notes}
+    output.result(shown, lines_of(record, out))
     return 0
 
 

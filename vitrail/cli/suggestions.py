@@ -150,7 +150,7 @@ def option_meant(
         return said.format(verb=verb or "VERB", data=data)
     close = closest(f"--{word}", names)
     is_number = close.rstrip("s") == f"--{word}".rstrip("s")  # --seed, where a verb has --seeds
-    if (found := ", ".join(others)) and not is_number:
+    if (found := ", ".join(one for one in others if one != verb)) and not is_number:
         return f"It is an option of {found}; not of {verb}."
     if close:
         return f"Did you mean {close}?"

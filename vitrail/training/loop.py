@@ -117,6 +117,8 @@ def train(
             run_files.write_start(run, checked, command)
             run_files.refuse_bad_files(run, plan, checked.bad)
             reporter.plan(plan, run.path)
+            for sentence in checked.left_out(str(run.path / run_files.BAD_FILES)):
+                reporter.notice(f"data: {sentence}")
             if checked.unseen:
                 reporter.notice(checked.sentence)
             for sentence in plan.changes:

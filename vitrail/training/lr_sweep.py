@@ -36,7 +36,7 @@ from vitrail.training.plan.starting_weights import starting_weights
 from vitrail.training.ranks.share import share_of
 from vitrail.training.ranks.spread import Alone
 from vitrail.training.reporter import Reporter
-from vitrail.training.run_files import without_bad_files
+from vitrail.training.run_files import readable
 from vitrail.training.state import TrainState, start_state
 from vitrail.training.step import training_loader, update
 from vitrail.training.tasks.registry import task_of
@@ -134,9 +134,13 @@ class Trials:
 def lr_find(layers: Layers, reporter: Reporter, *, num_steps: int = NUM_STEPS) -> LrFind:
     """Compare learning rates for the run that `layers` describe.
 
-    Raises what `plan_run` raises, and TrainingError VIT-602 where the loss never falls.
+    Raises what `plan_run` raises, DataError VIT-301 for images that cannot be decoded, and
+    TrainingError VIT-602 where the loss never falls.
     """
-    plan = without_bad_files(plan_run(layers)).plan
+    checked = readable(plan_run(layers))
+    plan = checked.plan
+    for sentence in (*plan.splits.notes, *checked.left_out()):
+        reporter.notice(f"data: {sentence}")
     keep_freed_memory()
     set_threads(plan.config.threads)
     task = task_of(plan, torch.device(plan.config.device))

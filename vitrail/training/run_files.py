@@ -33,6 +33,7 @@ from vitrail.training.storage.git_commit import git_commit
 from vitrail.training.storage.run_dir import SCHEMA, RunDir
 
 BadFiles = list[tuple[str, str]]
+BAD_FILES = "bad_files.csv"
 AT_ONCE = 256  # files looked at between two looks at the clock
 
 
@@ -50,6 +51,19 @@ class CheckedPlan:
         """What run.json keeps where a time limit may have cut the look short."""
         limited = self.plan.config.time_limit_secs is not None
         return {"unchecked_files": self.unseen} if limited else {}
+
+    def left_out(self, where: str = "") -> tuple[str, ...]:
+        """A sentence for the images that cannot be decoded, none where there are none. where: the
+        file that lists all of them.
+        """
+        if not self.bad:
+            return ()
+        (name, reason), number = self.bad[0], len(self.bad)
+        total = number + sum(map(len, self.plan.splits.parts().values()))
+        first = f"{name}: {reason}" if number == 1 else f"the first is {name}: {reason}"
+        full = f". All: {where}" if where and number > 1 else ""
+        what = f"{number:,} of {count(total, 'image')} cannot be decoded"
+        return (f"left out: {what} ({first}){full}",)
 
     @property
     def sentence(self) -> str:
@@ -87,6 +101,17 @@ def without_bad_files(plan: Plan, max_secs: float = math.inf) -> CheckedPlan:
     return CheckedPlan(replace(plan, splits=found), bad, unseen)
 
 
+def readable(plan: Plan) -> CheckedPlan:
+    """`without_bad_files`, for work that writes no list of them. Raises DataError VIT-301 unless
+    they may be skipped.
+    """
+    checked = without_bad_files(plan)
+    if plan.config.data.on_bad_file == "stop":
+        total = len(checked.bad) + sum(map(len, checked.plan.splits.parts().values()))
+        require_good(checked.bad, total)
+    return checked
+
+
 def _look(source: Source, config: DataConfig, deadline: float) -> dict[int, ImageStats]:
     """Looks by place, at all images or at a sample of as many as there is time for."""
     limited = deadline != math.inf
@@ -108,7 +133,7 @@ def refuse_bad_files(run: RunDir, plan: Plan, bad: BadFiles) -> None:
     """List them in bad_files.csv; raise DataError VIT-301 unless they may be skipped."""
     if not bad:
         return
-    table = write_bad_files(bad, run.path / "bad_files.csv")
+    table = write_bad_files(bad, run.path / BAD_FILES)
     if plan.config.data.on_bad_file == "stop":
         total = len(bad) + sum(len(source) for source in plan.splits.parts().values())
         require_good(bad, total, str(table))

@@ -170,6 +170,9 @@ def test_gray() -> None:
         {"rescale_factor": 0},
         {"image_std": [0.0, 0.5, 0.5]},
         {"image_mean": [0.5, 0.5]},
+        {"image_mean": [0.5, 0.4, 0.3, 0.2]},
+        {"resample": 1.5},
+        {"size": {"height": 64}},
         {"size": -3},
         {"size": 10**9, "crop_size": 64, "do_center_crop": True},
     ],
@@ -178,6 +181,7 @@ def test_settings_that_cannot_be_read(settings: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match="preprocessor_config") as error:
         read(settings)
     assert error.value.code == "VIT-418"
+    assert "KeyError" not in error.value.message
 
 
 @pytest.mark.parametrize(

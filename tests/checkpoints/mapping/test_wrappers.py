@@ -45,6 +45,8 @@ PREFIXES = (
     "module.model.backbone.",
     "_orig_mod.module.",
     "any.words.at.all.",
+    "1.",  # of a Sequential, behind a module that normalises
+    "models.0.",
 )
 
 

@@ -169,16 +169,22 @@ def classes_of(values: Mapping[str, Any], num_classes: int) -> tuple[str, ...]:
 
 def names_left_out(values: Mapping[str, Any], num_classes: int) -> str:
     """Why the names of id2label are not those of the head, "" where they are."""
-    labels = values.get("id2label")
-    if not num_classes or not isinstance(labels, Mapping):
+    labels, back = values.get("id2label"), values.get("label2id")
+    if not num_classes or not labels and not back:
         return ""
+    instead = "no name is taken, classes are their numbers"
+    if not isinstance(labels, Mapping):
+        what = "label2id, but no id2label" if labels is None else "an id2label that is no table"
+        return f"config.json has {what}: {instead}"
     numbers = {str(number) for number in labels}
     if numbers == {str(number) for number in range(num_classes)}:
         return ""
+    if len(numbers) == num_classes:
+        first, last = num_classes - 1, ", ".join(sorted(numbers)[:3])
+        return f"the outputs are 0 to {first}, id2label of config.json has {last} ...: {instead}"
     return (
         f"id2label of config.json has {count(len(numbers), 'name')}, the head "
-        f"{count(num_classes, 'output')}: no "
-        "name is taken, classes are their numbers"
+        f"{count(num_classes, 'output')}: {instead}"
     )
 
 

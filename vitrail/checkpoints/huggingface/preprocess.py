@@ -16,6 +16,7 @@ from vitrail.checkpoints.mapping.evaluation_crops import IMAGENET_MEAN, IMAGENET
 from vitrail.checkpoints.mapping.origin import cannot_hold
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.errors import ModelError
+from vitrail.spelling import count
 
 Filter = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 FILTERS: dict[int, Filter] = {
@@ -129,7 +130,7 @@ def _is_step(key: str, value: object) -> bool:
 def filter_of(value: Any) -> Filter:
     """By Pillow's number or its name. Raises ValueError."""
     names: dict[str, Filter] = {name: name for name in FILTERS.values()}
-    found = names.get(value.lower()) if isinstance(value, str) else FILTERS.get(int(value))
+    found = names.get(value.lower()) if isinstance(value, str) else FILTERS.get(value)
     if found is None:
         known = ", ".join(f"{number} ({text})" for number, text in FILTERS.items())
         raise ValueError(f"resample is {value!r}; known: {known}")
@@ -233,7 +234,7 @@ def _resize(values: Mapping[str, Any], kind: ProcessorDefaults) -> int | Pair | 
     if isinstance(size, Mapping) and "shortest_edge" in size:
         return _px(size["shortest_edge"])
     if isinstance(size, Mapping):
-        return _px(size["height"]), _px(size["width"])
+        return _sides("size", size)
     return (_px(size), _px(size)) if kind.is_square else _px(size)
 
 
@@ -242,8 +243,17 @@ def _crop(values: Mapping[str, Any], kind: ProcessorDefaults) -> Pair | None:
         return None
     size = values.get("crop_size", kind.crop)
     if isinstance(size, Mapping):
-        return _px(size["height"]), _px(size["width"])
+        return _sides("crop_size", size)
     return _px(size), _px(size)
+
+
+def _sides(key: str, size: Mapping[str, Any]) -> Pair:
+    """Height and width. Raises ValueError where it has others."""
+    if not {"height", "width"} <= set(size):
+        raise ValueError(
+            f"{key} has {', '.join(map(str, size)) or 'nothing'}; expected height and width"
+        )
+    return _px(size["height"]), _px(size["width"])
 
 
 def _px(value: Any) -> int:
@@ -257,7 +267,7 @@ def _stats(
     values: Mapping[str, Any], kind: ProcessorDefaults, channels: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of pixels in 0..1, with the processor's own scale in them."""
-    mean, std = kind.stats
+    mean, std = (usual[:channels] for usual in kind.stats)
     mean = _floats(values.get("image_mean") or mean, channels)
     std = _floats(values.get("image_std") or std, channels)
     if values.get("do_normalize") is False:
@@ -273,8 +283,13 @@ def _stats(
 
 
 def _floats(value: Any, channels: int) -> tuple[float, ...]:
+    """A value a channel. Raises ValueError for another number of them."""
     found = (float(value),) if isinstance(value, int | float) else tuple(map(float, value))
-    return found * channels if len(found) == 1 else found[:channels]
+    if len(found) == 1 or channels == 1 and len(set(found)) == 1:
+        return found[:1] * channels
+    if len(found) != channels:
+        raise ValueError(f"mean or std of {len(found)} values for {count(channels, 'channel')}")
+    return found
 
 
 def _fitted(resize: int | Pair | None, crop: Pair | None, size: Pair) -> tuple[int | Pair, str]:

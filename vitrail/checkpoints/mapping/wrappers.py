@@ -84,9 +84,10 @@ def views(header: Header) -> list[View]:
     counts: Counter[str] = Counter()
     for name in plain:
         parts = name.split(".")[:-1][:MAX_DEPTH]
+        last = max((at for at, part in enumerate(parts) if NUMBER.fullmatch(part)), default=-1)
         for depth in range(1, len(parts) + 1):
-            if NUMBER.fullmatch(parts[depth - 1]):
-                break  # a block, below which is no model
+            if depth - 1 == last:
+                break  # a block, below which is no model; a number before it is a place in a list
             counts[".".join(parts[:depth]) + "."] += 1
     found = [prefix for prefix, count in counts.most_common(MAX_VIEWS) if count >= MIN_TENSORS]
     found.sort(key=lambda prefix: prefix.count("."))

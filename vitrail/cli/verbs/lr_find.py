@@ -36,9 +36,10 @@ def lr_find(
         Folder for lr_find.json and lr_find.svg; must not hold them yet.
     """
     from vitrail.api.learning_rate import files_in, find_rate, refuse_without_effect, to_json
+    from vitrail.cli.display.console import ConsoleReporter
 
     refuse_without_effect(settings)
-    found = find_rate(layers_of(data, config, settings), out)
+    found = find_rate(layers_of(data, config, settings), out, ConsoleReporter(output))
     files = files_in(out)
     lines = [
         f"suggestion  --lr {found.suggestion:.1e}",

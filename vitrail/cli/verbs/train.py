@@ -242,12 +242,18 @@ def show_plan(layers: list[Layer], output: Output, *, dry_run: bool, world: int 
         from dataclasses import asdict
 
         from vitrail.training.dry_run import dry_run as rehearse
+        from vitrail.training.run_files import readable
 
+        left_out: tuple[str, ...] = ()
+        if plan.config.data.on_bad_file == "skip":
+            checked = readable(plan)
+            plan, left_out = checked.plan, checked.left_out()
         choices = [{"key": key, "value": value, "why": why} for key, value, why in plan.choices]
         found = rehearse(plan)
         lasts = "until the time limit" if found.seconds is None else f"about {found.seconds:.0f} s"
         lines = [
             *plan_lines(plan),
+            *(f"data   {sentence}" for sentence in left_out),
             *(f"from   {sentence}" for sentence in plan.changes),
             *(f"note    {sentence}" for sentence in plan.notes),
             f"step    {1000 * found.step_secs:.0f} ms, "
@@ -255,7 +261,8 @@ def show_plan(layers: list[Layer], output: Output, *, dry_run: bool, world: int 
             f"memory  {found.peak_bytes / 1e9:.2f} GB at the highest",
         ]
         record = {"choices": choices, "settings": settings_record(plan), "measured": asdict(found)}
-        record |= {"changes": list(plan.changes), "notes": [*plan.splits.notes, *plan.notes]}
+        notes = [*plan.splits.notes, *left_out, *plan.notes]
+        record |= {"changes": list(plan.changes), "notes": notes}
         output.result(record, lines)
         output.note("dry run: nothing was kept or written")
     else:

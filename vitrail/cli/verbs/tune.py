@@ -71,6 +71,8 @@ def tune(
         raise UsageError("VIT-202", f"--budget {budget}: expected a time.", hint="Use 20m or 2h")
     load_optuna()
     asked = plan_search(layers_of(data, config, settings), ranges_of(over or []))
+    for sentence in asked.said:
+        output.note(f"data: {sentence}")
     store = open_store(out, asked.plan.splits.name, question_of(asked.facts()))
     with store.lock():
         length = length_of(asked, seconds, store, output)

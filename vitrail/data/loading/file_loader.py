@@ -25,6 +25,7 @@ from vitrail.data.loading.batch import Batch
 from vitrail.data.loading.crew import PREFETCH
 from vitrail.data.loading.file_batches import EvalBatches, Fault, TrainBatches, in_threads
 from vitrail.data.loading.loader_workers import in_workers
+from vitrail.data.loading.numpy_batches import WAY_OUT
 from vitrail.data.loading.slots import Slots, count_rows
 from vitrail.device import processes_here, sent
 from vitrail.errors import DataError, EnvironmentFault
@@ -134,7 +135,6 @@ def _bad_file(fault: Fault, on_bad_file: str) -> DataError:
     hint = (
         "It was readable when the images were checked: it has been changed since."
         if on_bad_file == "skip"
-        else "Repair or remove it, or leave bad files out with --on-bad-file skip. "
-        "`vitrail data check` lists all."
+        else WAY_OUT
     )
     return DataError("VIT-301", f"{fault.name}: {fault.reason}", hint=hint)

@@ -22,6 +22,11 @@ from vitrail.data.sources.many_labels import targets
 from vitrail.data.sources.source import Readable, Source
 from vitrail.errors import DataError
 
+WAY_OUT = (
+    "Repair or remove it; all of them: vitrail data check DATA. To go on without: --on-bad-file "
+    "skip, which train, lr-find, tune, eval and probe take."
+)
+
 Values = NDArray[Any]
 
 
@@ -76,8 +81,7 @@ def _values(
     return DataError(
         "VIT-301",
         f"{name}: {reason}",
-        hint="Repair or remove it, or leave bad files out with --on-bad-file skip. "
-        "`vitrail data check` lists all.",
+        hint=WAY_OUT,
     )
 
 

@@ -26,6 +26,7 @@ from vitrail.studies.tuning.space import Range, default_ranges
 from vitrail.studies.tuning.trial import CURVE, PRUNED, Say, Trial, run_trial
 from vitrail.training.dry_run import dry_run
 from vitrail.training.plan.plan_run import Layers, Plan, plan_run
+from vitrail.training.run_files import readable
 
 if TYPE_CHECKING:
     import optuna
@@ -80,13 +81,14 @@ class Limit:
 @dataclass(frozen=True)
 class Search:
     """What is searched. layers: of a trial, without what it varies. default: what would be taken,
-    by name of a range.
+    by name of a range. said: what of the data is left out.
     """
 
     plan: Plan
     layers: Layers
     ranges: Sequence[Range]
     default: Mapping[str, Axis]
+    said: Sequence[str] = ()
 
     @property
     def seed(self) -> int:
@@ -118,7 +120,8 @@ def plan_search(layers: Layers, ranges: Sequence[Range]) -> Search:
             "--time-limit has no effect on tune, which divides its budget.",
             hint="Leave it out: --budget 30m",
         )
-    plan = plan_run(layers)
+    checked = readable(plan_run(layers))
+    plan = checked.plan
     if plan.config.objective != "classify":
         raise UsageError(
             "VIT-203",
@@ -136,7 +139,7 @@ def plan_search(layers: Layers, ranges: Sequence[Range]) -> Search:
     _check(layers, ranges)
     flat = flatten(plan.config) | {f"model.{k}": v for k, v in plan.model.model_dump().items()}
     default = {one.name: flat[one.name] for one in ranges if _lies_in(flat.get(one.name), one)}
-    return Search(plan, layers, ranges, default)
+    return Search(plan, layers, ranges, default, (*plan.splits.notes, *checked.left_out()))
 
 
 def measure(asked: Search, budget_secs: float) -> Length:
