@@ -30,7 +30,8 @@ from vitrail.runs.stored import read_weights
 from vitrail.spelling import count
 from vitrail.training import rival
 from vitrail.training.advice import Evidence, advice
-from vitrail.training.clock import Clock
+from vitrail.training.control.clock import Clock
+from vitrail.training.control.time_limit import TimeLimit
 from vitrail.training.network import export_model, merge_adapters
 from vitrail.training.plan.plan_run import Plan
 from vitrail.training.ranks.ranks import ALONE, Ranks
@@ -40,7 +41,6 @@ from vitrail.training.state import TrainState
 from vitrail.training.storage.metrics_log import last_records
 from vitrail.training.storage.run_dir import RunDir, reason_of
 from vitrail.training.tasks.task import EvalResult, Task
-from vitrail.training.time_limit import TimeLimit
 
 AUDIT_SHARE = 0.05  # of the run's time for looking at its data again
 # Of what a time limit leaves for them: baselines, then the audit; explanations get the rest.

@@ -9,72 +9,39 @@ needs no generator state (docs/reliability.md).
 
 from __future__ import annotations
 
-import copy
-import json
 import math
-from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
-from vitrail.config import config_hash, flatten
 from vitrail.data.loading.loader import Batch
-from vitrail.device import keep_freed_memory, resumed_threads, set_threads
-from vitrail.errors import EnvironmentFault, TrainingError
+from vitrail.device import resumed_threads
+from vitrail.errors import EnvironmentFault
 from vitrail.evaluation.run_data import resumed
 from vitrail.runs.lock import RunLock
-from vitrail.runs.manifest import Damaged, step_name
-from vitrail.runs.stored import check_weights
-from vitrail.spelling import count
+from vitrail.runs.manifest import step_name
 from vitrail.training import run_files
-from vitrail.training.clock import Clock, share
-from vitrail.training.compiled import compile_faults, compiled
-from vitrail.training.determinism import make_deterministic
-from vitrail.training.finish import StopReason, check_saveable, finish, lost_best
-from vitrail.training.network import create_network
+from vitrail.training.compiled import compile_faults
+from vitrail.training.control.clock import Clock, share
+from vitrail.training.control.signals import StopRequest, stop_signals
+from vitrail.training.finish import StopReason, check_saveable, finish
+from vitrail.training.milestones import diverged, evaluate, log_step, save, update_window
 from vitrail.training.optim.optimizer import set_lr
-from vitrail.training.optim.schedule import StepSchedule as Schedule
 from vitrail.training.optim.schedule import lr_on
-from vitrail.training.optim.shares import mesh_of
-from vitrail.training.plan.plan_run import Layers, Plan, plan_run
+from vitrail.training.plan.plan_run import Layers, plan_run
 from vitrail.training.plan.resumed import is_finished, model_of, settings_of
-from vitrail.training.plan.starting_weights import starting_weights
 from vitrail.training.ranks.launch import note_run
-from vitrail.training.ranks.pace import Pace
-from vitrail.training.ranks.ranks import ALONE, TOLD, Ranks, check_device
+from vitrail.training.ranks.ranks import ALONE, Ranks, check_device
 from vitrail.training.ranks.share import check_shards, share_of
-from vitrail.training.ranks.spread import spread_of
 from vitrail.training.ranks.verdict import Ahead, Verdict
-from vitrail.training.replay import keep_step
 from vitrail.training.reporter import Reporter, RunResult, SilentReporter
 from vitrail.training.run_context import RunContext
-from vitrail.training.signals import StopRequest, stop_signals
-from vitrail.training.state import TrainState, Window, restore, start_state
-from vitrail.training.step import training_loader, trial, update
-from vitrail.training.storage.checkpoint import (
-    Checkpoint,
-    check_disk,
-    checkpoint_bytes,
-    load_latest,
-    save_checkpoint,
-)
-from vitrail.training.storage.checkpoint import sweep as sweep_checkpoints
-from vitrail.training.storage.metrics_log import MetricsLog
+from vitrail.training.start_run import start_run
+from vitrail.training.step import update
+from vitrail.training.storage.checkpoint import load_latest
 from vitrail.training.storage.run_dir import RunDir, create_run, ending, open_run
-from vitrail.training.tasks.registry import task_of
-from vitrail.training.tasks.task import EvalResult
-from vitrail.training.tasks.validation import never
-from vitrail.training.time_limit import (
-    TIMED_STEPS,
-    WARMUP_STEPS,
-    TimeLimit,
-    limit_of,
-    validation,
-)
 
 CHECKING = 0.15  # share of a time limit for looking at files before training
 
@@ -126,7 +93,7 @@ def train(
             for sentence in plan.notes:
                 reporter.notice(sentence)
             _tell_run(run, ranks, step=None, data=None)
-            live = _start(run, plan, clock, reporter, None, ranks)
+            live = start_run(run, plan, clock, reporter, None, ranks)
             return _run(live, stop, with_report, with_test)
 
 
@@ -175,7 +142,7 @@ def resume(
                     reporter.notice(sentence)
             step = checkpoint.step if checkpoint else None
             _tell_run(run, ranks, step=step, data=data)
-            live = _start(run, plan, clock, reporter, checkpoint, ranks)
+            live = start_run(run, plan, clock, reporter, checkpoint, ranks)
             return _run(live, stop, with_report, with_test)
 
 
@@ -198,7 +165,7 @@ def follow(clock: Clock, ranks: Ranks, *, with_report: bool, with_test: bool) ->
         recorded, _ = model_of(run, checkpoint)
         recorded = recorded or run.read("run.json")  # which the first process wrote
         plan = plan_run([("config.toml", settings)], recorded, splits, is_new=False)
-        live = _start(run, plan, clock, SilentReporter(), checkpoint, ranks)
+        live = start_run(run, plan, clock, SilentReporter(), checkpoint, ranks)
         return _run(live, stop, with_report, with_test)
 
 
@@ -239,13 +206,13 @@ def _run(live: RunContext, stop: StopRequest, with_report: bool, with_test: bool
             verdict = ahead.agree(_decided(live, loss, norm, stop))
             _take(live, verdict, batch, lr)
             if state.step % log_every == 0 or verdict.is_last:
-                _log_step(live, lr, verdict.norm)
+                log_step(live, lr, verdict.norm)
             if verdict.is_evaluation_due or verdict.is_last:
-                _evaluate(live)
+                evaluate(live)
                 if live.has_no_patience:
                     stopped, verdict = "patience", replace(verdict, is_last=True)
             elif verdict.is_save_due:
-                _save(live)
+                save(live)
             if verdict.is_last or verdict.stop or (ranks.is_alone and stop.name):
                 break
             verdict.go_on()
@@ -280,135 +247,10 @@ def _take(live: RunContext, verdict: Verdict, batch: Batch, lr: float) -> None:
     if not ranks.is_alone:
         live.clock.also()
     if not math.isfinite(verdict.loss + verdict.norm):
-        raise _diverged(live, batch, lr, verdict.loss, verdict.norm)
-    _update_window(state.window, verdict.loss, live.share.batch_size)
+        raise diverged(live, batch, lr, verdict.loss, verdict.norm)
+    update_window(state.window, verdict.loss, live.share.batch_size)
     if not ranks.is_first and verdict.total_steps != state.schedule.total_steps:
         state.schedule = state.schedule.replan(state.step, verdict.total_steps)
-
-
-def _start(
-    run: RunDir,
-    plan: Plan,
-    clock: Clock,
-    reporter: Reporter,
-    checkpoint: Checkpoint | None,
-    ranks: Ranks,
-) -> RunContext:
-    """Everything the first step needs, out of the newest whole checkpoint where there is one."""
-    config = plan.config
-    device = torch.device(config.device)
-    keep_freed_memory()
-    set_threads(resumed_threads(int(config.threads))[0])
-    make_deterministic(device)
-    if ranks.is_first:
-        sweep_checkpoints(run.path)
-    weights = None
-    if not checkpoint:
-        weights, _ = starting_weights(config, plan.model, plan.splits.classes)
-    schedule = Schedule.of(plan.total_steps or 1)
-    mesh = mesh_of(ranks.world, device.type) if ranks.is_sharded else None
-    state = start_state(config, plan.model, schedule, device, weights, mesh)
-    num_parameters = sum(value.numel() for value in state.model.parameters())
-    check_disk(run.path, checkpoint_bytes(num_parameters, config.optim.name, ema=bool(state.ema)))
-    metrics = MetricsLog(run.metrics)
-    damaged = [name for name, _ in checkpoint.damaged] if checkpoint else []
-    if checkpoint:
-        for warning in checkpoint.warnings():
-            reporter.notice(warning)
-        restore(state, checkpoint)
-        damaged += _without_damaged_best(run, state, reporter)
-        clock.add(state.seconds)
-        _warn_of_other_bits(checkpoint, reporter)
-    saved = checkpoint.state if checkpoint else {}
-    if ranks.is_first:
-        torn = metrics.cut_back(saved.get("metrics_offset", 0), saved.get("metrics_sha256", ""))
-        if torn:
-            reporter.notice(torn)
-    val = validation(plan)
-    mine = share_of(config, ranks)
-    if state.is_sharded:
-        evaluated = create_network(config, plan.model).to(device)
-    else:
-        evaluated = copy.deepcopy(state.model)
-    forward = compiled(state.model) if config.compile else state.model
-    live = RunContext(
-        run=run,
-        plan=plan,
-        clock=clock,
-        reporter=reporter,
-        device=device,
-        state=state,
-        metrics=metrics,
-        loader=training_loader(plan, share=mine),
-        task=task_of(plan, device, ranks),
-        ranks=ranks,
-        share=mine,
-        spread=spread_of(state.model, forward, ranks, mine.count, is_exact=config.exact),
-        evaluated=evaluated,
-        damaged=damaged,
-        val=val,
-        limit=limit_of(plan, clock, val),
-        pace=None if ranks.is_alone else pace_of(run, ranks),
-    )
-    if live.limit is not None:
-        _begin(live, live.limit, weights, is_new=not checkpoint)
-    state.model.train()
-    return live
-
-
-def pace_of(run: RunDir, ranks: Ranks) -> Pace:
-    """What gathers the times of several processes."""
-    return Pace(ranks, MetricsLog(run.path / "ranks.jsonl") if ranks.is_first else None)
-
-
-def _without_damaged_best(run: RunDir, state: TrainState, reporter: Reporter) -> list[str]:
-    """Let go of a best evaluation whose weights are damaged: the best is then looked for among the
-    newest evaluation and those to come. The name of the damaged checkpoint, where there is one.
-    """
-    if not state.best or state.best["step"] == state.step:
-        return []
-    name = step_name(state.best["step"])
-    try:
-        check_weights(run.path, state.best["step"], state.weights_file)
-    except Damaged as error:
-        reporter.notice(lost_best(state, str(error)))
-        state.best = state.judged
-        return [name]
-    return []
-
-
-def _warn_of_other_bits(checkpoint: Checkpoint, reporter: Reporter) -> None:
-    """Say so where the resumed run cannot be promised the same bits."""
-    here = {"threads": torch.get_num_threads(), "torch": torch.__version__}
-    for name, value in here.items():
-        if checkpoint.state.get(name) != value:
-            reporter.notice(
-                f"started with {name} {checkpoint.state.get(name)}, continued with {value}: sums "
-                "are rounded in another order, so the last bits may differ"
-            )
-
-
-def _begin(
-    live: RunContext, limit: TimeLimit, weights: Mapping[str, Tensor] | None, *, is_new: bool
-) -> None:
-    """Say what a time limit means; plan the length of a new run, on throwaway weights."""
-    plan, state, notice = live.plan, live.state, live.reporter.notice
-    limit.evaluated(state.step, 0.0)
-    if is_new:
-        throwaway = start_state(plan.config, plan.model, Schedule.of(1), live.device, weights)
-        number = WARMUP_STEPS + TIMED_STEPS
-        timed = trial(throwaway, live.loader, live.task, plan.config, number, live.share)
-        with closing(timed) as steps:
-            state.schedule = limit.calibrate(steps)
-        state.schedule = Schedule.of(int(live.ranks.tell(state.schedule.total_steps)))
-        fitting = max(1, limit.affordable(0))
-        notice(limit.warning(fitting) or f"time limit: about {count(fitting, 'step', 'fits')}")
-    whole = plan.splits.val
-    if live.val is not None and whole is not None and len(live.val) < len(whole):
-        notice(
-            f"time limit: validation on a sample of {len(live.val):,} of "
-            f"{count(len(whole), 'image')}"
-        )
 
 
 def _step(live: RunContext, batch: Batch) -> tuple[float, float, float]:
@@ -428,42 +270,10 @@ def _step(live: RunContext, batch: Batch) -> tuple[float, float, float]:
     return lr, loss, norm
 
 
-def _save(live: RunContext) -> None:
-    state, config = live.state, live.plan.config
-    state.seconds = live.saved_at = live.clock.seconds()
-    with live.ranks.contact():
-        tensors = state.whole_tensors(is_kept=live.ranks.is_first)
-    if not live.ranks.is_first:
-        return
-    mark = live.metrics.sync()
-    record = {
-        **state.record(),
-        "metrics_offset": mark.offset,
-        "metrics_sha256": mark.sha256,
-        "settings": flatten(config),
-        "config_hash": config_hash(config),
-        "built": run_files.built_record(live.plan),
-        "classes": list(live.plan.splits.classes),
-        "multi_label": live.plan.splits.multi_label,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
-    save_checkpoint(
-        live.run.path,
-        state.step,
-        tensors,
-        record,
-        keep=config.keep_checkpoints,
-        protect={state.best["step"]} if state.best else set(),
-        damaged=live.damaged,
-    )
-    live.run.update(best=state.best, seconds=round(state.seconds, 3))
-
-
 def _interrupted(live: RunContext, signal: str) -> RunResult:
     """How a run ends that was asked to stop before its last step."""
     if live.state.step:  # also where the wait for a batch was cut short
-        _save(live)
+        save(live)
     if live.ranks.is_first:
         live.run.update(status="stopped", seconds=live.clock.seconds(), best=live.state.best)
     result = RunResult(
@@ -477,100 +287,3 @@ def _interrupted(live: RunContext, signal: str) -> RunResult:
     live.reporter.result(result)
     live.ranks.wait()  # a process that ends early has the others ended
     return result
-
-
-def _update_window(window: Window, loss: float, examples: int) -> None:
-    window.loss += loss * examples
-    window.examples += examples
-    window.steps += 1
-
-
-def _evaluate(live: RunContext) -> None:
-    """Judge the averaged weights, or the plain ones where none are kept, on validation images,
-    and write a checkpoint.
-    """
-    state, started = live.state, live.clock.seconds()
-    if live.val is not None:
-        if state.is_sharded:
-            with live.ranks.contact():
-                live.evaluated.load_state_dict(state.shipped())
-        elif state.ema:
-            state.ema.copy_to(live.evaluated)
-        else:
-            live.evaluated.load_state_dict(state.model.state_dict())
-        is_over = live.limit.is_late if live.limit is not None else never
-        result = live.task.judge(live.evaluated, live.val, is_over)
-        if live.limit is not None:
-            live.limit.judged(result.n, live.clock.seconds() - started)
-        _note_evaluation(live, result)
-    _save(live)
-    live.eval_secs = live.clock.seconds() - started
-    if live.limit is not None:
-        live.limit.evaluated(state.step, live.eval_secs)
-
-
-def _note_evaluation(live: RunContext, result: EvalResult) -> None:
-    state, plan = live.state, live.plan
-    record: dict[str, Any] = {
-        "step": state.step,
-        "epoch": round(state.step / plan.steps_per_epoch, 4),
-        **{f"val/{name}": value for name, value in result.metrics.items()},
-    }
-    if live.ranks.is_first:
-        live.metrics.write({**record, "perf/eval_images_per_s": round(result.images_per_s, 1)})
-    best = state.best
-    state.judged = {key: record[key] for key in ("step", "epoch", "val/loss", "val/top1")}
-    if not best or (record["val/top1"], -record["val/loss"]) > (
-        best["val/top1"],
-        -best["val/loss"],
-    ):
-        state.best = state.judged
-        live.best = (state.step, result) if live.limit is not None else None
-    state.stale = 0 if record["val/loss"] < state.lowest_loss else state.stale + 1
-    state.lowest_loss = min(state.lowest_loss, record["val/loss"])
-    live.reporter.evaluation({**record, "is_best": state.best["step"] == state.step})
-
-
-def _log_step(live: RunContext, lr: float, norm: float) -> None:
-    state, plan, clock = live.state, live.plan, live.clock
-    waited, steps = live.loader.data_wait_secs, clock.steps
-    window, perf = state.window, clock.lap(state.window, waited)
-    if live.pace is not None:
-        figures, slow = live.pace.lap(state.step, steps, waited, perf["perf/step_ms"])
-        perf |= figures
-        if slow:
-            live.reporter.notice(slow)
-    record = {
-        "step": state.step,
-        "epoch": round(state.step / plan.steps_per_epoch, 4),
-        "train/loss": window.loss / window.examples,
-        "optim/lr": lr,
-        "optim/grad_norm": norm,
-        **perf,
-    }
-    if live.ranks.is_first:
-        live.metrics.write(record)
-    total = state.schedule.total_steps
-    live.reporter.step({**record, "total_steps": total, "eta_secs": live.eta_secs})
-    state.window = Window()
-
-
-def _diverged(live: RunContext, batch: Batch, lr: float, loss: float, norm: float) -> TrainingError:
-    """Keeps what is needed to look into it, and says what to try."""
-    run, step = live.run, live.state.step
-    mine = json.dumps([int(index) for index in batch.indices]).encode()
-    indices = [index for rows in live.ranks.collect(mine) for index in json.loads(rows)]
-    record = {"step": step, "lr": lr, "loss": str(loss), "grad_norm": str(norm)}
-    keep_step(live, {**record, "indices": indices})
-    if live.ranks.is_first:
-        run.update(status="failed", best=live.state.best)
-    error = TrainingError(
-        "VIT-601",
-        f"loss became {loss:g} at step {step} (lr {lr:.1e}, grad norm {norm:.2g}). "
-        f"The step is kept in {run.path / 'debug'}; the last checkpoint is intact.",
-        hint=f"Try --lr {lr / 10:.0e} or --optim.clip 1.0\n  Which layer and which images: "
-        f"vitrail doctor --replay {run.path}",
-    )
-    if not live.ranks.is_first:
-        error.add_note(TOLD)
-    return error

@@ -10,7 +10,8 @@ from torch import nn
 
 from vitrail.data.loading.loader import ArrayLoader, FileLoader
 from vitrail.data.sources.open_data import Source
-from vitrail.training.clock import Clock
+from vitrail.training.control.clock import Clock
+from vitrail.training.control.time_limit import TimeLimit
 from vitrail.training.plan.plan_run import Plan
 from vitrail.training.ranks.pace import Pace
 from vitrail.training.ranks.ranks import Ranks
@@ -21,7 +22,6 @@ from vitrail.training.state import TrainState
 from vitrail.training.storage.metrics_log import MetricsLog
 from vitrail.training.storage.run_dir import RunDir
 from vitrail.training.tasks.task import EvalResult, Task
-from vitrail.training.time_limit import TimeLimit
 
 ENDLESS = sys.maxsize
 

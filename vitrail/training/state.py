@@ -18,6 +18,7 @@ from vitrail.errors import ModelError
 from vitrail.models.names import ModelConfig
 from vitrail.models.vit.config import ViTConfig
 from vitrail.runs.documents import StateForm, reason_of
+from vitrail.training.control.clock import Window
 from vitrail.training.network import create_network
 from vitrail.training.optim.ema import Ema
 from vitrail.training.optim.optimizer import (
@@ -31,16 +32,6 @@ from vitrail.training.optim.schedule import StepSchedule as Schedule
 from vitrail.training.optim.schedule_free import Averages, ScheduleFree
 from vitrail.training.optim.shares import like, shard, whole_files
 from vitrail.training.storage.checkpoint import Checkpoint
-
-
-@dataclass
-class Window:
-    """Sums since the last training record, so that a resumed run writes the same averages."""
-
-    loss: float = 0.0
-    correct: float = 0.0
-    examples: int = 0
-    steps: int = 0
 
 
 @dataclass

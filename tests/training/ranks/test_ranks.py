@@ -19,7 +19,7 @@ from tests.training.ranks.in_ranks import in_ranks
 from tests.training.running import TINY, records, weights
 from vitrail.errors import DataError, EnvironmentFault
 from vitrail.training import loop
-from vitrail.training.clock import Clock
+from vitrail.training.control.clock import Clock
 from vitrail.training.network import create_network
 from vitrail.training.plan.plan_run import plan_run
 from vitrail.training.ranks.ranks import ALONE, Ranks, is_told

@@ -79,7 +79,7 @@ class RayEngine:
         """Ask running jobs to write a checkpoint, wait for it, let go of the cluster."""
         running = list(self._running)
         for reference in running:
-            self._ray.cancel(reference)  # a KeyboardInterrupt there: `training.signals` catches it
+            self._ray.cancel(reference)  # a KeyboardInterrupt there: `control.signals` catches it
         if running:
             self._ray.wait(running, num_returns=len(running), timeout=STOP_SECS)
         for reference in running:

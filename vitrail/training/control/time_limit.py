@@ -28,7 +28,7 @@ from vitrail.data.sources.open_data import Source, subset
 from vitrail.keyed_random import permutation
 from vitrail.models.cost import macs
 from vitrail.spelling import count
-from vitrail.training.clock import Clock
+from vitrail.training.control.clock import Clock
 from vitrail.training.optim.schedule import StepSchedule as Schedule
 
 if TYPE_CHECKING:

@@ -9,12 +9,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
-
-from vitrail.training.state import Window
 
 RECENT_SECS = 3.0  # steps that long ago count e times less
 STALL = 4.0  # one step counts for so many others at most: a stall is no pace
+
+
+@dataclass
+class Window:
+    """Sums since the last training record, so that a resumed run writes the same averages."""
+
+    loss: float = 0.0
+    correct: float = 0.0
+    examples: int = 0
+    steps: int = 0
 
 
 class Clock:

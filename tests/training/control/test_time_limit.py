@@ -19,12 +19,13 @@ import pytest
 
 from tests.training.running import TINY, StopAt, records
 from vitrail.config import read_toml, resolve
-from vitrail.training import loop, time_limit
-from vitrail.training.clock import Clock, share
+from vitrail.training import loop
+from vitrail.training.control import time_limit
+from vitrail.training.control.clock import Clock, share
+from vitrail.training.control.time_limit import FEW_STEPS, TimeLimit, duration
 from vitrail.training.optim.schedule import StepSchedule as Schedule
 from vitrail.training.optim.schedule import lr_on
 from vitrail.training.reporter import SilentReporter
-from vitrail.training.time_limit import FEW_STEPS, TimeLimit, duration
 
 LIMIT = 60.0
 

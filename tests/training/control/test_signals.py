@@ -119,7 +119,7 @@ def test_ctrl_c_ends_a_command_in_the_middle_of_native_code(caught: bool) -> Non
         # A shell starts what it leaves in the background with Ctrl-C ignored, children too.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         from vitrail.cli import last_resort
-        from vitrail.training.signals import stop_signals
+        from vitrail.training.control.signals import stop_signals
         last_resort.GRACE_SECS = 0.5
         last_resort.end_when_interrupted()
         def busy():
