@@ -18,7 +18,7 @@ import torch
 from tests.training.ranks.in_ranks import in_ranks
 from tests.training.running import TINY, records, weights
 from vitrail.errors import DataError, EnvironmentFault
-from vitrail.training import loop
+from vitrail.training import loop, start_run
 from vitrail.training.control.clock import Clock
 from vitrail.training.network import create_network
 from vitrail.training.plan.plan_run import plan_run
@@ -160,7 +160,7 @@ def failing(folder: Path, at: Callable[[Ranks], bool], fault: Callable[[], Any])
     """What becomes of a run on whose fourth batch `fault` is called where `at` says."""
 
     def work(ranks: Ranks) -> Any:
-        there: Any = loop  # its names are replaced in this process alone
+        there: Any = start_run  # its names are replaced in this process alone
         made = there.training_loader
 
         def loader(*arguments: Any, **named: Any) -> Any:
