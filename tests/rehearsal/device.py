@@ -62,10 +62,11 @@ class Rehearsal:
 
 
 def rehearse(work: Callable[[Rehearsal], Any]) -> Any:
-    """What `work` gives in a process that has the device. Raises AssertionError with its
-    traceback where it fails.
+    """What `work`, a function of a module, gives in a new process that has the device: one that was
+    forked behind a backward pass would have none for it. Raises AssertionError with its traceback
+    where it fails.
     """
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(theirs, work), daemon=True)
     process.start()

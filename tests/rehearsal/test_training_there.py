@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,35 +49,35 @@ AT_NIGHT = {
 }
 
 
+def planted_waits(rehearsal: Rehearsal) -> list[tuple[str, str]]:
+    there = torch.ones(3, 5).to(rehearsal.device, non_blocking=True)
+    row = torch.ones(3)
+    planted: dict[str, Callable[[], Any]] = {
+        "item": lambda: there.sum().item(),
+        "bool": lambda: bool(there.isfinite().all()),
+        "tolist": lambda: there.tolist(),
+        "cpu": lambda: there.cpu() + 1,
+        "copied": lambda: row.copy_(there[:, 0]),
+        "sent": lambda: row.to(rehearsal.device),
+        "mixed": lambda: there[:, 0] + row,
+        "nonzero": lambda: there.nonzero(),
+        "numpy": lambda: there.numpy(),
+        "at ease": lambda: (there @ there.T).softmax(1) + torch.tensor(2.0),
+    }
+    found = []
+    for name, act in planted.items():
+        with rehearsal.noting() as waits:
+            try:
+                act()
+            except Exception as error:
+                waits.append(type(error).__name__)
+        found.append((name, waits[0].partition(" at tests")[0] if waits else ""))
+    return found
+
+
 def test_an_accelerator_is_told_by_what_it_refuses() -> None:
     """Each thing that a GPU refuses or waits for, planted; and what it does without."""
-
-    def work(rehearsal: Rehearsal) -> list[tuple[str, str]]:
-        there = torch.ones(3, 5).to(rehearsal.device, non_blocking=True)
-        row = torch.ones(3)
-        planted: dict[str, Callable[[], Any]] = {
-            "item": lambda: there.sum().item(),
-            "bool": lambda: bool(there.isfinite().all()),
-            "tolist": lambda: there.tolist(),
-            "cpu": lambda: there.cpu() + 1,
-            "copied": lambda: row.copy_(there[:, 0]),
-            "sent": lambda: row.to(rehearsal.device),
-            "mixed": lambda: there[:, 0] + row,
-            "nonzero": lambda: there.nonzero(),
-            "numpy": lambda: there.numpy(),
-            "at ease": lambda: (there @ there.T).softmax(1) + torch.tensor(2.0),
-        }
-        found = []
-        for name, act in planted.items():
-            with rehearsal.noting() as waits:
-                try:
-                    act()
-                except Exception as error:
-                    waits.append(type(error).__name__)
-            found.append((name, waits[0].partition(" at tests")[0] if waits else ""))
-        return found
-
-    assert rehearse(work) == [
+    assert rehearse(planted_waits) == [
         ("item", "item"),
         ("bool", "item"),
         ("tolist", "tolist"),
@@ -105,24 +106,24 @@ def trained(rehearsal: Rehearsal, kinds: dict[str, dict[str, Any]]) -> dict[str,
     return found
 
 
+def with_planted(rehearsal: Rehearsal) -> dict[str, Waits | str]:
+    found = trained(rehearsal, HERE)
+
+    def waiting(*arguments: Any) -> tuple[Tensor, Tensor]:
+        loss, norm = update(*arguments)
+        return (loss * loss.item()), norm.cpu().to(norm)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "update", waiting)
+        return found | trained(rehearsal, {"planted": PLAIN})
+
+
 @pytest.fixture(scope="module")
 def here() -> dict[str, Waits | str]:
     """The kinds of the default suite, and one with planted waits, in one process: what is loaded is
     loaded once.
     """
-
-    def work(rehearsal: Rehearsal) -> dict[str, Waits | str]:
-        found = trained(rehearsal, HERE)
-
-        def waiting(*arguments: Any) -> tuple[Tensor, Tensor]:
-            loss, norm = update(*arguments)
-            return (loss * loss.item()), norm.cpu().to(norm)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop, "update", waiting)
-            return found | trained(rehearsal, {"planted": PLAIN})
-
-    found: dict[str, Waits | str] = rehearse(work)
+    found: dict[str, Waits | str] = rehearse(with_planted)
     return found
 
 
@@ -142,7 +143,7 @@ def test_a_step_waits_once(here: dict[str, Waits | str], kind: str) -> None:
 
 @pytest.mark.slow
 def test_every_kind_waits_once_a_step() -> None:
-    found = rehearse(lambda rehearsal: trained(rehearsal, AT_NIGHT))
+    found = rehearse(partial(trained, kinds=AT_NIGHT))
     for name, waits in found.items():
         check(waits, name)
 

@@ -121,7 +121,7 @@ def check(kind: str, found: Found) -> None:
 
 @pytest.fixture(scope="module")
 def here() -> dict[str, Found]:
-    found: dict[str, Found] = rehearse(lambda rehearsal: used(rehearsal, HERE))
+    found: dict[str, Found] = rehearse(partial(used, kinds=HERE))
     return found
 
 
@@ -132,5 +132,5 @@ def test_what_a_model_is_used_for_reads_only_answers(here: dict[str, Found], kin
 
 @pytest.mark.slow
 def test_what_every_family_is_used_for_reads_only_answers() -> None:
-    for kind, found in rehearse(lambda rehearsal: used(rehearsal, FAMILIES)).items():
+    for kind, found in rehearse(partial(used, kinds=FAMILIES)).items():
         check(kind, found)
