@@ -97,7 +97,9 @@ def test_every_pair_of_options(index: int) -> None:
     check_torch_export(graph)
 
 
-@pytest.mark.parametrize("config", [BIT, RESNET], ids=["bit", "resnet"])
+@pytest.mark.parametrize(
+    "config", [pytest.param(BIT, marks=pytest.mark.slow), RESNET], ids=["bit", "resnet"]
+)
 def test_residual_networks(config: ModelConfig) -> None:
     check(graph_of(config, "sigmoid"))
 

@@ -26,7 +26,7 @@ sys.exit(code)
 """
 
 
-@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+@pytest.mark.parametrize("engine", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_predict_of_an_export_loads_no_torch(tmp_path: Path, engine: Target) -> None:
     if not is_installed(engine):
         pytest.skip(f"{engine} is not installed")

@@ -57,6 +57,9 @@ STEM: dict[str, Any] = {  # digits are 8 x 8 px: a map of 4 x 4
     "model.num_heads": 2,
     "model.mlp_dim": 23,
 }
+BOTH = pytest.mark.parametrize(
+    "model", [RESNET, pytest.param(STEM, marks=pytest.mark.slow)], ids=["resnet", "stem"]
+)
 
 
 class Notices(SilentReporter):
@@ -117,7 +120,7 @@ def test_a_run_ships_the_averaged_running_values(tmp_path: Path) -> None:
         assert not torch.equal(sent[name], plain[name])
 
 
-@pytest.mark.parametrize("model", [RESNET, STEM], ids=["resnet", "stem"])
+@BOTH
 def test_a_frozen_body_keeps_its_running_values(model: dict[str, Any], tmp_path: Path) -> None:
     """And says so; all that changes is the head."""
     first = train(tmp_path, "first", model).run_dir
@@ -131,7 +134,7 @@ def test_a_frozen_body_keeps_its_running_values(model: dict[str, Any], tmp_path:
     assert any("BatchNorm keeps the means and variances" in text for text in said.said)
 
 
-@pytest.mark.parametrize("model", [RESNET, STEM], ids=["resnet", "stem"])
+@BOTH
 def test_recomputed_activations_change_no_bit(model: dict[str, Any], tmp_path: Path) -> None:
     plain = train(tmp_path, "plain", model).run_dir
     other = train(tmp_path, "recomputed", model, {"checkpoint_activations": True}).run_dir
@@ -207,6 +210,7 @@ def test_where_nothing_is_to_be_said() -> None:
     assert "--model.stem_norm group" in sentences(parts, stem)[0]
 
 
+@pytest.mark.slow
 def test_group_norm_computes_the_same_in_any_parts(tmp_path: Path) -> None:
     """Up to rounding; with BatchNorm the losses differ, which is what is said."""
     for norm, is_same in (("group", True), ("batch", False)):

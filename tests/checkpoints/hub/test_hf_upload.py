@@ -186,6 +186,7 @@ def test_a_link_in_the_folder_is_not_followed(model: Path, tmp_path: Path) -> No
     assert caught.value.code == "VIT-446"
 
 
+@pytest.mark.slow
 def test_a_run_is_sent_with_its_export(model: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     from tests.export.exported import coloured_digits

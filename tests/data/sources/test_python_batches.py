@@ -125,7 +125,7 @@ def test_mutants_are_read_or_refused() -> None:
     draw = random.Random(5)
     good = pickle.dumps({"data": np.arange(60, dtype=np.uint8), "labels": [1, 2]}, 2)
     refused = 0
-    for _ in range(60):
+    for _ in range(30):
         data = bytearray(good if draw.random() < 0.5 else PYTHON2)
         for _ in range(draw.randint(1, 4)):
             data[draw.randrange(len(data))] = draw.randrange(256)
@@ -133,7 +133,7 @@ def test_mutants_are_read_or_refused() -> None:
             load_batch(bytes(data))
         except DataError:
             refused += 1
-    assert refused > 20
+    assert refused > 10
 
 
 def test_shared_parts_do_not_multiply() -> None:
