@@ -178,6 +178,12 @@ class DataConfig(Section):
     """Folder for shards of an object store (s3://...); not given: the user's cache."""
     cache_bytes: Annotated[int, Field(ge=1)] = 100_000_000_000
     """Bytes of those shards kept at a time; what was used longest ago gives way."""
+    order: Literal["full", "lanes"] = "full"
+    """Order of an epoch: drawn over all images, or from shard to shard, for object stores."""
+    lanes: Annotated[int, Field(ge=1, le=65_536)] = 8
+    """With order lanes: streams of shards that each batch takes as many images from."""
+    window: Annotated[int, Field(ge=1)] = 4096
+    """With order lanes: images of a stream that are shuffled among each other."""
 
 
 class ModelSettings(BaseModel):

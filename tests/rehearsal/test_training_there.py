@@ -44,6 +44,13 @@ AT_NIGHT = {
         "augment.erasing": 1.0,
         "augment.crop": "inception",
     },
+    "flexible": {
+        **PLAIN,
+        "data.image_size": 12,
+        "model.patch_size": 3,
+        "model.patch_sizes": "2,3,6",
+        "model.patch_drop": 0.3,
+    },
     "exact": {**PLAIN, "exact": True, "optim.accumulate": 4},
     "hard": {**KINDS["taught"], "augment.policy": "trivialaugment"},
 }

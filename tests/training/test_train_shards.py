@@ -14,11 +14,14 @@ import pytest
 
 from tests.cli.cli_command import run
 from tests.data.class_folders import class_folders, parquet_of, webdataset
+from tests.training import running
+from tests.training.ranks.test_launch import ended, started
 from vitrail.data.indexing.foreign import index_shards
 from vitrail.data.indexing.shard_making import ShardOptions, write_shards
 from vitrail.data.sources import shard_source
 from vitrail.data.sources.open_data import open_data, open_whole
 from vitrail.evaluation.run_data import resumed
+from vitrail.training import loop
 
 TINY = (
     "--model vit_ti4 --model.depth 1 --model.width 48 --image-size 16 --steps 5 --batch-size 8"
@@ -150,3 +153,74 @@ def test_no_shard_is_listed_and_none_opened_but_for_the_sample(place: Path) -> N
         event for event in told["planned"] if event.startswith(("os.listdir", "os.scandir"))
     ]
     assert told["planned"] == told["checked"]
+
+
+LANES = {
+    "data.order": "lanes",
+    "data.lanes": 4,
+    "data.window": 7,
+    "optim.accumulate": 4,
+    "batch_size": 8,
+    "exact": True,
+    "residual_baseline": False,
+    "data.image_size": 8,
+    "steps": 7,
+}
+
+
+SETTINGS = {key: value for key, value in running.TINY.items() if key != "data.path"} | LANES
+
+
+def from_shard_to_shard(folder: Path, data: str, name: str, **more: Any) -> Path:
+    """A tiny run in the order of lanes."""
+    settings = {**SETTINGS, "data.path": data, "data.workers": 0}
+    return loop.train(
+        [("test", settings)], runs_dir=folder, name=name, with_report=False, **more
+    ).run_dir
+
+
+@pytest.fixture(scope="module")
+def straight(place: Path) -> Path:
+    return from_shard_to_shard(place / "runs", str(place / "shards"), "straight")
+
+
+@pytest.mark.promise("R5")
+def test_from_shard_to_shard_a_stopped_run_goes_on_with_the_same_bits(
+    place: Path, straight: Path, tmp_path: Path
+) -> None:
+    stop = running.StopAt(4)
+    run = from_shard_to_shard(tmp_path, str(place / "shards"), "run", reporter=stop)
+    assert running.records(run) != running.records(straight)
+    assert running.resume(run).steps == 7
+    assert running.records(run) == running.records(straight)
+    assert running.weights(run) == running.weights(straight)
+    full = {"data.order": "full", "data.path": str(place / "shards"), "steps": 2}
+    settings = {**SETTINGS, **full}
+    other = loop.train([("test", settings)], runs_dir=tmp_path, name="full", with_report=False)
+    assert running.records(other.run_dir)[0] != running.records(straight)[0]
+
+
+def test_only_shards_have_lanes(place: Path) -> None:
+    asked = ("--data.order", "lanes", "--batch-size", "8", "--data.lanes")
+    assert "VIT-227" in run("train", str(place / "photos"), *asked, "8").err
+    assert "VIT-219" in run("train", str(place / "shards"), *asked, "3").err
+
+
+@pytest.mark.slow
+@pytest.mark.promise("R7")
+@pytest.mark.parametrize("world", [2, 4])
+def test_from_shard_to_shard_processes_have_the_bits_of_one(
+    place: Path, straight: Path, tmp_path: Path, world: int
+) -> None:
+    settings = {**SETTINGS, "data.workers": 2}
+    options = [
+        word
+        for key, value in settings.items()
+        for word in (f"--{key.replace('_', '-')}", str(value).lower())
+    ]
+    line = ["train", str(place / "shards"), "--name", "run", *options, "--nproc", str(world)]
+    code, text = ended(started(tmp_path, *line))
+    assert code == 0, text
+    run = tmp_path / "runs/run"
+    assert running.records(run) == running.records(straight)
+    assert running.weights(run) == running.weights(straight)

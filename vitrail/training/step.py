@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.config import TrainConfig
+from vitrail.data.loading.lanes import Lanes
 from vitrail.data.loading.loader import ArrayLoader, FileLoader, make_loader
+from vitrail.data.sources.shard_source import ShardSource
 from vitrail.models.vit.flexible import drawn_patch
 from vitrail.models.vit.model import ViT
 from vitrail.training.optim.ema import Ema
@@ -43,7 +45,16 @@ def training_loader(
         max_pixels=config.data.max_pixels,
         device="cpu" if config.device == "mps" else config.device,
         slots=share.slots,
+        lanes=lanes_of(plan),
     )
+
+
+def lanes_of(plan: Plan) -> Lanes | None:
+    """The order of a run's batches, where it goes from shard to shard."""
+    train, data = plan.splits.train, plan.config.data
+    if data.order == "full" or not isinstance(train, ShardSource):
+        return None
+    return Lanes(*train.by_shard(), data.lanes, data.window)
 
 
 def update(

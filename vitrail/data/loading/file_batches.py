@@ -26,6 +26,7 @@ from vitrail.data.augment.one_image import augment_image, write_planes
 from vitrail.data.images.decode import DecodeFault, Pixels, decode
 from vitrail.data.images.preprocess import Preprocess, gray_pixels
 from vitrail.data.loading.batch import Batch
+from vitrail.data.loading.lanes import Lanes
 from vitrail.data.loading.order import batch_indices
 from vitrail.data.loading.slots import Slots
 from vitrail.data.sources.many_labels import targets
@@ -61,6 +62,7 @@ class TrainBatches:
     seed: int
     max_pixels: int
     slots: Slots | None = None  # the rows that are made; all without it
+    lanes: Lanes | None = None  # the order, where it goes from shard to shard
 
     def item(
         self, step: int, pool: Threads | None = None, out: torch.Tensor | None = None
@@ -69,8 +71,11 @@ class TrainBatches:
         (B, C, h, w).
         """
         repeats = self.augment.repeats if self.augment else 1
-        size = (self.batch_size, len(self.source), repeats)
-        indices, epochs, repeat = batch_indices(self.seed, step, *size)
+        if self.lanes is not None:
+            indices, epochs, repeat = self.lanes.batch(self.seed, step, self.batch_size, repeats)
+        else:
+            size = (self.batch_size, len(self.source), repeats)
+            indices, epochs, repeat = batch_indices(self.seed, step, *size)
         if self.slots is not None:
             rows = np.concatenate(self.slots.rows())
             indices, epochs, repeat = indices[rows], epochs[rows], repeat[rows]

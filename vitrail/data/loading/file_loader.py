@@ -24,6 +24,7 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.batch import Batch
 from vitrail.data.loading.crew import PREFETCH
 from vitrail.data.loading.file_batches import EvalBatches, Fault, TrainBatches, in_threads
+from vitrail.data.loading.lanes import Lanes
 from vitrail.data.loading.loader_workers import in_workers
 from vitrail.data.loading.numpy_batches import WAY_OUT
 from vitrail.data.loading.slots import Slots, count_rows
@@ -55,8 +56,11 @@ class FileLoader:
         max_pixels: int = MAX_PIXELS,
         device: str | torch.device = "cpu",
         slots: Slots | None = None,
+        lanes: Lanes | None = None,
     ) -> None:
-        self._train = TrainBatches(source, preprocess, augment, batch_size, seed, max_pixels, slots)
+        self._train = TrainBatches(
+            source, preprocess, augment, batch_size, seed, max_pixels, slots, lanes
+        )
         self._workers = workers
         self._on_bad_file = on_bad_file
         self._device = torch.device(device)

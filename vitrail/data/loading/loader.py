@@ -14,6 +14,7 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.array_loader import ArrayLoader
 from vitrail.data.loading.batch import Batch, normalise
 from vitrail.data.loading.file_loader import FileLoader
+from vitrail.data.loading.lanes import Lanes
 from vitrail.data.loading.slots import Slots
 from vitrail.data.sources.open_data import Source
 
@@ -32,12 +33,14 @@ def make_loader(
     max_pixels: int = MAX_PIXELS,
     device: str | torch.device = "cpu",
     slots: Slots | None = None,
+    lanes: Lanes | None = None,
 ) -> ArrayLoader | FileLoader:
     """The loader that fits `source`.
 
     `augment` None trains on evaluation images. `batch_size` is the global one of training;
     `workers`, `max_pixels` and `on_bad_file` matter to files only. Batches' images lie on `device`,
     labels and indices on the CPU. slots: the rows of a training batch that are made; all without.
+    lanes: the order of training batches, of files; drawn over all images without.
     """
     if source.images is not None:
         return ArrayLoader(
@@ -60,4 +63,5 @@ def make_loader(
         max_pixels=max_pixels,
         device=device,
         slots=slots,
+        lanes=lanes,
     )

@@ -137,6 +137,15 @@ class ShardSource:
             return (places[int(row)].tobytes() for row in self.rows)
         return (details.name(int(row)) for row in self.rows)
 
+    def by_shard(self) -> tuple[NDArray[np.uint32], Indices]:
+        """The images of each shard after those of another, in the order of their bytes, (n,), and
+        where those of each shard end, (S,).
+        """
+        places = self.index.places[np.asarray(self.rows)]
+        order = np.lexsort((places["offset"], places["shard"])).astype(np.uint32)
+        counts = np.bincount(places["shard"], minlength=len(self.index.record.shards))
+        return order, np.cumsum(counts, dtype=np.int64)
+
     def size_bytes(self, index: int) -> int:
         """Of its file within the shard."""
         return self.index.place(int(self.rows[index]))[2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vitrail.checkpoints.adapt.fixed_patch import fixed_config
 from vitrail.config import LossConfig, TrainConfig
 from vitrail.data.sources.open_data import Splits
+from vitrail.data.sources.shard_source import ShardSource
 from vitrail.device import MOST_THREADS, memory_bytes, num_cores, pick_device, pick_precision
 from vitrail.errors import EnvironmentFault, UsageError
 from vitrail.models.cost import activation_bytes, parameters, running_values, standardised_bytes
@@ -41,6 +42,8 @@ def check_run(
             "(optim.accumulate).",
             hint="Choose a divisor of the batch size.",
         )
+    if config.data.order == "lanes":
+        _check_lanes(config, splits)
     if splits.multi_label and config.loss.name == "softmax":
         raise UsageError(
             "VIT-220",
@@ -54,6 +57,28 @@ def check_run(
     pick_precision(config.precision, device)
     if is_new:
         _check_threads(config)
+
+
+def _check_lanes(config: TrainConfig, splits: Splits) -> None:
+    """Raises UsageError VIT-227 where images lie in no shards, VIT-219 where a batch cannot be
+    shared out among the lanes.
+    """
+    lanes, batch, n = config.data.lanes, int(config.batch_size), len(splits.train)
+    if not isinstance(splits.train, ShardSource):
+        raise UsageError(
+            "VIT-227",
+            "--data.order lanes goes from shard to shard; these images are in no shards.",
+            hint="Leave it out, or make shards: vitrail data shard DATA OUT",
+        )
+    if batch % lanes or lanes % config.optim.accumulate or lanes > n:
+        parts = config.optim.accumulate
+        raise UsageError(
+            "VIT-219",
+            f"--data.lanes {lanes}: expected a divisor of the batch size {batch}, a multiple of "
+            f"the {count(parts, 'part')} of a step (optim.accumulate), and at most "
+            f"{count(n, 'training image')}.",
+            hint=f"For instance --data.lanes {parts}",
+        )
 
 
 def check_compatible(config: TrainConfig, model: ModelConfig, splits: Splits) -> None:
