@@ -47,7 +47,8 @@ class ArrayLoader:
     ) -> None:
         assert source.images is not None
         images = source.images if source.images.flags.writeable else source.images.copy()
-        self._images = torch.from_numpy(images).to(device)  # (n, H, W, C); shared on a CPU
+        self._stored = images  # (n, H, W, C), on the host
+        self._images = torch.from_numpy(images).to(device)  # the same; shared on a CPU
         self._labels = source.labels
         self._preprocess = preprocess
         self._augment = augment
@@ -86,7 +87,7 @@ class ArrayLoader:
             interrupts.check(interrupts.EVALUATION_SECS)
             began = time.perf_counter()
             indices = np.arange(first, min(first + batch_size, num), dtype=np.int64)
-            images = self._evaluated(self._gather(indices), self._preprocess.values)
+            images = self._evaluated(indices, self._preprocess.values)
             batch = self._batch(images, indices)
             self.data_wait_secs += time.perf_counter() - began
             yield batch
@@ -109,9 +110,11 @@ class ArrayLoader:
 
     def _augmented(self, indices: Indices, epochs: Indices, repeat: Indices) -> torch.Tensor:
         """Training views of the images `indices` (n,), each drawn by its epoch and repeat."""
-        augment, images = self._augment, self._gather(indices)
+        augment = self._augment
         if augment is None or augment.crop == "none":
-            images = self._evaluated(images, self._preprocess.pixels)
+            images = self._evaluated(indices, self._preprocess.pixels)
+        else:
+            images = self._gather(indices)
         if augment is not None:
             u = random_slots.draw(self._seed, epochs, indices, repeat, random_slots.needed(augment))
             images = augment_batch(
@@ -129,21 +132,19 @@ class ArrayLoader:
         rows = sent(torch.from_numpy(indices), self._images.device)
         return self._images[rows].permute(0, 3, 1, 2).contiguous()
 
-    def _evaluated(
-        self, images: torch.Tensor, one: Callable[[Pixels], NDArray[Any]]
-    ) -> torch.Tensor:
-        """`images` (B, C, H, W) after the evaluation preprocessing; `one` does it for an image."""
-        preprocess = self._preprocess
+    def _evaluated(self, indices: Indices, one: Callable[[Pixels], NDArray[Any]]) -> torch.Tensor:
+        """The images of `indices` after the evaluation preprocessing; `one` does it for an image,
+        on the host, where they are resized.
+        """
+        preprocess, device = self._preprocess, self._images.device
+        have, want = self._stored.shape[1:3], (preprocess.height, preprocess.width)
         if preprocess.is_variable:
-            pixels = images.permute(0, 2, 3, 1).cpu().numpy()  # (B, H, W, C)
-            rows = np.stack([preprocess.of_pixels(picture) for picture in pixels])  # (B, L, F)
-            return sent(torch.from_numpy(rows), images.device)
-        have, want = tuple(images.shape[2:]), (preprocess.height, preprocess.width)
+            rows = np.stack([preprocess.of_pixels(self._stored[index]) for index in indices])
+            return sent(torch.from_numpy(rows), device)  # (B, L, F)
         if have == want == preprocess.resized(*have):
-            return to_channels(images, preprocess.channels)
-        pixels = images.permute(0, 2, 3, 1).cpu().numpy()  # (B, H, W, C)
-        out = np.stack([one(picture) for picture in pixels])  # (B, h, w, C)
-        return sent(torch.from_numpy(out).permute(0, 3, 1, 2).contiguous(), images.device)
+            return to_channels(self._gather(indices), preprocess.channels)
+        out = np.stack([one(self._stored[index]) for index in indices])  # (B, h, w, C)
+        return sent(torch.from_numpy(out).permute(0, 3, 1, 2).contiguous(), device)
 
     def _batch(self, images: torch.Tensor, indices: NDArray[np.int64]) -> Batch:
         return Batch(
