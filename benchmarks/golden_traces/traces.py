@@ -10,7 +10,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 BASE = "--seed 0 --threads 1 --device cpu --precision float32"
-TINY = f"train builtin:digits --steps 40 --batch-size 32 -q {BASE}"
+
+
+def tiny(data: str = "builtin:digits", *, steps: int = 40, batch: int = 32) -> str:
+    """A short run; no option may be given twice."""
+    return f"train {data} --steps {steps} --batch-size {batch} -q {BASE}"
+
+
+TINY = tiny()
 LAST_STEP = "step-00000040"
 STOP_AT = "runs/stopped/checkpoints/step-00000010"
 VERBS = (
@@ -105,12 +112,12 @@ TRACES = (
     train("sgd", "--model vit_digits --optim.name sgd --lr 0.03"),
     train("lamb", "--model vit_digits --optim.name lamb"),
     train("masked", "--recipe paper.masked_patches --model vit_digits"),
-    train("bit", "--model bit_r26x1_small --model.width_factor 0.5 --batch-size 8"),
+    train("bit", "--model bit_r26x1_small --model.width_factor 0.5", tiny(batch=8)),
     train("residual", "--model resnet_ti"),
     train("hybrid", "--model vitr_ti --model.depth 1"),
     train("auto", "--model auto"),
-    train("files_0", "--model vit_digits --workers 0", TINY.replace("builtin:digits", "files")),
-    train("files_2", "--model vit_digits --workers 2", TINY.replace("builtin:digits", "files")),
+    train("files_0", "--model vit_digits --workers 0", tiny("files")),
+    train("files_2", "--model vit_digits --workers 2", tiny("files")),
     train("from", "--from runs/plain"),
     train("frozen", "--from runs/plain --freeze body"),
     train("lora", "--from runs/plain --lora-rank 2"),
@@ -155,7 +162,7 @@ TRACES = (
     Trace(
         "report",
         (
-            f"{TINY} --steps 4 --model vit_digits --out runs --name reported",
+            f"{tiny(steps=4)} --model vit_digits --out runs --name reported",
             "report runs/reported",
         ),
         ("runs/reported/report.html", "runs/reported/report.md"),
@@ -163,8 +170,8 @@ TRACES = (
     Trace(
         "convert",
         (
-            f"{TINY} --model vit_ti4 --model.depth 2 --model.width 48 --data.channels 3"
-            " --model.pool cls --model.posemb learned --image-size 16 --steps 4"
+            f"{tiny(steps=4)} --model vit_ti4 --model.depth 2 --model.width 48 --data.channels 3"
+            " --model.pool cls --model.posemb learned --image-size 16"
             " --out runs --name token",
             *exports("runs/token", "token"),
             "convert token-google.npz again-google --to vitrail",
