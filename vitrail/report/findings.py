@@ -135,8 +135,14 @@ def _of_split(split: str, own: Mapping[str, Any]) -> str:
     return (
         f"{split}: {doubted:,} of {count(n, 'label')}; probabilities from "
         f"{own.get('origin', '')}, which agrees with "
-        f"{percent(top1)} of the labels."
+        f"{percent(top1)} of the labels{_strength(own)}."
     )
+
+
+def _strength(own: Mapping[str, Any]) -> str:
+    """How well a list of a weak judge finds wrong labels; "" of a strong one."""
+    said = own.get("strength")
+    return f"; {said['sentence']}" if isinstance(said, Mapping) else ""
 
 
 def _suspect_table(found: Sequence[Mapping[str, Any]]) -> Table:

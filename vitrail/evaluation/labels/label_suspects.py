@@ -12,7 +12,7 @@ recall and halves what is listed of hard images with the right label.
 
 The probabilities must come from a model that has not learnt from the image: `Suspects.origin`
 says which. Where that model is right too seldom, what it doubts says more about the model than
-about the labels; then nothing is listed.
+about the labels: nothing is listed, or what a rehearsal with planted labels allows.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from vitrail.data.sources.open_data import Source
 from vitrail.data.sources.split import label_text
+from vitrail.evaluation.labels.rehearsal import Judge, Strength, doubts, rehearse
 from vitrail.files import write_csv
 
 MIN_TOP1 = 0.8  # measured, like the next: docs/report.md
@@ -36,6 +37,7 @@ OWN_PREDICTIONS = "the model of this run"
 
 Probabilities = NDArray[np.floating[Any]]
 Labels = NDArray[np.int64]
+Place = tuple[str, Source, int]  # split, index
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Suspect:
 @dataclass(frozen=True)
 class Suspects:
     """The suspects among n images, most doubtful first. top1: how often the probabilities of
-    `origin` agree with the labels; why_not: a sentence where nothing is listed for a reason.
+    `origin` agree with the labels; why_not: a sentence where nothing is listed for a reason;
+    strength: how well such a list finds wrong labels, where the judge is a weak one.
     """
 
     found: tuple[Suspect, ...]
@@ -62,6 +65,7 @@ class Suspects:
     top1: float
     origin: str
     why_not: str = ""
+    strength: Strength | None = None
 
     def to_json(self, most: int | None = None) -> dict[str, Any]:
         """Plain values, at most `most` suspects."""
@@ -71,6 +75,7 @@ class Suspects:
             "top1": self.top1,
             "origin": self.origin,
             "why_not": self.why_not,
+            **({} if self.strength is None else {"strength": self.strength.to_json()}),
             "found": [asdict(one) for one in self.found[:most]],
         }
 
@@ -114,11 +119,8 @@ def rank(probabilities: Probabilities, labels: Labels) -> Ranking:
     return Ranking(suggested.astype(np.int64), margin, order, thresholds, joint)
 
 
-def suspects(
-    probabilities: Probabilities, places: Sequence[tuple[str, Source, int]], origin: str
-) -> Suspects:
+def suspects(probabilities: Probabilities, places: Sequence[Place], origin: str) -> Suspects:
     """The suspects among the images at `places` (split, source, index), one label each."""
-    classes = places[0][1].classes if places else ()
     labels = np.array([int(source.labels[index]) for _, source, index in places], np.int64)
     n = len(places)
     top1 = float((probabilities.argmax(axis=1) == labels).mean()) if n else 0.0
@@ -129,24 +131,50 @@ def suspects(
         )
         return Suspects((), n, top1, origin, why_not)
     ranking = rank(probabilities, labels)
-    found = []
     order = ranking.order
-    for place in order[ranking.margin[order] <= -MIN_DOUBT].tolist():
-        split, source, index = places[place]
-        suggested = int(ranking.suggested[place])
-        p = probabilities[place]
-        found.append(
-            Suspect(
-                split,
-                index,
-                source.source_id(index),
-                label_text(source, index),
-                classes[suggested],
-                float(p[labels[place]]),
-                float(p[suggested]),
-            )
-        )
+    chosen = order[ranking.margin[order] <= -MIN_DOUBT]
+    found = [
+        _suspect(probabilities, places[one], int(ranking.suggested[one]), one)
+        for one in chosen.tolist()
+    ]
     return Suspects(tuple(found), n, top1, origin)
+
+
+def weak_suspects(judge: Judge, places: Sequence[Place], origin: str) -> Suspects:
+    """As `suspects` by a judge that is right too seldom: the least likely labels, as many as a
+    rehearsal with planted ones allows (`rehearsal.py`), or none, with the reason.
+    """
+    labels = np.array([int(source.labels[index]) for _, source, index in places], np.int64)
+    probabilities = judge(labels)
+    odds, is_doubted = doubts(probabilities, labels)
+    top1 = float(1 - is_doubted.mean())
+    strength = rehearse(judge, labels, len(places[0][1].classes))
+    if strength is None:
+        why_not = (
+            f"label check inconclusive: {origin} agrees with {100 * top1:.0f} % of the labels and "
+            "found too few of some that were made wrong for a rehearsal; features of a good model "
+            "find more: --features MODEL."
+        )
+        return Suspects((), len(places), top1, origin, why_not)
+    chosen = np.flatnonzero(is_doubted & (odds <= strength.threshold))
+    chosen = chosen[np.argsort(odds[chosen], kind="stable")]
+    best = probabilities.argmax(axis=1)
+    found = [_suspect(probabilities, places[one], int(best[one]), one) for one in chosen.tolist()]
+    return Suspects(tuple(found), len(places), top1, origin, strength=strength)
+
+
+def _suspect(probabilities: Probabilities, place: Place, suggested: int, row: int) -> Suspect:
+    split, source, index = place
+    p = probabilities[row]
+    return Suspect(
+        split,
+        index,
+        source.source_id(index),
+        label_text(source, index),
+        source.classes[suggested],
+        float(p[int(source.labels[index])]),
+        float(p[suggested]),
+    )
 
 
 def write_suspects(found: Sequence[Suspect], out: str | Path) -> Path:
