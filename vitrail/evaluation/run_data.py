@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from vitrail.data.shards.cached_store import is_url
 from vitrail.data.sources.examples import (
     FILE,
     ROLES,
@@ -28,6 +27,7 @@ from vitrail.data.sources.examples import (
     read_examples,
 )
 from vitrail.data.sources.folder import some
+from vitrail.data.sources.hub_data import is_name
 from vitrail.data.sources.open_data import open_whole
 from vitrail.data.sources.source import Indices, Source, Splits
 from vitrail.errors import DataError, ModelError
@@ -40,7 +40,7 @@ HINT = "Put it back. Every image of a dataset is measured with: vitrail eval RUN
 
 def place_record(path: str, run: Path) -> dict[str, str]:
     """What data.json says of where the data lies: paths as `spelling.escaped` writes them."""
-    if path.startswith("builtin:") or is_url(path):
+    if is_name(path):
         return {"path": path}
     full = os.path.abspath(unescaped(path))
     found = {"path": path, "absolute": escaped(full)}
@@ -81,7 +81,7 @@ def places_of(run: Path, facts: dict[str, Any], given: str | None = None) -> lis
         return [given]
     named = [facts.get(key) for key in ("absolute", "from_run", "path")]
     absolute, from_run, path = map(_read_back, named)
-    if path.startswith("builtin:") or is_url(path):
+    if is_name(path):
         return [path]
     asked = [absolute, os.path.join(run, from_run) if from_run else "", path]
     if not any(asked):

@@ -89,7 +89,7 @@ def rerun(planned: Planned) -> str:
 
 
 def _data_name(setup: Setup) -> str:
-    return setup.data if setup.data.startswith("builtin:") else setup.name
+    return setup.data if setup.data.startswith(("builtin:", "hf:")) else setup.name
 
 
 def _typed(value: Any) -> str:

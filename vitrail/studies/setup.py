@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from vitrail.data.sources.hub_data import is_name
 from vitrail.data.sources.open_data import Splits, fingerprint, open_data
 from vitrail.errors import DataError, UsageError
 from vitrail.recipes.paper import BATCH
@@ -145,7 +146,7 @@ def open_setup(data: str, transfer: str = "", **options: Any) -> Setup:
 
 def absolute(data: str) -> str:
     """A path that means the same to every worker; names like builtin:digits stay."""
-    if data.startswith(("builtin:", "hf:")):
+    if is_name(data):
         return data
     return escaped(os.path.abspath(unescaped(data)))
 

@@ -4,23 +4,18 @@ suite, and with the library itself where it is installed (parity).
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
 
 import pytest
 
+from tests.checkpoints.hub.fake_hub import COMMIT, NEWER, Hub, install, serving
 from vitrail.checkpoints.hub.hf_download import Repository, fetch, parse_repository
 from vitrail.checkpoints.hub.resolve import resolve_weights
 from vitrail.errors import EnvironmentFault, ModelError
 
-COMMIT, NEWER = "a" * 40, "b" * 40
 WEIGHTS = bytes(range(251)) * 1009
 FILES = {
     "config.json": b'{"model_type": "vit"}',
@@ -55,97 +50,12 @@ def test_wrong_names(text: str) -> None:
     assert "OWNER/NAME" in caught.value.message
 
 
-class Hub:
-    """A stand-in for huggingface_hub: one repository, and what was asked of it."""
-
-    def __init__(self, cache: Path) -> None:
-        self.cache, self.files, self.main = cache, dict(FILES), COMMIT
-        self.asked: list[str] = []
-        self.fault: Exception | None = None
-        self.stated = hashlib.sha256(WEIGHTS).hexdigest()
-
-    def model_info(
-        self, name: str, *, revision: str | None, files_metadata: bool
-    ) -> SimpleNamespace:
-        self.asked.append(f"info {name} {revision}")
-        if self.fault:
-            raise self.fault
-        siblings = [
-            SimpleNamespace(
-                rfilename=file,
-                size=len(data),
-                lfs=SimpleNamespace(sha256=self.stated) if data is WEIGHTS else None,
-            )
-            for file, data in self.files.items()
-        ]
-        commit = revision if revision and len(revision) == 40 else self.main
-        return SimpleNamespace(sha=commit, siblings=siblings)
-
-    def hf_hub_download(
-        self,
-        name: str,
-        file: str,
-        *,
-        revision: str,
-        local_files_only: bool = False,
-        endpoint: str | None = None,
-        tqdm_class: Any = None,
-    ) -> str:
-        path = self.cache / name / revision / file
-        if local_files_only:
-            if not path.is_file():
-                raise sys.modules["huggingface_hub.errors"].LocalEntryNotFoundError(str(path))
-            return str(path)
-        self.asked.append(f"file {file} {revision}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        data = self.files[file]
-        with tqdm_class(total=len(data), initial=0, unit="B", desc=file) as bar:
-            bar.update(len(data) // 2)
-            bar.update(len(data) - len(data) // 2)
-        path.write_bytes(data)
-        return str(path)
-
-
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
     """The stand-in, installed; the cache is below tmp_path."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    errors: Any = ModuleType("huggingface_hub.errors")
-
-    class HTTPError(Exception):
-        pass
-
-    class HfHubHTTPError(HTTPError, OSError):
-        pass
-
-    class RepositoryNotFoundError(HfHubHTTPError):
-        pass
-
-    class GatedRepoError(RepositoryNotFoundError):
-        pass
-
-    class RevisionNotFoundError(HfHubHTTPError):
-        pass
-
-    class LocalEntryNotFoundError(FileNotFoundError):
-        pass
-
-    for kind in (
-        HTTPError,
-        HfHubHTTPError,
-        RepositoryNotFoundError,
-        GatedRepoError,
-        RevisionNotFoundError,
-        LocalEntryNotFoundError,
-    ):
-        setattr(errors, kind.__name__, kind)
-    stand_in = Hub(tmp_path / "hf")
-    library: Any = ModuleType("huggingface_hub")
-    library.errors = errors
-    library.hf_hub_download = stand_in.hf_hub_download
-    library.HfApi = lambda endpoint=None: stand_in
-    monkeypatch.setitem(sys.modules, "huggingface_hub", library)
-    monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
+    stand_in = Hub(tmp_path / "hf", FILES, WEIGHTS)
+    install(stand_in, monkeypatch)
     return stand_in
 
 
@@ -260,51 +170,9 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def local_hub() -> Iterator[str]:
-    """The parts of the hub's interface that a download uses, for the repository a/b."""
-    siblings = [{"rfilename": name, "size": len(data)} for name, data in FILES.items()]
-    siblings[2]["lfs"] = {
-        "size": len(WEIGHTS),
-        "sha256": hashlib.sha256(WEIGHTS).hexdigest(),
-        "pointerSize": 100,
-    }
-
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
-
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
-        def do_GET(self) -> None:
-            path = self.path.split("?")[0]
-            if path.startswith("/api/models/a/b"):
-                info = {"id": "a/b", "modelId": "a/b", "sha": COMMIT, "siblings": siblings}
-                self.answer(json.dumps(info).encode(), "application/json")
-            elif path.startswith(f"/a/b/resolve/{COMMIT}/"):
-                self.answer(FILES[path.rsplit("/", 1)[1]], "application/octet-stream")
-            else:
-                self.send_response(404)
-                self.send_header("X-Error-Code", "RepoNotFound")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-        def answer(self, body: bytes, kind: str) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    """A server of the repository a/b."""
+    with serving(FILES, "model.safetensors") as address:
+        yield address
 
 
 @pytest.mark.parity

@@ -12,16 +12,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from vitrail.checkpoints.hub.download import MAX_BYTES, Progress, cache_dir
+from vitrail.data.sources.hub_data import REPOSITORY, REVISION
 from vitrail.errors import EnvironmentFault, ModelError, VitrailError, install_command
 from vitrail.files import write_whole
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-NAME = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@([\w][\w./-]{0,95}))?")
+NAME = re.compile(rf"({REPOSITORY})(?:@({REVISION}))?")
 CONFIGS = ("model.json", "config.json", "preprocessor_config.json", "open_clip_config.json")
 # The first that is there; of those with an index, the parts beside it.
 SINGLE = (
@@ -75,26 +77,56 @@ def fetch(
     note = _read_note(repository)
     if note and (folder := _cached(library, repository.name, note["commit"], note["files"])):
         return folder
-    errors = library.errors
-    try:
+    with hub_faults(library, repository):
         api = library.HfApi(endpoint=endpoint)
         revision = note["commit"] if note else repository.revision or None
         info = api.model_info(repository.name, revision=revision, files_metadata=True)
         wanted = _wanted(repository, info.siblings, max_bytes)
-        for sibling in wanted:
-            size, what = sibling.size or 0, f"downloading {sibling.rfilename}"
-            if progress:
-                progress(what, 0, size)
-            path = library.hf_hub_download(
-                repository.name,
-                sibling.rfilename,
-                revision=info.sha,
-                endpoint=endpoint,
-                tqdm_class=_bars(progress, what, size),
-            )
-            _check_sha256(repository, Path(path), sibling)
-            if progress:
-                progress(what, size, size)
+        paths = fetch_files(library, repository, info.sha, wanted, progress, endpoint)
+    names = [sibling.rfilename for sibling in wanted]
+    _write_note(repository, {"commit": info.sha, "files": names})
+    return paths[-1].parent
+
+
+def fetch_files(
+    library: Any,
+    repository: Repository,
+    commit: str,
+    siblings: Sequence[Any],
+    progress: Progress | None,
+    endpoint: str | None,
+    kind: Literal["model", "dataset"] = "model",
+) -> list[Path]:
+    """Where the files of a commit lie in the hub's cache, checked. Raises ModelError VIT-461, and
+    what the library raises.
+    """
+    paths = []
+    more = {} if kind == "model" else {"repo_type": kind}
+    for sibling in siblings:
+        size, what = sibling.size or 0, f"downloading {sibling.rfilename}"
+        if progress:
+            progress(what, 0, size)
+        path = library.hf_hub_download(
+            repository.name,
+            sibling.rfilename,
+            revision=commit,
+            endpoint=endpoint,
+            tqdm_class=_bars(progress, what, size),
+            **more,
+        )
+        _check_sha256(repository, Path(path), sibling)
+        paths.append(Path(path))
+        if progress:
+            progress(what, size, size)
+    return paths
+
+
+@contextmanager
+def hub_faults(library: Any, repository: Repository) -> Iterator[None]:
+    """What the library raises, as ours: ModelError VIT-465, EnvironmentFault VIT-530, VIT-531."""
+    errors = library.errors
+    try:
+        yield
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise _closed(repository, error, isinstance(error, errors.GatedRepoError)) from error
     except errors.HfHubHTTPError as error:
@@ -103,9 +135,6 @@ def fetch(
         ) from error
     except (errors.HTTPError, OSError) as error:  # no connection, offline switch, disk
         raise no_connection(repository, error) from error
-    names = [sibling.rfilename for sibling in wanted]
-    _write_note(repository, {"commit": info.sha, "files": names})
-    return Path(path).parent
 
 
 def _wanted(repository: Repository, siblings: Iterable[Any], max_bytes: int) -> list[Any]:

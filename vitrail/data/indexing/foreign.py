@@ -79,27 +79,38 @@ class Part:
         return f"{printable(self.shards[one.shard].name)}#{printable(one.name)}"
 
 
-def index_shards(folder: Path, out: Path, options: ShardOptions) -> IndexRecord:
+def index_shards(
+    folder: Path,
+    out: Path,
+    options: ShardOptions,
+    *,
+    name: str = "",
+    only: Sequence[str] = (),
+    made: Mapping[str, Any] | None = None,
+) -> IndexRecord:
     """Write the index of the shards in `folder` to the folder `out`, which must not exist.
+
+    name: of the data, that of the folder unless given; only: these shards, all unless given; made:
+    further facts for the record.
 
     Raises DataError VIT-301 naming images that cannot be decoded, VIT-332 for a shard that is
     refused, VIT-334 where there is nothing to index or labels are missing.
     """
-    names = _listed(folder)
+    names = list(only) or _listed(folder)
     is_parquet = names[0].endswith(".parquet")
     column, told = columns_of(folder, names) if is_parquet else (Columns(), ())
     splits = _splits(folder, names)
     shards: list[Shard] = []
     samples: dict[str, list[Sample]] = {}
     for split in _PARTS:
-        for name in splits.get(split, ()):
+        for shard in splits.get(split, ()):
             number = len(shards)
             found = (
-                parquet_samples(folder / name, number, column)
+                parquet_samples(folder / shard, number, column)
                 if is_parquet
-                else _scanned(folder, name, number)
+                else _scanned(folder, shard, number)
             )
-            shards.append(_hashed(folder, name))
+            shards.append(_hashed(folder, shard))
             samples.setdefault(split, []).extend(found)
     _make_names_differ(samples, shards)
     if not samples.get("train"):
@@ -116,7 +127,7 @@ def index_shards(folder: Path, out: Path, options: ShardOptions) -> IndexRecord:
     if not options.skip_bad:
         require_good(bad, sum(map(len, samples.values())))
     record = IndexRecord(
-        name=printable(folder.resolve().name),
+        name=printable(name or folder.resolve().name),
         classes=classes,
         multi_label=is_many,
         splits=extents_of(parts),
@@ -125,7 +136,7 @@ def index_shards(folder: Path, out: Path, options: ShardOptions) -> IndexRecord:
         column=column.image,
         root=os.path.relpath(folder.resolve(), out.parent.resolve() / out.name),
         bad=tuple(bad),
-        made={"max_pixels": options.max_pixels},
+        made={"max_pixels": options.max_pixels, **(made or {})},
     )
     with whole_folder(out) as place:
         write_index(place, record, joined([*parts.values()]))

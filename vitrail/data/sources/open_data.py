@@ -18,6 +18,7 @@ from vitrail.data.sources.class_names import check_names
 from vitrail.data.sources.digest import equal_firsts, fingerprint
 from vitrail.data.sources.digits import HELD_OUT, open_digits
 from vitrail.data.sources.folder import open_folder, some
+from vitrail.data.sources.hub_data import HUB, index_folder
 from vitrail.data.sources.nested import take
 from vitrail.data.sources.shard_source import Cache, open_shards, open_stored
 from vitrail.data.sources.source import ArraySource, FileSource, Source, Splits, subset
@@ -46,7 +47,7 @@ ACCEPTED = (
     "Accepted: a folder photos/CLASS/IMAGE, a folder with train/ val/ test/ of class folders, a "
     "CSV path,label[,split], a folder of IDX files (MNIST), a CIFAR folder (binary or python), an "
     ".npz, a folder with an index of shards (vitrail data shard or index), also in a store as "
-    "s3://BUCKET/FOLDER, builtin:digits."
+    "s3://BUCKET/FOLDER, hf:OWNER/NAME after vitrail data get, builtin:digits."
 )
 
 
@@ -135,6 +136,8 @@ def _open(path: str, min_classes: int) -> Splits:
         if path != "builtin:digits":
             raise DataError("VIT-303", f"unknown data {path}. {nearest(path, ['builtin:digits'])}")
         return open_digits()
+    if path.startswith(HUB):
+        return open_shards(index_folder(path))
     if os.path.isdir(path):
         if os.path.lexists(os.path.join(path, INDEX)):
             return open_shards(path)
@@ -143,7 +146,7 @@ def _open(path: str, min_classes: int) -> Splits:
         if os.path.basename(path) == INDEX:
             return open_shards(os.path.dirname(path) or ".")
         return _open_file(path)
-    if path.startswith(("hf:", "http:", "https:", "google:")):
+    if path.startswith(("http:", "https:", "google:")):
         raise DataError("VIT-303", f"data cannot be fetched from {path}.", hint=ACCEPTED)
     raise DataError("VIT-303", f"data {path} does not exist.", hint=ACCEPTED)
 
