@@ -12,20 +12,47 @@ from pathlib import Path
 from typing import Any
 
 import vitrail
-from vitrail.api.machines import MachineOptions, Machines
-from vitrail.api.options import TrainOptions
+from vitrail.api.options import LoadOptions, MachineOptions, Machines, TrainOptions
+from vitrail.api.serving import ServeOptions
 from vitrail.callable_folder import CallableFolder
 
 PAGE = Path(__file__).parents[1] / "docs" / "python.md"
 BEGIN, END = "<!-- reference: written by make docs-python -->\n", "<!-- end -->"
 FUNCTIONS = (
-    *("train", "resume", "load", "compare", "study", "lr_find", "report", "runs"),
-    *("convert", "export", "doctor", "open_data", "create_model"),
+    *("train", "resume", "load", "predict", "predict_table", "probe", "compare", "study", "tune"),
+    *("lr_find", "report", "runs", "check_data", "split_data", "show_data", "get_data"),
+    *("shard_data", "index_data", "models", "weights", "download", "convert", "export", "push"),
+    *("serve", "doctor", "open_data", "create_model"),
 )
 RESULTS = (
-    *("Classifier", "Prediction", "Evaluation", "Explanation", "RunResult", "Runs"),
-    *("StudyResult", "LrFind", "Conversion", "Exported"),
+    *("Classifier", "Prediction", "Evaluation", "Explanation", "Probe", "RunResult", "Runs"),
+    *("StudyResult", "LrFind", "DataCheck", "Conversion", "Exported", "Pushed", "Serving"),
 )
+OPTIONS = {  # of which functions
+    "train, lr_find and tune": TrainOptions,
+    "predict, predict_table and probe": LoadOptions,
+    "serve": ServeOptions,
+}
+COMMANDS = {  # what does from Python what a command does
+    "train": "train resume",
+    "eval": "Classifier.evaluate",
+    "probe": "probe Classifier.probe",
+    "predict": "predict predict_table Classifier.predict",
+    "compare": "compare",
+    "study": "study",
+    "convert": "convert",
+    "export": "export",
+    "push": "push",
+    "explain": "Classifier.explain",
+    "serve": "serve",
+    "report": "report",
+    "data": "check_data split_data show_data shard_data index_data get_data",
+    "models": "models weights download",
+    "runs": "runs",
+    "lr-find": "lr_find",
+    "tune": "tune",
+    "doctor": "doctor",
+}
 RECORDS = ("Preprocess", "TrainConfig", "ViTConfig")  # whose fields are told elsewhere
 INNER = ("computed_by_torch", "torch_runtime", "measuring", "rows")  # for the package itself
 
@@ -37,15 +64,21 @@ def page(text: str) -> str:
 
 
 def reference() -> Iterator[str]:
-    """Functions, then what they give, then records of settings."""
+    """Commands, functions, then what they give, then records of settings."""
+    yield "## Commands\n\n| command | Python |\n|---|---|"
+    for verb, names in COMMANDS.items():
+        calls = ", ".join(f"`{name}`" for name in names.split())
+        yield f"| `vitrail {verb}` | {calls} |"
+    yield ""
     yield "## Functions\n"
     for name in FUNCTIONS:
         found = getattr(vitrail, name)
         function = found.function if isinstance(found, CallableFolder) else found
         yield f"### vitrail.{name}\n\n{signature(f'vitrail.{name}', function)}"
         yield prose(function)
-    yield "## Options of train\n"
-    yield prose(TrainOptions) + table(TrainOptions.__annotations__)
+    for of, options in OPTIONS.items():
+        yield f"## Options of {of}\n"
+        yield prose(options) + table(options.__annotations__)
     yield "## Options of compare and study\n"
     yield table(MachineOptions.__annotations__, dataclasses.asdict(Machines()))
     yield "## Results\n"
@@ -96,15 +129,16 @@ def signature(name: str, function: Callable[..., Any]) -> str:
     if not found.parameters:
         return f"```python\n{name}() -> {typed(found.return_annotation)}\n```\n"
     lines, has_star = [f"{name}("], False
-    options = {*TrainOptions.__annotations__, *MachineOptions.__annotations__}
     shown = [one for one in found.parameters.values() if one.default is not ...]
     for one in shown:
+        has_star = has_star or one.kind is one.VAR_POSITIONAL
         if one.kind is one.KEYWORD_ONLY and not has_star:
             lines, has_star = [*lines, "    *,"], True
         stars = "**" if one.kind is one.VAR_KEYWORD else ""
+        stars = "*" if one.kind is one.VAR_POSITIONAL else stars
         default = "" if one.default is one.empty else f" = {plain(one.default)}"
         lines.append(f"    {stars}{one.name}: {typed(one.annotation)}{default},")
-    if options & {one.name for one in found.parameters.values() if one.default is ...}:
+    if len(shown) < len(found.parameters):
         lines.append("    **options,")
     lines.append(f") -> {typed(found.return_annotation)}")
     return "```python\n" + "\n".join(lines) + "\n```\n"

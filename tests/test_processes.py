@@ -25,7 +25,7 @@ PLACES = {  # file: how its processes leave the working directory out
     "studies/engine/timing.py": "child_process.python_command",
     "studies/engine/ray_engine.py": "ray is told of no working directory",
     "system/process_group.py": "its caller: training/ranks/launch.py, child_process.python_command",
-    "system/background.py": "its caller: training/self_test.py, child_process.python_command",
+    "system/background.py": "its callers: training/self_test.py, api/serving.py, python_command",
     "serve/decoders.py": "forkserver or spawn, under child_process.safe_children",
     "data/loading/crew.py": "waits for those of data/loading/worker_process.py",
     "data/loading/worker_process.py": "fork on Linux; elsewhere child_process.safe_children",

@@ -12,17 +12,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vitrail import errors
     from vitrail.api.conversion import Conversion, convert
+    from vitrail.api.datasets import DataCheck, check_data, get_data, show_data, split_data
     from vitrail.api.doctor import doctor
     from vitrail.api.engine_export import export
+    from vitrail.api.hub_push import Pushed, push
     from vitrail.api.learning_rate import lr_find
+    from vitrail.api.model_list import download, models, weights
+    from vitrail.api.predictions import predict, predict_table
+    from vitrail.api.probing import probe
     from vitrail.api.run_list import Runs, runs
     from vitrail.api.run_report import report
+    from vitrail.api.serving import Serving, serve
+    from vitrail.api.shards import index_data, shard_data
     from vitrail.api.studies import StudyResult, compare, study
     from vitrail.api.training import resume, train
+    from vitrail.api.tuning import tune
     from vitrail.classifier import Classifier, load
     from vitrail.config import TrainConfig
     from vitrail.data.images.preprocess import Preprocess
     from vitrail.data.sources.open_data import open_data
+    from vitrail.evaluation.probes.probe_record import Probe
     from vitrail.evaluation.record import Evaluation
     from vitrail.explain.explanation import Explanation
     from vitrail.export.export_model import Exported
@@ -36,59 +45,95 @@ __version__ = "0.1.0"
 __all__ = [
     "Classifier",
     "Conversion",
+    "DataCheck",
     "Evaluation",
     "Explanation",
     "Exported",
     "LrFind",
     "Prediction",
     "Preprocess",
+    "Probe",
+    "Pushed",
     "RunResult",
     "Runs",
+    "Serving",
     "StudyResult",
     "TrainConfig",
     "ViTConfig",
+    "check_data",
     "compare",
     "convert",
     "create_model",
     "doctor",
+    "download",
     "errors",
     "export",
+    "get_data",
+    "index_data",
     "load",
     "lr_find",
+    "models",
     "open_data",
+    "predict",
+    "predict_table",
+    "probe",
+    "push",
     "report",
     "resume",
     "runs",
+    "serve",
+    "shard_data",
+    "show_data",
+    "split_data",
     "study",
     "train",
+    "tune",
+    "weights",
 ]
 
 _HOME = {
     "Classifier": "vitrail.classifier",
     "Conversion": "vitrail.api.conversion",
+    "DataCheck": "vitrail.api.datasets",
     "Evaluation": "vitrail.evaluation.record",
     "Explanation": "vitrail.explain.explanation",
     "Exported": "vitrail.export.export_model",
     "LrFind": "vitrail.training.lr_sweep",
     "Prediction": "vitrail.prediction",
     "Preprocess": "vitrail.data.images.preprocess",
+    "Probe": "vitrail.evaluation.probes.probe_record",
+    "Pushed": "vitrail.api.hub_push",
     "RunResult": "vitrail.training.reporter",
     "Runs": "vitrail.api.run_list",
+    "Serving": "vitrail.api.serving",
     "StudyResult": "vitrail.api.studies",
     "TrainConfig": "vitrail.config",
     "ViTConfig": "vitrail.models.vit.config",
+    "check_data": "vitrail.api.datasets",
     "compare": "vitrail.api.studies",
     "convert": "vitrail.api.conversion",
     "create_model": "vitrail.models.create",
     "doctor": "vitrail.api.doctor",
+    "download": "vitrail.api.model_list",
+    "get_data": "vitrail.api.datasets",
+    "index_data": "vitrail.api.shards",
     "load": "vitrail.classifier",
     "lr_find": "vitrail.api.learning_rate",
     "open_data": "vitrail.data.sources.open_data",
+    "predict": "vitrail.api.predictions",
+    "predict_table": "vitrail.api.predictions",
+    "probe": "vitrail.api.probing",
+    "push": "vitrail.api.hub_push",
     "resume": "vitrail.api.training",
+    "shard_data": "vitrail.api.shards",
+    "show_data": "vitrail.api.datasets",
+    "split_data": "vitrail.api.datasets",
     "study": "vitrail.api.studies",
     "train": "vitrail.api.training",
+    "tune": "vitrail.api.tuning",
+    "weights": "vitrail.api.model_list",
 }
-_FOLDERS = ("errors", "export", "report", "runs")  # the last three can be called
+_FOLDERS = ("errors", "export", "models", "report", "runs", "serve")  # all but errors can be called
 
 
 def __getattr__(name: str) -> Any:

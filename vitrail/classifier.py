@@ -44,7 +44,7 @@ from vitrail.model_folder.export_record import Export
 from vitrail.model_folder.model_card import card_of
 from vitrail.model_folder.model_record import Architecture, Record, made_record
 from vitrail.models.names import ModelConfig
-from vitrail.notebook import table
+from vitrail.notebook import show, table
 from vitrail.open_model import (
     Meta,
     Opened,
@@ -125,6 +125,10 @@ class Classifier:
         found.append(("classes", f"{len(self.classes):,}: {names}" if self.classes else "no names"))
         engine = f"{info.engine} {info.precision} on {info.device}"
         return [*found, ("temperature", f"{self.temperature:.4g}"), ("engine", engine)]
+
+    def show(self) -> None:
+        """Show what it is in the notebook; elsewhere print it."""
+        show(self, self.rows())
 
     def __repr__(self) -> str:
         said = "; ".join(f"{name} {value}" for name, value in self.rows())

@@ -21,6 +21,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 from importlib.metadata import requires
+from typing import Any
 
 from vitrail.spelling import printable_lines
 
@@ -112,6 +113,15 @@ class GateError(VitrailError):
     """A gate that was asked for (--min-top1, --strict) was not met."""
 
     exit_code = 7
+
+
+KINDS = (UsageError, DataError, ModelError, EnvironmentFault, TrainingError, GateError)
+
+
+def fault_of(record: Mapping[str, Any]) -> VitrailError:
+    """The error that another process of ours printed with --json."""
+    kind = {one.exit_code: one for one in KINDS}.get(record["exit_code"], VitrailError)
+    return kind(record["code"], record["message"], hint=record["hint"])
 
 
 def environment_fault(error: Exception) -> EnvironmentFault | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import webbrowser
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -46,12 +46,22 @@ def display(shown: object) -> None:
     sys.modules["IPython"].display.display(shown)
 
 
-def show_page(shown: object, page: Path) -> None:
-    """Show it in a notebook; elsewhere open its page in the browser, where there is one."""
+def show(shown: object, rows: Iterable[tuple[str, object]]) -> None:
+    """Display `shown` in a notebook; elsewhere print what there is to know of it, (name, value) a
+    line. No window is opened: there may be no screen.
+    """
     if in_notebook():
         display(shown)
-    else:
-        webbrowser.open(page.resolve().as_uri())
+        return
+    told = [(name, printable(str(value))) for name, value in rows]
+    width = max((len(name) for name, _ in told), default=0)
+    sys.stdout.writelines(f"{name:<{width}}  {value}".rstrip() + "\n" for name, value in told)
+    sys.stdout.flush()
+
+
+def open_page(page: Path | str) -> None:
+    """Open a page of this machine, a file or an address, in the browser, where there is one."""
+    webbrowser.open(page if isinstance(page, str) else page.resolve().as_uri())
 
 
 def table(rows: Sequence[Row], *, head: Row = (), title: str = "") -> str:

@@ -140,7 +140,11 @@ def test_a_comparison_without_its_computing(
     assert (html.count("<table"), html.count("data:image/svg+xml;base64,")) == (1, 1)
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
+    capsys.readouterr()
     found.show()
+    said = capsys.readouterr().out
+    assert ("Nothing < much." in said, "study.html" in said, opened) == (True, True, [])
+    found.show(browser=True)
     assert opened == [(tmp_path / "digits" / "study.html").as_uri()]
     vitrail.compare("builtin:digits", **asked, examples=64, out=tmp_path, progress=False)
     assert capsys.readouterr() == ("", "")

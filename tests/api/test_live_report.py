@@ -17,7 +17,7 @@ import pytest
 
 from tests.cli.cli_command import run
 from tests.report.made_run import made_run
-from vitrail.api.live_report import LiveReport, live_report
+from vitrail.api.run_report import LiveReport, live_report
 from vitrail.errors import EnvironmentFault, ModelError
 from vitrail.report.run_images import NoImages
 from vitrail.runs.lock import RunLock

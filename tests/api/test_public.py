@@ -5,17 +5,20 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import vitrail
+from benchmarks.python_page import COMMANDS, OPTIONS
 from vitrail.api.options import TrainOptions
+from vitrail.cli.registry import VERBS, option_names
 from vitrail.config import FIELDS, SHORT
 from vitrail.errors import UsageError
 
 FUNCTIONS = [name for name in vitrail.__all__ if name.islower() and name != "errors"]
-OF_A_COMMAND = {"compare", "convert", "doctor", "export", "lr_find", "report", "runs", "study"}
+OF_A_COMMAND = {name for names in COMMANDS.values() for name in names.split() if name.islower()}
 
 
 def test_dir_shows_the_public_names_and_loads_nothing() -> None:
@@ -37,6 +40,30 @@ def test_every_command_of_the_list_is_a_function_with_documented_errors() -> Non
         for one in signature.parameters.values():
             assert one.annotation is not one.empty, (name, one)
             assert one.kind is not one.VAR_KEYWORD, f"{name}: an editor cannot complete **{one}"
+
+
+def test_every_command_has_something_in_python() -> None:
+    assert set(COMMANDS) == set(VERBS) - {"completion"}, "completion is of shells alone"
+    for names in COMMANDS.values():
+        for name in names.split():
+            found: object = vitrail
+            for part in name.split("."):
+                found = getattr(found, part)
+            assert callable(found), name
+
+
+@pytest.mark.parametrize("options", OPTIONS.values())
+def test_the_options_of_a_function_are_those_of_its_command(options: type) -> None:
+    if options is TrainOptions:
+        return  # below
+    verbs = ("serve",) if options.__name__ == "ServeOptions" else ("predict", "probe")
+    of_verb = {
+        name.strip("-").replace("-", "_")
+        for verb in verbs
+        for name in option_names(import_module(VERBS[verb].module).app)
+    }
+    ours = {"given": "set", "name_map": "map"}  # as vitrail.load has them
+    assert {ours.get(name, name) for name in options.__annotations__} <= of_verb
 
 
 def test_the_options_of_train_are_those_of_the_command() -> None:

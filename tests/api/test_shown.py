@@ -43,7 +43,10 @@ def drawings(html: str) -> list[ElementTree.Element]:
 
 
 def test_a_run(
-    run_result: vitrail.RunResult, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    run_result: vitrail.RunResult,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     text = repr(run_result)
     assert "\n" not in text
@@ -55,6 +58,9 @@ def test_a_run(
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
     run_result.show()
+    said = capsys.readouterr().out
+    assert (top1 in said, str(run_result.page) in said, opened) == (True, True, [])
+    run_result.show(browser=True)
     assert opened == [run_result.page.as_uri()]
     shell = Shell(monkeypatch)
     run_result.show()
@@ -64,7 +70,7 @@ def test_a_run(
 
 
 def test_a_classifier_an_evaluation_and_an_explanation(
-    trained: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     classifier = vitrail.load(trained)
     assert "classes 10: 0, 1, 2, 3, 4, ...;" in repr(classifier)
@@ -86,10 +92,19 @@ def test_a_classifier_an_evaluation_and_an_explanation(
     image = np.arange(7 * 11, dtype=np.uint8).reshape(7, 11, 1)
     why = classifier.explain(image)
     assert repr(why).startswith(f"Explanation({why.method} of {why.label}, 1 x 1 values, ")
+    capsys.readouterr()
+    for one in (classifier, found, why):
+        one.show()
+    said = capsys.readouterr().out
+    for expected in ("torch float32 on cpu", f" {found.top1:.4f}  {found.interval[0]:.4f} to "):
+        assert expected in said
+    assert 'save("map.png")' in said
     shell = Shell(monkeypatch)
-    why.show()
-    assert shell.shown == [why._repr_html_()]
-    assert "data:image/png;base64," in shell.shown[0]
+    for one in (classifier, found, why):
+        one.show()
+    assert shell.shown == [one._repr_html_() for one in (classifier, found, why)]
+    assert capsys.readouterr().out == ""
+    assert "data:image/png;base64," in shell.shown[2]
 
 
 def test_a_name_is_no_markup() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar
 
@@ -69,6 +70,52 @@ class TrainOptions(TypedDict, total=False):
     save_every: float | str
     save_every_steps: int | None
     keep_checkpoints: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machines:
+    """Who computes the cells."""
+
+    processes: int | None = None
+    """Runs in parallel on this machine. Default: its cores, or 1 with a GPU and for speed."""
+    engine: Literal["local", "ray"] = "local"
+    """Processes of this machine, or a Ray cluster (extra "ray")."""
+    ray_address: str = "auto"
+    """The cluster: HOST:PORT, or auto for the one this machine belongs to."""
+    device: str = "auto"
+    """auto, cpu, cuda."""
+    threads: int = 1
+    """Threads of each cell; a row can depend on it in the last bits."""
+    accumulate: int = 1
+    """Gradient accumulation: parts of a batch, computed in turn for less memory; as --threads."""
+
+
+class MachineOptions(TypedDict, total=False):
+    """The same as keyword arguments."""
+
+    processes: int | None
+    engine: Literal["local", "ray"]
+    ray_address: str
+    device: str
+    threads: int
+    accumulate: int
+
+
+class LoadOptions(TypedDict, total=False):
+    """How a model is read and computed, as `vitrail.load` takes it. device and engine: auto unless
+    given, as the commands have it.
+    """
+
+    device: str
+    engine: str | None
+    precision: str | None
+    threads: int | None
+    tokens: float | None
+    patch: int | tuple[int, int] | None
+    given: Mapping[str, Any] | None
+    origin: str | None
+    table: str | None
+    name_map: str | Path | None
 
 
 def shows_options(function: Callable[P, R], options: type = TrainOptions) -> Callable[P, R]:

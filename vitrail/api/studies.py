@@ -8,13 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
-from vitrail.api.machines import MachineOptions, Machines
-from vitrail.api.options import call_text, shows_options
+from vitrail.api.options import MachineOptions, Machines, call_text, shows_options
 from vitrail.api.progress import watcher_of
 from vitrail.api.study_setup import Length, Question, comparison, no_effect, question_of, study_of
 from vitrail.cli.display.study_progress import plan_lines
 from vitrail.figures.plot import plot
-from vitrail.notebook import paragraph, show_page, svg, table
+from vitrail.notebook import open_page, paragraph, show, svg, table
 from vitrail.spelling import count
 from vitrail.studies import publish, run
 from vitrail.studies.compute_study import Computed, Watcher
@@ -73,9 +72,21 @@ class StudyResult:
             "notes": self.notes,
         }
 
-    def show(self) -> None:
-        """Show it in the notebook; elsewhere open its page in the browser."""
-        show_page(self, self.page)
+    def show(self, *, browser: bool = False) -> None:
+        """Show verdict, figures and tables in the notebook; elsewhere print the verdict and where
+        the page lies, which browser=True opens.
+        """
+        if browser:
+            open_page(self.page)
+        else:
+            show(self, self.rows())
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(name, value) for people: the verdict with evidence and limits, and the page."""
+        said = {"evidence": self.verdict.evidence, "limits": self.verdict.limits}
+        more = [(name if not n else "", one) for name in said for n, one in enumerate(said[name])]
+        first = [("study", self.title), ("verdict", self.verdict.answer)]
+        return [*first, *more, ("page", str(self.page))]
 
     def __repr__(self) -> str:
         done = f"{len(self.found.rows)} of {count(self.found.num_cells, 'cell')}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vitrail.api.machines import Machines
+from vitrail.api.options import Machines
 from vitrail.config import check_unit, parse_secs
 from vitrail.device import num_cores, pick_device
 from vitrail.errors import UsageError, check_numbers

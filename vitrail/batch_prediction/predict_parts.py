@@ -152,8 +152,15 @@ def _telling(records: Iterator[Record], told: Callable[[int], None]) -> Iterator
 
 def answers(classifier: Classifier, images: Images, top: int, batch_size: int) -> Iterator[Record]:
     """A record an image, in order, with the reason where there is no answer."""
+    return map(record_of, predictions(classifier, images, top, batch_size))
+
+
+def predictions(
+    classifier: Classifier, images: Images, top: int, batch_size: int
+) -> Iterator[Prediction]:
+    """As `answers`, as Python has them."""
     readable = [path for path in images.paths if path not in images.refused]
     with closing(classifier.stream_files(readable, top, batch_size)) as found:
         for path in images.paths:
             why = images.refused.get(path)
-            yield record_of(next(found) if why is None else Prediction(path, error=why))
+            yield next(found) if why is None else Prediction(path, error=why)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from vitrail.cli.display.output import Output
-from vitrail.errors import UsageError, check_numbers
-from vitrail.files import refuse_existing
 from vitrail.spelling import count
 
 if TYPE_CHECKING:
@@ -18,9 +15,6 @@ if TYPE_CHECKING:
 
 Out = Annotated[Output, Parameter(parse=False)]
 BadFiles = Literal["stop", "skip"]
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
-LEAST_PX = 16
-_LEAST, _MOST = 10**5, 2**33 - 1
 
 
 def shard(
@@ -54,25 +48,22 @@ def shard(
     workers
         Processes that decode.
     """
-    from vitrail.cli.eval_run import say_notes
-    from vitrail.data.images.decode import MAX_SIDE_PX
-    from vitrail.data.indexing.shard_making import ShardOptions, write_shards
-    from vitrail.data.sources.open_data import open_whole
+    from vitrail.api.shards import shard_data
 
-    check_numbers({"--max-pixels": max_pixels})
-    if not (short_side == 0 or LEAST_PX <= short_side <= MAX_SIDE_PX):
-        raise UsageError(
-            "VIT-202",
-            f"--short-side {short_side}: expected 0, or {LEAST_PX} to {MAX_SIDE_PX} pixels.",
-            hint="For instance --short-side 256",
-        )
-    most = bytes_of(shard_bytes)
-    refuse_existing(out, hint="Choose another folder: vitrail data shard DATA OUT")
-    options = ShardOptions(most, short_side, workers, max_pixels, on_bad_file == "skip")
-    splits = open_whole(data)
-    say_notes(splits, output)
-    record = write_shards(splits, out, options)
-    shown = {"data": data, **summary(record, out), "notes": splits.notes}
+    notes: list[str] = []
+    record = shard_data(
+        data,
+        out,
+        shard_bytes=shard_bytes,
+        short_side=short_side,
+        on_bad_file=on_bad_file,
+        max_pixels=max_pixels,
+        workers=workers,
+        say=notes.append,
+    )
+    for note in notes:
+        output.note(f"data: {note}")
+    shown = {"data": data, **summary(record, out), "notes": notes}
     output.result(shown, lines_of(record, out))
     return 0
 
@@ -103,28 +94,13 @@ def index(
     workers
         Processes that decode.
     """
-    from vitrail.data.indexing.foreign import index_shards
-    from vitrail.data.indexing.shard_making import ShardOptions
+    from vitrail.api.shards import index_data
 
-    check_numbers({"--max-pixels": max_pixels})
-    refuse_existing(out)
-    options = ShardOptions(workers=workers, max_pixels=max_pixels, skip_bad=on_bad_file == "skip")
-    record = index_shards(Path(shards), out, options)
+    record = index_data(
+        shards, out, on_bad_file=on_bad_file, max_pixels=max_pixels, workers=workers
+    )
     output.result({"shards": shards, **summary(record, out)}, lines_of(record, out))
     return 0
-
-
-def bytes_of(text: str) -> int:
-    """256M -> 256,000,000. Raises UsageError VIT-202."""
-    found = re.fullmatch(r"(\d{1,12})([KMG]?)B?", text.strip(), re.IGNORECASE)
-    size = int(found[1]) * _UNITS[found[2].upper()] if found else 0
-    if not _LEAST <= size <= _MOST:
-        raise UsageError(
-            "VIT-202",
-            f"--shard-bytes {text}: expected a size from 100K to 8G.",
-            hint="For instance --shard-bytes 256M",
-        )
-    return size
 
 
 def summary(record: IndexRecord, out: Path) -> dict[str, object]:

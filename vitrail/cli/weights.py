@@ -5,44 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from vitrail.api.model_list import weights_record
 from vitrail.cli.display.output import Output, table
 
 if TYPE_CHECKING:
     from vitrail.checkpoints.catalogue.weights import Weights
-
-
-def rows_of(model: str | None) -> list[Weights]:
-    """Published weights of an architecture in any of its spellings, or all of them."""
-    from vitrail.checkpoints.catalogue.weights import ROWS
-    from vitrail.models.names import parse_name
-
-    wanted = parse_name(model) if model else None
-    return [row for row in ROWS if model is None or parse_name(row.model) == wanted]
-
-
-def weights_record(row: Weights) -> dict[str, Any]:
-    """One row as plain values. downloaded: the file, where it is in the cache; null where it is
-    not, or lies in the hub's own cache.
-    """
-    from vitrail.checkpoints.hub.download import cached_path
-
-    is_hub = row.address.startswith("hf:")
-    place = None if is_hub else cached_path(row.address)
-    return {
-        "name": row.name,
-        "model": row.model,
-        "origin": row.origin,
-        "address": row.address,
-        "image_size": list(row.image_size),
-        "num_classes": row.num_classes,
-        "trained_on": row.trained_on,
-        "top1": row.top1,
-        "reported_by": row.reported_by or None,
-        "licence": row.licence,
-        "sha256": row.sha256_start or None,
-        "preprocess": row.preprocess.to_json() if row.preprocess else None,
-        "downloaded": str(place) if place and place.is_file() else None,
-    }
 
 
 def weights_table(rows: Sequence[Weights]) -> list[str]:
@@ -86,35 +53,11 @@ def weights_lines(row: Weights) -> list[str]:
 
 
 def get(name: str, output: Output) -> dict[str, Any]:
-    """Download weights by any of their names, or check those that are here; what came of it.
-
-    Raises UsageError VIT-202 where `name` is a path, and what `resolve_weights` raises.
-    """
-    from vitrail.checkpoints.catalogue.meant import way_out
-    from vitrail.checkpoints.hub.download import verify
-    from vitrail.checkpoints.hub.resolve import address_of, catalogue_entry, resolve_weights
+    """Download weights by any of their names, or check those that are here; what came of it."""
+    from vitrail.api.model_list import download
     from vitrail.cli.display.progress import progress_of
-    from vitrail.errors import UsageError
 
-    address = address_of(name)
-    if not address:
-        raise UsageError(
-            "VIT-202",
-            f"--get {name}: expected a name of the catalogue, google:FILE or hf:OWNER/NAME.",
-            hint=way_out(name) or "All weights: vitrail models --weights",
-        )
-    row = catalogue_entry(address)
-    place = resolve_weights(name, progress=progress_of(output))
-    files = sorted(place.iterdir()) if place.is_dir() else [place]
-    expected = row.sha256_start if row else ""
-    return {
-        "name": name,
-        "address": address,
-        "path": str(place),
-        "bytes": sum(file.stat().st_size for file in files),
-        "sha256": None if place.is_dir() else verify(place, expected),
-        "licence": row.licence if row else None,
-    }
+    return download(name, progress=progress_of(output)).to_json()
 
 
 def get_lines(record: dict[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ from typing import Any
 from vitrail.evaluation import eval_files, shown, uncertainty
 from vitrail.evaluation.predictions import Predictions
 from vitrail.evaluation.uncertainty import Interval
+from vitrail.notebook import show
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,13 @@ class Evaluation(Predictions):
     def ece_by_chance(self) -> Interval:
         """The middle 95 % of `ece` if every probability were true."""
         return uncertainty.ece_by_chance(self)
+
+    def show(self) -> None:
+        """Show figures, intervals and the confusion matrix in the notebook; elsewhere print the
+        figures with their intervals.
+        """
+        rows = shown.figure_rows(self, self.intervals)
+        show(self, [("images", f"{self.n:,}"), *((a, f"{b}  {c}") for a, b, c in rows)])
 
     def __repr__(self) -> str:
         return f"Evaluation({shown.one_line(self)})"

@@ -19,13 +19,20 @@ def one_line(found: Predictions) -> str:
     return f"top-1 {found.top1:.4f} (95 % {low:.4f}-{high:.4f}) on {count(found.n, 'image')}"
 
 
-def evaluation_html(found: Predictions, intervals: Mapping[str, tuple[float, float]]) -> str:
-    """The figures and the matrix; intervals: of the figures that have one."""
+def figure_rows(
+    found: Predictions, intervals: Mapping[str, tuple[float, float]]
+) -> list[tuple[str, str, str]]:
+    """(name, value, 95 % interval as text, "" where there is none) of each figure."""
     document, ends = found.to_json(), {**intervals, "top1": found.interval}
-    rows = [
+    return [
         (name, f"{document[name]:.4f}", " to ".join(f"{end:.4f}" for end in ends.get(name, ())))
         for name in ("top1", *FIGURES)
     ]
+
+
+def evaluation_html(found: Predictions, intervals: Mapping[str, tuple[float, float]]) -> str:
+    """The figures and the matrix; intervals: of the figures that have one."""
+    rows = figure_rows(found, intervals)
     shown = table(rows, head=("figure", "value", "95 % CI"), title=one_line(found))
     if found.is_multi_label or not 0 < len(found.classes) <= MAX_CLASSES:
         return shown

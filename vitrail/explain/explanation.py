@@ -20,7 +20,7 @@ from vitrail.explain.methods.maps import Array, Layer
 from vitrail.explain.placing import numbers_on_image, on_input, to_image
 from vitrail.explain.sheet import Column, ends_of, sheet
 from vitrail.files import whole_file
-from vitrail.notebook import display, image, in_notebook
+from vitrail.notebook import image, show
 from vitrail.spelling import printable
 
 SUFFIXES = (".png", ".npz")
@@ -123,11 +123,13 @@ class Explanation:
         return sheet(self.picture, self.said, [self.column()])
 
     def show(self) -> None:
-        """Show the sheet in the notebook; elsewhere in the image viewer of the machine."""
-        if in_notebook():
-            display(self)
-        else:
-            self.sheet().show()
+        """Show the sheet in the notebook; elsewhere print what the model answers and how the map is
+        written: `save`.
+        """
+        h, w = self.grid.shape
+        answers = [("answer" if not n else "", one) for n, one in enumerate(self.said)]
+        rows = [*answers, ("method", f"{self.method}, {h} x {w} values")]
+        show(self, [*rows, ("to see it", 'save("map.png"), or sheet(), a Pillow image')])
 
     def __repr__(self) -> str:
         h, w = self.grid.shape

@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -64,7 +64,8 @@ def is_busy(secs: float) -> bool:
 
 class Server(uvicorn.Server):
     """One service on one socket. drain_delay: seconds in which requests are still answered after
-    SIGTERM, while /v2/health/ready says no; tls: None for plain HTTP.
+    SIGTERM, while /v2/health/ready says no; tls: None for plain HTTP; on_ready: called once it
+    answers.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Server(uvicorn.Server):
         service: Service,
         drain_delay: float = 0.0,
         tls: ssl.SSLContext | None = None,
+        on_ready: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -89,6 +91,7 @@ class Server(uvicorn.Server):
             )
         )
         self._service, self._drain_delay, self._tls = service, drain_delay, tls
+        self._on_ready = on_ready
         self.servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ending = False
@@ -131,6 +134,7 @@ class Server(uvicorn.Server):
     async def _start(self) -> None:
         try:
             await self._service.start()
+            self._on_ready()
         except Exception as fault:
             self.fault = fault
             self.should_exit = True

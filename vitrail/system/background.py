@@ -33,6 +33,15 @@ class Background:
         """Whether one of them has not ended."""
         return len(self.codes()) < len(self.processes)
 
+    def end(self, secs: float) -> list[int]:
+        """SIGTERM to all that run, after `secs` SIGKILL to those that are left; exit codes."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.terminate()
+        wait(lambda: not self.is_running, time.monotonic() + secs)
+        self.kill()
+        return self.codes()
+
     def kill(self) -> None:
         """SIGKILL to all that run, and wait for them."""
         for process in self.processes:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vitrail.errors import VitrailError
-from vitrail.notebook import show_page, svg, table
+from vitrail.notebook import open_page, show, svg, table
 from vitrail.report.curves import drawings_of
 from vitrail.report.run_record import read_run
 
@@ -57,9 +57,14 @@ class RunResult:
             *((f"baseline: {key}", f"{one:.4f}") for key, one in self.baselines.items()),
         ]
 
-    def show(self) -> None:
-        """Show it in the notebook; elsewhere open its report in the browser."""
-        show_page(self, self.page)
+    def show(self, *, browser: bool = False) -> None:
+        """Show figures and curves in the notebook; elsewhere print the figures and where the report
+        lies, which browser=True opens.
+        """
+        if browser:
+            open_page(self.page)
+        else:
+            show(self, [*self.rows(), ("report", self.page)])
 
     def __repr__(self) -> str:
         return f"RunResult({', '.join(f'{name} {value}' for name, value in self.rows())})"

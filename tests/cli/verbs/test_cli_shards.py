@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.cli_command import run
 from tests.data.class_folders import class_folders, picture, webdataset
-from vitrail.cli.shard_commands import bytes_of
+from vitrail.api.shards import bytes_of
 from vitrail.errors import UsageError
 
 

@@ -69,7 +69,7 @@ def doubted_labels(
     from vitrail.evaluation.labels.audit import label_suspects
 
     if model is None:
-        return label_suspects(splits.parts(), looks)
+        return label_suspects(splits.parts(), looks, rehearsed=True)
     from vitrail.classifier import load
     from vitrail.cli.display.progress import progress_of
     from vitrail.evaluation.labels.audit import feature_suspects
@@ -99,4 +99,5 @@ def suspect_lines(doubted: Suspects) -> list[str]:
         for one in doubted.found[:SHOWN]
     ]
     more = len(doubted.found) - len(lines)
+    lines += [f"         {doubted.strength.sentence()}"] if doubted.strength else []
     return [head, *lines, *([f"         ... and {more} more: --out DIR"] if more else [])]

@@ -24,9 +24,12 @@ _drawn: list[ProgressLine] = []
 
 
 class Line(Protocol):
-    """A line that moves below others. bar: what it is drawn by, None where it is not drawn."""
+    """A line that moves below others. bar: what it is drawn by, None where it is not drawn;
+    is_live: whether it is drawn at all.
+    """
 
     bar: Any
+    is_live: bool
 
     @property
     def is_due(self) -> bool:
@@ -108,7 +111,7 @@ def _started(on_stderr: bool) -> Progress:
 class Counter:
     """Work that is counted: a line, or in a pipe a note every 30 s."""
 
-    def __init__(self, output: Output, line: ProgressLine) -> None:
+    def __init__(self, output: Output, line: Line) -> None:
         self.output, self.line, self.what, self.first = output, line, "", 0
         self.began = self.noted = time.monotonic()
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vitrail.api.machines import Machines
+from vitrail.api.options import Machines
 from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output
 from vitrail.cli.study_runner import execute, numbers

@@ -11,26 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from vitrail.cli.arguments import app_of
-from vitrail.cli.display.data_findings import (
-    doubted_labels,
-    report_files,
-    suspect_lines,
-    wanted,
-    write_reports,
-)
-from vitrail.cli.display.output import Output, plain, table
+from vitrail.cli.display.data_findings import report_files, suspect_lines
+from vitrail.cli.display.output import Output, table
 from vitrail.cli.eval_run import say_notes
 from vitrail.cli.shard_commands import index, shard
-from vitrail.errors import DataError, GateError, UsageError, check_numbers
-from vitrail.files import refuse_existing, whole_file, whole_folder
+from vitrail.errors import GateError, check_numbers
+from vitrail.files import refuse_existing, whole_file
 from vitrail.spelling import count as number_of
 
 if TYPE_CHECKING:
     from vitrail.data.check.check_data import DataReport
-    from vitrail.data.sources.open_data import Source, Splits
+    from vitrail.data.sources.open_data import Splits
 
 app = app_of("vitrail data")
-MOST_AUGMENTED = 12  # rows of a sheet of augmented images
 app.help = "Look at images before training on them."
 app.command(shard)
 app.command(index)
@@ -72,37 +65,24 @@ def check(
     workers
         Threads that decode.
     """
-    from vitrail.data.check.check_data import check as inspect
-    from vitrail.data.check.inspection import inspect_images
-    from vitrail.data.sources.open_data import open_data
+    from vitrail.api.datasets import check_data
 
     check_numbers({"--max-pixels": max_pixels})
-    labels = labels or features is not None
-    files = report_files(out, labels=labels) if out else []
-    splits = open_data(data)
-    if labels and splits.multi_label:
-        raise DataError(
-            "VIT-370",
-            f"--labels: images of {data} have several labels; expected one each.",
-            hint="Leave --labels and --features out",
-        )
-    looks = {
-        part: inspect_images(
-            source, max_pixels=max_pixels, workers=workers, wanted=wanted(labels=labels)
-        )
-        for part, source in splits.parts().items()
-    }
-    report = inspect(splits, max_pixels=max_pixels, looks=looks)
-    record = {"data": data, **plain(report.to_json()), "problems": list(report.problems)}
-    lines = [*split_lines(splits), *problem_lines(report)]
-    doubted = None
-    if labels:
-        doubted = doubted_labels(splits, looks, features, output)
-        record["label_suspects"] = plain(doubted.to_json())
-        lines += suspect_lines(doubted)
-    if files:
-        write_reports(files, data, record, splits, report, doubted)
-    output.result({**record, "files": files}, [*lines, *map(str, files)])
+    if out:
+        report_files(out, labels=labels or features is not None)  # before the long look
+    found = check_data(
+        data,
+        labels=labels,
+        features=features,
+        max_pixels=max_pixels,
+        workers=workers,
+        progress=not output.quiet,
+    )
+    report = found.report
+    lines = [*split_lines(found.splits), *problem_lines(report)]
+    lines += suspect_lines(found.suspects) if found.suspects is not None else []
+    files = found.write(out) if out else []
+    output.result({**found.to_json(), "files": files}, [*lines, *map(str, files)])
     if strict and report.problems:
         raise GateError(
             "VIT-702",
@@ -144,29 +124,18 @@ def split(
         them into one split with it, for which every image is decoded; ignore looks for equal ones
         only, as vitrail train does.
     """
-    from vitrail.data.check.check_data import alike_firsts
-    from vitrail.data.sources.digest import equal_firsts
-    from vitrail.data.sources.open_data import open_data
-    from vitrail.data.sources.split import write_split
+    from vitrail.api.datasets import split_data
 
-    for option, value in (("--val-fraction", val_fraction), ("--test-fraction", test_fraction)):
-        if value != "auto" and not 0 <= value < 1:
-            raise UsageError(
-                "VIT-202",
-                f"{option} {value}: expected a share from 0 to 1, or auto.",
-                hint=f"For instance {option} 0.15",
-            )
-    splits = open_data(
+    written = split_data(
         data,
+        out,
         val_fraction=val_fraction,
         test_fraction=test_fraction,
         seed=seed,
-        alike=alike_firsts if near_duplicates == "together" else equal_firsts,
+        near_duplicates=near_duplicates,
     )
+    splits, out = written.splits, written.file
     root = None if splits.train.root is None else Path(splits.train.root)
-    out = out or (root or Path()) / "split.csv"
-    refuse_existing(out)
-    write_split(splits, out)
     record = {"data": data, "file": out, "how": splits.how, "counts": splits.counts()}
     record |= {"notes": splits.notes}
     say_notes(splits, output)
@@ -213,33 +182,21 @@ def show(
     seed
         Seed of the choice and of the augmentation.
     """
-    from vitrail.cli.display.contact_sheet import augmented_sheet, contact_sheet
-    from vitrail.data.sources.open_data import open_data
+    from vitrail.api.datasets import MOST_AUGMENTED, show_data
 
-    most = (40 if augment is None else MOST_AUGMENTED) if count is None else count
-    check_numbers({"--count": most})
     refuse_existing(out)
-    if augment is None:
-        splits = open_data(data)
-        source = named_split(splits, split)
-        picture, shown = contact_sheet(source, most, seed)
-    else:
-        from vitrail.training.plan.plan_run import plan_run
-
-        layer = {"data.path": data, "seed": seed, "image_size": image_size}
-        layer |= {} if augment == "recipe" else {"augment": augment}
-        plan = plan_run([("command line", layer)])
-        splits = plan.splits
-        source = named_split(splits, split)
-        picture, shown = augmented_sheet(source, plan, min(most, MOST_AUGMENTED))
-        if most > MOST_AUGMENTED:
-            output.note(
-                f"--augment shows at most {MOST_AUGMENTED} images, each with its augmented "
-                f"versions; {most} were asked for"
-            )
+    sheet = show_data(
+        data, split=split, count=count, augment=augment, image_size=image_size, seed=seed
+    )
+    splits, shown = sheet.splits, sheet.shown
+    if augment is not None and count is not None and count > MOST_AUGMENTED:
+        output.note(
+            f"--augment shows at most {MOST_AUGMENTED} images, each with its augmented "
+            f"versions; {count} were asked for"
+        )
     say_notes(splits, output)
     with whole_file(out) as temporary, temporary.open("wb") as stream:
-        picture.save(stream, format="PNG")
+        sheet.image.save(stream, format="PNG")
     output.result(
         {"data": data, "split": split, "file": out, "pictures": shown, "notes": splits.notes},
         [f"{number_of(len(shown), 'image')} of {split}: {out}"],
@@ -248,45 +205,52 @@ def show(
 
 
 @app.command
-def get(name: Literal["digits"], out: Path = Path("digits"), /, *, output: Out) -> int:
-    """Write a built-in data set as files OUT/{train,val,test}/CLASS/*.png.
+def get(
+    name: str,
+    out: Path | None = None,
+    /,
+    *,
+    workers: int = 1,
+    max_pixels: int = 64_000_000,
+    on_bad_file: Literal["stop", "skip"] = "stop",
+    output: Out,
+) -> int:
+    """Bring a dataset to this machine: a built-in one, or one of the Hugging Face hub.
 
     Parameters
     ----------
     name
-        digits: 1,797 handwritten digits of 8 x 8 pixels.
+        digits: 1,797 handwritten digits of 8 x 8 pixels, as files OUT/{train,val,test}/CLASS/*.png.
+        hf:OWNER/NAME[@REVISION][:CONFIG]: Parquet files of one commit; no code of a dataset is run.
     out
-        The folder to write; must not exist.
+        The folder to write; must not exist. Default: digits, or the cache, where train finds the
+        name.
+    workers
+        Processes that decode the images of a hub, each once.
+    max_pixels
+        Reject images of a hub with more pixels.
+    on_bad_file
+        Images of a hub that cannot be decoded: stop names them, skip leaves them out.
     """
-    import numpy as np
-    from PIL import Image
-
+    from vitrail.api.datasets import get_data
+    from vitrail.cli.display.progress import progress_of
     from vitrail.data.sources.open_data import open_data
 
-    refuse_existing(out, hint=f"Choose another folder: vitrail data get {name} OUT")
-    splits = open_data(f"builtin:{name}")
-    with whole_folder(out) as temporary:
-        for part, source in splits.parts().items():
-            for index in range(len(source)):
-                pixels, label = source.read(index)
-                folder = temporary / part / source.classes[int(label)]
-                folder.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(np.squeeze(np.asarray(pixels))).save(folder / f"{index:04d}.png")
-    record = {"name": name, "folder": out, "counts": splits.counts()}
-    output.result(record, [*split_lines(splits), f"wrote {out}", f"next  vitrail train {out}"])
+    check_numbers({"--max-pixels": max_pixels, "--workers": workers})
+    place = get_data(
+        name,
+        out,
+        workers=workers,
+        max_pixels=max_pixels,
+        on_bad_file=on_bad_file,
+        progress=progress_of(output),
+    )
+    is_named = out is None and name.startswith("hf:")
+    splits = open_data(place if name.startswith("hf:") else f"builtin:{name}")
+    record = {"name": name, "folder": place, "counts": splits.counts()}
+    next_step = f"next  vitrail train {name if is_named else place}"
+    output.result(record, [*split_lines(splits), f"wrote {place}", next_step])
     return 0
-
-
-def named_split(splits: Splits, name: str) -> Source:
-    """One split. Raises UsageError VIT-240 where this data has none of that name."""
-    found = splits.parts()
-    if name not in found:
-        raise UsageError(
-            "VIT-240",
-            f"--split {name}: {splits.name} has no such split; it has {', '.join(found)}.",
-            hint=f"Use one of them: --split {next(reversed(found))}",
-        )
-    return found[name]
 
 
 def split_lines(splits: Splits) -> list[str]:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from vitrail.batch_prediction.asked_images import ImageList, find_pictures
 from vitrail.cli.arguments import app_of
-from vitrail.cli.asked_images import ImageList, find_pictures
 from vitrail.cli.display.output import Output, plain
 from vitrail.cli.engine_options import EngineOptions
 from vitrail.cli.explain_options import ExplainOptions, FigureOptions

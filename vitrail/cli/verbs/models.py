@@ -15,7 +15,7 @@ from vitrail.cli.read_as import ReadAs
 from vitrail.spelling import count
 
 if TYPE_CHECKING:
-    from vitrail.models.names import ModelConfig
+    pass
 
 app = app_of("vitrail models")
 BATCH = 32
@@ -50,6 +50,7 @@ def models(
         Download weights, or check those that are here: a name of the list, google:FILE,
         hf:OWNER/NAME.
     """
+    from vitrail.api.model_list import cost_record, rows_of, weights_record
     from vitrail.checkpoints.catalogue.weights import CATALOGUE
     from vitrail.cli import weights as published
     from vitrail.models.names import known_names
@@ -64,19 +65,19 @@ def models(
         return inspect_file(Path(name), read_as or ReadAs(), output)
     if name in CATALOGUE:
         row = CATALOGUE[name]
-        output.result(published.weights_record(row), published.weights_lines(row))
+        output.result(weights_record(row), published.weights_lines(row))
         return 0
     if name is not None:
         record = cost_record(name, image_size, classes)
-        rows = published.rows_of(name)
-        record["weights"] = [published.weights_record(row) for row in rows]
+        rows = rows_of(name)
+        record["weights"] = [weights_record(row) for row in rows]
         sources = published.weights_table(rows) if rows else ["no published weights are known"]
         lines = sources if weights else [*detail_lines(record), "", *sources]
         output.result(record["weights"] if weights else record, lines)
         return 0
     if weights:
-        rows = published.rows_of(None)
-        listed = [published.weights_record(row) for row in rows]
+        rows = rows_of(None)
+        listed = [weights_record(row) for row in rows]
         output.result(listed, published.weights_table(rows))
         return 0
     records = [cost_record(variant, image_size, classes) for variant in known_names()]
@@ -89,74 +90,6 @@ def _is_place(name: str) -> bool:
     """Whether a file or folder is meant: it exists, or ends as a checkpoint does."""
     endings = (".pth", ".pt", ".bin", ".ckpt", ".tar", ".safetensors", ".npz")
     return Path(name).exists() or name.endswith(endings)
-
-
-def cost_record(name: str, image_size: str | None, classes: int) -> dict[str, Any]:
-    """One architecture as numbers. Raises UsageError VIT-202, VIT-214, VIT-221."""
-    from vitrail.config import parse_size
-    from vitrail.errors import UsageError
-    from vitrail.models.cost import activation_bytes, macs, parameters
-    from vitrail.models.names import resolve_model
-
-    size = parse_size(image_size) if image_size else None
-    if image_size and not isinstance(size, tuple):
-        raise UsageError(
-            "VIT-202",
-            f"--image-size {image_size}: expected 224 or 192x256 (height first).",
-            hint="For instance --image-size 224",
-        )
-    if classes < 0:
-        raise UsageError(
-            "VIT-202",
-            f"--classes {classes}: expected a number from 0.",
-            hint="0 is a model without a head",
-        )
-    config = resolve_model(name, num_classes=classes, image_size=size)  # type: ignore[arg-type]
-    return {
-        "name": name,
-        "family": config.family,
-        "image_size": list(config.image_size),
-        **shape_of(config),
-        "num_classes": classes,
-        "parameters": parameters(config),
-        "macs": macs(config),
-        "activation_bytes": activation_bytes(config, BATCH),
-        "activation_batch": BATCH,
-    }
-
-
-def shape_of(config: ModelConfig) -> dict[str, Any]:
-    """Sizes inside the network; None for what a family does not have. `grid` of a ResNet is its
-    last feature map, `depth` its number of layers, `width` that of its root."""
-    from vitrail.models.bit.config import BiTConfig
-    from vitrail.models.resnet.config import ResNetConfig
-
-    if isinstance(config, BiTConfig):
-        none = dict.fromkeys(("patch_size", "tokens", "num_heads", "mlp_dim"))
-        depth = 3 * sum(config.depths) + 2
-        sizes = {"stem": list(config.depths), "grid": list(config.map_size)}
-        return none | sizes | {"depth": depth, "width": config.stem_width}
-    if isinstance(config, ResNetConfig):
-        none = dict.fromkeys(("patch_size", "tokens", "num_heads", "mlp_dim"))
-        sizes = {"stem": list(config.depths), "grid": list(config.map_size)}
-        return none | sizes | {"depth": len(config.convs) + 1, "width": config.stem_width}
-    stems = {
-        "residual": list(config.stem_depths),
-        "none": None,
-        "resnet": list(config.stem_stages),
-        "conv": [config.stem_convs],
-    }
-    return {
-        "stem": stems[config.stem],
-        "patch_size": list(config.patch_size),
-        "grid": list(config.grid),
-        "tokens": config.num_tokens,
-        **({} if config.max_patches is None else {"max_patches": config.max_patches}),
-        "depth": config.depth,
-        "width": config.width,
-        "num_heads": config.num_heads,
-        "mlp_dim": config.mlp_dim,
-    }
 
 
 def by(pair: list[int] | None) -> str:

@@ -7,31 +7,29 @@ where none could be read. A table of many images is made of parts that survive a
 
 from __future__ import annotations
 
-import os
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from vitrail.batch_prediction.asked_images import find_pictures
 from vitrail.cli.arguments import app_of
-from vitrail.cli.asked_images import find_pictures
 from vitrail.cli.display.output import Output
 from vitrail.cli.display.progress import counted
 from vitrail.cli.engine_options import EngineOptions
 from vitrail.cli.read_as import ReadAs, load
 from vitrail.errors import DataError, UsageError, check_numbers
 from vitrail.files import refuse_existing
-from vitrail.spelling import as_utf8, count
+from vitrail.spelling import count
 
 if TYPE_CHECKING:
     from vitrail.batch_prediction.parts import Images
-    from vitrail.batch_prediction.predict_parts import Compute
     from vitrail.batch_prediction.records import Record
     from vitrail.classifier import Classifier
 
 app = app_of("vitrail predict")
-TABLES = (".csv", ".jsonl", ".parquet")
 PART_ROWS = 10_000
 
 
@@ -118,6 +116,8 @@ def predict(
     counts = {"--top": top, "--batch-size": batch_size, "--part-rows": 1 if rows is None else rows}
     check_numbers(counts)
     if out is not None:
+        from vitrail.batch_prediction.table_order import check_table
+
         check_table(out)
     asked = find_pictures(files, in_parts.files_from)
     is_in_parts = in_parts.are_asked(out, len(asked.pictures))
@@ -159,21 +159,18 @@ def predict_table(
     order: Order, images: Images, out: Path, in_parts: InParts, output: Output
 ) -> int:
     """Write `out` by parts; those that are there already are left as they are."""
-    from vitrail.batch_prediction.parts import parts_of
-    from vitrail.batch_prediction.predict_parts import OnThisMachine, predict_parts
+    from vitrail.batch_prediction.table_order import InParts as Parts
+    from vitrail.batch_prediction.table_order import TableOrder
 
     rows = in_parts.part_rows or PART_ROWS
-    classifier = order.classifier(rows, output)
-    asked = {"identity": classifier.identity, "top": order.top}
-    parts = parts_of(images, rows, asked)
-    compute: Compute = OnThisMachine(classifier, order.top, order.batch_size)
-    if in_parts.cluster is not None:
-        compute = on_ray(order, classifier, rows, out, in_parts.ray_address)
-    about = {"model": as_utf8(str(order.model)), "engine": classifier.runtime.info.engine, **asked}
-    about |= order.engine.asked
+    engine = dataclasses.asdict(order.engine) | {"patch": order.engine.patch_px}
+    options = (order.read_as or ReadAs()).load_options() | {"device": order.device, **engine}
+    asked = TableOrder(
+        order.model, options, order.classifier(rows, output), order.top, order.batch_size
+    )
     with counted(output) as tell:
-        tell("parts that are there", 0, len(images.paths))
-        result = predict_parts(out, parts, about, compute, lambda *now: tell("images", *now))
+        how = Parts(rows, in_parts.cluster, in_parts.ray_address)
+        result = asked.write(images, out, how, tell)
     done, errors = result.counts.rows, result.counts.errors
     there = result.parts - result.computed
     kept = f"; {there} of {count(result.parts, 'part')} had been computed before" if there else ""
@@ -188,32 +185,6 @@ def predict_table(
     return judge(done, errors, "", "the column error says why", output)
 
 
-def on_ray(order: Order, classifier: Classifier, rows: int, out: Path, address: str) -> Compute:
-    """The nodes of a cluster, each of which loads the model for itself, on one thread a part."""
-    from vitrail.batch_prediction import ray_parts
-
-    info = classifier.runtime.info
-    options = (order.read_as or ReadAs()).load_options() | {
-        "device": order.device,
-        "engine": info.engine,
-        "precision": info.precision,
-        "threads": order.engine.threads or 1,
-        "batch": min(order.batch_size, rows),
-        "tokens": order.engine.tokens,
-        "patch": order.engine.patch_px,
-    }
-    asked = ray_parts.Order(
-        os.fspath(order.model),
-        options,
-        classifier.identity,
-        order.top,
-        order.batch_size,
-        os.getcwd(),
-        os.fspath(out),
-    )
-    return ray_parts.OnRay(asked, address)
-
-
 def judge(rows: int, errors: int, first: str, where: str, output: Output) -> int:
     """0, with a note of images that cannot be read. Raises DataError VIT-362 where none can."""
     if errors == rows:
@@ -225,23 +196,6 @@ def judge(rows: int, errors: int, first: str, where: str, output: Output) -> int
     if errors:
         output.note(f"{errors} of {count(rows, 'image')} cannot be read; {where}")
     return 0
-
-
-def check_table(out: Path) -> None:
-    """Raise UsageError VIT-202 for an unknown kind of table; EnvironmentFault VIT-520 for Parquet
-    without its library.
-    """
-    if out.suffix.lower() == ".parquet":
-        from vitrail.studies.results.tables import require_pyarrow
-
-        require_pyarrow()
-    if out.suffix.lower() not in TABLES:
-        raise UsageError(
-            "VIT-202",
-            f"--out {out}: expected a name ending in {', '.join(TABLES)}, "
-            f"got {out.suffix or 'none'}.",
-            hint=f"For instance --out {out.with_suffix('.csv')}",
-        )
 
 
 def line_of(record: Record) -> str:

@@ -140,24 +140,27 @@ def measure(
     output: Output,
 ) -> Probe:
     """Load model and images, and probe."""
+    from vitrail.api.probing import probed
     from vitrail.evaluation.asked_data import opened_for
-    from vitrail.evaluation.probes import features
-    from vitrail.evaluation.probes.fit_probe import probe_opened as run
+    from vitrail.evaluation.probes.features import FeatureOptions
 
     classifier = load(model, read_as, output)
     opened = opened_for(model, classifier.examples, data, settings.split, draw=True)
     say_notes(opened.listed, output)
     runtime = classifier.torch_runtime(*computed_on(reading))
-    how = features.FeatureOptions(
+    how = FeatureOptions(
         batch_size=reading.batch_size,
         workers=reading.workers,
         max_pixels=reading.max_pixels,
         on_bad_file=reading.on_bad_file,
     )
-    cache = None if no_cache else features.cache_folder(output.note)
     with counted(output) as tell:
-        frozen = features.Frozen(runtime, classifier.preprocess, how, cache, output.note, tell)
-        return run(frozen, opened, settings)
+        return probed(
+            *(classifier, runtime, opened, settings, how),
+            cache=not no_cache,
+            say=output.note,
+            tell=tell,
+        )
 
 
 def probe_lines(found: Probe) -> list[str]:

@@ -6,8 +6,9 @@ Nothing is sent before somebody has seen what and agreed: at the prompt, or with
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -51,35 +52,25 @@ def push(
     token_file
         File with a token that may write; mode 600. Default: HF_TOKEN, or that of hf auth login.
     """
-    from vitrail.checkpoints.hub.hf_download import parse_repository
-    from vitrail.checkpoints.hub.hf_upload import files_of, read_token, send, sha256_of
+    from vitrail.api.hub_push import plan_push, sent
+    from vitrail.checkpoints.hub.hf_upload import read_token
 
-    repository = parse_repository(name)
-    if repository.revision:
-        raise UsageError(
-            "VIT-202", f"{name}: a model is sent to a repository, not to a revision of it."
-        )
-    files = files_of(model)
-    lines = lines_of(files, name, private)
-    record: dict[str, Any] = {"repository": repository.name, "private": private, "sent": False}
-    digests = sha256_of(files)
-    record["files"] = [
-        {"name": one.name, "bytes": one.size, "sha256": digests[one.name]} for one in files
-    ]
+    plan = plan_push(model, name, private=private)
+    lines = lines_of(plan.files, name, private)
     if dry_run:
-        output.result(record, lines)
+        output.result(plan.to_json(), lines)
         return 0
     token = read_token(token_file)
     for line in lines:
         output.note(line)
     if not yes:
         require_consent(output)
-    url = send(files, name, token, private=private)
-    output.result(record | {"sent": True, "url": url}, [f"sent to {url}"])
+    done = sent(plan, token)
+    output.result(done.to_json(), [f"sent to {done.url}"])
     return 0
 
 
-def lines_of(files: list[Sent], name: str, private: bool) -> list[str]:
+def lines_of(files: Sequence[Sent], name: str, private: bool) -> list[str]:
     """What is sent, for people."""
     rows = [(one.name, f"{one.size:,}") for one in files]
     total = sum(one.size for one in files)

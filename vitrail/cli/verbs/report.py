@@ -50,7 +50,7 @@ def report(
 
 def show_live(run: Path, port: int, output: Output) -> int:
     """Serve the page until somebody ends it: KeyboardInterrupt, which is exit code 130."""
-    from vitrail.api.live_report import live_report
+    from vitrail.api.run_report import live_report
 
     server = live_report(run, port)
     try:

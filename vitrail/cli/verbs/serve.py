@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 app = app_of("vitrail serve")
 MIB = 2**20
+READY = "ready"  # said on stderr once requests are answered (api/serving.py waits for it)
 LINGER_SECS = 1.0  # for threads to end by themselves
 
 
@@ -234,7 +235,7 @@ def run(
         names = [one.name for one in wanted]
         uds = None if access.uds is None else str(access.uds)
         record = {"url": url, "uds": uds, "models": names, **dataclasses.asdict(limits)}
-        server = Server(app, service, drain_delay, tls)
+        server = Server(app, service, drain_delay, tls, lambda: output.note(READY))
         server.take_signals()
         output.result(record, lines_of(url, uds, names, limits))
         await server.run_on(listener)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from vitrail.api.machines import Machines
+from vitrail.api.options import Machines
 from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output
 from vitrail.cli.study_runner import execute, numbers

@@ -7,12 +7,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from vitrail.batch_prediction.parts import Images
 from vitrail.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    from vitrail.batch_prediction.parts import Images
 
 
 @dataclass
@@ -30,8 +27,6 @@ class ImageList:
 
     def images(self) -> Images:
         """As predictions take them."""
-        from vitrail.batch_prediction.parts import Images
-
         refused = {os.fspath(path): why for path, why in self.refused.items()}
         return Images([os.fspath(path) for path in self.pictures], refused)
 
