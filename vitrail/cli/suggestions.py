@@ -17,18 +17,20 @@ OPTIONS: dict[str, str] = {  # ours (the first that the verb has): other tools' 
     "initial-checkpoint init-checkpoint load-from",
     "--resume": "continue resume-from resume-from-checkpoint ckpt-path last-ckpt auto-resume",
     "--batch-size": "bs b batch batchsize train-batch-size per-device-train-batch-size "
-    "per-device-eval-batch-size eval-batch-size batch-size-per-gpu validation-batch-size",
+    "per-device-eval-batch-size eval-batch-size batch-size-per-gpu validation-batch-size nbs "
+    "train-bs micro-batch-size",
     "--lr": "learning-rate base-lr max-lr lr0 blr learningrate peak-lr",
     "--optim.weight-decay": "weight-decay wd l2-reg l2-regularization decay",
     "--workers": "num-workers j nw dataloader-num-workers n-workers nworkers worker "
     "num-proc preprocessing-num-workers loader-workers",
     "--out": "output o output-dir out-dir outdir save-dir save-path log-dir logdir project dest "
-    "destination result-dir results results-dir output-path save save-to",
+    "destination model-dir default-root-dir result-dir results results-dir output-path save "
+    "save-to",
     "--image-size": "img-size imgsz input-size resolution img size image-height crop-size "
     "train-crop-size train-image-size target-size",
     "--precision": "amp fp16 bf16 half mixed-precision dtype use-amp autocast fp32 float16 "
-    "bfloat16 amp-dtype tf32 model-dtype",
-    "--optim.name": "optimizer opt optim solver",
+    "bfloat16 amp-dtype tf32 model-dtype int8 quantize quantization",
+    "--optim.name": "optimizer opt optim solver optimizer-type optim-type optimizer-name",
     "--optim.momentum": "momentum",
     "--optim.betas": "betas opt-betas adam-beta1 adam-beta2 beta1 beta2",
     "--optim.eps": "eps opt-eps adam-epsilon epsilon",
@@ -38,8 +40,9 @@ OPTIONS: dict[str, str] = {  # ours (the first that the verb has): other tools' 
     "--optim.accumulate --accumulate": "grad-accum-steps gradient-accumulation-steps accum-iter "
     "accumulate-grad-batches update-freq accumulation-steps accumulate grad-accum accum",
     "--schedule.name": "scheduler sched lr-scheduler lr-schedule lr-scheduler-type schedule "
-    "lr-policy",
-    "--schedule.warmup": "warmup warmup-epochs warmup-steps warmup-ratio lr-warmup-epochs",
+    "lr-policy cos-lr cosine decay-epochs decay-rate lr-step-size lr-gamma",
+    "--schedule.warmup": "warmup warmup-epochs warmup-steps warmup-ratio lr-warmup-epochs "
+    "epochs-warmup num-warmup-steps",
     "--schedule.end-lr": "min-lr end-lr final-lr lrf warmup-min-lr eta-min",
     "--loss.label-smoothing": "label-smoothing smoothing label-smoothing-factor",
     "--loss.name": "loss criterion loss-fn bce-loss",
@@ -84,11 +87,13 @@ OPTIONS: dict[str, str] = {  # ours (the first that the verb has): other tools' 
     "--model.width": "width hidden-size embed-dim hidden-dim d-model",
     "--model.num_heads": "num-heads heads num-attention-heads n-heads",
     "--config": "cfg config-file yaml config-path c",
+    "--nproc": "local-rank world-size nproc-per-node num-gpus n-gpu n-gpus distributed ddp "
+    "dist-url num-processes",
     "--dry-run": "dryrun plan no-train",
     "--method": "explainer attribution saliency cam",
     "--target": "class target-class class-name label",
     "--split": "subset partition eval-split",
-    "--to": "format output-format export-format",
+    "--to": "format output-format export-format include",
     "--port": "p port-number http-port",
     "--host": "host ip address bind bind-address",
     "--tta": "test-time-augmentation flip-test augment-test",
@@ -112,6 +117,17 @@ SAID: dict[str, str] = {  # what is no option here, and what to do instead
     "recursive r": "Folders are read with all folders in them.",
     "wandb tensorboard report-to log-wandb "
     "logger mlflow": "Figures are written to metrics.jsonl and report.html of the run.",
+    "log-interval logging-steps log-every log-every-n-steps print-freq logging-strategy "
+    "log-freq": "Figures are written to metrics.jsonl of the run as it trains.",
+    "metric-for-best-model load-best-model-at-end greater-is-better save-best monitor eval-metric "
+    "save-best-only checkpoint-metric": "The best model by validation is kept by itself.",
+    "push-to-hub hub-model-id hub-token hub-private-repo hub-strategy": "Send it when it is "
+    "trained: vitrail push RUN OWNER/NAME.",
+    "do-train do-eval do-predict mode task": "Leave it out: the verb says what is done.",
+    "shuffle pin-mem pin-memory dataloader-pin-memory channels-last cudnn-benchmark deterministic "
+    "use-deterministic-algorithms persistent-workers": "Leave it out: training images are shuffled "
+    "by --seed, and runs are reproducible without it.",
+    "class-mode label-mode color-mode": "Leave it out: classes and channels are those of the data.",
     "mean std normalize": "Images are normalised as the model was trained: --data.normalize.",
 }
 VERBS: dict[str, str] = {
@@ -119,8 +135,8 @@ VERBS: dict[str, str] = {
     "eval": "test evaluate val validate validation score evaluation benchmark-model",
     "predict": "infer inference classify label detect run-inference pred",
     "convert": "import save",
-    "export": "onnx",
-    "serve": "server http host",
+    "export": "onnx quantize quantise",
+    "serve": "server http host deploy",
     "models": "model list zoo download weights ls hub list-models architectures",
     "data": "dataset datasets check split show",
     "explain": "attention gradcam cam saliency interpret visualize visualise heatmap",
