@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -33,6 +35,19 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
     call(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT, folder=folder)
     return folder
+
+
+def interpreters() -> dict[str, Path]:
+    """Other versions of Python on this machine that Vitrail supports: on the path, or of pyenv."""
+    supported = re.findall(r"Python :: (3\.\d+)\"", (ROOT / "pyproject.toml").read_text())
+    ours = f"{sys.version_info.major}.{sys.version_info.minor}"
+    places = [*Path.home().glob(".pyenv/versions/*/bin"), *map(Path, os.get_exec_path())]
+    found: dict[str, Path] = {}
+    for name in supported:
+        for place in places:
+            if name != ours and "shims" not in place.parts and (place / f"python{name}").is_file():
+                found.setdefault(name, place / f"python{name}")
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +82,34 @@ def test_the_command_starts_without_any_dependency(environment: Path, tmp_path: 
     command = environment / "bin" / "vitrail"
     assert call(command, "--version", folder=tmp_path) == f"vitrail {vitrail.__version__}\n"
     assert "Usage: vitrail" in call(command, "--help", folder=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["3.12", "3.13", "3.14"])
+def test_the_command_starts_by_other_versions_of_python(
+    name: str, built: Path, tmp_path: Path
+) -> None:
+    """Without any dependency: the package is read by that version, and says what it can do."""
+    python = interpreters().get(name)
+    if python is None:
+        pytest.skip(f"Python {name} is not on this machine")
+    call(python, "-m", "venv", tmp_path / "own", folder=tmp_path)
+    (wheel,) = built.glob("*.whl")
+    pip = tmp_path / "own" / "bin" / "pip"
+    call(pip, "install", "--no-deps", "--no-index", wheel, folder=tmp_path)
+    command = tmp_path / "own" / "bin" / "vitrail"
+    assert call(command, "--version", folder=tmp_path) == f"vitrail {vitrail.__version__}\n"
+    assert "Usage: vitrail" in call(command, "--help", folder=tmp_path)
+    everything = tmp_path / "own" / "lib" / f"python{name}" / "site-packages" / "vitrail"
+    compiled = "import compileall, sys; sys.exit(not compileall.compile_dir(sys.argv[1], quiet=1))"
+    call(
+        tmp_path / "own" / "bin" / "python",
+        "-W",
+        "error",
+        "-c",
+        compiled,
+        everything,
+        folder=tmp_path,
+    )
 
 
 def test_the_installed_package_trains_and_reports(environment: Path, tmp_path: Path) -> None:
