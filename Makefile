@@ -38,7 +38,7 @@ $(VENV)/.bench: $(VENV)/.core
 	touch $@
 
 $(VENV)/.parity: $(VENV)/.test
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[parity,ray,browser]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[parity,ray,browser,hub]"
 	touch $@
 
 demo: $(VENV)/.core
