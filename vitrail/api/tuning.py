@@ -23,6 +23,7 @@ from vitrail.studies.results.result import Outcome
 from vitrail.studies.results.study_page import write_page
 from vitrail.studies.results.tables import write_tables
 from vitrail.studies.tuning import findings
+from vitrail.studies.tuning import search as searching
 from vitrail.studies.tuning.search import (
     Length,
     Limit,
@@ -31,7 +32,6 @@ from vitrail.studies.tuning.search import (
     load_optuna,
     measure,
     plan_search,
-    search,
 )
 from vitrail.studies.tuning.space import Range, ranges_of
 from vitrail.studies.tuning.trial import Say, Trial
@@ -108,7 +108,7 @@ def tuned(
     with store.lock():
         length = length_of(asked, store, output)
         with closing(TuneWatcher(line(output))) as watcher:
-            stopped = search(asked.search, length, asked.limit, store, watcher)
+            stopped = searching.search(asked.search, length, asked.limit, store, watcher)
         return conclude(asked, store, stopped)
 
 
