@@ -68,6 +68,7 @@ class KeptProbabilities:
     chunks: list[Probabilities | ProbabilitySummary]
     labels: list[NDArray[Any]]
     cells: int = 0
+    num_summaries: int = 0  # chunks from the first on that are summaries
 
     def add(self, probabilities: Probabilities, labels: NDArray[Any]) -> None:
         """The next images; several labels an image are always kept whole."""
@@ -76,9 +77,11 @@ class KeptProbabilities:
         self.labels.append(labels)
         if self.cells <= CELLS or labels.ndim == 2:
             return
-        for place, (chunk, own) in enumerate(zip(self.chunks, self.labels, strict=True)):
-            if not isinstance(chunk, ProbabilitySummary):
-                self.chunks[place] = summary_of(chunk, own)
+        for place in range(self.num_summaries, len(self.chunks)):
+            chunk = self.chunks[place]
+            assert not isinstance(chunk, ProbabilitySummary)
+            self.chunks[place] = summary_of(chunk, self.labels[place])
+        self.num_summaries = len(self.chunks)
 
     def joined(self) -> Probabilities:
         """All of them, or a `ProbabilitySummary` under their type."""

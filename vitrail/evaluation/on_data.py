@@ -28,7 +28,8 @@ def relabelled(source: Source, classes: Sequence[str], model: str) -> Source:
         )
     if source.classes == known:
         return source
-    places = np.array([known.index(name) for name in source.classes], dtype=np.int64)
+    place_of = {name: place for place, name in reversed([*enumerate(known)])}
+    places = np.array([place_of[name] for name in source.classes], dtype=np.int64)
     if isinstance(source.labels, ManyLabels):
         labels = as_labels(source.labels.renumbered(places, len(known)))
     elif source.labels.ndim == 1:

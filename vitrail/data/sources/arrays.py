@@ -163,7 +163,8 @@ def array_splits(
         numbers = np.arange(0)
     else:
         numbers, classes = _present(path, {part: row[1] for part, row in checked.items()}, names)
-        absent = [name for place, name in enumerate(names) if place not in numbers]
+        there = set(numbers.tolist())
+        absent = [name for place, name in enumerate(names) if place not in there]
         notes = (f"no training images, so no classes: {some(absent)}.",) if absent else ()
     sources = {
         part: ArraySource(

@@ -83,7 +83,8 @@ def class_columns(
             f"{count(len(classes), 'class')}.",
             hint="Choose a teacher that was trained on these classes.",
         )
-    missing = [one for one in classes if one not in known]
+    place_of = {name: place for place, name in reversed([*enumerate(known)])}
+    missing = [one for one in classes if one not in place_of]
     if missing:
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if missing[5:] else "")
         raise UsageError(
@@ -92,4 +93,4 @@ def class_columns(
             f"{', '.join(known[:5])}{' ...' if known[5:] else ''}.",
             hint="Choose a teacher that was trained on these classes.",
         )
-    return [list(known).index(one) for one in classes]
+    return [place_of[one] for one in classes]
