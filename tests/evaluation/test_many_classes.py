@@ -91,6 +91,14 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3)
 """
 
 
+def test_parts_that_a_cache_holds_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = evaluated()
+    monkeypatch.setattr(evaluating, "IN_CACHE", 3 * K)
+    parts = evaluated()
+    assert np.array_equal(parts.probabilities, whole.probabilities)
+    assert np.array_equal(parts.losses, whole.losses)
+
+
 @pytest.mark.parametrize("n", [6_000, pytest.param(50_000, marks=pytest.mark.slow)])
 def test_memory_of_21841_classes(n: int) -> None:
     """All probabilities of 6,000 images would take 524 MB, of 50,000 4.4 GB."""

@@ -22,7 +22,8 @@ from vitrail.spelling import count
 
 FLUSH_BYTES = 64 * 2**20  # logits kept on the device before they are moved to memory
 MANY_CLASSES = 4096
-SCORED = 2**18  # logits that are scored at once: 2 MiB in float64, which a core's cache holds
+SCORED = 2**21  # logits of many classes that are scored at once
+IN_CACHE = 2**18  # of them in float64 at a time: 2 MiB, which a core's cache holds
 
 
 def evaluate(
@@ -72,10 +73,10 @@ def evaluate(
 
 
 def _runs(logits: NDArray[np.float32]) -> Iterator[slice]:
-    """Images that are scored at once: few, as scores take several times as much memory as logits,
-    and twice as long where they leave the cache.
+    """Images that are scored at once: of many classes few, as scores take several times as much
+    memory as logits.
     """
-    size = max(1, SCORED // logits.shape[1])
+    size = len(logits) if logits.shape[1] < MANY_CLASSES else max(1, SCORED // logits.shape[1])
     yield from (slice(first, first + size) for first in range(0, len(logits), size))
 
 
@@ -179,6 +180,11 @@ def _score(
         x = logits.astype(np.float64)
         log_p, log_not_p = -np.logaddexp(0, -x), -np.logaddexp(0, x)
         return np.exp(log_p).astype(np.float32), multi_label.cross_entropy(log_p, log_not_p, labels)
-    log_p = single_label.log_softmax(logits)
-    loss = -np.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
-    return np.exp(log_p).astype(np.float32), loss
+    probabilities, losses = np.empty(logits.shape, np.float32), np.empty(len(logits))
+    size = max(1, IN_CACHE // max(1, logits.shape[1]))
+    for start in range(0, len(logits), size):
+        rows = slice(start, start + size)
+        log_p = single_label.log_softmax(logits[rows])
+        losses[rows] = -np.take_along_axis(log_p, labels[rows, None], axis=1)[:, 0]
+        probabilities[rows] = np.exp(log_p)
+    return probabilities, losses
