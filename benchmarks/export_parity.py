@@ -25,7 +25,7 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.sources.open_data import open_data
 from vitrail.export.candidates import Candidate, Floats, by_torch, of_file
 from vitrail.export.check_images import SIZES, CheckImages, read_images
-from vitrail.export.export_model import graph_of, of_program
+from vitrail.export.engine_file import graph_of, of_program
 from vitrail.export.gate import EXACT, Comparison, compare
 from vitrail.export.onnx_export import onnx_bytes
 from vitrail.export.torch_export import exported_program

@@ -29,8 +29,9 @@ from vitrail.evaluation.eval_set import Opened, open_own
 from vitrail.export import speed
 from vitrail.export.candidates import by_torch, of_file
 from vitrail.export.check_images import CheckImages, read_images
+from vitrail.export.engine_file import graph_of
 from vitrail.export.equalise import pairs_of
-from vitrail.export.export_model import answers, export_model, graph_of, source_record
+from vitrail.export.export_model import answers, export_model, source_record
 from vitrail.export.gate import compare
 from vitrail.export.int8 import CALIBRATE, Int8, quantise
 from vitrail.export.onnx_export import onnx_bytes

@@ -19,7 +19,7 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.errors import UsageError
 from vitrail.evaluation.measuring.measuring import Measuring
 from vitrail.explain.methods.registry import METHODS
-from vitrail.export.export_model import graph_of
+from vitrail.export.engine_file import graph_of
 from vitrail.models.vit.config import ViTConfig
 
 FIELDS: dict[str, Any] = {

@@ -22,7 +22,7 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.device import has_bfloat16
 from vitrail.errors import GateError, ModelError, UsageError
 from vitrail.export import candidates
-from vitrail.export import export_model as module
+from vitrail.export import engine_file as module
 from vitrail.export.export_model import export_model
 from vitrail.export.graph import Graph
 from vitrail.model_folder.export_record import read_export, source_of

@@ -18,8 +18,9 @@ from vitrail.data.sources.open_data import open_data
 from vitrail.errors import GateError, UsageError
 from vitrail.export.candidates import by_torch
 from vitrail.export.check_images import CheckImages, read_images
+from vitrail.export.engine_file import graph_of
 from vitrail.export.equalise import equalise, pairs_of
-from vitrail.export.export_model import answers, export_model, graph_of
+from vitrail.export.export_model import answers, export_model
 from vitrail.export.gate import Comparison
 from vitrail.export.int8 import Found, Int8, Quantisation, budget, quantise, speedup_of
 from vitrail.export.likeness import features, require_alike, shift

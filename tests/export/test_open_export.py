@@ -14,7 +14,8 @@ from PIL import Image
 from tests.export.exported import classifier_of, coloured_digits
 from vitrail.classifier import load
 from vitrail.errors import UsageError
-from vitrail.export.export_model import Target, export_model
+from vitrail.export.engine_file import Target
+from vitrail.export.export_model import export_model
 from vitrail.runtime.engines import is_installed
 
 PROGRAM = """

@@ -13,7 +13,7 @@ import torch
 from tests.export.exported import classifier_of
 from vitrail.device import has_bfloat16
 from vitrail.errors import EnvironmentFault, ModelError, UsageError
-from vitrail.export.export_model import graph_of
+from vitrail.export.engine_file import graph_of
 from vitrail.export.onnx_export import onnx_bytes
 from vitrail.runtime import openvino_session
 from vitrail.runtime.onnx_session import OnnxSession, require_onnxruntime

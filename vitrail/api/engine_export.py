@@ -22,13 +22,8 @@ from vitrail.errors import DataError, UsageError, check_numbers, nearest
 from vitrail.evaluation.asked_data import opened_for
 from vitrail.evaluation.eval_set import Opened
 from vitrail.export.check_images import CheckImages, read_images, spread
-from vitrail.export.export_model import (
-    Exported,
-    Target,
-    check_precision,
-    export_model,
-    require_packages,
-)
+from vitrail.export.engine_file import Target, check_precision, require_packages
+from vitrail.export.export_model import Exported, export_model
 from vitrail.export.huggingface_layout import export_huggingface
 from vitrail.export.int8 import CALIBRATE, MAX_DROP, Int8
 from vitrail.export.triton_layout import export_triton

@@ -11,37 +11,42 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import starmap
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-from safetensors.torch import save
-from torch.export import ExportedProgram
 
 import vitrail
 from vitrail.classifier import Classifier, record_for
 from vitrail.data.sources.examples import FILE as EXAMPLES
 from vitrail.data.sources.examples import Examples
 from vitrail.device import machine
-from vitrail.errors import ModelError, UsageError, nearest
 from vitrail.export.candidates import (
     Candidate,
     Floats,
     by_torch,
     compared,
-    of_file,
     record_of,
     torch_threads,
 )
 from vitrail.export.card import card_of
 from vitrail.export.check_images import CheckImages
+from vitrail.export.engine_file import (
+    FORMATS,
+    Form,
+    Say,
+    Target,
+    Written,
+    check_precision,
+    graph_of,
+    require_packages,
+    weights_of,
+    write_engine,
+)
 from vitrail.export.gate import Comparison, Limits, require
-from vitrail.export.graph import Graph
-from vitrail.export.int8 import Int8, Quantisation, quantise
-from vitrail.export.onnx_export import OPSET, onnx_bytes, require_exporter
+from vitrail.export.int8 import Int8
+from vitrail.export.onnx_export import OPSET
 from vitrail.export.speed import Table, measure_speed
-from vitrail.export.torch_export import exported_program, write_torch_export
-from vitrail.files import whole_folder, writing
+from vitrail.files import whole_folder
 from vitrail.model_folder.bundle import MAX_EXAMPLES_BYTES, refuse_existing, sha256_of
 from vitrail.model_folder.export_record import (
     EXPORT,
@@ -54,34 +59,9 @@ from vitrail.model_folder.export_record import (
 from vitrail.model_folder.golden import fixed_image, golden_of
 from vitrail.model_folder.model_record import Record
 from vitrail.models.create import Model
-from vitrail.runtime.engines import PRECISIONS, is_installed
-from vitrail.runtime.onnx_session import require_onnxruntime
-from vitrail.runtime.openvino_session import require_openvino
 from vitrail.spelling import count
 
-Target = Literal["onnx", "openvino", "torch", "torch-export"]
-Say = Callable[[str], None]
 Finish = Callable[[Path], None]
-NAMES: dict[Target, str] = {  # openvino reads ONNX
-    "onnx": "model.onnx",
-    "openvino": "model.onnx",
-    "torch": "model.safetensors",
-    "torch-export": "model.pt2",
-}
-FORMATS: dict[Target, Literal["onnx", "torch", "torch-export"]] = {
-    "onnx": "onnx",
-    "openvino": "onnx",
-    "torch": "torch",
-    "torch-export": "torch-export",
-}
-OFFERED: dict[Target, tuple[Precision, ...]] = {
-    "onnx": ("float32", "int8"),
-    "openvino": ("float32", "bfloat16", "int8"),
-    "torch": ("bfloat16",),
-    "torch-export": ("float32",),
-}
-INT8 = "model.int8.onnx"
-METADATA = {"format": "pt"}
 
 
 @dataclass(frozen=True)
@@ -115,127 +95,68 @@ def export_model(
     EnvironmentFault VIT-506, VIT-520.
     """
     refuse_existing(out)
-    precision = check_precision(to, precision)
-    require_packages(to, precision)
-    graph = graph_of(classifier)
+    form = Form(to, check_precision(to, precision), opset, threads)
+    require_packages(to, form.precision)
+    graph_of(classifier)  # refuses what cannot be exported
     record = source_record(classifier, out)
     with whole_folder(out, refuse=refuse_existing) as folder:
         say(f"exporting to {to}")
-        place = folder / (INT8 if precision == "int8" else NAMES[to])
-        expected = answers(by_torch(classifier, "float32"), images)
-        made: Quantisation | None = None
-        rivals: list[Candidate] = []
-        if precision == "int8":
-            asked = required(int8)
-            made = quantise(
-                graph,
-                record.to_text(),
-                expected,
-                images,
-                asked,
-                opset=opset,
-                threads=threads,
-                say=say,
-            )
-            place.write_bytes(made.content)
-            wanted = int8_candidates(to, made, place.name)
-            rivals = [of_file(to, made.whole, NAMES[to], "float32")]
-        else:
-            wanted = write_engine(classifier, graph, place, to, precision, record, opset)
+        here, place = by_torch(classifier, "float32"), folder / form.file_name
+        expected = answers(here, images)
+        written = write_engine(classifier, place, form, record, expected, images, int8, say)
         say(f"comparing with torch on {count(len(images), 'image')}")
         scores = classifier.meta.scores
         with torch_threads(threads):
-            checked = [(one, compared(one, expected, images, scores, threads)) for one in wanted]
+            checked = [
+                (one, compared(one, expected, images, scores, threads))
+                for one in written.candidates
+            ]
         first, comparison = gated(checked)
         speed: Table = {}
         if to != "torch-export":
             say("measuring speed")
-            speed = measure_speed(
-                [by_torch(classifier, "float32"), *rivals, *passed(checked)], images
-            )
-        quantisation = {} if made is None or int8 is None else made.to_json(int8, to, speed)
-        about = ExportRecord(
-            source=source_of(record),
-            weights=record.sha256,
-            file=EngineFile(
-                name=place.name,
-                format=FORMATS[to],
-                precision=precision,
-                opset=opset if FORMATS[to] == "onnx" else None,
-                size=place.stat().st_size,
-                sha256=sha256_of(place),
-            ),
-            images={"data": images.data, "split": images.split, "n": len(images)},
-            parity=as_json(comparison.to_json()),
-            limits=as_json(asdict(first.limits)),
-            checked=() if to == "torch-export" else tuple(starmap(record_of, checked)),
-            speed=speed,
-            golden=golden_of(golden_answer(classifier, first)),
-            quantisation=as_json(quantisation),
-            versions=versions(to) | {one.engine: one.library for one in wanted},
-            machine=as_json(machine()),
+            speed = measure_speed([here, *written.rivals, *passed(checked)], images)
+        about = described(record, form, written, images, checked, speed).model_copy(
+            update={
+                "golden": golden_of(golden_answer(classifier, first)),
+                "quantisation": as_json(written.quantisation(int8, to, speed)),
+            }
         )
         write_rest(folder, classifier, record, about)
         finish(folder)
     return Exported(about, comparison, first.limits)
 
 
-def check_precision(to: Target, asked: str | None) -> Precision:
-    """What the target has; the first of it unless asked for. Raises UsageError VIT-242 for an
-    unknown precision, VIT-294 for one that the target has not.
-    """
-    for precision in OFFERED[to]:
-        if asked in (None, precision):
-            return precision
-    if asked not in PRECISIONS:
-        raise UsageError(
-            "VIT-242", f"unknown precision {asked!r}. {nearest(str(asked), PRECISIONS)}"
-        )
-    others = [name for name, offered in OFFERED.items() if asked in offered]
-    why = f"{to} has {', '.join(OFFERED[to])}"
-    raise UsageError(
-        "VIT-294",
-        f"--to {to} --precision {asked}: there is no such export; {why}.",
-        hint=f"{asked}: --to {' or '.join(others)}" if others else "--precision float32",
+def described(
+    record: Record,
+    form: Form,
+    written: Written,
+    images: CheckImages,
+    checked: Sequence[tuple[Candidate, Comparison]],
+    speed: Table,
+) -> ExportRecord:
+    """export.json, but for what it answers to the fixed image and how it became int8."""
+    to, is_onnx = form.to, FORMATS[form.to] == "onnx"
+    first, comparison = checked[0]
+    return ExportRecord(
+        source=source_of(record),
+        weights=record.sha256,
+        file=EngineFile(
+            name=written.place.name,
+            format=FORMATS[to],
+            precision=form.precision,
+            opset=form.opset if is_onnx else None,
+            size=written.place.stat().st_size,
+            sha256=sha256_of(written.place),
+        ),
+        images={"data": images.data, "split": images.split, "n": len(images)},
+        parity=as_json(comparison.to_json()),
+        limits=as_json(asdict(first.limits)),
+        checked=() if to == "torch-export" else tuple(starmap(record_of, checked)),
+        speed=speed,
+        versions=versions(to) | {one.engine: one.library for one in written.candidates},
+        machine=as_json(machine()),
     )
-
-
-def required(int8: Int8 | None) -> Int8:
-    """Raises UsageError VIT-295 where there is none."""
-    if int8 is None:
-        raise UsageError(
-            "VIT-295",
-            "int8 is calibrated with real images, of training; none were given.",
-            hint="--images DATA",
-        )
-    return int8
-
-
-def require_packages(to: Target, precision: Precision = "float32") -> None:
-    """Raise EnvironmentFault VIT-520 for what is missing, before anything is computed."""
-    if FORMATS[to] == "onnx":
-        require_exporter()
-    if to == "onnx" or precision == "int8":  # whose quantiser is onnxruntime's
-        require_onnxruntime()
-    if to == "openvino":
-        require_openvino()
-
-
-def graph_of(classifier: Classifier) -> Graph:
-    """What is exported. Raises ModelError VIT-443 for an encoder, UsageError VIT-287 for images of
-    variable resolution.
-    """
-    model = classifier.model
-    if not isinstance(model, Model):
-        raise TypeError(f"a vitrail model can be exported, not a {type(model).__name__}")
-    if not model.config.num_classes:
-        raise ModelError(
-            "VIT-443",
-            "the model is an encoder without a head; an export has probabilities of classes.",
-            hint="Train a head: vitrail train DATA --from MODEL",
-        )
-    classifier.preprocess.require_one_size("an export")
-    return Graph(model.cpu(), classifier.preprocess, classifier.temperature, classifier.meta.scores)
 
 
 def source_record(classifier: Classifier, out: Path) -> Record:
@@ -256,69 +177,12 @@ def source_record(classifier: Classifier, out: Path) -> Record:
     )
 
 
-def weights_of(classifier: Classifier) -> bytes:
-    """model.safetensors of the classifier, as its own folder has it."""
-    tensors = classifier.model.state_dict()
-    return save({name: value.detach().contiguous() for name, value in tensors.items()}, METADATA)
-
-
 def examples_of(classifier: Classifier) -> bytes:
     """Which images it was trained on, by digests; empty where that is not known or too long."""
     if not isinstance(classifier.examples, Examples):
         return b""
     content = classifier.examples.shared().to_bytes()
     return content if len(content) <= MAX_EXAMPLES_BYTES else b""
-
-
-def write_engine(
-    classifier: Classifier,
-    graph: Graph,
-    place: Path,
-    to: Target,
-    precision: Precision,
-    record: Record,
-    opset: int,
-) -> list[Candidate]:
-    """Write the engine's file. What computes it: first what was asked for, then float32 on every
-    other engine that is installed.
-    """
-    if to == "torch":
-        with writing(place):
-            place.write_bytes(weights_of(classifier))
-        return [by_torch(classifier, precision)]
-    if to == "torch-export":
-        program = exported_program(graph)
-        write_torch_export(program, place)
-        return [of_program(program)]
-    content = onnx_bytes(graph, record.to_text(), opset=opset)
-    place.write_bytes(content)
-    wanted = [(to, precision), *((engine, "float32") for engine in ("onnx", "openvino"))]
-    return [
-        of_file(engine, content, place.name, "bfloat16" if one == "bfloat16" else "float32")
-        for engine, one in dict.fromkeys(wanted)
-        if engine == to or is_installed(engine)
-    ]
-
-
-def int8_candidates(to: Target, made: Quantisation, name: str) -> list[Candidate]:
-    """The engines of a quantised file: the target's first, then the other where it is installed."""
-    return [
-        of_file(engine, made.content, name, "int8", made.limits)
-        for engine in dict.fromkeys((str(to), "onnx", "openvino"))
-        if engine == to or is_installed(engine)
-    ]
-
-
-def of_program(program: ExportedProgram) -> Candidate:
-    """The program in memory that was written as a .pt2."""
-    module = program.module()
-
-    def compute(pixels: Floats) -> tuple[Floats, Floats]:
-        with torch.inference_mode():
-            logits, p = module(torch.from_numpy(pixels))
-        return logits.numpy(), p.numpy()
-
-    return Candidate("torch", "float32", torch.__version__, lambda threads: compute)
 
 
 def answers(candidate: Candidate, images: CheckImages) -> Floats:

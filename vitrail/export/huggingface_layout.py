@@ -17,14 +17,8 @@ from vitrail.checkpoints.huggingface.preprocess import write_preprocess
 from vitrail.classifier import Classifier
 from vitrail.export.candidates import Candidate, Compute, Floats, by_torch, compared
 from vitrail.export.check_images import CheckImages
-from vitrail.export.export_model import (
-    Exported,
-    Say,
-    answers,
-    export_model,
-    graph_of,
-    source_record,
-)
+from vitrail.export.engine_file import Say, graph_of
+from vitrail.export.export_model import Exported, answers, export_model, source_record
 from vitrail.export.gate import require
 from vitrail.export.graph import NormalisedGraph
 from vitrail.export.onnx_export import OPSET, onnx_bytes

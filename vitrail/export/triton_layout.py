@@ -12,7 +12,8 @@ from pathlib import Path
 
 from vitrail.classifier import Classifier
 from vitrail.export.check_images import CheckImages
-from vitrail.export.export_model import Exported, Say, export_model
+from vitrail.export.engine_file import Say
+from vitrail.export.export_model import Exported, export_model
 from vitrail.export.graph import INPUT, OUTPUTS
 from vitrail.export.onnx_export import OPSET
 from vitrail.files import write_whole

@@ -17,7 +17,8 @@ import vitrail
 from vitrail.classifier import Classifier
 from vitrail.errors import EnvironmentFault
 from vitrail.export.check_images import CheckImages
-from vitrail.export.export_model import Exported, Say, export_model
+from vitrail.export.engine_file import Say
+from vitrail.export.export_model import Exported, export_model
 from vitrail.export.int8 import Int8
 from vitrail.export.onnx_export import OPSET
 from vitrail.export.web.ort_web import SCRIPT, VERSION, WASM
