@@ -131,7 +131,7 @@ def _drops(arguments: Mapping[str, Any]) -> bool:
 def _flexible(header: Header, architecture: str, size: Any) -> dict[str, Any]:
     """The patch sizes of a FlexiViT, where its weights are still those of 240 px."""
     kernel = tuple(header.shapes.get("patch_embed.proj.weight", ())[2:])
-    is_known = kernel == (PATCH_PX, PATCH_PX) and tuple(size or ()) == (SIDE_PX, SIDE_PX)
+    is_known = kernel == (PATCH_PX, PATCH_PX) and size in (SIDE_PX, [SIDE_PX, SIDE_PX])
     if not (architecture.startswith("flexivit_") and is_known):
         return {}
     side = SIDE_PX // PATCH_PX
