@@ -54,7 +54,6 @@ PLAIN = {
     "serve/listening.py": "found to be a file before",
     "studies/engine/timing.py": "of /proc",
     "studies/engine/worker.py": "devnull",
-    "studies/tuning/trial.py": "of a run of our own",
     "training/ranks/launch.py": "of a folder of our own",
     "training/self_test.py": "of runs that it has just made",
 }

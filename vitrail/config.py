@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from vitrail.documents import parse_toml
 from vitrail.errors import UsageError, nearest, shortened
 from vitrail.folder import read_named
 from vitrail.spelling import PREFIX, escaped, printable
@@ -512,12 +512,12 @@ def toml_document(path: Path, hint: str) -> dict[str, Any]:
     """What a TOML file holds. Raises UsageError VIT-215 with `hint` where it cannot be read."""
     name = printable(str(path))
     try:
-        return tomllib.loads(read_named(path, MAX_TOML_BYTES).decode("utf-8"))
+        return parse_toml(read_named(path, MAX_TOML_BYTES).decode("utf-8"))
     except OSError as error:
         raise UsageError(
             "VIT-215", f"{name} cannot be read: {error.strerror or error}.", hint=hint
         ) from error
-    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML
+    except ValueError as error:  # no UTF-8, no TOML
         raise UsageError(
             "VIT-215", f"{name}: cannot be read as TOML: {error}", hint=hint
         ) from error

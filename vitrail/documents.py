@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 SHOWN = 5
+MOST_LEVELS = 20  # of tables within tables
 Made = TypeVar("Made")
 Plain = str | int | float | bool | None
 Count = Annotated[int, Field(ge=0, lt=2**53)]
@@ -28,6 +30,27 @@ class DocumentPart(BaseModel):
     def as_given(self) -> dict[str, Any]:
         """Plain values of what was there."""
         return self.model_dump(exclude_unset=True, exclude_none=True)
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The tables of a TOML text. Raises ValueError for anything that is not exactly that, and for
+    tables in more than `MOST_LEVELS` others: a key `a.a.a` makes them without a bracket.
+    """
+    try:
+        found = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    level: list[object] = [found]
+    for _ in range(MOST_LEVELS):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    if level:
+        raise ValueError("it is nested too deeply")
+    return found
 
 
 def parse_json(data: bytes | str) -> object:

@@ -280,7 +280,7 @@ def webp_frames(side: int, count: int) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def bmp_runs(code: bytes, count: int, side: int = 4000) -> bytes:
+def bmp_runs(code: bytes, count: int, side: int = 3100) -> bytes:
     """A run-length coded BMP of one code over and over."""
     body = code * count
     head = struct.pack("<2sIHHI", b"BM", 1078 + len(body), 0, 0, 1078)
@@ -331,6 +331,8 @@ SMALL: dict[str, Maker] = {
     "webp-frames": partial(webp_frames, 4000, 9000),
     "bmp-runs": partial(bmp_runs, b"\1\5", MIB // 2),
     "bmp-runs-within-the-limit": partial(bmp_runs, b"\1\5", 190_000, 600),
+    "bmp-short-rows": partial(bmp_runs, b"\1\7\0\0", 8_000, 8_000),
+    "bmp-short-rows-within-the-limit": partial(bmp_runs, b"\1\7\0\0", 3_100),
     "bmp-nothing": partial(bmp_runs, b"\0\2\0\0", 90_000),
     "bmp-jumps": partial(bmp_runs, b"\0\2\1\xff", 90_000, 16_000),
     "pnm-comment": lambda: b"P5\n#" + b"a" * MIB + b"\n8 8\n255\n" + bytes(64),

@@ -117,7 +117,8 @@ def outcome(whole: Path, golden: Path, fault: Fault, place: Path) -> Outcome:
             break
     if any(code[-1] not in "2345" for code in refused):
         raise ValueError(f"{fault}: {refused}")
-    finished = '"status": "finished"' in (run / "run.json").read_text()
+    record = run / "run.json"
+    finished = record.is_file() and '"status": "finished"' in record.read_text()
     same = finished and weights(run) == weights(golden) and records(run) == records(golden)
     shutil.rmtree(run)
     return Outcome(finished, same, tuple(said), tuple(refused))

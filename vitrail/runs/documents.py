@@ -7,7 +7,6 @@ bounded size and held against its form; fields that are not named here may be th
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,7 +14,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import ConfigDict, Field, JsonValue, ValidationError
 
-from vitrail.documents import Count, problems
+from vitrail.documents import Count, parse_toml, problems
 from vitrail.errors import ModelError
 from vitrail.folder import Folder
 
@@ -213,14 +212,13 @@ def settings_in(folder: Folder) -> Mapping[str, Any] | None:
     """config.toml as nested tables; None where there is none. Raises ModelError VIT-409."""
     try:
         text = folder.read("config.toml", SETTINGS_BYTES).decode("utf-8")
-        return tomllib.loads(text)
+        return parse_toml(text)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:  # UnicodeDecodeError, TOMLDecodeError
-        why = "nested too deep" if isinstance(error, RecursionError) else reason_of(error)
+    except (OSError, ValueError) as error:  # UnicodeDecodeError, TOMLDecodeError
         raise unreadable(
             folder.path / "config.toml",
-            why,
+            reason_of(error),
             "Put it right; or remove it: vitrail train --resume RUN then writes it again as the "
             "run was trained so far.",
         ) from error

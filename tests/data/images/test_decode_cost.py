@@ -43,11 +43,13 @@ BOUNDED = frozenset(  # by a limit of their own, not by their size
         "tiff-longs",
         "bmp-runs-within-the-limit",
         "bmp-nothing",
+        "bmp-short-rows-within-the-limit",
     )
 )
 SAMPLE = (
     *("jpeg-scans-odd-sampling", "jpeg-scans-four", "jpeg-fill", "jpeg-apps-cmyk", "png-profiles"),
     *("png-empty-idat", "png-blocks", "gif-comments", "gif-clears", "webp-chunks", "bmp-runs"),
+    "bmp-short-rows",
     *("pnm-comments", "tiff-tiles", "tiff-tags", "tiff-blocks", "tiff-jpeg-scans"),
 )
 

@@ -145,7 +145,11 @@ def _bring(wanted: DownloadRequest, target: Path, say: Progress) -> None:
 def _attempt(wanted: DownloadRequest, target: Path, say: Progress) -> str:
     """One connection: the rest of the file, or all of it; the sha256 of the whole."""
     part, etag_file = _beside(target, ".part"), _beside(target, ".etag")
-    etag = etag_file.read_text(encoding="ascii") if etag_file.is_file() and _size(part) else ""
+    etag = (
+        etag_file.read_text(encoding="ascii", errors="replace")
+        if etag_file.is_file() and _size(part)
+        else ""
+    )
     start = _size(part) if etag else 0
     headers = {"User-Agent": f"vitrail/{version('vitrail')}", "Accept-Encoding": "identity"}
     if start:
@@ -306,7 +310,7 @@ def _check_room(target: Path, needed: int) -> None:
 def _check_digest(digest: str, expected: str, target: Path, source: object) -> None:
     """Against the catalogue, and against what the first download noted."""
     note = _beside(target, ".sha256")
-    noted = note.read_text(encoding="ascii").split()[:1] if note.is_file() else []
+    noted = note.read_text(encoding="ascii", errors="replace").split()[:1] if note.is_file() else []
     for known, whose in ((expected, "the catalogue"), (*noted, str(note)) if noted else ("", "")):
         if not digest.startswith(known):
             raise ModelError(

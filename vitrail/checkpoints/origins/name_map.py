@@ -20,7 +20,6 @@ right. Nothing of the file is run; `read` makes views, transpositions and joins 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
@@ -41,6 +40,7 @@ from vitrail.checkpoints.mapping.scratch import Memory
 from vitrail.checkpoints.mapping.wrappers import WrappedFile, left_beside
 from vitrail.checkpoints.origins.torch_layout import Layout
 from vitrail.data.images.preprocess import Preprocess
+from vitrail.documents import parse_toml
 from vitrail.errors import ModelError, UsageError, nearest
 from vitrail.models.vit.config import ViTConfig
 from vitrail.models.vit.fields import Gelu, Order, Pool
@@ -91,7 +91,7 @@ def read_map(path: Path) -> NameMap:
     """Raises UsageError VIT-228 for a file that is no such table, or leaves something unsaid."""
     try:
         file = OpenFile(path, path.name)
-        values = tomllib.loads(file.bytes_at(0, MAX_JSON_BYTES).decode("utf-8"))
+        values = parse_toml(file.bytes_at(0, MAX_JSON_BYTES).decode("utf-8"))
     except (OSError, ValueError, ModelError) as error:
         raise _wrong(path.name, f"it cannot be read as TOML: {error}") from error
     file.close()

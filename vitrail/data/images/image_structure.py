@@ -23,6 +23,7 @@ SLACK_BYTES: Final = 65_536  # packed data of tiny images
 UNTIMED_IDAT: Final = 4 * 2**20  # a deflate stream of empty blocks takes 0.13 s a MiB
 MAX_WEBP_CHUNKS: Final = 10_000
 MAX_RLE_BYTES: Final = 400_000  # of a BMP; a microsecond each
+RLE_NS: Final = 160.0  # a pixel of it: the end of a line fills the row one pixel after the other
 ALPHA_NS: Final = 25.0  # compositing on white
 DEEP_NS: Final = 20.0  # gray of 16 bits to 8
 ALPHA_BYTES: Final = 32e6  # of the band that is composited
@@ -170,13 +171,14 @@ def _webp(data: bytes) -> Load:
 
 
 def _bmp(data: bytes) -> Load:
-    """Run-length codes are read byte by byte, in Python."""
-    if int.from_bytes(data[30:34], "little") in (1, 2) and len(data) > MAX_RLE_BYTES:
+    """Run-length codes are read byte by byte, and rows filled pixel by pixel, in Python."""
+    is_rle = int.from_bytes(data[30:34], "little") in (1, 2)
+    if is_rle and len(data) > MAX_RLE_BYTES:
         raise TooCostly(f"run-length coded BMP of {len(data)} bytes; limit {MAX_RLE_BYTES}")
     alpha = data[28:29] == b"\x20"  # 32 bits a pixel
     return Load(
-        "BMP",
-        12 + ALPHA_NS * alpha,
+        "run-length coded BMP" if is_rle else "BMP",
+        RLE_NS if is_rle else 12 + ALPHA_NS * alpha,
         7.0,
         2.0 * len(data),
         len(data) + ALPHA_BYTES * alpha,

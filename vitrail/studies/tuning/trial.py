@@ -4,7 +4,6 @@ than the others were at that point.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -13,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.errors import TrainingError
+from vitrail.runs.documents import unreadable
 from vitrail.studies.engine.row import Axis, Row
 from vitrail.training.loop import resume, train
 from vitrail.training.plan.plan_run import Layers
 from vitrail.training.reporter import SilentReporter
+from vitrail.training.storage.metrics_log import all_records
 from vitrail.training.storage.run_dir import RunDir
 
 CURVE = "val/top1@"  # and the step: what an evaluation on the way came to
@@ -110,7 +111,10 @@ def _row(trial: Trial, run: RunDir, seed: int, ended: str, seconds: float) -> Ro
     values = curve_of(run)
     found = (record.get("results") or {}).get("val", {})
     if not ended:
-        values |= {f"val/{name}": float(found[name]) for name in ("top1", "nll", "n")}
+        names = ("top1", "nll", "n")
+        if not all(type(found.get(name)) in (int, float) for name in names):
+            raise unreadable(run.path / "run.json", "it lacks figures of the validation images")
+        values |= {f"val/{name}": float(found[name]) for name in names}
     cost = {"seconds": round(float(record["seconds"] or 0.0), 2), "cell_secs": round(seconds, 2)}
     return Row(
         key=trial.key,
@@ -128,8 +132,8 @@ def _row(trial: Trial, run: RunDir, seed: int, ended: str, seconds: float) -> Ro
 def curve_of(run: RunDir) -> dict[str, float]:
     """Validation top-1 of a run's evaluations by step, of the lines that are whole."""
     found: dict[str, float] = {}
-    for line in run.metrics.read_text(encoding="utf-8").splitlines():
-        record = json.loads(line) if line.startswith("{") and line.endswith("}") else {}
-        if "val/top1" in record:
-            found[f"{CURVE}{record['step']}"] = float(record["val/top1"])
+    for record in all_records(run.folder):
+        step, top1 = record.get("step"), record.get("val/top1")
+        if isinstance(step, int) and isinstance(top1, int | float):
+            found[f"{CURVE}{step}"] = float(top1)
     return found

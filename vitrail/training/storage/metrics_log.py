@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from vitrail.errors import EnvironmentFault
 from vitrail.folder import Folder
-from vitrail.runs.documents import AnyForm
+from vitrail.runs.documents import AnyForm, reason_of, unreadable
 from vitrail.runs.filesystem import FILES, LocalFiles, write_all
 
 NAME = "metrics.jsonl"
@@ -157,6 +157,19 @@ def last_records(folder: Folder) -> list[dict[str, Any]]:
     except OSError:
         return []
     return [json.loads(line) for line in lines if _is_record(line)]
+
+
+def all_records(folder: Folder) -> Iterator[dict[str, Any]]:
+    """The records of a run's log; lines that are none are left out. Raises ModelError VIT-409 where
+    it is no plain file.
+    """
+    try:
+        with folder.open(NAME) as stream:
+            while line := stream.readline(LINE_BYTES + 1):
+                if _is_record(line):
+                    yield json.loads(line)
+    except OSError as error:
+        raise unreadable(folder.path / NAME, reason_of(error)) from error
 
 
 def _is_record(line: bytes) -> bool:
