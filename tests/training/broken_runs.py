@@ -118,7 +118,7 @@ def outcome(whole: Path, golden: Path, fault: Fault, place: Path) -> Outcome:
     if any(code[-1] not in "2345" for code in refused):
         raise ValueError(f"{fault}: {refused}")
     record = run / "run.json"
-    finished = record.is_file() and '"status": "finished"' in record.read_text()
+    finished = record.is_file() and b'"status": "finished"' in record.read_bytes()
     same = finished and weights(run) == weights(golden) and records(run) == records(golden)
     shutil.rmtree(run)
     return Outcome(finished, same, tuple(said), tuple(refused))
