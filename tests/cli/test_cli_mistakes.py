@@ -37,7 +37,7 @@ MISTAKES = [
     ("train photos --seed 1 --seed 2", 2, "VIT-201", "Keep one"),
     ("train photos --optim.lr", 2, "VIT-201", "--optim.lr VALUE"),
     ("data chek photos", 2, "VIT-211", "Did you mean check?"),
-    ("data get digit", 2, "VIT-202", "digits"),
+    ("data get digit", 3, "VIT-303", "builtin:digits"),
     ("models --classes ten", 2, "VIT-202", "vitrail models --help"),
     # settings
     ("train photos --epochs ten", 2, "VIT-212", "--print-config"),
@@ -73,7 +73,7 @@ MISTAKES = [
     # data
     ("train phtos", 3, "VIT-303", "photos/CLASS/IMAGE"),
     ("train builtin:mnist", 3, "VIT-303", "builtin:digits"),
-    ("train hf:mnist", 3, "VIT-303", "builtin:digits"),
+    ("train hf:mnist", 3, "VIT-337", "hf:OWNER/NAME"),
     ("train notes.txt", 3, "VIT-310", "path,label"),
     ("train only.zip", 3, "VIT-303", "Accepted"),
     ("train empty", 3, "VIT-305", "CLASS/IMAGE"),

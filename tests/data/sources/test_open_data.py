@@ -69,7 +69,6 @@ def test_what_is_not_accepted_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(b"x")
     (tmp_path / "a.jpg").write_bytes(b"x")
     cases = {
-        "hf:cifar10": "cannot be fetched",
         "https://x.org/a.zip": "cannot be fetched",
         str(tmp_path / "a.tar"): "no data set that can be opened",
         str(tmp_path / "a.jpg"): "no data set that can be opened",
