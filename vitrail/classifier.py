@@ -598,9 +598,7 @@ class Classifier:
         from vitrail.evaluation.probes.fit_probe import check, probe_opened
         from vitrail.evaluation.probes.probe_record import ProbeSettings
 
-        ks = (k,) if isinstance(k, int) else None if k is None else tuple(k)
-        l2s = (l2,) if isinstance(l2, int | float) else None if l2 is None else tuple(l2)
-        settings = ProbeSettings(kind, split, ks, l2s, seeds, temperature)
+        settings = ProbeSettings.given(kind, split, k, l2, seeds, temperature)
         check(settings)
         reading = FeatureOptions(batch_size=batch_size)
         folder = cache_folder() if cache else None

@@ -29,6 +29,7 @@ from vitrail.model_folder.bundle import (
 )
 from vitrail.model_folder.choose_engine import Chosen, choose
 from vitrail.model_folder.export_record import Export, is_export
+from vitrail.model_folder.model_record import Record
 from vitrail.models.names import ModelConfig
 from vitrail.prediction import Scores
 from vitrail.run_model import RunModel, is_run, read_run_model
@@ -167,15 +168,7 @@ def _of_ours(place: Path, device: torch.device, max_bytes: int) -> Opened:
     model = modules[0]
     model.load_state_dict(bundle.tensors, strict=True, assign=True)
     record = bundle.record
-    meta = Meta(
-        record.architecture.name,
-        record.trained_on,
-        record.metrics,
-        record.versions,
-        record.scores,
-        record.origin,
-        _resample_of(record.origin),
-    )
+    meta = replace(_meta_of(record), resample=_resample_of(record.origin))
     return Opened(
         model.to(device),
         bundle.preprocess,
@@ -183,6 +176,18 @@ def _of_ours(place: Path, device: torch.device, max_bytes: int) -> Opened:
         record.temperature,
         meta,
         bundle.examples,
+    )
+
+
+def _meta_of(record: Record) -> Meta:
+    """Where a model comes from, as its model.json has it."""
+    return Meta(
+        record.architecture.name,
+        record.trained_on,
+        record.metrics,
+        record.versions,
+        record.scores,
+        record.origin,
     )
 
 
@@ -245,15 +250,7 @@ def _of_export(chosen: Chosen, asked: Asked) -> Opened:
     )
     best = way.best_batch(threads)
     runtime = FileRuntime(session, made.mean, made.std, way.precision, best)
-    meta = Meta(
-        record.architecture.name,
-        record.trained_on,
-        record.metrics,
-        record.versions,
-        record.scores,
-        record.origin,
-        notes=chosen.said,
-    )
+    meta = replace(_meta_of(record), notes=chosen.said)
     known = examples_in(found.path, record)
     return Opened(
         None, made, record.classes, record.temperature, meta, known, runtime, export=found

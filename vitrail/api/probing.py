@@ -54,9 +54,7 @@ def probe(
     `load` and `open_data` raise.
     """
     check_numbers({"--batch-size": batch_size})
-    ks = (k,) if isinstance(k, int) else None if k is None else tuple(k)
-    l2s = (l2,) if isinstance(l2, int | float) else None if l2 is None else tuple(l2)
-    settings = ProbeSettings(kind, split, ks, l2s, seeds, temperature)
+    settings = ProbeSettings.given(kind, split, k, l2, seeds, temperature)
     check(settings)
     precision = options.pop("precision", None) or "float32"
     place = options.pop("device", "auto")

@@ -4,42 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from tests.cli.cli_command import run
+from tests.cli.verbs.small_place import save_place
 from tests.models.check_model import random_model
 from vitrail.classifier import Classifier, load
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.models.bit.config import BiTConfig
-from vitrail.models.vit.config import ViTConfig
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """model/ and data/CLASS/*.png."""
-    folder = tmp_path_factory.mktemp("tokens")
-    fields: dict[str, Any] = {
-        "image_size": (21, 15),
-        "patch_size": 3,
-        "width": 12,
-        "depth": 3,
-        "num_heads": 3,
-    }
-    model = random_model(ViTConfig(**fields, mlp_dim=7, num_classes=3), dtype=torch.float32)
-    preprocess = Preprocess(height=21, width=15, resize=(21, 15))
-    Classifier(model, preprocess, ["a", "b", "c"]).save(folder / "model")
-    rng = np.random.default_rng(0)
-    for name in "abc":
-        (folder / "data" / name).mkdir(parents=True)
-        for index in range(2):
-            pixels = rng.integers(0, 256, (23, 19, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / "data" / name / f"{index}.png")
-    return folder
+    return save_place(tmp_path_factory.mktemp("tokens"), 2, depth=3)
 
 
 def test_predict_records_the_share(place: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,21 @@ class ProbeSettings:
     l2: tuple[float, ...] | None = None
     seeds: int | None = None
     temperature: float | None = None
+
+    @classmethod
+    def given(
+        cls,
+        kind: str,
+        split: str,
+        k: int | Sequence[int] | None,
+        l2: float | Sequence[float] | None,
+        seeds: int | None,
+        temperature: float | None,
+    ) -> ProbeSettings:
+        """As Python gives them: one number, or several."""
+        ks = (k,) if isinstance(k, int) else None if k is None else tuple(k)
+        l2s = (l2,) if isinstance(l2, int | float) else None if l2 is None else tuple(l2)
+        return cls(kind, split, ks, l2s, seeds, temperature)
 
 
 @dataclass(frozen=True)
