@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from vitrail.checkpoints.mapping.head_beside import head_beside, joined_with, with_head
 from vitrail.checkpoints.mapping.origin import Origin, Recognised
 from vitrail.checkpoints.mapping.rules import Header, ignored
 from vitrail.checkpoints.mapping.tensor_tables import TABLE, is_named, no_table
@@ -28,7 +29,8 @@ TOWER = re.compile(r"(|.*\.)visual\.(trunk\.)?")  # the image tower of OpenCLIP
 
 class Match(NamedTuple):
     """A recognised model. left_out: names outside the view and why; unknown: those that nobody
-    knows; others: prefixes of models beside it that were not taken.
+    knows; others: prefixes of models beside it that were not taken; head: names of the classifier
+    that stood beside it.
     """
 
     view: View
@@ -37,6 +39,7 @@ class Match(NamedTuple):
     left_out: dict[str, str]
     unknown: tuple[str, ...]
     others: tuple[str, ...] = ()
+    head: tuple[str, ...] = ()
 
     @property
     def num_open(self) -> int:
@@ -58,7 +61,7 @@ def recognise(header: Header, wanted: str | None) -> Match:
     errors: list[ModelError] = []
     for view in views(header):
         try:
-            match = _match(view, origins)
+            match = _match(view, origins, header)
         except ModelError as error:
             errors += [] if matches else [error]  # below a model that fits there is no other
             continue
@@ -73,8 +76,10 @@ def recognise(header: Header, wanted: str | None) -> Match:
     return _chosen(header, matches)
 
 
-def _match(view: View, origins: Sequence[Origin]) -> Match | None:
-    """The first origin that knows the view. Raises ModelError VIT-418 and what origins raise."""
+def _match(view: View, origins: Sequence[Origin], whole: Header) -> Match | None:
+    """The first origin that knows the view. whole: of the file. Raises ModelError VIT-418 and what
+    origins raise.
+    """
     for origin in origins:
         found = ask(origin, view.header)
         if found is None:
@@ -85,8 +90,31 @@ def _match(view: View, origins: Sequence[Origin]) -> Match | None:
         outer = left_beside(view.beside, tower[1] if tower else None)
         rules = [*found.rules, *(ignored(name, reason) for name, reason in inner.items())]
         unknown = tuple(name for name in view.beside if name not in outer)
-        return Match(view, replace(found, rules=rules), origin.name, outer, unknown)
+        match = Match(view, replace(found, rules=rules), origin.name, outer, unknown)
+        return _with_head(match, origin, whole)
     return None
+
+
+def _with_head(match: Match, origin: Origin, whole: Header) -> Match:
+    """The match with the classifier that lies beside it, where it has none of its own and one
+    Linear stands there.
+    """
+    layer = head_beside(match.view, match.unknown, whole) if match.unknown else ""
+    if not layer or match.found.config.num_classes:
+        return match
+    view = with_head(match.view, layer, origin, whole)
+    asked = ask(origin, view.header) if view else None
+    if view is None or asked is None:
+        return match
+    found = joined_with(asked, match.found, view.header, whole)
+    if found is None:
+        return match
+    known = {name for rule in found.rules for name in rule.theirs}
+    inner = [rule for rule in match.found.rules if not rule.ours and rule.theirs[0] not in known]
+    own = (f"{layer}.weight", f"{layer}.bias")
+    unknown = tuple(name for name in match.unknown if name not in own)
+    found = replace(found, rules=[*found.rules, *inner])
+    return match._replace(view=view, found=found, unknown=unknown, head=own)
 
 
 def ask(origin: Origin, header: Header) -> Recognised | None:
@@ -145,6 +173,8 @@ def _taken(taken: Match, every: Sequence[Match]) -> Match:
         for name in taken.unknown
         if name.startswith(other)
     }
+    heads = {name for match in every if match is not taken for name in match.head}
+    copies |= {name: "of the other model" for name in taken.unknown if name in heads}
     unknown = tuple(name for name in taken.unknown if name not in copies)
     return taken._replace(left_out=taken.left_out | copies, unknown=unknown, others=others)
 

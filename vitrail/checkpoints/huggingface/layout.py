@@ -233,4 +233,4 @@ def _json(values: Mapping[str, Any]) -> bytes:
     return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-HUGGINGFACE = Origin(NAME, recognise, write, resample="huggingface")
+HUGGINGFACE = Origin(NAME, recognise, write, resample="huggingface", head="classifier")

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import re
 
+from vitrail.checkpoints.mapping.head_beside import HEAD_WORDS
 from vitrail.checkpoints.mapping.rules import Header, MappingReport, listed
 from vitrail.checkpoints.mapping.unsupported import part_of
 from vitrail.errors import ModelError
 
 AUXILIARY = re.compile(r"(.*\.)?aux\w*(\.\w+)*")
-HEADS = re.compile(
-    r"(.*\.)?(\w*head\w*|fc|\w*classifier\w*|cls_layer|linear|logits|last_layer)(\.\w+)*"
-)
+HEADS = re.compile(rf"(.*\.)?({HEAD_WORDS})(\.\w+)*")
 
 
 def head_kind(name: str, *, has_head: bool) -> str:

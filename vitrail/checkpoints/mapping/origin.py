@@ -60,13 +60,15 @@ class ExportLayout:
 class Origin:
     """recognise: None where the file is another origin's; raises ModelError where it is of this
     origin and refused. write: raises ModelError VIT-417 where the format cannot hold the model.
-    resample: the rule by which this origin resizes position embeddings (`posemb_resize.py`).
+    resample: the rule by which this origin resizes position embeddings (`posemb_resize.py`). head:
+    where the one layer of its classifier is, "" where it has no such layer.
     """
 
     name: str
     recognise: Callable[[Header], Recognised | None]
     write: Callable[[PublishedConfig, Preprocess, Sequence[str]], ExportLayout]
     resample: str
+    head: str = ""
 
 
 def given(header: Header, key: str, otherwise: Any) -> Any:

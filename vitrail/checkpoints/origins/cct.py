@@ -155,4 +155,4 @@ def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str
     raise cannot_hold(NAME, "SHI-Labs' files are read only")
 
 
-SHI_CCT = Origin(NAME, recognise, write, resample="timm")
+SHI_CCT = Origin(NAME, recognise, write, resample="timm", head="classifier.fc")

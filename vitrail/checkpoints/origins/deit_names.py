@@ -110,4 +110,4 @@ def _rules(config: ViTConfig, *, has_rows: bool) -> list[Rule]:
     return rules + position_rules(config, tokens, "pos_embed", bias, has_rows=has_rows)
 
 
-DEIT = Origin(NAME, recognise, write, resample="deit")
+DEIT = Origin(NAME, recognise, write, resample="deit", head="head")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from vitrail.checkpoints.mapping.equivalents import COMPUTED, ORDINARY, position_rules, require
 from vitrail.checkpoints.mapping.evaluation_crops import IMAGENET, centre_crop
 from vitrail.checkpoints.mapping.fact import Said
+from vitrail.checkpoints.mapping.head_beside import is_beside
 from vitrail.checkpoints.mapping.origin import (
     ExportLayout,
     Origin,
@@ -67,9 +68,11 @@ def recognise(header: Header) -> Recognised | None:
         return None
     layout = Layout(header, _ours(header, backbone), style=NAME, like="DINOv2")
     fields = layout.fields()
-    if "head.weight" in layout.shapes:
+    num_inputs = layout.shape("head.weight", 2)[1] if "head.weight" in layout.shapes else 0
+    is_own = num_inputs and not is_beside(header)  # a wrapper's head reads what the backbone gives
+    if is_own:
         fields["pool"] = "cls_gap"
-        _check_head(header, layout.shape("head.weight", 2)[1], int(str(fields["width"])))
+        _check_head(header, num_inputs, int(str(fields["width"])))
     config = vit_config(header, **fields)
     model, rules = layout.model_and_rules(config, UNUSED)
     return Recognised(
@@ -165,4 +168,4 @@ def _below(rule: Rule) -> Rule:
     return Rule(rule.ours, names, rule.read, rule.write, rule.note)
 
 
-DINOV2 = Origin(NAME, recognise, write, resample="dino")
+DINOV2 = Origin(NAME, recognise, write, resample="dino", head="head")

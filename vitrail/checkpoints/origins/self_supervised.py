@@ -102,7 +102,9 @@ def _origin(family: Family) -> Origin:
     ) -> ExportLayout:
         raise cannot_hold(family.name, "files of pre-training are read only; try --to timm")
 
-    return Origin(family.name, lambda header: recognise(family, header), write, resample="dino")
+    return Origin(
+        family.name, lambda header: recognise(family, header), write, resample="dino", head="head"
+    )
 
 
 SELF_SUPERVISED = tuple(_origin(family) for family in FAMILIES)

@@ -254,4 +254,4 @@ def _written_bit(config: BiTConfig) -> tuple[str, dict[str, Any], list[Rule]]:
     return f"resnetv2_{size}_bit" if is_known else "", arguments, write_rules(config, ())
 
 
-TIMM = Origin(NAME, recognise, write, resample="timm")
+TIMM = Origin(NAME, recognise, write, resample="timm", head="head")

@@ -130,4 +130,4 @@ def write(config: PublishedConfig, preprocess: Preprocess, classes: Sequence[str
     return ExportLayout(rules, "safetensors")
 
 
-TORCHVISION = Origin(NAME, recognise, write, resample="torchvision")
+TORCHVISION = Origin(NAME, recognise, write, resample="torchvision", head="heads.head")
