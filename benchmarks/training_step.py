@@ -24,6 +24,7 @@ from benchmarks.textbook import TextbookViT, vit_named
 from benchmarks.timing import compete, serve, summary, table, write_result
 from vitrail.config import OptimConfig, TrainConfig
 from vitrail.device import keep_freed_memory, pick_precision
+from vitrail.errors import UsageError
 from vitrail.models.vit.config import ViTConfig
 from vitrail.training.optim.schedule import StepSchedule
 from vitrail.training.ranks.share import Part
@@ -80,11 +81,12 @@ def turn_of(case: str, name: str) -> Callable[[], None] | str:
         kernel, is_short = FLOORS[name]
         step = all_products(config, batch_size, kernel=kernel, is_short=is_short, is_train=True)
     elif name.startswith("vitrail"):
-        is_half = name.endswith("bfloat16")
-        precision, why = pick_precision("auto", torch.device("cpu"))
-        if is_half and precision != "bfloat16":
-            return why
-        step = vitrail_step(config, images, labels, "bfloat16" if is_half else "float32")
+        precision = "bfloat16" if name.endswith("bfloat16") else "float32"
+        try:
+            pick_precision(precision, torch.device("cpu"))
+        except UsageError as error:
+            return error.message
+        step = vitrail_step(config, images, labels, precision)
     else:
         model = transformers_model(config) if name.startswith("transformers") else None
         if isinstance(model, str):

@@ -39,7 +39,8 @@ def test_unknown_and_absent_devices_are_named() -> None:
 CPU = torch.device("cpu")
 
 
-def flags(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+def flags(monkeypatch: pytest.MonkeyPatch, *names: str, vendor: str = "AuthenticAMD") -> None:
+    monkeypatch.setattr(device, "cpu_vendor", lambda: vendor)
     monkeypatch.setattr(device, "cpu_flags", lambda: frozenset({"sse2", "avx2", *names}))
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
 
@@ -60,6 +61,16 @@ def test_a_cpu_with_bfloat16_products_uses_them(monkeypatch: pytest.MonkeyPatch,
     assert device.pick_precision("auto", CPU) == ("bfloat16", f"the CPU has {flag}")
     assert device.pick_precision("bfloat16", CPU) == ("bfloat16", "asked for")
     assert device.pick_precision("float32", CPU) == ("float32", "asked for")
+
+
+def test_where_bfloat16_is_slower_auto_keeps_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    flags(monkeypatch, "avx512_bf16", vendor="GenuineIntel")
+    precision, why = device.pick_precision("auto", CPU)
+    assert precision == "float32"
+    assert "half as fast" in why
+    assert device.pick_precision("bfloat16", CPU) == ("bfloat16", "asked for")
+    flags(monkeypatch, "avx512_bf16", "amx_bf16", vendor="GenuineIntel")
+    assert device.pick_precision("auto", CPU)[0] == "bfloat16"
 
 
 def test_a_torch_that_ignores_the_units_keeps_float32(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,6 +98,13 @@ def test_flags_are_read_as_whole_words(tmp_path: Path) -> None:
     )
     assert device.cpu_flags(cpuinfo) == {"fpu", "avx512_bf16_x", "avx2"}
     assert device.cpu_flags(tmp_path / "absent") == frozenset()
+
+
+def test_vendor_is_read_from_the_system(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: x\n")
+    assert device.cpu_vendor(cpuinfo) == "GenuineIntel"
+    assert device.cpu_vendor(tmp_path / "absent") == ""
 
 
 def test_threads_are_set_and_returned(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import torch
 
 # Flags of /proc/cpuinfo for bfloat16 products in hardware. avx512_bf16: measured 3.5 to 3.9 x
-# faster than float32 (training step of ViT-like layers, widths 48 to 384, one thread). Without them
-# torch emulates: 75 to 130 x slower.
+# faster than float32 on AMD (training step of ViT-like layers, widths 48 to 384, one thread), half
+# as fast on Intel, where AMX is what is fast. Without them torch emulates: 75 to 130 x slower.
 NATIVE_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
 _IMPORTED = time.monotonic()
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc malloc.h
@@ -82,7 +82,7 @@ def sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 def pick_precision(name: str, device: torch.device) -> tuple[str, str]:
     """(precision, why) for "auto", "float32" or "bfloat16" on `device`; "bfloat16" means autocast
-    with float32 weights.
+    with float32 weights. "auto" takes the faster one of the two that `device` has.
 
     Raises UsageError VIT-242 for bfloat16 where the hardware cannot multiply it, and for any other
     name.
@@ -95,8 +95,12 @@ def pick_precision(name: str, device: torch.device) -> tuple[str, str]:
     if name == "float32":
         return "float32", "asked for"
     able, why = _bfloat16_on(device)
+    if able and name == "bfloat16":
+        return "bfloat16", "asked for"
+    if able and _is_slower(device):
+        return "float32", f"{why} without amx_bf16: on Intel about half as fast as float32"
     if able:
-        return "bfloat16", "asked for" if name == "bfloat16" else why
+        return "bfloat16", why
     if name == "bfloat16":
         raise UsageError(
             "VIT-242", f"precision bfloat16: {why}.", hint="Use --precision float32, or auto."
@@ -147,6 +151,21 @@ def _bfloat16_on(device: torch.device) -> tuple[bool, str]:
     ):
         return False, f"the CPU has {min(flags)}, but this build of torch does not use it"
     return True, f"the CPU has {', '.join(sorted(flags))}"
+
+
+def _is_slower(device: torch.device) -> bool:
+    """Whether the processor multiplies bfloat16, but more slowly than float32.
+
+    GFLOP/s of one thread of an Intel Xeon whose AMX the virtual machine hides, (8320 x 192) times
+    (192 x 576): float32 195, bfloat16 97; convolutions alike (docs/performance.md).
+    """
+    is_intel = cpu_vendor() == "GenuineIntel"
+    return device.type == "cpu" and is_intel and "amx_bf16" not in cpu_flags()
+
+
+def cpu_vendor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's maker as Linux names it ("GenuineIntel", "AuthenticAMD"); empty elsewhere."""
+    return _cpuinfo(cpuinfo).get("vendor_id", "")
 
 
 def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:

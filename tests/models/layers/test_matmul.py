@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +10,7 @@ from torch.func import vmap
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitrail.models.layers import matmul
-from vitrail.models.layers.matmul import attention, choose, cpu_vendor, dense, linear, products_name
+from vitrail.models.layers.matmul import attention, choose, dense, linear, products_name
 
 HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 EPS = torch.finfo(torch.float32).eps
@@ -231,13 +229,6 @@ def test_small_products_stay_in_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_choice(vendor: str, capability: str, has_onednn: bool, want: str) -> None:
     assert choose(vendor, capability, has_onednn) == want
-
-
-def test_vendor_is_read_from_the_system(tmp_path: Path) -> None:
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text("processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: x\n")
-    assert cpu_vendor(cpuinfo) == "GenuineIntel"
-    assert cpu_vendor(tmp_path / "absent") == ""
     assert products_name() in ("onednn", "torch")
 
 

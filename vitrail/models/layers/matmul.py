@@ -13,12 +13,13 @@ every run.
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from vitrail.device import cpu_vendor
 
 # Below this many multiply-adds the call costs most: oneDNN takes 13 us at least, MKL 2 us.
 MIN_MULTIPLY_ADDS = 2**20
@@ -39,15 +40,6 @@ def products_name() -> str:
     is_built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     has_onednn = is_built and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     return choose(cpu_vendor(), torch.backends.cpu.get_cpu_capability(), has_onednn)
-
-
-def cpu_vendor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's maker as Linux names it ("GenuineIntel", "AuthenticAMD"); empty elsewhere."""
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("vendor_id")), "")
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
