@@ -62,6 +62,7 @@ from vitrail.prediction import (
     name_of,
     probabilities_of,
 )
+from vitrail.run_model import is_run
 from vitrail.runtime.engines import Asked
 from vitrail.runtime.runtime import Array, Runtime
 from vitrail.spelling import count, printable
@@ -111,6 +112,7 @@ class Classifier:
         self.meta = meta if isinstance(meta, Meta) else Meta(**(meta or {}))
         self.examples = examples
         self.export: Export | None = None  # the export that it was read from
+        self.run: Path | None = None  # the run that it was read from
 
     def rows(self) -> list[tuple[str, str]]:
         """(name, value) for people: the model, what it computes with, what it knows."""
@@ -511,7 +513,8 @@ class Classifier:
         against: another model, compared on the images that neither was trained on. corruptions:
         "all", or names and groups ("noise,fog"), at a severity ("3", "1-5"). What these found is in
         `more` of the answer, under the keys of metrics.json; `judged` says which images these are,
-        and how many of them the model was trained on; a UserWarning where it was.
+        and how many of them the model was trained on; a UserWarning where it was, and where labels
+        are others than the run recorded.
 
         Raises ModelError VIT-403 where the classes differ, VIT-443 where the model knows none;
         UsageError VIT-280 to VIT-283; DataError VIT-326, VIT-363.
@@ -529,7 +532,7 @@ class Classifier:
         check_request(
             split, calibrate=calibrate, tta=tta, corruptions=corruptions, severity=severity
         )
-        opened = open_given(str(data), split, self.examples, draw=calibrate)
+        opened = open_given(str(data), split, self._known(), draw=calibrate)
         judged = opened.judged(split)
         source = relabelled(judged.source, self.classes, "the model")
         other = None if against is None else self._other(against, judged)
@@ -553,10 +556,16 @@ class Classifier:
             )
             more["corruptions"] = corruptions_json(found, way.corrupted(source, names, levels))
         without = judged.without_seen(found)
-        if without is not None and split != "train":
+        if (without is not None and split != "train") or judged.label_changes():
             warnings.warn("; ".join(judged.sentences()), stacklevel=2)
         facts = judged.to_json() | ({"without": without} if without else {})
         return replace(found, judged=facts, more=more)
+
+    def _known(self) -> Examples | str:
+        """What it was trained on, with the labels where the run that it was read from has them."""
+        from vitrail.evaluation.eval_set import known_of
+
+        return self.examples if self.run is None else known_of(self.run, self.examples)
 
     def _other(
         self, against: Classifier | str | Path, judged: EvalSet
@@ -603,7 +612,7 @@ class Classifier:
         reading = FeatureOptions(batch_size=batch_size)
         folder = cache_folder() if cache else None
         frozen = Frozen(self.torch_runtime(), self.preprocess, reading, folder)
-        opened = open_given(str(data), split, self.examples, draw=True)
+        opened = open_given(str(data), split, self._known(), draw=True)
         return probe_opened(frozen, opened, settings)
 
 
@@ -684,12 +693,13 @@ def load(
     damaged or hostile, VIT-460 to VIT-467 a name; EnvironmentFault VIT-520, VIT-530 to VIT-535 a
     download.
     """
+    model = path
     if tokens is not None or patch is not None:
         option = "--tokens" if patch is None else "--patch"
-        path, engine = find_torch_model(path, engine, progress, option), "torch"
+        model, engine = find_torch_model(path, engine, progress, option), "torch"
     found = of_opened(
         open_model(
-            path,
+            model,
             Asked(engine or "", precision, threads, batch, streams),
             Stated(given, origin, table, name_map),
             device=device,
@@ -699,7 +709,9 @@ def load(
     )
     if patch is not None:
         found = found.at_patch((patch, patch) if isinstance(patch, int) else patch)
-    return found if tokens is None else found.keeping_tokens(tokens)
+    found = found if tokens is None else found.keeping_tokens(tokens)
+    found.run = Path(path) if is_run(Path(path)) else None
+    return found
 
 
 def of_opened(opened: Opened) -> Classifier:

@@ -254,7 +254,10 @@ def images_of(
     opened: Opened, classifier: Classifier, asked: ExportRequest, say: Say
 ) -> CheckImages:
     """Real images for the gate. Raises UsageError VIT-240; DataError VIT-366."""
-    source = opened.judged(asked.split).source
+    judged = opened.judged(asked.split)
+    source = judged.source
+    for sentence in judged.label_changes():
+        say(f"data: {sentence}")
     title = "all" if opened.how == "all" else asked.split
     made, classes = classifier.preprocess, classifier.classes
     found = read_images(source, made, classes, split=title, most=asked.check)

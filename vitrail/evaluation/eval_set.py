@@ -27,6 +27,7 @@ from vitrail.data.sources.folder import some
 from vitrail.data.sources.open_data import open_data, open_whole
 from vitrail.data.sources.source import Source, Splits
 from vitrail.errors import DataError, ModelError, UsageError
+from vitrail.evaluation.on_data import labels_differ
 from vitrail.evaluation.record import Evaluation
 from vitrail.evaluation.run_data import facts_of, indexed_parts, parts_of, places_of, record_of
 from vitrail.spelling import count, printable
@@ -41,6 +42,8 @@ class EvalSet:
     """The images that a model is judged on. trained_on, chosen_on (n,): whether the model was
     trained on each, or its best epoch was chosen by it; None and `unknown` where that cannot be
     told. recorded: images of the split when the run began; new: images of the data that came later.
+    relabelled (n,): whether an image has other labels than the run recorded of it; None where it
+    recorded none.
     """
 
     source: Source
@@ -52,6 +55,7 @@ class EvalSet:
     unknown: str = ""
     recorded: int = 0
     new: int = 0
+    relabelled: Mask | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What metrics.json says of it."""
@@ -63,6 +67,8 @@ class EvalSet:
         }
         if self.how == "recorded":
             document |= {"recorded": self.recorded, "new": self.new}
+        if self.relabelled is not None and self.relabelled.any():
+            document["relabelled"] = int(self.relabelled.sum())
         document["trained_on"] = None if self.trained_on is None else int(self.trained_on.sum())
         document["chosen_on"] = None if self.chosen_on is None else int(self.chosen_on.sum())
         return document | ({"unknown": self.unknown} if self.unknown else {})
@@ -87,7 +93,17 @@ class EvalSet:
         told = [f"judged on {what}"]
         if self.new:
             told.append(f"{count(self.new, 'image')} of {data} came later and are not evaluated")
-        return told + self._seen()
+        return told + self.label_changes() + self._seen()
+
+    def label_changes(self) -> list[str]:
+        """What is said of labels that are others than the run recorded; nothing of none."""
+        if self.relabelled is None or not self.relabelled.any():
+            return []
+        names = [self.source.source_id(int(i)) for i in np.flatnonzero(self.relabelled)]
+        return [
+            f"{len(names):,} of these {count(len(self.source), 'image')} have other labels than "
+            f"the run recorded ({some(names, 3)}): those of now are taken"
+        ]
 
     def _seen(self) -> list[str]:
         n, told = len(self.source), []
@@ -169,7 +185,8 @@ def judged_as(
         unknown = "it was trained on an index of very many images, and these are of another"
     if record is not None and not record.is_whole:
         unknown = "the model that its run started from has no record of its own"
-    return EvalSet(source, data, split, how, trained, chosen, unknown, recorded, new)
+    other = labels_differ(source, record)
+    return EvalSet(source, data, split, how, trained, chosen, unknown, recorded, new, other)
 
 
 def seen_in(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,8 @@ def record_of(run: Path) -> Examples:
         raise _unreadable(run / FILE, str(error)) from error
     if found.label_codes is None:
         raise _unreadable(run / FILE, "it is that of a model, not of a run")
+    with suppress(ModelError):
+        return replace(found, classes=tuple(facts_of(run)["classes"] or ()))
     return found
 
 

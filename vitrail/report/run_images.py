@@ -18,11 +18,13 @@ from PIL import Image
 
 from vitrail.config import TrainConfig, flatten, resolve
 from vitrail.data.images.decode import decode
+from vitrail.data.sources.examples import Examples
 from vitrail.data.sources.many_labels import ManyLabels
 from vitrail.data.sources.open_data import Source, Splits, subset
 from vitrail.data.sources.sample import sample
 from vitrail.errors import VitrailError
 from vitrail.evaluation.eval_set import open_own
+from vitrail.evaluation.on_data import labels_differ
 from vitrail.folder import Folder
 from vitrail.report.run_record import RunRecord
 from vitrail.runs.documents import settings_in
@@ -117,8 +119,11 @@ class SplitImages:
 class DataImages(SplitImages):
     """Images of the splits that a run was trained and judged on."""
 
-    def __init__(self, splits: Splits, config: TrainConfig, run: Folder) -> None:
+    def __init__(
+        self, splits: Splits, config: TrainConfig, run: Folder, known: Examples | None
+    ) -> None:
         super().__init__(splits, config.data.max_pixels)
+        self._known = known
         self.why_not = ""
         self._config = config
         self._run = run
@@ -131,6 +136,11 @@ class DataImages(SplitImages):
         if not self._run.has("model/model.json"):
             return []
         train = self.parts["train"]
+        changed = labels_differ(train, self._known)
+        if changed is not None and changed.any():  # shown with labels that the run did not see
+            train = subset(train, np.flatnonzero(~changed))
+        if not len(train):
+            return []
         chosen = np.array(_spread(train.labels, SAMPLES), dtype=np.int64)
         originals = [self.read(train, int(i)) for i in chosen]
         versions = self._augmented(subset(train, chosen))
@@ -167,7 +177,8 @@ def open_images(record: RunRecord) -> RunImages:
         opened = open_own(record.path, judged[0] if judged else "train")
     except VitrailError as error:
         return NoImages(f"No images are shown: {error.message}")
-    return DataImages(opened.splits, config, Folder(record.path))
+    known = opened.known if isinstance(opened.known, Examples) else None
+    return DataImages(opened.splits, config, Folder(record.path), known)
 
 
 def _spread(labels: NDArray[Any], count: int) -> list[int]:

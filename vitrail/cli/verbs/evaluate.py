@@ -285,9 +285,8 @@ def calibrated(job: EvalJob, source: Source, more: dict[str, Any]) -> tuple[Eval
     classifier = job.classifier
     held, _ = pictures(job, "val")
     is_own = job.opened.how == "recorded"
-    if not is_own:
-        for sentence in held.sentences():
-            job.output.note(f"temperature: {sentence}")
+    for sentence in held.label_changes() if is_own else held.sentences():
+        job.output.note(f"temperature: {sentence}")
     val = in_classes_of(held.source, classifier, job.model, job.output)
     found = job.measuring.calibrated(val, source)
     more["calibration"] = found.to_json()
@@ -313,13 +312,18 @@ def rival_of(job: EvalJob, judged: EvalSet) -> Rival:
     """Load the other model before anything is computed. Raises ModelError VIT-403, DataError
     VIT-326 where no image is left that neither model was trained on.
     """
-    from vitrail.evaluation.eval_set import both_unseen
+    from vitrail.evaluation.eval_set import both_unseen, judged_as, known_of
+    from vitrail.run_model import is_run
 
     other = job.asked.against or job.model
     rival = load(other, None, job.output)
     unseen = both_unseen(judged, rival.examples, (str(job.model), str(other)))
     if isinstance(rival.examples, str):
         job.output.note(f"{other}: whether it was trained on them cannot be told: {rival.examples}")
+    known = known_of(other, rival.examples) if is_run(other) else rival.examples
+    theirs = judged_as(judged.source, judged.data, judged.split, judged.how, known)
+    for sentence in theirs.label_changes():
+        job.output.note(f"{other}: {sentence}")
     return Rival(other, rival, in_classes_of(judged.source, rival, other, job.output), unseen)
 
 

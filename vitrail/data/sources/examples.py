@@ -53,7 +53,8 @@ SEEN = ("train", "before")
 class Examples:
     """roles (n,) uint8 index ROLES. label_codes (n, L) uint8, names and hints: of a run's own
     record, else empty. is_whole: whether all is known that the weights were ever trained on. index:
-    the hash of the index of very many images; digests, codes and hints are then zeros.
+    the hash of the index of very many images; digests, codes and hints are then zeros. classes:
+    whose numbers the labels are, as data.json of the run has them; () where that is not known.
     """
 
     digests: Digests
@@ -63,6 +64,7 @@ class Examples:
     hints: Hints | None = None
     is_whole: bool = True
     index: str = ""
+    classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.roles)
