@@ -26,6 +26,7 @@ from vitrail.data.augment.one_image import augment_image, write_planes
 from vitrail.data.images.decode import DecodeFault, Pixels, decode
 from vitrail.data.images.preprocess import Preprocess, gray_pixels
 from vitrail.data.loading.batch import Batch
+from vitrail.data.loading.kept_pixels import KeptPixels
 from vitrail.data.loading.lanes import Lanes
 from vitrail.data.loading.order import batch_indices
 from vitrail.data.loading.slots import Slots
@@ -63,6 +64,7 @@ class TrainBatches:
     max_pixels: int
     slots: Slots | None = None  # the rows that are made; all without it
     lanes: Lanes | None = None  # the order, where it goes from shard to shard
+    kept: KeptPixels | None = None  # decoded images of epochs before
 
     def item(
         self, step: int, pool: Threads | None = None, out: torch.Tensor | None = None
@@ -102,9 +104,8 @@ class TrainBatches:
             )
             write_planes(image, out)
 
-        task = DecodeJob(
-            self.source, self.max_pixels, cropped and self.preprocess.channels == 3, view
-        )
+        padded = cropped and self.preprocess.channels == 3
+        task = DecodeJob(self.source, self.max_pixels, padded, view, self.kept)
         return _batch(task, indices, self.block(len(indices)) if out is None else out, pool)
 
     def block(self, *pictures: int) -> torch.Tensor:
@@ -153,6 +154,7 @@ class DecodeJob:
     max_pixels: int
     padded: bool  # whether `view` takes pixels (H, W, 4), see `decode`
     view: Callable[[int, Pixels, Pixels], None]
+    kept: KeptPixels | None = None
 
     def run_share(
         self, places: deque[int], indices: list[int], images: Pixels, begun: Begun
@@ -184,13 +186,7 @@ class DecodeJob:
         """Write image `index`, the batch's number `place`."""
         name = self.source.source_id(index)
         try:
-            data, _ = self.source.read(index)
-            pixels = (
-                data
-                if isinstance(data, np.ndarray)
-                else decode(data, name=name, max_pixels=self.max_pixels, padded=self.padded)
-            )
-            self.view(place, pixels, out)
+            self.view(place, self._pixels(index, name), out)
         except DecodeFault as fault:
             return Fault(fault.name or name, fault.reason)
         except OSError as error:
@@ -198,6 +194,19 @@ class DecodeJob:
         except MemoryError:
             return Fault(name, "not enough memory to decode it")
         return None
+
+    def _pixels(self, index: int, name: str) -> Pixels:
+        """Image `index` (H, W, C), read and decoded unless it was kept."""
+        kept = None if self.kept is None else self.kept.get(index)
+        if kept is not None:
+            return kept
+        data, _ = self.source.read(index)
+        if isinstance(data, np.ndarray):
+            return data
+        pixels = decode(data, name=name, max_pixels=self.max_pixels, padded=self.padded)
+        if self.kept is not None:
+            self.kept.keep(index, pixels)
+        return pixels
 
 
 def _batch(

@@ -24,6 +24,7 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.batch import Batch
 from vitrail.data.loading.crew import PREFETCH
 from vitrail.data.loading.file_batches import EvalBatches, Fault, TrainBatches, in_threads
+from vitrail.data.loading.kept_pixels import KeptPixels, room_for_pixels
 from vitrail.data.loading.lanes import Lanes
 from vitrail.data.loading.loader_workers import in_workers
 from vitrail.data.loading.numpy_batches import WAY_OUT
@@ -58,8 +59,9 @@ class FileLoader:
         slots: Slots | None = None,
         lanes: Lanes | None = None,
     ) -> None:
+        kept = KeptPixels(len(source), room_for_pixels(workers))
         self._train = TrainBatches(
-            source, preprocess, augment, batch_size, seed, max_pixels, slots, lanes
+            source, preprocess, augment, batch_size, seed, max_pixels, slots, lanes, kept
         )
         self._workers = workers
         self._on_bad_file = on_bad_file
