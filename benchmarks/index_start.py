@@ -93,7 +93,7 @@ def measure(folder: str) -> dict[str, Any]:
     from vitrail.data.loading.loader import make_loader
     from vitrail.data.sources.examples import examples_of
     from vitrail.training.plan.plan_run import plan_run
-    from vitrail.training.run_files import without_bad_files
+    from vitrail.training.run_files import checked_plan
 
     counts: Counter[str] = Counter()
     sys.addaudithook(lambda event, _: counts.update([event]) if event in EVENTS else None)
@@ -103,7 +103,7 @@ def measure(folder: str) -> dict[str, Any]:
     times = [time.perf_counter()]
     plan = plan_run([("command line", asked)])
     times.append(time.perf_counter())
-    plan = without_bad_files(plan).plan
+    plan = checked_plan(plan).plan
     record = examples_of(plan.splits, is_whole=True).to_bytes()
     times.append(time.perf_counter())
     loader = make_loader(

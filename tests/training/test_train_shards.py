@@ -134,7 +134,7 @@ from vitrail.training.plan.plan_run import plan_run
 from vitrail.training import run_files
 plan = plan_run([("command line", {"data.path": root, "epochs": 1.0, "device": "cpu"})])
 before = dict(seen)
-checked = run_files.without_bad_files(plan)
+checked = run_files.checked_plan(plan)
 print(json.dumps({"planned": before, "checked": dict(seen)}))
 """
 

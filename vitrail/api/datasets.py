@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from vitrail.api.options import BadFiles
 from vitrail.checkpoints.hub.download import Progress
 from vitrail.checkpoints.hub.hf_dataset import get_dataset
 from vitrail.cli.display.contact_sheet import augmented_sheet, contact_sheet
@@ -226,7 +227,7 @@ def get_data(
     *,
     workers: int = 1,
     max_pixels: int = MAX_PIXELS,
-    on_bad_file: Literal["stop", "skip"] = "stop",
+    on_bad_file: BadFiles = "stop",
     progress: Progress | None = None,
     endpoint: str | None = None,
 ) -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar
 
 Auto = Literal["auto"]
+BadFiles = Literal["stop", "skip"]  # what to do about images that cannot be decoded
 P = ParamSpec("P")
 R = TypeVar("R")
 Format = Literal[
@@ -57,7 +58,7 @@ class TrainOptions(TypedDict, total=False):
     augment: Literal["none", "randaugment", "trivialaugment", "three_augment"]
     image_size: int | tuple[int, int] | str
     val_fraction: float | Auto
-    on_bad_file: Literal["stop", "skip"]
+    on_bad_file: BadFiles
     workers: int | Auto
     device: str
     precision: Literal["auto", "float32", "bfloat16"]
@@ -74,7 +75,7 @@ class TrainOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Machines:
-    """Who computes the cells."""
+    """How the cells are computed: by whom, and from which of the images."""
 
     processes: int | None = None
     """Runs in parallel on this machine. Default: its cores, or 1 with a GPU and for speed."""
@@ -88,6 +89,8 @@ class Machines:
     """Threads of each cell; a row can depend on it in the last bits."""
     accumulate: int = 1
     """Gradient accumulation: parts of a batch, computed in turn for less memory; as --threads."""
+    on_bad_file: BadFiles = "stop"
+    """What to do about images that cannot be decoded."""
 
 
 class MachineOptions(TypedDict, total=False):
@@ -99,6 +102,7 @@ class MachineOptions(TypedDict, total=False):
     device: str
     threads: int
     accumulate: int
+    on_bad_file: BadFiles
 
 
 class LoadOptions(TypedDict, total=False):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
+from vitrail.api.options import BadFiles
 from vitrail.data.images.decode import MAX_SIDE_PX
 from vitrail.data.indexing.foreign import index_shards
 from vitrail.data.indexing.shard_making import ShardOptions, write_shards
@@ -15,7 +15,6 @@ from vitrail.data.sources.open_data import open_whole
 from vitrail.errors import UsageError, check_numbers
 from vitrail.files import refuse_existing
 
-BadFiles = Literal["stop", "skip"]
 Say = Callable[[str], None]
 MAX_PIXELS = 64_000_000
 LEAST_PX = 16

@@ -128,7 +128,8 @@ def compare(
     start from. budget: how long it may take, "20m" unless given; examples: images that a run of the
     first model sees, instead. seeds: runs of every model and size. sizes: numbers of training
     images. image_size: px of a side. out: folder of comparisons. machines: processes (runs in
-    parallel), threads (of each), device, accumulate, engine and ray_address. The same call again
+    parallel), threads (of each), device, accumulate, engine, ray_address and
+    on_bad_file ("skip" leaves out what cannot be decoded, and says so). The same call again
     continues what was stopped; nothing is computed twice.
 
     Raises UsageError VIT-202, VIT-212, VIT-219, VIT-221, VIT-291; DataError VIT-303 to VIT-323;

@@ -160,6 +160,7 @@ def _opened_setup(
         device=str(pick_device(machines.device)),
         threads=machines.threads,
         accumulate=machines.accumulate,
+        on_bad_file=machines.on_bad_file,
         choices=choices,
     )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from vitrail.api.options import BadFiles
 from vitrail.cli.display.output import Output
 from vitrail.cli.display.progress import eta
 
@@ -29,7 +30,7 @@ class DecodeOptions:
     """auto, cpu, cuda, cuda:1, mps."""
     precision: str | None = None
     """auto, float32, bfloat16. Default: float32."""
-    on_bad_file: Literal["stop", "skip"] = "stop"
+    on_bad_file: BadFiles = "stop"
     """Images that cannot be decoded."""
     max_pixels: int = 64_000_000
     """Reject images with more pixels."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from vitrail.api.options import BadFiles
 from vitrail.cli.display.output import Output
 from vitrail.spelling import count
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from vitrail.data.shards.index import IndexRecord
 
 Out = Annotated[Output, Parameter(parse=False)]
-BadFiles = Literal["stop", "skip"]
 
 
 def shard(

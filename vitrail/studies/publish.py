@@ -83,6 +83,7 @@ def rerun(planned: Planned) -> str:
         words.append("--full")
     for option, number in (("--threads", setup.threads), ("--accumulate", setup.accumulate)):
         words += [option, str(number)] if number > 1 else []
+    words += [] if setup.on_bad_file == "stop" else ["--on-bad-file", setup.on_bad_file]
     for key, value in _other_choices(planned.study.choices, setup.choices).items():
         words += [OPTIONS.get(key, f"--{key.replace('_', '-')}"), _typed(value)]
     return command_text(words)

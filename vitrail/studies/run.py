@@ -104,6 +104,7 @@ def _facts(study: Study, setup: Setup, asked: StudyRequest) -> dict[str, Any]:
         "threads": setup.threads,
         "examples": asked.examples,
         **({"accumulate": setup.accumulate} if setup.accumulate > 1 else {}),
+        **({} if setup.on_bad_file == "stop" else {"on_bad_file": setup.on_bad_file}),
     }
 
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from vitrail.config import DataConfig
 from vitrail.data.sources.hub_data import is_name
 from vitrail.data.sources.open_data import Splits, fingerprint, open_data
 from vitrail.errors import DataError, UsageError
 from vitrail.recipes.paper import BATCH
 from vitrail.spelling import count, escaped, unescaped
 from vitrail.training.plan.facts import Facts, measure
+from vitrail.training.run_files import without_bad_files
 
 PATIENT = 1e6  # passes between evaluations: only the end of a run is judged
 SAVE_SECS = 20.0
 FULL_SHARES = (0.03, 0.1, 0.3, 1.0)  # of the training images: Figure 4's of JFT
 MOST_PX, STEP_PX = 64, 8  # the side of what models see; files are resized to a multiple of STEP_PX
+
+FEWER = "a number of training images counts those that it holds"
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class Setup:
     numbers of training images, ascending; () where the study has its own. is_drawn: whether
     vitrail holds out images of the data, or of the transfer data. is_full: at the paper's scale.
     accumulate: parts of a batch, one after the other. choices: the study's other options, by name.
-    notes: what of the data is left out, a sentence each.
+    on_bad_file: "skip" leaves images out that cannot be decoded; numbers of training images count
+    them. notes: what of the data is left out, a sentence each.
     """
 
     data: str
@@ -48,6 +53,7 @@ class Setup:
     threads: int = 1
     accumulate: int = 1
     choices: Mapping[str, Any] = field(default_factory=dict)
+    on_bad_file: str = "stop"
     notes: tuple[str, ...] = ()
 
     @property
@@ -90,6 +96,7 @@ class Setup:
             "eval_every_epochs": PATIENT,
             "batch_size": self.batch_size,
             **({"optim.accumulate": self.accumulate} if self.accumulate > 1 else {}),
+            **({} if self.on_bad_file == "stop" else {"data.on_bad_file": self.on_bad_file}),
         }
 
     @property
@@ -115,19 +122,18 @@ class Setup:
             )
 
 
-def open_setup(data: str, transfer: str = "", **options: Any) -> Setup:
-    """Look at the data once. Raises DataError, VIT-323 where nothing is held out for a test or
-    images carry several labels.
+def open_setup(
+    data: str, transfer: str = "", *, on_bad_file: str = "stop", **options: Any
+) -> Setup:
+    """Look at the data once, at every image where those that cannot be decoded are left out. Raises
+    DataError, VIT-323 where nothing is held out for a test or images carry several labels.
     """
     path = absolute(data)
-    splits = open_data(path, seed=0)
-    _check(splits)
-    digits = fingerprint_of(splits)
+    splits, digits, notes = _opened(path, on_bad_file)
     other = None
     if transfer:
-        other = open_data(absolute(transfer), seed=0)
-        _check(other)
-        digits += "+" + fingerprint_of(other)
+        other, more, others = _opened(absolute(transfer), on_bad_file)
+        digits, notes = f"{digits}+{more}", (*notes, *others)
     held = (splits.val, splits.test)
     return Setup(
         data=path,
@@ -139,9 +145,24 @@ def open_setup(data: str, transfer: str = "", **options: Any) -> Setup:
         is_drawn=splits.is_drawn,
         is_transfer_drawn=other is not None and other.is_drawn,
         transfer=absolute(transfer) if transfer else "",
-        notes=(*splits.notes, *(other.notes if other is not None else ())),
+        on_bad_file=on_bad_file,
+        notes=notes,
         **options,
     )
+
+
+def _opened(path: str, on_bad_file: str) -> tuple[Splits, str, tuple[str, ...]]:
+    """The splits of data, what tells it from other data, and what of it is left out."""
+    listed = open_data(path, seed=0)
+    _check(listed)
+    digits = fingerprint_of(listed)
+    if on_bad_file == "stop":
+        return listed, digits, listed.notes
+    checked = without_bad_files(listed, DataConfig(path=path, workers=0))
+    _check(checked.splits)
+    more = f"; {FEWER}" if checked.bad else ""
+    notes = (*listed.notes, *(f"{one}{more}" for one in checked.left_out()))
+    return replace(checked.splits, train=listed.train), digits, notes
 
 
 def absolute(data: str) -> str:

@@ -76,7 +76,7 @@ def train(
     share_of(planned.config, ranks)
     check_shards(planned.config, ranks)
     limit = planned.config.time_limit_secs or math.inf
-    checked = run_files.without_bad_files(planned, CHECKING * limit)
+    checked = run_files.checked_plan(planned, CHECKING * limit)
     plan = checked.plan
     run = create_run(runs_dir, name, plan.splits.name)
     with RunLock(run.path), stop_signals() as stop:
@@ -84,9 +84,9 @@ def train(
             run_files.write_start(run, checked, command)
             run_files.refuse_bad_files(run, plan, checked.bad)
             reporter.plan(plan, run.path)
-            for sentence in checked.left_out(str(run.path / run_files.BAD_FILES)):
+            for sentence in checked.found.left_out(str(run.path / run_files.BAD_FILES)):
                 reporter.notice(f"data: {sentence}")
-            if checked.unseen:
+            if checked.found.unseen:
                 reporter.notice(checked.sentence)
             for sentence in plan.changes:
                 reporter.notice(f"from {plan.config.start.model}: {sentence}")

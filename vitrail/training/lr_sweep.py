@@ -139,7 +139,7 @@ def lr_find(layers: Layers, reporter: Reporter, *, num_steps: int = NUM_STEPS) -
     """
     checked = readable(plan_run(layers))
     plan = checked.plan
-    for sentence in (*plan.splits.notes, *checked.left_out()):
+    for sentence in (*plan.splits.notes, *checked.found.left_out()):
         reporter.notice(f"data: {sentence}")
     keep_freed_memory()
     set_threads(plan.config.threads)

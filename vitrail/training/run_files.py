@@ -20,7 +20,7 @@ from vitrail.data.check.check_data import (
     write_bad_files,
 )
 from vitrail.data.sources.examples import FILE, Examples, examples_of
-from vitrail.data.sources.open_data import Source, fingerprint, subset
+from vitrail.data.sources.open_data import Source, Splits, fingerprint, subset
 from vitrail.data.sources.sample import keyed_order
 from vitrail.data.sources.source import class_counts
 from vitrail.device import machine
@@ -38,19 +38,19 @@ AT_ONCE = 256  # files looked at between two looks at the clock
 
 
 @dataclass(frozen=True)
-class CheckedPlan:
-    """A plan without the images that cannot be decoded. bad: (name, reason) of each of those;
+class CheckedSplits:
+    """Splits without the images that cannot be decoded. bad: (name, reason) of each of those;
     unseen: how many there was no time to look at, which stay.
     """
 
-    plan: Plan
+    splits: Splits
     bad: list[tuple[str, str]]
     unseen: int = 0
 
-    def under_a_limit(self) -> dict[str, Any]:
-        """What run.json keeps where a time limit may have cut the look short."""
-        limited = self.plan.config.time_limit_secs is not None
-        return {"unchecked_files": self.unseen} if limited else {}
+    @property
+    def total(self) -> int:
+        """Images, with those that cannot be decoded."""
+        return len(self.bad) + sum(map(len, self.splits.parts().values()))
 
     def left_out(self, where: str = "") -> tuple[str, ...]:
         """A sentence for the images that cannot be decoded, none where there are none. where: the
@@ -59,35 +59,59 @@ class CheckedPlan:
         if not self.bad:
             return ()
         (name, reason), number = self.bad[0], len(self.bad)
-        total = number + sum(map(len, self.plan.splits.parts().values()))
         first = f"{name}: {reason}" if number == 1 else f"the first is {name}: {reason}"
         full = f". All: {where}" if where and number > 1 else ""
-        what = f"{number:,} of {count(total, 'image')} cannot be decoded"
+        what = f"{number:,} of {count(self.total, 'image')} cannot be decoded"
         return (f"left out: {what} ({first}){full}",)
+
+
+@dataclass(frozen=True)
+class CheckedPlan:
+    """A plan without the images that cannot be decoded. found: its splits, and what is left out."""
+
+    plan: Plan
+    found: CheckedSplits
+
+    @property
+    def bad(self) -> BadFiles:
+        """(name, reason) of each image that is left out."""
+        return self.found.bad
+
+    def under_a_limit(self) -> dict[str, Any]:
+        """What run.json keeps where a time limit may have cut the look short."""
+        limited = self.plan.config.time_limit_secs is not None
+        return {"unchecked_files": self.found.unseen} if limited else {}
 
     @property
     def sentence(self) -> str:
         """What was left out."""
-        data, total = self.plan.config.data.path, sum(map(len, self.plan.splits.parts().values()))
+        data, total = self.plan.config.data.path, self.found.total - len(self.bad)
         return (
-            f"{self.unseen:,} of {count(total, 'image')} were not checked before training "
+            f"{self.found.unseen:,} of {count(total, 'image')} were not checked before training "
             "(time limit); a "
             f"damaged one stops the run; to check all: vitrail data check {data}"
         )
 
 
-def without_bad_files(plan: Plan, max_secs: float = math.inf) -> CheckedPlan:
+def checked_plan(plan: Plan, max_secs: float = math.inf) -> CheckedPlan:
+    """The plan on the images that can be decoded."""
+    found = without_bad_files(plan.splits, plan.config.data, max_secs)
+    return CheckedPlan(replace(plan, splits=found.splits), found)
+
+
+def without_bad_files(
+    splits: Splits, config: DataConfig, max_secs: float = math.inf
+) -> CheckedSplits:
     """ImageStats at every image, held-out ones first, or at as many as there is time for."""
-    splits = plan.splits
     if splits.kind == "arrays" or splits.index:
-        return CheckedPlan(plan, [])
+        return CheckedSplits(splits, [])
     deadline = time.monotonic() + max_secs
     bad: BadFiles = []
     parts: dict[str, Any] = {}
     unused = list(splits.unused)
     unseen = 0
     for part, source in sorted(splits.parts().items(), key=lambda item: item[0] == "train"):
-        looked = _look(source, plan.config.data, deadline)
+        looked = _look(source, config, deadline)
         unseen += len(source) - len(looked)
         faults = {place: look.reason for place, look in looked.items() if look.reason}
         bad += [(source.source_id(place), faults[place]) for place in sorted(faults)]
@@ -97,18 +121,16 @@ def without_bad_files(plan: Plan, max_secs: float = math.inf) -> CheckedPlan:
         if len(looked) == len(source):
             source = known(source, [looked[place] for place in range(len(source))])
         parts[part] = subset(source, np.array(kept, np.int64)) if faults else source
-    found = replace(splits, **parts, unused=tuple(unused))
-    return CheckedPlan(replace(plan, splits=found), bad, unseen)
+    return CheckedSplits(replace(splits, **parts, unused=tuple(unused)), bad, unseen)
 
 
 def readable(plan: Plan) -> CheckedPlan:
-    """`without_bad_files`, for work that writes no list of them. Raises DataError VIT-301 unless
-    they may be skipped.
+    """`checked_plan`, for work that writes no list of them. Raises DataError VIT-301 unless they
+    may be skipped.
     """
-    checked = without_bad_files(plan)
+    checked = checked_plan(plan)
     if plan.config.data.on_bad_file == "stop":
-        total = len(checked.bad) + sum(map(len, checked.plan.splits.parts().values()))
-        require_good(checked.bad, total)
+        require_good(checked.bad, checked.found.total)
     return checked
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.odd_images import encoded, noise
 from vitrail.cli.main import main
 
 TINY = [
@@ -72,6 +73,39 @@ def test_a_comparison_ends_in_a_recommendation(capsys: pytest.CaptureFixture[str
     said = capsys.readouterr().out
     assert "6, 6 of them finished before" in said
     assert f"vitrail report {folder / choice['run']}" in said
+
+
+@pytest.mark.promise("D7")
+def test_images_that_cannot_be_decoded_stop_it_or_are_left_out_and_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As `vitrail train` does; every run of the comparison leaves the same ones out."""
+    for label in ("a", "b"):
+        Path("d", label).mkdir(parents=True)
+        for number in range(30):
+            pixels = noise(8, 8, seed=100 * ord(label) + number)
+            Path("d", label, f"{number:02}.png").write_bytes(encoded(pixels, "PNG"))
+    for name in ("a/00.png", "b/29.png", "b/11.png"):
+        Path("d", name).write_bytes(b"no image")
+    words = ["compare", "d", "--models", "vit_digits", "--image-size", "8", "--sizes", "16,42"]
+    words += ["--seeds", "1", "--examples", "64", "--processes", "1"]
+    assert main(words) == 3
+    said = capsys.readouterr().err
+    assert "error VIT-3" in said
+    assert "--on-bad-file skip" in said
+    assert main([*words, "--on-bad-file", "skip", "--json"]) == 0
+    done = capsys.readouterr()
+    left_out = "left out: 3 of 60 images cannot be decoded (the first is "
+    assert f"data   {left_out}" in done.err
+    record = json.loads(done.out)
+    assert any(note.startswith(left_out) for note in record["notes"])
+    assert record["finished"] == record["cells"] == 2
+    folder = Path(record["folder"])
+    counts = [row["train/pictures"] for row in record["rows"]]
+    assert all(number <= size for number, size in zip(sorted(counts), (16, 42), strict=True))
+    for row in record["rows"]:
+        assert 'on_bad_file = "skip"' in (folder / row["run"] / "config.toml").read_text()
+    assert "--on-bad-file skip" in (folder / "study.md").read_text()
 
 
 @pytest.mark.slow

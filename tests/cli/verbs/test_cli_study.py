@@ -238,6 +238,7 @@ def test_the_same_question_goes_on_and_quiet_says_only_the_result(tmp_path: Path
         "data-size --sizes 100,500 --equal epochs --threads 2 --seeds 2",
         "data-size --transfer builtin:digits --image-size 16",
         "head --rates 0.001,0.002 --accumulate 4",
+        "head --on-bad-file skip",
         "posemb --full --accumulate 64",
     ],
 )

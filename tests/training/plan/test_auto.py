@@ -358,7 +358,7 @@ def test_a_check_that_runs_out_of_time_has_looked_at_every_class(
     mine = SimpleNamespace(monotonic=lambda: float(next(clock)))
     monkeypatch.setattr(run_files, "time", mine)
     monkeypatch.setattr(run_files, "AT_ONCE", 50)
-    checked = run_files.without_bad_files(chosen, max_secs=2.5)
-    assert checked.unseen == 300
+    checked = run_files.checked_plan(chosen, max_secs=2.5)
+    assert checked.found.unseen == 300
     assert {name[0] for name, _ in checked.bad} == set("abcd")
     assert len(checked.plan.splits.train) == 400 - len(checked.bad)

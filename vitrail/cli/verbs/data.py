@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from vitrail.api.options import BadFiles
 from vitrail.cli.arguments import app_of
 from vitrail.cli.display.data_findings import report_files, suspect_lines
 from vitrail.cli.display.output import Output, table
@@ -212,7 +213,7 @@ def get(
     *,
     workers: int = 1,
     max_pixels: int = 64_000_000,
-    on_bad_file: Literal["stop", "skip"] = "stop",
+    on_bad_file: BadFiles = "stop",
     output: Out,
 ) -> int:
     """Bring a dataset to this machine: a built-in one, or one of the Hugging Face hub.

@@ -247,7 +247,7 @@ def show_plan(layers: list[Layer], output: Output, *, dry_run: bool, world: int 
         left_out: tuple[str, ...] = ()
         if plan.config.data.on_bad_file == "skip":
             checked = readable(plan)
-            plan, left_out = checked.plan, checked.left_out()
+            plan, left_out = checked.plan, checked.found.left_out()
         choices = [{"key": key, "value": value, "why": why} for key, value, why in plan.choices]
         found = rehearse(plan)
         lasts = "until the time limit" if found.seconds is None else f"about {found.seconds:.0f} s"

@@ -30,6 +30,7 @@ from vitrail.training.dry_run import dry_run
 from vitrail.training.loop import resume, train
 from vitrail.training.plan.plan_run import plan_run
 from vitrail.training.reporter import SilentReporter
+from vitrail.training.run_files import readable
 from vitrail.training.storage.run_dir import RunDir
 
 LOCK_SECS = 20.0  # how long a killed worker of the same cell may take to disappear
@@ -278,6 +279,8 @@ def pace(job: Job) -> dict[str, Any]:
     """Seconds: to open the data, of a step with `batch` images, and of judging an image."""
     began = time.monotonic()
     plan = plan_run(job.layers)
+    if plan.config.data.on_bad_file == "skip":
+        plan = readable(plan).plan
     opened = time.monotonic() - began
     found = dry_run(plan, PACE_STEPS)
     held = sum(len(one) for one in (plan.splits.val, plan.splits.test) if one is not None)

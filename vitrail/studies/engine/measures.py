@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vitrail.checkpoints.adapt.adapt_model import adapt, target_config
 from vitrail.classifier import Classifier, load
-from vitrail.config import build, flatten
+from vitrail.config import TrainConfig, build, flatten
 from vitrail.data.loading.loader import make_loader, normalise
 from vitrail.data.sources.open_data import Source, Splits, open_as, open_data, subset
 from vitrail.data.sources.sample import sample
@@ -33,6 +33,7 @@ from vitrail.models.vit.model import ViT
 from vitrail.runs.documents import settings_in
 from vitrail.studies.engine import grids
 from vitrail.training.plan.derived import at_size
+from vitrail.training.run_files import without_bad_files
 
 SHOTS, DRAWS = 5, 3
 NUM_IMAGES = 128  # whose attention is looked at (Figure 7)
@@ -44,8 +45,13 @@ def measure(names: tuple[str, ...], run_dir: Path, transfer: str) -> dict[str, f
     if not names:
         return {}
     classifier = load(run_dir)
-    splits = splits_of(run_dir)
+    config = config_of(run_dir)
+    splits = open_as(config.data, config.seed)
     other = open_data(transfer) if transfer else splits
+    if config.data.on_bad_file == "skip":
+        own = config.data.model_copy(update={"workers": 0})
+        splits = without_bad_files(splits, own).splits
+        other = without_bad_files(other, own).splits if transfer else splits
     return {
         key: value
         for name in names
@@ -63,12 +69,11 @@ def num_judged(names: tuple[str, ...], model: ModelConfig, splits: Splits) -> in
     return round(looked_at * grids.effort(model.grid[0]))
 
 
-def splits_of(run_dir: Path) -> Splits:
-    """The images of a run as it split them; its whole training split."""
+def config_of(run_dir: Path) -> TrainConfig:
+    """The settings of a run, with its whole training split."""
     settings = flatten(settings_in(Folder(run_dir)) or {})
     settings.pop("data.train_pictures", None)
-    config = build(settings, {})
-    return open_as(config.data, config.seed)
+    return build(settings, {})
 
 
 def few_shot(classifier: Classifier, splits: Splits, transfer: Splits) -> dict[str, float]:

@@ -139,7 +139,7 @@ def plan_search(layers: Layers, ranges: Sequence[Range]) -> Search:
     _check(layers, ranges)
     flat = flatten(plan.config) | {f"model.{k}": v for k, v in plan.model.model_dump().items()}
     default = {one.name: flat[one.name] for one in ranges if _lies_in(flat.get(one.name), one)}
-    return Search(plan, layers, ranges, default, (*plan.splits.notes, *checked.left_out()))
+    return Search(plan, layers, ranges, default, (*plan.splits.notes, *checked.found.left_out()))
 
 
 def measure(asked: Search, budget_secs: float) -> Length:
