@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -184,6 +185,31 @@ def test_several_labels_are_scored_one_by_one() -> None:
         logits = classifier.model(PREPROCESS(pictures(1)[0])[None])[0]
     scores = {label: score for label, score in classifier.predict(pictures(1))[0].top}
     assert [scores[name] for name in CLASSES] == pytest.approx(logits.sigmoid().tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("scores", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_an_answer_that_is_not_finite_names_no_class(
+    classifier: Classifier, scores: Any, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One image whose numbers overflow; the others of its batch are answered."""
+    good, bad = pictures(2)
+    bad[:] = 255
+    kind = type(classifier.runtime)
+    plain = kind.logits
+
+    def logits(runtime: Any, images: Any) -> Any:
+        found = plain(runtime, images).clone()
+        found[-1, 0] = value
+        return found
+
+    classifier.meta = dataclasses.replace(classifier.meta, scores=scores)
+    monkeypatch.setattr(kind, "logits", logits)
+    first, second = classifier.predict([good, bad])
+    assert first.error is None
+    assert first.score is not None
+    assert (second.label, second.score, second.top) == (None, None, [])
+    assert "VIT-442" in str(second.error)
 
 
 def test_nothing_in_nothing_out(classifier: Classifier) -> None:
@@ -875,3 +901,15 @@ def test_a_file_at_which_the_decoder_crashes_has_an_error(
     for one, other in zip(found[:4] + found[5:], expected[:4] + expected[5:], strict=True):
         assert (one.source, one.label, one.error) == (other.source, other.label, other.error)
         assert one.score == pytest.approx(other.score, abs=1e-6)
+
+
+@pytest.mark.parametrize("key", ["temperature", "classes", "sha256"])
+def test_a_key_that_is_there_twice_is_refused(folder: Path, key: str) -> None:
+    """Of two values readers take one or the other; nobody can say which was meant."""
+    path = folder / "model.json"
+    text = path.read_text()
+    value = json.dumps(json.loads(text)[key])
+    path.write_text(text.replace("{", f'{{"{key}": {value},', 1))
+    with pytest.raises(ModelError, match=f"the key '{key}' twice") as caught:
+        load(folder)
+    assert caught.value.code == "VIT-434"

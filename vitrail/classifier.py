@@ -54,11 +54,13 @@ from vitrail.open_model import (
     opened_foreign,
 )
 from vitrail.prediction import (
+    NOT_FINITE,
     Picture,
     Prediction,
     Prepared,
     as_inputs,
     best_of,
+    is_answer,
     name_of,
     probabilities_of,
 )
@@ -297,14 +299,19 @@ class Classifier:
         where it could not be. names: what the images are called in `source`.
         """
         images = [one for one in prepared if not isinstance(one, str)]
-        rows = iter(self.probabilities(np.stack(images)) if images else ())
+        found = self.probabilities(np.stack(images)) if images else np.empty((0, 0), np.float32)
+        rows = iter(found)
         answers = []
         for index, one in enumerate(prepared):
             name = names[index] if names else f"input-{index}"
             if isinstance(one, str):
                 answers.append(Prediction(name, error=one))
                 continue
-            best = best_of(next(rows), self.classes, top)
+            row = next(rows)
+            if not is_answer(row):
+                answers.append(Prediction(name, error=NOT_FINITE))
+                continue
+            best = best_of(row, self.classes, top)
             answers.append(Prediction(name, best[0].label, best[0].score, best))
         return answers
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections import Counter
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -54,11 +55,40 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def parse_json(data: bytes | str) -> object:
-    """The value in a JSON text. Raises ValueError for anything that is not exactly that."""
+    """The value in a JSON text. Raises ValueError for anything that is not exactly that, and for an
+    object that has a key twice.
+    """
     try:
-        return json.loads(data, parse_constant=_refuse, parse_float=_float, parse_int=_int)
+        return json.loads(
+            data,
+            parse_constant=_refuse,
+            parse_float=_float,
+            parse_int=_int,
+            object_pairs_hook=no_repeats,
+        )
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def check_keys(data: bytes | str) -> None:
+    """Raise ValueError where an object of a JSON text has a key twice, which pydantic's own parser
+    reads without a word.
+    """
+    try:
+        json.loads(data, object_pairs_hook=no_repeats)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Raises ValueError for a key that it has twice: readers take the first or
+    the last, so that two of them understand different things.
+    """
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"it has the key {twice[:60]!r} twice")
+    return found
 
 
 def parse_document(data: bytes | str, schema: type[DocumentPart]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from vitrail.runtime.runtime import Array
 Picture = str | os.PathLike[str] | bytes | Image | NDArray[np.uint8]
 Prepared = NDArray[np.float32] | str  # what a model is shown (C, H, W), or what is wrong
 Scores = Literal["softmax", "sigmoid"]
+NOT_FINITE = "the model gives outputs that are not finite for this image (VIT-442)"
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,27 @@ class Prediction:
 
 def probabilities_of(logits: Array, temperature: float, scores: Scores) -> NDArray[np.float32]:
     """(B, K) of logits (B, K) divided by the temperature: an array, or a tensor of torch, which
-    rounds in its own way.
+    rounds in its own way. A row whose logits are not all finite is NaN: it is no answer
+    (`NOT_FINITE`), whatever single numbers would come of it.
     """
     if not isinstance(logits, np.ndarray):
         scaled = logits.float() / temperature
         p = scaled.sigmoid() if scores == "sigmoid" else scaled.softmax(dim=1)
-        return np.asarray(p.cpu().numpy(), dtype=np.float32)
+        found = np.array(p.cpu().numpy(), dtype=np.float32)
+        found[~np.isfinite(scaled.cpu().numpy()).all(axis=1)] = np.nan
+        return found
     z = logits.astype(np.float64) / temperature
-    norm = np.logaddexp(0, z) if scores == "sigmoid" else np.logaddexp.reduce(z, 1, keepdims=True)
-    return np.exp(z - norm).astype(np.float32)
+    with np.errstate(invalid="ignore"):
+        sigmoid = scores == "sigmoid"
+        norm = np.logaddexp(0, z) if sigmoid else np.logaddexp.reduce(z, 1, keepdims=True)
+        found = np.exp(z - norm).astype(np.float32)
+    found[~np.isfinite(z).all(axis=1)] = np.nan
+    return found
+
+
+def is_answer(p: NDArray[np.float32]) -> bool:
+    """Whether probabilities (K,) are finite, so that a class may be named."""
+    return bool(np.isfinite(p).all())
 
 
 def best_of(p: NDArray[np.float32], classes: Sequence[str], top: int) -> list[Score]:

@@ -217,7 +217,15 @@ def check(classifier: Classifier, to: str, out: Path) -> ReadBack:
     shape = (IMAGES, made.channels, made.height, made.width)
     images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        found = classifier.model(images) - back.model(images)
+        own = classifier.model(images)
+        found = own - back.model(images)
+    if not own.isfinite().all():
+        remove(out)
+        raise ModelError(
+            "VIT-442",
+            "the model gives outputs that are not finite, so that nothing can be compared.",
+            hint="Its weights are damaged or training diverged: convert an earlier checkpoint.",
+        )
     difference = float(found.abs().max())
     is_same_form = {name: value.shape for name, value in before.items()} == {
         name: value.shape for name, value in after.items()

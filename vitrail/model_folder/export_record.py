@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from vitrail.data.images.preprocess import Preprocess
+from vitrail.documents import check_keys
 from vitrail.errors import ModelError
 from vitrail.folder import Folder, NotPlain, TooLarge
 from vitrail.model_folder.model_record import MAX_RECORD_BYTES, Record, parse_record
@@ -194,6 +195,10 @@ def _about(text: bytes, name: Path) -> ExportRecord:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"][:4])) or "document"
         raise damaged(name, f"{where}: {first['msg'][:200]}") from error
+    try:
+        check_keys(text)
+    except ValueError as error:
+        raise damaged(name, str(error)[:200]) from error
     if about.version > SCHEMA:
         raise ModelError(
             "VIT-435",

@@ -14,6 +14,7 @@ from pydantic_core import PydanticSerializationError
 
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.sources.class_names import MAX_BYTES, MAX_CLASSES, MAX_LETTERS, fault_of
+from vitrail.documents import check_keys
 from vitrail.errors import ModelError, VitrailError
 from vitrail.models.names import Family, ModelConfig, config_from_numbers, parse_name
 from vitrail.models.vit.config import ViTConfig
@@ -95,6 +96,10 @@ def parse_record(data: bytes, name: Path) -> tuple[Record, ModelConfig, Preproce
         raise refused(name, _lines(error)) from error
     if record.version > SCHEMA:
         raise _newer(name, record.version)
+    try:
+        check_keys(data)
+    except ValueError as error:
+        raise refused(name, str(error)[:200]) from error
     try:
         config = config_from_numbers(record.architecture.family, record.architecture.numbers)
         preprocess = Preprocess.from_json(record.preprocess)

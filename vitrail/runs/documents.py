@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import ConfigDict, Field, JsonValue, ValidationError
 
-from vitrail.documents import Count, parse_toml, problems
+from vitrail.documents import Count, check_keys, parse_toml, problems
 from vitrail.errors import ModelError
 from vitrail.folder import Folder
 
@@ -161,6 +161,7 @@ def parse(form: type[pydantic.BaseModel], data: bytes) -> dict[str, Any]:
     """The document that `data` is. Raises ValueError where it has another form."""
     form.model_validate_json(data)
     found: dict[str, Any] = pydantic.TypeAdapter(dict[str, Any]).validate_json(data)
+    check_keys(data)
     return found
 
 

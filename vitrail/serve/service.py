@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.errors import VitrailError
+from vitrail.prediction import NOT_FINITE, is_answer
 from vitrail.serve.admission import Admission
 from vitrail.serve.batcher import Row
 from vitrail.serve.decoders import Decoders, Want
@@ -175,7 +176,10 @@ class Service:
         self, model: ServedModel, image: bytes | NDArray[np.float32], deadline: float
     ) -> Row | str:
         shown = await self.decoded(image, model) if isinstance(image, bytes) else image
-        return shown if isinstance(shown, str) else await model.batcher.row(shown, deadline)
+        if isinstance(shown, str):
+            return shown
+        row = await model.batcher.row(shown, deadline)
+        return row if is_answer(row) else NOT_FINITE
 
     async def explanation(
         self,

@@ -29,6 +29,7 @@ from vitrail.checkpoints.formats.limits import (
 from vitrail.checkpoints.formats.open_file import OpenFile, empty_values
 from vitrail.checkpoints.mapping.rules import Header, Shape
 from vitrail.checkpoints.mapping.scratch import Memory
+from vitrail.documents import no_repeats
 
 NOTE = "__metadata__"
 
@@ -96,19 +97,12 @@ def parse_json(data: bytes, name: str) -> dict[str, Any]:
     if len(data) > MAX_JSON_BYTES:
         raise too_much(name, "JSON", f"{MAX_JSON_BYTES} bytes")
     try:
-        found = json.loads(data.decode("utf-8"), object_pairs_hook=_no_repeats)
+        found = json.loads(data.decode("utf-8"), object_pairs_hook=no_repeats)
     except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0][:100] or type(error).__name__
         raise damaged(name, f"its JSON cannot be read ({reason})") from error
     if not isinstance(found, dict):
         raise damaged(name, "its JSON is no object")
-    return found
-
-
-def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key is there twice")
     return found
 
 

@@ -20,7 +20,7 @@ from vitrail.cli.display.output import Output
 from vitrail.cli.display.progress import counted
 from vitrail.cli.engine_options import EngineOptions
 from vitrail.cli.read_as import ReadAs, load
-from vitrail.errors import DataError, UsageError, check_numbers
+from vitrail.errors import DataError, ModelError, UsageError, check_numbers
 from vitrail.files import refuse_existing
 from vitrail.spelling import count
 
@@ -142,6 +142,7 @@ def predict_now(order: Order, images: Images, out: Path | None, output: Output) 
     """Compute and print all answers, and write them to `out`."""
     from vitrail.batch_prediction.predict_parts import answers
     from vitrail.batch_prediction.records import write_table
+    from vitrail.prediction import NOT_FINITE
 
     classifier = order.classifier(len(images.paths) - len(images.refused), output)
     records = list(answers(classifier, images, order.top, order.batch_size))
@@ -151,6 +152,14 @@ def predict_now(order: Order, images: Images, out: Path | None, output: Output) 
         write_table(out, records, max(len(record["top"]) for record in records))
     output.result(records, [line_of(record) for record in records])
     failed = [record for record in records if record["error"]]
+    if failed and all(record["error"] == NOT_FINITE for record in records):
+        raise ModelError(
+            "VIT-442",
+            f"none of the {count(len(records), 'image')} has an answer: the model gives outputs "
+            "that are not finite.",
+            hint="Its weights are damaged or training diverged: load an earlier checkpoint, "
+            "or use --precision float32.",
+        )
     first = f"; the first: {failed[0]['source']}: {failed[0]['error']}" if failed else ""
     return judge(len(records), len(failed), first, "their lines say why", output)
 
@@ -186,15 +195,15 @@ def predict_table(
 
 
 def judge(rows: int, errors: int, first: str, where: str, output: Output) -> int:
-    """0, with a note of images that cannot be read. Raises DataError VIT-362 where none can."""
+    """0, with a note of images without an answer. Raises DataError VIT-362 where none has one."""
     if errors == rows:
         raise DataError(
             "VIT-362",
-            f"none of the {count(rows, 'image')} can be read{first}",
+            f"none of the {count(rows, 'image')} has an answer{first}",
             hint="Accepted: jpeg png webp bmp gif tiff",
         )
     if errors:
-        output.note(f"{errors} of {count(rows, 'image')} cannot be read; {where}")
+        output.note(f"{errors} of {count(rows, 'image')} have no answer; {where}")
     return 0
 
 

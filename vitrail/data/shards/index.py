@@ -26,6 +26,7 @@ from vitrail.data.images.decode import MAX_FILE_BYTES
 from vitrail.data.shards.columns import Columns, open_columns, write_columns
 from vitrail.data.shards.parquet import ParquetStore
 from vitrail.data.shards.store import LocalStore, Shard, Store, differs
+from vitrail.documents import no_repeats
 from vitrail.errors import DataError
 from vitrail.spelling import printable
 
@@ -234,7 +235,7 @@ def unreadable(path: str, why: str) -> DataError:
 def _record(text: bytes) -> IndexRecord:
     """Raises ValueError."""
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=no_repeats)
         schema = found.pop("schema")
         if schema != SCHEMA:
             raise ValueError(f"schema {schema}; this version of vitrail knows {SCHEMA}")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from vitrail.documents import no_repeats
 from vitrail.serve.problem import Problem, malformed
 
 MAX_TOP = 100_000
 RAW = "application/octet-stream"
+Document = TypeVar("Document", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -38,23 +42,39 @@ def asked(kind: str, body: bytes, top: str | None) -> Asked:
     """The request in a body of that kind. Raises Problem 400, 422."""
     if kind != "application/json":
         return Asked([body], _top(_number(top)), False)
-    try:
-        document = _Document.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(str(part) for part in first["loc"][:2])
-        raise malformed(f"{place or 'body'}: {first['msg']}"[:200]) from None
+    document = read_document(body, _Document)
     given = document.inputs
     images = [from_base64(one) for one in ([given] if isinstance(given, str) else given)]
     if not images:
         raise malformed("inputs: no image")
     wanted = document.parameters.top_k
+    if None not in (top, wanted) and top != str(wanted):
+        raise Problem(422, "VIT-202", "top and parameters.top_k: expected one of them")
     return Asked(images, _top(_number(top) if wanted is None else wanted), isinstance(given, list))
+
+
+def read_document(body: bytes, schema: type[Document]) -> Document:
+    """The JSON of a body, as its schema has it. Raises Problem 400 VIT-910, also for a key that is
+    given twice, of which nobody can say which one counts.
+    """
+    try:
+        found = json.loads(body.decode(), object_pairs_hook=no_repeats)
+        return schema.model_validate(found)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = ".".join(str(part) for part in first["loc"][:4])
+        raise malformed(f"{place or 'body'}: {first['msg']}"[:200]) from None
+    except RecursionError:
+        raise malformed("body: it is nested too deeply") from None
+    except ValueError as error:
+        raise malformed(f"body: {error}"[:200]) from None
 
 
 def from_base64(text: str) -> bytes:
     """The bytes. Raises Problem 400 VIT-910."""
     try:
+        if len(text) % 4:
+            raise ValueError("not whole")
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise malformed("inputs: not base64; addresses are never fetched") from None

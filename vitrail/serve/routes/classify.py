@@ -16,8 +16,9 @@ from vitrail.serve.routes.endpoint import (
     OF_BODIES,
     Endpoint,
     admitted,
+    code_of,
     media_type,
-    undecodable,
+    unanswered,
 )
 from vitrail.serve.served_model import ServedModel
 
@@ -34,7 +35,7 @@ async def classify(request: Request) -> Response:
         request.state.images = len(wanted.images)
         rows = await unless_gone(request, service.rows(model, wanted.images, deadline))
         if not wanted.is_list and isinstance(rows[0], str):
-            raise undecodable(rows[0])
+            raise unanswered(rows[0])
         answers = [_answer(model, row, wanted.top) for row in rows]
         return JSONResponse(answers if wanted.is_list else answers[0], headers=engine_of(model))
 
@@ -42,7 +43,7 @@ async def classify(request: Request) -> Response:
 def _answer(model: ServedModel, row: Row | str, top: int) -> Any:
     """The best classes of one image; what is wrong with it, where it stands among others."""
     if isinstance(row, str):
-        return {"error": row, "code": "VIT-330"}
+        return {"error": row, "code": code_of(row)}
     return model.best(row, top)
 
 

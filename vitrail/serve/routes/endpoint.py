@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from vitrail.errors import nearest
+from vitrail.prediction import NOT_FINITE
 from vitrail.serve.admission import Ticket
 from vitrail.serve.problem import Problem, refused
 from vitrail.serve.routes.body import length_of
@@ -20,6 +21,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 Schema = Mapping[str, Any]  # JSON Schema 2020-12
 ALWAYS = (401, 421, 500)  # what any endpoint may answer; 401 where it is not open
 OF_BODIES = (400, 408, 411, 413, 415, 422, 503, 504)
+ONCE = ("content-type", "authorization", "inference-header-content-length")
 JSON, PNG, TEXT = "application/json", "image/png", "text/plain"
 BINARY: Schema = {"type": "string", "contentMediaType": "application/octet-stream"}
 
@@ -47,8 +49,16 @@ class Endpoint:
         return Route(self.path, handler, methods=[self.method])
 
     async def _checked(self, request: Request) -> Response:
-        """Raises Problem 422 VIT-202 for a parameter that has no meaning here."""
-        for name in request.query_params:
+        """Raises Problem 422 VIT-202 for a parameter that has no meaning here, or is given twice;
+        400 for such a header.
+        """
+        names = [name for name, _ in request.query_params.multi_items()]
+        if len({*names}) < len(names):
+            raise Problem(422, "VIT-202", "a parameter is given twice")
+        for name in ONCE:
+            if len(request.headers.getlist(name)) > 1:
+                raise refused(400, f"{name} is given twice", closes=True)
+        for name in names:
             if name not in self.query:
                 hint = nearest(name[:50], self.query) if self.query else "There is none."
                 raise Problem(422, "VIT-202", f"unknown parameter {name[:50]!r}. {hint}")
@@ -78,6 +88,11 @@ def media_type(request: Request, *known: str) -> str:
     )
 
 
-def undecodable(reason: str) -> Problem:
-    """An image that cannot be used."""
-    return Problem(422, "VIT-330", reason)
+def unanswered(reason: str, place: str = "") -> Problem:
+    """An image that cannot be used, or that the model has no answer to. place: which of several."""
+    return Problem(422, code_of(reason), f"{place}: {reason}" if place else reason)
+
+
+def code_of(reason: str) -> str:
+    """The code of what is wrong with an image, or with the answer to it."""
+    return "VIT-442" if reason == NOT_FINITE else "VIT-330"

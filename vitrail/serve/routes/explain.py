@@ -22,7 +22,7 @@ from vitrail.serve.routes.endpoint import (
     Endpoint,
     admitted,
     media_type,
-    undecodable,
+    unanswered,
 )
 from vitrail.serve.service import How
 
@@ -46,7 +46,7 @@ async def explain(request: Request) -> Response:
         request.state.images = 1
         found = await unless_gone(request, service.explanation(model, body, how, _drawn, deadline))
         if isinstance(found, str):
-            raise undecodable(found)
+            raise unanswered(found)
         return Response(found, media_type=PNG if how.is_drawing else JSON, headers=engine_of(model))
 
 

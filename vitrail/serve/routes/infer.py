@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from vitrail import __version__
-from vitrail.serve.problem import Problem
 from vitrail.serve.routes.asked import RAW
 from vitrail.serve.routes.body import read_body, unless_gone
 from vitrail.serve.routes.classify import engine_of
@@ -22,6 +21,7 @@ from vitrail.serve.routes.endpoint import (
     admitted,
     media_type,
     service_of,
+    unanswered,
 )
 from vitrail.serve.routes.tensors import (
     ENCODED,
@@ -96,7 +96,7 @@ async def infer(request: Request) -> Response:
         rows = await unless_gone(request, service.rows(model, asked.images, deadline))
         for index, row in enumerate(rows):
             if isinstance(row, str):
-                raise Problem(422, "VIT-330", f"{ENCODED}[{index}]: {row}")
+                raise unanswered(row, f"{asked.name}[{index}]")
         labels = [model.best(row, 1)[0]["label"] for row in rows if not isinstance(row, str)]
         answer, size = inference_body(asked, model.name, np.stack(rows), labels)
         more = {} if size is None else {HEADER: str(size)}

@@ -16,10 +16,10 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from vitrail.serve.problem import Problem, malformed
-from vitrail.serve.routes.asked import from_base64
+from vitrail.serve.routes.asked import from_base64, read_document
 
 IMAGE, ENCODED = "image", "encoded"
 PROBABILITIES, LABEL = "probabilities", "label"
@@ -56,6 +56,7 @@ class Inference:
     """A request: its id, its images, and the outputs it wants, with whether as bytes."""
 
     id: str | None
+    name: str  # of the input
     images: Images
     outputs: dict[str, bool]
 
@@ -65,16 +66,12 @@ def read_inference(body: bytes, head: str | None, shown: Input, most: int) -> In
     takes; most: images. Raises Problem 400, 413, 422.
     """
     size = len(body) if head is None else _head_size(head, body)
-    try:
-        document = _Document.model_validate_json(body[:size])
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(str(part) for part in first["loc"][:4])
-        raise malformed(f"{place or 'body'}: {first['msg']}"[:200]) from None
+    document = read_document(body[:size], _Document)
     if len(document.inputs) != 1:
         raise malformed(f"inputs: expected one, {IMAGE} or {ENCODED}")
+    _check_parameters([document, *document.inputs, *(document.outputs or ())])
     images = _images(document.inputs[0], memoryview(body)[size:], shown, most)
-    return Inference(document.id, images, _outputs(document))
+    return Inference(document.id, document.inputs[0].name, images, _outputs(document))
 
 
 def _head_size(head: str, body: bytes) -> int:
@@ -84,15 +81,27 @@ def _head_size(head: str, body: bytes) -> int:
 
 
 def _outputs(document: _Document) -> dict[str, bool]:
-    is_binary = document.parameters.get("binary_data_output") is True
+    is_binary = _flag(document, "binary_data_output")
     if document.outputs is None:
         return dict.fromkeys(OUTPUTS, is_binary)
-    for one in document.outputs:
-        if one.name not in OUTPUTS:
-            raise Problem(422, "VIT-202", f"outputs: expected {' or '.join(OUTPUTS)}")
-    return {
-        one.name: one.parameters.get("binary_data", is_binary) is True for one in document.outputs
-    }
+    names = [one.name for one in document.outputs]
+    if not {*names} <= {*OUTPUTS} or len({*names}) < len(names):
+        raise Problem(422, "VIT-202", f"outputs: expected {' or '.join(OUTPUTS)}, each once")
+    return {one.name: _flag(one, "binary_data", otherwise=is_binary) for one in document.outputs}
+
+
+def _flag(part: _Part, name: str, *, otherwise: bool = False) -> bool:
+    value = part.parameters.get(name, otherwise)
+    if not isinstance(value, bool):
+        raise malformed(f"parameters.{name}: expected true or false")
+    return value
+
+
+def _check_parameters(parts: Sequence[_Part]) -> None:
+    """Raises Problem 422 for what would make another answer of a request, if it were followed."""
+    for name in (name for part in parts for name in part.parameters):
+        if name == "classification" or name.startswith(("shared_memory_", "sequence_")):
+            raise Problem(422, "VIT-202", f"parameters.{name[:60]}: not supported")
 
 
 def _images(tensor: _Tensor, rest: memoryview, shown: Input, most: int) -> Images:
@@ -111,6 +120,8 @@ def _images(tensor: _Tensor, rest: memoryview, shown: Input, most: int) -> Image
     count = tensor.shape[0]
     if not 1 <= count <= most:
         raise Problem(413, "VIT-915", f"images in one request: {count}; expected 1 to {most}")
+    if binary is not None and tensor.data is not None:
+        raise malformed(f"{tensor.name}: data and binary_data_size are both given")
     if tensor.name == IMAGE:
         return _prepared(tensor, None if binary is None else rest)
     found = _strings(tensor.data) if binary is None else _elements(rest, count)
@@ -129,6 +140,8 @@ def _prepared(tensor: _Tensor, data: memoryview | None) -> list[NDArray[np.float
         raise malformed(f"{IMAGE}: data is not a list of numbers")
     if flat.size != number:
         raise malformed(f"{IMAGE}: {flat.size} numbers, but the shape says {number}")
+    if flat.ndim > 1 and list(flat.shape) != tensor.shape:
+        raise malformed(f"{IMAGE}: data is nested as {[*flat.shape]}, but the shape says otherwise")
     with np.errstate(over="ignore"):
         images = flat.astype(np.float32, copy=False).reshape(tensor.shape)
     if not np.isfinite(images).all():
