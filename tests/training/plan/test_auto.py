@@ -197,6 +197,25 @@ def test_photographs_are_cropped_and_sized_from_the_median(tmp_path: Path) -> No
     assert chosen.facts.mirrored is None
 
 
+def two_sizes(folder: Path) -> None:
+    """40 images of two classes; one differs in its size, so that they are photographs."""
+    for number in range(40):
+        place = folder / "ab"[number % 2]
+        place.mkdir(exist_ok=True)
+        Image.new("RGB", (33, 29 + (number == 7))).save(place / f"{number}.png")
+
+
+@pytest.mark.parametrize(("epochs", "policy"), [(99, "none"), (101, "trivialaugment")])
+def test_photographs_that_are_seen_often_are_changed_more(
+    tmp_path: Path, epochs: int, policy: str
+) -> None:
+    two_sizes(tmp_path)
+    settings = {"model.name": "resnet_ti", "epochs": epochs}
+    assert plan(tmp_path, **settings).config.augment.policy == policy
+    asked = plan(tmp_path, **settings, **{"augment.policy": "randaugment"})
+    assert asked.config.augment.policy == "randaugment"
+
+
 def test_every_choice_has_a_reason_and_nothing_stays_auto(gray: Path) -> None:
     chosen = plan(gray)
     assert all(why for _, _, why in chosen.choices)
@@ -317,10 +336,7 @@ def test_the_smallest_images_are_planned(tmp_path: Path) -> None:
 
 
 def test_files_of_two_sizes_are_photographs(tmp_path: Path) -> None:
-    for number in range(40):
-        folder = tmp_path / "ab"[number % 2]
-        folder.mkdir(exist_ok=True)
-        Image.new("RGB", (33, 29 + (number == 7))).save(folder / f"{number}.png")
+    two_sizes(tmp_path)
     chosen = plan(tmp_path, **{"model.name": "resnet_ti"})
     assert chosen.facts.is_photos
     assert chosen.config.augment.crop == "inception"

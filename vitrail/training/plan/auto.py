@@ -319,6 +319,8 @@ def _crop(draft: Draft, facts: Facts) -> None:
     if facts.is_photos:
         draft.set("augment.crop", "inception", "photographs: parts of an image show its class")
         draft.set("augment.crop_scale", (0.35, 1.0), "small data: not too small a part")
+        if draft.is_free("augment.policy") and _passes(draft, facts) >= MANY_PASSES:
+            draft.set("augment.policy", "trivialaugment", "many passes over few photographs")
     elif side < SHIFT_SIDE:
         draft.set("augment.crop", "none", f"{side} px are too few to shift an image")
         if draft.is_free("augment.policy") and _passes(draft, facts) >= FEW_PASSES:
