@@ -66,7 +66,9 @@ def record_of(run: Path) -> Examples:
     if found.label_codes is None:
         raise _unreadable(run / FILE, "it is that of a model, not of a run")
     with suppress(ModelError):
-        return replace(found, classes=tuple(facts_of(run)["classes"] or ()))
+        names = facts_of(run).get("classes")
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            return replace(found, classes=tuple(names))
     return found
 
 
