@@ -1,8 +1,7 @@
-"""Every setting of one training run: frozen, typed, hashable; and how its layers are put together.
+"""Every setting of one training run: frozen, typed, hashable.
 
 A recipe (`vitrail/recipes`) is a function that returns a complete `TrainConfig`. A user's settings
-reach it as flat dotted keys ("optim.lr") in layers, later ones winning: built-in < recipe <
---config file < VITRAIL_* < command line.
+reach it in layers: `settings/layers.py`.
 No torch here: checking a configuration takes milliseconds.
 """
 
@@ -10,117 +9,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    WithJsonSchema,
-    field_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 from pydantic.fields import FieldInfo
 
-from vitrail.documents import parse_toml
-from vitrail.errors import UsageError, nearest, shortened
-from vitrail.folder import read_named
-from vitrail.spelling import PREFIX, escaped, printable
+from vitrail.setting_values import (
+    MOST,
+    Pair,
+    Positives,
+    Secs,
+    Sha256,
+    Share,
+    Short,
+    Size,
+    TextPath,
+    parse_number,
+    parse_size,
+)
 
 Auto = Literal["auto"]
-MOST = 2**53  # of any number; beyond, whole numbers and floats differ
-MAX_TOML_BYTES = 1_000_000
-NUMBER = r"[0-9]+\.?[0-9]*|\.[0-9]+"
-SECS = rf"({NUMBER})\s*([smh]?)"
 LATER = {"exact": False}  # settings that came later, and what was before: old hashes stay
-DURATIONS = ("epochs", "steps", "examples", "time_limit_secs")
-
-
-def parse_size(value: object) -> object:
-    """(height, width) from 64, "64", "64x48" (height first) or a pair; "auto" is passed through."""
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}([x,][0-9]{1,9})?", value):
-        numbers = [int(part) for part in re.split(r"[x,]", value)]
-        return (numbers[0], numbers[-1])
-    return (value, value) if isinstance(value, int) else value
-
-
-def parse_number(value: object) -> object:
-    """An integer from "3"; anything else is passed through."""
-    is_number = isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value)
-    return int(value) if isinstance(value, str) and is_number else value
-
-
-def parse_secs(value: object) -> object:
-    """Seconds from 90, "90", "90s", "10m", "1.5h"."""
-    if isinstance(value, str) and (found := re.fullmatch(SECS, value)):
-        return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
-    return value
-
-
-def check_unit(name: str, value: object, *, key: str = "") -> None:
-    """Refuse a time without a unit. name: of the option, which does not say the unit; key: under
-    which a number counts seconds. Raises UsageError VIT-212.
-    """
-    text = str(value).strip()
-    if isinstance(value, bool) or not re.fullmatch(NUMBER, text):
-        return
-    seconds = f", or {key} = {text} in a file or --{key.replace('_', '-')} {text}" if key else ""
-    raise UsageError(
-        "VIT-212",
-        f"{name} {text}: a time needs a unit: s, m or h.",
-        hint=f"For instance {name} {text}s or {name} {text}m{seconds}",
-    )
-
-
-def parse_list(value: object) -> object:
-    """A tuple of any length from "0.3,0.6", "0.3" or ""; anything else is passed through."""
-    return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
-
-
-def parse_tuple(value: object) -> object:
-    """A tuple from "0.5,0.5"; anything else is passed through."""
-    return tuple(value.split(",")) if isinstance(value, str) and "," in value else value
-
-
-def parse_path(value: object) -> object:
-    """A path as settings hold it: `escaped` where it cannot stand as it is in TOML and JSON."""
-    if not isinstance(value, str) or value.startswith(PREFIX):
-        return value
-    return escaped(value)
-
-
-@dataclass(frozen=True)
-class Short:
-    """Mark of a setting that has a short option beside `--SECTION.NAME`."""
-
-    name: str
-
-
-def written(form: str) -> Any:
-    """How a value is written on a command line, for help: of types that are more than a number."""
-    return WithJsonSchema({"type": form})
-
-
-Size = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=16384)], Annotated[int, Field(ge=1, le=16384)]],
-    BeforeValidator(parse_size),
-    written("64 or 64x48"),
-]
-TextPath = Annotated[str, BeforeValidator(parse_path), written("path")]
-Secs = Annotated[float, Field(gt=0), BeforeValidator(parse_secs), written("time as 90s, 10m, 1.5h")]
-Pair = Annotated[tuple[float, float], BeforeValidator(parse_tuple), written("two numbers a,b")]
-Share = Annotated[float, Field(ge=0, le=1)]
-Positives = Annotated[
-    tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(parse_list), written("numbers a,b,c")
-]
-Sha256 = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
 
 
 class Section(BaseModel):
@@ -430,141 +340,6 @@ def known_keys() -> list[str]:
 def meaning(field: FieldInfo) -> str:
     """What is said of a field in its declaration, on one line."""
     return " ".join((field.description or "").split())
-
-
-def resolve(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[TrainConfig, dict[str, str]]:
-    """Settings from `layers`, later ones winning, and the source of each key.
-
-    A layer is (source name, flat dotted settings). A duration replaces every duration of the
-    layers below it. Raises UsageError (VIT-211, VIT-212, VIT-213).
-    """
-    values: dict[str, Any] = flatten(TrainConfig())
-    sources = dict.fromkeys(values, "built-in")
-    for source, layer in layers:
-        for short in ("time_limit", "save_every"):
-            for key in (short, short.replace("_", "-")):
-                check_unit(f"--{short.replace('_', '-')}", layer.get(key), key=SHORT[short])
-        layer = {
-            SHORT.get(key.replace("-", "_"), key.replace("-", "_")): value
-            for key, value in layer.items()
-        }
-        given = [key for key in DURATIONS if layer.get(key) is not None]
-        if len(given) > 1:
-            raise UsageError(
-                "VIT-213",
-                f"{source}: {' and '.join(given)} are both given; a run has one duration.",
-                hint="Keep one of --epochs, --steps, --examples, --time-limit.",
-            )
-        for key in DURATIONS if given else ():
-            values.pop(key, None)
-            sources.pop(key, None)
-        for key, value in layer.items():
-            if value is None:
-                continue
-            if key not in values and not key.startswith("model.") and key not in known_keys():
-                raise UsageError(
-                    "VIT-211", f"{source}: unknown setting {key}. {nearest(key, known_keys())}"
-                )
-            values[key], sources[key] = value, source
-    return build(values, sources), sources
-
-
-def build(values: Mapping[str, Any], sources: Mapping[str, str]) -> TrainConfig:
-    """A TrainConfig from flat dotted settings.
-
-    Raises UsageError VIT-212 naming each bad value and its source.
-    """
-    nested: dict[str, Any] = {}
-    for key, value in values.items():
-        *sections, name = key.split(".")
-        place = nested
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[name] = value
-    try:
-        return TrainConfig.model_validate(nested)
-    except ValidationError as error:
-        lines = []
-        for item in error.errors(include_url=False):
-            parts = [str(part) for part in item["loc"]]
-            key = next(
-                (".".join(parts[:n]) for n in (3, 2, 1) if ".".join(parts[:n]) in values),
-                ".".join(parts),
-            )
-            said = shortened(values.get(key))
-            line = f"  {key} = {said} (from {sources.get(key, '?')}): {item['msg']}"
-            if line not in lines:
-                lines.append(line)
-        raise UsageError(
-            "VIT-212",
-            "settings cannot be used:\n" + "\n".join(lines),
-            hint="All settings with their values: vitrail train DATA --print-config",
-        ) from error
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Flat dotted settings of a TOML file. Raises UsageError VIT-215 where it cannot be read."""
-    fresh = "Correct that line, or write a fresh file: vitrail train DATA --print-config"
-    return flatten(toml_document(path, fresh))
-
-
-def toml_document(path: Path, hint: str) -> dict[str, Any]:
-    """What a TOML file holds. Raises UsageError VIT-215 with `hint` where it cannot be read."""
-    name = printable(str(path))
-    try:
-        return parse_toml(read_named(path, MAX_TOML_BYTES).decode("utf-8"))
-    except OSError as error:
-        raise UsageError(
-            "VIT-215", f"{name} cannot be read: {error.strerror or error}.", hint=hint
-        ) from error
-    except ValueError as error:  # no UTF-8, no TOML
-        raise UsageError(
-            "VIT-215", f"{name}: cannot be read as TOML: {error}", hint=hint
-        ) from error
-
-
-def to_toml(config: TrainConfig) -> str:
-    """The settings as TOML, each below its meaning."""
-    return toml_lines(flatten(config))
-
-
-def toml_lines(flat: Mapping[str, Any], sources: Mapping[str, str] | None = None) -> str:
-    """Flat dotted settings as TOML, each below its meaning: plain values first, then one table a
-    section. sources: where values came from, said beside them.
-    """
-    tables: dict[str, list[str]] = {"": []}
-    for key, value in flat.items():
-        section, _, name = key.partition(".") if "." in key else ("", "", key)
-        text = f"{name} = {_toml_value(value)}"
-        if sources is not None:
-            text = f"{text:<40}  # {sources.get(key, 'built-in')}"
-        said = [f"# {meaning(FIELDS[key])}"] if key in FIELDS else []
-        tables.setdefault(section, []).extend([*said, text])
-    for section in [name for name in tables if name]:
-        tables[""] += ["", f"[{section}]", *tables[section]]
-    return "\n".join(tables[""]) + "\n"
-
-
-def _toml_value(value: object) -> str:
-    text = json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
-    return text.replace("\x7f", "\\u007f")  # JSON may hold a raw DEL, TOML may not
-
-
-def environment_layer(environ: Mapping[str, str]) -> dict[str, str]:
-    """Settings given as VITRAIL_*: VITRAIL_OPTIM_LR is optim.lr.
-
-    Unknown names raise UsageError VIT-216.
-    """
-    by_name = {"VITRAIL_" + re.sub(r"\W", "_", key).upper(): key for key in [*known_keys(), *SHORT]}
-    layer = {}
-    for name, value in environ.items():
-        if name.startswith("VITRAIL_"):
-            if name not in by_name:
-                raise UsageError(
-                    "VIT-216", f"unknown environment variable {name}. {nearest(name, by_name)}"
-                )
-            layer[by_name[name]] = value
-    return layer
 
 
 def config_hash(config: BaseModel) -> str:

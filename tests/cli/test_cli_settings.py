@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from vitrail.cli.registry import option_names, setting_options
 from vitrail.cli.settings import layers_of, take_settings
 from vitrail.cli.verbs.train import app
-from vitrail.config import known_keys, resolve
+from vitrail.config import known_keys
 from vitrail.errors import UsageError
+from vitrail.settings.layers import resolve
 
 
 def test_dotted_options_are_taken_and_the_rest_is_left() -> None:

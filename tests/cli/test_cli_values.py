@@ -14,10 +14,13 @@ import pytest
 from tests.cli.cli_command import run
 from tests.cli.mistakes_place import TRAIN, save_images
 from vitrail.cli.registry import VERBS, commands
-from vitrail.config import MOST, TrainConfig, flatten, known_keys, read_toml, resolve
+from vitrail.config import TrainConfig, flatten, known_keys
 from vitrail.errors import UsageError
 from vitrail.models.names import resolve_model
 from vitrail.models.vit.config import ViTConfig
+from vitrail.setting_values import MOST
+from vitrail.settings.layers import resolve
+from vitrail.settings.toml_file import read_toml
 from vitrail.spelling import escaped
 
 NEVER = (

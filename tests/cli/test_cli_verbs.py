@@ -19,8 +19,8 @@ from tests.cli.cli_command import Done, run
 from tests.cli.mistakes_place import TRAIN, save_images
 from vitrail.batch_prediction.records import write_table
 from vitrail.batch_prediction.table_order import check_table
-from vitrail.config import read_toml
 from vitrail.errors import EnvironmentFault
+from vitrail.settings.toml_file import read_toml
 from vitrail.spelling import unescaped
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from vitrail.config import DURATIONS, TrainConfig, build, config_hash, flatten, to_toml
+from vitrail.config import TrainConfig, config_hash, flatten
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.models.names import ModelConfig, resolve_model
 from vitrail.recipes.image_facts import ImageFacts
 from vitrail.recipes.registry import BY_IMAGES, recipe
+from vitrail.settings.layers import DURATIONS, build
+from vitrail.settings.toml_file import to_toml
 from vitrail.training.optim.schedule import check_schedule, lr_at
 from vitrail.training.plan.auto import recipe_name
 from vitrail.training.plan.facts import Facts

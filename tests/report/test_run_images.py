@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from vitrail.classifier import Classifier
-from vitrail.config import DataConfig, TrainConfig, to_toml
+from vitrail.config import DataConfig, TrainConfig
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.sources.examples import FILE, examples_of
 from vitrail.data.sources.open_data import open_data
@@ -21,6 +21,7 @@ from vitrail.open_model import Meta
 from vitrail.report.run_images import open_images
 from vitrail.report.run_record import read_run
 from vitrail.report.run_report import write_report
+from vitrail.settings.toml_file import to_toml
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.studies.small_study import cell, paces_of
-from vitrail.config import parse_secs
 from vitrail.errors import UsageError
+from vitrail.setting_values import parse_secs
 from vitrail.studies.budget import (
     FINISH_SECS,
     KEPT_BACK,

@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.training.running import records, weights
-from vitrail.config import TrainConfig, build
+from vitrail.config import TrainConfig
 from vitrail.errors import UsageError
 from vitrail.models.names import resolve_model
+from vitrail.settings.layers import build
 from vitrail.training import loop
 from vitrail.training.network import create_network
 from vitrail.training.optim.batch_statistics import sentences

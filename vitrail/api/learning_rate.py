@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from vitrail.api.options import TrainOptions, layer_of, shows_options
-from vitrail.config import DURATIONS, SHORT
+from vitrail.config import SHORT
 from vitrail.errors import UsageError
 from vitrail.figures.plot import Figure, Series, plot
 from vitrail.files import refuse_existing, write_together
+from vitrail.settings.layers import DURATIONS
 from vitrail.training.determinism import unchanged_process
 from vitrail.training.lr_sweep import LrFind
 from vitrail.training.lr_sweep import lr_find as search

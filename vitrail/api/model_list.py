@@ -10,13 +10,13 @@ from vitrail.checkpoints.catalogue.meant import way_out
 from vitrail.checkpoints.catalogue.weights import CATALOGUE, ROWS, Weights
 from vitrail.checkpoints.hub.download import Progress, cached_path, verify
 from vitrail.checkpoints.hub.resolve import address_of, catalogue_entry, resolve_weights
-from vitrail.config import parse_size
 from vitrail.errors import UsageError
 from vitrail.models.bit.config import BiTConfig
 from vitrail.models.cost import activation_bytes, macs, parameters
 from vitrail.models.names import ModelConfig, known_names, parse_name, resolve_model
 from vitrail.models.resnet.config import ResNetConfig
 from vitrail.notebook import table
+from vitrail.setting_values import parse_size
 from vitrail.spelling import count
 
 BATCH = 32

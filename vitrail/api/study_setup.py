@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.api.options import Machines
-from vitrail.config import check_unit, parse_secs
 from vitrail.device import num_cores, pick_device
 from vitrail.errors import UsageError, check_numbers
 from vitrail.models.cost import macs
+from vitrail.setting_values import check_unit, parse_secs
 from vitrail.spelling import count
 from vitrail.studies.compute_study import Study
 from vitrail.studies.engine.ray_engine import RayEngine

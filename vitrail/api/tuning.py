@@ -12,8 +12,8 @@ from vitrail.api.progress import line_of
 from vitrail.api.studies import StudyResult
 from vitrail.cli.display.output import Output
 from vitrail.cli.display.progress import Line, ProgressLine, clock
-from vitrail.config import check_unit, parse_secs
 from vitrail.errors import UsageError, check_numbers
+from vitrail.setting_values import check_unit, parse_secs
 from vitrail.spelling import command_text, count
 from vitrail.studies.compute_study import Computed
 from vitrail.studies.engine.row import Row

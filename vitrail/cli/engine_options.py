@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from vitrail.config import parse_size
 from vitrail.errors import UsageError
+from vitrail.setting_values import parse_size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 
 from vitrail.cli.arguments import unknown_option
 from vitrail.cli.registry import HIDDEN, setting_options
-from vitrail.config import FIELDS, SHORT, TrainConfig, environment_layer, read_toml
+from vitrail.config import FIELDS, SHORT, TrainConfig
 from vitrail.errors import UsageError
+from vitrail.settings.layers import environment_layer
+from vitrail.settings.toml_file import read_toml
 
 Layer = tuple[str, Mapping[str, object]]
 KINDS = {

@@ -19,13 +19,13 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeGuard
 
-from vitrail.config import parse_size
 from vitrail.errors import UsageError, nearest
 from vitrail.models.bit.config import DEPTHS, BiTConfig
 from vitrail.models.other_names import meaning
 from vitrail.models.resnet.config import ResNetConfig
 from vitrail.models.resnet.names import FITTED, RESNETS, fitted_fields
 from vitrail.models.vit.config import ViTConfig
+from vitrail.setting_values import parse_size
 
 Family = Literal["vit", "bit", "resnet"]
 PublishedConfig = ViTConfig | BiTConfig  # other libraries have weights of such

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitrail.config import TrainConfig, flatten, resolve
+from vitrail.config import TrainConfig, flatten
 from vitrail.data.images.decode import decode
 from vitrail.data.sources.examples import Examples
 from vitrail.data.sources.many_labels import ManyLabels
@@ -28,6 +28,7 @@ from vitrail.evaluation.on_data import labels_differ
 from vitrail.folder import Folder
 from vitrail.report.run_record import RunRecord
 from vitrail.runs.documents import settings_in
+from vitrail.settings.layers import resolve
 from vitrail.spelling import cell
 
 Pixels = NDArray[np.uint8]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vitrail.config import flatten, toml_lines
+from vitrail.config import flatten
 from vitrail.folder import Folder
 from vitrail.runs.documents import settings_in
+from vitrail.settings.toml_file import toml_lines
 from vitrail.spelling import command_text, count
 from vitrail.studies.compute_study import Computed
 from vitrail.studies.planned import Planned

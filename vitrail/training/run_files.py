@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from vitrail import __version__
-from vitrail.config import DataConfig, config_hash, flatten, to_toml
+from vitrail.config import DataConfig, config_hash, flatten
 from vitrail.data.check.check_data import (
     ImageStats,
     inspect_images,
@@ -27,6 +27,7 @@ from vitrail.device import machine
 from vitrail.evaluation.run_data import place_record
 from vitrail.files import write_whole
 from vitrail.models.layers.matmul import products_name
+from vitrail.settings.toml_file import to_toml
 from vitrail.spelling import count
 from vitrail.training.plan.plan_run import Plan
 from vitrail.training.storage.git_commit import git_commit

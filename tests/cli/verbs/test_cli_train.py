@@ -10,7 +10,8 @@ import pytest
 
 from tests.cli.cli_command import fake, run
 from vitrail.cli.main import main
-from vitrail.config import TrainConfig, flatten, resolve
+from vitrail.config import TrainConfig, flatten
+from vitrail.settings.layers import resolve
 from vitrail.training.ranks.ranks import Ranks
 from vitrail.training.reporter import RunResult
 

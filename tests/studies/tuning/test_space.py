@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from vitrail.config import resolve
 from vitrail.errors import UsageError
+from vitrail.settings.layers import resolve
 from vitrail.studies.tuning.space import default_ranges, ranges_of
 
 

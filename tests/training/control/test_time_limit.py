@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from tests.training.running import TINY, StopAt, records
-from vitrail.config import read_toml, resolve
+from vitrail.settings.layers import resolve
+from vitrail.settings.toml_file import read_toml
 from vitrail.training import loop
 from vitrail.training.control import time_limit
 from vitrail.training.control.clock import Clock, share

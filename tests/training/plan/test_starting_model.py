@@ -18,11 +18,12 @@ from torch import Tensor
 import vitrail
 from tests.training.running import StopAt, records, resume, train, train_from, weights
 from vitrail.classifier import load
-from vitrail.config import StartConfig, TrainConfig, resolve
+from vitrail.config import StartConfig, TrainConfig
 from vitrail.data.images.preprocess import Preprocess, short_side
 from vitrail.errors import ModelError, UsageError, VitrailError
 from vitrail.models.create import create_model
 from vitrail.models.names import ModelConfig
+from vitrail.settings.layers import resolve
 from vitrail.training import loop
 from vitrail.training.network import create_network
 from vitrail.training.plan.derived import at_size

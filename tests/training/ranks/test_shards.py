@@ -15,8 +15,8 @@ import torch
 
 from tests.training.ranks.in_ranks import in_ranks
 from tests.training.running import TINY, records
-from vitrail.config import build
 from vitrail.errors import UsageError
+from vitrail.settings.layers import build
 from vitrail.training import loop
 from vitrail.training.optim.schedule import StepSchedule
 from vitrail.training.optim.shares import like, mesh_of, own_bytes, whole

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from vitrail.config import build
 from vitrail.errors import UsageError
 from vitrail.keyed_random import mix
 from vitrail.models.resnet.conv_norm import BatchNorm
+from vitrail.settings.layers import build
 from vitrail.training.ranks.ranks import ALONE, Ranks, ranks_of_environment
 from vitrail.training.ranks.share import Share, check_parts, share_of
 from vitrail.training.ranks.spread import RunningValues, Tree

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vitrail.config import parse_size
 from vitrail.errors import UsageError, nearest
 from vitrail.models.bit.config import BiTConfig
 from vitrail.models.vit.config import ViTConfig
+from vitrail.setting_values import parse_size
 
 
 def read_settings(settings: Sequence[str]) -> dict[str, Any]:

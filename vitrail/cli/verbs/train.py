@@ -19,8 +19,9 @@ from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output
 from vitrail.cli.read_as import ReadAs
 from vitrail.cli.settings import Layer, layers_of
-from vitrail.config import flatten, toml_lines
+from vitrail.config import flatten
 from vitrail.errors import UsageError, VitrailError
+from vitrail.settings.toml_file import toml_lines
 from vitrail.system.process_group import stop_with_parent
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
-from vitrail.config import Section, Size
+from vitrail.config import Section
 from vitrail.models.layers.fields import (
     Depths,
     Eps,
@@ -24,6 +24,7 @@ from vitrail.models.layers.fields import (
     validated,
 )
 from vitrail.models.layers.stages import Unit, check_width, root_sizes, units
+from vitrail.setting_values import Size
 
 # Units per stage by the name's number of layers (big_vision `models/bit.py`).
 DEPTHS: dict[int, tuple[int, ...]] = {

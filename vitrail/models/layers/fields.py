@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from vitrail.config import Size, written
 from vitrail.errors import UsageError, nearest, shortened
+from vitrail.setting_values import Size, written
 
 T = TypeVar("T")
 

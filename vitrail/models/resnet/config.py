@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, model_validator
 
-from vitrail.config import Section, Size
+from vitrail.config import Section
 from vitrail.models.layers.fields import (
     Eps,
     as_numbers,
@@ -24,6 +24,7 @@ from vitrail.models.layers.fields import (
     validated,
 )
 from vitrail.models.layers.stages import Pair, halved
+from vitrail.setting_values import Size
 
 Norm = Literal["batch", "group", "group_std"]
 Block = Literal["basic", "bottleneck"]

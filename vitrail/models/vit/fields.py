@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from vitrail.config import Section, Size
+from vitrail.config import Section
 from vitrail.models.layers.fields import (
     Depths,
     Eps,
@@ -33,6 +33,7 @@ from vitrail.models.resnet.config import (
     convs_of,
     stem_conv,
 )
+from vitrail.setting_values import Size
 
 Pool = Literal["cls", "gap", "map", "cls_gap", "seq"]
 Posemb = Literal[

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vitrail.config import TrainConfig, config_hash, flatten, resolve
+from vitrail.config import TrainConfig, config_hash, flatten
 from vitrail.recipes.registry import recipe
+from vitrail.settings.layers import resolve
 from vitrail.studies.engine.row import Axis
 
 SCHEMA = 1  # of a key; a change makes every kept row a stranger

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vitrail.checkpoints.adapt.adapt_model import adapt, target_config
 from vitrail.classifier import Classifier, load
-from vitrail.config import TrainConfig, build, flatten
+from vitrail.config import TrainConfig, flatten
 from vitrail.data.loading.loader import make_loader, normalise
 from vitrail.data.sources.open_data import Source, Splits, open_as, open_data, subset
 from vitrail.data.sources.sample import sample
@@ -31,6 +31,7 @@ from vitrail.models.names import ModelConfig
 from vitrail.models.vit.config import ViTConfig
 from vitrail.models.vit.model import ViT
 from vitrail.runs.documents import settings_in
+from vitrail.settings.layers import build
 from vitrail.studies.engine import grids
 from vitrail.training.plan.derived import at_size
 from vitrail.training.run_files import without_bad_files

@@ -24,10 +24,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitrail.config import TrainConfig, resolve
+from vitrail.config import TrainConfig
 from vitrail.device import keep_freed_memory, pick_precision, set_threads
 from vitrail.errors import EnvironmentFault
 from vitrail.models.names import ModelConfig, resolve_model
+from vitrail.settings.layers import resolve
 from vitrail.system.child_process import python_command
 from vitrail.training.optim.schedule import StepSchedule as Schedule
 from vitrail.training.ranks.share import cut

@@ -24,9 +24,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vitrail.config import DURATIONS, flatten, toml_document
+from vitrail.config import flatten
 from vitrail.errors import UsageError
 from vitrail.figures.plot import Figure
+from vitrail.settings.layers import DURATIONS
+from vitrail.settings.toml_file import toml_document
 from vitrail.spelling import count, printable
 from vitrail.studies.compute_study import JudgedBy, Study
 from vitrail.studies.engine.cell import Cell

@@ -8,9 +8,9 @@ from itertools import accumulate
 from typing import Any
 
 from vitrail.classifier import load
-from vitrail.config import toml_lines
 from vitrail.evaluation.metrics.intervals import wilson
 from vitrail.figures.plot import Figure, Series
+from vitrail.settings.toml_file import toml_lines
 from vitrail.spelling import count
 from vitrail.studies.engine.cell import short
 from vitrail.studies.engine.row import Row

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vitrail.config import DURATIONS, SHORT, flatten, resolve
+from vitrail.config import SHORT, flatten
 from vitrail.data.sources.open_data import fingerprint
 from vitrail.errors import DataError, EnvironmentFault, UsageError, install_command
+from vitrail.settings.layers import DURATIONS, resolve
 from vitrail.studies.budget import FINISH_SECS, KEPT_BACK, LEAST_STEPS, rounded_down
 from vitrail.studies.engine.row import Axis, Row
 from vitrail.studies.engine.store import Store

@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vitrail.config import DURATIONS, SHORT, TrainConfig
+from vitrail.config import SHORT, TrainConfig
 from vitrail.errors import UsageError
+from vitrail.settings.layers import DURATIONS
 from vitrail.spelling import printable
 from vitrail.studies.engine.row import Axis
 

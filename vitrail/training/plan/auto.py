@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from vitrail.config import TrainConfig, parse_size
+from vitrail.config import TrainConfig
 from vitrail.device import (
     memory_bytes,
     num_cores,
@@ -24,6 +24,7 @@ from vitrail.models.cost import macs
 from vitrail.models.layers.fields import as_numbers
 from vitrail.models.names import CONFIGS, Named, parse_name, resolve_model
 from vitrail.recipes.registry import recipe
+from vitrail.setting_values import parse_size
 from vitrail.spelling import count
 from vitrail.training.plan.auto_model import (
     AUTO,

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vitrail.config import DURATIONS, TrainConfig, build, flatten
+from vitrail.config import TrainConfig, flatten
 from vitrail.models.names import ModelConfig
+from vitrail.settings.layers import DURATIONS, build
 
 
 @dataclass

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vitrail.config import TrainConfig, resolve
+from vitrail.config import TrainConfig
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.sources.examples import Examples
 from vitrail.data.sources.open_data import Splits
 from vitrail.models.names import ModelConfig
+from vitrail.settings.layers import resolve
 from vitrail.training.optim import batch_statistics
 from vitrail.training.plan.auto import choose
 from vitrail.training.plan.check_settings import check_settings

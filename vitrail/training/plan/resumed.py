@@ -13,10 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vitrail.config import TrainConfig, config_hash, flatten, resolve, toml_lines
+from vitrail.config import TrainConfig, config_hash, flatten
 from vitrail.errors import ModelError, UsageError, VitrailError
 from vitrail.runs import documents
 from vitrail.runs.manifest import step_name
+from vitrail.settings.layers import resolve
+from vitrail.settings.toml_file import toml_lines
 from vitrail.training.storage.checkpoint import Checkpoint
 from vitrail.training.storage.run_dir import RunDir, open_run
 
