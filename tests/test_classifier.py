@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save_file
 import vitrail
 from tests.models.check_model import random_model
 from vitrail.classifier import Classifier, load
-from vitrail.data.images.decode import read_bytes
+from vitrail.data.images.image_file import read_bytes
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading import prepared
 from vitrail.data.sources.open_data import open_whole

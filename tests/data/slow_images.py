@@ -25,7 +25,8 @@ Maker = Callable[[], bytes]
 
 _CHILD = """
 import json, os, sys, time
-from vitrail.data.images.decode import DecodeFault, decode
+from vitrail.data.images.decode import decode
+from vitrail.data.images.image_file import DecodeFault
 for path in sys.argv[1:]:
     if os.fork() == 0:
         data = open(path, "rb").read()

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.explain.small_models import vit
 from vitrail.classifier import Classifier
-from vitrail.data.images.decode import DecodeFault
+from vitrail.data.images.image_file import DecodeFault
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.errors import UsageError
 from vitrail.explain import overlay

@@ -71,7 +71,7 @@ def add_folder(path: Path, asked: ImageList) -> None:
     """The images in and below a folder; links out of it and folders that cannot be listed get an
     answer of their own, which says so.
     """
-    from vitrail.data.images.decode import is_inside
+    from vitrail.data.images.image_file import is_inside
     from vitrail.data.sources.walk import find_images
 
     found = find_images(os.fspath(path))

@@ -5,7 +5,8 @@ The code is `data/images/decode.py`; nothing of the package imports this.
 
 from __future__ import annotations
 
-from vitrail.data.images.decode import DecodeFault, decode, decode_size, read_bytes
+from vitrail.data.images.decode import decode, decode_size
 from vitrail.data.images.decode import read_image as read_picture
+from vitrail.data.images.image_file import DecodeFault, read_bytes
 
 __all__ = ["DecodeFault", "decode", "decode_size", "read_bytes", "read_picture"]

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vitrail.data.images.decode import Pixels
 from vitrail.data.images.preprocess import Preprocess
+from vitrail.data.images.rgb import Pixels
 from vitrail.errors import UsageError
 from vitrail.explain import overlay
 from vitrail.explain.methods.maps import Array, Layer

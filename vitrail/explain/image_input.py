@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vitrail.data.images.decode import MAX_PIXELS, Pixels, exif_turn, read_image, rgb_pixels
+from vitrail.data.images.decode import MAX_PIXELS, read_image
 from vitrail.data.images.preprocess import Preprocess
+from vitrail.data.images.rgb import Pixels, exif_turn, rgb_pixels
 from vitrail.device import sent
 from vitrail.errors import UsageError, nearest
 from vitrail.explain.explanation import Explanation

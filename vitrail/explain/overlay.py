@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageFilter
 
-from vitrail.data.images.decode import Pixels
+from vitrail.data.images.rgb import Pixels
 from vitrail.errors import UsageError
 from vitrail.explain.methods.maps import Array
 from vitrail.figures.tiles import colours

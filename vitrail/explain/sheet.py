@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vitrail.data.images.decode import Pixels
+from vitrail.data.images.rgb import Pixels
 from vitrail.explain.methods.maps import Array
 from vitrail.explain.overlay import BLUE, CLIP, RED, enlarged
 from vitrail.figures.tiles import INK, colours

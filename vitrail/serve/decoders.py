@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitrail.data.images.decode import DecodeFault, read_image
+from vitrail.data.images.decode import read_image
+from vitrail.data.images.image_file import DecodeFault
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.prepared import prepared_image
 from vitrail.data.loading.worker_process import limit_memory, start_worker

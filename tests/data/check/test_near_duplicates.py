@@ -17,7 +17,7 @@ from vitrail.data.check.near_duplicates import (
     mirror,
 )
 from vitrail.data.check.perceptual_hash import joined, sketch, sketch_all
-from vitrail.data.images.decode import Pixels
+from vitrail.data.images.rgb import Pixels
 
 
 def scene(seed: int, height: int = 83, width: int = 71) -> Image.Image:

@@ -20,13 +20,9 @@ from PIL import Image, ImageOps
 
 from tests.data.odd_images import FORMATS, encoded, mutants, noise
 from vitrail.data.images import decode as module
-from vitrail.data.images.decode import (
-    DecodeFault,
-    decode,
-    decode_size,
-    read_bytes,
-    read_image,
-)
+from vitrail.data.images import image_file, rgb
+from vitrail.data.images.decode import decode, decode_size, read_image
+from vitrail.data.images.image_file import DecodeFault, read_bytes
 from vitrail.data.images.image_structure import structure_of
 
 ODD = Path(__file__).parent / "odd"
@@ -250,7 +246,7 @@ def test_large_images_in_bands_are_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     rgba = np.concatenate([noise(53, 31), noise(53, 31, 1, seed=3)], axis=2)
     files = [encoded(Image.fromarray(rgba), "PNG"), encoded(noise(53, 31), "TIFF")]
     whole = [decode(data) for data in files]
-    monkeypatch.setattr(module, "_BAND_PIXELS", 31 * 4)
+    monkeypatch.setattr(rgb, "_BAND_PIXELS", 31 * 4)
     for data, expected in zip(files, whole, strict=True):
         assert np.array_equal(decode(data), expected)
 
@@ -421,7 +417,8 @@ def test_only_regular_files_inside_the_root_are_read(tmp_path: Path) -> None:
 def test_unreadable_and_oversized_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(encoded(noise(30, 30), "PNG"))
-    monkeypatch.setattr(module, "MAX_FILE_BYTES", 100)
+    for one in (image_file, module):  # of a file, and of bytes from elsewhere
+        monkeypatch.setattr(one, "MAX_FILE_BYTES", 100)
     with pytest.raises(DecodeFault, match="bytes; limit 100"):
         read_bytes(path)
     assert "limit 100" in reason(path.read_bytes())

@@ -27,8 +27,9 @@ from tests.data.slow_images import (
     png_spam,
     write_all,
 )
-from vitrail.data.images.decode import DecodeFault, decode, decode_size
+from vitrail.data.images.decode import decode, decode_size
 from vitrail.data.images.decode_cost import MAX_PIXELS, Load, MeteredFile, TooCostly, reads_of
+from vitrail.data.images.image_file import DecodeFault
 from vitrail.data.images.image_header import image_format
 from vitrail.data.images.image_structure import structure_of
 

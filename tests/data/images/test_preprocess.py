@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vitrail.data.images.decode import DecodeFault
+from vitrail.data.images.image_file import DecodeFault
 from vitrail.data.images.preprocess import Preprocess, gray_pixels, short_side
 from vitrail.data.images.tf_resize import tf_resize
 from vitrail.errors import DataError

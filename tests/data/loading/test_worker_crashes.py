@@ -20,8 +20,9 @@ from PIL import Image
 
 from vitrail.config import AugmentConfig
 from vitrail.data.check import inspection
-from vitrail.data.images.decode import Pixels, decode
+from vitrail.data.images.decode import decode
 from vitrail.data.images.preprocess import Preprocess
+from vitrail.data.images.rgb import Pixels
 from vitrail.data.loading import file_batches, isolated, loader_workers
 from vitrail.data.loading.batch import Batch
 from vitrail.data.loading.loader import FileLoader

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.odd_images import encoded, noise
-from vitrail.data.images.decode import DecodeFault
+from vitrail.data.images.image_file import DecodeFault
 from vitrail.data.sources.folder import class_name
 from vitrail.data.sources.open_data import FileSource, Splits, open_data
 from vitrail.data.sources.walk import is_image

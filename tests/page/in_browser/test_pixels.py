@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.page.in_browser.in_node import array, needs_node, picture, run, text_of
-from vitrail.data.images.decode import DecodeFault, decode
+from vitrail.data.images.decode import decode
+from vitrail.data.images.image_file import DecodeFault
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.images.tf_resize import tf_resize
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vitrail.data.images.decode import MAX_PIXELS, Pixels, decode
+from vitrail.data.images.decode import MAX_PIXELS, decode
+from vitrail.data.images.rgb import Pixels
 
 if TYPE_CHECKING:
     from vitrail.data.sources.open_data import Source

@@ -13,7 +13,9 @@ import numpy as np
 from PIL import Image
 
 from vitrail.data.check.perceptual_hash import Sketches, joined, sketch, sketch_all
-from vitrail.data.images.decode import MAX_PIXELS, DecodeFault, Pixels, decode, decode_size
+from vitrail.data.images.decode import MAX_PIXELS, decode, decode_size
+from vitrail.data.images.image_file import DecodeFault
+from vitrail.data.images.rgb import Pixels
 from vitrail.data.loading.isolated import each, is_cheap
 from vitrail.data.sources.digest import digest_of
 from vitrail.data.sources.sample import sample

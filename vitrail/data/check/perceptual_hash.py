@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitrail.data.images.decode import Pixels
+from vitrail.data.images.rgb import Pixels
 
 SIDE = 16  # coefficients kept of each axis
 CELLS = 4  # of colour, along each axis

@@ -33,8 +33,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from vitrail.data.images.decode import MAX_PIXELS, Pixels, exif_turn, read_image, rgb_pixels
+from vitrail.data.images.decode import MAX_PIXELS, read_image
 from vitrail.data.images.packing import packed, packed_shape, size_within
+from vitrail.data.images.rgb import Pixels, exif_turn, rgb_pixels
 from vitrail.data.images.tf_resize import Floats, Method, tf_resize
 from vitrail.errors import DataError, UsageError
 

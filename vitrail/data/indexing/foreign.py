@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 
 from vitrail.data.check.check_data import require_good
-from vitrail.data.images.decode import DecodeFault, decode
+from vitrail.data.images.decode import decode
+from vitrail.data.images.image_file import DecodeFault
 from vitrail.data.indexing.index_rows import Found, extents_of, joined
 from vitrail.data.indexing.parquet_samples import Columns, columns_of, parquet_samples
 from vitrail.data.indexing.shard_making import ShardOptions

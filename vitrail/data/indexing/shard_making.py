@@ -23,8 +23,10 @@ import numpy as np
 from PIL import Image
 
 from vitrail.data.check.check_data import require_good
-from vitrail.data.images.decode import MAX_PIXELS, DecodeFault, Pixels, decode
+from vitrail.data.images.decode import MAX_PIXELS, decode
+from vitrail.data.images.image_file import DecodeFault
 from vitrail.data.images.image_header import image_format
+from vitrail.data.images.rgb import Pixels
 from vitrail.data.indexing.index_rows import Found, extents_of, joined
 from vitrail.data.loading.isolated import each
 from vitrail.data.shards import tar

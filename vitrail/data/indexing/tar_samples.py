@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vitrail.data.images.decode import MAX_FILE_BYTES
+from vitrail.data.images.image_file import MAX_FILE_BYTES
 from vitrail.data.shards.tar import BLOCK, MAX_MEMBERS, Member, TarFault, members
 from vitrail.data.sources.walk import IMAGE_SUFFIXES
 from vitrail.folder import Folder

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from vitrail.config import AugmentConfig
 from vitrail.data.augment import random_slots
 from vitrail.data.augment.batch_augment import augment_batch, to_channels
-from vitrail.data.images.decode import Pixels
 from vitrail.data.images.preprocess import Preprocess
+from vitrail.data.images.rgb import Pixels
 from vitrail.data.loading.batch import Batch
 from vitrail.data.loading.order import Indices, batch_indices
 from vitrail.data.loading.slots import Slots

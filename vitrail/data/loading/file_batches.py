@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 from vitrail.config import AugmentConfig
 from vitrail.data.augment import random_slots
 from vitrail.data.augment.one_image import augment_image, write_planes
-from vitrail.data.images.decode import DecodeFault, Pixels, decode
+from vitrail.data.images.decode import decode
+from vitrail.data.images.image_file import DecodeFault
 from vitrail.data.images.preprocess import Preprocess, gray_pixels
+from vitrail.data.images.rgb import Pixels
 from vitrail.data.loading.batch import Batch
 from vitrail.data.loading.kept_pixels import KeptPixels
 from vitrail.data.loading.lanes import Lanes

@@ -6,7 +6,7 @@ its own: a worker that meets an image for the second time need not read and deco
 
 from __future__ import annotations
 
-from vitrail.data.images.decode import Pixels
+from vitrail.data.images.rgb import Pixels
 from vitrail.device import memory_bytes, processes_here
 
 MOST_BYTES = 2**30  # of all workers together

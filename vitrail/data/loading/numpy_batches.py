@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.data.images.decode import DecodeFault, decode
+from vitrail.data.images.decode import decode
+from vitrail.data.images.image_file import DecodeFault
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.batch import Batch
 from vitrail.data.loading.isolated import each, is_cheap

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.data.images.decode import DecodeFault, read_bytes
+from vitrail.data.images.image_file import DecodeFault, read_bytes
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.isolated import each
 from vitrail.data.sources.source import Readable

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from vitrail.data.images.decode import DecodeFault, Pixels
+from vitrail.data.images.image_file import DecodeFault
+from vitrail.data.images.rgb import Pixels
 from vitrail.data.sources.source import Labels, Readable
 from vitrail.errors import EnvironmentFault
 

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.data.images.decode import MAX_FILE_BYTES
+from vitrail.data.images.image_file import MAX_FILE_BYTES
 from vitrail.data.shards.columns import Columns, open_columns, write_columns
 from vitrail.data.shards.parquet import ParquetStore
 from vitrail.data.shards.store import LocalStore, Shard, Store, differs

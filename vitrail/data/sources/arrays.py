@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.data.images.decode import Pixels
+from vitrail.data.images.rgb import Pixels
 from vitrail.data.sources.folder import class_name, some
 from vitrail.data.sources.source import ArraySource, Labels, Splits
 from vitrail.errors import DataError

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.data.images.decode import Pixels
+from vitrail.data.images.rgb import Pixels
 from vitrail.data.sources.arrays import array_splits, class_list
 from vitrail.data.sources.folder import class_name
 from vitrail.data.sources.source import Splits

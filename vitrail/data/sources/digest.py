@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.data.images.decode import DecodeFault, Pixels
+from vitrail.data.images.image_file import DecodeFault
+from vitrail.data.images.rgb import Pixels
 from vitrail.data.sources.many_labels import ManyLabels
 from vitrail.data.sources.source import Digests, Indices, Labels, Source
 

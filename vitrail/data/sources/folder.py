@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vitrail.data.images.decode import is_inside
+from vitrail.data.images.image_file import is_inside
 from vitrail.data.sources.source import FileSource, Source, Splits
 from vitrail.data.sources.split_names import reinterpreted, split_word, splits_named
 from vitrail.data.sources.walk import (

@@ -16,7 +16,8 @@ from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.data.images.decode import Pixels, read_bytes
+from vitrail.data.images.image_file import read_bytes
+from vitrail.data.images.rgb import Pixels
 from vitrail.data.sources.many_labels import stacked
 from vitrail.spelling import printable
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vitrail.data.images.decode import is_inside
+from vitrail.data.images.image_file import is_inside
 from vitrail.data.sources.folder import class_name, some
 from vitrail.data.sources.many_labels import DENSE_CELLS, as_labels, many
 from vitrail.data.sources.source import FileSource, Labels, Source, Splits

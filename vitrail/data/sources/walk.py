@@ -13,7 +13,7 @@ import stat
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from vitrail.data.images.decode import is_inside
+from vitrail.data.images.image_file import is_inside
 from vitrail.data.images.image_header import SUFFIXES, declared_bytes, image_format
 from vitrail.spelling import printable
 
