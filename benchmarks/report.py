@@ -17,7 +17,7 @@ from vitrail.classifier import load
 from vitrail.data.sources.open_data import open_data
 from vitrail.evaluation.labels.audit import Limits, audit
 from vitrail.report.run_report import write_report
-from vitrail.training.finish import inside_of
+from vitrail.training.shipped_model import inside_of
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from vitrail.report.run_record import read_run
 from vitrail.report.run_report import write_report
 from vitrail.runs.listing import entry_of
 from vitrail.serve.live_page import Live, LiveServer
-from vitrail.training.finish import inside_of
+from vitrail.training.shipped_model import inside_of
 from vitrail.training.storage.run_dir import open_run
 
 FILES = ("run.json", "data.json", "metrics.jsonl", "audit.json", "report.html")

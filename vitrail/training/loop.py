@@ -26,7 +26,7 @@ from vitrail.training import run_files
 from vitrail.training.compiled import compile_faults
 from vitrail.training.control.clock import Clock, share
 from vitrail.training.control.signals import StopRequest, stop_signals
-from vitrail.training.finish import StopReason, check_saveable, finish
+from vitrail.training.finish import StopReason, finish
 from vitrail.training.milestones import diverged, evaluate, log_step, save, update_window
 from vitrail.training.optim.optimizer import set_lr
 from vitrail.training.optim.schedule import lr_on
@@ -38,6 +38,7 @@ from vitrail.training.ranks.share import check_shards, share_of
 from vitrail.training.ranks.verdict import Ahead, Verdict
 from vitrail.training.reporter import Reporter, RunResult, SilentReporter
 from vitrail.training.run_context import RunContext
+from vitrail.training.shipped_model import check_saveable
 from vitrail.training.start_run import start_run
 from vitrail.training.step import update
 from vitrail.training.storage.checkpoint import load_latest

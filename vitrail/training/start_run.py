@@ -25,7 +25,6 @@ from vitrail.training.control.time_limit import (
     validation,
 )
 from vitrail.training.determinism import make_deterministic
-from vitrail.training.finish import lost_best
 from vitrail.training.network import create_network
 from vitrail.training.optim.schedule import StepSchedule as Schedule
 from vitrail.training.optim.shares import mesh_of
@@ -37,6 +36,7 @@ from vitrail.training.ranks.share import share_of
 from vitrail.training.ranks.spread import spread_of
 from vitrail.training.reporter import Reporter
 from vitrail.training.run_context import RunContext
+from vitrail.training.shipped_model import lost_best
 from vitrail.training.state import TrainState, restore, start_state
 from vitrail.training.step import training_loader, trial
 from vitrail.training.storage.checkpoint import (
