@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Literal, TypeAlias, Unpack, cast
 
 from vitrail.api.options import LoadOptions, shows_options
-from vitrail.api.progress import counting
 from vitrail.batch_prediction.asked_images import find_pictures
 from vitrail.batch_prediction.predict_parts import Result, is_begun, predictions
 from vitrail.batch_prediction.table_order import PART_ROWS, InParts, TableOrder, check_table
 from vitrail.classifier import Classifier, load
+from vitrail.cli.display.in_python import counting
 from vitrail.errors import UsageError, check_numbers
 from vitrail.files import refuse_existing
 from vitrail.prediction import Picture, Prediction, as_inputs

@@ -9,8 +9,8 @@ from typing import Literal, Unpack
 
 from vitrail.api.options import LoadOptions, shows_options
 from vitrail.api.predictions import Model, opened
-from vitrail.api.progress import counting
 from vitrail.classifier import Classifier
+from vitrail.cli.display.in_python import counting
 from vitrail.device import pick_device, pick_precision
 from vitrail.errors import UsageError, check_numbers
 from vitrail.evaluation.asked_data import opened_for

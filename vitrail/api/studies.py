@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 
 from vitrail.api.options import MachineOptions, Machines, call_text, shows_options
-from vitrail.api.progress import watcher_of
 from vitrail.api.study_setup import Length, Question, comparison, no_effect, question_of, study_of
+from vitrail.cli.display.in_python import watcher_of
 from vitrail.cli.display.study_progress import plan_lines
 from vitrail.figures.plot import plot
 from vitrail.notebook import open_page, paragraph, show, svg, table

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from vitrail.api.options import TrainOptions, call_text, layer_of, shows_options
-from vitrail.api.progress import reporter_of
+from vitrail.cli.display.in_python import reporter_of
 from vitrail.training import loop
 from vitrail.training.determinism import unchanged_process
 from vitrail.training.reporter import Reporter, RunResult

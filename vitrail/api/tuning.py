@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from vitrail.api.options import TrainOptions, call_text, layer_of, shows_options
-from vitrail.api.progress import line_of
 from vitrail.api.studies import StudyResult
+from vitrail.cli.display.in_python import line_of
 from vitrail.cli.display.output import Output
 from vitrail.cli.display.progress import Line, ProgressLine, clock
 from vitrail.errors import UsageError, check_numbers
