@@ -14,7 +14,7 @@ from typing import cast
 
 import numpy as np
 
-from vitrail.api.options import EXPORT_TARGETS
+from vitrail.api.options import EXPORT_TARGETS, ExportRequest
 from vitrail.checkpoints.hub.download import Progress
 from vitrail.classifier import Classifier, load
 from vitrail.data.sources.source import subset
@@ -34,24 +34,6 @@ from vitrail.run_model import is_run
 
 ON_ONNX = ("web", "huggingface-onnx", "triton")  # what is made of an export to onnx
 Say = Callable[[str], None]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ExportRequest:
-    """What is asked for: the arguments of `export`."""
-
-    to: str = "onnx"
-    precision: str | None = None
-    images: str | None = None
-    split: str = "val"
-    check: int = 1000
-    opset: int = 20
-    threads: int = 1
-    ort_web: Path | None = None
-    download: bool = False
-    calibrate: int | None = None
-    max_drop: float | None = None
-    min_speedup: float | None = None
 
 
 def export(

@@ -34,6 +34,39 @@ EXPORT_TARGETS = {  # what is written, the packages it needs, and the extra that
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """What an export is to be, and how it is checked."""
+
+    to: str = "onnx"
+    """onnx, openvino, torch, web, huggingface-onnx, triton or torch-export."""
+    precision: str | None = None
+    """float32, int8 (onnx, openvino, web), or bfloat16 (openvino, torch). Default: float32; of
+    torch bfloat16."""
+    images: str | None = None
+    """Images to check with, as for vitrail eval; int8 is calibrated with their training split.
+    Default: the data of the run."""
+    split: str = "val"
+    """Which of them: val or train."""
+    check: int = 1000
+    """Images to check with, at most."""
+    opset: int = 20
+    """Version of the ONNX operators."""
+    threads: int = 1
+    """Threads of the engine while it is checked. Speed is measured on 1 and on every core."""
+    ort_web: Path | None = None
+    """--to web: the npm package of onnxruntime-web or its folder. Default: the cache."""
+    download: bool = False
+    """--to web: fetch that package from registry.npmjs.org if it is not in the cache (33 MB)."""
+    calibrate: int | None = None
+    """int8: images to calibrate with, at most. Default: 200."""
+    max_drop: float | None = None
+    """int8: the most that accuracy may drop, in percentage points. Default: 0.5."""
+    min_speedup: float | None = None
+    """int8: refuse what is not so many times as fast as float32 of the same engine, one image at
+    a time. Default: any speed."""
+
+
 class TrainOptions(TypedDict, total=False):
     """Every setting without a dot, and the short names of others; docs/cli.md says what each does.
     Times are seconds, or text with a unit: "90s", "10m", "1.5h". Sizes are pixels.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from vitrail.api.options import EXPORT_TARGETS
+from vitrail.api.options import EXPORT_TARGETS, ExportRequest
 from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output, table
 from vitrail.cli.engine_options import EngineOptions
@@ -35,18 +35,7 @@ def export(
     out: Path | None = None,
     /,
     *,
-    to: str = "onnx",
-    precision: str | None = None,
-    images: str | None = None,
-    split: str = "val",
-    check: int = 1000,
-    opset: int = 20,
-    threads: int = 1,
-    ort_web: Path | None = None,
-    download: Annotated[bool, Parameter(negative=())] = False,
-    calibrate: int | None = None,
-    max_drop: float | None = None,
-    min_speedup: float | None = None,
+    asked: Annotated[ExportRequest | None, Parameter(name="*", negative=())] = None,
     patch: str | None = None,
     list_targets: Annotated[bool, Parameter(name="--list", negative=())] = False,
     read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
@@ -60,33 +49,6 @@ def export(
         A run or model directory, or a checkpoint of another library.
     out
         The folder to write; must not exist.
-    to
-        onnx, openvino, torch, web, huggingface-onnx, triton or torch-export.
-    precision
-        float32, int8 (onnx, openvino, web), or bfloat16 (openvino, torch). Default: float32; of
-        torch bfloat16.
-    images
-        Images to check with, as for vitrail eval. Default: the data of the run. int8 is calibrated
-        with its training split.
-    split
-        Which of them: val or train.
-    check
-        Images to check with, at most.
-    opset
-        Version of the ONNX operators.
-    threads
-        Threads of the engine while it is checked. Speed is measured on 1 and on every core.
-    ort_web
-        --to web: the npm package of onnxruntime-web or its folder. Default: the cache.
-    download
-        --to web: fetch that package from registry.npmjs.org if it is not in the cache (33 MB).
-    calibrate
-        int8: images to calibrate with, at most. Default: 200.
-    max_drop
-        int8: the most that accuracy may drop, in percentage points. Default: 0.5.
-    min_speedup
-        int8: refuse what is not so many times as fast as float32 of the same engine, one image at
-        a time. Default: any speed.
     patch
         Patch, px (8, or 8x4: height first), of a ViT that was trained for several sizes: an export
         has one. Default: the model's patch_size.
@@ -96,30 +58,17 @@ def export(
     if list_targets:
         output.result(target_records(), table([("target", "writes", "needs"), *target_rows()]))
         return 0
-    check_numbers({"--check": check, "--opset": opset})
+    asked = asked or ExportRequest()
+    check_numbers({"--check": asked.check, "--opset": asked.opset})
     if model is None or out is None:
         raise UsageError(
             "VIT-201",
             f"{'MODEL and OUT are' if model is None else 'OUT is'} missing.",
             hint="For instance: vitrail export runs/photos-1 photos-onnx --to onnx",
         )
-    from vitrail.api.engine_export import ExportRequest, export_as
+    from vitrail.api.engine_export import export_as
     from vitrail.cli.display.progress import progress_of
 
-    asked = ExportRequest(
-        to=to,
-        precision=precision,
-        images=images,
-        split=split,
-        check=check,
-        opset=opset,
-        threads=threads,
-        ort_web=ort_web,
-        download=download,
-        calibrate=calibrate,
-        max_drop=max_drop,
-        min_speedup=min_speedup,
-    )
     how = EngineOptions(engine=None, patch=patch)
     done = export_as(
         model,
@@ -129,9 +78,8 @@ def export(
         output.note,
         progress_of(output),
     )
-    output.result(
-        record_of(out, done), lines_of(out, done) + (page_lines(out) if to == "web" else [])
-    )
+    lines = lines_of(out, done) + (page_lines(out) if asked.to == "web" else [])
+    output.result(record_of(out, done), lines)
     return 0
 
 

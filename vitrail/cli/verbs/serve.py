@@ -70,6 +70,59 @@ class Room:
     """Pixels of an image, at most."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Work:
+    """Who computes, and how."""
+
+    engines: int | None = None
+    """Batches computed at the same time. Default: one for each core."""
+    decoders: int | None = None
+    """Data-loading workers (processes). Default: one for each core, at most 4."""
+    threads: int = 1
+    """Threads of each engine."""
+    engine: str = "auto"
+    """auto, torch, onnx or openvino. auto: the fastest that is installed and agreed with torch when
+    the model was exported."""
+    precision: str | None = None
+    """float32, bfloat16, int8, or auto: any that agreed. Default: what an export was made for;
+    float32 of other models."""
+    device: str = "cpu"
+    """Where the models compute: cpu, cuda, mps or auto."""
+
+    def check(self) -> None:
+        """Raises UsageError VIT-202 for a number that is not above 0."""
+        given = {"--engines": self.engines, "--decoders": self.decoders, "--threads": self.threads}
+        check_numbers({name: value for name, value in given.items() if value is not None})
+
+    def settled(self) -> tuple[int, int]:
+        """Engines and decoders: those that were given, or what this machine has cores for."""
+        from vitrail.device import num_cores
+
+        cores = num_cores()
+        engines = cores if self.device == "cpu" else 1
+        return self.engines or engines, self.decoders or min(4, cores)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Running:
+    """What is said and done while it runs."""
+
+    drain_delay: float = 0.0
+    """Seconds in which requests are still answered after SIGTERM, while the server says that it is
+    not ready."""
+    access_log: Annotated[bool, Parameter(negative=())] = False
+    """Write one JSON line for each request to stderr."""
+
+    def check(self) -> None:
+        """Raises UsageError VIT-202 for a time below 0."""
+        if self.drain_delay < 0:
+            raise UsageError(
+                "VIT-202",
+                f"--drain-delay: expected seconds from 0, got {self.drain_delay:g}.",
+                hint="For instance --drain-delay 5",
+            )
+
+
 @app.default
 def serve(
     models: Annotated[tuple[Path, ...], Parameter(negative=())] = (),
@@ -77,14 +130,8 @@ def serve(
     *,
     access: Annotated[Access | None, Parameter(name="*")] = None,
     room: Annotated[Room | None, Parameter(name="*")] = None,
-    engines: int | None = None,
-    decoders: int | None = None,
-    threads: int = 1,
-    engine: str = "auto",
-    precision: str | None = None,
-    device: str = "cpu",
-    drain_delay: float = 0.0,
-    access_log: Annotated[bool, Parameter(negative=())] = False,
+    work: Annotated[Work | None, Parameter(name="*")] = None,
+    running: Annotated[Running | None, Parameter(name="*")] = None,
     read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
     output: Annotated[Output, Parameter(parse=False)],
 ) -> int:
@@ -94,66 +141,31 @@ def serve(
     ----------
     models
         Run directories, model directories or checkpoints. The first is the default model.
-    engines
-        Batches computed at the same time. Default: one for each core.
-    decoders
-        Data-loading workers (processes). Default: one for each core, at most 4.
-    threads
-        Threads of each engine.
-    engine
-        auto, torch, onnx or openvino. auto: the fastest that is installed and agreed with torch
-        when the model was exported.
-    precision
-        float32, bfloat16, int8, or auto: any that agreed. Default: what an export was made for;
-        float32 of other models.
-    device
-        Where the models compute: cpu, cuda, mps or auto.
-    drain_delay
-        Seconds in which requests are still answered after SIGTERM, while the server says that it
-        is not ready.
-    access_log
-        Write one JSON line for each request to stderr.
     """
     access, room = access or Access(), room or Room()
+    work, running = work or Work(), running or Running()
     limits = checked(access, room)
     if not models:
         raise UsageError(
             "VIT-201", "MODEL is missing: what to serve.", hint="vitrail serve runs/NAME"
         )
-    given = {"--engines": engines, "--decoders": decoders, "--threads": threads}
-    check_numbers({name: value for name, value in given.items() if value is not None})
-    if drain_delay < 0:
-        raise UsageError(
-            "VIT-202",
-            f"--drain-delay: expected seconds from 0, got {drain_delay:g}.",
-            hint="For instance --drain-delay 5",
-        )
+    work.check()
+    running.check()
     require_serve()
-    from vitrail.device import num_cores
     from vitrail.serve.served_model import Wanted, name_of, unique
 
-    cores = num_cores()
-    engines = engines or (cores if device == "cpu" else 1)
+    engines, decoders = work.settled()
     reading = partial(
         load,
         read_as=read_as,
         output=output,
-        device=device,
-        engine=EngineOptions(engine=engine, precision=precision, threads=threads),
+        device=work.device,
+        engine=EngineOptions(engine=work.engine, precision=work.precision, threads=work.threads),
         batch=room.batch,
         streams=engines,
     )
     wanted = unique([Wanted(name_of(one), partial(reading, one)) for one in models])
-    return run(
-        wanted,
-        limits,
-        access,
-        output,
-        engines=engines,
-        decoders=decoders or min(4, cores),
-        drain_delay=drain_delay,
-        access_log=access_log,
-    )
+    return run(wanted, limits, access, running, output, engines=engines, decoders=decoders)
 
 
 def checked(access: Access, room: Room) -> Limits:
@@ -199,12 +211,11 @@ def run(
     wanted: list[Wanted],
     limits: Limits,
     access: Access,
+    running: Running,
     output: Output,
     *,
     engines: int,
     decoders: int,
-    drain_delay: float,
-    access_log: bool,
 ) -> int:
     """Listen until the end; 0, or 1 where something accepted was not answered in time.
 
@@ -230,12 +241,12 @@ def run(
             service,
             hosts=(access.host, *access.allow_host),
             token=token,
-            say=say_aside if access_log else None,
+            say=say_aside if running.access_log else None,
         )
         names = [one.name for one in wanted]
         uds = None if access.uds is None else str(access.uds)
         record = {"url": url, "uds": uds, "models": names, **dataclasses.asdict(limits)}
-        server = Server(app, service, drain_delay, tls, lambda: output.note(READY))
+        server = Server(app, service, running.drain_delay, tls, lambda: output.note(READY))
         server.take_signals()
         output.result(record, lines_of(url, uds, names, limits))
         await server.run_on(listener)
