@@ -21,16 +21,18 @@ BEGIN, END = "<!-- reference: written by make docs-python -->\n", "<!-- end -->"
 FUNCTIONS = (
     *("train", "resume", "load", "predict", "predict_table", "probe", "compare", "study", "tune"),
     *("lr_find", "report", "runs", "check_data", "split_data", "show_data", "get_data"),
-    *("shard_data", "index_data", "models", "weights", "download", "convert", "export", "push"),
-    *("serve", "doctor", "open_data", "create_model"),
+    *("shard_data", "index_data", "models", "weights", "download", "inspect_checkpoint"),
+    *("convert", "export", "push", "explain_sheets", "model_figures", "faithfulness"),
+    *("serve", "doctor", "replay", "open_data", "create_model"),
 )
 RESULTS = (
     *("Classifier", "Prediction", "Evaluation", "Explanation", "Probe", "RunResult", "Runs"),
-    *("StudyResult", "LrFind", "DataCheck", "Conversion", "Exported", "Pushed", "Serving"),
+    *("StudyResult", "LrFind", "DataCheck", "Inspection", "Conversion", "Exported", "Pushed"),
+    *("Sheets", "FigureFiles", "Faithfulness", "Replay", "Serving"),
 )
 OPTIONS = {  # of which functions
     "train, lr_find and tune": TrainOptions,
-    "predict, predict_table and probe": LoadOptions,
+    "predict, predict_table, probe, explain_sheets, model_figures and faithfulness": LoadOptions,
     "serve": ServeOptions,
 }
 COMMANDS = {  # what does from Python what a command does
@@ -43,15 +45,15 @@ COMMANDS = {  # what does from Python what a command does
     "convert": "convert",
     "export": "export",
     "push": "push",
-    "explain": "Classifier.explain",
+    "explain": "Classifier.explain explain_sheets model_figures faithfulness",
     "serve": "serve",
     "report": "report",
     "data": "check_data split_data show_data shard_data index_data get_data",
-    "models": "models weights download",
+    "models": "models weights download inspect_checkpoint",
     "runs": "runs",
     "lr-find": "lr_find",
     "tune": "tune",
-    "doctor": "doctor",
+    "doctor": "doctor replay",
 }
 RECORDS = ("Preprocess", "TrainConfig", "ViTConfig")  # whose fields are told elsewhere
 INNER = ("computed_by_torch", "torch_runtime", "measuring", "rows")  # for the package itself

@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vitrail import errors
-    from vitrail.api.conversion import Conversion, convert
+    from vitrail.api.conversion import Conversion, Inspection, convert, inspect_checkpoint
     from vitrail.api.datasets import DataCheck, check_data, get_data, show_data, split_data
-    from vitrail.api.doctor import doctor
+    from vitrail.api.doctor import doctor, replay
     from vitrail.api.engine_export import export
+    from vitrail.api.explanations import (
+        Faithfulness,
+        Sheets,
+        explain_sheets,
+        faithfulness,
+        model_figures,
+    )
     from vitrail.api.hub_push import Pushed, push
     from vitrail.api.learning_rate import lr_find
     from vitrail.api.model_list import download, models, weights
@@ -34,11 +41,13 @@ if TYPE_CHECKING:
     from vitrail.evaluation.probes.probe_record import Probe
     from vitrail.evaluation.record import Evaluation
     from vitrail.explain.explanation import Explanation
+    from vitrail.explain.inspect.inspection_figures import FigureFiles
     from vitrail.export.export_model import Exported
     from vitrail.models.create import create_model
     from vitrail.models.vit.config import ViTConfig
     from vitrail.prediction import Prediction
     from vitrail.training.lr_sweep import LrFind
+    from vitrail.training.replay import Replay
     from vitrail.training.reporter import RunResult
 
 __version__ = "0.1.0"
@@ -49,14 +58,19 @@ __all__ = [
     "Evaluation",
     "Explanation",
     "Exported",
+    "Faithfulness",
+    "FigureFiles",
+    "Inspection",
     "LrFind",
     "Prediction",
     "Preprocess",
     "Probe",
     "Pushed",
+    "Replay",
     "RunResult",
     "Runs",
     "Serving",
+    "Sheets",
     "StudyResult",
     "TrainConfig",
     "ViTConfig",
@@ -67,17 +81,22 @@ __all__ = [
     "doctor",
     "download",
     "errors",
+    "explain_sheets",
     "export",
+    "faithfulness",
     "get_data",
     "index_data",
+    "inspect_checkpoint",
     "load",
     "lr_find",
+    "model_figures",
     "models",
     "open_data",
     "predict",
     "predict_table",
     "probe",
     "push",
+    "replay",
     "report",
     "resume",
     "runs",
@@ -98,14 +117,19 @@ _HOME = {
     "Evaluation": "vitrail.evaluation.record",
     "Explanation": "vitrail.explain.explanation",
     "Exported": "vitrail.export.export_model",
+    "Faithfulness": "vitrail.api.explanations",
+    "FigureFiles": "vitrail.explain.inspect.inspection_figures",
+    "Inspection": "vitrail.api.conversion",
     "LrFind": "vitrail.training.lr_sweep",
     "Prediction": "vitrail.prediction",
     "Preprocess": "vitrail.data.images.preprocess",
     "Probe": "vitrail.evaluation.probes.probe_record",
     "Pushed": "vitrail.api.hub_push",
+    "Replay": "vitrail.training.replay",
     "RunResult": "vitrail.training.reporter",
     "Runs": "vitrail.api.run_list",
     "Serving": "vitrail.api.serving",
+    "Sheets": "vitrail.api.explanations",
     "StudyResult": "vitrail.api.studies",
     "TrainConfig": "vitrail.config",
     "ViTConfig": "vitrail.models.vit.config",
@@ -115,15 +139,20 @@ _HOME = {
     "create_model": "vitrail.models.create",
     "doctor": "vitrail.api.doctor",
     "download": "vitrail.api.model_list",
+    "explain_sheets": "vitrail.api.explanations",
+    "faithfulness": "vitrail.api.explanations",
     "get_data": "vitrail.api.datasets",
     "index_data": "vitrail.api.shards",
+    "inspect_checkpoint": "vitrail.api.conversion",
     "load": "vitrail.classifier",
     "lr_find": "vitrail.api.learning_rate",
+    "model_figures": "vitrail.api.explanations",
     "open_data": "vitrail.data.sources.open_data",
     "predict": "vitrail.api.predictions",
     "predict_table": "vitrail.api.predictions",
     "probe": "vitrail.api.probing",
     "push": "vitrail.api.hub_push",
+    "replay": "vitrail.api.doctor",
     "resume": "vitrail.api.training",
     "shard_data": "vitrail.api.shards",
     "show_data": "vitrail.api.datasets",

@@ -44,7 +44,7 @@ from vitrail.model_folder.export_record import Export
 from vitrail.model_folder.model_card import card_of
 from vitrail.model_folder.model_record import Architecture, Record, made_record
 from vitrail.models.names import ModelConfig
-from vitrail.notebook import show, table
+from vitrail.notebook import Shown
 from vitrail.open_model import (
     Meta,
     Opened,
@@ -89,7 +89,7 @@ SHOWN = 5  # names of classes
 Size = tuple[int, int]
 
 
-class Classifier:
+class Classifier(Shown):
     """model: put in evaluation mode; preprocess: image -> (C, H, W) tensor; classes: names in the
     order of the outputs, or empty; temperature: divides the logits; examples: which images it was
     trained on, by content, or why that cannot be told; runtime: what computes the logits, torch
@@ -130,16 +130,9 @@ class Classifier:
         engine = f"{info.engine} {info.precision} on {info.device}"
         return [*found, ("temperature", f"{self.temperature:.4g}"), ("engine", engine)]
 
-    def show(self) -> None:
-        """Show what it is in the notebook; elsewhere print it."""
-        show(self, self.rows())
-
     def __repr__(self) -> str:
         said = "; ".join(f"{name} {value}" for name, value in self.rows())
         return f"Classifier({printable(said)})"
-
-    def _repr_html_(self) -> str:
-        return table(self.rows(), title="Classifier")
 
     @property
     def model(self) -> nn.Module:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import webbrowser
+from abc import ABC, abstractmethod
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -57,6 +58,21 @@ def show(shown: object, rows: Iterable[tuple[str, object]]) -> None:
     width = max((len(name) for name, _ in told), default=0)
     sys.stdout.writelines(f"{name:<{width}}  {value}".rstrip() + "\n" for name, value in told)
     sys.stdout.flush()
+
+
+class Shown(ABC):
+    """A result that can be told in a few rows: a table in a notebook, lines elsewhere."""
+
+    @abstractmethod
+    def rows(self) -> list[tuple[str, str]]:
+        """(name, value) for people."""
+
+    def show(self) -> None:
+        """Show it in the notebook; elsewhere print what there is to know of it."""
+        show(self, self.rows())
+
+    def _repr_html_(self) -> str:
+        return table(self.rows(), title=type(self).__name__)
 
 
 def open_page(page: Path | str) -> None:

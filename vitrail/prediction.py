@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from vitrail.notebook import Shown
 from vitrail.runtime.runtime import Array
 
 Picture = str | os.PathLike[str] | bytes | Image | NDArray[np.uint8]
@@ -34,7 +35,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(Shown):
     """What the model says of one image, or in `error` why it cannot say anything."""
 
     source: str
@@ -42,6 +43,11 @@ class Prediction:
     score: float | None = None
     top: list[Score] = field(default_factory=list)
     error: str | None = None
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(name, value) for people: the image, then its best classes, or what is wrong."""
+        best = [(one.label, f"{one.score:.4f}") for one in self.top]
+        return [("image", self.source), *([("error", self.error)] if self.error else best)]
 
 
 def probabilities_of(logits: Array, temperature: float, scores: Scores) -> NDArray[np.float32]:

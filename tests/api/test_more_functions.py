@@ -14,29 +14,7 @@ from PIL import Image
 
 import vitrail
 from tests.cli.cli_command import run
-from tests.export.exported import classifier_of
 from vitrail.errors import DataError, ModelError, UsageError
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder."""
-    folder = tmp_path_factory.mktemp("model") / "m"
-    classifier_of(channels=3).save(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seven images of two classes, one of them broken."""
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    for number in range(7):
-        place = folder / "ab"[number % 2] / f"{number}.png"
-        place.parent.mkdir(exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (11, 7, 3), np.uint8)).save(place)
-    (folder / "a" / "bad.png").write_bytes(b"\x89PNG")
-    return folder
 
 
 def test_predict_is_the_record_of_the_command(model: Path, photos: Path) -> None:

@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from vitrail.batch_prediction.table_order import check_table
 from vitrail.errors import EnvironmentFault
 from vitrail.settings.toml_file import read_toml
 from vitrail.spelling import unescaped
+from vitrail.training.lr_sweep import LrFind
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +292,7 @@ def test_lr_find_writes_numbers_and_a_plot(monkeypatch: pytest.MonkeyPatch) -> N
 
     def lr_find(layers: Any, *, reporter: Any) -> Any:
         asked["layers"] = layers
-        return SimpleNamespace(
+        return LrFind(
             lrs=[1e-5, 1e-3, 1e-1],
             losses=[2.3, 1.1, float("nan")],
             suggestion=1e-3,

@@ -20,19 +20,47 @@ from vitrail.checkpoints.adapt.request import shapes_of
 from vitrail.checkpoints.external import plan_writing, read_external, write_foreign
 from vitrail.checkpoints.hub.download import Progress
 from vitrail.checkpoints.hub.resolve import resolve_weights
+from vitrail.checkpoints.inspection import ReadingOptions, inspect
 from vitrail.checkpoints.mapping.evaluation_crops import shown_by
+from vitrail.checkpoints.mapping.fact import described
+from vitrail.checkpoints.mapping.fact import shown as value_text
 from vitrail.checkpoints.mapping.rules import MappingReport
 from vitrail.checkpoints.origins.name_map import read_map
 from vitrail.classifier import Classifier, load, of_foreign
+from vitrail.cli.display.told import rows_of
 from vitrail.errors import ModelError, UsageError
 from vitrail.model_folder.bundle import refuse_existing
 from vitrail.models.create import Model, build
 from vitrail.models.names import ModelConfig
 from vitrail.models.vit.config import ViTConfig
+from vitrail.notebook import Shown
 from vitrail.open_model import find_model, is_ours
+from vitrail.spelling import count
 
 TOLERANCE = 1e-5  # of float32 logits, where positions are stored in another form
 IMAGES = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection(Shown):
+    """What a file or folder holds. is_convertible: whether `convert` takes it as it stands; record:
+    every figure with its source, as `to_json` has it.
+    """
+
+    is_convertible: bool
+    record: dict[str, Any]
+    said: tuple[tuple[str, str], ...]
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(name, value) for people."""
+        return list(self.said)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `vitrail models FILE --json`."""
+        return self.record
+
+    def __repr__(self) -> str:
+        return f"Inspection({'; '.join(f'{name} {value}' for name, value in self.said)})"
 
 
 @dataclass(frozen=True)
@@ -45,7 +73,7 @@ class ReadBack:
 
 
 @dataclass(frozen=True, eq=False)
-class Conversion:
+class Conversion(Shown):
     """What was read and written. classifier: the model; report: what became of the tensors of
     another library's file; not_kept: what the format does not keep; checked: OUT, read back.
     """
@@ -69,6 +97,36 @@ class Conversion:
             f"Conversion({origin} -> {self.to}, {', '.join(map(str, self.files))}, tensors {same}, "
             f"logits within {self.checked.difference:.2g})"
         )
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(name, value) for people."""
+        report, checked, made = self.report, self.checked, self.classifier.preprocess
+        parameters = sum(value.numel() for value in self.classifier.model.parameters())
+        origin = self.classifier.meta.origin or "vitrail"
+        image = f"{made.height} x {made.width}"
+        if made.is_variable and made.patch_size is not None:
+            (ph, pw), most = made.patch_size, made.max_patches
+            image = f"variable resolution, {most} patches at most of {ph} x {pw}"
+        outputs = count(self.config.num_classes, "class")
+        found = [
+            (
+                "model",
+                f"{self.classifier.meta.name}, {parameters:,} parameters, {image} px, {outputs}",
+            ),
+            ("read", origin + (f": {count(report.used, 'tensor')}" if report else "")),
+        ]
+        if report:
+            found += [("left out", f"{name}: {why}") for name, why in report.left_out]
+            found += [("implied", f"{name}: {why}") for name, why in report.implied]
+        found += rows_of(self.classifier)
+        found += [("wrote", str(path)) for path in self.files]
+        found += [("not kept", note) for note in self.not_kept]
+        same = "its tensors are those" if checked.identical else "positions in another form"
+        said = (
+            f"the written copy equals what was read ({same}, logits within "
+            f"{checked.difference:.2g}); whether it was read right is not checked"
+        )
+        return [*found, ("checked", said)]
 
     def to_json(self) -> dict[str, Any]:
         """The conversion as one object, that of `vitrail convert --json`."""
@@ -97,6 +155,56 @@ class Conversion:
             "tensors_identical": self.checked.identical,
             "logits_max_difference": self.checked.difference,
         }
+
+
+def inspect_checkpoint(
+    path: str | Path,
+    *,
+    given: Mapping[str, Any] | None = None,
+    origin: str | None = None,
+    table: str | None = None,
+) -> Inspection:
+    """What a checkpoint of another library holds, where every number of it is from, and whether it
+    can be converted; nothing is written. As `vitrail models FILE`; a model of vitrail is told too.
+
+    given, origin, table: what the file does not say, as for `load`.
+
+    Raises UsageError VIT-202, VIT-211 for what is given; ModelError VIT-402 and VIT-411 to VIT-425
+    for a file that is no checkpoint, VIT-430 where nothing is there.
+    """
+    settings = tuple(f"{name}={value_text(value)}" for name, value in (given or {}).items())
+    return inspected(Path(path), ReadingOptions(settings, origin, table))
+
+
+def inspected(path: Path, asked: ReadingOptions) -> Inspection:
+    """As `inspect_checkpoint`."""
+    place = find_model(path)
+    if is_ours(place):
+        return _own(path)
+    found = inspect(place, asked)
+    return Inspection(found.error is None, found.to_json(), tuple(found.rows()))
+
+
+def _own(path: Path) -> Inspection:
+    """A model of vitrail says everything itself."""
+    classifier = load(path)
+    parameters = sum(value.numel() for value in classifier.model.parameters())
+    record = {
+        "path": str(path),
+        "format": "vitrail",
+        "model": classifier.meta.name,
+        "parameters": parameters,
+        "classes": {"names": classifier.classes},
+        "preprocess": classifier.preprocess.to_json(),
+        "convertible": True,
+    }
+    said = (
+        ("file", f"{path}: a model of vitrail"),
+        ("model", f"{classifier.meta.name}, {parameters:,} parameters"),
+        ("classes", f"{len(classifier.classes)} named"),
+        ("prepared", described(classifier.preprocess)),
+    )
+    return Inspection(True, record, said)
 
 
 def convert(

@@ -26,7 +26,7 @@ from vitrail.data.sources.split import write_split
 from vitrail.errors import DataError, UsageError, check_numbers
 from vitrail.evaluation.labels.label_suspects import Suspects
 from vitrail.files import refuse_existing, whole_folder
-from vitrail.notebook import show, table
+from vitrail.notebook import Shown
 from vitrail.spelling import count as number_of
 
 MAX_PIXELS = 64_000_000
@@ -36,7 +36,7 @@ Part = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True, eq=False)
-class DataCheck:
+class DataCheck(Shown):
     """What was found in a dataset. report: everything that was counted; suspects: labels that may
     be wrong, None where they were not asked for.
     """
@@ -77,15 +77,8 @@ class DataCheck:
             found.append(("possible label errors", self.suspects.why_not or said))
         return found if self.problems else [*found, ("findings", "none")]
 
-    def show(self) -> None:
-        """Show the findings in the notebook; elsewhere print them. `write` makes the page."""
-        show(self, self.rows())
-
     def __repr__(self) -> str:
         return f"DataCheck({'; '.join(f'{name} {value}' for name, value in self.rows())})"
-
-    def _repr_html_(self) -> str:
-        return table(self.rows(), title="Data")
 
 
 def check_data(

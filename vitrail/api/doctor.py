@@ -10,10 +10,13 @@ import re
 import time
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vitrail.device import free_disk, memory_bytes, num_cores, pick_device, pick_precision
 from vitrail.errors import VitrailError
+
+if TYPE_CHECKING:
+    from vitrail.training.replay import Replay
 
 MODELS = ("vit_digits", "vit_ti16", "vit_s16", "bit_r50x1", "vit_b16", "vit_l16")
 MATMUL = 768  # rows of the square matrices whose product is timed
@@ -38,6 +41,21 @@ def doctor() -> dict[str, Any]:
     if record["torch"]:
         record["train"] = train_records(record["memory_bytes"], record["torch"]["gflops"])
     return record
+
+
+def replay(run: str | Path, *, data: str | Path | None = None) -> Replay:
+    """Do the step again at which a run's loss or gradients were not finite, and say where: the
+    first layer, the parameters, the images; as `vitrail doctor --replay`. The process is left as it
+    was.
+
+    data: where the images of the run lie now. Raises ModelError VIT-401 where the run kept no step,
+    VIT-409; what `resume` raises for its settings, data and checkpoints.
+    """
+    from vitrail.training.determinism import unchanged_process
+    from vitrail.training.replay import replay as done_again
+
+    with unchanged_process():
+        return done_again(Path(run), data=None if data is None else str(data))
 
 
 def light_record() -> dict[str, Any]:

@@ -9,10 +9,11 @@ from typing import Any
 from vitrail.checkpoints.hub.hf_download import parse_repository
 from vitrail.checkpoints.hub.hf_upload import Sent, files_of, read_token, send, sha256_of
 from vitrail.errors import UsageError
+from vitrail.notebook import Shown
 
 
 @dataclass(frozen=True)
-class Pushed:
+class Pushed(Shown):
     """What goes to a repository. files: names, places and sizes in bytes; sha256: by name; url: of
     the repository once they are sent, None before.
     """
@@ -22,6 +23,16 @@ class Pushed:
     files: tuple[Sent, ...]
     sha256: dict[str, str]
     url: str | None = None
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(name, value) for people."""
+        who = "private" if self.private else "public"
+        sent = "not sent" if self.url is None else f"sent: {self.url}"
+        return [
+            ("repository", f"{self.repository}, {who} if it is new"),
+            *((one.name, f"{one.size / 1e6:,.1f} MB") for one in self.files),
+            ("state", sent),
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """The object of `vitrail push --json`."""

@@ -11,7 +11,7 @@ from typing import Any, Unpack
 from vitrail.api.options import TrainOptions, layer_of, shows_options
 from vitrail.config import SHORT
 from vitrail.errors import UsageError
-from vitrail.figures.plot import Figure, Series, plot
+from vitrail.figures.plot import plot
 from vitrail.files import refuse_existing, write_together
 from vitrail.settings.layers import DURATIONS
 from vitrail.training.determinism import unchanged_process
@@ -54,7 +54,7 @@ def find_rate(layers: Layers, out: Path | None, reporter: Reporter | None = None
     found = search(layers, reporter=reporter or SilentReporter())
     if out is not None:
         document = json.dumps(to_json(found)) + "\n"
-        write_together(out, dict(zip(FILES, (document, drawn(found)), strict=True)))
+        write_together(out, dict(zip(FILES, (document, plot(found.figure()).file()), strict=True)))
     return found
 
 
@@ -83,12 +83,3 @@ def refuse_without_effect(settings: Mapping[str, Any]) -> None:
                 f"--{key.replace('_', '-')} has no effect on lr-find, which compares rates.",
                 hint="Leave it out.",
             )
-
-
-def drawn(found: LrFind) -> str:
-    """Validation loss over learning rate (logarithmic) as an SVG file, the suggestion marked."""
-    points = Series("validation loss", found.lrs, found.losses)
-    title = f"Validation loss of short trainings; {found.suggestion:.1e} is suggested"
-    mark = (f"{found.suggestion:.1e}", found.suggestion)
-    figure = Figure("lr_find", title, "learning rate", "loss", [points], log_x=True, mark=mark)
-    return plot(figure).file()

@@ -15,7 +15,7 @@ from vitrail.models.bit.config import BiTConfig
 from vitrail.models.cost import activation_bytes, macs, parameters
 from vitrail.models.names import ModelConfig, known_names, parse_name, resolve_model
 from vitrail.models.resnet.config import ResNetConfig
-from vitrail.notebook import table
+from vitrail.notebook import Shown, show, table
 from vitrail.setting_values import parse_size
 from vitrail.spelling import count
 
@@ -28,6 +28,12 @@ class Records(list[dict[str, Any]]):
 
     columns: tuple[str, ...] = ()
     what = "record"
+
+    def show(self) -> None:
+        """Show the table in the notebook; elsewhere print a line a record."""
+        lines = [list(map(str, self._cells(one))) for one in self]
+        told = [(name, ", ".join(rest)) for name, *rest in lines]
+        show(self, [(count(len(self), self.what), ", ".join(self.columns[1:])), *told])
 
     def __repr__(self) -> str:
         head = ", ".join(self.columns)
@@ -61,7 +67,7 @@ class PublishedWeights(Records):
 
 
 @dataclass(frozen=True)
-class Downloaded:
+class Downloaded(Shown):
     """Weights in the cache. path: a file, or the folder of several; sha256: of a file."""
 
     name: str
@@ -70,6 +76,13 @@ class Downloaded:
     bytes: int
     sha256: str | None
     licence: str | None
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(name, value) for people."""
+        found = [("weights", self.name), ("from", self.address)]
+        found.append(("file", f"{self.path}, {self.bytes / 1e6:,.1f} MB"))
+        more = {"sha256": self.sha256, "licence": self.licence}
+        return found + [(name, value) for name, value in more.items() if value is not None]
 
     def to_json(self) -> dict[str, Any]:
         """The object of `vitrail models --get --json`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitrail.errors import UsageError
-from vitrail.notebook import table
+from vitrail.notebook import show, table
 from vitrail.runs.listing import RunEntry, list_runs
 from vitrail.spelling import count
 
@@ -23,6 +23,11 @@ class Runs(list[RunEntry]):
             [one.name, one.status, one.data, one.model, figure_of(one), ago(one.age_secs)]
             for one in self
         ]
+
+    def show(self) -> None:
+        """Show the table in the notebook; elsewhere print a line a run."""
+        told = [(row[0], ", ".join(row[1:])) for row in self.rows()]
+        show(self, [(count(len(self), "run"), ", ".join(HEAD[1:])), *told])
 
     def __repr__(self) -> str:
         lines = [", ".join(row) for row in self.rows()]

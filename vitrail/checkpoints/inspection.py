@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from vitrail.checkpoints.external import ExternalCheckpoint, read_external, with_known
 from vitrail.checkpoints.formats.open_tensors import open_tensors
+from vitrail.checkpoints.mapping.fact import fact_rows
 from vitrail.checkpoints.mapping.rules import Header
 from vitrail.checkpoints.mapping.stated import read_settings
 from vitrail.checkpoints.mapping.unsupported import part_of
@@ -24,6 +25,7 @@ from vitrail.checkpoints.mapping.wrappers import views
 from vitrail.checkpoints.origins.registry import ORIGINS
 from vitrail.checkpoints.recognise import ask
 from vitrail.errors import ModelError
+from vitrail.spelling import count
 
 NO_NAMES = "its names are not there"
 
@@ -65,6 +67,19 @@ class CheckpointInspection(NamedTuple):
         words += ["--origin", self.asked.origin] if self.asked.origin else []
         words += ["--table", self.asked.table] if self.asked.table else []
         return " ".join(["vitrail convert", *words])
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(name, value) for people."""
+        record = self.to_json()
+        dtypes = ", ".join(f"{number} {name}" for name, number in record["dtypes"].items())
+        held = f"{count(record['tensors'], 'tensor')}, {record['numbers']:,} numbers ({dtypes})"
+        rows = [("file", f"{record['path']}: {record['format']}"), ("holds", held)]
+        if record["table"]:
+            others = ", ".join(record["other_tables"])
+            rows.append(("table", record["table"] + (f"; not taken: {others}" if others else "")))
+        rows += _tried_rows(self.tried)
+        rows += _read_rows(self.foreign, record) if self.foreign else _refused_rows(record)
+        return [*rows, ("convert", record["command"])]
 
     def to_json(self) -> dict[str, Any]:
         """As `vitrail models FILE --json` prints it."""
@@ -121,13 +136,13 @@ def _openness(tried: Tried) -> tuple[bool, int]:
 
 
 def _try(name: str, header: Header) -> Tried:
-    count = len(header.shapes)
+    num = len(header.shapes)
     try:
         found = ask(ORIGINS[name], header)
     except ModelError as error:
-        return Tried(name, count, f"{error.code}: {error.message.splitlines()[0]}")
+        return Tried(name, num, f"{error.code}: {error.message.splitlines()[0]}")
     if found is None:
-        return Tried(name, count, NO_NAMES)
+        return Tried(name, num, NO_NAMES)
     known = {theirs for rule in found.rules for theirs in rule.theirs}
     missing = [theirs for theirs in known if theirs not in header.shapes]
     over = [theirs for theirs in header.shapes if theirs not in known]
@@ -165,3 +180,33 @@ def _of_error(error: ModelError | None) -> dict[str, Any]:
         "unused": kinds,
         "error": {"code": error.code, "message": error.message, "hint": error.hint},
     }
+
+
+def _tried_rows(tried: Sequence[Tried]) -> list[tuple[str, str]]:
+    """A row for each layout whose names are there, and one for all others."""
+    others = [one.origin for one in tried if one.why == NO_NAMES]
+    rows = [("tried", f"{one.origin}: {one.why or 'fits'}") for one in tried if one.why != NO_NAMES]
+    return rows + ([("tried", f"{', '.join(others)}: {NO_NAMES}")] if others else [])
+
+
+def _read_rows(foreign: ExternalCheckpoint, record: dict[str, Any]) -> list[tuple[str, str]]:
+    names, outputs = record["classes"]["names"], record["classes"]["count"]
+    named = f"named {', '.join(names[:3])} ..." if names else "without names"
+    rows = [
+        ("read as", f"{record['origin']}: {record['model']}, {record['parameters']:,} parameters"),
+        ("classes", f"{count(outputs, 'output')}, {named}" if outputs else "no head"),
+    ]
+    rows += [("prefix", f"{record['prefix']} (taken off)")] if record["prefix"] else []
+    rows += fact_rows(foreign.facts)
+    rows += [("note", note) for note in record["notes"]]
+    return rows + [("left out", f"{one['name']}: {one['kind']}") for one in record["left_out"]]
+
+
+def _refused_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
+    error = record["error"]
+    lines = [*error["message"].splitlines(), *error["hint"].splitlines()]
+    rows = [(error["code"] if not number else "", line) for number, line in enumerate(lines)]
+    for fact in record["facts"]:
+        choices = ", ".join(map(str, fact["possible"]))
+        rows.append(("unknown", f"{fact['field']}" + (f": one of {choices}" if choices else "")))
+    return rows

@@ -59,18 +59,37 @@ from vitrail.model_folder.export_record import (
 from vitrail.model_folder.golden import fixed_image, golden_of
 from vitrail.model_folder.model_record import Record
 from vitrail.models.create import Model
+from vitrail.notebook import Shown
 from vitrail.spelling import count
 
 Finish = Callable[[Path], None]
 
 
 @dataclass(frozen=True)
-class Exported:
-    """What was written: the document of export.json, the comparison and its limits."""
+class Exported(Shown):
+    """What was written into `folder`: the document of export.json, the comparison, its limits."""
 
     record: ExportRecord
     comparison: Comparison
     limits: Limits
+    folder: Path
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(name, value) for people."""
+        about, images = self.record, self.record.images
+        size = f"{about.file.size / 1e6:.1f} MB, {about.file.precision}"
+        where = f"{images['data']} {images['split']}"
+        found = [
+            ("file", f"{self.folder / about.file.name}: {size}"),
+            ("compared with torch", f"on {count(self.comparison.images, 'image')} ({where})"),
+        ]
+        for title, value, limit, state in self.comparison.rows(self.limits):
+            found.append((title, f"{value} (limit {limit}, {state})" if limit else value))
+        for threads, rates in about.speed.items():
+            for name, one in rates.items():
+                said = ", ".join(f"{rate:.0f} at batch {size}" for size, rate in one.items())
+                found.append((f"images/s, threads: {threads}", f"{name}: {said}"))
+        return found
 
 
 def export_model(
@@ -124,7 +143,7 @@ def export_model(
         )
         write_rest(folder, classifier, record, about)
         finish(folder)
-    return Exported(about, comparison, first.limits)
+    return Exported(about, comparison, first.limits, out)
 
 
 def described(

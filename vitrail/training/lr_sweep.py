@@ -26,7 +26,9 @@ from vitrail.data.sources.open_data import Source, subset
 from vitrail.device import keep_freed_memory, set_threads
 from vitrail.errors import TrainingError
 from vitrail.evaluation.metrics.intervals import Z95
+from vitrail.figures.plot import Figure, Series, alt_text, plot
 from vitrail.keyed_random import permutation
+from vitrail.notebook import show, svg, table
 from vitrail.spelling import count
 from vitrail.training.optim.optimizer import set_lr
 from vitrail.training.optim.schedule import StepSchedule as Schedule
@@ -60,6 +62,30 @@ class LrFind:
     suggestion: float
     default: float
     sentence: str
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(name, value) for people: the suggestion, then the loss at each rate."""
+        judged = zip(self.lrs, self.losses, strict=True)
+        return [
+            ("suggestion", f"{self.suggestion:.1e}"),
+            ("", self.sentence),
+            *((f"loss at {lr:.1e}", f"{loss:.4f}") for lr, loss in judged),
+        ]
+
+    def figure(self) -> Figure:
+        """Validation loss over learning rate (logarithmic), the suggestion marked."""
+        points = Series("validation loss", self.lrs, self.losses)
+        title = f"Validation loss of short trainings; {self.suggestion:.1e} is suggested"
+        mark = (f"{self.suggestion:.1e}", self.suggestion)
+        return Figure("lr_find", title, "learning rate", "loss", [points], log_x=True, mark=mark)
+
+    def show(self) -> None:
+        """Show suggestion, losses and plot in the notebook; elsewhere print the figures."""
+        show(self, self.rows())
+
+    def _repr_html_(self) -> str:
+        drawn = self.figure()
+        return table(self.rows(), title="LrFind") + svg(plot(drawn).file(), alt_text(drawn))
 
 
 @dataclass

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from vitrail.data.loading.loader import Batch
 from vitrail.device import resumed_threads, set_threads
 from vitrail.errors import EnvironmentFault, ModelError
 from vitrail.evaluation.run_data import resumed
+from vitrail.notebook import Shown
 from vitrail.runs import documents
+from vitrail.spelling import count, printable
 from vitrail.training.determinism import make_deterministic
 from vitrail.training.optim.optimizer import clip_gradients, set_lr
 from vitrail.training.optim.schedule import StepSchedule, lr_on
@@ -45,10 +47,11 @@ from vitrail.training.tasks.registry import task_of
 from vitrail.training.tasks.task import Task
 
 FOLDER, NAME = "debug", "debug/batch.json"
+MOST_NAMES = 5  # of layers and images on a line
 
 
 @dataclass(frozen=True)
-class Replay:
+class Replay(Shown):
     """A step done again. began: the step of the state that it was reached from; loss, grad_norm:
     as text, now and in the run; layer: the first module with an output that is not finite, "" where
     there is none; parameters: whose gradients are not; images: whose own losses are not.
@@ -68,6 +71,29 @@ class Replay:
     def is_finite(self) -> bool:
         """Whether the step has gone well this time."""
         return math.isfinite(float(self.loss) + float(self.grad_norm))
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `vitrail doctor --replay --json`."""
+        return {**asdict(self), "finite": self.is_finite}
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(name, value) for people."""
+        again = count(self.step - self.began, "step")
+        figures = f"loss {self.loss}, gradient norm {self.grad_norm}"
+        run = f"in the run {self.run_loss} and {self.run_grad_norm}"
+        found = [(f"step {self.step}", f"{figures} ({run}); {again} from the kept state")]
+        if self.is_finite:
+            why = "sums of several processes, or another machine, round so"
+            found.append(("finite this time", why))
+        for what, names in (
+            ("first output that is not finite", (self.layer,) if self.layer else ()),
+            ("gradients that are not finite", self.parameters),
+            ("images whose own loss is not finite", self.images),
+        ):
+            if names:
+                rest = f" and {len(names) - MOST_NAMES} more" * (len(names) > MOST_NAMES)
+                found.append((what, ", ".join(map(printable, names[:MOST_NAMES])) + rest))
+        return found
 
 
 def keep_step(live: RunContext, record: dict[str, Any]) -> None:

@@ -164,6 +164,20 @@ def elsewhere(facts: Iterable[Fact]) -> list[Fact]:
     return [item for item in facts if item.source != "file"]
 
 
+def fact_rows(facts: Iterable[Fact]) -> list[tuple[str, str]]:
+    """A row for each that the file does not say, and one for each part of the file that says
+    others.
+    """
+    parts: dict[str, list[str]] = {}
+    rows = []
+    for fact in facts:
+        if fact.source == "file" and fact.field != "preprocess":
+            parts.setdefault(fact.where, []).append(fact.text().removesuffix(f" ({fact.where})"))
+        else:
+            rows.append((fact.word, fact.text()))
+    return [*(("file", f"{', '.join(said)} ({where})") for where, said in parts.items()), *rows]
+
+
 def shown(value: Any) -> str:
     """A value as `--set` takes it: 32x48, 1e-06, gelu."""
     if isinstance(value, tuple | list):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vitrail.checkpoints.mapping.fact import Fact
     from vitrail.classifier import Classifier
     from vitrail.cli.display.output import Output
 
@@ -20,19 +18,7 @@ def tell(classifier: Classifier, output: Output) -> None:
 
 def rows_of(classifier: Classifier) -> list[tuple[str, str]]:
     """Every number with its source, and what was changed, as rows of two cells."""
+    from vitrail.checkpoints.mapping.fact import fact_rows
+
     meta = classifier.meta
     return [*fact_rows(meta.facts), *(("note", note) for note in meta.notes)]
-
-
-def fact_rows(facts: Iterable[Fact]) -> list[tuple[str, str]]:
-    """A row for each that the file does not say, and one for each part of the file that says
-    others.
-    """
-    parts: dict[str, list[str]] = {}
-    rows = []
-    for fact in facts:
-        if fact.source == "file" and fact.field != "preprocess":
-            parts.setdefault(fact.where, []).append(fact.text().removesuffix(f" ({fact.where})"))
-        else:
-            rows.append((fact.word, fact.text()))
-    return [*(("file", f"{', '.join(said)} ({where})") for where, said in parts.items()), *rows]

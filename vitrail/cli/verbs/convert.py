@@ -10,13 +10,10 @@ from cyclopts import Parameter
 from vitrail.api.options import Format
 from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output, table
-from vitrail.cli.display.told import rows_of
 from vitrail.cli.engine_options import read_patch
 from vitrail.cli.read_as import ReadAs
-from vitrail.spelling import count
 
 if TYPE_CHECKING:
-    from vitrail.api.conversion import Conversion
     from vitrail.checkpoints.mapping.rules import MappingReport
 
 app = app_of("vitrail convert")
@@ -69,45 +66,11 @@ def convert(
         progress=progress_of(output),
         **how,
     )
-    output.result(done.to_json(), lines_of(done))
+    output.result(done.to_json(), table(done.rows(), left=2))
     if output.verbose and done.report is not None and not output.json:
         for line in mapping_lines(done.report):
             output.line(line)
     return 0
-
-
-def lines_of(done: Conversion) -> list[str]:
-    """The conversion for people."""
-    report, checked, made = done.report, done.checked, done.classifier.preprocess
-    parameters = sum(value.numel() for value in done.classifier.model.parameters())
-    origin = done.classifier.meta.origin or "vitrail"
-    shown = f"{made.height} x {made.width}"
-    if made.is_variable and made.patch_size is not None:
-        (ph, pw), most = made.patch_size, made.max_patches
-        shown = f"variable resolution, {most} patches at most of {ph} x {pw}"
-    rows = [
-        (
-            "model",
-            f"{done.classifier.meta.name}, {parameters:,} parameters, {shown} px, "
-            f"{count(done.config.num_classes, 'class')}",
-        ),
-        ("read", origin + (f": {count(report.used, 'tensor')}" if report else "")),
-    ]
-    if report:
-        rows += [("left out", f"{name}: {why}") for name, why in report.left_out]
-        rows += [("implied", f"{name}: {why}") for name, why in report.implied]
-    rows += rows_of(done.classifier)
-    rows += [("wrote", str(path)) for path in done.files]
-    rows += [("not kept", note) for note in done.not_kept]
-    same = "its tensors are those" if checked.identical else "positions in another form"
-    rows.append(
-        (
-            "checked",
-            f"the written copy equals what was read ({same}, logits within "
-            f"{checked.difference:.2g}); whether it was read right is not checked",
-        )
-    )
-    return table(rows, left=2)
 
 
 def mapping_lines(report: MappingReport) -> list[str]:

@@ -11,10 +11,9 @@ from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output, table
 from vitrail.cli.machine_plan import PlanOptions, show_plan
 from vitrail.errors import UsageError, install_command
-from vitrail.spelling import count, printable
+from vitrail.spelling import count
 
 app = app_of("vitrail doctor")
-MOST_NAMES = 5  # of layers and images on a line
 
 
 @app.default
@@ -70,27 +69,10 @@ def test_machine(output: Output) -> int:
 
 def show_replay(run: Path, output: Output) -> int:
     """Do a run's kept step again and print what was not finite; the exit code."""
-    from dataclasses import asdict
-
     from vitrail.training.replay import replay
 
     found = replay(run)
-    again = count(found.step - found.began, "step")
-    lines = [
-        f"step {found.step}: loss {found.loss}, gradient norm {found.grad_norm} "
-        f"(in the run {found.run_loss} and {found.run_grad_norm}); {again} from the kept state"
-    ]
-    if found.is_finite:
-        lines.append("finite this time: sums of several processes, or another machine, round so")
-    for what, names in (
-        ("first output that is not finite", (found.layer,) if found.layer else ()),
-        ("gradients that are not finite", found.parameters),
-        ("images whose own loss is not finite", found.images),
-    ):
-        if names:
-            rest = f" and {len(names) - MOST_NAMES} more" * (len(names) > MOST_NAMES)
-            lines.append(f"{what}: {', '.join(map(printable, names[:MOST_NAMES]))}{rest}")
-    output.result({**asdict(found), "finite": found.is_finite}, lines)
+    output.result(found.to_json(), [f"{name}: {value}" for name, value in found.rows()])
     return 0
 
 

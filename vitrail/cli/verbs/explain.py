@@ -217,12 +217,9 @@ def told(records: list[dict[str, Any]], output: Output) -> int:
     """Print what was found. Raises DataError VIT-362 where no image could be read."""
     failed = [record for record in records if record["error"]]
     if len(failed) == len(records):
-        first = f"{failed[0]['source']}: {failed[0]['error']}"
-        raise DataError(
-            "VIT-362",
-            f"none of the {count(len(records), 'image')} can be read; the first: {first}",
-            hint="Accepted: jpeg png webp bmp gif tiff",
-        )
+        from vitrail.api.explanations import none_readable
+
+        raise none_readable(len(records), f"{failed[0]['source']}: {failed[0]['error']}")
     output.result(records, [line for record in records for line in lines_of(record)])
     if failed:
         output.note(

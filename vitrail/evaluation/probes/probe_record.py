@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vitrail.evaluation.metrics.intervals import mean_interval
+from vitrail.notebook import Shown
+from vitrail.spelling import count
 
 SCHEMA = 1
 
@@ -65,6 +67,14 @@ class ProbeScore:
         """The interval of the mean over draws of training images."""
         return mean_interval(self.by_seed) if len(self.by_seed) > 1 else None
 
+    def row(self) -> tuple[str, str]:
+        """What gave the figure, and the figure with its interval, for people."""
+        given = {"k": self.k, "votes": self.votes, "l2": self.l2 and f"{self.l2:g}"}
+        name = ", ".join(f"{what} {value}" for what, value in given.items() if value is not None)
+        low, high = self.interval
+        chosen = ", chosen on validation" * self.is_chosen
+        return f"top-1 ({name})", f"{self.top1:.4f} (95 % {low:.4f} to {high:.4f}){chosen}"
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, without what does not apply."""
         facts: dict[str, Any] = {"k": self.k, "votes": self.votes, "l2": self.l2}
@@ -82,7 +92,7 @@ class ProbeScore:
 
 
 @dataclass(frozen=True)
-class Probe:
+class Probe(Shown):
     """The figures of one probe; chosen_on: the images that choices were made on."""
 
     kind: str
@@ -96,6 +106,18 @@ class Probe:
     chosen_on: str | None = None
     notes: tuple[str, ...] = ()
     bad_files: tuple[tuple[str, str], ...] = ()
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(name, value) for people."""
+        found = [
+            ("probe", f"{self.kind}, {count(self.num_features, 'feature')} of the frozen model"),
+            ("images", f"{self.data} {self.split}: {self.n:,}, {count(self.num_classes, 'class')}"),
+            *(one.row() for one in self.figures),
+            ("majority class", f"{self.majority:.4f}"),
+        ]
+        found += [("chosen on", self.chosen_on)] if self.chosen_on is not None else []
+        found += [("skipped", f"{name}: {reason}") for name, reason in self.bad_files]
+        return found + [("note", note) for note in self.notes]
 
     def to_json(self) -> dict[str, Any]:
         """The object of `vitrail probe --json` and of probe.json."""

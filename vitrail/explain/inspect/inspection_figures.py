@@ -21,6 +21,7 @@ from vitrail.figures.plot import Figure, plot
 from vitrail.figures.tiles import Panel, colour_tiles, evenly, heat_tiles, sheet
 from vitrail.files import whole_file, write_csv, write_whole
 from vitrail.models.create import Model, ResidualNet
+from vitrail.notebook import Shown
 from vitrail.spelling import count
 
 NEAREST_SHOWN = 16  # rows and columns of the grid of position similarities that are drawn at most
@@ -38,11 +39,16 @@ class Inspected:
 
 
 @dataclass
-class FigureFiles:
-    """Files and notes, in order."""
+class FigureFiles(Shown):
+    """Files that were written, and notes about figures that a model cannot have, in order."""
 
     files: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(name, value) for people."""
+        files = [("file", str(path)) for path in self.files]
+        return [*files, *(("note", note) for note in self.notes)]
 
 
 def write_figures(models: Sequence[Inspected], out: Path) -> FigureFiles:
