@@ -29,7 +29,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.mark.promise("M8")
-@pytest.mark.parametrize("verb", ["predict", "explain", "probe", "train"])
+@pytest.mark.parametrize("verb", ["predict", "explain", "figures", "probe", "train"])
 def test_every_verb_asks_takes_and_tells(
     verb: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -37,6 +37,7 @@ def test_every_verb_asks_takes_and_tells(
     commands: dict[str, list[object]] = {
         "predict": ["predict", FILE, photos / "a" / "0.png"],
         "explain": ["explain", FILE, photos / "a" / "0.png", "--out", tmp_path / "maps"],
+        "figures": ["explain", FILE, "--figures", "--out", tmp_path / "figures"],
         "probe": ["probe", FILE, photos, "--kind", "knn", "--k", 1, "--split", "val"],
         "train": ["train", photos, "--from", FILE, "--steps", 1, "--batch-size", 4, "--workers", 0],
     }

@@ -215,6 +215,17 @@ def test_where_y_begins(
     assert any(float(one) == 0 for one in shown if re.fullmatch(r"[\d.]+", one)) == begins
 
 
+@pytest.mark.parametrize("at", [1.1, 2.9])
+def test_the_name_of_a_mark_stands_on_the_side_with_room(at: float) -> None:
+    figure = Figure("k", "t", "x", "y", [Series("a", [1, 2, 3], [1, 2, 3])], mark=("name", at))
+    drawing = plot(figure)
+    (name,) = [one for one in drawing.marks if one.content == "name"]
+    lines = [one.geometry for one in drawing.marks if one.kind == "axis dash"]
+    (x,) = {float(one["x1"]) for one in lines}
+    side = float(name.geometry["x"]) - x
+    assert (side < 0, "end" in name.kind) == (at > 2, at > 2)
+
+
 def test_ticks_are_at_marks_and_round_along_curves() -> None:
     points = [(0.2672, 1.0), (0.3563, 2.0)]
     curved = Figure("k", "t", "x", "y", [curve("a", points)])

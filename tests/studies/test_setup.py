@@ -95,6 +95,13 @@ def test_images_without_a_held_out_test_are_refused(tmp_path: Path) -> None:
     assert caught.value.code == "VIT-323"
 
 
+def test_what_a_model_costs_follows_the_channels_of_the_images() -> None:
+    gray = made_setup(STUDY)
+    coloured = replace(gray, facts=replace(gray.facts, channels=3))
+    for settings in families(gray).values():
+        assert macs(settings, gray) < macs(settings, coloured)
+
+
 def test_the_fingerprint_follows_the_images_not_the_path() -> None:
     one, again = (open_setup("builtin:digits", examples=0) for _ in range(2))
     assert one.fingerprint == again.fingerprint

@@ -57,10 +57,6 @@ class Metrics:
         """Forget a gauge with all its labels."""
         self._values.pop(name, None)
 
-    def value(self, name: str, **labels: str) -> float:
-        """What was counted or set; 0 before."""
-        return self._values[name][tuple(sorted(labels.items()))]
-
     def observe(self, name: str, seconds: float) -> None:
         """One more duration."""
         found = self._histograms[name]

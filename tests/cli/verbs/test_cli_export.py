@@ -12,6 +12,7 @@ import pytest
 from tests.export.exported import classifier_of
 from tests.export.web.sites import STUBS
 from vitrail.cli.main import main
+from vitrail.cli.verbs.export import int8_lines
 from vitrail.export.web import ort_web
 from vitrail.model_folder.export_record import read_export
 
@@ -26,6 +27,18 @@ def model(tmp_path: Path) -> Path:
     classifier = classifier_of(channels=1)
     classifier.save(tmp_path / "model")
     return tmp_path / "model"
+
+
+def test_layers_that_went_back_to_float_are_named() -> None:
+    """Beside them what they cost, and whether int8 is worth it."""
+    about: dict[str, Any] = {"int8": ["a", "b"], "float": ["c", "d"], "speedup": 1.5}
+    about["layers"] = [{"name": "c", "p99_dp": 0.125}, {"name": "a", "p99_dp": 0.001}]
+    first, *rest = int8_lines(about)
+    assert first == "int8: 2 layers; back in float, because they cost too much: c, d"
+    assert [line.split() for line in rest[1:3]] == [["c", "0.125"], ["a", "0.001"]]
+    assert rest[-1].startswith("1.50 times")
+    (alone, speed, advice) = int8_lines({"int8": ["a"], "float": [], "speedup": 1.0})
+    assert (alone, speed.split()[0], advice[:7]) == ("int8: 1 layer", "1.00", "VIT-705")
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:

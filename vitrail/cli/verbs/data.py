@@ -68,7 +68,6 @@ def check(
     """
     from vitrail.api.datasets import check_data
 
-    check_numbers({"--max-pixels": max_pixels})
     if out:
         report_files(out, labels=labels or features is not None)  # before the long look
     found = check_data(
