@@ -2,7 +2,7 @@
 
 No colour and no bars unless stdout is a terminal that wants them (--no-color, NO_COLOR, TERM=dumb).
 A line stays one line whatever names are in it: line breaks and all that cannot be seen are written
-out (`spelling.py`).
+out (`spelling.py`). On a terminal a long one is broken between words (`fold.py`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vitrail.cli.display.fold import for_stream
 from vitrail.cli.display.streams import say_aside, say_result
 from vitrail.errors import EnvironmentFault, VitrailError
 from vitrail.spelling import as_utf8, command_text, printable
@@ -60,12 +61,12 @@ class Output:
     def line(self, text: str = "") -> None:
         """A line of the result on stdout; nothing with --json, where `document` speaks."""
         if not self.json:
-            say_result(printable(text))
+            say_result(for_stream(printable(text), sys.stdout))
 
     def note(self, text: str) -> None:
         """A message on stderr; silent with -q."""
         if not self.quiet:
-            say_aside(self.paint(YELLOW, printable(text)))
+            say_aside(self.paint(YELLOW, for_stream(printable(text), sys.stderr)))
 
     def document(self, value: object) -> None:
         """One JSON document, on one line of stdout."""
@@ -83,8 +84,9 @@ class Output:
         """Say what was wrong, on stderr (and as JSON on stdout with --json); its exit code."""
         text = f"{fault.message}" + (f"\n{fault.hint}" if fault.hint else "")
         text = LONG_WORD.sub(lambda found: f"{found[0][:80]}... ({len(found[0])} letters)", text)
-        label = self.paint(RED, f"error {fault.code}:")
-        say_aside(f"{label} {text}")
+        label = f"error {fault.code}:"
+        text = for_stream(f"{label} {text}", sys.stderr)
+        say_aside(self.paint(RED, label) + text.removeprefix(label))
         if self.verbose:
             trace = "".join(traceback.format_exception(fault)).splitlines()
             say_aside("\n".join(map(printable, trace)))

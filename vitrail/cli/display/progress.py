@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
+from vitrail.cli.display.fold import for_stream
 from vitrail.cli.display.output import Output
 from vitrail.spelling import printable
 
@@ -76,7 +77,8 @@ class ProgressLine:
         if self.output.quiet:
             return
         if self.bar:
-            console, text = self.bar.console, printable(text)
+            console = self.bar.console
+            text = for_stream(printable(text), sys.stderr if self.on_stderr else sys.stdout)
             console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
         else:
             self.output.line(text)
