@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.golden_traces.__main__ import main
+from benchmarks.golden_traces.record import normal
 
 MODEL = "runs/plain/model/model.safetensors"
 RECORD: dict[str, Any] = {
@@ -42,3 +43,12 @@ def test_a_changed_tensor_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert lines[0].startswith(f"plain: differs: {MODEL} (line 1: head.bias F32 [10] 1111 | ")
     assert lines[0].endswith("2222)")
     assert lines[1] == "hf_vit: not here in both"
+
+
+def test_another_hour_and_another_pace_are_no_difference() -> None:
+    texts = [
+        "started 2026-12-01T11:02:03+0000, took 59 s, eta 0:41, 120 img/s",
+        "started 2026-12-02T12:00:59+0000, took 1 min 3 s, eta 1:02:03, 1,200 img/s",
+    ]
+    first, second = (normal(text, Path("/work")) for text in texts)
+    assert first == second == "started DATE, took FIGURE, eta TIME, FIGURE"

@@ -38,9 +38,10 @@ NUMBER = r"\d[\d,.]*"
 TEXTS = (
     # report.html: the last column of a table of figures is images/s.
     (re.compile(r'data-v="\d+\.\d+">\d+(?=</td></tr>)'), "FIGURE"),
-    (re.compile(rf"{NUMBER}\s?(img/s|images/s|ms|s|min|h|GB|MB|GiB|MiB)\b"), "FIGURE"),
-    (re.compile(r"\b\d+:\d\d(:\d\d)?\b"), "TIME"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?([+-]\d\d:?\d\d|Z)?"), "DATE"),
+    # "59 s" as "1 min 3 s".
+    (re.compile(rf"({NUMBER}\s?(img/s|images/s|ms|s|min|h|GB|MB|GiB|MiB)\b ?)+(?<! )"), "FIGURE"),
+    (re.compile(r"\b\d+:\d\d(:\d\d)?\b"), "TIME"),
 )
 
 

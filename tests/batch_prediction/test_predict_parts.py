@@ -13,6 +13,7 @@ from pyarrow import parquet
 
 from tests.batch_prediction.many_images import parts_there, save_many, save_model
 from tests.cli.cli_command import Done, run
+from vitrail.batch_prediction import ray_parts
 from vitrail.batch_prediction.part_store import Counts, PartStore
 from vitrail.batch_prediction.parts import Images, Part, key_of, parts_of
 from vitrail.batch_prediction.predict_parts import OnThisMachine, predict_parts
@@ -258,3 +259,18 @@ def test_usage_error_is_raised_before_the_model_is_loaded(out: Path) -> None:
     out.write_text("mine\n")
     done = run("predict", "no-model", "photos", "--out", out, "--part-rows", ROWS)
     assert (done.code, UsageError.exit_code) == (2, 2)
+
+
+def test_a_cluster_is_asked_at_the_address_that_was_given(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def connect(address: str, hint: str) -> None:
+        asked.append(address)
+        raise EnvironmentFault("VIT-520", "there is no cluster here", hint=hint)
+
+    monkeypatch.setattr(ray_parts, "connect", connect)
+    words = ("--out", out, "--cluster", "ray", "--ray-address", "10.0.0.7:6379")
+    done = run("predict", "model", "photos", *words)
+    assert (done.code, asked) == (5, ["10.0.0.7:6379"]), done.err
