@@ -43,7 +43,7 @@ from vitrail.checkpoints.huggingface.rules import (
     written_siglip,
     written_vit,
 )
-from vitrail.checkpoints.mapping.equivalents import ANYTHING, COMPUTED, ORDINARY, require
+from vitrail.checkpoints.mapping.equivalents import ANYTHING, COMPUTED, ENCODER, require
 from vitrail.checkpoints.mapping.fact import Said
 from vitrail.checkpoints.mapping.origin import ExportLayout, Origin, Recognised, cannot_hold
 from vitrail.checkpoints.mapping.rules import Header, Rule
@@ -56,14 +56,9 @@ TIMM_WRAPPER = "timm_wrapper"  # a folder of transformers around a model of timm
 # Its register models antialias, as dinov2's own do, and NaFlex as flexi does; the others do not.
 RESAMPLES = {"dinov2_with_registers": "dino_registers", **{kind: "flexi" for kind in NAFLEX}}
 HELD: dict[str, object] = {
-    **ORDINARY,
-    "final_norm": True,
-    "block": "pre",
+    **ENCODER,
     "norm_after_pool": False,
     "posemb": ("learned", *COMPUTED),
-    "posemb_at": "stem",
-    "qk_norm": False,
-    "pre_norm": False,
     "stem": ("none",),
 }
 

@@ -22,6 +22,21 @@ COMPUTED = ("none", "learned_2d", "sincos_2d")  # positions that a table of all 
 TOKENS = ("cls_token", "dist_token")
 # What no format but timm's can hold otherwise.
 ORDINARY: dict[str, object] = {"map_heads": None, "map_mlp_dim": None, "map_prefix": True}
+# What every layout but timm's has, and what one has that knows the paper's encoder alone.
+ENCODER: dict[str, object] = ORDINARY | {
+    "final_norm": True,
+    "block": "pre",
+    "posemb_at": "stem",
+    "qk_norm": False,
+    "pre_norm": False,
+}
+PAPER: dict[str, object] = ENCODER | {
+    "posemb": ("learned", *COMPUTED),
+    "num_registers": 0,
+    "layer_scale": None,
+    "mlp": "gelu",
+    "distillation_token": False,
+}
 ANYTHING = object()  # of `require`: every value is held
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vitrail.checkpoints.mapping.equivalents import COMPUTED, ORDINARY, position_rules, require
+from vitrail.checkpoints.mapping.equivalents import PAPER, position_rules, require
 from vitrail.checkpoints.mapping.fact import Said, assumed
 from vitrail.checkpoints.mapping.flexivit import KEPT_GRID, KEPT_KERNEL, flexible_fields
 from vitrail.checkpoints.mapping.origin import (
@@ -49,22 +49,14 @@ from vitrail.models.vit.config import ViTConfig
 
 NAME = "big_vision"
 ROOT = "params/"
-HELD = FIXED | {
-    **ORDINARY,
-    "final_norm": True,
-    "block": "pre",
+HELD = {
+    **FIXED,
+    **PAPER,
     "pool": ("cls", "gap", "map"),
     "norm_after_pool": False,
-    "posemb": ("learned", *COMPUTED),
-    "posemb_at": "stem",
-    "num_registers": 0,
-    "layer_scale": None,
-    "qk_norm": False,
-    "mlp": "gelu",
-    "distillation_token": False,
-    "pre_norm": False,
     "stem": ("none",),
 }
+
 PREPARED = Said("assumed", "as big_vision evaluates")
 HELD_BIT: dict[str, object] = {"style": "v1_gn", "stem": "imagenet"} | FIXED_STEM
 

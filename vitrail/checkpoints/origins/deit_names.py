@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vitrail.checkpoints.mapping.equivalents import COMPUTED, ORDINARY, position_rules, require
+from vitrail.checkpoints.mapping.equivalents import COMPUTED, ENCODER, position_rules, require
 from vitrail.checkpoints.mapping.evaluation_crops import IMAGENET, centre_crop
 from vitrail.checkpoints.mapping.fact import Said
 from vitrail.checkpoints.mapping.origin import (
@@ -30,19 +30,16 @@ PAIRS: Pairs = (
     ("blocks.#.ls2.gamma", "blocks.#.gamma_2"),
 )
 FIXED: dict[str, object] = {"ln_eps": 1e-6, "gelu": "gelu"}
-HELD: dict[str, object] = FIXED | {
-    **ORDINARY,
-    "final_norm": True,
-    "block": "pre",
+HELD: dict[str, object] = {
+    **FIXED,
+    **ENCODER,
     "pool": "cls",
-    "posemb_at": "stem",
     "num_registers": 0,
-    "qk_norm": False,
     "mlp": "gelu",
-    "pre_norm": False,
     "representation_size": None,
     "stem": ("none",),
 }
+
 PREPARED = Said("assumed", "as DeiT evaluates at this size")
 
 

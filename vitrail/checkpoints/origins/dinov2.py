@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from vitrail.checkpoints.mapping.equivalents import COMPUTED, ORDINARY, position_rules, require
+from vitrail.checkpoints.mapping.equivalents import COMPUTED, ENCODER, position_rules, require
 from vitrail.checkpoints.mapping.evaluation_crops import IMAGENET, centre_crop
 from vitrail.checkpoints.mapping.fact import Said
 from vitrail.checkpoints.mapping.head_beside import is_beside
@@ -41,16 +41,12 @@ PAIRS: Pairs = (
 MARKS = ("mask_token", "register_tokens", "blocks.0.mlp.w12.weight")
 UNUSED = {"mask_token": "only for training on masked images"}
 FIXED: dict[str, object] = {"ln_eps": 1e-6, "gelu": "gelu"}
-HELD: dict[str, object] = FIXED | {
-    **ORDINARY,
-    "final_norm": True,
-    "block": "pre",
+HELD: dict[str, object] = {
+    **FIXED,
+    **ENCODER,
     "drop_rest": False,
     "posemb": ("learned", *COMPUTED),
-    "posemb_at": "stem",
     "cls_token": True,
-    "qk_norm": False,
-    "pre_norm": False,
     "representation_size": None,
     "distillation_token": False,
     "stem": ("none",),

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vitrail.checkpoints.mapping.equivalents import COMPUTED, ORDINARY, position_rules, require
+from vitrail.checkpoints.mapping.equivalents import PAPER, position_rules, require
 from vitrail.checkpoints.mapping.fact import Said
 from vitrail.checkpoints.mapping.origin import ExportLayout, Origin, Recognised, cannot_hold
 from vitrail.checkpoints.mapping.rules import Header
@@ -34,20 +34,11 @@ from vitrail.models.vit.config import ViTConfig
 
 NAME = "google"
 # Fields that these files have no tensor or no number for.
-HELD = FIXED | {
-    **ORDINARY,
-    "final_norm": True,
-    "block": "pre",
+HELD = {
+    **FIXED,
+    **PAPER,
     "pool": ("cls", "gap"),
     "norm_after_pool": False,
-    "posemb": ("learned", *COMPUTED),
-    "posemb_at": "stem",
-    "num_registers": 0,
-    "layer_scale": None,
-    "qk_norm": False,
-    "mlp": "gelu",
-    "distillation_token": False,
-    "pre_norm": False,
     "stem": ("none", "resnet"),
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vitrail.checkpoints.mapping.equivalents import COMPUTED, ORDINARY, position_rules, require
+from vitrail.checkpoints.mapping.equivalents import PAPER, position_rules, require
 from vitrail.checkpoints.mapping.evaluation_crops import IMAGENET, centre_crop
 from vitrail.checkpoints.mapping.fact import Said
 from vitrail.checkpoints.mapping.origin import (
@@ -59,22 +59,14 @@ OLD_PAIRS: Pairs = (
 )
 HEADS = ("heads",)  # of fine-tunes: a Linear in its place, or in a Sequential
 FIXED: dict[str, object] = {"ln_eps": 1e-6, "gelu": "gelu"}
-HELD: dict[str, object] = FIXED | {
-    **ORDINARY,
-    "final_norm": True,
-    "block": "pre",
+HELD: dict[str, object] = {
+    **FIXED,
+    **PAPER,
     "drop_rest": False,
     "pool": "cls",
-    "posemb": ("learned", *COMPUTED),
-    "posemb_at": "stem",
-    "num_registers": 0,
-    "layer_scale": None,
-    "qk_norm": False,
-    "mlp": "gelu",
-    "distillation_token": False,
-    "pre_norm": False,
     "stem": ("none",),
 }
+
 # Bigger images are shown whole (SWAG, end to end); at 224 px the side is 256 first, 242 for L/16.
 WHOLE_PX = 384
 PREPARED = Said("assumed", "as torchvision's own weights are evaluated")
