@@ -22,6 +22,12 @@ def test_a_matrix_is_blue_where_right_and_as_strong_as_its_share() -> None:
     assert len(of_kind(drawing, "cell soft")) == 9
     shades = [float(one.geometry["fill-opacity"]) for one in (*right, *wrong)]
     assert shades == [0.95, 0.7, 0.34, 0.7]
+    # Numbers are light on strong colours, dark on weak ones.
+    light, dark = (of_kind(drawing, f"mid {tone} through") for tone in ("on", "in"))
+    assert ([one.content for one in light], [one.content for one in dark]) == (
+        ["9", "5", "5"],
+        ["1"],
+    )
     assert right[0].hint == "actual a, predicted a: 9 (90.0%)"
     assert wrong[0].geometry["x"] == right[1].geometry["x"]  # predicted b: the same column
     assert wrong[0].geometry["y"] == right[0].geometry["y"]  # of a: the same row

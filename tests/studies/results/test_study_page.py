@@ -17,7 +17,7 @@ from tests.studies.made_rows import made_row
 from vitrail.errors import EnvironmentFault
 from vitrail.studies.engine.row import Row
 from vitrail.studies.results.result import Outcome, Verdict
-from vitrail.studies.results.study_page import _value, address, write_page
+from vitrail.studies.results.study_page import _table, _value, address, write_page
 from vitrail.studies.results.tables import write_csv
 
 HOSTILE = '<script>alert("1")</script> & \u202e\x1b[31m'
@@ -139,6 +139,25 @@ def test_numbers_are_short_and_what_is_missing_is_a_dash() -> None:
     shown = [_value(one).text for one in (0.694, 3.14159, 27e6, 12345.67, 3e-5, None, math.nan)]
     assert shown == ["0.6940", "3.142", "27,000,000", "12,345.7", "3e-05", "\u2013", "\u2013"]
     assert _value(0.003, is_measured=False).text == "0.003"
+
+
+@pytest.mark.parametrize(
+    ("column", "is_of_numbers"),
+    [
+        (("0.5", "-", "3 s"), True),
+        (("", "-"), True),
+        (("ViT", "BiT"), False),
+        (("0.5", "none"), False),
+    ],
+)
+def test_a_column_of_numbers_stands_to_the_right(
+    column: tuple[str, ...], is_of_numbers: bool
+) -> None:
+    """The first column, of names, never does."""
+    rows = [("1", cell) for cell in column]
+    (first, second) = zip(*(line for line in _table([("", "x"), *rows]).lines), strict=True)
+    assert {cell.style for cell in first} == {"text"}
+    assert {cell.style for cell in second} == {"number" if is_of_numbers else "text"}
 
 
 def test_a_study_of_nothing_yet(tmp_path: Path) -> None:
