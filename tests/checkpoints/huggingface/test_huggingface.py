@@ -295,7 +295,7 @@ def config_of(case: str, **changes: Any) -> Any:
         ({"model_type": "swin"}, "swin"),
         ({"hidden_act": "swish"}, "swish"),
         ({"num_attention_heads": 5}, "num_heads"),
-        ({"num_attention_heads": "two"}, "num_heads"),
+        ({"num_attention_heads": "two"}, "num_attention_heads"),
         ({"layer_norm_eps": -1}, "ln_eps"),
         ({"image_size": 7}, "7"),
     ],

@@ -13,7 +13,7 @@ from typing import Any
 from vitrail.checkpoints.huggingface.naflex import NAFLEX, naflex_fields, written_naflex
 from vitrail.checkpoints.huggingface.names import Names, numbered
 from vitrail.checkpoints.mapping.fact import Said
-from vitrail.checkpoints.mapping.origin import cannot_hold, vit_config
+from vitrail.checkpoints.mapping.origin import cannot_hold, check_agrees, vit_config
 from vitrail.checkpoints.mapping.rules import Header, Shape
 from vitrail.errors import ModelError, nearest
 from vitrail.models.vit.config import ViTConfig
@@ -113,11 +113,15 @@ def read_config(header: Header, values: Mapping[str, Any], names: Names) -> ViTC
     if act not in ACTIVATIONS:
         raise refused(header, f"hidden_act {act!r}: {nearest(act, ACTIVATIONS)}")
     is_swiglu = "mlp." in names.mlp[0] and "fc1" not in names.mlp[0]
+    heads = found.get("num_attention_heads", 12)
+    if type(heads) is not int:
+        raise refused(header, f"num_attention_heads {str(heads)[:60]!r}: no whole number.")
+    _check_tensors(header, inner, pixels, model_type, (width, numbered(shapes, names), hidden))
     fields: dict[str, Any] = {
         **pixels,
         "width": width,
         "depth": numbered(shapes, names),
-        "num_heads": found.get("num_attention_heads", 12),
+        "num_heads": heads,
         "mlp_dim": hidden,
         "mlp": "swiglu" if is_swiglu else "gelu",
         "gelu": "gelu" if is_swiglu else ACTIVATIONS[act],
@@ -129,6 +133,28 @@ def read_config(header: Header, values: Mapping[str, Any], names: Names) -> ViTC
     if f"{names.layers}0.layer_scale1.lambda1" in shapes:
         fields["layer_scale"] = found["layerscale_value"]
     return vit_config(header, **(fields | _tokens(header, names, found, model_type)))
+
+
+def _check_tensors(
+    header: Header,
+    inner: object,
+    pixels: Mapping[str, Any],
+    model_type: str,
+    sizes: tuple[int, int, int],
+) -> None:
+    """Hold config.json against the tensors. sizes: width, depth, mlp_dim. Raises ModelError
+    VIT-418.
+    """
+    told = dict(inner) if isinstance(inner, Mapping) else {}
+    seen: dict[str, Any] = {"hidden_size": sizes[0], "num_hidden_layers": sizes[1]}
+    if not model_type.startswith("dinov2"):
+        seen["intermediate_size"] = sizes[2]
+    if model_type not in NAFLEX:
+        patch = told.get("patch_size")
+        told["patch_size"] = (patch, patch) if type(patch) is int else patch
+        told["patch_size"] = tuple(patch) if isinstance(patch, list) else told["patch_size"]
+        seen |= {"patch_size": pixels["patch_size"], "num_channels": pixels["channels"]}
+    check_agrees(header, told, seen)
 
 
 def other_kind(model_type: str) -> str:
@@ -307,7 +333,15 @@ def _tokens(
         return fields | {"cls_token": False, "pool": "gap"}
     if model_type == "deit":  # the distillation token without a head of its own
         fields["num_registers"] = 1
+    return fields if has_head else fields | _pooler(header, names, values)
+
+
+def _pooler(header: Header, names: Names, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The tanh layer of an encoder. Raises ModelError VIT-418 for another activation."""
     pooler = f"{names.base}pooler.dense.weight"
-    if not has_head and pooler in shapes and values.get("pooler_act", "tanh") == "tanh":
-        fields["representation_size"] = _shape(header, pooler, 2)[0]
-    return fields
+    if pooler not in header.shapes:
+        return {}
+    act = values.get("pooler_act", "tanh")
+    if act != "tanh":
+        raise refused(header, f"pooler_act {str(act)[:60]!r}, not tanh; it is not supported.")
+    return {"representation_size": _shape(header, pooler, 2)[0]}

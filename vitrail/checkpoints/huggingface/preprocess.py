@@ -61,6 +61,7 @@ KNOWN = frozenset(
     device disable_grouping _valid_processor_keys auto_map do_reduce_labels num_channels
     """.split()
 )
+NUMBERS = ("resample", "rescale_factor", "image_mean", "image_std", "size", "crop_size")
 KIND_OF_MODEL = {
     "vit": "ViT",
     "deit": "DeiT",
@@ -86,6 +87,7 @@ def read_preprocess(
     kind = _kind(values, model_type) if settings is not None else _published(model_type)
     notes = _check_keys(name, values)
     try:
+        _check_flags(values)
         resize, crop = _resize(values, kind), _crop(values, kind)
         resize, note = _fitted(resize, crop, size) if settings is not None else (size, "")
         mean, std = _stats(values, kind, channels)
@@ -105,6 +107,15 @@ def read_preprocess(
         what = str(error) if isinstance(error, ValueError) else repr(error)
         raise unreadable(name, what) from error
     return preprocess, notes + ([note] if note else [])
+
+
+def _check_flags(values: Mapping[str, Any]) -> None:
+    """Raises ValueError for a switch that is neither true nor false, and truth for a number."""
+    for key, value in values.items():
+        is_flag = key in KNOWN and (key.startswith("do_") or key == "rescale_offset")
+        is_number = key in NUMBERS
+        if (is_flag or is_number) and is_flag is not isinstance(value, bool):
+            raise ValueError(f"{key} is {str(value)[:60]!r}")
 
 
 def _check_keys(name: str, values: Mapping[str, Any]) -> list[str]:
@@ -130,7 +141,8 @@ def _is_step(key: str, value: object) -> bool:
 def filter_of(value: Any) -> Filter:
     """By Pillow's number or its name. Raises ValueError."""
     names: dict[str, Filter] = {name: name for name in FILTERS.values()}
-    found = names.get(value.lower()) if isinstance(value, str) else FILTERS.get(value)
+    plain = FILTERS.get(value) if isinstance(value, int) else None
+    found = names.get(value.lower()) if isinstance(value, str) else plain
     if found is None:
         known = ", ".join(f"{number} ({text})" for number, text in FILTERS.items())
         raise ValueError(f"resample is {value!r}; known: {known}")
@@ -258,8 +270,8 @@ def _sides(key: str, size: Mapping[str, Any]) -> Pair:
 
 def _px(value: Any) -> int:
     """A side. Raises ValueError."""
-    if int(value) < 1:
-        raise ValueError(f"a side of {value} px")
+    if isinstance(value, bool) or int(value) != float(value) or int(value) < 1:
+        raise ValueError(f"a side of {str(value)[:60]} px")
     return int(value)
 
 
@@ -268,8 +280,8 @@ def _stats(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of pixels in 0..1, with the processor's own scale in them."""
     mean, std = (usual[:channels] for usual in kind.stats)
-    mean = _floats(values.get("image_mean") or mean, channels)
-    std = _floats(values.get("image_std") or std, channels)
+    mean = _floats("image_mean", values.get("image_mean", mean), channels)
+    std = _floats("image_std", values.get("image_std", std), channels)
     if values.get("do_normalize") is False:
         mean, std = (0.0,) * channels, (1.0,) * channels
     is_rescaled = values.get("do_rescale") is not False
@@ -282,13 +294,16 @@ def _stats(
     return tuple(value * scale for value in mean), tuple(value * scale for value in std)
 
 
-def _floats(value: Any, channels: int) -> tuple[float, ...]:
-    """A value a channel. Raises ValueError for another number of them."""
-    found = (float(value),) if isinstance(value, int | float) else tuple(map(float, value))
+def _floats(key: str, value: Any, channels: int) -> tuple[float, ...]:
+    """A value a channel. Raises ValueError for another number of them, or what is no number."""
+    given = value if isinstance(value, list | tuple) else [value]
+    if any(type(item) not in (int, float) for item in given):
+        raise ValueError(f"{key} is {str(value)[:60]!r}")
+    found = tuple(map(float, given))
     if len(found) == 1 or channels == 1 and len(set(found)) == 1:
         return found[:1] * channels
     if len(found) != channels:
-        raise ValueError(f"mean or std of {len(found)} values for {count(channels, 'channel')}")
+        raise ValueError(f"{key} has {len(found)} values for {count(channels, 'channel')}")
     return found
 
 

@@ -98,6 +98,21 @@ def no_number(header: Header, name: str, stated: object) -> ModelError:
     )
 
 
+def check_agrees(header: Header, told: Mapping[str, Any], seen: Mapping[str, Any]) -> None:
+    """Raise ModelError VIT-418 for what config.json tells of the tensors otherwise than they are.
+    told, seen: by its keys; what it does not tell is left to the tensors.
+    """
+    for name, value in seen.items():
+        said = told.get(name)
+        if said is not None and (said != value or isinstance(said, bool)):
+            raise ModelError(
+                "VIT-418",
+                f"{header.name}: config.json has {name} {str(said)[:60]}, the tensors {value}.",
+                hint="One of the two is of another model, and nobody can say which is meant: get "
+                "both again, or correct config.json.",
+            )
+
+
 def vit_config(header: Header, **fields: Any) -> ViTConfig:
     """The architecture, with what is given in place of what was found. Of an image that is no
     multiple of the patch the rest is not seen, as a convolution drops it.

@@ -22,6 +22,7 @@ from vitrail.checkpoints.mapping.origin import (
     Recognised,
     bit_config,
     cannot_hold,
+    check_agrees,
     given_size,
     vit_config,
 )
@@ -110,6 +111,8 @@ def recognise(header: Header) -> Recognised | None:
     config: ModelConfig
     if is_vit:
         fields = layout.fields()
+        if values and not is_variable:
+            _check_told(header, values, fields)
         config = vit_config(header, **(fields | (HYBRID if fields.get("stem") else {})))
     else:
         config = _bit_config(layout)
@@ -120,6 +123,12 @@ def recognise(header: Header) -> Recognised | None:
         rules = _own_rules(own, rules, config, entry)
     classes = classes_of(values, config) or labels_of(values, config.num_classes)
     notes += [note for note in [names_left_out(values, config.num_classes)] if note]
+    told = values.get("num_classes")
+    if told is not None and config.num_classes and told != config.num_classes:
+        notes.append(
+            f"config.json has num_classes {str(told)[:60]}, the head "
+            f"{count(config.num_classes, 'output')}: the head is followed"
+        )
     named = values.get("label_names")
     if isinstance(named, list) and not classes:
         notes.append(
@@ -141,6 +150,16 @@ def recognise(header: Header) -> Recognised | None:
         prepared=Said("assumed", USUAL),
         more=tuple(layout.more),
     )
+
+
+def _check_told(header: Header, values: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+    """Hold the sizes that config.json tells against the tensors; patches and channels are other
+    ones where timm adapts them. Raises ModelError VIT-418.
+    """
+    told = table(values, "model_args")
+    seen = {"embed_dim": fields["width"], "depth": fields["depth"]}
+    seen |= {"reg_tokens": fields.get("num_registers", 0)}
+    check_agrees(header, told, seen)
 
 
 def _plain(header: Header, values: Mapping[str, Any], entry: TimmEntry | None) -> Header:

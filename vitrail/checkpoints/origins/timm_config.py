@@ -206,6 +206,7 @@ def read_preprocess(
     image to that size (timm `data/transforms_factory.py`).
     """
     size, notes = config.image_size, list[str]()
+    _check_transform(settings)
     stats = (_numbers(settings.get("mean")), _numbers(settings.get("std")))
     # timm's default is 0.875; where there is no config.json at all, that of its ViTs is 0.9.
     usual = 0.875 if settings or not isinstance(config, ViTConfig) else 0.9
@@ -223,6 +224,32 @@ def read_preprocess(
         notes.append(f"crop_mode {str(settings['crop_mode'])[:20]!r} becomes a crop of the centre")
     short = short_side(min(size), fraction)
     return centre_crop(size, short, interpolation, stats, config.channels), notes
+
+
+def _check_transform(settings: Mapping[str, Any]) -> None:
+    """Raise ModelError VIT-418 for settings that would be left out, though they make other pixels;
+    absent and null are as usual.
+    """
+    crop, named = settings.get("crop_pct"), settings.get("interpolation")
+    is_share = isinstance(crop, int | float) and type(crop) is not bool and 0 < crop <= 1
+    wrong = [("crop_pct", crop)] if crop is not None and not is_share else []
+    wrong += [("interpolation", named)] if named not in (None, *INTERPOLATIONS) else []
+    for key in ("mean", "std"):
+        if settings.get(key) is not None and not _are_numbers(settings[key]):
+            wrong.append((key, settings[key]))
+    for key, value in wrong:
+        raise ModelError(
+            "VIT-418",
+            f"config.json has {key} {str(value)[:60]!r}, which no transform of timm's has.",
+            hint="Correct it, or remove it: then what is usual is taken, and said.",
+        )
+
+
+def _are_numbers(values: object) -> bool:
+    """Whether these are statistics of one channel, or of three."""
+    if not isinstance(values, list | tuple) or len(values) not in (1, 3):
+        return False
+    return all(type(item) in (int, float) for item in values)
 
 
 def classes_of(values: Mapping[str, Any], config: ModelConfig) -> tuple[str, ...]:
@@ -347,9 +374,8 @@ def _input_size(settings: Mapping[str, Any]) -> list[int] | None:
 
 def _numbers(values: object) -> Sequence[float]:
     """A mean or deviation of pixels, 0.5 where there is none."""
-    if isinstance(values, list) and len(values) in (1, 3):
-        if all(isinstance(item, int | float) for item in values):
-            return [float(item) for item in values]
+    if isinstance(values, list | tuple) and _are_numbers(values):
+        return [float(item) for item in values]
     return HALF
 
 
