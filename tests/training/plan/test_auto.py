@@ -16,6 +16,7 @@ from tests.data.odd_images import encoded, noise
 from vitrail.config import TrainConfig, flatten
 from vitrail.data.sources.open_data import open_data, subset
 from vitrail.data.sources.sample import sample
+from vitrail.errors import UsageError
 from vitrail.models.bit.config import BiTConfig
 from vitrail.models.names import resolve_model
 from vitrail.models.vit.config import ViTConfig
@@ -214,6 +215,55 @@ def test_photographs_that_are_seen_often_are_changed_more(
     assert plan(tmp_path, **settings).config.augment.policy == policy
     asked = plan(tmp_path, **settings, **{"augment.policy": "randaugment"})
     assert asked.config.augment.policy == "randaugment"
+
+
+OTHERS = {  # for each setting that may be chosen, what a user says instead
+    "recipe": "small.residual",
+    "data.channels": 3,
+    "data.image_size": (24, 40),
+    "batch_size": 7,
+    "model.name": "vit_ti8",
+    "model.depth": 5,
+    "model.num_heads": 2,
+    "model.mlp_dim": 77,
+    "augment.crop": "resize_crop",
+    "augment.crop_pad": 3,
+    "augment.crop_scale": (0.2, 0.9),
+    "augment.policy": "three_augment",
+    "augment.num_ops": 3,
+    "augment.magnitude": 7.0,
+    "eval_every_epochs": 11.0,
+    "precision": "float32",
+    "threads": 1,
+    "data.workers": 0,
+}
+
+
+@pytest.mark.parametrize("kind", ["photographs", "small", "smallest", "a ViT of a user's"])
+def test_what_a_user_says_is_never_replaced(tmp_path: Path, kind: str) -> None:
+    """Each setting that `auto` chooses, said by a user, alone and beside the other choices."""
+    settings: dict[str, Any] = {"epochs": 150}
+    if kind == "photographs":
+        two_sizes(tmp_path)
+        data = tmp_path
+    else:
+        side = 8 if kind == "smallest" else 28
+        images = np.random.default_rng(0).integers(0, 255, (300, side, side), dtype=np.uint8)
+        data = tmp_path / "data.npz"
+        np.savez(data, images=images, labels=np.arange(300) % 3)
+        if kind == "a ViT of a user's":
+            settings |= {"model.name": "auto-vit", "model.width": 48}
+    chosen = [key for key, _, _ in plan(data, **settings).choices]
+    assert len(chosen) >= 10
+    refused = []
+    for key in sorted(set(chosen) - set(settings)):
+        try:
+            made = plan(data, **settings | {key: OTHERS[key]})
+        except UsageError:
+            refused.append(key)
+        else:
+            assert flatten(made.config)[key] == OTHERS[key], key
+    assert len(refused) < 4, refused
 
 
 def test_every_choice_has_a_reason_and_nothing_stays_auto(gray: Path) -> None:

@@ -10,6 +10,8 @@ from vitrail.config import TrainConfig, flatten
 from vitrail.models.names import ModelConfig
 from vitrail.settings.layers import DURATIONS, build
 
+LEFT_TO_US = ("auto", "auto-vit")
+
 
 @dataclass
 class Draft:
@@ -44,7 +46,9 @@ class Draft:
         self.sources |= sources
 
     def set(self, key: str, value: Any, why: str) -> None:
-        """Choose `value` for `key`, which was "auto" or a recipe's."""
+        """Choose `value` for `key`, unless a user chose one: a user's word goes before it."""
+        if self.is_asked(key) and self.values.get(key) != value:
+            return
         self.values[key] = value
         self.sources[key] = f"auto: {why}"
         self.reasons.append((key, value, why))
@@ -58,6 +62,11 @@ class Draft:
         """Whether no user set `key`."""
         source = self.sources.get(key, "built-in")
         return source == "built-in" or source.startswith("recipe ")
+
+    def is_asked(self, key: str) -> bool:
+        """Whether a user chose a value for `key`, and did not leave the choice to us."""
+        is_ours = self.is_free(key) or self.sources[key].startswith("auto: ")
+        return not is_ours and self.values.get(key) not in LEFT_TO_US
 
     def is_auto(self, key: str) -> bool:
         """Whether `key` still waits for a choice."""
