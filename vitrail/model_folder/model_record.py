@@ -6,6 +6,7 @@ numbers, nothing importable. Files of other people are hostile until this has ac
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -59,11 +60,20 @@ class Record(_Part):
     metrics: Annotated[dict[Text, JsonValue], Field(max_length=50)] = {}
     versions: Annotated[dict[Text, Text], Field(max_length=50)] = {}
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    # sha256 of the rest of the document; "" of one that was written before there was any, or that
+    # was changed by hand on purpose.
+    digest: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
 
     def to_text(self) -> str:
         """The document as it is written; `origin` only where there is one."""
         left_out = set() if self.origin else {"origin"}
-        return self.model_dump_json(by_alias=True, indent=1, exclude=left_out) + "\n"
+        whole = self.model_copy(update={"digest": self.digest_of()})
+        return whole.model_dump_json(by_alias=True, indent=1, exclude=left_out) + "\n"
+
+    def digest_of(self) -> str:
+        """sha256 of everything in the document but `digest`."""
+        rest = self.model_dump_json(by_alias=True, exclude={"digest"})
+        return hashlib.sha256(rest.encode("utf-8")).hexdigest()
 
 
 def made_record(name: Path, **fields: Any) -> Record:
@@ -106,6 +116,8 @@ def parse_record(data: bytes, name: Path) -> tuple[Record, ModelConfig, Preproce
     except VitrailError as error:
         raise refused(name, error.message) from error
     _check_agreement(record, config, preprocess, name)
+    if record.digest not in ("", record.digest_of()):
+        raise _changed(name)
     return record, config, preprocess
 
 
@@ -159,6 +171,15 @@ def _check_patches(config: ViTConfig, preprocess: Preprocess, name: Path) -> Non
             f"preprocess makes {made[0]} patches of {made[1]} px at most, the architecture takes "
             f"{takes}",
         )
+
+
+def _changed(name: Path) -> ModelError:
+    return ModelError(
+        "VIT-434",
+        f"{name} cannot be used: it was changed or damaged after it was written (its digest "
+        "differs).",
+        hint='Get it again. Where the change is meant, remove the line that begins with "digest".',
+    )
 
 
 def _refuse_newer(data: bytes, name: Path) -> None:
