@@ -64,12 +64,24 @@ def read_state(fs: LocalFiles, directory: Path) -> dict[str, Any]:
         raise Damaged(f"{STATE}: {documents.reason_of(error)}") from None
 
 
-def read_tensors(fs: LocalFiles, directory: Path, name: str) -> dict[str, Tensor]:
-    """The tensors of one file that was compared with the manifest. Raises Damaged."""
-    try:
-        return fs.tensors(directory / name)
-    except (ValueError, SafetensorError) as error:
-        raise Damaged(f"{name}: {error}") from None
+def read_tensors(
+    fs: LocalFiles, directory: Path, manifest: Manifest, kind: str
+) -> dict[str, Tensor]:
+    """The tensors of `kind`, from one file or from shares that were compared with the manifest.
+    Raises Damaged.
+    """
+    found: dict[str, Tensor] = {}
+    for file in manifest.files_of(kind):
+        try:
+            tensors = fs.tensors(directory / file)
+        except (ValueError, SafetensorError) as error:
+            raise Damaged(f"{file}: {error}") from None
+        if manifest.schema_number == manifests.IN_SHARES:
+            listed = {name for name, place in manifest.tensors.items() if place == file}
+            if {f"{kind}/{name}" for name in tensors} != listed:
+                raise Damaged(f"{file}: other tensors than {manifests.NAME} lists")
+        found |= tensors
+    return found
 
 
 def read_weights(
@@ -78,11 +90,9 @@ def read_weights(
     """The tensors of `file` ("model", "ema") in the checkpoint of `step`, verified. Raises Damaged,
     EnvironmentFault VIT-507.
     """
-    name = f"{file}.safetensors"
     directory = place_of(run_dir, step)
     try:
-        _verified(fs, directory, name)
-        return read_tensors(fs, directory, name)
+        return read_tensors(fs, directory, _with_weights(fs, directory, file), file)
     except OSError as error:
         raise unreadable(directory, error) from error
 
@@ -91,15 +101,22 @@ def check_weights(run_dir: Path, step: int, file: str, *, fs: LocalFiles = FILES
     """As `read_weights`, without keeping the tensors."""
     directory = place_of(run_dir, step)
     try:
-        _verified(fs, directory, f"{file}.safetensors")
+        _with_weights(fs, directory, file)
     except OSError as error:
         raise unreadable(directory, error) from error
 
 
-def _verified(fs: LocalFiles, directory: Path, name: str) -> Manifest:
-    manifest = manifests.verify(fs, directory, only=(name,))
-    if name not in manifest.files:
-        raise Damaged(f"{name}: missing")
+def _with_weights(fs: LocalFiles, directory: Path, kind: str) -> Manifest:
+    manifest = manifests.verify(fs, directory, only=lambda name: manifests.kind_of(name) == kind)
+    if kind not in manifest.kinds:
+        raise Damaged(f"{kind}.safetensors: missing")
+    return manifest
+
+
+def _with_state(fs: LocalFiles, directory: Path) -> Manifest:
+    manifest = manifests.verify(fs, directory, only=lambda name: name == STATE)
+    if STATE not in manifest.files:
+        raise Damaged(f"{STATE}: missing")
     return manifest
 
 
@@ -114,14 +131,14 @@ def best_weights(run_dir: Path, *, fs: LocalFiles = FILES) -> BestWeights | None
     try:
         for step in reversed(list_steps(run_dir, fs=fs)):
             try:
-                manifest = _verified(fs, place_of(run_dir, step), STATE)
+                manifest = _with_state(fs, place_of(run_dir, step))
                 state = read_state(fs, place_of(run_dir, step))
                 form = documents.StateForm.model_validate(state)
             except (Damaged, ValueError) as error:
                 why = documents.reason_of(error) if isinstance(error, ValueError) else str(error)
                 damaged.append(f"{step_name(step)} is damaged ({why})")
                 continue
-            file = "ema" if "ema.safetensors" in manifest.files else "model"
+            file = "ema" if "ema" in manifest.kinds else "model"
             for key, best in (("best", form.best), ("judged", form.judged)):
                 if best.step is None:
                     continue

@@ -198,7 +198,7 @@ def _run(live: RunContext, stop: StopRequest, with_report: bool, with_test: bool
     clock.start_steps(waited)
     if live.pace is not None:
         live.pace.waited = waited
-    with closing(loader.batches(state.step, last)) as batches:
+    with live.saver, closing(loader.batches(state.step, last)) as batches:
         ahead = Ahead(batches, ranks)
         verdict = ahead.begin(stop.name)
         for batch in ahead:
@@ -216,11 +216,12 @@ def _run(live: RunContext, stop: StopRequest, with_report: bool, with_test: bool
                 save(live)
             if verdict.is_last or verdict.stop or (ranks.is_alone and stop.name):
                 break
-            verdict.go_on()
+            verdict.go_on(live.saver.settle)
             clock.start_step()
     name = stop.name if ranks.is_alone else verdict.stop
     if name and not verdict.is_last and state.step < last:
         return _interrupted(live, name)
+    live.saver.wait()
     if ranks.is_first:
         live.metrics.sync()
         live.metrics.close()
@@ -238,17 +239,34 @@ def _decided(live: RunContext, loss: float, norm: float, stop: StopRequest) -> V
     is_last = live.is_at_end
     if live.limit is not None and not is_last:
         state.schedule = live.limit.replan(state.schedule, state.step)
-    total, due = state.schedule.total_steps, live.is_evaluation_due
-    return Verdict(mean, norm, is_last, due, live.is_save_due, total, stop.name)
+    due, total, saver = live.is_evaluation_due, state.schedule.total_steps, live.saver
+    return Verdict(
+        loss=mean,
+        norm=norm,
+        is_last=is_last,
+        is_evaluation_due=due,
+        is_save_due=live.is_save_due,
+        total_steps=total,
+        stop=stop.name,
+        lost=saver.fault,
+        is_written=saver.is_written,
+    )
 
 
 def _take(live: RunContext, verdict: Verdict, batch: Batch, lr: float) -> None:
-    """Go on with what was agreed. Raises TrainingError VIT-601."""
+    """Go on with what was agreed. Raises TrainingError VIT-601, and why a checkpoint could not be
+    written: EnvironmentFault VIT-506, VIT-508.
+    """
     state, ranks = live.state, live.ranks
     if not ranks.is_alone:
         live.clock.also()
     if not math.isfinite(verdict.loss + verdict.norm):
-        raise diverged(live, batch, lr, verdict.loss, verdict.norm)
+        error = diverged(live, batch, lr, verdict.loss, verdict.norm)
+        live.saver.settle()
+        raise error
+    if verdict.lost is not None:
+        raise verdict.lost
+    live.saver.go_on(is_all_written=verdict.is_written)
     update_window(state.window, verdict.loss, live.share.batch_size)
     if not ranks.is_first and verdict.total_steps != state.schedule.total_steps:
         state.schedule = state.schedule.replan(state.step, verdict.total_steps)
@@ -275,6 +293,7 @@ def _interrupted(live: RunContext, signal: str) -> RunResult:
     """How a run ends that was asked to stop before its last step."""
     if live.state.step:  # also where the wait for a batch was cut short
         save(live)
+    live.saver.wait()
     if live.ranks.is_first:
         live.run.update(status="stopped", seconds=live.clock.seconds(), best=live.state.best)
     result = RunResult(

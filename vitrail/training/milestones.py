@@ -17,9 +17,6 @@ from vitrail.training.control.clock import Window
 from vitrail.training.ranks.ranks import TOLD
 from vitrail.training.replay import keep_step
 from vitrail.training.run_context import RunContext
-from vitrail.training.storage.checkpoint import (
-    save_checkpoint,
-)
 from vitrail.training.tasks.task import EvalResult
 from vitrail.training.tasks.validation import never
 
@@ -51,7 +48,7 @@ def log_step(live: RunContext, lr: float, norm: float) -> None:
 
 def evaluate(live: RunContext) -> None:
     """Judge the averaged weights, or the plain ones where none are kept, on validation images,
-    and write a checkpoint.
+    and begin to write a checkpoint.
     """
     state, started = live.state, live.clock.seconds()
     if live.val is not None:
@@ -96,16 +93,21 @@ def _note_evaluation(live: RunContext, result: EvalResult) -> None:
 
 
 def save(live: RunContext) -> None:
-    """Write a checkpoint; every process takes part, the first one writes."""
-    state, config = live.state, live.plan.config
+    """Begin to write a checkpoint; every process takes part. A run with a time limit waits for it,
+    because it plans with what that takes.
+    """
+    state = live.state
     state.seconds = live.saved_at = live.clock.seconds()
-    with live.ranks.contact():
-        tensors = state.whole_tensors(is_kept=live.ranks.is_first)
-    if not live.ranks.is_first:
-        return
-    mark = live.metrics.sync()
-    record = {
-        **state.record(),
+    live.saver.save(state, _state_record(live) if live.ranks.is_first else {})
+    if live.limit is not None:
+        live.saver.wait()
+
+
+def _state_record(live: RunContext) -> dict[str, Any]:
+    """What state.json of a checkpoint says."""
+    config, mark = live.plan.config, live.metrics.mark()
+    return {
+        **live.state.record(),
         "metrics_offset": mark.offset,
         "metrics_sha256": mark.sha256,
         "settings": flatten(config),
@@ -116,16 +118,6 @@ def save(live: RunContext) -> None:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    save_checkpoint(
-        live.run.path,
-        state.step,
-        tensors,
-        record,
-        keep=config.keep_checkpoints,
-        protect={state.best["step"]} if state.best else set(),
-        damaged=live.damaged,
-    )
-    live.run.update(best=state.best, seconds=round(state.seconds, 3))
 
 
 def update_window(window: Window, loss: float, examples: int) -> None:

@@ -15,6 +15,7 @@ from vitrail.training.control.time_limit import TimeLimit
 from vitrail.training.plan.plan_run import Plan
 from vitrail.training.ranks.pace import Pace
 from vitrail.training.ranks.ranks import Ranks
+from vitrail.training.ranks.saver import Saver
 from vitrail.training.ranks.share import Share
 from vitrail.training.ranks.spread import Spread
 from vitrail.training.reporter import Reporter
@@ -43,7 +44,7 @@ class RunContext:
     share: Share  # of each step, what this process computes
     spread: Spread  # how gradients meet
     evaluated: nn.Module  # holds the averaged weights while they are evaluated
-    damaged: list[str]  # checkpoints never to be pruned
+    saver: Saver
     val: Source | None  # what is judged in an evaluation
     limit: TimeLimit | None
     pace: Pace | None = None  # of each process, where there are several

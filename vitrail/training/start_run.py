@@ -32,6 +32,7 @@ from vitrail.training.plan.plan_run import Plan
 from vitrail.training.plan.starting_weights import starting_weights
 from vitrail.training.ranks.pace import Pace
 from vitrail.training.ranks.ranks import Ranks
+from vitrail.training.ranks.saver import Saver
 from vitrail.training.ranks.share import share_of
 from vitrail.training.ranks.spread import spread_of
 from vitrail.training.reporter import Reporter
@@ -92,7 +93,7 @@ def start_run(
         share=mine,
         spread=spread_of(state.model, forward, ranks, mine.count, is_exact=config.exact),
         evaluated=evaluated,
-        damaged=damaged,
+        saver=Saver(run, ranks, metrics, reporter.notice, config.keep_checkpoints, damaged),
         val=val,
         limit=limit_of(plan, clock, val),
         pace=None if ranks.is_alone else _pace_of(run, ranks),

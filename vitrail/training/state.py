@@ -6,7 +6,7 @@ augmentation, dropout and learning rate are functions of the step and are not st
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,12 +66,19 @@ class TrainState:
         time, and those that do not write it (`is_kept`) get nothing.
         """
         files = self.tensors()
-        return whole_files(files, is_kept=is_kept) if self.is_sharded else files
+        return whole_files(files, lambda *_: is_kept) if self.is_sharded else files
+
+    def copied(self, is_kept: Callable[[str, str], bool]) -> dict[str, dict[str, Tensor]]:
+        """Copies on the host of what a checkpoint stores, of the files and names that are kept; all
+        processes of a run in shares ask for them at the same time.
+        """
+        return whole_files(self.tensors(), is_kept)
 
     def shipped(self) -> dict[str, Tensor]:
         """The weights that are evaluated and shipped, whole, on every process."""
         files = {self.weights_file: self.tensors()[self.weights_file]}
-        return (whole_files(files, is_kept=True) if self.is_sharded else files)[self.weights_file]
+        found = whole_files(files, lambda *_: True) if self.is_sharded else files
+        return found[self.weights_file]
 
     def record(self) -> dict[str, Any]:
         """What state.json says of it."""

@@ -24,6 +24,7 @@ from vitrail.training.network import create_network
 from vitrail.training.plan.plan_run import plan_run
 from vitrail.training.ranks.ranks import ALONE, Ranks, is_told
 from vitrail.training.reporter import RunResult, SilentReporter
+from vitrail.training.storage.checkpoint import load_latest
 from vitrail.training.tasks.registry import task_of
 
 STEPS = 7
@@ -59,10 +60,15 @@ def together(folder: Path, name: str, world: int, **changes: Any) -> list[Any]:
 
 
 def bits(run: Path) -> dict[str, str]:
-    """sha256 of what a run ships and what its last checkpoint holds."""
-    last = max((run / "checkpoints").iterdir()).glob("*.safetensors")
-    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in last}
-    return found | {"shipped": weights(run)}
+    """sha256 of what a run ships and of each tensor of its last checkpoint, in shares or not."""
+    found = {"shipped": weights(run)}
+    last = load_latest(run)
+    assert last is not None
+    for kind, tensors in last.tensors.items():
+        for name, value in tensors.items():
+            content = f"{value.dtype} {tuple(value.shape)}".encode() + value.numpy().tobytes()
+            found[f"{kind}/{name}"] = hashlib.sha256(content).hexdigest()
+    return found
 
 
 @pytest.mark.promise("R7")

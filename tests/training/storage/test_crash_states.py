@@ -5,6 +5,7 @@ must fail the same check."""
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +16,21 @@ import torch
 from torch import Tensor
 
 from tests.training.crash_fs import CrashState, MemoryFiles, Tree, crash_states, freeze, materialise
+from tests.training.saving import shares_of
 from vitrail.errors import ModelError
 from vitrail.runs.filesystem import LocalFiles
 from vitrail.runs.manifest import step_name, verify
 from vitrail.runs.stored import list_steps
 from vitrail.training.storage.checkpoint import (
     Checkpoint,
+    is_saved,
     load_latest,
     save_checkpoint,
     sweep,
+    temporary_name,
 )
 from vitrail.training.storage.metrics_log import MetricsLog
+from vitrail.training.storage.share_files import commit_shares, sizes_of, write_share
 
 RUN = Path("/run")
 LOG = RUN / "metrics.jsonl"
@@ -56,20 +61,44 @@ def begin(files: MemoryFiles) -> None:
     files.sync_dir(Path("/"))
 
 
-def advance(files: MemoryFiles, log: MetricsLog, step: int, **options: Any) -> None:
-    """What a run does at a checkpoint: log, make the log durable, save."""
+def advance(files: MemoryFiles, log: MetricsLog, step: int, world: int = 1, **options: Any) -> None:
+    """What a run of `world` processes does at a checkpoint: log, make the log durable, save."""
     files.mark(("start", step))
     log.write(line_of(step))
     state = {"step": step, "metrics_bytes": log.sync().offset, "config_hash": "abc"}
-    save_checkpoint(RUN, step, tensors_of(step), state, fs=files, **options)
+    if world == 1:
+        save_checkpoint(RUN, step, tensors_of(step), state, fs=files, **options)
+    else:
+        save_together(files, step, world, state)
     files.mark(("saved", step))
 
 
-def record(files: MemoryFiles, steps: int) -> MemoryFiles:
+def save_together(files: MemoryFiles, step: int, world: int, state: dict[str, Any]) -> None:
+    """Shares that are written at the same time: the calls of all processes in a random order, each
+    process's own in theirs. The last one has nothing to write.
+    """
+    assert not is_saved(RUN, step, fs=files)
+    tensors, temporary = tensors_of(step), temporary_name(step)
+    shares = [write_share(RUN, temporary, world, world + 1, {}, step=step, fs=files)]
+    calls = []
+    for rank, share in enumerate(shares_of(tensors, world)):
+        begun = len(files.log)
+        shares.append(write_share(RUN, temporary, rank, world + 1, share, step=step, fs=files))
+        calls.append(files.log[begun:])
+        del files.log[begun:]
+    chance = random.Random(step)
+    turns = [rank for rank, own in enumerate(calls) for _ in own]
+    chance.shuffle(turns)
+    ways = [iter(own) for own in calls]
+    files.log += [next(ways[rank]) for rank in turns]
+    commit_shares(RUN, temporary, shares, sizes_of(tensors), state, step=step, fs=files)
+
+
+def record(files: MemoryFiles, steps: int, world: int = 1) -> MemoryFiles:
     begin(files)
     log = MetricsLog(LOG, fs=files)
     for step in range(1, steps + 1):
-        advance(files, log, step)
+        advance(files, log, step, world)
     return files
 
 
@@ -165,8 +194,9 @@ def is_exact(found: Checkpoint, files: MemoryFiles) -> bool:
 
 
 @pytest.mark.promise("R2")
-def test_every_crash_state_loads_as_old_or_new() -> None:
-    recorded = record(MemoryFiles(), steps=6)
+@pytest.mark.parametrize(("steps", "world"), [(6, 1), (5, 2), (5, 3)])
+def test_every_crash_state_loads_as_old_or_new(steps: int, world: int) -> None:
+    recorded = record(MemoryFiles(), steps, world)
     ordered, _ = examine(recorded, weak=False)
     weak, _ = examine(recorded, weak=True)
     assert (ordered.neither, ordered.lost) == (0, 0)
@@ -209,9 +239,12 @@ class NoSync(MemoryFiles):
 
 
 @pytest.mark.promise("R2")
+@pytest.mark.parametrize("world", [1, 2])
 @pytest.mark.parametrize(("files", "directories"), [(False, False), (False, True), (True, False)])
-def test_a_save_without_fsync_fails_the_same_check(files: bool, directories: bool) -> None:
-    recorded = record(NoSync(files=files, directories=directories), steps=2)
+def test_a_save_without_fsync_fails_the_same_check(
+    files: bool, directories: bool, world: int
+) -> None:
+    recorded = record(NoSync(files=files, directories=directories), 2, world)
     tally, _ = examine(recorded, weak=True, every=3)
     assert tally.lost > 0
 

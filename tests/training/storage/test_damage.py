@@ -39,8 +39,9 @@ def falls_back(files: MemoryFiles, file: str) -> None:
 
 
 @pytest.mark.promise("R4")
-def test_every_flipped_bit_is_found_and_its_file_named() -> None:
-    tree = in_memory(1, 2).tree()
+@pytest.mark.parametrize("world", [1, 2])
+def test_every_flipped_bit_is_found_and_its_file_named(world: int) -> None:
+    tree = in_memory(1, 2, world=world).tree()
     sizes = {name: len(data) for name, data in tree["run"]["checkpoints"]["step-00000002"].items()}
     chance = random.Random(4)
     for _ in range(1000):
@@ -56,8 +57,9 @@ def test_every_flipped_bit_is_found_and_its_file_named() -> None:
 
 
 @pytest.mark.promise("R4")
-def test_every_truncation_is_found_and_its_file_named() -> None:
-    tree = in_memory(1, 2).tree()
+@pytest.mark.parametrize("world", [1, 2])
+def test_every_truncation_is_found_and_its_file_named(world: int) -> None:
+    tree = in_memory(1, 2, world=world).tree()
     chance = random.Random(5)
     for _ in range(200):
         name = chance.choice(sorted(tree["run"]["checkpoints"]["step-00000002"]))
@@ -71,10 +73,17 @@ def test_every_truncation_is_found_and_its_file_named() -> None:
 
 @pytest.mark.promise("R4")
 @pytest.mark.parametrize(
-    "name", ["model.safetensors", "optim.safetensors", "state.json", "MANIFEST.json"]
+    ("name", "world"),
+    [
+        ("model.safetensors", 1),
+        ("optim.safetensors", 1),
+        ("model-00001-of-00002.safetensors", 2),
+        ("optim-00002-of-00002.safetensors", 2),
+        *((name, world) for name in ("state.json", "MANIFEST.json") for world in (1, 2)),
+    ],
 )
-def test_swapped_missing_and_misplaced_files_are_found(name: str) -> None:
-    tree = in_memory(1, 2).tree()
+def test_swapped_missing_and_misplaced_files_are_found(name: str, world: int) -> None:
+    tree = in_memory(1, 2, world=world).tree()
     other = tree["run"]["checkpoints"]["step-00000001"][name]
     falls_back(damaged(tree, lambda files: files.update({name: other})), name)
     falls_back(damaged(tree, lambda files: files.pop(name) and None), name)
@@ -147,10 +156,28 @@ def test_a_strange_manifest_is_only_damage(text: str) -> None:
     )
 
 
+def test_a_share_that_holds_other_tensors_than_its_manifest_says_is_found() -> None:
+    """Files and hashes that fit each other, and a list that does not: a tensor would be missing."""
+    tree = in_memory(1, 2, world=2).tree()
+    file = "model-00001-of-00002.safetensors"
+    read = manifests.read(MemoryFiles(tree), RUN / "checkpoints" / "step-00000002")
+    name = next(one for one, place in read.tensors.items() if place == file)
+    for tensors in (
+        {key: value for key, value in read.tensors.items() if key != name},
+        {**read.tensors, "model/more": file},
+    ):
+        changed = manifests.encode(read.model_copy(update={"tensors": tensors}))
+        put = {"MANIFEST.json": changed}
+        falls_back(damaged(tree, lambda files, put=put: files.update(put)), file)  # type: ignore[misc]
+    elsewhere = {**read.tensors, name: "model-00009-of-00009.safetensors"}
+    text = manifests.encode(read.model_copy(update={"tensors": elsewhere}))
+    falls_back(damaged(tree, lambda files: files.update({"MANIFEST.json": text})), "MANIFEST.json")
+
+
 def test_a_manifest_of_a_later_version_says_so() -> None:
     files = in_memory(1)
     written = manifests.read(files, RUN / "checkpoints" / "step-00000001")
-    later = manifests.encode(written.model_copy(update={"schema_number": 2, "step": 2}))
+    later = manifests.encode(written.model_copy(update={"schema_number": 3, "step": 2}))
     tree = in_memory(1, 2).tree()
     falls_back(
         damaged(tree, lambda folder: folder.update({"MANIFEST.json": later})), "MANIFEST.json"

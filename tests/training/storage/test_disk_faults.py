@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.training.crash_fs import MemoryFiles
-from tests.training.saving import RUN, in_memory, same, save
+from tests.training.saving import RUN, in_memory, same, save, save_in_shares
 from vitrail.errors import EnvironmentFault
 from vitrail.runs.filesystem import FILES, LocalFiles
 from vitrail.runs.stored import list_steps
@@ -63,7 +63,9 @@ def fails_with(code: int) -> Callable[[str], OSError]:
 
 
 def every_failure(
-    fault: Callable[[str], OSError | None], base: Callable[[], LocalFiles]
+    fault: Callable[[str], OSError | None],
+    base: Callable[[], LocalFiles],
+    save: Callable[[int, LocalFiles], object] = save,
 ) -> Iterator[Failing]:
     """Save step 3 with the n-th call failing, for n = 1, 2, ... until none fails."""
     for number in range(1, 1000):
@@ -97,11 +99,13 @@ def every_failure(
 
 
 @pytest.mark.promise("R3")
+@pytest.mark.parametrize("world", [1, 2])
 @pytest.mark.parametrize("code", ["ENOSPC", "EIO", "EINTR", "EROFS", "EMFILE", "EDQUOT", "EACCES"])
-def test_any_call_may_fail(code: str) -> None:
+def test_any_call_may_fail(code: str, world: int) -> None:
     number = getattr(errno, code)
-    tree = in_memory(1, 2).tree()
-    tries = list(every_failure(fails_with(number), lambda: MemoryFiles(tree)))
+    tree = in_memory(1, 2, world=world).tree()
+    how = save if world == 1 else save_in_shares
+    tries = list(every_failure(fails_with(number), lambda: MemoryFiles(tree), how))
     assert len(tries) > 60
     assert {"create", "write", "sync", "close", "sync_dir", "rename", "chunks", "remove"} <= set(
         tries[-1].calls

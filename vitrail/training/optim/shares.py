@@ -7,7 +7,7 @@ Only where several processes train with --shard, or are planned, is torch.distri
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -38,6 +38,8 @@ def whole(value: Tensor) -> Tensor:
     """All of a tensor that is in shards, which every process asks for at the same time; another one
     itself.
     """
+    if type(value) in (Tensor, nn.Parameter):
+        return value
     from torch.distributed.tensor import DTensor
 
     if not isinstance(value, DTensor):
@@ -46,18 +48,18 @@ def whole(value: Tensor) -> Tensor:
 
 
 def whole_files(
-    files: Mapping[str, Mapping[str, Tensor]], *, is_kept: bool
+    files: Mapping[str, Mapping[str, Tensor]], is_kept: Callable[[str, str], bool]
 ) -> dict[str, dict[str, Tensor]]:
-    """The tensors of a checkpoint, whole and on the host, one after the other; none where this
-    process only helps (`is_kept`).
+    """Copies of the tensors of a checkpoint, complete and on the host, made one after the other;
+    is_kept: whether this process keeps the tensor of a file and name, and does not only help.
     """
     found: dict[str, dict[str, Tensor]] = {}
     for file, tensors in files.items():
         found[file] = {}
         for name, value in tensors.items():
             one = whole(value.detach())
-            if is_kept:
-                found[file][name] = one.cpu()
+            if is_kept(file, name):
+                found[file][name] = one.to("cpu", copy=True)
     return found
 
 

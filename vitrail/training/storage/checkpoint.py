@@ -92,59 +92,114 @@ def save_checkpoint(
     Raises EnvironmentFault VIT-506 (disk full or failing) or VIT-508 (read back differently); the
     checkpoints before it are then still there.
     """
+    check_keep(keep)
+    final = place_of(run_dir, step)
+    with as_fault(final, fs):
+        if is_saved(run_dir, step, damaged=damaged, fs=fs):
+            return final
+        temporary = final.parent / temporary_name(step)
+        try:
+            fs.make_dir(temporary)
+            files = write_tensors(
+                fs, temporary, {f"{name}.safetensors": values for name, values in tensors.items()}
+            )
+            plan = Manifest(step=step, parent=None, config_hash="", files=files)
+            commit(fs, temporary, plan, state, damaged)
+        except BaseException:
+            abandon(fs, temporary)
+            raise
+        settle(fs, final, keep=keep, protect=protect, damaged=damaged)
+    return final
+
+
+def check_keep(keep: int) -> None:
+    """Raise ValueError where too few checkpoints would be kept."""
     if keep < 2:
         raise ValueError(
             f"keep must be at least 2, got {keep}: the newest may be the one that is damaged"
         )
-    folder = run_dir / "checkpoints"
-    final = folder / step_name(step)
-    with _as_fault(final, fs):
-        if not fs.is_dir(folder):
+
+
+def is_saved(
+    run_dir: Path, step: int, *, damaged: Collection[str] = (), fs: LocalFiles = FILES
+) -> bool:
+    """Make room for checkpoints; whether that of `step` is there already, whole and durable.
+    damaged: names that do not count.
+    """
+    folder, final = run_dir / "checkpoints", place_of(run_dir, step)
+    if not fs.is_dir(folder):
+        with suppress(FileExistsError):  # another process of the run was quicker
             fs.make_dir(folder)
-        fs.sync_dir(run_dir)
-        existing = _usable(folder, damaged, fs)
-        if step in existing and _is_whole(fs, final):
-            fs.sync_dir(folder)  # a run killed just after the rename did not get so far
-            return final
-        parent = max((number for number in existing if number < step), default=None)
-        config_hash = str(state.get("config_hash", ""))
-        plan = Manifest(step=step, parent=parent, files={}, config_hash=config_hash)
-        temporary = folder / f".tmp-{step_name(step)}-{_unique()}"
-        try:
-            _write(fs, temporary, plan, tensors, state)
-            if fs.is_dir(final):  # damaged; os.rename would refuse
-                fs.rename(final, folder / f".trash-{final.name}-{_unique()}")
-            fs.rename(temporary, final)
-            fs.sync_dir(folder)
-        except BaseException:
-            with suppress(OSError):
-                if fs.is_dir(temporary):
-                    remove_tree(fs, temporary)
-            raise
-        _read_back(fs, final)
-        prune(run_dir, keep=keep, protect=protect, damaged=damaged, fs=fs)
-    return final
+    fs.sync_dir(run_dir)
+    if not fs.is_dir(final) or final.name in damaged or not _is_whole(fs, final):
+        return False
+    fs.sync_dir(folder)  # a run killed just after the rename did not get so far
+    return True
 
 
-def _write(
+def temporary_name(step: int) -> str:
+    """A name for what becomes the checkpoint of `step`, which nobody else takes."""
+    return f".tmp-{step_name(step)}-{_unique()}"
+
+
+def write_tensors(
+    fs: LocalFiles, directory: Path, files: Mapping[str, Mapping[str, Tensor]]
+) -> dict[str, FileEntry]:
+    """Write files of tensors and make each durable; what the manifest says of them."""
+    found = {}
+    for name, values in files.items():
+        size, digest = write_file(fs, directory / name, pieces(values))
+        found[name] = FileEntry(bytes=size, sha256=digest)
+    return found
+
+
+def commit(
     fs: LocalFiles,
-    directory: Path,
+    temporary: Path,
     plan: Manifest,
-    tensors: Mapping[str, Mapping[str, Tensor]],
     state: Mapping[str, Any],
+    damaged: Collection[str],
 ) -> None:
-    fs.make_dir(directory)
-    contents: dict[str, Iterator[bytes | memoryview]] = {
-        f"{name}.safetensors": pieces(values) for name, values in tensors.items()
-    }
-    contents[STATE] = iter([json.dumps(dict(state), indent=1, sort_keys=True).encode() + b"\n"])
-    files = {}
-    for name, content in contents.items():
-        size, digest = write_file(fs, directory / name, content)
-        files[name] = FileEntry(bytes=size, sha256=digest)
-    complete = manifests.encode(plan.model_copy(update={"files": files}))
-    write_file(fs, directory / manifests.NAME, iter([complete]))
-    fs.sync_dir(directory)
+    """Let the files of tensors in `temporary`, which are durable and listed in `plan`, be the
+    checkpoint of its step. Raises OSError.
+    """
+    folder, final = temporary.parent, temporary.parent / step_name(plan.step)
+    parent = max((one for one in _usable(folder, damaged, fs) if one < plan.step), default=None)
+    text = json.dumps(dict(state), indent=1, sort_keys=True).encode() + b"\n"
+    size, digest = write_file(fs, temporary / STATE, iter([text]))
+    files = {**plan.files, STATE: FileEntry(bytes=size, sha256=digest)}
+    config_hash = str(state.get("config_hash", ""))
+    complete = plan.model_copy(
+        update={"files": files, "parent": parent, "config_hash": config_hash}
+    )
+    write_file(fs, temporary / manifests.NAME, iter([manifests.encode(complete)]))
+    fs.sync_dir(temporary)
+    if fs.is_dir(final):  # damaged; os.rename would refuse
+        fs.rename(final, folder / f".trash-{final.name}-{_unique()}")
+    fs.rename(temporary, final)
+    fs.sync_dir(folder)
+
+
+def abandon(fs: LocalFiles, temporary: Path) -> None:
+    """Remove what was not finished, as far as the disk lets."""
+    with suppress(OSError):
+        if fs.is_dir(temporary):
+            remove_tree(fs, temporary)
+
+
+def settle(
+    fs: LocalFiles,
+    final: Path,
+    *,
+    keep: int,
+    protect: Collection[int],
+    damaged: Collection[str],
+) -> None:
+    """Read a durable checkpoint back, and prune those before it. Raises EnvironmentFault VIT-508,
+    OSError.
+    """
+    _read_back(fs, final)
+    prune(final.parents[1], keep=keep, protect=protect, damaged=damaged, fs=fs)
 
 
 def _read_back(fs: LocalFiles, final: Path) -> None:
@@ -194,11 +249,7 @@ def _load(fs: LocalFiles, directory: Path, damaged: tuple[tuple[str, str], ...])
     """Raises Damaged."""
     manifest = manifests.verify(fs, directory)
     state = read_state(fs, directory)
-    tensors = {
-        name.removesuffix(".safetensors"): read_tensors(fs, directory, name)
-        for name in manifest.files
-        if name.endswith(".safetensors")
-    }
+    tensors = {kind: read_tensors(fs, directory, manifest, kind) for kind in manifest.kinds}
     return Checkpoint(manifest.step, directory, tensors, state, damaged)
 
 
@@ -292,7 +343,7 @@ def _unique() -> str:
 
 
 @contextmanager
-def _as_fault(final: Path, fs: LocalFiles) -> Iterator[None]:
+def as_fault(final: Path, fs: LocalFiles) -> Iterator[None]:
     """Turn an OSError into EnvironmentFault VIT-506, which says what is still there."""
     try:
         yield

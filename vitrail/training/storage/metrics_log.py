@@ -1,7 +1,7 @@
 """metrics.jsonl: one JSON object a line, appended; durable at each checkpoint, cut back to it at
 resume.
 
-A checkpoint records how long the file was and its sha256 (`sync`). What a run wrote after its last
+A checkpoint records how long the file was and its sha256 (`mark`). What a run wrote after its last
 checkpoint is written again by the resumed run, so it is cut off first: the curves hold neither
 replayed nor torn lines. Where the rest is not what the checkpoint recorded, it is told, and lines
 that are no records are taken out.
@@ -54,11 +54,23 @@ class MetricsLog:
 
     def sync(self) -> Mark:
         """Make every record so far durable; the file's length and hash for the checkpoint."""
+        self.flush()
+        return self.mark()
+
+    def mark(self) -> Mark:
+        """The file's length and hash for the checkpoint, durable after `flush`."""
         try:
-            self._fs.sync(self._open())
+            self._open()
             if self._hash is None:
                 self._hash, _ = self._hash_of(self._fs.size(self.path))
             return Mark(self._fs.size(self.path), self._hash.hexdigest())
+        except OSError as error:
+            raise self._fault(error) from error
+
+    def flush(self) -> None:
+        """Make every record so far durable; another thread may do that while records are added."""
+        try:
+            self._fs.sync(self._open())
         except OSError as error:
             raise self._fault(error) from error
 
