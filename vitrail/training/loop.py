@@ -58,18 +58,20 @@ def train(
     with_test: bool = True,
     age_secs: float = 0.0,
     ranks: Ranks = ALONE,
+    profile: int = 0,
 ) -> RunResult:
     """Train a new run in `runs_dir` and evaluate it.
 
     `layers` are settings from low to high (`config.resolve`). with_report: whether baselines, a
     look back at the data, and the report follow; with_test: whether test images are judged.
     age_secs: what the command took until here, which a time limit counts too. ranks: the processes
-    that train it, which have joined; the first one plans and writes.
+    that train it, which have joined; the first one plans and writes. profile: so many steps are
+    recorded by torch's profiler.
     Raises VitrailError of every kind: UsageError and DataError before anything is written.
     """
     clock = Clock(age_secs)
     if not ranks.is_first:
-        return follow(clock, ranks, with_report=with_report, with_test=with_test)
+        return follow(clock, ranks, with_report=with_report, with_test=with_test, profile=profile)
     reporter = reporter or SilentReporter()
     planned = plan_run(layers, world=ranks.world)
     check_saveable(planned)
@@ -95,6 +97,7 @@ def train(
                 reporter.notice(sentence)
             _tell_run(run, ranks, step=None, data=None)
             live = start_run(run, plan, clock, reporter, None, ranks)
+            live.profile.steps = profile
             return _run(live, stop, with_report, with_test)
 
 
@@ -107,9 +110,11 @@ def resume(
     with_test: bool = True,
     age_secs: float = 0.0,
     ranks: Ranks = ALONE,
+    profile: int = 0,
 ) -> RunResult:
     """Continue a run from its newest whole checkpoint, bit for bit. data: where its data lies now;
-    ranks: as for `train`, any number that can share the parts of the run's steps.
+    ranks: as for `train`, any number that can share the parts of the run's steps; profile: as for
+    `train`.
 
     Raises ModelError VIT-405 (every checkpoint damaged), 406, 407 (no run), 408 (finished), 409 (a
     file cannot be read), 410 (other settings), DataError VIT-322 (the data changed), UsageError
@@ -118,7 +123,7 @@ def resume(
     """
     clock = Clock(age_secs)
     if not ranks.is_first:
-        return follow(clock, ranks, with_report=with_report, with_test=with_test)
+        return follow(clock, ranks, with_report=with_report, with_test=with_test, profile=profile)
     reporter = reporter or SilentReporter()
     run = open_run(run_dir)
     with RunLock(run.path), stop_signals() as stop:
@@ -144,10 +149,13 @@ def resume(
             step = checkpoint.step if checkpoint else None
             _tell_run(run, ranks, step=step, data=data)
             live = start_run(run, plan, clock, reporter, checkpoint, ranks)
+            live.profile.steps = profile
             return _run(live, stop, with_report, with_test)
 
 
-def follow(clock: Clock, ranks: Ranks, *, with_report: bool, with_test: bool) -> RunResult:
+def follow(
+    clock: Clock, ranks: Ranks, *, with_report: bool, with_test: bool, profile: int = 0
+) -> RunResult:
     """Train what the first process has planned and written, without writing or saying anything.
 
     Raises EnvironmentFault VIT-513 where its run directory is not that of this machine.
@@ -167,6 +175,7 @@ def follow(clock: Clock, ranks: Ranks, *, with_report: bool, with_test: bool) ->
         recorded = recorded or run.read("run.json")  # which the first process wrote
         plan = plan_run([("config.toml", settings)], recorded, splits, is_new=False)
         live = start_run(run, plan, clock, SilentReporter(), checkpoint, ranks)
+        live.profile.steps = profile
         return _run(live, stop, with_report, with_test)
 
 
@@ -198,13 +207,16 @@ def _run(live: RunContext, stop: StopRequest, with_report: bool, with_test: bool
     clock.start_steps(waited)
     if live.pace is not None:
         live.pace.waited = waited
-    with live.saver, closing(loader.batches(state.step, last)) as batches:
+    with live.saver, live.profile, closing(loader.batches(state.step, last)) as batches:
         ahead = Ahead(batches, ranks)
         verdict = ahead.begin(stop.name)
-        for batch in ahead:
-            lr, loss, norm = _step(live, batch)
+        live.profile.begin(state.step + 1)
+        for batch in live.profile.named("wait for images", iter(ahead)):
+            with live.profile.part("step"):
+                lr, loss, norm = _step(live, batch)
             clock.step()
-            verdict = ahead.agree(_decided(live, loss, norm, stop))
+            with live.profile.part("agree"):
+                verdict = ahead.agree(_decided(live, loss, norm, stop))
             _take(live, verdict, batch, lr)
             if state.step % log_every == 0 or verdict.is_last:
                 log_step(live, lr, verdict.norm)
@@ -217,6 +229,7 @@ def _run(live: RunContext, stop: StopRequest, with_report: bool, with_test: bool
             if verdict.is_last or verdict.stop or (ranks.is_alone and stop.name):
                 break
             verdict.go_on(live.saver.settle)
+            live.profile.begin(state.step + 1)
             clock.start_step()
     name = stop.name if ranks.is_alone else verdict.stop
     if name and not verdict.is_last and state.step < last:

@@ -98,7 +98,8 @@ def save(live: RunContext) -> None:
     """
     state = live.state
     state.seconds = live.saved_at = live.clock.seconds()
-    live.saver.save(state, _state_record(live) if live.ranks.is_first else {})
+    with live.profile.part("copy of a checkpoint"):
+        live.saver.save(state, _state_record(live) if live.ranks.is_first else {})
     if live.limit is not None:
         live.saver.wait()
 

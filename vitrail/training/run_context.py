@@ -22,6 +22,7 @@ from vitrail.training.reporter import Reporter
 from vitrail.training.state import TrainState
 from vitrail.training.storage.metrics_log import MetricsLog
 from vitrail.training.storage.run_dir import RunDir
+from vitrail.training.storage.step_profile import StepProfile
 from vitrail.training.tasks.task import EvalResult, Task
 
 ENDLESS = sys.maxsize
@@ -45,6 +46,7 @@ class RunContext:
     spread: Spread  # how gradients meet
     evaluated: nn.Module  # holds the averaged weights while they are evaluated
     saver: Saver
+    profile: StepProfile
     val: Source | None  # what is judged in an evaluation
     limit: TimeLimit | None
     pace: Pace | None = None  # of each process, where there are several

@@ -48,6 +48,7 @@ from vitrail.training.storage.checkpoint import (
 from vitrail.training.storage.checkpoint import sweep as sweep_checkpoints
 from vitrail.training.storage.metrics_log import MetricsLog
 from vitrail.training.storage.run_dir import RunDir
+from vitrail.training.storage.step_profile import StepProfile
 from vitrail.training.tasks.registry import task_of
 
 
@@ -93,6 +94,7 @@ def start_run(
         share=mine,
         spread=spread_of(state.model, forward, ranks, mine.count, is_exact=config.exact),
         evaluated=evaluated,
+        profile=StepProfile(run, 0, ranks.rank, reporter.notice),
         saver=Saver(run, ranks, metrics, reporter.notice, config.keep_checkpoints, damaged),
         val=val,
         limit=limit_of(plan, clock, val),
