@@ -27,6 +27,9 @@ FENCES = {  # a library and the only rooms that may name it
     "fsspec": {"data"},
     "ray": {"studies"},
     "optuna": {"studies"},
+    "tensorboard": {"trackers"},
+    "mlflow": {"trackers"},
+    "wandb": {"trackers"},
     "starlette": {"serve", "cli"},  # the verb only asks whether they are there
     "uvicorn": {"serve", "cli"},
     "scipy": {"evaluation", "studies"},

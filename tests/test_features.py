@@ -16,7 +16,7 @@ ROWS = re.findall(r"^\| (?!feature|-)(.+?) \| (\w+) \| (.+) \|$", PAGE.read_text
 
 def test_every_row_has_an_answer() -> None:
     assert len(ROWS) > 50
-    assert {answer for _, answer, _ in ROWS} == {"yes", "partly", "no", "none"}
+    assert {answer for _, answer, _ in ROWS} <= {"yes", "partly", "no", "none"}
     assert sum(answer == "yes" for _, answer, _ in ROWS) / len(ROWS) > 0.8
     for name, answer, why in ROWS:
         assert answer == "yes" or len(why.split()) > 6, name

@@ -111,6 +111,7 @@ def test_the_ways_in_that_scripts_use_stay() -> None:
 
 
 FOR_PEOPLE = {"studies", "hub", "export", "onnx", "openvino", "serve", "stores", "tune", "ray"}
+FOR_PEOPLE |= {"tensorboard", "mlflow", "wandb"}
 TOOLS = {
     "test",
     "check",

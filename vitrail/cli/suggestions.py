@@ -115,8 +115,8 @@ SAID: dict[str, str] = {  # what is no option here, and what to do instead
     "force overwrite f yes y exist-ok "
     "overwrite-output-dir": "Nothing is overwritten: choose another --name, --out or file.",
     "recursive r": "Folders are read with all folders in them.",
-    "wandb tensorboard report-to log-wandb "
-    "logger mlflow": "Figures are written to metrics.jsonl and report.html of the run.",
+    "wandb tensorboard report-to log-wandb logger mlflow": "Figures are in metrics.jsonl and "
+    "report.html of the run; for other tools: vitrail train --track tensorboard,mlflow,wandb",
     "log-interval logging-steps log-every log-every-n-steps print-freq logging-strategy "
     "log-freq": "Figures are written to metrics.jsonl of the run as it trains.",
     "metric-for-best-model load-best-model-at-end greater-is-better save-best monitor eval-metric "

@@ -29,7 +29,14 @@ class Loop:
         return RunResult(Path("runs/x"), 1.0, 3, stopped=self.stopped)
 
     def resume(
-        self, run_dir: Path, *, data: str | None, reporter: Any, age_secs: float, ranks: Ranks
+        self,
+        run_dir: Path,
+        *,
+        data: str | None,
+        reporter: Any,
+        age_secs: float,
+        ranks: Ranks,
+        profile: int,
     ) -> RunResult:
         """Record a continued run."""
         assert ranks.is_alone

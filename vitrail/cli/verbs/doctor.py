@@ -86,6 +86,9 @@ EXTRAS = {  # what each is for, in the order of README
     "tune": "vitrail tune",
     "stores": "shards in an object store, s3://BUCKET/FOLDER",
     "ray": "studies on a Ray cluster",
+    "tensorboard": "vitrail train --track tensorboard",
+    "mlflow": "vitrail train --track mlflow",
+    "wandb": "vitrail train --track wandb",
 }
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 app = app_of("vitrail train")
 MOST_PROCESSES = 1024
+MOST_STEPS = 100  # of a profile; one of a ViT-B/16 is some MB of trace
 SWITCHES = ("--json", "-q", "--quiet", "-v", "--verbose", "--no-color")
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 Given = Annotated[Any, Parameter(parse=False)]
@@ -42,13 +43,19 @@ class RunOptions:
     """Where the run starts from and where it goes."""
 
     resume: Path | None = None
-    """Continue this run, bit for bit; takes only --nproc, --shard, and DATA where it moved."""
+    """Continue this run, bit for bit; takes only --nproc, --shard, --profile, --track, and DATA
+    where it moved."""
     resume_or_start: Annotated[bool, Parameter(negative=())] = False
     """Continue the run of this --name where there is one, else start it."""
     nproc: int | None = None
     """Train with so many processes of this machine: one a GPU, or a few on a CPU."""
     shard: Annotated[bool, Parameter(negative=())] = False
     """Keep weights, gradients and optimizer in shards, a share on each process (FSDP2)."""
+    profile: int = 0
+    """Record so many steps with torch's profiler, as a trace in profile/ of the run."""
+    track: str = ""
+    """Write the figures for tensorboard, mlflow, wandb as well (names with commas); nothing is
+    sent."""
     config: Path | None = None
     """Settings in a TOML file."""
     out: Path | None = None
@@ -83,6 +90,8 @@ def train(
     """
     start, command = start or RunOptions(), settings | start_settings(read_as or ReadAs())
     check_nproc(start.nproc)
+    check_profile(start.profile)
+    check_trackers(start.track)
     if start.resume is not None:
         named: dict[str, object] = {"config": start.config}
         named |= {"out": start.out, "name": start.name, "resume-or-start": start.resume_or_start}
@@ -121,6 +130,24 @@ def check_nproc(nproc: int | None) -> None:
         )
 
 
+def check_profile(steps: int) -> None:
+    """Raise UsageError VIT-202 for a number of steps that cannot be recorded."""
+    if not 0 <= steps <= MOST_STEPS:
+        raise UsageError(
+            "VIT-202",
+            f"--profile {steps}: expected 1 to {MOST_STEPS} steps.",
+            hint="A few are enough, and a trace of many is too large to look at: --profile 5",
+        )
+
+
+def check_trackers(names: str) -> None:
+    """Raise UsageError VIT-202 or EnvironmentFault VIT-520 for trackers that cannot be had."""
+    if names:
+        from vitrail.trackers.registry import trackers_of
+
+        trackers_of(names)
+
+
 def is_launcher(start: RunOptions) -> bool:
     """Whether this process only starts those that train; they have the same command line."""
     return start.nproc is not None and start.nproc > 1 and "RANK" not in os.environ
@@ -133,6 +160,7 @@ def launch_processes(start: RunOptions, output: Output) -> int:
     assert start.nproc is not None
     flags = [word for word in output.words if word in SWITCHES]
     number = ["--nproc", str(start.nproc), *(["--shard"] if start.shard else [])]
+    number += ["--track", start.track] if start.track else []
 
     def again(run: Path) -> list[str]:
         return [*flags, "train", "--resume", str(run), *number]
@@ -171,11 +199,14 @@ def start_settings(read_as: ReadAs) -> dict[str, str]:
     return {f"start.{key}": value for key, value in said.items() if value}
 
 
-def reporter_for(output: Output) -> Any:
-    """JSON lines with --json, else a table for people."""
+def reporter_for(output: Output, trackers: str) -> Any:
+    """JSON lines with --json, else a table for people; and trackers."""
     from vitrail.cli.display.console import ConsoleReporter, JsonReporter
+    from vitrail.trackers.registry import trackers_of
+    from vitrail.trackers.tracker import tracked
 
-    return JsonReporter(output) if output.json else ConsoleReporter(output)
+    shown = JsonReporter(output) if output.json else ConsoleReporter(output)
+    return tracked(shown, trackers_of(trackers))
 
 
 def start_run(layers: list[Layer], start: RunOptions, output: Output) -> int:
@@ -186,8 +217,9 @@ def start_run(layers: list[Layer], start: RunOptions, output: Output) -> int:
     folder = start.out or Path("runs")
 
     def train(ranks: Ranks) -> RunResult:
-        common: dict[str, Any] = {"reporter": reporter_for(output), "age_secs": output.age_secs}
-        common["ranks"] = ranks
+        reporter = reporter_for(output, start.track) if ranks.is_first else None
+        common: dict[str, Any] = {"reporter": reporter, "age_secs": output.age_secs}
+        common |= {"ranks": ranks, "profile": start.profile}
         if start.resume_or_start and ranks.is_first:
             found = to_go_on_with(folder / str(start.name), layers)
             if found is not None:
@@ -224,9 +256,10 @@ def resume(start: RunOptions, data: str | None, output: Output) -> int:
         lambda ranks: loop.resume(
             run_dir,
             data=data,
-            reporter=reporter_for(output),
+            reporter=reporter_for(output, start.track) if ranks.is_first else None,
             age_secs=output.age_secs,
             ranks=ranks,
+            profile=start.profile,
         ),
         is_sharded=start.shard,
     )

@@ -1,0 +1,1 @@
+"""Figures of a run for TensorBoard, MLflow and W&B, on this machine only."""
