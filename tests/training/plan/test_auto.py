@@ -203,18 +203,23 @@ def two_sizes(folder: Path) -> None:
     for number in range(40):
         place = folder / "ab"[number % 2]
         place.mkdir(exist_ok=True)
-        Image.new("RGB", (33, 29 + (number == 7))).save(place / f"{number}.png")
+        colour = (7 * number, 250 - 5 * number, 3)
+        Image.new("RGB", (33, 29 + (number == 7)), colour).save(place / f"{number}.png")
 
 
 @pytest.mark.parametrize(("epochs", "policy"), [(99, "none"), (101, "trivialaugment")])
-def test_photographs_that_are_seen_often_are_changed_more(
+def test_colours_that_are_seen_often_are_changed_more(
     tmp_path: Path, epochs: int, policy: str
 ) -> None:
     two_sizes(tmp_path)
+    images = np.random.default_rng(1).integers(0, 256, (40, 26, 29, 3), dtype=np.uint8)
+    np.savez(tmp_path / "small.npz", images=images, labels=np.arange(40) % 2)
     settings = {"model.name": "resnet_ti", "epochs": epochs}
-    assert plan(tmp_path, **settings).config.augment.policy == policy
-    asked = plan(tmp_path, **settings, **{"augment.policy": "randaugment"})
-    assert asked.config.augment.policy == "randaugment"
+    for data in (tmp_path, tmp_path / "small.npz"):
+        assert plan(data, **settings).config.augment.policy == policy
+        asked = plan(data, **settings, **{"augment.policy": "randaugment"})
+        assert asked.config.augment.policy == "randaugment"
+        assert plan(data, **settings, **{"data.channels": 1}).config.augment.policy == "none"
 
 
 OTHERS = {  # for each setting that may be chosen, what a user says instead

@@ -320,8 +320,6 @@ def _crop(draft: Draft, facts: Facts) -> None:
     if facts.is_photos:
         draft.set("augment.crop", "inception", "photographs: parts of an image show its class")
         draft.set("augment.crop_scale", (0.35, 1.0), "small data: not too small a part")
-        if draft.is_free("augment.policy") and _passes(draft, facts) >= MANY_PASSES:
-            draft.set("augment.policy", "trivialaugment", "many passes over few photographs")
     elif side < SHIFT_SIDE:
         draft.set("augment.crop", "none", f"{side} px are too few to shift an image")
         if draft.is_free("augment.policy") and _passes(draft, facts) >= FEW_PASSES:
@@ -333,6 +331,9 @@ def _crop(draft: Draft, facts: Facts) -> None:
     elif draft.is_free("augment.crop_pad"):
         part = 8 if passes >= MANY_PASSES else 16
         draft.set("augment.crop_pad", max(1, side // part), f"1/{part} of the side")
+    is_scene = int(draft.values["data.channels"]) == 3 and side >= SHIFT_SIDE
+    if is_scene and draft.is_free("augment.policy") and _passes(draft, facts) >= MANY_PASSES:
+        draft.set("augment.policy", "trivialaugment", "many passes over images in colour")
 
 
 def _passes(draft: Draft, facts: Facts, **shape: int) -> float:
