@@ -46,7 +46,6 @@ PLAIN = {
     "export/web/export_web.py": "just written",
     "folder.py": "the one place",
     "model_folder/bundle.py": "opened as a plain file before",
-    "models/layers/matmul.py": "of /proc",
     "page/assets.py": "of the package",
     "report/frame.py": "of the package",
     "runs/lock.py": "of /proc",

@@ -5,6 +5,7 @@ No torch: whatever computes the logits, these are the same few lines.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -58,9 +59,8 @@ def probabilities_of(logits: Array, temperature: float, scores: Scores) -> NDArr
     if not isinstance(logits, np.ndarray):
         scaled = logits.float() / temperature
         p = scaled.sigmoid() if scores == "sigmoid" else scaled.softmax(dim=1)
-        found = np.array(p.cpu().numpy(), dtype=np.float32)
-        found[~np.isfinite(scaled.cpu().numpy()).all(axis=1)] = np.nan
-        return found
+        is_broken = ~scaled.isfinite().all(dim=1, keepdim=True)  # on the device: read once
+        return np.array(p.masked_fill(is_broken, math.nan).cpu().numpy(), dtype=np.float32)
     z = logits.astype(np.float64) / temperature
     with np.errstate(invalid="ignore"):
         sigmoid = scores == "sigmoid"

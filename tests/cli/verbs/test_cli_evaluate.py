@@ -127,7 +127,7 @@ def test_calibrate_fits_on_val_judges_on_test_and_stores() -> None:
     assert after["temperature"] == done.document["temperature"] == found["temperature"]
     assert after["metrics"] == {"test": {"n": 83, "top1": 0.5}}  # what held for the old one is gone
     assert "97 val images" in after["trained_on"].pop("temperature_fitted_on")
-    changed = {"temperature", "metrics"}
+    changed = {"temperature", "metrics", "digest"}
     assert {k: v for k, v in after.items() if k not in changed} == {
         k: v for k, v in before.items() if k not in changed
     }

@@ -15,11 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from vitrail.checkpoints.mapping.rules import Header
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.models.names import ModelConfig
+
+if TYPE_CHECKING:  # an export answers without torch
+    from vitrail.checkpoints.mapping.rules import Header
 
 Source = Literal["file", "row", "stated", "assumed", "unknown"]
 WORDS: dict[Source, str] = {
