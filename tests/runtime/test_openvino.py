@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -54,6 +57,31 @@ def test_an_answer_stays_when_the_next_is_computed(content: bytes) -> None:
     kept = first.copy()
     session(255 - pixels_of(2))
     np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_signal_is_met_when_the_session_is_gone(content: bytes, tmp_path: Path) -> None:
+    """OpenVINO puts a stack for signals in place, and takes its memory away with the Core, in
+    whatever thread that goes.
+    """
+    file = tmp_path / "model.onnx"
+    file.write_bytes(content)
+    script = """
+import os, signal, sys
+from pathlib import Path
+from threading import Thread
+from vitrail.runtime.openvino_session import OpenVinoSession
+signal.signal(signal.SIGINT, lambda *_: print("met"))
+held = [OpenVinoSession(Path(sys.argv[1]).read_bytes(), "model.onnx")]
+thread = Thread(target=held.clear)
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGINT)
+"""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script, file], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "met\n"), done.stderr
 
 
 def test_two_threads_at_once_get_the_same_answers(content: bytes) -> None:

@@ -7,6 +7,7 @@ does: the converter is kept out, and nothing here needs it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import sys
 import threading
@@ -51,7 +52,7 @@ class OpenVinoSession:
     ) -> None:
         openvino = require_openvino()
         refuse_external(content, name)
-        core = openvino.Core()
+        core = core_of_process()
         if precision == "bfloat16":
             require_bfloat16(core)
         try:
@@ -79,6 +80,16 @@ class OpenVinoSession:
         request.infer([np.ascontiguousarray(pixels)])
         logits, probabilities = (request.get_output_tensor(n).data.copy() for n in (0, 1))
         return logits, probabilities  # copies: the next call overwrites what a tensor shows
+
+
+@functools.cache
+def core_of_process() -> Any:
+    """The one Core of this process, which never goes. With a Core OpenVINO takes the memory away
+    that it made the stack of signals of the thread that compiled first. Where another thread lets
+    go of the Core, that stack stays in place without memory, and the next Ctrl-C, SIGTERM or
+    SIGUSR1 ends the process by SIGSEGV (2026.4).
+    """
+    return require_openvino().Core()
 
 
 def properties_of(precision: str, threads: int, streams: int) -> dict[str, Any]:
