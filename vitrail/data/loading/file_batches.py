@@ -198,16 +198,16 @@ class DecodeJob:
         return None
 
     def _pixels(self, index: int, name: str) -> Pixels:
-        """Image `index` (H, W, C), read and decoded unless it was kept."""
-        kept = None if self.kept is None else self.kept.get(index)
-        if kept is not None:
-            return kept
+        """Image `index` (H, W, C), read, and decoded unless it was kept."""
         data, _ = self.source.read(index)
         if isinstance(data, np.ndarray):
             return data
+        kept = None if self.kept is None else self.kept.get(index, data)
+        if kept is not None:
+            return kept
         pixels = decode(data, name=name, max_pixels=self.max_pixels, padded=self.padded)
         if self.kept is not None:
-            self.kept.keep(index, pixels)
+            self.kept.keep(index, data, pixels)
         return pixels
 
 

@@ -1,7 +1,8 @@
 """Decoded images that are kept for the next epoch, where all of a small data set find room.
 
 Decoding gives the same pixels each time, so keeping them changes no bit of a run. A process keeps
-its own: a worker that meets an image for the second time need not read and decode it.
+its own: a worker that meets an image for the second time reads it, and decodes it only where its
+bytes are others, so that a file that was changed or damaged meanwhile is seen as ever.
 """
 
 from __future__ import annotations
@@ -27,16 +28,17 @@ class KeptPixels:
     def __init__(self, count: int, room: int) -> None:
         self._largest = room // max(1, count)
         self._room = room
-        self._pixels: dict[int, Pixels] = {}
+        self._pixels: dict[int, tuple[int, Pixels]] = {}  # with a hash of the bytes
 
-    def get(self, index: int) -> Pixels | None:
-        """What was kept of an image."""
-        return self._pixels.get(index)
+    def get(self, index: int, data: bytes) -> Pixels | None:
+        """What was kept of an image, where its bytes are the same."""
+        known, pixels = self._pixels.get(index, (0, None))
+        return pixels if pixels is not None and known == hash(data) else None
 
-    def keep(self, index: int, pixels: Pixels) -> None:
+    def keep(self, index: int, data: bytes, pixels: Pixels) -> None:
         """Keep the pixels of an image, which nobody may write to from now on."""
         if pixels.nbytes > min(self._largest, self._room) or index in self._pixels:
             return
         pixels.setflags(write=False)
         self._room -= pixels.nbytes
-        self._pixels[index] = pixels
+        self._pixels[index] = (hash(data), pixels)
