@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 from vitrail.setting_values import (
@@ -187,6 +188,15 @@ class AugmentConfig(Section):
     """Paste a part of another image, of an area from Beta(alpha, alpha); 0: off."""
     repeats: Annotated[int, Field(ge=1, le=8)] = 1
     """How often an image comes in a row, each time augmented anew (repeated augmentation)."""
+
+    @field_validator("crop_scale", "crop_ratio")
+    @classmethod
+    def _in_order(cls, value: tuple[float, float], info: ValidationInfo) -> tuple[float, float]:
+        most = 1.0 if info.field_name == "crop_scale" else math.inf
+        if not 0 < value[0] <= value[1] <= most:
+            limit = " up to 1" if most == 1 else ""
+            raise ValueError(f"expected two numbers above 0{limit}, the smaller first")
+        return value
 
 
 class OptimConfig(Section):

@@ -433,3 +433,18 @@ def test_a_check_that_runs_out_of_time_has_looked_at_every_class(
     assert checked.found.unseen == 300
     assert {name[0] for name, _ in checked.bad} == set("abcd")
     assert len(checked.plan.splits.train) == 400 - len(checked.bad)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("crop_scale", (2.0, 1.0)),
+        ("crop_scale", (0.9, 0.2)),
+        ("crop_scale", (0.0, 1.0)),
+        ("crop_ratio", (2.0, 0.5)),
+        ("crop_ratio", (-1.0, 1.0)),
+    ],
+)
+def test_crops_that_cannot_be_are_refused(gray: Path, key: str, value: object) -> None:
+    with pytest.raises(UsageError, match="the smaller first"):
+        plan(gray, **{f"augment.{key}": value})
