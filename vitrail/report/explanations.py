@@ -86,11 +86,12 @@ class ModelExplanations:
 
     def _batches(self, images: Sequence[Pixels]) -> Iterator[Tensor]:
         deadline = time.monotonic() + max(self._left_secs, 5.0)
-        for start in range(0, len(images), BATCH):
+        length = 1 if self.preprocess.is_variable else BATCH
+        for start in range(0, len(images), length):
             if time.monotonic() > deadline:
                 return
             own = [
-                input_of(self.model, self.preprocess, one) for one in images[start : start + BATCH]
+                input_of(self.model, self.preprocess, one) for one in images[start : start + length]
             ]
             yield torch.cat(own)  # (B, C, H, W)
 

@@ -152,6 +152,7 @@ class DataImages(SplitImages):
         ]
 
     def _augmented(self, source: Source) -> list[list[Pixels]]:
+        from vitrail.data.loading.batch import pixels_of
         from vitrail.data.loading.loader import make_loader  # torch
         from vitrail.model_folder.model_record import MAX_RECORD_BYTES, parse_record
 
@@ -163,9 +164,9 @@ class DataImages(SplitImages):
         )
         found: list[list[Pixels]] = [[] for _ in range(len(source))]
         for batch in loader.batches(0, VERSIONS):
-            images = batch.images.permute(0, 2, 3, 1).cpu().numpy()  # (B, H, W, C)
-            for place, image in zip(batch.indices.tolist(), images, strict=True):
-                found[place].append(np.asarray(image, dtype=np.uint8))
+            shown = pixels_of(batch, preprocess)
+            for place, image in zip(batch.indices.tolist(), shown, strict=True):
+                found[place].append(image)
         return found
 
 

@@ -59,8 +59,9 @@ FREE_FIELDS = {
     "patch_sizes",
     "patch_kernel",
     "posemb_grid",
+    "max_patches",
+    "posemb_resize",
 }
-VARIABLE_FIELDS = {"max_patches", "posemb_resize"}  # that may be left behind
 # timm resizes patch kernels in its own way; for all other families FlexiViT is the reference.
 PATCH_RULE_OF = {"timm": "pi_timm", "timm_npz": "pi_timm"}
 
@@ -93,7 +94,7 @@ def adapt(
     sentences = [
         sentence
         for step in (
-            _one_size,
+            _variable,
             _channels,
             _patches,
             _distillation,
@@ -157,11 +158,18 @@ def of_one_size(config: ModelConfig) -> ModelConfig:
     return ViTConfig(**(config.model_dump() | changes))
 
 
-def _one_size(change: AdaptRequest, new: State) -> list[str]:
-    """Variable resolution is left behind; no tensor changes by that."""
+def _variable(change: AdaptRequest, new: State) -> list[str]:
+    """Variable resolution is left behind or taken up; no tensor changes by that."""
     config, target = change.config, change.target
-    if not isinstance(config, ViTConfig) or config.max_patches is None:
+    if not isinstance(config, ViTConfig) or not isinstance(target, ViTConfig):
         return []
+    if config.max_patches == target.max_patches:
+        return []
+    if target.max_patches is not None:
+        return [
+            f"max_patches: {target.max_patches} (before: {config.max_patches or 'one size'}); "
+            "images keep their aspect ratio."
+        ]
     return [
         f"max_patches: left out; trained on images of one size, {_by(target.image_size)} px, which "
         "are resized to it without regard to their aspect ratio."
@@ -273,7 +281,6 @@ def _check_fields(config: ModelConfig, target: ModelConfig) -> None:
             f"{name}: expected {after[name]}, got {before[name]}"
             for name in before
             if name not in FREE_FIELDS
-            and not (name in VARIABLE_FIELDS and after["max_patches"] is None)
             and before[name] != after[name]
             and not (name == "layer_scale" and before[name] and after[name])  # only where it starts
         ]

@@ -60,6 +60,7 @@ def augmented_sheet(
     source: Source, plan: Plan, count: int
 ) -> tuple[Image.Image, list[dict[str, str]]]:
     """A row an image: as it is, then as a run of `plan` would see it in six epochs."""
+    from vitrail.data.loading.batch import pixels_of
     from vitrail.data.loading.loader import make_loader
     from vitrail.data.sources.open_data import subset
 
@@ -74,8 +75,8 @@ def augmented_sheet(
     )
     rows: list[list[Pixels]] = [[image_of(source, index)] for index in indices]
     for batch in loader.batches(0, VERSIONS):  # a step is an epoch: the batch is the whole subset
-        for place, image in zip(batch.indices.tolist(), batch.images, strict=True):
-            pixels = image.permute(1, 2, 0).cpu().numpy()  # (H, W, C)
+        images = pixels_of(batch, plan.preprocess)
+        for place, pixels in zip(batch.indices.tolist(), images, strict=True):
             rows[place].append(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels)
     names = [label_of(source, index) for index in indices]
     cells = [(pixels, name) for name, row in zip(names, rows, strict=True) for pixels in row]

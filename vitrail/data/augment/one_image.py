@@ -38,13 +38,14 @@ FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 NOISE_BYTES = 2**20
+Fit = Callable[[int, int], Size]  # (height, width) of an image or a part of it -> of the view
 
 
 def augment_image(
     pixels: Pixels,
     u: Uniforms,
     config: AugmentConfig,
-    size: Size,
+    size: Size | Fit,
     *,
     interpolation: str = "bicubic",
     keep_aspect: bool = False,
@@ -52,8 +53,9 @@ def augment_image(
     """A training view of `pixels` uint8 (H, W, C), drawn with uniforms `u` (NUM_SLOTS,); C is 1, 3,
     or 4 with a last byte that means nothing (`decode`, padded).
 
-    `size` (height, width) of the result; `keep_aspect`: resize by the short side (crops that move a
-    window).
+    `size`: (height, width) of the result, or what it is for a part of the image of so many px, the
+    shape of which is then drawn about that of the image. `keep_aspect`: resize by the short side
+    (crops that move a window).
     """
     row = u[None, :]
     image = _place(pixels, row, config, size, interpolation, keep_aspect)
@@ -153,22 +155,30 @@ def _place(
     pixels: Pixels,
     u: Uniforms,
     config: AugmentConfig,
-    size: Size,
+    fit: Size | Fit,
     interpolation: str,
     keep_aspect: bool,
 ) -> Image.Image:
-    """The crop, resized to `size`."""
+    """The crop, resized to the size that fits it."""
     have = (pixels.shape[0], pixels.shape[1])
-    if config.crop == "none":
-        return resize_box(pixels, (0, 0, *have), size, interpolation)
+    box = (0, 0, *have)
     if config.crop == "inception":
-        return resize_box(pixels, inception_box(u[0], have, config), size, interpolation)
+        box = inception_box(u[0], have, config if isinstance(fit, tuple) else _own(config, have))
+    size = fit if isinstance(fit, tuple) else fit(*box[2:])
+    if config.crop in ("none", "inception"):
+        return resize_box(pixels, box, size, interpolation)
     resized, pad_px = window_frame(have, size, config, keep_aspect=keep_aspect)
     offsets = window_offsets(u, resized, size, pad_px)
     rows = mirrored(offsets[:, 0], size[0], resized[0])[0]
     cols = mirrored(offsets[:, 1], size[1], resized[1])[0]
     whole = np.asarray(resize_box(pixels, (0, 0, *have), resized, interpolation))
     return Image.fromarray(whole[rows[:, None], cols])
+
+
+def _own(config: AugmentConfig, have: Size) -> AugmentConfig:
+    """`config` with the aspect ratios of crops relative to that of an image (height, width)."""
+    low, high = (ratio * have[1] / have[0] for ratio in config.crop_ratio)
+    return config.model_copy(update={"crop_ratio": (low, high)})
 
 
 def _erase(image: Image.Image, u: Uniforms, config: AugmentConfig) -> Image.Image:

@@ -34,7 +34,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vitrail.data.images.decode import MAX_PIXELS, read_image
-from vitrail.data.images.packing import packed, packed_shape, size_within
+from vitrail.data.images.packing import packed, packed_shape, size_within, unpacked
 from vitrail.data.images.rgb import Pixels, exif_turn, rgb_pixels
 from vitrail.data.images.tf_resize import Floats, Method, tf_resize
 from vitrail.errors import DataError, UsageError
@@ -258,10 +258,23 @@ class Preprocess(BaseModel):
 
     def of_pixels(self, array: Pixels) -> Floats:
         """As `floats` of uint8 pixels (H, W, 1 or 3)."""
-        image = self.planes(array)
-        if self.max_patches is None or self.patch_size is None:
-            return image
-        return packed(image, self.patch_size, self.max_patches)
+        values = self.values(array).transpose(2, 0, 1)
+        return self.packed(values) if self.is_variable else self.normalised(values)
+
+    def packed(self, values: NDArray[Any]) -> Floats:
+        """Packed patches of values in 0..255 (C, h, w), of a size that is shown; see
+        `packing.packed`.
+        """
+        assert self.patch_size is not None
+        assert self.max_patches is not None
+        return packed(self.normalised(values), self.patch_size, self.max_patches)
+
+    def unpacked(self, rows: Floats) -> Pixels:
+        """The pixels uint8 (h, w, C) of `packed` patches."""
+        assert self.patch_size is not None
+        values = unpacked(rows, self.patch_size).transpose(1, 2, 0) * self.std + self.mean
+        pixels: Pixels = np.rint(values * 255).clip(0, 255).astype(np.uint8)
+        return pixels
 
     def planes(self, array: Pixels) -> Floats:
         """What the model is shown of pixels (H, W, 1 or 3), as an image: float32 (C, h, w)."""

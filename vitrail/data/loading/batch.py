@@ -37,6 +37,14 @@ class Batch:
         return slice(int(self.has_before), None)
 
 
+def pixels_of(batch: Batch, preprocess: Preprocess) -> list[NDArray[np.uint8]]:
+    """The images of a training batch, uint8 (H, W, C), each of its own shape where it has one."""
+    values = np.asarray(batch.images.cpu())
+    if preprocess.is_variable:
+        return [preprocess.unpacked(rows) for rows in values]
+    return [*np.ascontiguousarray(values.transpose(0, 2, 3, 1))]
+
+
 @overload
 def normalise(images: torch.Tensor, preprocess: Preprocess) -> torch.Tensor: ...
 @overload

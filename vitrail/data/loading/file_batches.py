@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from vitrail.config import AugmentConfig
 from vitrail.data.augment import random_slots
-from vitrail.data.augment.one_image import augment_image, write_planes
+from vitrail.data.augment.crops import Size
+from vitrail.data.augment.one_image import Fit, augment_image, write_planes
 from vitrail.data.images.decode import decode
 from vitrail.data.images.image_file import DecodeFault
 from vitrail.data.images.preprocess import Preprocess, gray_pixels
@@ -85,35 +86,45 @@ class TrainBatches:
             indices, epochs, repeat = indices[rows], epochs[rows], repeat[rows]
         u = random_slots.draw(self.seed, epochs, indices, repeat)  # (B, NUM_SLOTS)
         keep_aspect = isinstance(self.preprocess.resize, int)
-        target = (self.preprocess.height, self.preprocess.width)
         cropped = self.augment is not None and self.augment.crop != "none"
 
-        def view(place: int, pixels: Pixels, out: Pixels) -> None:
+        def view(place: int, pixels: Pixels, out: NDArray[Any]) -> None:
+            size: Size | Fit = self.preprocess.shown_size(*pixels.shape[:2])
             if self.augment is None or self.augment.crop == "none":
                 pixels = self.preprocess.pixels(pixels)
-            elif self.preprocess.channels == 1:
-                pixels = gray_pixels(pixels)
+            else:
+                size = self.preprocess.shown_size if self.preprocess.is_variable else size
+                pixels = gray_pixels(pixels) if self.preprocess.channels == 1 else pixels
             if self.augment is None:
-                out[...] = pixels.transpose(2, 0, 1)
+                self._write(pixels, out)
                 return
             image = augment_image(
                 pixels,
                 u[place],
                 self.augment,
-                target,
+                size,
                 interpolation=self.preprocess.crop_interpolation,
                 keep_aspect=keep_aspect,
             )
-            write_planes(image, out)
+            if self.preprocess.is_variable:
+                self._write(np.asarray(image).reshape(image.height, image.width, -1), out)
+            else:
+                write_planes(image, out)
 
         padded = cropped and self.preprocess.channels == 3
         task = DecodeJob(self.source, self.max_pixels, padded, view, self.kept)
         return _batch(task, indices, self.block(len(indices)) if out is None else out, pool)
 
+    def _write(self, pixels: Pixels, out: NDArray[Any]) -> None:
+        """Pixels (h, w, C) of the size that the model is shown, as images or packed patches."""
+        planes = pixels.transpose(2, 0, 1)
+        out[...] = self.preprocess.packed(planes) if self.preprocess.is_variable else planes
+
     def block(self, *pictures: int) -> torch.Tensor:
-        """Room for so many images: (..., C, h, w), without values."""
+        """Room for so many images: (..., C, h, w) or packed patches (..., L, F), without values."""
         one = self.preprocess
-        return torch.empty((*pictures, one.channels, one.height, one.width), dtype=torch.uint8)
+        dtype = torch.float32 if one.is_variable else torch.uint8
+        return torch.empty((*pictures, *one.input_shape()), dtype=dtype)
 
 
 @dataclass(frozen=True)

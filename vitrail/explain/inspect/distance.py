@@ -43,9 +43,14 @@ class Reach:
     most: float
 
 
-def distances(config: ViTConfig) -> Tensor:
-    """Between the centres of every two patches, (P, P) float64, in px of the model's input."""
+def distances(config: ViTConfig, shown: tuple[int, int] | None = None) -> Tensor:
+    """Between the centres of every two patches, (P, P) float64, in px of the model's input.
+
+    shown: (height, width) px of an image, where those of a model differ (`max_patches`).
+    """
     (h, w), (height, width) = config.grid, config.seen_size
+    if shown is not None and config.max_patches is not None:
+        (h, w), (height, width) = config.grid_of(*shown), shown
     y, x = np.divmod(np.arange(h * w), w)
     y, x = y * height / h, x * width / w
     found = np.hypot(y[:, None] - y, x[:, None] - x)
@@ -53,23 +58,26 @@ def distances(config: ViTConfig) -> Tensor:
 
 
 def reach(model: ViT, batches: Iterable[Tensor]) -> Reach:
-    """batches: images (B, C, H, W), preprocessed, on the model's device. One layer's attention is
-    alive at a time.
+    """batches: images (B, C, H, W), preprocessed, on the model's device, of one size each. One
+    layer's attention is alive at a time.
     """
     config = model.config
-    table = distances(config).to(next(model.parameters()).device)
     totals = torch.zeros(3, config.depth, config.num_heads, dtype=torch.float64)
-    num = 0
-
-    def add(index: int, attention: Tensor) -> None:
-        totals[:, index] += sums(attention, table, config.num_prefix).cpu()
+    num, uniform = 0, 0.0
 
     with evaluating(model):
         for images in batches:
-            run_blocks(model, model.embed(images), range(config.depth), add)
+            tokens = model.embed(images)  # (B, N, D)
+            table = distances(config, (images.shape[2], images.shape[3])).to(tokens.device)
+
+            def add(index: int, attention: Tensor, table: Tensor = table) -> None:
+                totals[:, index] += sums(attention, table, config.num_prefix).cpu()
+
+            run_blocks(model, tokens, range(config.depth), add)
             num += len(images)
+            uniform += len(images) * math.log(tokens.shape[1])
     means = (totals / max(num, 1)).numpy()
-    return Reach(means[0], means[1], means[2], num, math.log(config.num_tokens))
+    return Reach(means[0], means[1], means[2], num, uniform / max(num, 1))
 
 
 def sums(attention: Tensor, table: Tensor, num_prefix: int) -> Tensor:

@@ -138,6 +138,7 @@ def check_variable(config: ViTFields) -> None:
             "max_patches does not go with pool='seq'": c.pool == "seq",
             "max_patches does not go with distillation_token": c.distillation_token,
             "max_patches and drop_rest do not go together": c.drop_rest,
+            "max_patches and patch_drop do not go together": c.patch_drop,
             f"max_patches: at least 4, got {c.max_patches}": c.max_patches < 4,
         }
     )

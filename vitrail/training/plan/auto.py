@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vitrail.config import TrainConfig
 from vitrail.device import (
@@ -126,6 +126,7 @@ def resolve_auto(draft: Draft, facts: Facts, *, multi_label: bool) -> None:
     if multi_label and learns_labels and draft.is_free("loss.name"):
         draft.set("loss.name", "sigmoid", "an image may have several labels")
     _patches(draft)
+    _aspect(draft)
     _channels(draft, facts)
     _image_size(draft, facts)
     _rate(draft)
@@ -150,6 +151,21 @@ def _patches(draft: Draft) -> None:
     if draft.is_free("model.patch_size") and draft.start is None:
         middle = sorted(sizes)[len(sizes) // 2]
         draft.set("model.patch_size", middle, "the middle one of model.patch_sizes")
+
+
+def _aspect(draft: Draft) -> None:
+    """Images that keep their aspect ratio have no common grid, crop or mixture: what a recipe says
+    of these gives way.
+    """
+    if draft.fields().get("max_patches") is None:
+        return
+    why = "images keep their aspect ratio (model.max_patches)"
+    plain: dict[str, Any] = {"data.crop_fraction": 1.0, "augment.mixup": 0.0, "augment.cutmix": 0.0}
+    if draft.start is None:
+        plain |= {"model.posemb": "learned", "data.resize": "squash"}
+    for key, value in plain.items():
+        if draft.is_free(key) and draft.values.get(key) != value:
+            draft.set(key, value, why)
 
 
 def _channels(draft: Draft, facts: Facts) -> None:

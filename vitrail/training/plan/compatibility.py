@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vitrail.checkpoints.adapt.fixed_patch import fixed_config
-from vitrail.config import LossConfig, TrainConfig
+from vitrail.config import DataConfig, LossConfig, TrainConfig
 from vitrail.data.sources.open_data import Splits
 from vitrail.data.sources.shard_source import ShardSource
 from vitrail.device import MOST_THREADS, memory_bytes, num_cores, pick_device, pick_precision
@@ -82,7 +82,7 @@ def _check_lanes(config: TrainConfig, splits: Splits) -> None:
 
 
 def check_compatible(config: TrainConfig, model: ModelConfig, splits: Splits) -> None:
-    """Raises UsageError VIT-226, VIT-244, VIT-248 to VIT-251, VIT-253, VIT-255."""
+    """Raises UsageError VIT-226, VIT-244, VIT-248 to VIT-251, VIT-253, VIT-255, VIT-287."""
     if config.optim.name == "schedule_free":
         _check_schedule_free(config)
     if config.start.model == "":
@@ -99,6 +99,8 @@ def check_compatible(config: TrainConfig, model: ModelConfig, splits: Splits) ->
         )
     if config.objective == "masked_patches":
         _check_masked_patches(config, model)
+    if isinstance(model, ViTConfig) and model.max_patches is not None:
+        _check_variable(config, model.max_patches, splits)
     if config.distill.teacher and splits.multi_label:
         raise UsageError(
             "VIT-253",
@@ -185,6 +187,28 @@ def _check_masked_patches(config: TrainConfig, model: ModelConfig) -> None:
         )
 
 
+def _check_variable(config: TrainConfig, max_patches: int, splits: Splits) -> None:
+    """Raises UsageError VIT-287 for what needs images of one size."""
+    resize, fraction = config.data.resize, config.data.crop_fraction
+    one_size = {
+        "images in memory, which have one size already": splits.train.images is not None,
+        f"--augment.mixup {config.augment.mixup:g}": config.augment.mixup > 0,
+        f"--augment.cutmix {config.augment.cutmix:g}": config.augment.cutmix > 0,
+        f"--data.resize {resize}": resize not in ("squash", "source"),
+        f"--data.crop-fraction {fraction:g}": fraction != DataConfig().crop_fraction,
+        "--teacher": config.distill.teacher != "",
+        "--compile": config.compile,
+    }
+    for what, is_so in one_size.items():
+        if is_so:
+            raise UsageError(
+                "VIT-287",
+                f"--model.max-patches {max_patches}: images keep their aspect ratio, which does "
+                f"not go with {what}.",
+                hint="Leave one of them out.",
+            )
+
+
 def check_encoder(config: ModelConfig) -> ViTConfig:
     """Refuse what has no patches whose colour could be asked. Raises UsageError VIT-251."""
     if not isinstance(config, ViTConfig):
@@ -193,7 +217,7 @@ def check_encoder(config: ModelConfig) -> ViTConfig:
             f"objective masked_patches needs a Vision Transformer, got the family {config.family}.",
             hint="Choose one: --model vit_s16",
         )
-    for field in ("patch_sizes", "patch_drop"):
+    for field in ("patch_sizes", "patch_drop", "max_patches"):
         if getattr(config, field):
             raise UsageError(
                 "VIT-251",

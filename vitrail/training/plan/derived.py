@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.checkpoints.adapt.adapt_model import of_one_size, target_config
+from vitrail.checkpoints.mapping.evaluation_crops import shown_by
 from vitrail.config import TrainConfig
 from vitrail.data.images.preprocess import Preprocess, short_side
-from vitrail.errors import UsageError
 from vitrail.models.names import ModelConfig, config_from_numbers, resolve_model
-from vitrail.models.vit.config import ViTConfig
 from vitrail.runs import documents
 from vitrail.training.plan.facts import Facts
 from vitrail.training.plan.pinned_model import REGULARISERS
@@ -36,20 +35,8 @@ def derive(
     if recorded is not None and config.start.model:
         return _recorded(recorded)
     model = _model(config, num_classes, start)
-    _require_one_size(model)
     origin = start.origin if start is not None else ""
-    return model, preprocess_of(config, facts, start), origin
-
-
-def _require_one_size(model: ModelConfig) -> None:
-    """Raises UsageError VIT-287 for images of variable resolution, which are not trained on."""
-    if isinstance(model, ViTConfig) and model.max_patches is not None:
-        raise UsageError(
-            "VIT-287",
-            f"--model.max-patches {model.max_patches}: training needs images of one size.",
-            hint="Leave it out. A trained model can be shown images in their own aspect ratio: "
-            f"vitrail convert RUN OUT --to vitrail --set max_patches={model.max_patches}",
-        )
+    return model, shown_by(preprocess_of(config, facts, start), model), origin
 
 
 def _model(config: TrainConfig, num_classes: int, start: Start | None) -> ModelConfig:
@@ -128,11 +115,11 @@ def architecture(
     """The start's architecture for a task. overrides: `--model.FIELD`, all of them in FREE.
 
     Dropout and stochastic depth are those of `overrides`, else off: how a model was regularised
-    says nothing of the next task. Raises UsageError VIT-211, VIT-214, VIT-222.
+    says nothing of the next task. Images are of one size unless `overrides` have max_patches.
+    Raises UsageError VIT-211, VIT-214, VIT-222.
     """
-    target = target_config(
-        of_one_size(start.config), num_classes=num_classes, image_size=size, channels=channels
-    )
+    known = start.config if "max_patches" in overrides else of_one_size(start.config)
+    target = target_config(known, num_classes=num_classes, image_size=size, channels=channels)
     fields = type(target).model_fields
     plain = {key: fields[key].default for key in REGULARISERS if key in fields}
     return type(target).model_validate(target.model_dump() | plain | dict(overrides))
