@@ -30,6 +30,7 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.models.create import create_model
 from vitrail.models.vit.config import ViTConfig
 from vitrail.serve.limits import Limits
+from vitrail.serve.routes.explain import wants_drawing
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,25 @@ def test_a_drawing(server: Running, style: str) -> None:
     expected = np.asarray(some_classifier().explain(some_png(3)).overlay(style), np.int16)
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_drawn"),
+    [
+        ("", False),
+        ("*/*", False),
+        ("application/json", False),
+        ("image/avif, image/*;q=0.8, */*;q=0.1", True),
+        ("IMAGE/PNG ; q=0.001", True),
+        ("image/png;q=0", False),
+        ("image/png;q=0.000, image/*", False),
+        ("application/json, image/png;q=0.5", False),
+        ("application/json;q=0.4, image/png;q=0.5", True),
+        ("image/pngs", False),
+    ],
+)
+def test_what_is_accepted(accept: str, is_drawn: bool) -> None:
+    assert wants_drawing(accept) is is_drawn
 
 
 def test_a_large_image_is_drawn_small(server: Running) -> None:

@@ -141,6 +141,7 @@ IMAGES = np.zeros((1, 3, 16, 24), np.float32)
         ({"inputs": [tensor(IMAGES, data=[10**400] * 1152)]}, 400, "VIT-910"),
         ({"inputs": [tensor(IMAGES, data=[True] * 1152)]}, 400, "VIT-910"),
         ({"inputs": [tensor(IMAGES, data=[1e300] * 1152)]}, 422, "VIT-202"),
+        ({"inputs": [tensor(IMAGES, data=[0.5] * 1151 + [True])]}, 400, "VIT-910"),
         ({"inputs": [tensor(IMAGES) | {"shape": [1, 3, 24, 16]}]}, 422, "VIT-202"),
         ({"inputs": [tensor(IMAGES) | {"shape": []}]}, 422, "VIT-202"),
         ({"inputs": [tensor(IMAGES) | {"shape": [-1, 3, 16, 24]}]}, 400, "VIT-910"),

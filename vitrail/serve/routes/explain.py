@@ -67,8 +67,21 @@ def _how(request: Request) -> How:
         head=head,
         target=given.get("target"),
         style=style,
-        is_drawing=PNG in request.headers.get("accept", ""),
+        is_drawing=wants_drawing(request.headers.get("accept", "")),
     )
+
+
+def wants_drawing(accept: str) -> bool:
+    """Whether an Accept header names PNG, or any image, and JSON not with a higher quality
+    (RFC 9110, section 12.5.1).
+    """
+    qualities: dict[str, float] = {}
+    for part in accept.lower().split(","):
+        kind, *parameters = (word.strip() for word in part.split(";"))
+        given = [word[2:] for word in parameters if re.fullmatch(r"q=[01](\.[0-9]{0,3})?", word)]
+        qualities[kind] = float(given[0]) if given else 1.0
+    drawing = qualities.get(PNG, qualities.get("image/*", 0.0))
+    return drawing > 0 and drawing >= qualities.get("application/json", 0.0)
 
 
 def _number(text: str | None) -> int | str | None:

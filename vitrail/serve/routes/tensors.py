@@ -136,7 +136,7 @@ def _prepared(tensor: _Tensor, data: memoryview | None) -> list[NDArray[np.float
         flat = np.array(tensor.data) if data is None else np.frombuffer(data, "<f4")
     except ValueError:
         raise malformed(f"{IMAGE}: data is not a list of numbers") from None
-    if flat.dtype.kind not in "fi":
+    if flat.dtype.kind not in "fi" or (data is None and _has_boolean(tensor.data)):
         raise malformed(f"{IMAGE}: data is not a list of numbers")
     if flat.size != number:
         raise malformed(f"{IMAGE}: {flat.size} numbers, but the shape says {number}")
@@ -147,6 +147,12 @@ def _prepared(tensor: _Tensor, data: memoryview | None) -> list[NDArray[np.float
     if not np.isfinite(images).all():
         raise Problem(422, "VIT-202", f"{IMAGE}: not all numbers are finite")
     return list(images)
+
+
+def _has_boolean(data: list[Any]) -> bool:
+    """Whether one stands among nested numbers, where an array would take it for 0 or 1."""
+    kinds = set(map(type, data))
+    return bool in kinds or (list in kinds and any(map(_has_boolean, data)))
 
 
 def _strings(data: Any) -> list[bytes]:
