@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.changed_values import changed
 from vitrail.data.images.preprocess import Preprocess
+from vitrail.documents import digest_of
 from vitrail.errors import ModelError
 from vitrail.model_folder.model_record import made_record, parse_record
 from vitrail.models.names import resolve_model
@@ -35,29 +35,9 @@ def text() -> str:
     return record.to_text()
 
 
-def other(value: Any) -> Any:
-    """Another value of the same kind."""
-    if isinstance(value, bool) or value is None:
-        return not value
-    return value + 1 if isinstance(value, int | float) else value + "x"
-
-
-def changed(value: Any) -> Iterator[Any]:
-    """The document with one of its values changed, each in turn."""
-    if isinstance(value, dict):
-        for key, part in value.items():
-            yield from (value | {key: one} for one in changed(part))
-    elif isinstance(value, list) and value:
-        for place, part in enumerate(value):
-            yield from ([*value[:place], one, *value[place + 1 :]] for one in changed(part))
-        yield value[::-1] if value[::-1] != value else value[:-1]
-    elif not isinstance(value, list):
-        yield other(value)
-
-
 def test_what_is_written_is_read(text: str) -> None:
     record, _, preprocess = parse_record(text.encode(), NAME)
-    assert record.digest == record.digest_of()
+    assert record.digest == digest_of(record)
     assert record.to_text() == text
     assert preprocess.mean == (0.1, 0.2, 0.3)
 

@@ -6,10 +6,12 @@ print them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import tomllib
 from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -21,6 +23,12 @@ Plain = str | int | float | bool | None
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Number = Annotated[float, Field(ge=-1e39, le=1e39, allow_inf_nan=False)]  # float32 and its like
+
+
+DIGEST = "digest"  # the field of a document that holds the sha256 of all its others
+Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+CHANGED = "it was changed or damaged after it was written (its digest differs)"
+BY_HAND = f'Where the change is meant, remove the line that begins with "{DIGEST}".'
 
 
 class DocumentPart(BaseModel):
@@ -89,6 +97,33 @@ def no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"it has the key {twice[:60]!r} twice")
     return found
+
+
+def digest_of(document: BaseModel) -> str:
+    """sha256 of everything in a document but its digest, as 64 hex digits."""
+    return _sha256(document.model_dump_json(by_alias=True, exclude={DIGEST}))
+
+
+def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document of plain values, with the digest of all of them as its last."""
+    rest = {name: value for name, value in document.items() if name != DIGEST}
+    plain = json.loads(json.dumps(rest))  # as it is read again: every key a text
+    return rest | {DIGEST: _sha256(json.dumps(plain, sort_keys=True))}
+
+
+def opened(document: object) -> dict[str, Any]:
+    """The values of a document that `sealed` made, without the digest. One that has none is older,
+    or was changed by hand on purpose. Raises ValueError where a value is another by now.
+    """
+    if not isinstance(document, Mapping):
+        raise ValueError("it is no object")
+    if DIGEST in document and document != sealed(document):
+        raise ValueError(CHANGED)
+    return {name: value for name, value in document.items() if name != DIGEST}
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def parse_document(data: bytes | str, schema: type[DocumentPart]) -> dict[str, Any]:

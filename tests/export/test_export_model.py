@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.changed_values import changed
 from tests.export.exported import classifier_of, coloured_digits
 from vitrail.classifier import Classifier, load
 from vitrail.data.images.preprocess import Preprocess
@@ -25,7 +26,7 @@ from vitrail.export import candidates
 from vitrail.export import engine_file as module
 from vitrail.export.export_model import export_model
 from vitrail.export.graph import Graph
-from vitrail.model_folder.export_record import read_export, source_of
+from vitrail.model_folder.export_record import EXPORT, read_export, source_of
 from vitrail.model_folder.model_record import parse_record
 from vitrail.runtime import engines, openvino_session
 from vitrail.runtime.onnx_session import OnnxSession
@@ -117,6 +118,21 @@ def test_a_missing_or_changed_file_is_refused(export: Path, tmp_path: Path, name
     with pytest.raises(ModelError, match="missing") as error:
         read_export(tmp_path).content()
     assert error.value.code == "VIT-471"
+
+
+def test_every_changed_value_of_the_record_is_refused(export: Path, tmp_path: Path) -> None:
+    for file in export.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    document = json.loads((tmp_path / EXPORT).read_text())
+    documents = list(changed(document))
+    assert len(documents) > 60
+    for one in documents:
+        (tmp_path / EXPORT).write_text(json.dumps(one))
+        with pytest.raises(ModelError) as error:
+            read_export(tmp_path)
+        assert error.value.code in ("VIT-435", "VIT-471", "VIT-472")
+    (tmp_path / EXPORT).write_text(json.dumps(document | {"speed": {}, "digest": ""}))
+    assert not read_export(tmp_path).about.speed  # changed on purpose
 
 
 @pytest.mark.parametrize(("has_digest", "code"), [(True, "VIT-434"), (False, "VIT-472")])

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from vitrail.data.images.preprocess import Preprocess
-from vitrail.documents import check_keys
+from vitrail.documents import BY_HAND, CHANGED, Digest, check_keys, digest_of
 from vitrail.errors import ModelError
 from vitrail.folder import Folder, NotPlain, TooLarge
 from vitrail.model_folder.model_record import MAX_RECORD_BYTES, Record, parse_record
@@ -30,7 +30,7 @@ MAX_EXPORT_BYTES = 1_000_000
 MAX_ENGINE_BYTES = 2**31 - 1
 DECIDING = ("architecture", "classes", "preprocess", "temperature", "scores", "sha256")
 Share = Annotated[float, Field(ge=0, le=1)]
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Precision = Literal["float32", "bfloat16", "int8"]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Rate = Annotated[float, Field(ge=0)]
@@ -51,7 +51,7 @@ class EngineFile(_Part):
     precision: Precision = "float32"
     opset: int | None = None
     size: Annotated[int, Field(alias="bytes", ge=0)]
-    sha256: Digest
+    sha256: Sha256
 
 
 class Checked(_Part):
@@ -70,12 +70,13 @@ class ExportRecord(_Part):
     of the gate (`export/gate.py`) of the engine it was made for; checked: of every engine; images:
     which ones it was checked with; speed: images per second by threads, engine with precision, and
     images at a time; quantisation: of int8, how it came to be (`export/int8.py`); golden: what
-    torch answered to the image of `golden.py`, by class index.
+    torch answered to the image of `golden.py`, by class index; digest: of all the rest, "" in one
+    that was written before there was any, or that was changed by hand on purpose.
     """
 
     version: Annotated[int, Field(alias="schema", ge=1)] = SCHEMA
-    source: Digest
-    weights: Digest
+    source: Sha256
+    weights: Sha256
     file: EngineFile
     images: dict[str, JsonValue]
     parity: dict[str, JsonValue]
@@ -86,10 +87,12 @@ class ExportRecord(_Part):
     quantisation: dict[str, JsonValue] = {}
     versions: dict[str, str]
     machine: dict[str, JsonValue]
+    digest: Digest = ""
 
     def to_text(self) -> str:
         """The document as it is written."""
-        return self.model_dump_json(by_alias=True, indent=1) + "\n"
+        whole = self.model_copy(update={"digest": digest_of(self)})
+        return whole.model_dump_json(by_alias=True, indent=1) + "\n"
 
 
 @dataclass(frozen=True)
@@ -205,6 +208,8 @@ def _about(text: bytes, name: Path) -> ExportRecord:
             f"{name} has schema {about.version}; this version of vitrail knows {SCHEMA}.",
             hint="Update vitrail: it is older than the file.",
         )
+    if about.digest not in ("", digest_of(about)):
+        raise damaged(name, CHANGED, f"Copy it again. {BY_HAND}")
     return about
 
 
@@ -231,12 +236,12 @@ def _stale(path: Path, other: Path) -> ModelError:
     )
 
 
-def damaged(name: Path, why: str) -> ModelError:
+def damaged(name: Path, why: str, hint: str = "") -> ModelError:
     """VIT-471 for a file of an export."""
     return ModelError(
         "VIT-471",
         f"{name} is not as vitrail wrote it: {why}.",
-        hint="Copy it again, or export it again: vitrail export MODEL OUT --to onnx",
+        hint=hint or "Copy it again, or export it again: vitrail export MODEL OUT --to onnx",
     )
 
 

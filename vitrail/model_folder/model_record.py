@@ -6,7 +6,6 @@ numbers, nothing importable. Files of other people are hostile until this has ac
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +14,7 @@ from pydantic_core import PydanticSerializationError
 
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.sources.class_names import MAX_BYTES, MAX_CLASSES, MAX_LETTERS, fault_of
-from vitrail.documents import check_keys
+from vitrail.documents import BY_HAND, CHANGED, Digest, check_keys, digest_of
 from vitrail.errors import ModelError, VitrailError
 from vitrail.models.names import Family, ModelConfig, config_from_numbers, parse_name
 from vitrail.models.vit.config import ViTConfig
@@ -62,18 +61,13 @@ class Record(_Part):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     # sha256 of the rest of the document; "" of one that was written before there was any, or that
     # was changed by hand on purpose.
-    digest: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    digest: Digest = ""
 
     def to_text(self) -> str:
         """The document as it is written; `origin` only where there is one."""
         left_out = set() if self.origin else {"origin"}
-        whole = self.model_copy(update={"digest": self.digest_of()})
+        whole = self.model_copy(update={"digest": digest_of(self)})
         return whole.model_dump_json(by_alias=True, indent=1, exclude=left_out) + "\n"
-
-    def digest_of(self) -> str:
-        """sha256 of everything in the document but `digest`."""
-        rest = self.model_dump_json(by_alias=True, exclude={"digest"})
-        return hashlib.sha256(rest.encode("utf-8")).hexdigest()
 
 
 def made_record(name: Path, **fields: Any) -> Record:
@@ -116,7 +110,7 @@ def parse_record(data: bytes, name: Path) -> tuple[Record, ModelConfig, Preproce
     except VitrailError as error:
         raise refused(name, error.message) from error
     _check_agreement(record, config, preprocess, name)
-    if record.digest not in ("", record.digest_of()):
+    if record.digest not in ("", digest_of(record)):
         raise _changed(name)
     return record, config, preprocess
 
@@ -176,9 +170,8 @@ def _check_patches(config: ViTConfig, preprocess: Preprocess, name: Path) -> Non
 def _changed(name: Path) -> ModelError:
     return ModelError(
         "VIT-434",
-        f"{name} cannot be used: it was changed or damaged after it was written (its digest "
-        "differs).",
-        hint='Get it again. Where the change is meant, remove the line that begins with "digest".',
+        f"{name} cannot be used: {CHANGED}.",
+        hint=f"Get it again. {BY_HAND}",
     )
 
 

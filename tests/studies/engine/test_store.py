@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.changed_values import changed
 from tests.studies.small_study import cell, digits, made_row, new_store
 from vitrail.errors import EnvironmentFault, ModelError
 from vitrail.studies.compute_study import job_of
@@ -81,6 +82,44 @@ def test_the_first_line_may_be_torn(tmp_path: Path) -> None:
     store.mend()
     assert store.rows_file.read_bytes() == b""
     assert store.rows() == {}
+
+
+def test_every_changed_value_of_a_row_is_named(tmp_path: Path) -> None:
+    """Tables and the verdict rest on rows, and a search removes the models of poor trials."""
+    store = new_store(tmp_path / "s")
+    store.append(row_of(store, 0))
+    row = json.loads(store.rows_file.read_bytes())
+    for one in changed(row):
+        store.rows_file.write_bytes(json.dumps(one).encode() + b"\n")
+        with pytest.raises(ModelError, match="line 1") as caught:
+            store.rows()
+        assert caught.value.code == "VIT-409"
+    row["values"]["test/top1"] = 0.75
+    del row["digest"]  # changed on purpose
+    store.rows_file.write_bytes(json.dumps(row).encode() + b"\n")
+    assert [found.values["test/top1"] for found in store.rows().values()] == [0.75]
+
+
+@pytest.mark.parametrize("run", ["..", "../../photos", "/tmp", "runs/../..", "runs", "runs/.a"])
+def test_a_row_names_no_folder_outside_its_study(tmp_path: Path, run: str) -> None:
+    """Also where its digest was removed: tune removes the models of rows that are not best."""
+    store = new_store(tmp_path / "s")
+    record = row_of(store, 0).to_json() | {"run": run}
+    store.rows_file.write_bytes(json.dumps(record).encode() + b"\n")
+    with pytest.raises(ModelError, match=r"line 1 .*run"):
+        store.rows()
+
+
+def test_every_changed_value_of_the_plan_is_named(tmp_path: Path) -> None:
+    open_store(tmp_path, "head", "a").write(
+        "study.json", {"question": "a", "plan": {10: [1, 2.5], 9: ("x", None)}}
+    )
+    path = tmp_path / "head" / "study.json"
+    assert Store(path.parent).record()["plan"] == {"10": [1, 2.5], "9": ["x", None]}
+    for one in changed(json.loads(path.read_text())):
+        path.write_text(json.dumps(one))
+        with pytest.raises(ModelError, match="VIT-409"):
+            Store(path.parent).record()
 
 
 @pytest.mark.parametrize("damage", [b"{", b"null", b"[]", b'{"key": "0"}', b"\xff", b"", b"3"])

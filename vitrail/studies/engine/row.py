@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from vitrail.documents import checked
 
 Axis = float | int | str
+Place = Annotated[str, Field(pattern=r"^(runs/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99})?$")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class Row:
     seed: int
     values: Mapping[str, float]
     cost: Mapping[str, float]
-    run: str
+    run: Place
     made: Mapping[str, str]
 
     def seen_as(

@@ -7,8 +7,9 @@
       table.csv table.parquet  FIGURE.png FIGURE.svg  verdict.json  study.html
 
 A row is written and synced before anything else happens with it, so a kill loses none; half a line
-that a kill left behind is cut off. Whoever asks the same question of the same images again goes
-on in the same folder.
+that a kill left behind is cut off. study.json and every row end with a digest of themselves: the
+plan, the tables and the verdict rest on them. Whoever asks the same question of the same images
+again goes on in the same folder.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from vitrail.documents import parse_json
+from vitrail.documents import opened, parse_json, sealed
 from vitrail.errors import EnvironmentFault, ModelError
 from vitrail.files import writing
 from vitrail.folder import open_plain
@@ -57,13 +58,15 @@ class Store:
         if not self._files.folder.lies("study.json"):
             return {}
         try:
-            return self._files.read("study.json")
+            return opened(self._files.read("study.json"))
         except ModelError as error:
             raise ModelError(error.code, error.message, hint=ANEW) from error
+        except ValueError as error:
+            raise unreadable(self.folder / "study.json", str(error), ANEW) from error
 
     def write(self, name: str, document: Mapping[str, Any]) -> None:
-        """Write a JSON document whole or not at all."""
-        self._files.write(name, document)
+        """Write a JSON document whole or not at all, with a digest of itself."""
+        self._files.write(name, sealed(document))
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text whole or not at all."""
@@ -80,7 +83,7 @@ class Store:
         found = {}
         for number, line in enumerate(lines[:-1], start=1):
             try:
-                row = row_from(parse_json(line))
+                row = row_from(opened(parse_json(line)))
             except (ValueError, TypeError) as error:
                 raise ModelError(
                     "VIT-409",
@@ -92,7 +95,7 @@ class Store:
 
     def append(self, row: Row) -> None:
         """Add a row, and have it on the disk. Raises EnvironmentFault VIT-506."""
-        line = json.dumps(row.to_json(), allow_nan=False).encode() + b"\n"
+        line = json.dumps(sealed(row.to_json()), allow_nan=False).encode() + b"\n"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
         with writing(self.rows_file), self._opened(flags, "ab") as stream:
             stream.write(line)
