@@ -39,6 +39,7 @@ def folder(tmp_path: Path, case: str = "hf_vit", outputs: int = 7, **config: Any
         ("hf_vit", {"id2label": {str(i): f"name{i}" for i in range(3)}}),
         ("hf_vit", {"id2label": {str(i + 1): f"name{i}" for i in range(7)}}),
         ("hf_vit", {"id2label": [f"name{i}" for i in range(7)]}),
+        ("hf_vit", {"id2label": {str(i): {"en": f"name{i}"} for i in range(7)}}),
         ("hf_vit", {"id2label": None, "label2id": {f"name{i}": i for i in range(7)}}),
         ("timm_vit_token", {"label_names": [f"imagenet{i}" for i in range(1000)]}),
         ("timm_vit_token", {"id2label": {str(i): f"imagenet{i}" for i in range(1000)}}),
@@ -52,10 +53,20 @@ def test_names_of_another_head_are_not_taken(
     assert any("no name is taken" in note for note in found.meta.notes)
 
 
-def test_a_name_that_is_null_is_its_number(tmp_path: Path) -> None:
-    labels = {str(i): None if i == 3 else f"name{i}" for i in range(7)}
+@pytest.mark.parametrize("nothing", [None, "", " \n"])
+def test_a_name_that_is_null_is_its_number(tmp_path: Path, nothing: str | None) -> None:
+    labels = {str(i): nothing if i == 3 else f"name{i}" for i in range(7)}
     found = vitrail.load(folder(tmp_path, id2label=labels))
     assert found.classes[2:5] == ["name2", "3", "name4"]
+
+
+@pytest.mark.promise("M8")
+def test_two_tables_of_names_that_differ(tmp_path: Path) -> None:
+    names = {str(i): f"name{i}" for i in range(7)}
+    back = {f"name{i}": 6 - i for i in range(7)}
+    found = vitrail.load(folder(tmp_path, id2label=names, label2id=back))
+    assert found.classes[:2] == ["name0", "name1"]
+    assert any("label2id" in note and "id2label is followed" in note for note in found.meta.notes)
 
 
 @pytest.mark.promise("M8")

@@ -263,7 +263,9 @@ def test_queries_without_bias() -> None:
         for name, value in file.values.items()
         if not re.search(r"attention\.(query|key|value)\.bias", name)
     }
-    model, _ = read(HUGGINGFACE, source(values, file.header.metadata))
+    config = file.header.metadata["config.json"]
+    beside = {**file.header.metadata, "config.json": {**config, "qkv_bias": False}}
+    model, _ = read(HUGGINGFACE, source(values, beside))
     assert not model.state_dict()["blocks.1.attn.qkv.bias"].any()
 
 

@@ -113,6 +113,10 @@ def test_an_offset_of_the_rescaling_is_followed() -> None:
         ({"do_flip_channel_order": True}, "do_flip_channel_order is not supported"),
         ({"include_top": True}, "include_top is not supported"),
         ({"do_pad": True}, "do_pad is not supported"),
+        ({"image_processor_type": "ConvNextImageProcessor"}, "it crops by crop_pct"),
+        ({"size": {"shortest_edge": 64, "longest_edge": 99}}, "expected height and width"),
+        ({"rescale_factor": 0}, "rescale_factor is 0"),
+        ({"image_std": [0.5, 0, 0.5]}, "std must be above 0"),
         ({"resample": "cubic"}, "resample is 'cubic'; known: 0 (nearest)"),
         ({"resample": 4}, "resample is 4; known: 0 (nearest)"),
     ],
@@ -128,8 +132,8 @@ def test_a_step_that_changes_pixels_is_refused(settings: dict[str, Any], words: 
 def test_other_settings_are_noted() -> None:
     _, notes = read({"size": 64, "crop_pct": 0.875, "do_pad": False, "resample": "bicubic"})
     assert notes == ["crop_pct of preprocessor_config.json is not followed"]
-    _, notes = read({"size": 64, "image_processor_type": "EfficientNetImageProcessor"})
-    assert "EfficientNet" in notes[0]
+    _, notes = read({"size": 64, "image_processor_type": "BeitImageProcessor"})
+    assert "Beit" in notes[0]
     for settings in ({"size": 64, "resample": None}, {"size": 64}):
         assert read(settings)[0].interpolation == "bilinear"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tests.checkpoints.golden_case import pictures, random_model
+from tests.checkpoints.golden_case import case_source, outputs, pictures, random_model
 from vitrail.checkpoints.external import ExternalCheckpoint, read_external
 from vitrail.checkpoints.origins.dinov2 import PAIRS as DINOV2
 from vitrail.checkpoints.origins.torch_layout import Pairs, translate
@@ -183,3 +184,60 @@ def test_of_student_and_teacher_each_has_its_own_head(tmp_path: Path) -> None:
     assert_as(foreign, CONFIG, seed=1)
     assert ("student.head.weight", "of the other model") in foreign.report.left_out
     assert_as(read(tmp_path, both, table="student.backbone"), CONFIG)
+
+
+@pytest.mark.promise("M8")
+@pytest.mark.parametrize(
+    ("inputs", "pool"), [(1, "cls"), (2, "cls_gap")], ids=["one token", "token and mean"]
+)
+@pytest.mark.parametrize("place", ["head", "linear_head.1", "classifier"])
+def test_dinov2_of_transformers_with_a_head_of_another(
+    tmp_path: Path, inputs: int, pool: str, place: str
+) -> None:
+    """Its own classifier reads class token and mean; one of half the inputs reads one of them."""
+    file = case_source("hf_dinov2")
+    width = file.values["classifier.weight"].shape[1] // 2
+    tensors = {
+        "backbone." + name.removeprefix("dinov2."): value
+        for name, value in file.values.items()
+        if not name.startswith("classifier")
+    }
+    weight = file.values["classifier.weight"][:, : inputs * width].clone()
+    tensors |= {f"{place}.weight": weight, f"{place}.bias": file.values["classifier.bias"]}
+    save_file(tensors, tmp_path / "model.safetensors")
+    config = json.dumps(file.header.metadata["config.json"])
+    (tmp_path / "config.json").write_text(config)
+    foreign = read_external(tmp_path)
+    said = {fact.field: fact for fact in foreign.facts}
+    is_its_own = place == "classifier" and inputs == 2
+    assert is_its_own or (said["pool"].value, said["pool"].source) == (pool, "assumed")
+    data = outputs("hf_dinov2")
+    expected = data["pre_logits"][:, : inputs * width] @ weight.T + tensors[f"{place}.bias"]
+    with torch.no_grad():
+        assert (foreign.model(data["x"]) - expected).abs().max() <= 1e-5
+
+
+@pytest.mark.promise("M8")
+@pytest.mark.parametrize("axes", [2, 4])
+@pytest.mark.parametrize(
+    ("prefix", "head"),
+    [("", "head.fc"), ("", "fc"), ("", "head.1"), ("backbone.", "fc"), ("0.", "1")],
+)
+def test_a_linear_or_a_convolution_behind_bit(
+    tmp_path: Path, axes: int, prefix: str, head: str
+) -> None:
+    """timm's BiT has a convolution of 1 x 1 px as classifier, fine-tunes have a Linear."""
+    file = case_source("timm_bit")
+    tensors = {}
+    for name, value in file.values.items():
+        if name.startswith("head.fc."):
+            turned = value.reshape(value.shape[:axes]).clone() if value.ndim > 1 else value
+            tensors[f"{head}.{name.removeprefix('head.fc.')}"] = turned
+        else:
+            tensors[prefix + name] = value
+    save_file(tensors, tmp_path / "a.safetensors")
+    data = outputs("timm_bit")
+    size = tuple(data["x"].shape[2:])
+    foreign = read_external(tmp_path / "a.safetensors", given={"image_size": size})
+    with torch.no_grad():
+        assert (foreign.model(data["x"]) - data["logits"]).abs().max() <= 1e-5

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tests.checkpoints.golden_case import pictures, random_model, read, source, write
+from tests.checkpoints.plain_vit import forward, images, state
 from vitrail.checkpoints.external import read_external
 from vitrail.checkpoints.mapping.rules import Header
 from vitrail.checkpoints.origins.timm import TIMM
@@ -173,3 +174,15 @@ def test_a_published_size_keeps_its_heads_under_torchvisions_names() -> None:
     with pytest.raises(ModelError) as caught:
         recognise(torchvision_shapes(384), None)
     assert caught.value.code == "VIT-419"
+
+
+@pytest.mark.promise("M8")
+def test_a_file_without_its_last_norm_is_asked_about() -> None:
+    """A norm that is missing is more likely lost than left out by the model's author."""
+    tensors = {name: value for name, value in state().items() if not name.startswith("norm.")}
+    with pytest.raises(ModelError, match="final_norm") as caught:
+        read(TIMM, source(tensors, num_heads=3))
+    assert caught.value.code == "VIT-419"
+    model, _ = read(TIMM, source(tensors, num_heads=3, final_norm=False))
+    with torch.no_grad():
+        assert (model(images()) - forward(tensors, images(), 3)).abs().max() <= 1e-5

@@ -37,7 +37,8 @@ WEIGHTS = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.bin",
 )
-BESIDE = ("config.json", "preprocessor_config.json", "open_clip_config.json")
+PROCESSOR, NESTED = "preprocessor_config.json", "processor_config.json"
+BESIDE = ("config.json", PROCESSOR, NESTED, "open_clip_config.json")
 ADAPTER = "adapter_config.json"
 SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}(\.safetensors|\.bin)")
 SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".bin", ".ckpt")
@@ -124,6 +125,9 @@ def _open_folder(folder: Path, weights: Path, max_bytes: int, table: str) -> Ope
             file = OpenFile(folder / name, name)
             metadata[name] = parse_json(file.bytes_at(0, MAX_JSON_BYTES + 1), name)
             file.close()
+    nested = metadata.get(NESTED, {}).get("image_processor")
+    if nested is not None:  # transformers takes this one where there are both
+        metadata[PROCESSOR] = nested
     title = f"{folder.name}/{weights.name}"
     opened: OpenTensors
     if weights.name.endswith(".index.json"):

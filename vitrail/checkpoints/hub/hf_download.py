@@ -24,7 +24,13 @@ from vitrail.files import write_whole
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 NAME = re.compile(rf"({REPOSITORY})(?:@({REVISION}))?")
-CONFIGS = ("model.json", "config.json", "preprocessor_config.json", "open_clip_config.json")
+CONFIGS = (
+    "model.json",
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "open_clip_config.json",
+)
 # The first that is there; of those with an index, the parts beside it.
 SINGLE = (
     "model.safetensors",

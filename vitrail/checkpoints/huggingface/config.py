@@ -6,7 +6,6 @@ say is read from them; the rest is in the file, or has the class's default.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,6 @@ from vitrail.checkpoints.mapping.origin import cannot_hold, check_agrees, vit_co
 from vitrail.checkpoints.mapping.rules import Header, Shape
 from vitrail.errors import ModelError, nearest
 from vitrail.models.vit.config import ViTConfig
-from vitrail.spelling import count
 
 # Defaults that matter where a file leaves them out.
 VIT: dict[str, Any] = {"hidden_act": "gelu", "layer_norm_eps": 1e-12}
@@ -78,6 +76,7 @@ WRITTEN_ACTIVATIONS = {
     "relu": "relu",
 }
 MAX_RATIO = 64
+TOWERS = ("siglip_vision_model", "siglip2_vision_model", "clip_vision_model")
 WHOLE = ("siglip", "siglip2", "clip")  # of images and texts: the image tower is a table of its own
 # Our fields and the keys that hold them.
 KEYS = {
@@ -112,25 +111,25 @@ def read_config(header: Header, values: Mapping[str, Any], names: Names) -> ViTC
     act = str(found["hidden_act"])
     if act not in ACTIVATIONS:
         raise refused(header, f"hidden_act {act!r}: {nearest(act, ACTIVATIONS)}")
-    is_swiglu = "mlp." in names.mlp[0] and "fc1" not in names.mlp[0]
     heads = found.get("num_attention_heads", 12)
     if type(heads) is not int:
         raise refused(header, f"num_attention_heads {str(heads)[:60]!r}: no whole number.")
-    _check_tensors(header, inner, pixels, model_type, (width, numbered(shapes, names), hidden))
+    sizes = (width, numbered(shapes, names), hidden)
+    _check_tensors(header, inner, pixels, model_type, names, sizes)
     fields: dict[str, Any] = {
         **pixels,
         "width": width,
         "depth": numbered(shapes, names),
         "num_heads": heads,
         "mlp_dim": hidden,
-        "mlp": "swiglu" if is_swiglu else "gelu",
-        "gelu": "gelu" if is_swiglu else ACTIVATIONS[act],
+        "mlp": "swiglu" if is_swiglu(names) else "gelu",
+        "gelu": "gelu" if is_swiglu(names) else ACTIVATIONS[act],
         "ln_eps": found["layer_norm_eps"],
         "dropout": found.get("hidden_dropout_prob", 0.0),
         "drop_path": found.get("drop_path_rate", 0.0),
         "drop_path_schedule": "constant",
     }
-    if f"{names.layers}0.layer_scale1.lambda1" in shapes:
+    if model_type.startswith("dinov2"):  # all of them have it
         fields["layer_scale"] = found["layerscale_value"]
     return vit_config(header, **(fields | _tokens(header, names, found, model_type)))
 
@@ -140,6 +139,7 @@ def _check_tensors(
     inner: object,
     pixels: Mapping[str, Any],
     model_type: str,
+    names: Names,
     sizes: tuple[int, int, int],
 ) -> None:
     """Hold config.json against the tensors. sizes: width, depth, mlp_dim. Raises ModelError
@@ -147,6 +147,12 @@ def _check_tensors(
     """
     told = dict(inner) if isinstance(inner, Mapping) else {}
     seen: dict[str, Any] = {"hidden_size": sizes[0], "num_hidden_layers": sizes[1]}
+    if model_type not in (*WHOLE, *TOWERS):
+        seen |= {"qkv_bias": names.has_bias, "use_swiglu_ffn": is_swiglu(names)}
+    elif "classifier.weight" not in header.shapes:
+        seen["vision_use_head"] = f"{names.base}head.probe" in header.shapes
+    registers = header.shapes.get(f"{names.base}embeddings.register_tokens", (1, 0))
+    seen["num_register_tokens"] = registers[1]
     if not model_type.startswith("dinov2"):
         seen["intermediate_size"] = sizes[2]
     if model_type not in NAFLEX:
@@ -155,6 +161,11 @@ def _check_tensors(
         told["patch_size"] = tuple(patch) if isinstance(patch, list) else told["patch_size"]
         seen |= {"patch_size": pixels["patch_size"], "num_channels": pixels["channels"]}
     check_agrees(header, told, seen)
+
+
+def is_swiglu(names: Names) -> bool:
+    """Whether the first layer of the MLP makes gate and value."""
+    return "mlp." in names.mlp[0] and "fc1" not in names.mlp[0]
 
 
 def other_kind(model_type: str) -> str:
@@ -171,47 +182,6 @@ def said_by(values: Mapping[str, Any]) -> dict[str, Said]:
     found = inner if isinstance(inner, Mapping) else values
     told, default = Said("file", "config.json"), Said("assumed", "default of the class")
     return {field: told if key in found else default for field, key in KEYS.items()}
-
-
-def classes_of(values: Mapping[str, Any], num_classes: int) -> tuple[str, ...]:
-    """Class names, () where they are only LABEL_0, LABEL_1 ..., or do not fit the head
-    (`names_left_out` says so); equal names get their number, a null name is its number.
-    """
-    labels = values.get("id2label")
-    if not num_classes or not isinstance(labels, Mapping) or names_left_out(values, num_classes):
-        return ()
-    named = {str(number): name for number, name in labels.items()}
-    found = [
-        str(number) if named[str(number)] is None else str(named[str(number)])
-        for number in range(num_classes)
-    ]
-    if all(name == f"LABEL_{number}" for number, name in enumerate(found)):
-        return ()
-    counts = Counter(found)
-    return tuple(
-        f"{name} ({number})" if counts[name] > 1 else name for number, name in enumerate(found)
-    )
-
-
-def names_left_out(values: Mapping[str, Any], num_classes: int) -> str:
-    """Why the names of id2label are not those of the head, "" where they are."""
-    labels, back = values.get("id2label"), values.get("label2id")
-    if not num_classes or not labels and not back:
-        return ""
-    instead = "no name is taken, classes are their numbers"
-    if not isinstance(labels, Mapping):
-        what = "label2id, but no id2label" if labels is None else "an id2label that is no table"
-        return f"config.json has {what}: {instead}"
-    numbers = {str(number) for number in labels}
-    if numbers == {str(number) for number in range(num_classes)}:
-        return ""
-    if len(numbers) == num_classes:
-        first, last = num_classes - 1, ", ".join(sorted(numbers)[:3])
-        return f"the outputs are 0 to {first}, id2label of config.json has {last} ...: {instead}"
-    return (
-        f"id2label of config.json has {count(len(numbers), 'name')}, the head "
-        f"{count(num_classes, 'output')}: {instead}"
-    )
 
 
 def written_config(
@@ -324,7 +294,9 @@ def _tokens(
         has_map = f"{names.base}head.probe" in shapes and not has_head
         return fields | {"pool": "map" if has_map else "gap"}
     if model_type.startswith("dinov2"):
-        fields["pool"] = "cls_gap" if has_head else "cls"
+        both = 2 * _shape(header, f"{names.base}embeddings.cls_token", 3)[2]
+        reads_both = has_head and _shape(header, "classifier.weight", 2)[1] == both
+        fields["pool"] = "cls_gap" if reads_both else "cls"
         registers = f"{names.base}embeddings.register_tokens"
         if registers in shapes:
             fields["num_registers"] = _shape(header, registers, 3)[1]

@@ -22,15 +22,14 @@ from typing import Any, NamedTuple
 from vitrail.checkpoints.huggingface import names as hf
 from vitrail.checkpoints.huggingface.config import (
     DEFAULTS,
-    classes_of,
     mlp_ratio,
-    names_left_out,
     other_kind,
     read_config,
     refused,
     said_by,
     written_config,
 )
+from vitrail.checkpoints.huggingface.labels import classes_of, label_notes
 from vitrail.checkpoints.huggingface.naflex import (
     NAFLEX,
     read_naflex_preprocess,
@@ -44,7 +43,7 @@ from vitrail.checkpoints.huggingface.rules import (
     written_vit,
 )
 from vitrail.checkpoints.mapping.equivalents import ANYTHING, COMPUTED, ENCODER, require
-from vitrail.checkpoints.mapping.fact import Said
+from vitrail.checkpoints.mapping.fact import Said, assumed
 from vitrail.checkpoints.mapping.origin import ExportLayout, Origin, Recognised, cannot_hold
 from vitrail.checkpoints.mapping.rules import Header, Rule
 from vitrail.data.images.preprocess import Preprocess
@@ -132,18 +131,28 @@ def recognise(header: Header) -> Recognised | None:
         preprocess, notes = read_preprocess(
             header.name, kept, model_type, config.image_size, config.channels
         )
-    is_multi = values.get("problem_type") == "multi_label_classification"
+    problem = values.get("problem_type")
+    if problem == "regression" and config.num_classes:
+        raise refused(header, "problem_type 'regression': its outputs are numbers, not classes.")
+    is_multi = problem == "multi_label_classification"
+    notes += label_notes(values, config.num_classes)
     return Recognised(
         config,
         rules + hf.unused_rules(header.shapes, rules),
         preprocess,
         classes_of(values, config.num_classes),
-        tuple(notes + [note for note in [names_left_out(values, config.num_classes)] if note]),
+        tuple(notes),
         "sigmoid" if is_multi else "softmax",
         RESAMPLES.get(model_type, ""),
-        said=said_by(values) | _budget_said(model_type, kept),
-        prepared=_prepared(settings),
+        said=said_by(values) | _budget_said(model_type, kept) | _pool_said(config, model_type),
+        prepared=_prepared(header, settings),
     )
+
+
+def _pool_said(config: ViTConfig, model_type: str) -> dict[str, Said]:
+    """Whose own classifier reads class token and mean, but this one has inputs for one of them."""
+    is_other = model_type.startswith("dinov2") and config.num_classes and config.pool == "cls"
+    return assumed("a classifier of its own, of one token's width", "pool") if is_other else {}
 
 
 def _budget_said(model_type: str, settings: Mapping[str, Any] | None) -> dict[str, Said]:
@@ -160,9 +169,11 @@ def _budget_said(model_type: str, settings: Mapping[str, Any] | None) -> dict[st
     }
 
 
-def _prepared(settings: object) -> Said:
+def _prepared(header: Header, settings: object) -> Said:
     if isinstance(settings, Mapping):
-        return Said("file", "preprocessor_config.json")
+        nested = header.metadata.get("processor_config.json", {}).get("image_processor")
+        name = "preprocessor_config.json" if nested is None else "processor_config.json"
+        return Said("file", name)
     return Said("assumed", "no preprocessor_config.json: as most of the family's models")
 
 

@@ -45,11 +45,12 @@ MLP = (("intermediate.dense", "output.dense"), ("mlp.fc1", "mlp.fc2"))
 # DINOv2's SwiGLU: gate and value packed as ours, or apart.
 PACKED, APART = ("mlp.weights_in", "mlp.weights_out"), ("mlp.gate_proj", "mlp.up_proj")
 APART_OUT = "mlp.down_proj"
+POOLER = r"(?:.*\.)?pooler\.dense\.\w+"
 # What a classifier does without.
 UNUSED = {
     r"(?:.*\.)?embeddings\.mask_token": "only for training on masked images",
     r"(?:.*\.)?embeddings\.position_ids": "numbers, not weights",
-    r"(?:.*\.)?pooler\.dense\.\w+": "the classifier does not read the pooler",
+    POOLER: "the classifier does not read the pooler",
     r"vision_model\.head\..*": "the classifier reads the mean, not the attention pooling",
     r"decoder\..*": "makes pixels again, for training on masked images",
     r"text_model\..*|text_projection\.weight|logit_scale|logit_bias": "of the text tower",
@@ -206,11 +207,12 @@ def map_rules(base: str, width: int) -> list[Rule]:
 def unused_rules(shapes: Mapping[str, Shape], rules: Sequence[Rule]) -> list[Rule]:
     """Rules for tensors that a classifier does without, each with the reason."""
     known = {name for rule in rules for name in rule.theirs}
+    has_head = "classifier.weight" in shapes or "cls_classifier.weight" in shapes
     return [
         ignored(name, reason)
         for name in shapes
         for pattern, reason in UNUSED.items()
-        if name not in known and re.fullmatch(pattern, name)
+        if name not in known and re.fullmatch(pattern, name) and (has_head or pattern != POOLER)
     ]
 
 

@@ -52,6 +52,18 @@ KINDS = {
     # Of the published models, whose processor is ViT's with other statistics.
     "ImageNet": ProcessorDefaults(2, (IMAGENET_MEAN, IMAGENET_STD), 224, True, 0),
 }
+# Processors whose own steps are others, whatever their settings say, and what these are.
+OTHER_STEPS = {
+    "ConvNext": "it crops by crop_pct",
+    "PoolFormer": "it crops by crop_pct",
+    "EfficientNet": "it divides by the deviation twice",
+    "MobileViT": "it puts blue first",
+    "Levit": "it resizes to 256 / 224 of the size",
+    "Perceiver": "it crops in ratio before it resizes",
+    "Idefics": "it takes images apart",
+    "Flava": "it makes codebook pixels as well",
+    "ImageGPT": "it makes clusters of colours",
+}
 # Settings that are followed, and those that change no pixel.
 KNOWN = frozenset(
     """
@@ -59,8 +71,10 @@ KNOWN = frozenset(
     rescale_offset do_normalize image_mean image_std do_convert_rgb image_processor_type
     feature_extractor_type processor_class return_tensors data_format input_data_format
     device disable_grouping _valid_processor_keys auto_map do_reduce_labels num_channels
+    default_to_square
     """.split()
 )
+FLAGS = ("rescale_offset", "default_to_square")
 NUMBERS = ("resample", "rescale_factor", "image_mean", "image_std", "size", "crop_size")
 KIND_OF_MODEL = {
     "vit": "ViT",
@@ -101,8 +115,8 @@ def read_preprocess(
             std=std,
         )
     except ValidationError as error:
-        found = [f"{item['loc'][0]}: {item['msg']}" for item in error.errors() if item["loc"]]
-        raise unreadable(name, "; ".join(found) or str(error)) from error
+        found = [": ".join([*map(str, item["loc"][:1]), item["msg"]]) for item in error.errors()]
+        raise unreadable(name, "; ".join(found)) from error
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         what = str(error) if isinstance(error, ValueError) else repr(error)
         raise unreadable(name, what) from error
@@ -112,7 +126,7 @@ def read_preprocess(
 def _check_flags(values: Mapping[str, Any]) -> None:
     """Raises ValueError for a switch that is neither true nor false, and truth for a number."""
     for key, value in values.items():
-        is_flag = key in KNOWN and (key.startswith("do_") or key == "rescale_offset")
+        is_flag = key in KNOWN and (key.startswith("do_") or key in FLAGS)
         is_number = key in NUMBERS
         if (is_flag or is_number) and is_flag is not isinstance(value, bool):
             raise ValueError(f"{key} is {str(value)[:60]!r}")
@@ -128,6 +142,12 @@ def _check_keys(name: str, values: Mapping[str, Any]) -> list[str]:
     others = [key for key, value in values.items() if key not in KNOWN and value not in (False, {})]
     notes = [f"{key} of preprocessor_config.json is not followed" for key in others]
     stated = _processor(values)
+    if stated in OTHER_STEPS:
+        raise unreadable(
+            name, f"it is of a {stated} processor: {OTHER_STEPS[stated]}, which is not supported"
+        )
+    if values.get("rescale_offset") and values.get("do_rescale") is not False:
+        notes.append("rescale_offset of preprocessor_config.json is followed: pixels from -1 to 1")
     if stated and stated not in KINDS:
         notes.append(f"the processor {stated} is not known: what it leaves out is as usual")
     return notes
@@ -243,11 +263,12 @@ def _resize(values: Mapping[str, Any], kind: ProcessorDefaults) -> int | Pair | 
     if values.get("do_resize") is False:
         return None
     size = values.get("size", kind.edge)
-    if isinstance(size, Mapping) and "shortest_edge" in size:
+    if isinstance(size, Mapping) and set(size) == {"shortest_edge"}:
         return _px(size["shortest_edge"])
     if isinstance(size, Mapping):
         return _sides("size", size)
-    return (_px(size), _px(size)) if kind.is_square else _px(size)
+    is_square = values.get("default_to_square", kind.is_square)
+    return (_px(size), _px(size)) if is_square else _px(size)
 
 
 def _crop(values: Mapping[str, Any], kind: ProcessorDefaults) -> Pair | None:
@@ -261,7 +282,7 @@ def _crop(values: Mapping[str, Any], kind: ProcessorDefaults) -> Pair | None:
 
 def _sides(key: str, size: Mapping[str, Any]) -> Pair:
     """Height and width. Raises ValueError where it has others."""
-    if not {"height", "width"} <= set(size):
+    if {"height", "width"} != set(size):
         raise ValueError(
             f"{key} has {', '.join(map(str, size)) or 'nothing'}; expected height and width"
         )
@@ -288,6 +309,8 @@ def _stats(
     if is_rescaled and values.get("rescale_offset"):  # pixels * factor - 1, before mean and std
         mean = tuple(value + 1 for value in mean)
     factor = float(values.get("rescale_factor", SCALE)) if is_rescaled else 1.0
+    if not factor > 0:
+        raise ValueError(f"rescale_factor is {factor:g}")
     scale = SCALE / factor
     if abs(scale - 1) < 1e-9:
         return mean, std

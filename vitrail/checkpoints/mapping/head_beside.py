@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from vitrail.checkpoints.mapping.fact import Fact, Said, sources_of
 from vitrail.checkpoints.mapping.origin import Origin, Recognised
-from vitrail.checkpoints.mapping.rules import Header
+from vitrail.checkpoints.mapping.rules import Header, Shape
 from vitrail.checkpoints.mapping.wrappers import NUMBER, View
 from vitrail.models.vit.config import ViTConfig
 
@@ -35,8 +35,15 @@ def head_beside(view: View, unknown: Sequence[str], whole: Header) -> str:
     parts = {name for name in unknown if name.rpartition(".")[0] == layer}
     weight = whole.shapes.get(f"{layer}.weight", ())
     expected = {f"{layer}.weight": weight, f"{layer}.bias": weight[:1]}
-    is_linear = len(weight) == 2 and all(expected.get(p) == whole.shapes[p] for p in parts)
+    is_linear = is_layer(weight) and all(expected.get(p) == whole.shapes[p] for p in parts)
     return layer if is_linear else ""
+
+
+def is_layer(weight: Shape) -> bool:
+    """Whether a weight is of a Linear, (K, D), or of a convolution of 1 x 1 px, (K, D, 1, 1), as
+    BiT's classifier is.
+    """
+    return len(weight) == 2 or weight[2:] == (1, 1)
 
 
 def _is_head(prefix: str, name: str) -> bool:
@@ -90,15 +97,21 @@ def joined_with(
     """The model with its head, and what is assumed of them; None where the head makes another
     model of it than it was alone, so that nobody knows what the head reads, or has other inputs.
     """
-    if found.config != alone.config.model_copy(update={"num_classes": found.config.num_classes}):
-        return None
-    if not isinstance(found.config, ViTConfig) or found.config.representation_size is not None:
-        return None  # a layer before the head may be read or passed by
     layer = str(header.metadata[BESIDE_HEAD])
-    if whole.shapes[f"{layer}.weight"][1] != found.config.pooled_width:
+    config = found.config
+    other: dict[str, object] = {"num_classes": config.num_classes}
+    if isinstance(config, ViTConfig):
+        if config.representation_size is not None:
+            return None  # a layer before the head may be read or passed by
+        is_dino = config.pool == "cls_gap"  # whose classifier has inputs for both
+        other |= {"pool": "cls_gap"} if is_dino else {}
+    if config != alone.config.model_copy(update=other):
+        return None
+    width = config.pooled_width if isinstance(config, ViTConfig) else config.num_features
+    if whole.shapes[f"{layer}.weight"][1] != width:
         return None
     head = Fact("head", layer, "assumed", "one Linear on what the model gives", (), "--map FILE")
     said = dict(found.said)
-    if "pool" not in sources_of(header):
+    if isinstance(config, ViTConfig) and "pool" not in sources_of(header):
         said["pool"] = Said("assumed", WHY)
     return replace(found, said=said, more=(*found.more, head))

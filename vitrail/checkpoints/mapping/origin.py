@@ -104,7 +104,9 @@ def check_agrees(header: Header, told: Mapping[str, Any], seen: Mapping[str, Any
     """
     for name, value in seen.items():
         said = told.get(name)
-        if said is not None and (said != value or isinstance(said, bool)):
+        if said is not None and (
+            said != value or isinstance(said, bool) != isinstance(value, bool)
+        ):
             raise ModelError(
                 "VIT-418",
                 f"{header.name}: config.json has {name} {str(said)[:60]}, the tensors {value}.",

@@ -72,7 +72,7 @@ def heads_out(num_heads: int) -> Transform:
     """Flax query, key or value kernel (D, heads, head_dim) to (heads * head_dim, D)."""
     return Transform(
         "(D, heads, head_dim) to (out, in)",
-        lambda x: x.flatten(1).t(),
+        lambda x: _with_axis(x, 1, num_heads).flatten(1).t(),
         lambda x: x.t().reshape(x.shape[1], num_heads, -1),
     )
 
@@ -81,7 +81,7 @@ def heads_in(num_heads: int) -> Transform:
     """Flax output kernel (heads, head_dim, D) to (D, heads * head_dim)."""
     return Transform(
         "(heads, head_dim, D) to (out, in)",
-        lambda x: x.flatten(0, 1).t(),
+        lambda x: _with_axis(x, 0, num_heads).flatten(0, 1).t(),
         lambda x: x.t().reshape(num_heads, -1, x.shape[0]),
     )
 
@@ -97,8 +97,23 @@ def patch_rows(channels: int, patch: tuple[int, int]) -> Transform:
 
 
 def reshaped(ours: Shape, theirs: Shape) -> Transform:
-    """The same values in another shape, as (heads, head_dim) to (D,)."""
-    return Transform(f"{theirs} to {ours}", lambda x: x.reshape(ours), lambda x: x.reshape(theirs))
+    """The same values in another shape, as (heads, head_dim) to (D,). Values of a third shape are
+    in another order, so that `read` raises ValueError.
+    """
+
+    def read(x: Tensor) -> Tensor:
+        if tuple(x.shape) != tuple(theirs):
+            raise ValueError(f"shape {tuple(x.shape)}, expected {theirs}")
+        return x.reshape(ours)
+
+    return Transform(f"{theirs} to {ours}", read, lambda x: x.reshape(theirs))
+
+
+def _with_axis(x: Tensor, axis: int, size: int) -> Tensor:
+    """A kernel of three axes, one of this size. Raises ValueError."""
+    if x.ndim != 3 or x.shape[axis] != size:
+        raise ValueError(f"shape {tuple(x.shape)}, expected {size} on axis {axis}")
+    return x
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from vitrail.checkpoints.mapping.origin import (
 from vitrail.checkpoints.mapping.rules import Header, Rule
 from vitrail.checkpoints.origins.torch_layout import Layout, Pairs, to_ours, write_rules
 from vitrail.data.images.preprocess import Preprocess
+from vitrail.errors import ModelError
 from vitrail.models.names import PublishedConfig
 from vitrail.models.vit.config import ViTConfig
 
@@ -51,6 +52,12 @@ def recognise(header: Header) -> Recognised | None:
     is_named = header.name.lower().startswith("deit") and "mask_token" not in header.shapes
     if not is_third and not is_named and not said_by(header, NAME):
         return None
+    if "cls_token" not in header.shapes:
+        raise ModelError(
+            "VIT-418",
+            f"{header.name} has DeiT's names, but no cls_token, which all of its models have.",
+            hint="The file is not whole, or of a model of its own: --map FILE",
+        )
     layout = Layout(header, to_ours(PAIRS), like="DeiT")
     config = vit_config(header, **layout.fields())
     preprocess = evaluation_of(config, is_third=is_third)

@@ -12,8 +12,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vitrail.checkpoints.huggingface.config import classes_of as labels_of
-from vitrail.checkpoints.huggingface.config import names_left_out
+from vitrail.checkpoints.catalogue.published import architecture
+from vitrail.checkpoints.huggingface.labels import classes_of as labels_of
+from vitrail.checkpoints.huggingface.labels import label_notes
 from vitrail.checkpoints.mapping.equivalents import COMPUTED, position_rules, require
 from vitrail.checkpoints.mapping.fact import Said, assumed
 from vitrail.checkpoints.mapping.origin import (
@@ -23,15 +24,17 @@ from vitrail.checkpoints.mapping.origin import (
     bit_config,
     cannot_hold,
     check_agrees,
+    given,
     given_size,
     vit_config,
 )
-from vitrail.checkpoints.mapping.rules import Header, Rule
+from vitrail.checkpoints.mapping.rules import Header, Rule, Shape
 from vitrail.checkpoints.origins.timm_config import (
     CLIP,
     HYBRIDS,
     PACKED,
     PLAIN,
+    SUPPORTED,
     TWO_TOKENS,
     classes_of,
     config_of,
@@ -51,7 +54,14 @@ from vitrail.checkpoints.origins.timm_naflex import MARK, is_naflex, shown_input
 from vitrail.checkpoints.origins.timm_naflex import as_plain as naflex_as_plain
 from vitrail.checkpoints.origins.timm_naflex import own_rules as naflex_rules
 from vitrail.checkpoints.origins.timm_naflex import written as written_naflex
-from vitrail.checkpoints.origins.torch_layout import Layout, Pairs, stages, to_ours, write_rules
+from vitrail.checkpoints.origins.torch_layout import (
+    BIT_HEAD,
+    Layout,
+    Pairs,
+    stages,
+    to_ours,
+    write_rules,
+)
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.models.bit.config import DEPTHS, STEM_WIDTH, BiTConfig
 from vitrail.models.names import ModelConfig, PublishedConfig
@@ -89,6 +99,33 @@ DISTILLED: dict[str, object] = {
 }
 BIT_SIZES = ("50x1", "50x3", "101x1", "101x3", "152x2", "152x4")  # that timm has
 DEFAULT_SIZE = (224, 224)
+# Arguments of timm 1.0.31 that are followed, held against the tensors, refused
+# for all values but one (`timm_config.SUPPORTED`), or change nothing of an answer.
+ARGUMENTS = {
+    *SUPPORTED,
+    *"""
+    img_size patch_size in_chans num_classes global_pool embed_dim depth num_heads mlp_ratio
+    qkv_bias qk_norm proj_bias init_values class_token pos_embed no_embed_class reg_tokens pre_norm
+    fc_norm pool_include_prefix dynamic_img_size act_layer drop_rate pos_drop_rate patch_drop_rate
+    proj_drop_rate attn_drop_rate drop_path_rate weight_init fix_init attn_pool_num_heads
+    attn_pool_mlp_ratio strict_img_size stem_size stem_type
+    """.split(),
+}
+# What an argument of an entry makes, by the word of a published form; no word: the argument's own.
+WORDS = {
+    "cls": ("class_token", True),
+    "pre": ("pre_norm", True),
+    "ls": ("init_values", True),
+    "qk": ("qk_norm", True),
+    "-qkvb": ("qkv_bias", False),
+}
+TENSORS = {
+    "class_token": "cls_token",
+    "pre_norm": "norm_pre.weight",
+    "init_values": "ls1.gamma",
+    "qk_norm": "attn.q_norm.weight",
+    "qkv_bias": "attn.qkv.bias",
+}
 
 
 def recognise(header: Header) -> Recognised | None:
@@ -112,7 +149,7 @@ def recognise(header: Header) -> Recognised | None:
     if is_vit:
         fields = layout.fields()
         if values and not is_variable:
-            _check_told(header, values, fields)
+            _check_told(header, values, fields, layout, entry)
         config = vit_config(header, **(fields | (HYBRID if fields.get("stem") else {})))
     else:
         config = _bit_config(layout)
@@ -122,19 +159,8 @@ def recognise(header: Header) -> Recognised | None:
     if isinstance(config, ViTConfig):
         rules = _own_rules(own, rules, config, entry)
     classes = classes_of(values, config) or labels_of(values, config.num_classes)
-    notes += [note for note in [names_left_out(values, config.num_classes)] if note]
-    told = values.get("num_classes")
-    if told is not None and config.num_classes and told != config.num_classes:
-        notes.append(
-            f"config.json has num_classes {str(told)[:60]}, the head "
-            f"{count(config.num_classes, 'output')}: the head is followed"
-        )
-    named = values.get("label_names")
-    if isinstance(named, list) and not classes:
-        notes.append(
-            f"label_names of config.json has {count(len(named), 'name')}, the head "
-            f"{count(config.num_classes, 'output')}: no name is taken, classes are their numbers"
-        )
+    notes += label_notes(values, config.num_classes)
+    notes += notes_of(values, config, classes)
     if values:
         return Recognised(
             config, rules, preprocess, classes, tuple(notes), model=model, said=layout.said
@@ -152,14 +178,86 @@ def recognise(header: Header) -> Recognised | None:
     )
 
 
-def _check_told(header: Header, values: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
-    """Hold the sizes that config.json tells against the tensors; patches and channels are other
-    ones where timm adapts them. Raises ModelError VIT-418.
+def _check_told(
+    header: Header,
+    values: Mapping[str, Any],
+    fields: Mapping[str, Any],
+    layout: Layout,
+    entry: TimmEntry | None,
+) -> None:
+    """Hold what config.json tells of the tensors against them, by an argument or by the name of the
+    entry; patches and channels are other ones where timm adapts them (`notes_of`).
+
+    Raises ModelError VIT-418.
     """
-    told = table(values, "model_args")
-    seen = {"embed_dim": fields["width"], "depth": fields["depth"]}
-    seen |= {"reg_tokens": fields.get("num_registers", 0)}
+    told = dict(table(values, "model_args"))
+    seen: dict[str, Any] = {"embed_dim": fields["width"], "depth": fields["depth"]}
+    if entry is not None:  # its arguments have other names
+        check_agrees(header, told, seen)
+        return
+    for name in sorted(set(told) - ARGUMENTS):
+        if told[name] is not None:
+            raise refused(header, f"its argument {name} is {str(told[name])[:60]!r}")
+    row = architecture(str(values.get("architecture", "")))
+    form = row.form.split() if row is not None else []
+    own = {name: (word in form) is is_there for word, (name, is_there) in WORDS.items()}
+    found = {name: _is_there(layout.shapes, name) for name in own}
+    stated = {name: bool(told[name]) for name in own if told.get(name) is not None}
+    if not {"norm.weight", "fc_norm.weight"} & set(layout.shapes) and "-norm" not in form:
+        seen["final_norm"] = given(header, "final_norm", True) is False
+        told = {"final_norm": True, **told}
+    check_agrees(header, {**(own if row is not None else {}), **stated}, found)
+    ratio, width = told.get("mlp_ratio"), fields["width"]
+    rows = layout.shapes["blocks.0.mlp.fc1.weight"][0]
+    if isinstance(ratio, int | float) and int(width * ratio) != rows:
+        raise refused(header, f"mlp_ratio {ratio}, the tensors {rows / width:.4g}: this")
+    is_table = "cls_token" in layout.shapes and "pos_embed" in layout.shapes
+    if told.get("no_embed_class") is not None and is_table:
+        seen["no_embed_class"] = not fields["posemb_prefix"]
+    seen["fc_norm"] = "fc_norm.weight" in layout.shapes
+    seen["reg_tokens"] = fields.get("num_registers", 0)
+    if row is not None and told.get("reg_tokens") is None:
+        seen["reg_tokens"], told = seen["reg_tokens"] > 0, told | {"reg_tokens": "reg" in form}
     check_agrees(header, told, seen)
+
+
+def _is_there(shapes: Mapping[str, Shape], argument: str) -> bool:
+    """Whether the tensors that an argument of timm's makes are there."""
+    name = TENSORS[argument]
+    return any(own == name or own.endswith(f".{name}") for own in shapes)
+
+
+def notes_of(values: Mapping[str, Any], config: ModelConfig, classes: Sequence[str]) -> list[str]:
+    """A sentence for each thing that config.json tells otherwise, and that is not followed."""
+    arguments = table(values, "model_args")
+    notes = []
+    for told in {values.get("num_classes"), arguments.get("num_classes")} - {None}:
+        if config.num_classes and told != config.num_classes:
+            notes.append(
+                f"config.json has num_classes {str(told)[:60]}, the head "
+                f"{count(config.num_classes, 'output')}: the head is followed"
+            )
+    seen: dict[str, Any] = {"in_chans": config.channels}
+    if isinstance(config, ViTConfig) and config.stem == "none":
+        seen["patch_size"] = config.patch_size
+    for name, value in seen.items():
+        told = arguments.get(name)
+        if told is not None and told != value and [told, told] != [*_pair(value)]:
+            notes.append(
+                f"config.json has {name} {str(told)[:60]}, the tensors {value}: they are followed"
+            )
+    named = values.get("label_names")
+    if named and not classes:
+        what = count(len(named), "name") if isinstance(named, list) else "no list"
+        notes.append(
+            f"label_names of config.json has {what}, the head "
+            f"{count(config.num_classes, 'output')}: no name is taken, classes are their numbers"
+        )
+    return notes
+
+
+def _pair(value: object) -> Sequence[object]:
+    return value if isinstance(value, tuple) else (value, value)
 
 
 def _plain(header: Header, values: Mapping[str, Any], entry: TimmEntry | None) -> Header:
@@ -181,7 +279,8 @@ def _own_rules(
 def _bit_config(layout: Layout) -> BiTConfig:
     """A BiT-ResNet. Raises ModelError VIT-418."""
     width, channels, side = layout.shape("stem.conv.weight", 4)[:3]
-    head = layout.shape("head.fc.weight", 4)[0] if "head.fc.weight" in layout.shapes else 0
+    is_linear = len(layout.shapes.get(BIT_HEAD, ())) == 2
+    head = layout.shape(BIT_HEAD, 2 if is_linear else 4)[0] if BIT_HEAD in layout.shapes else 0
     fields: dict[str, Any] = {
         "image_size": _size(layout),
         "channels": channels,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from vitrail.checkpoints.mapping.equivalents import ANYTHING, require
 from vitrail.checkpoints.mapping.fact import Said, with_given
-from vitrail.checkpoints.mapping.origin import cannot_hold
+from vitrail.checkpoints.mapping.origin import cannot_hold, check_agrees
 from vitrail.checkpoints.mapping.rules import Header, Rule, patch_rows, renamed, reshaped
 from vitrail.checkpoints.origins.timm_config import (
     ACTIVATIONS,
@@ -105,6 +105,8 @@ def as_plain(header: Header, values: Mapping[str, Any]) -> Header:
     shapes["pos_embed"] = (1, grid[1] * grid[2], grid[3])
     plain = replace(header, shapes=shapes)
     stated = _stated(plain, entry, arguments, values, (patch, (grid[1], grid[2])))
+    registers = shapes.get("reg_token", (1, 0))[1]
+    check_agrees(header, arguments, {"reg_tokens": registers, "class_token": "cls_token" in shapes})
     return with_given(plain, stated, Said("file", "config.json"))
 
 

@@ -20,8 +20,17 @@ from torch import Tensor
 from vitrail.checkpoints.adapt.request import shapes_of, tensor_shapes
 from vitrail.checkpoints.catalogue.published import Size, check_decided, decide, form_of
 from vitrail.checkpoints.mapping.fact import Fact, Said, assumed, sources_of, unknown
+from vitrail.checkpoints.mapping.head_beside import is_layer
 from vitrail.checkpoints.mapping.origin import given_size, square
-from vitrail.checkpoints.mapping.rules import Header, Rule, Shape, ignored, implied, renamed
+from vitrail.checkpoints.mapping.rules import (
+    Header,
+    Rule,
+    Shape,
+    ignored,
+    implied,
+    renamed,
+    reshaped,
+)
 from vitrail.checkpoints.mapping.unsupported import check_parts, size_without_table
 from vitrail.checkpoints.mapping.wrappers import reason_beside
 from vitrail.errors import ModelError
@@ -32,6 +41,7 @@ from vitrail.spelling import count
 
 Pairs = tuple[tuple[str, str], ...]
 STEM = "patch_embed.backbone."
+BIT_HEAD = "head.fc.weight"  # a convolution of 1 x 1 px, or the Linear of a fine-tune
 BIASES = ("attn.qkv.bias", "attn.proj.bias")  # absent in every block where a model has none
 
 
@@ -84,6 +94,10 @@ class Layout:
         is_bare = marks <= set(self.theirs) and "head.weight" not in self.theirs
         for name in heads if is_bare else ():
             self.theirs |= linear_head(header, name)
+        is_bit = {"stem.conv.weight", "stages.0.blocks.0.conv1.weight"} <= set(self.theirs)
+        for name in ("head", "fc") if is_bit and BIT_HEAD not in self.theirs else ():
+            found = linear_head(header, name)
+            self.theirs |= {f"head.fc.{own.partition('.')[2]}": found[own] for own in found}
         self.shapes = {ours: header.shapes[theirs] for ours, theirs in self.theirs.items()}
 
     def shape(self, name: str, rank: int) -> Shape:
@@ -158,6 +172,10 @@ class Layout:
         )
         if pools_prefix and not {"map_prefix"} & {*decision.values, *sources_of(self.header)}:
             asked = (*decision.asked, unknown("map_prefix", (True, False)))
+            decision = replace(decision, asked=asked)
+        is_told = {"final_norm", "block"} & set(sources_of(self.header))  # by entry or --map too
+        if not has_norm and not decision.rows and not is_told:
+            asked = (*decision.asked, unknown("final_norm", (False,)))
             decision = replace(decision, asked=asked)
         check_decided(self.header, size, decision)
         self.said |= decision.said | sources_of(self.header)
@@ -256,6 +274,11 @@ class Layout:
         rules = [
             renamed(name, self.theirs.get(name, name)) for name in shapes if name not in left_out
         ]
+        head = self.shapes.get(BIT_HEAD, ())
+        if len(head) == 2 and BIT_HEAD in shapes:
+            turn = reshaped((*head, 1, 1), head)
+            rules = [rule for rule in rules if rule.ours != (BIT_HEAD,)]
+            rules += [renamed(BIT_HEAD, self.theirs[BIT_HEAD], turn)]
         if self.register_rows and isinstance(config, ViTConfig):
             rules = [rule for rule in rules if rule.ours not in (("reg_token",), ("pos_embed",))]
             names = (self.theirs["reg_token"], self.theirs["pos_embed"])
@@ -282,7 +305,7 @@ def linear_head(header: Header, name: str) -> dict[str, str]:
         theirs for theirs in header.shapes if inside.fullmatch(theirs) and not reason_beside(theirs)
     ]
     layers = sorted({theirs.rpartition(".")[0] for theirs in found})
-    is_linear = len(layers) == 1 and len(header.shapes.get(f"{layers[0]}.weight", ())) == 2
+    is_linear = len(layers) == 1 and is_layer(header.shapes.get(f"{layers[0]}.weight", ()))
     if not is_linear:
         if any(theirs.endswith(".weight") for theirs in found):
             raise ModelError(
