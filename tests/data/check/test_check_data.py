@@ -159,7 +159,7 @@ def test_unbalanced_small_and_absent_classes(tmp_path: Path) -> None:
     finding(report, "11.25 times")
     finding(report, "1 class has fewer than 5 training images: few")
     finding(report, "val has no images of 2 classes")
-    finding(report, "differ only in case or spaces")
+    finding(report, "differ only in case, spaces")
 
 
 def test_gray_tiny_and_huge_images_are_counted(

@@ -177,7 +177,10 @@ def test_hidden_folders_and_files_that_are_no_images(tmp_path: Path) -> None:
 
 def test_unused_folders_beside_train_are_noted(tmp_path: Path) -> None:
     make(tmp_path, *many("train/a"), *many("train/b"), *many("val/a"), *many("unlabelled"))
-    assert open_data(tmp_path).notes == ("left out: 1 folder next to train (unlabelled/)",)
+    assert open_data(tmp_path).notes == (
+        "left out: 1 folder next to train (unlabelled/ with 4 images)",
+        "val has no images of 1 class: b.",
+    )
 
 
 def test_strange_entries_are_listed_and_named_when_read(tmp_path: Path) -> None:
@@ -337,7 +340,9 @@ def test_a_class_called_as_a_split(tmp_path: Path) -> None:
     make(tmp_path / "z", *many("bullet_train/a"), *many("steam_train/b"), *many("bus/c"))
     assert open_data(tmp_path / "z").classes == ("bullet_train", "bus", "steam_train")
     make(tmp_path / "k", *many("train/a"), *many("train/b"), *many("test"))  # as Kaggle has it
-    assert open_data(tmp_path / "k").notes == ("left out: 1 folder next to train (test/)",)
+    assert open_data(tmp_path / "k").notes == (
+        "left out: 1 folder next to train (test/ with 4 images)",
+    )
 
 
 def test_splits_without_class_folders_are_no_classes(tmp_path: Path) -> None:

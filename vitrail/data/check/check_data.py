@@ -8,7 +8,6 @@ the facts that a run is planned with: sizes, gray images, channel statistics.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from vitrail.data.check.inspection import (
 from vitrail.data.check.near_duplicates import RADIUS
 from vitrail.data.images.decode import MAX_PIXELS
 from vitrail.data.sources.digest import DIGEST_BYTES, as_digests, fingerprint
-from vitrail.data.sources.folder import some
+from vitrail.data.sources.folder import lacks, some
 from vitrail.data.sources.source import Source, Splits, subset
 from vitrail.errors import DataError
 from vitrail.files import write_csv
@@ -260,7 +259,8 @@ def _looked(duplicates: Duplicates) -> list[str]:
 
 
 def _problems(facts: dict[str, Any], max_pixels: int) -> list[str]:
-    return [*_file_problems(facts, max_pixels), *_class_problems(facts), *facts["notes"]]
+    found = (*_file_problems(facts, max_pixels), *_class_problems(facts), *facts["notes"])
+    return list(dict.fromkeys(found))
 
 
 def _file_problems(facts: dict[str, Any], max_pixels: int) -> Iterator[str]:
@@ -330,18 +330,12 @@ def _class_problems(facts: dict[str, Any]) -> Iterator[str]:
         have = count(len(few), "class", "has")
         yield f"{have} fewer than {FEW_PICTURES} training images: {some(few)}."
     for part, names in facts["absent"].items():
-        yield f"{part} has no images of {count(len(names), 'class')}: {some(names)}."
+        yield lacks(part, names)
     if facts["imbalance"] > IMBALANCE:
         yield (
             f"the largest class has {facts['imbalance']:g} times the images of the smallest. "
             "--loss.class-weights balanced weighs them equally."
         )
-    folded = defaultdict(list)
-    for name in facts["classes"]:
-        folded[name.strip().casefold()].append(name)
-    for names in folded.values():
-        if len(names) > 1:
-            yield f"classes differ only in case or spaces: {some(names)}."
 
 
 def _group(names: Sequence[str], most: int = 3) -> str:

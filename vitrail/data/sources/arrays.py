@@ -13,6 +13,7 @@ import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -156,8 +157,14 @@ def array_splits(
                 "(n, H, W, 1) or (n, H, W, 3), none of them 0.",
             )
         checked[part] = (shaped, labels, label)
-    multi_label = checked["train"][1].ndim == 2
     notes: tuple[str, ...] = ()
+    if _one_hot({part: row[1] for part, row in checked.items()}):
+        notes = ("labels have one 1 in each row: read as one class an image.",)
+        names = names or tuple(str(number) for number in range(checked["train"][1].shape[1]))
+        checked = {part: (row[0], row[1].argmax(1), row[2]) for part, row in checked.items()}
+    multi_label = checked["train"][1].ndim == 2
+    if all(row[0].max() <= 1 for row in checked.values()):
+        notes += ("no pixel is above 1 of 255: the images are almost black (were they 0 to 1?).",)
     if multi_label:
         classes = _multi_label_names(path, [labels for _, labels, _ in checked.values()], names)
         numbers = np.arange(0)
@@ -165,7 +172,7 @@ def array_splits(
         numbers, classes = _present(path, {part: row[1] for part, row in checked.items()}, names)
         there = set(numbers.tolist())
         absent = [name for place, name in enumerate(names) if place not in there]
-        notes = (f"no training images, so no classes: {some(absent)}.",) if absent else ()
+        notes += (f"no training images, so no classes: {some(absent)}.",) if absent else ()
     sources = {
         part: ArraySource(
             f"{path}:{part}",
@@ -269,7 +276,7 @@ def _check_images(path: str, key: str, images: NDArray[Any]) -> Pixels:
         raise DataError(
             "VIT-317",
             f"{path}: {key} has type {images.dtype}; expected uint8, 0 to 255.",
-            hint="Scale and convert: (images * 255).round().astype('uint8').",
+            hint=_way_to_bytes(images),
         )
     if images.ndim == 4 and images.shape[3] not in (1, 3) and images.shape[1] in (1, 3):
         raise DataError(
@@ -282,6 +289,27 @@ def _check_images(path: str, key: str, images: NDArray[Any]) -> Pixels:
             "VIT-317", f"{path}: {key} has shape {images.shape}; expected (n, H, W[, C])."
         )
     return images
+
+
+def _way_to_bytes(images: NDArray[Any]) -> str:
+    """How pixels of another type become bytes, by the range that they have."""
+    if images.dtype.kind not in "biuf" or not images.size or not np.isfinite(images).all():
+        return "Pixels are finite numbers: correct them, then scale them to 0..255."
+    low, high = float(images.min()), float(images.max())
+    if low < 0:
+        way = "((images - images.min()) / (images.max() - images.min()) * 255).round()"
+        way = "((images + 1) * 127.5).round()" if low >= -1 and high <= 1 else way
+    elif high > 255:
+        is_full = images.dtype == np.uint16 and high > 32_767
+        way = "(images // 257)" if is_full else "(images / images.max() * 255).round()"
+    else:
+        way = "(images * 255).round()" if high <= 1 else "images.round()"
+    return f"They are {low:g} to {high:g}. Scale and convert: {way}.astype('uint8')."
+
+
+def _one_hot(labels: Mapping[str, Labels]) -> bool:
+    """Whether every row of every table has one 1, as no data of several labels an image has."""
+    return all(own.ndim == 2 and (own.sum(1) == 1).all() for own in labels.values())
 
 
 def _check_labels(path: str, part: str, images: Pixels, labels: NDArray[Any]) -> Labels:

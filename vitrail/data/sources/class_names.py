@@ -7,6 +7,7 @@ saved is never trained.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ from vitrail.errors import DataError
 from vitrail.spelling import count
 
 MAX_CLASSES = 1_000_000
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 MAX_LETTERS = 1000  # of a name
 MAX_BYTES = 12_000_000  # of all names as model.json writes them
 # Control characters, halves of code points, and what ends a line: no name is written with them.
@@ -54,6 +56,34 @@ def check_names(names: Sequence[str], where: str) -> None:
             f"differ, of 1 to {MAX_LETTERS} letters on one line.",
             hint="Rename the classes.",
         )
+
+
+def look_alikes(names: Sequence[str]) -> str:
+    """A sentence about names that differ only in case, in spaces and what joins words, or in
+    forms of the same letters; "" where none do.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(plain(name), []).append(name)
+    alike = [group for group in groups.values() if len(group) > 1]
+    if not alike:
+        return ""
+    pairs = "; ".join(", ".join(map(ascii, group[:4])) for group in alike[:3])
+    more = "; ..." if len(alike) > 3 else ""
+    return f"classes differ only in case, spaces or forms of letters: {pairs}{more}."
+
+
+def plain(name: str) -> str:
+    """A name without case, spaces, signs that join words, and letters of no width; a number as it
+    counts ("1.0" is 1, "-1" is not).
+    """
+    if name.isascii() and name.isalpha():
+        return name.casefold()
+    whole = unicodedata.normalize("NFKC", name).casefold().strip()
+    if len(whole) < 16 and _NUMBER.fullmatch(whole):
+        return f"{float(whole):.16g}"
+    letters = "".join(c for c in whole if unicodedata.category(c)[0] not in "ZC" and c not in "-_")
+    return letters or name
 
 
 def shown(name: str) -> str:

@@ -9,6 +9,7 @@ file system changes an index. What counts as an image: `walk.py`; which folders 
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitrail.data.images.image_file import is_inside
+from vitrail.data.sources.class_names import plain
 from vitrail.data.sources.source import FileSource, Source, Splits
 from vitrail.data.sources.split_names import reinterpreted, split_word, splits_named
 from vitrail.data.sources.walk import (
@@ -32,6 +34,9 @@ from vitrail.spelling import count, printable
 
 # Folders next to train/ that are known to hold images without labels.
 _UNLABELLED = ("pred", "prediction", "unlabeled", "unlabelled", "unsup", "extra", "sample")
+
+
+_MASK = re.compile(r"(.+)[_-](?:mask|seg|segmentation|groundtruth|gt|label)(?:[_-]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ def open_folder(path: str, *, min_classes: int = 2) -> Splits:
     sources: dict[str, Source] = {
         part: _source(path, f"{path}:{part}", classes, own, left_out) for part, own in found.items()
     }
+    _check_nested(path, found["train"], roots["train"])
     return Splits(
         name=printable(os.path.basename(os.path.realpath(path))),
         classes=classes,
@@ -157,7 +163,8 @@ def _unused(path: str, top: _Top, given: Mapping[str, str], left_out: LeftOut) -
     """
     others = [name for name in top.folders if name not in given.values()]
     for name in others:
-        left_out.add("unused", f"{name}/")
+        images = len(find_images(path, name).paths)
+        left_out.add("unused", f"{name}/ with {count(images, 'image')}" if images else f"{name}/")
     classes = [name for name in others if not _is_unlabelled(name) and _holds_images(path, name)]
     if len(given) == 1 and classes:
         shown = some([f"{name}/" for name in classes])
@@ -240,7 +247,8 @@ def _class_names(
             raise DataError(
                 "VIT-307",
                 f"{roots[part]}/ has classes that {roots['train']}/ has not: {some(strange)}.",
-                hint="Every class needs training images: rename or remove these folders.",
+                hint=_hint_alike(strange, classes)
+                or "Every class needs training images: rename or remove these folders.",
             )
     if len(classes) < min_classes:
         raise DataError(
@@ -251,6 +259,14 @@ def _class_names(
             hint=_hint_deeper(where, classes),
         )
     return classes
+
+
+def _hint_alike(strange: Sequence[str], classes: Sequence[str]) -> str:
+    """Which folders are probably meant, where they are written otherwise; "" for none."""
+    known = {plain(name): name for name in classes}
+    meant = [(name, known[plain(name)]) for name in strange if plain(name) in known]
+    pairs = ", ".join(f"{name!a} to {other!a}" for name, other in meant[:3])
+    return f"Names are compared letter by letter. Rename {pairs}." if meant else ""
 
 
 def _source(
@@ -293,10 +309,51 @@ def some(names: Sequence[str], most: int = 10) -> str:
     return shown if len(names) <= most else f"{shown}, ... ({len(names)} in all)"
 
 
+def lacks(part: str, names: Sequence[str]) -> str:
+    """A sentence about a split without images of these classes."""
+    return f"{part} has no images of {count(len(names), 'class')}: {some(names)}."
+
+
 def _notes(
     given: Mapping[str, str], found: Mapping[str, _Listed], left_out: LeftOut
 ) -> tuple[str, ...]:
-    return tuple(filter(None, (reinterpreted(given), left_out.sentence(), _nested(found))))
+    said = (reinterpreted(given), left_out.sentence(), _nested(found), _masks(found))
+    return tuple(filter(None, said))
+
+
+def _masks(found: Mapping[str, _Listed]) -> str:
+    """A sentence about images that are named as masks of others next to them."""
+    masks = []
+    for own in found.values():
+        for paths in own.paths.values():
+            stems = {path.rpartition(".")[0] for path in paths} - {""}
+            masks += [path for path in paths if _masked(path) in stems]
+    if not masks:
+        return ""
+    return f"{count(len(masks), 'image')} named as masks of others, counted ({some(masks, 3)})."
+
+
+def _masked(path: str) -> str:
+    """The image, without its ending, of which this would be a mask; "" for other names."""
+    match = _MASK.fullmatch(path.rpartition(".")[0])
+    return match[1] if match else ""
+
+
+def _check_nested(path: str, train: _Listed, root: str) -> None:
+    """Raises DataError VIT-307 where the folders below each class are splits: their test images
+    would be trained on.
+    """
+    for label, below in train.nested.items():
+        names = {one.removeprefix(f"{train.folders[label]}/").partition("/")[0] for one in below}
+        words = {word[0] for name in names if (word := split_word(name)) and not word[1]}
+        if "train" in words and len(words) > 1:
+            where = printable(train.folders[label])
+            raise DataError(
+                "VIT-307",
+                f"{path}: {where}/ holds {some(sorted(names))}, splits below a class: all of them "
+                "would be training images.",
+                hint=f"Expected the split first: {os.path.join(path, root, 'train')}/CLASS/IMAGE.",
+            )
 
 
 def _nested(found: Mapping[str, _Listed]) -> str:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
+import numpy as np
+
 from vitrail.config import DataConfig
 from vitrail.data.shards.cached_store import is_url
 from vitrail.data.shards.index import INDEX
 from vitrail.data.sources.arrays import idx_files, open_idx, open_npz
 from vitrail.data.sources.cifar import cifar_kind, open_cifar
-from vitrail.data.sources.class_names import check_names
+from vitrail.data.sources.class_names import check_names, look_alikes
 from vitrail.data.sources.digest import equal_firsts, fingerprint
 from vitrail.data.sources.digits import HELD_OUT, open_digits
-from vitrail.data.sources.folder import open_folder, some
+from vitrail.data.sources.folder import lacks, open_folder, some
 from vitrail.data.sources.hub_data import HUB, index_folder
 from vitrail.data.sources.nested import take
 from vitrail.data.sources.shard_source import Cache, open_shards, open_stored
@@ -91,7 +93,19 @@ def open_whole(
     name = _real_name(os.fspath(path))
     splits = open_stored(name, cache) if is_url(name) else _open(name, min_classes)
     check_names(splits.classes, name)
-    return splits
+    told = filter(None, (look_alikes(splits.classes), *_absent(splits)))
+    return replace(splits, notes=(*splits.notes, *told))
+
+
+def _absent(splits: Splits) -> list[str]:
+    """A sentence for each split of the data's own that has no images of some classes."""
+    told = []
+    for part, source in (("val", splits.val), ("test", splits.test)):
+        if source is not None and not splits.multi_label:
+            there = set(np.unique(np.asarray(source.labels)).tolist())
+            names = [name for place, name in enumerate(splits.classes) if place not in there]
+            told += [lacks(part, names)] if names else []
+    return told
 
 
 def open_as(data: DataConfig, seed: int, *, min_classes: int = 2) -> Splits:

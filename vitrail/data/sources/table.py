@@ -106,17 +106,19 @@ def _rows(path: str, text: str) -> tuple[list[_Row], tuple[str, ...]]:
     rows: list[_Row] = []
     columns: dict[str, int] = {}
     notes: tuple[str, ...] = ()
+    width = 0
     try:
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
             if not columns:
                 columns, is_header = _columns(path, cells)
+                width = len(cells)
                 if is_header:
                     unused = [cell for i, cell in enumerate(cells) if i not in columns.values()]
                     notes = (f"columns that are not used: {some(unused)}.",) if unused else ()
                     continue
-            rows.append(_row(path, reader.line_num, cells, columns))
+            rows.append(_row(path, reader.line_num, cells, columns, width))
     except csv.Error as error:
         raise DataError("VIT-310", f"{path} line {reader.line_num}: {error}.") from error
     return rows, notes
@@ -156,7 +158,15 @@ def _columns(path: str, cells: list[str]) -> tuple[dict[str, int], bool]:
     raise DataError("VIT-310", f"{path}: {_EXPECTED}, got {some(cells)}.")
 
 
-def _row(path: str, line: int, cells: list[str], columns: dict[str, int]) -> _Row:
+def _row(path: str, line: int, cells: list[str], columns: dict[str, int], width: int) -> _Row:
+    """width: columns of the first line. Raises DataError VIT-311."""
+    if any(cell.strip() for cell in cells[width:]):
+        raise DataError(
+            "VIT-311",
+            f"{path} line {line}: expected {count(width, 'column')} as in the first line, got "
+            f"{len(cells)}.",
+            hint='A cell that holds a comma is put in quotes: "a, b".',
+        )
     if len(cells) <= max(columns.values()):
         raise DataError(
             "VIT-311",
