@@ -143,7 +143,11 @@ def whole_folder(
                 _exchange(temporary, path)
             else:
                 refuse(path)  # a rename would take the place of an empty folder
-                temporary.rename(path)
+                try:
+                    temporary.rename(path)
+                except OSError:  # not empty: somebody else has just made it
+                    refuse(path)
+                    raise
             flush_to_disk(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

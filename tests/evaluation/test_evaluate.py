@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.batch import Batch
-from vitrail.errors import ModelError
+from vitrail.errors import ModelError, UsageError
 from vitrail.evaluation.evaluate import evaluate
+from vitrail.evaluation.kept import keep
 from vitrail.evaluation.record import Evaluation
 from vitrail.runtime.torch_runtime import TorchRuntime
 
@@ -126,6 +128,31 @@ def test_files(pictures: Tensor, tmp_path: Path) -> None:
     calibration = json.loads((folder / "calibration.json").read_text())
     assert sum(one["n"] for one in calibration["bins"]) == 23
     assert calibration["ece"] == result.ece
+
+
+def test_of_two_at_once_each_has_a_folder_of_its_own(
+    pictures: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks for a name before another has written under it finds that one taken."""
+    batches = batches_of(pictures, torch.arange(23) % 3, 4)
+    found = evaluate(MeanModel().eval(), batches, PREPROCESS, CLASSES)
+    write, made = Evaluation.write, []
+
+    def late(self: Evaluation, folder: Path, more: Any = None, *, is_new: bool = False) -> None:
+        if not made:  # another process was faster
+            made.append(folder)
+            write(self, folder, {"by": "the other"}, is_new=True)
+        write(self, folder, more, is_new=is_new)
+
+    monkeypatch.setattr(Evaluation, "write", late)
+    folder, is_new = keep(tmp_path, "test", found, {"by": "this one"})
+    assert (folder, is_new, made) == (tmp_path / "eval/test-2", True, [tmp_path / "eval/test"])
+    who = [json.loads((one / "metrics.json").read_text())["by"] for one in (*made, folder)]
+    assert who == ["the other", "this one"]
+    made.clear()
+    with pytest.raises(UsageError, match="VIT-206"):
+        found.write(tmp_path / "out", {"by": "this one"}, is_new=True)
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["by"] == "the other"
 
 
 def test_several_labels_an_image(pictures: Tensor, tmp_path: Path) -> None:

@@ -455,3 +455,11 @@ def test_models_without_attention_or_positions(model: str, tmp_path: Path) -> No
     plain = none.body
     assert "Similarity of position" not in plain
     assert "Mean attention distance" in plain
+
+
+def test_half_of_an_evaluation_is_no_split(tmp_path: Path) -> None:
+    """What a kill left behind, or another process is about to give its name."""
+    folder = made_run(tmp_path / "r", CLASSES)
+    before = [split.name for split in read_run(folder).splits]
+    shutil.copytree(folder / "eval" / before[0], folder / "eval" / ".tmp-7-0a1b2c3d4e5f")
+    assert [split.name for split in read_run(folder).splits] == before

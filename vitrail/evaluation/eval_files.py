@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from vitrail.evaluation.predictions import Predictions
-from vitrail.files import csv_text, write_together, writing
+from vitrail.files import csv_text, whole_folder, write_together, writing
 from vitrail.folder import make_folder
 from vitrail.spelling import label_cell
 
@@ -25,9 +25,12 @@ PREDICTION_COLUMNS = ("source", "label", "predicted", "p_label", "p_predicted", 
 CONFUSION_COLUMNS = ("label", "predicted", "n")
 
 
-def write_evaluation(evaluation: Predictions, folder: Path, document: Mapping[str, Any]) -> None:
+def write_evaluation(
+    evaluation: Predictions, folder: Path, document: Mapping[str, Any], *, is_new: bool = False
+) -> None:
     """Write the files of `evaluation` into `folder`, each whole; `document` is metrics.json.
-    Raises EnvironmentFault VIT-506.
+    is_new: the folder gets its name with all of them in it, of two processes for one of them.
+    Raises EnvironmentFault VIT-506; UsageError VIT-206 where a new one exists.
     """
     files = {
         "metrics.json": json.dumps(document, indent=1, allow_nan=False) + "\n",
@@ -37,8 +40,12 @@ def write_evaluation(evaluation: Predictions, folder: Path, document: Mapping[st
     if not evaluation.is_multi_label:
         files["confusion.csv"] = csv_text(CONFUSION_COLUMNS, _confusion(evaluation))
     with writing(folder):
-        make_folder(folder)
-    write_together(folder, files, replace=True)
+        make_folder(folder.parent if is_new else folder)
+    if is_new:
+        with whole_folder(folder) as temporary:
+            write_together(temporary, files)
+    else:
+        write_together(folder, files, replace=True)
 
 
 def predictions_text(evaluation: Predictions) -> str:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vitrail.errors import ModelError
+from vitrail.errors import EnvironmentFault, ModelError, UsageError
 from vitrail.evaluation.eval_files import predictions_text
 from vitrail.evaluation.eval_set import Opened
 from vitrail.evaluation.record import Evaluation
@@ -64,11 +65,16 @@ def keep(run: Path, name: str, found: Evaluation, more: Mapping[str, Any]) -> tu
     for number in range(1, MOST):
         place = f"eval/{name}" if number == 1 else f"eval/{name}-{number}"
         if not folder.lies(place):
-            break
+            with suppress(UsageError):  # another process has just made it
+                found.write(run / place, more, is_new=True)
+                return run / place, True
         if _is_same(folder, place, document, predictions_text(found)):
             return run / place, False
-    found.write(run / place, more)
-    return run / place, True
+    raise EnvironmentFault(
+        "VIT-506",
+        f"{run / 'eval'} holds too many evaluations of the name {name}.",
+        hint="Choose another folder: --out DIR",
+    )
 
 
 def _is_same(folder: Folder, place: str, document: Mapping[str, Any], predictions: str) -> bool:

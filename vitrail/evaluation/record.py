@@ -48,11 +48,15 @@ class Evaluation(Predictions):
     def _repr_html_(self) -> str:
         return shown.evaluation_html(self, self.intervals)
 
-    def write(self, folder: Path, more: Mapping[str, Any] | None = None) -> None:
+    def write(
+        self, folder: Path, more: Mapping[str, Any] | None = None, *, is_new: bool = False
+    ) -> None:
         """Write metrics.json, predictions.csv, confusion.csv and calibration.json into `folder`
-        (see eval_files.py).
+        (see eval_files.py). is_new: refuse one that exists, whoever made it meanwhile.
+
+        Raises EnvironmentFault VIT-506; UsageError VIT-206 where a new folder exists.
         """
-        eval_files.write_evaluation(self, folder, self.document(more))
+        eval_files.write_evaluation(self, folder, self.document(more), is_new=is_new)
 
     def document(self, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """`to_json` with everything that follows from the same predictions, and `more` keys."""

@@ -152,7 +152,8 @@ def _evaluated(folder: Folder) -> list[str]:
         return [
             name
             for name in folder.names("eval")
-            if any(folder.lies(f"eval/{name}/{file}") for file in files)
+            if not name.startswith(".")  # half of one that is being written
+            and any(folder.lies(f"eval/{name}/{file}") for file in files)
         ]
 
 

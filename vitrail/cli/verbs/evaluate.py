@@ -181,7 +181,7 @@ def kept(job: EvalJob, found: Evaluation, more: dict[str, Any], out: Path | None
     from vitrail.run_model import is_run
 
     if out is not None:
-        found.write(out, more)
+        found.write(out, more, is_new=True)
         return [f"wrote {out}"]
     if not is_run(job.model):
         return []
