@@ -56,7 +56,8 @@ COMMANDS = {  # what does from Python what a command does
     "doctor": "doctor replay",
 }
 RECORDS = ("Preprocess", "TrainConfig", "ViTConfig")  # whose fields are told elsewhere
-INNER = ("computed_by_torch", "torch_runtime", "measuring", "rows")  # for the package itself
+# For the package itself.
+INNER = ("computed_by_torch", "torch_runtime", "measuring", "rows", "description")
 
 
 def page(text: str) -> str:

@@ -37,11 +37,12 @@ from vitrail.data.loading import prepared
 from vitrail.data.sources.open_data import open_whole
 from vitrail.errors import EnvironmentFault, ModelError, UsageError
 from vitrail.model_folder import bundle
+from vitrail.model_folder.description import Meta
 from vitrail.models.cost import parameters, running_values
 from vitrail.models.create import create_model
 from vitrail.models.names import resolve_model
 from vitrail.models.vit.config import ViTConfig
-from vitrail.open_model import Meta, find_model
+from vitrail.open_model import find_model
 from vitrail.system.pickle_process import CHILD
 
 CLASSES = ["cat", "dog", "<script>", "\u05d0\u05d1\u05d2", "e"]

@@ -7,7 +7,7 @@ asks what is done with it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +28,10 @@ from vitrail.model_folder.bundle import (
     read_bundle,
 )
 from vitrail.model_folder.choose_engine import Chosen, choose
+from vitrail.model_folder.description import RESAMPLE, Meta
 from vitrail.model_folder.export_record import Export, is_export
 from vitrail.model_folder.model_record import Record
 from vitrail.models.names import ModelConfig
-from vitrail.prediction import Scores
 from vitrail.run_model import RunModel, is_run, read_run_model
 from vitrail.runtime.engines import Asked, open_session
 from vitrail.runtime.runtime import Runtime
@@ -41,31 +41,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from vitrail.checkpoints.external import ExternalCheckpoint
-    from vitrail.checkpoints.mapping.fact import Fact
     from vitrail.models.create import Model
 
 DESCRIPTIONS = (RECORD, "config.json")  # of which one lies beside model.safetensors
-RESAMPLE = "google"
-
-
-@dataclass(frozen=True)
-class Meta:
-    """Where a model comes from. `name` is a size of our table ("vit_s16", "vit": of none),
-    `trained_on` plain facts (data, images, seed ...), `metrics` objects of metrics.json by
-    split. `scores`: "sigmoid" where an image may have several labels. `origin`: the library whose
-    checkpoint it is or was, "" for vitrail; `resample`: its rule for position embeddings; `notes`:
-    what was changed in reading it; `facts`: where its numbers came from.
-    """
-
-    name: str = "vit"
-    trained_on: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-    scores: Scores = "softmax"
-    origin: str = ""
-    resample: str = RESAMPLE
-    notes: tuple[str, ...] = ()
-    facts: tuple[Fact, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from vitrail.data.sources.examples import FILE, examples_of
 from vitrail.data.sources.open_data import open_data
 from vitrail.evaluation.evaluate import evaluate
 from vitrail.evaluation.run_data import place_record
+from vitrail.model_folder.description import Meta
 from vitrail.models.create import create_model
-from vitrail.open_model import Meta
 from vitrail.report.run_images import open_images
 from vitrail.report.run_record import read_run
 from vitrail.report.run_report import write_report

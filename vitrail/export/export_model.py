@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import starmap
 from pathlib import Path
 
@@ -16,9 +16,8 @@ import numpy as np
 import torch
 
 import vitrail
-from vitrail.classifier import Classifier, record_for
+from vitrail.classifier import Classifier
 from vitrail.data.sources.examples import FILE as EXAMPLES
-from vitrail.data.sources.examples import Examples
 from vitrail.device import machine
 from vitrail.export.candidates import (
     Candidate,
@@ -47,7 +46,7 @@ from vitrail.export.int8 import Int8
 from vitrail.export.onnx_export import OPSET
 from vitrail.export.speed import Table, measure_speed
 from vitrail.files import whole_folder
-from vitrail.model_folder.bundle import MAX_EXAMPLES_BYTES, refuse_existing, sha256_of
+from vitrail.model_folder.bundle import refuse_existing, sha256_of
 from vitrail.model_folder.export_record import (
     EXPORT,
     EngineFile,
@@ -58,7 +57,6 @@ from vitrail.model_folder.export_record import (
 )
 from vitrail.model_folder.golden import fixed_image, golden_of
 from vitrail.model_folder.model_record import Record
-from vitrail.models.create import Model
 from vitrail.notebook import Shown
 from vitrail.spelling import count
 
@@ -180,28 +178,8 @@ def described(
 
 def source_record(classifier: Classifier, out: Path) -> Record:
     """model.json of the classifier, as its own folder has it."""
-    model, known = classifier.model, examples_of(classifier)
-    assert isinstance(model, Model)
     sha256 = hashlib.sha256(weights_of(classifier)).hexdigest()
-    facts = {key: value for key, value in classifier.meta.trained_on.items() if key != "examples"}
-    facts |= {"examples": {"sha256": hashlib.sha256(known).hexdigest()}} if known else {}
-    return record_for(
-        model.config,
-        classifier.preprocess,
-        classifier.classes,
-        replace(classifier.meta, trained_on=facts),
-        classifier.temperature,
-        name=out / "model.json",
-        sha256=sha256,
-    )
-
-
-def examples_of(classifier: Classifier) -> bytes:
-    """Which images it was trained on, by digests; empty where that is not known or too long."""
-    if not isinstance(classifier.examples, Examples):
-        return b""
-    content = classifier.examples.shared().to_bytes()
-    return content if len(content) <= MAX_EXAMPLES_BYTES else b""
+    return classifier.description().record(out / "model.json", sha256)
 
 
 def answers(candidate: Candidate, images: CheckImages) -> Floats:
@@ -256,7 +234,7 @@ def versions(to: Target) -> dict[str, str]:
 
 def write_rest(folder: Path, classifier: Classifier, record: Record, about: ExportRecord) -> None:
     """model.json, export.json, card, classes.txt, preprocess.json and what it was trained on."""
-    if known := examples_of(classifier):
+    if known := classifier.description().known:
         (folder / EXAMPLES).write_bytes(known)
     made = classifier.preprocess.to_json()
     texts = {

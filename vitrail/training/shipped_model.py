@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from vitrail.classifier import Classifier, record_for
+from vitrail.classifier import Classifier
 from vitrail.errors import DataError, ModelError
 from vitrail.evaluation.run_data import record_of
+from vitrail.model_folder.description import Description, Meta
 from vitrail.models.create import Model
-from vitrail.open_model import Meta
 from vitrail.report.explanations import ModelExplanations
 from vitrail.runs.manifest import Damaged, step_name
 from vitrail.runs.stored import read_weights
@@ -51,7 +51,7 @@ def check_saveable(plan: Plan) -> None:
     """Raise DataError VIT-325 where the model that `plan` makes could not be saved."""
     classes, meta = described(plan, {})
     try:
-        record_for(plan.model, plan.preprocess, classes, meta, name=Path("model.json"))
+        Description(plan.model, plan.preprocess, classes, meta).record(Path("model.json"))
     except ModelError as error:
         raise DataError(
             "VIT-325",

@@ -19,9 +19,9 @@ from vitrail.classifier import Classifier
 from vitrail.cli.display.output import Output
 from vitrail.cli.display.progress import count_text, eta
 from vitrail.data.images.preprocess import Preprocess
+from vitrail.model_folder.description import Meta
 from vitrail.models.create import create_model
 from vitrail.models.vit.config import ViTConfig
-from vitrail.open_model import Meta
 
 CLASSES = ("cat", "dog", "fox")
 SIDE = 8

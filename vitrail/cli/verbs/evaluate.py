@@ -358,11 +358,9 @@ def against(job: EvalJob, rival: Rival, found: Evaluation, more: dict[str, Any])
 
 def corrupt(job: EvalJob, source: Source, found: Evaluation, more: dict[str, Any]) -> list[str]:
     """The model on corrupted images."""
-    from vitrail.evaluation.measuring.measuring import ALL_SEVERITIES, corruptions_json
-    from vitrail.evaluation.robustness.corruptions import corruptions_named, severities_of
+    from vitrail.evaluation.measuring.measuring import corruptions_asked, corruptions_json
 
-    names = corruptions_named(job.asked.corruptions or "all")
-    levels = severities_of(job.asked.severity or ALL_SEVERITIES)
+    names, levels = corruptions_asked(job.asked.corruptions or "all", job.asked.severity)
     total = len(source) * len(names) * len(levels)
     job.output.note(
         f"{len(names)} corruptions at {len(levels)} severities of {count(len(source), 'image')}: "

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import os
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,15 +18,40 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.isolated import each
 from vitrail.data.sources.source import Readable
 from vitrail.errors import DataError
+from vitrail.prediction import Picture, Prepared, as_inputs, name_of
+from vitrail.system.interrupts import Threads
+
+MAX_DECODERS = 8  # threads, or processes
 
 
 def prepared_files(
     preprocess: Preprocess, paths: Sequence[str], workers: int
-) -> Generator[tuple[str, NDArray[np.float32] | str], None, None]:
+) -> Generator[tuple[str, Prepared], None, None]:
     """The path of each file, and what the model is shown (C, H, W) or what is wrong with it; made
     by `workers` processes, which closing ends.
     """
     return each(_Files(tuple(paths)), partial(_file, preprocess), workers=workers, chunk=4)
+
+
+def prepared_ahead(
+    prepare: Callable[[Picture], Prepared], inputs: Picture | Iterable[Picture], batch_size: int
+) -> Generator[tuple[tuple[str, ...], list[Prepared]], None, None]:
+    """The names of each batch of inputs, and what `prepare` makes of them in threads, in which the
+    next batch is made while this one is used.
+    """
+    numbered = enumerate(as_inputs(inputs))
+    with Threads(min(MAX_DECODERS, os.cpu_count() or 1), "decode") as pool:
+
+        def submitted() -> list[tuple[str, Future[Prepared]]]:
+            pictures = islice(numbered, batch_size)
+            return [(name_of(index, one), pool.submit(prepare, one)) for index, one in pictures]
+
+        waiting = submitted()
+        while waiting:
+            following = submitted()
+            prepared = [pool.result_of(one, name=name) for name, one in waiting]
+            yield tuple(name for name, _ in waiting), prepared
+            waiting = following
 
 
 @dataclass(frozen=True)
@@ -51,9 +79,7 @@ class _Files:
         return self.paths[index]
 
 
-def _file(
-    preprocess: Preprocess, source: Readable, index: int
-) -> tuple[str, NDArray[np.float32] | str]:
+def _file(preprocess: Preprocess, source: Readable, index: int) -> tuple[str, Prepared]:
     """The path of a file, and what the model is shown (C, H, W) or what is wrong with it."""
     name = source.source_id(index)
     try:
@@ -63,7 +89,7 @@ def _file(
     return name, prepared_image(preprocess, data)
 
 
-def prepared_image(preprocess: Preprocess, picture: Any) -> NDArray[np.float32] | str:
+def prepared_image(preprocess: Preprocess, picture: Any) -> Prepared:
     """What the model is shown of an image (C, H, W), or what is wrong with it."""
     try:
         return preprocess.floats(picture)

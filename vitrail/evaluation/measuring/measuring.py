@@ -202,5 +202,11 @@ def check_request(
             hint="Judge it on others: --split test",
         )
     if corruptions is not None:
-        corruptions_named(corruptions)
-        severities_of(severity or ALL_SEVERITIES)
+        corruptions_asked(corruptions, severity)
+
+
+def corruptions_asked(
+    corruptions: str, severity: str | None
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names and severities. Raises UsageError VIT-280, VIT-281."""
+    return corruptions_named(corruptions), severities_of(severity or ALL_SEVERITIES)
