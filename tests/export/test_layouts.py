@@ -15,8 +15,9 @@ from tests.export.exported import classifier_of, coloured_digits
 from vitrail.classifier import Classifier, load
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.errors import GateError
-from vitrail.export.huggingface_layout import config_of, export_huggingface, require_equal
-from vitrail.export.triton_layout import export_triton, name_of
+from vitrail.export.export_model import export_model
+from vitrail.export.huggingface_layout import HUGGINGFACE, config_of, require_equal
+from vitrail.export.triton_layout import TRITON, name_of
 from vitrail.runtime.onnx_session import require_onnxruntime
 
 pytest.importorskip("onnxscript")
@@ -37,8 +38,8 @@ def place(classifier: Classifier, tmp_path_factory: pytest.TempPathFactory) -> P
     """Both layouts."""
     folder = tmp_path_factory.mktemp("layouts")
     images = coloured_digits(classifier)
-    export_huggingface(classifier, folder / "hub", images)
-    export_triton(classifier, folder / "my model.v2", images)
+    export_model(classifier, folder / "hub", images, layout=HUGGINGFACE)
+    export_model(classifier, folder / "my model.v2", images, layout=TRITON)
     return folder
 
 
@@ -156,7 +157,6 @@ def test_a_name_that_triton_takes(given: str, name: str) -> None:
 
 
 def test_the_command_knows_both(place: Path) -> None:
-    from vitrail.api.engine_export import writer_to
+    from vitrail.api.engine_export import LAYOUTS
 
-    assert writer_to("triton") is export_triton
-    assert writer_to("huggingface-onnx") is export_huggingface
+    assert {"triton": TRITON, "huggingface-onnx": HUGGINGFACE} == LAYOUTS

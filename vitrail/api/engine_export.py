@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -24,15 +23,16 @@ from vitrail.evaluation.eval_set import Opened
 from vitrail.export.check_images import CheckImages, read_images, spread
 from vitrail.export.engine_file import Target, check_precision, require_packages
 from vitrail.export.export_model import Exported, export_model
-from vitrail.export.huggingface_layout import export_huggingface
+from vitrail.export.huggingface_layout import HUGGINGFACE
 from vitrail.export.int8 import CALIBRATE, MAX_DROP, Int8
-from vitrail.export.triton_layout import export_triton
+from vitrail.export.layout import PLAIN, Layout
+from vitrail.export.triton_layout import TRITON
 from vitrail.export.web import ort_web as packages
-from vitrail.export.web.export_web import export_web, require_pillow
+from vitrail.export.web.export_web import require_pillow, web_layout
 from vitrail.model_folder.bundle import refuse_existing
 from vitrail.run_model import is_run
 
-ON_ONNX = ("web", "huggingface-onnx", "triton")  # what is made of an export to onnx
+LAYOUTS = {"huggingface-onnx": HUGGINGFACE, "triton": TRITON}  # of an export to onnx; the page too
 Say = Callable[[str], None]
 
 
@@ -109,26 +109,29 @@ def export_as(
     wanted = check_precision(target, asked.precision)
     require_packages(target)
     refuse_test(split)
-    write = page_writer(asked, progress) if is_page else writer_to(to)
+    layout = page_layout(asked, progress) if is_page else LAYOUTS.get(to, PLAIN)
     check_int8(asked, wanted)
     classifier = read().at_patch()
     opened = opened_images(model, classifier, asked, say)
     chosen = images_of(opened, classifier, asked, say)
+    int8 = None
     if wanted == "int8":
         int8 = Int8(
             calibration_of(opened, classifier, asked.check, asked.calibrate or CALIBRATE),
             MAX_DROP if asked.max_drop is None else asked.max_drop,
             asked.min_speedup,
         )
-        write = partial(write, int8=int8)
-    return write(
+    return export_model(
         classifier,
         out,
         chosen,
+        to=target,
         precision=wanted,
         opset=asked.opset,
         threads=asked.threads,
+        int8=int8,
         say=say,
+        layout=layout,
     )
 
 
@@ -142,17 +145,12 @@ def refuse_web_options(to: str, ort_web: Path | None, download: bool) -> None:
         )
 
 
-def writer_to(to: str) -> Callable[..., Exported]:
-    """What exports to an engine, or to an engine in the layout of another tool."""
-    layouts = {"huggingface-onnx": export_huggingface, "triton": export_triton}
-    return layouts.get(to) or partial(export_model, to=cast("Target", to))
-
-
-def page_writer(asked: ExportRequest, progress: Progress | None) -> Callable[..., Exported]:
-    """What exports a page. Raises EnvironmentFault VIT-525, VIT-528 and what downloading raises."""
+def page_layout(asked: ExportRequest, progress: Progress | None) -> Layout:
+    """The page. Raises EnvironmentFault VIT-525, VIT-528 and what downloading raises."""
     require_pillow()
-    files = packages.ort_web_files(asked.ort_web, fetch=asked.download, progress=progress)
-    return partial(export_web, ort=files)
+    return web_layout(
+        packages.ort_web_files(asked.ort_web, fetch=asked.download, progress=progress)
+    )
 
 
 def check_target(to: str, opset: int) -> Target:
@@ -171,7 +169,7 @@ def check_target(to: str, opset: int) -> Target:
             f"--opset {opset}: expected a number from 18 to 23.",
             hint="Leave it at 20, which every engine of the last years reads.",
         )
-    return cast("Target", "onnx" if to in ON_ONNX else to)
+    return cast("Target", "onnx" if to == "web" or to in LAYOUTS else to)
 
 
 def refuse_test(split: str) -> None:
@@ -189,7 +187,7 @@ def check_int8(asked: ExportRequest, precision: str) -> None:
     layout of float32; DataError VIT-366 for a check with the images of calibration.
     """
     to, max_drop, min_speedup = asked.to, asked.max_drop, asked.min_speedup
-    if precision == "int8" and to in ("huggingface-onnx", "triton"):
+    if precision == "int8" and to in LAYOUTS:
         raise UsageError(
             "VIT-294",
             f"--to {to} --precision int8: there is no such export; {to} has float32.",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import starmap
 from pathlib import Path
@@ -43,6 +43,7 @@ from vitrail.export.engine_file import (
 )
 from vitrail.export.gate import Comparison, Limits, require
 from vitrail.export.int8 import Int8
+from vitrail.export.layout import PLAIN, Job, Layout, add_section
 from vitrail.export.onnx_export import OPSET
 from vitrail.export.speed import Table, measure_speed
 from vitrail.files import whole_folder
@@ -59,8 +60,6 @@ from vitrail.model_folder.golden import fixed_image, golden_of
 from vitrail.model_folder.model_record import Record
 from vitrail.notebook import Shown
 from vitrail.spelling import count
-
-Finish = Callable[[Path], None]
 
 
 @dataclass(frozen=True)
@@ -101,10 +100,10 @@ def export_model(
     threads: int = 1,
     int8: Int8 | None = None,
     say: Say = lambda text: None,
-    finish: Finish = lambda folder: None,
+    layout: Layout = PLAIN,
 ) -> Exported:
     """Write `out`, a folder that `vitrail.load` opens. images: real ones, for the gate; int8: what
-    that precision needs; finish: adds what else belongs into the folder, before it gets its name.
+    that precision needs; layout: what another tool wants beside it.
 
     Raises UsageError VIT-294 for a precision that the target does not have, VIT-295 for int8
     without images to calibrate with; ModelError VIT-440 where `out` exists, VIT-443 for a model
@@ -113,6 +112,8 @@ def export_model(
     """
     refuse_existing(out)
     form = Form(to, check_precision(to, precision), opset, threads)
+    classifier = layout.of(classifier)
+    finish = layout.files(Job(classifier, out, images, form, say))
     require_packages(to, form.precision)
     graph_of(classifier)  # refuses what cannot be exported
     record = source_record(classifier, out)
@@ -140,7 +141,7 @@ def export_model(
             }
         )
         write_rest(folder, classifier, record, about)
-        finish(folder)
+        add_section(folder, finish(folder))
     return Exported(about, comparison, first.limits, out)
 
 

@@ -17,13 +17,13 @@ from vitrail.checkpoints.huggingface.preprocess import write_preprocess
 from vitrail.classifier import Classifier
 from vitrail.export.candidates import Candidate, Compute, Floats, by_torch, compared
 from vitrail.export.check_images import CheckImages
-from vitrail.export.engine_file import Say, graph_of
-from vitrail.export.export_model import Exported, answers, export_model, source_record
+from vitrail.export.engine_file import graph_of
+from vitrail.export.export_model import answers, source_record
 from vitrail.export.gate import require
 from vitrail.export.graph import NormalisedGraph
-from vitrail.export.onnx_export import OPSET, onnx_bytes
+from vitrail.export.layout import Finish, Job, Layout
+from vitrail.export.onnx_export import onnx_bytes
 from vitrail.files import write_whole
-from vitrail.model_folder.export_record import Precision
 from vitrail.models.vit.config import ViTConfig
 from vitrail.prediction import probabilities_of
 from vitrail.runtime.onnx_session import require_onnxruntime
@@ -47,47 +47,29 @@ console.log(await classify("a.jpg", {{ top_k: 5 }}));
 """
 
 
-def export_huggingface(
-    classifier: Classifier,
-    out: Path,
-    images: CheckImages,
-    *,
-    precision: Precision | None = None,
-    opset: int = OPSET,
-    threads: int = 1,
-    say: Say = lambda text: None,
-) -> Exported:
-    """As `export_model`, with the files of Hugging Face's layout; theirs passes the same gate.
-
-    Raises what `export_model` raises, ModelError VIT-417 for a preprocessing that
-    preprocessor_config.json cannot say.
+def huggingface_files(job: Job) -> Finish:
+    """Their file passes the same gate. Raises ModelError VIT-417 for a preprocessing that
+    preprocessor_config.json cannot say; when written, GateError VIT-703.
     """
+    classifier, form = job.classifier, job.form
     processor, notes = write_preprocess(classifier.preprocess)
 
-    def finish(folder: Path) -> None:
-        say(f"exporting {FILE}")
-        record = source_record(classifier, out)
-        content = onnx_bytes(NormalisedGraph(graph_of(classifier)), record.to_text(), opset=opset)
-        require_equal(classifier, content, images, threads)
+    def finish(folder: Path) -> str:
+        job.say(f"exporting {FILE}")
+        graph = NormalisedGraph(graph_of(classifier))
+        record = source_record(classifier, job.out)
+        content = onnx_bytes(graph, record.to_text(), opset=form.opset)
+        require_equal(classifier, content, job.images, form.threads)
         write_whole(folder / FILE, content)
         write_json(folder / "config.json", config_of(classifier))
         write_json(folder / "preprocessor_config.json", processor)
-        scores = classifier.meta.scores
         sentences = "".join(f"{printable(note)}.\n" for note in notes)
-        section = CARD.format(file=FILE, scores=scores, notes=sentences)
-        card = folder / "README.md"
-        write_whole(card, card.read_text(encoding="utf-8") + section, replace=True)
+        return CARD.format(file=FILE, scores=classifier.meta.scores, notes=sentences)
 
-    return export_model(
-        classifier,
-        out,
-        images,
-        precision=precision,
-        opset=opset,
-        threads=threads,
-        say=say,
-        finish=finish,
-    )
+    return finish
+
+
+HUGGINGFACE = Layout(huggingface_files)
 
 
 def require_equal(

@@ -11,13 +11,9 @@ import re
 from pathlib import Path
 
 from vitrail.classifier import Classifier
-from vitrail.export.check_images import CheckImages
-from vitrail.export.engine_file import Say
-from vitrail.export.export_model import Exported, export_model
 from vitrail.export.graph import INPUT, OUTPUTS
-from vitrail.export.onnx_export import OPSET
+from vitrail.export.layout import Finish, Job, Layout
 from vitrail.files import write_whole
-from vitrail.model_folder.export_record import Precision
 from vitrail.spelling import printable
 
 MAX_BATCH = 32  # the largest that the gate checks
@@ -43,40 +39,23 @@ says, or ask `vitrail serve`, which does both.
 """
 
 
-def export_triton(
-    classifier: Classifier,
-    out: Path,
-    images: CheckImages,
-    *,
-    precision: Precision | None = None,
-    opset: int = OPSET,
-    threads: int = 1,
-    say: Say = lambda text: None,
-) -> Exported:
-    """As `export_model`, which says what it raises, with the files of a model repository."""
+def triton_files(job: Job) -> Finish:
+    """A model repository."""
 
-    def finish(folder: Path) -> None:
-        name = name_of(out)
+    def finish(folder: Path) -> str:
+        classifier, name = job.classifier, name_of(job.out)
         content = (folder / "model.onnx").read_bytes()
         write_whole(folder / name / "1" / "model.onnx", content)
         write_whole(folder / name / "config.pbtxt", config_of(classifier, name))
         if classifier.classes:
             labels = "".join(f"{printable(label)}\n" for label in classifier.classes)
             write_whole(folder / name / "labels.txt", labels)
-        card = folder / "README.md"
-        text = card.read_text(encoding="utf-8") + CARD.format(name=name)
-        write_whole(card, text, replace=True)
+        return CARD.format(name=name)
 
-    return export_model(
-        classifier,
-        out,
-        images,
-        precision=precision,
-        opset=opset,
-        threads=threads,
-        say=say,
-        finish=finish,
-    )
+    return finish
+
+
+TRITON = Layout(triton_files)
 
 
 def name_of(out: Path) -> str:

@@ -190,11 +190,12 @@ def test_a_link_in_the_folder_is_not_followed(model: Path, tmp_path: Path) -> No
 def test_a_run_is_sent_with_its_export(model: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     from tests.export.exported import coloured_digits
-    from vitrail.export.huggingface_layout import export_huggingface
+    from vitrail.export.export_model import export_model
+    from vitrail.export.huggingface_layout import HUGGINGFACE
 
     made = classifier_of(image_size=(16, 16))
     made.save(tmp_path / "model")
-    export_huggingface(made, tmp_path / "export", coloured_digits(made))
+    export_model(made, tmp_path / "export", coloured_digits(made), layout=HUGGINGFACE)
     found = {one.name: one.path for one in files_of(tmp_path)}
     assert found["model.safetensors"] == tmp_path / "model/model.safetensors"
     assert found["README.md"] == tmp_path / "export/README.md"

@@ -16,8 +16,9 @@ from torch import nn
 from tests.export.exported import classifier_of, coloured_digits
 from vitrail.classifier import Classifier
 from vitrail.export.check_images import CheckImages
+from vitrail.export.export_model import export_model
 from vitrail.export.int8 import Int8
-from vitrail.export.web.export_web import export_web
+from vitrail.export.web.export_web import web_layout
 from vitrail.export.web.ort_web import SCRIPT, WASM
 from vitrail.model_folder.export_record import Precision
 
@@ -32,7 +33,8 @@ def exported_page(
     images = coloured_digits(classifier, most=16)
     spread(classifier, images)
     int8 = Int8(images, max_drop=100) if precision == "int8" else None
-    export_web(classifier, out, images, ort, precision=precision, int8=int8)
+    layout = web_layout(ort)
+    export_model(classifier, out, images, precision=precision, int8=int8, layout=layout)
     return classifier
 
 

@@ -7,24 +7,18 @@ vitrail and, at each start of the page, by its self-check.
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 import vitrail
-from vitrail.classifier import Classifier
 from vitrail.errors import EnvironmentFault
-from vitrail.export.check_images import CheckImages
-from vitrail.export.engine_file import Say
-from vitrail.export.export_model import Exported, export_model
-from vitrail.export.int8 import Int8
-from vitrail.export.onnx_export import OPSET
+from vitrail.export.layout import Finish, Job, Layout
 from vitrail.export.web.ort_web import SCRIPT, VERSION, WASM
 from vitrail.export.web.site_record import site_record
 from vitrail.files import write_whole
-from vitrail.model_folder.export_record import Precision, read_export
+from vitrail.model_folder.export_record import read_export
 from vitrail.page.assets import PAGE, assets, local_model_script, local_scripts
 from vitrail.spelling import printable
 
@@ -88,42 +82,21 @@ because browsers do not read them.
 """
 
 
-def export_web(
-    classifier: Classifier,
-    out: Path,
-    images: CheckImages,
-    ort: Mapping[str, bytes],
-    *,
-    precision: Precision | None = None,
-    opset: int = OPSET,
-    threads: int = 1,
-    int8: Int8 | None = None,
-    say: Say = lambda text: None,
-) -> Exported:
-    """As `export_model`; ort: the files of `ort_web_files`. What the model was trained on is left
-    out, because whoever has its digests can ask which images those were.
+def web_layout(ort: Mapping[str, bytes]) -> Layout:
+    """The page beside the export; ort: the files of `ort_web_files`.
 
-    Raises what `export_model` raises; EnvironmentFault VIT-525 for a Pillow that resizes otherwise.
+    Raises EnvironmentFault VIT-525 for a Pillow that resizes otherwise.
     """
     require_pillow()
-    public = copy.copy(classifier)
-    public.examples = "left out of a public page"
 
-    def finish(folder: Path) -> None:
-        say("adding the page")
-        write_site(folder, printable(out.name), ort)
+    def files(job: Job) -> Finish:
+        def finish(folder: Path) -> str:
+            job.say("adding the page")
+            return write_site(folder, printable(job.out.name), ort)
 
-    return export_model(
-        public,
-        out,
-        images,
-        precision=precision,
-        opset=opset,
-        threads=threads,
-        int8=int8,
-        say=say,
-        finish=finish,
-    )
+        return finish
+
+    return Layout(files, is_public=True)
 
 
 def require_pillow() -> None:
@@ -136,8 +109,8 @@ def require_pillow() -> None:
         )
 
 
-def write_site(folder: Path, name: str, ort: Mapping[str, bytes]) -> None:
-    """Page, onnxruntime-web, site.json and the section of the card, into an ONNX export."""
+def write_site(folder: Path, name: str, ort: Mapping[str, bytes]) -> str:
+    """Page, onnxruntime-web and site.json, into an ONNX export; the section of the card."""
     about = read_export(folder).about
     record = site_record(name, vitrail.load(folder, engine="onnx"), about.file)
     files = assets(local_model_script()) | local_scripts()
@@ -151,9 +124,7 @@ def write_site(folder: Path, name: str, ort: Mapping[str, bytes]) -> None:
     for path, content in files.items():
         write_whole(folder / path, content)
     numbers = {"images": about.parity["images"], "limit": record["check"]["limit"]}
-    section = CARD.format(ort=VERSION, vitrail=vitrail.__version__, **numbers)
-    card = folder / "README.md"
-    write_whole(card, card.read_text(encoding="utf-8") + section, replace=True)
+    return CARD.format(ort=VERSION, vitrail=vitrail.__version__, **numbers)
 
 
 def page(text: str) -> str:
