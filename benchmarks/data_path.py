@@ -46,6 +46,7 @@ from vitrail.data.augment.one_image import augment_image, write_planes
 from vitrail.data.images.decode import decode
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.batch import normalise
+from vitrail.data.loading.batching import Batching
 from vitrail.data.loading.file_loader import FileLoader
 from vitrail.data.loading.order import batch_indices
 from vitrail.data.sources.source import FileSource
@@ -110,7 +111,7 @@ def file_loader(paths: list[str], workers: int, batch: int) -> FileLoader:
     root = os.path.commonpath(paths)
     relative = tuple(os.path.relpath(path, root) for path in paths)
     source = FileSource("bench", ("one",), labels, root=root, paths=relative)
-    return FileLoader(source, PREPROCESS, CONFIG, batch_size=batch, workers=workers)
+    return FileLoader(source, PREPROCESS, CONFIG, Batching(batch_size=batch, workers=workers))
 
 
 def one_process(paths: list[str], rounds: int, batch: int) -> Seconds:

@@ -90,6 +90,7 @@ def repeated(shards: Path, folder: Path, size: int, *, drawn: bool) -> None:
 
 def measure(folder: str) -> dict[str, Any]:
     """Seconds and memory of a start on the index in `folder`."""
+    from vitrail.data.loading.batching import Batching
     from vitrail.data.loading.loader import make_loader
     from vitrail.data.sources.examples import examples_of
     from vitrail.training.plan.plan_run import plan_run
@@ -107,7 +108,7 @@ def measure(folder: str) -> dict[str, Any]:
     record = examples_of(plan.splits, is_whole=True).to_bytes()
     times.append(time.perf_counter())
     loader = make_loader(
-        plan.splits.train, plan.preprocess, plan.config.augment, batch_size=64, workers=2
+        plan.splits.train, plan.preprocess, plan.config.augment, Batching(batch_size=64, workers=2)
     )
     batches = loader.batches(0, 100)
     next(batches)

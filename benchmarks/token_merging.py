@@ -24,6 +24,7 @@ from torch import Tensor
 from benchmarks.timing import write_result
 from vitrail.classifier import Classifier, load
 from vitrail.data.loading.batch import normalise
+from vitrail.data.loading.batching import Batching
 from vitrail.data.loading.loader import make_loader
 from vitrail.data.sources.open_data import Source, subset
 from vitrail.data.sources.sample import sample
@@ -40,7 +41,7 @@ TURN = 4  # batches in a turn of the speed
 def images_of(classifier: Classifier, source: Source) -> tuple[Tensor, NDArray[np.int64]]:
     """Normalised images (n, C, H, W) and their labels."""
     batches = list(
-        make_loader(source, classifier.preprocess, None, batch_size=BATCH).eval_batches(BATCH)
+        make_loader(source, classifier.preprocess, None, Batching(BATCH)).eval_batches(BATCH)
     )
     images = torch.cat([normalise(batch.images, classifier.preprocess) for batch in batches])
     return images, np.concatenate([np.asarray(batch.labels) for batch in batches])

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from vitrail.data.loading.batching import Batching
 from vitrail.data.loading.loader import make_loader
 from vitrail.device import keep_freed_memory, set_threads
 from vitrail.models.cost import macs
@@ -67,9 +68,9 @@ def pace(plan: Plan) -> float:
         plan.splits.train,
         plan.preprocess,
         config.augment,
-        batch_size=int(config.batch_size),
-        seed=config.seed,
-        max_pixels=config.data.max_pixels,
+        Batching(
+            batch_size=int(config.batch_size), seed=config.seed, max_pixels=config.data.max_pixels
+        ),
     )
     state = start_state(config, plan.model, Schedule.of(1), device)
     with closing(steps_of(state, loader, task_of(plan, device), config, WARMUP + TIMED)) as steps:

@@ -46,9 +46,10 @@ def run(tmp_path: Path) -> Path:
     document |= place_record(str(data), path)
     (path / "data.json").write_text(json.dumps(document))
     (path / FILE).write_bytes(examples_of(splits, is_whole=True).to_bytes())
+    from vitrail.data.loading.batching import Batching
     from vitrail.data.loading.loader import make_loader
 
-    batches = make_loader(splits.test, preprocess, None, batch_size=3).eval_batches(3)
+    batches = make_loader(splits.test, preprocess, None, Batching(3)).eval_batches(3)
     found = evaluate(
         Classifier(model, preprocess, splits.classes).runtime.logits,
         batches,

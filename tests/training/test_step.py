@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from tests.training.running import train
+from vitrail.errors import DataError
 from vitrail.training import loop
 from vitrail.training.plan.plan_run import plan_run
 from vitrail.training.step import training_loader
@@ -29,6 +31,22 @@ def test_images_in_memory_are_augmented_on_the_device(augment: str) -> None:
     (batch_for_mps,) = training_loader(on_mps).batches(0, 1)
     assert torch.equal(batch_for_mps.images, here.images)
     assert batch.labels.device.type == batch.indices.device.type == "cpu"
+
+
+def test_a_file_that_changes_after_the_check_is_named(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for number in range(9):
+            image = Image.new("RGB", (17, 19), (number, 10, 200))
+            image.save(tmp_path / label / f"{number}.png")
+    asked = {"data.path": str(tmp_path), "data.on_bad_file": "skip", "data.image_size": 16}
+    asked |= {"model.name": "vit_ti8", "batch_size": 4, "data.workers": 0}
+    plan = plan_run([("test", asked)])
+    for path in tmp_path.glob("*/*.png"):
+        path.write_bytes(b"not any more")
+    with pytest.raises(DataError, match=r"VIT-301.*\.png") as caught:
+        list(training_loader(plan).batches(0, 1))
+    assert "changed since" in caught.value.hint
 
 
 def test_a_step_waits_for_the_device_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

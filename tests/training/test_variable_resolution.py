@@ -22,6 +22,7 @@ from vitrail.data.augment.crops import inception_box
 from vitrail.data.images.packing import packed, size_within
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.batch import pixels_of
+from vitrail.data.loading.batching import Batching
 from vitrail.data.loading.file_loader import FileLoader
 from vitrail.data.sources.open_data import open_whole
 from vitrail.errors import UsageError
@@ -107,11 +108,11 @@ def test_a_packed_batch_has_the_gradient_of_its_images_alone(pool: str) -> None:
 
 def test_without_augmentation_training_sees_what_evaluation_sees(photos: Path) -> None:
     source = open_whole(photos).train
-    loader = FileLoader(source, SHOWN, AugmentConfig(crop="none", flip=0.0), batch_size=len(source))
+    loader = FileLoader(source, SHOWN, AugmentConfig(crop="none", flip=0.0), Batching(len(source)))
     (seen,) = loader.eval_batches(len(source))
     batch = next(loader.batches(0, 1))
     assert torch.equal(batch.images, seen.images[batch.indices])
-    plain = next(FileLoader(source, SHOWN, None, batch_size=len(source)).batches(0, 1))
+    plain = next(FileLoader(source, SHOWN, None, Batching(len(source))).batches(0, 1))
     assert torch.equal(plain.images, batch.images)
 
 
@@ -119,7 +120,7 @@ def test_without_augmentation_training_sees_what_evaluation_sees(photos: Path) -
 def test_a_view_keeps_the_aspect_of_what_it_shows(photos: Path, crop: Any) -> None:
     source = open_whole(photos).train
     augment = AugmentConfig(crop=crop, crop_scale=(0.3, 1.0), flip=0.0)
-    batch = next(FileLoader(source, SHOWN, augment, batch_size=len(source)).batches(0, 1))
+    batch = next(FileLoader(source, SHOWN, augment, Batching(len(source))).batches(0, 1))
     shapes = set()
     for index, image in zip(batch.indices.tolist(), pixels_of(batch, SHOWN), strict=True):
         shape = np.asarray(Image.open(photos / source.source_id(index))).shape[:2]

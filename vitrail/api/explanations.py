@@ -23,6 +23,7 @@ from vitrail.api.predictions import opened
 from vitrail.batch_prediction.asked_images import ImageList, find_pictures
 from vitrail.classifier import Classifier
 from vitrail.data.loading.batch import normalise
+from vitrail.data.loading.batching import Batching
 from vitrail.data.loading.loader import make_loader
 from vitrail.data.sources.sample import sample
 from vitrail.data.sources.source import Source, subset
@@ -272,7 +273,7 @@ def batches_of(classifier: Classifier, source: Source) -> Callable[[], Iterator[
     """Batches of the images as the classifier sees them, read anew at every call."""
 
     def batches() -> Iterator[torch.Tensor]:
-        loader = make_loader(source, classifier.preprocess, None, batch_size=BATCH)
+        loader = make_loader(source, classifier.preprocess, None, Batching(BATCH))
         for batch in loader.eval_batches(BATCH):
             yield normalise(batch.images.to(classifier.device), classifier.preprocess)
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.data.images.preprocess import Preprocess
+from vitrail.data.loading.batching import Batching
 from vitrail.data.loading.loader import make_loader
 from vitrail.data.sources.source import Source, subset
 from vitrail.errors import DataError, ModelError
@@ -74,7 +75,7 @@ def read_images(
             hint="Name others: --images DATA --split train",
         )
     chosen = subset(source, spread(len(source), most))
-    loader = make_loader(chosen, preprocess, None, batch_size=BATCH)
+    loader = make_loader(chosen, preprocess, None, Batching(BATCH))
     pixels = np.concatenate([np.asarray(one.images) for one in loader.eval_batches(BATCH)])
     return CheckImages(pixels, labels_of(chosen, classes), source.name, split)
 

@@ -153,6 +153,7 @@ class DataImages(SplitImages):
 
     def _augmented(self, source: Source) -> list[list[Pixels]]:
         from vitrail.data.loading.batch import pixels_of
+        from vitrail.data.loading.batching import Batching
         from vitrail.data.loading.loader import make_loader  # torch
         from vitrail.model_folder.model_record import MAX_RECORD_BYTES, parse_record
 
@@ -160,7 +161,7 @@ class DataImages(SplitImages):
         _, _, preprocess = parse_record(content, self._run.path / "model/model.json")
         augment = self._config.augment.model_copy(update={"repeats": 1})
         loader = make_loader(
-            source, preprocess, augment, batch_size=len(source), seed=self._config.seed
+            source, preprocess, augment, Batching(batch_size=len(source), seed=self._config.seed)
         )
         found: list[list[Pixels]] = [[] for _ in range(len(source))]
         for batch in loader.batches(0, VERSIONS):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from vitrail.data.loading.batching import Batching
 from vitrail.data.loading.loader import make_loader
 from vitrail.data.sources.open_data import subset
 from vitrail.device import keep_freed_memory, set_threads
@@ -50,10 +51,12 @@ def dry_run(plan: Plan, num_steps: int = NUM_STEPS) -> DryRun:
         plan.splits.train,
         plan.preprocess,
         config.augment,
-        batch_size=int(config.batch_size),
-        seed=config.seed,
-        max_pixels=config.data.max_pixels,
-        slots=share_of(config).slots,
+        Batching(
+            batch_size=int(config.batch_size),
+            seed=config.seed,
+            max_pixels=config.data.max_pixels,
+            slots=share_of(config).slots,
+        ),
     )
     task = task_of(plan, device)
     weights, _ = starting_weights(config, plan.model, plan.splits.classes)

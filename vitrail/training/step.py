@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.config import TrainConfig
+from vitrail.data.loading.batching import Batching
 from vitrail.data.loading.lanes import Lanes
 from vitrail.data.loading.loader import ArrayLoader, FileLoader, make_loader
 from vitrail.data.sources.shard_source import ShardSource
@@ -39,13 +40,16 @@ def training_loader(
         plan.splits.train,
         plan.preprocess,
         config.augment,
-        batch_size=int(config.batch_size),
-        seed=config.seed if seed is None else seed,
-        workers=int(config.data.workers),
-        max_pixels=config.data.max_pixels,
-        device="cpu" if config.device == "mps" else config.device,
-        slots=share.slots,
-        lanes=lanes_of(plan),
+        Batching(
+            batch_size=int(config.batch_size),
+            seed=config.seed if seed is None else seed,
+            workers=int(config.data.workers),
+            on_bad_file=config.data.on_bad_file,
+            max_pixels=config.data.max_pixels,
+            device="cpu" if config.device == "mps" else config.device,
+            slots=share.slots,
+            lanes=lanes_of(plan),
+        ),
     )
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from vitrail.config import AugmentConfig
 from vitrail.data.images.preprocess import Preprocess
+from vitrail.data.loading.batching import Batching
 from vitrail.data.loading.loader import make_loader, normalise
 from vitrail.data.sources.open_data import ArraySource, FileSource
 
@@ -47,7 +48,7 @@ def test_evaluation_sees_what_one_image_gives_bit_for_bit(
     kind: str, workers: int, arrays: ArraySource, files: FileSource
 ) -> None:
     source = arrays if kind == "arrays" else files
-    loader = make_loader(source, GOOGLE, None, batch_size=3, workers=workers)
+    loader = make_loader(source, GOOGLE, None, Batching(batch_size=3, workers=workers))
     batches = list(loader.eval_batches(3))
     images = torch.cat([batch.images for batch in batches])
     assert images.dtype == torch.float32
@@ -69,7 +70,7 @@ def test_training_works_on_8_bits(
     )
     for preprocess in (GOOGLE, area):
         augment = AugmentConfig.model_validate({"crop": crop, "flip": 0.0})
-        loader = make_loader(source, preprocess, augment, batch_size=NUM)
+        loader = make_loader(source, preprocess, augment, Batching(NUM))
         batch = next(loader.batches(0, 1))
         assert batch.images.dtype == torch.uint8
         if crop == "none":

@@ -16,6 +16,7 @@ from vitrail.data.images.decode import decode
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.images.rgb import Pixels
 from vitrail.data.loading import file_batches, file_loader
+from vitrail.data.loading.batching import Batching
 from vitrail.data.loading.file_loader import FileLoader
 from vitrail.data.loading.kept_pixels import KeptPixels
 from vitrail.data.sources.open_data import FileSource
@@ -53,7 +54,7 @@ def loader_of(source: FileSource, room: int, monkeypatch: pytest.MonkeyPatch) ->
     """A batch is an epoch; room: bytes that may be kept."""
     monkeypatch.setattr(file_loader, "room_for_pixels", lambda _: room)
     augment = AugmentConfig(crop="inception", policy="randaugment", erasing=0.3)
-    return FileLoader(source, PREPARED, augment, batch_size=NUM)
+    return FileLoader(source, PREPARED, augment, Batching(NUM))
 
 
 def test_kept_images_are_decoded_once_and_change_no_bit(

@@ -24,6 +24,7 @@ from PIL import Image
 
 from vitrail.config import AugmentConfig
 from vitrail.data.images.preprocess import Preprocess
+from vitrail.data.loading.batching import Batching
 from vitrail.data.loading.loader import ArrayLoader, Batch, FileLoader, make_loader, normalise
 from vitrail.data.loading.order import batch_indices
 from vitrail.data.sources.open_data import ArraySource, FileSource
@@ -68,7 +69,7 @@ def digest(batches: Iterable[Batch]) -> list[str]:
 
 def file_loader(files: FileSource, workers: int = 0, **changes: object) -> FileLoader:
     options = {"batch_size": 5, "seed": 3, "workers": workers, **changes}
-    loader = make_loader(files, SQUASH, STRONG, **options)  # type: ignore[arg-type]
+    loader = make_loader(files, SQUASH, STRONG, Batching(**options))  # type: ignore[arg-type]
     assert isinstance(loader, FileLoader)
     return loader
 
@@ -93,23 +94,23 @@ def test_workers_and_resumes_change_no_bit(files: FileSource) -> None:
 def test_array_batches_are_a_function_of_the_step(
     arrays: ArraySource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    straight = digest(make_loader(arrays, SQUASH, STRONG, batch_size=5).batches(0, 14))
-    again = make_loader(arrays, SQUASH, STRONG, batch_size=5)
+    straight = digest(make_loader(arrays, SQUASH, STRONG, Batching(5)).batches(0, 14))
+    again = make_loader(arrays, SQUASH, STRONG, Batching(5))
     assert digest(again.batches(9, 14)) == straight[9:]
     assert digest(again.batches(0, 9)) == straight[:9]
     monkeypatch.setattr("vitrail.data.loading.array_loader.GROUP_IMAGES", 1)  # one step at a time
-    assert digest(make_loader(arrays, SQUASH, STRONG, batch_size=5).batches(0, 14)) == straight
-    larger = make_loader(arrays, SQUASH, STRONG, batch_size=10).batches(0, 7)
+    assert digest(make_loader(arrays, SQUASH, STRONG, Batching(5)).batches(0, 14)) == straight
+    larger = make_loader(arrays, SQUASH, STRONG, Batching(10)).batches(0, 7)
     whole = torch.cat([batch.images for batch in larger])
     small = torch.cat(
-        [batch.images for batch in make_loader(arrays, SQUASH, STRONG, batch_size=5).batches(0, 14)]
+        [batch.images for batch in make_loader(arrays, SQUASH, STRONG, Batching(5)).batches(0, 14)]
     )
     assert torch.equal(whole, small)
 
 
 def test_batches_hold_the_examples_of_the_order(files: FileSource, arrays: ArraySource) -> None:
     for source in (files, arrays):
-        loader = make_loader(source, SQUASH, None, batch_size=5, seed=7)
+        loader = make_loader(source, SQUASH, None, Batching(batch_size=5, seed=7))
         for step, batch in enumerate(loader.batches(0, 6)):
             indices = batch_indices(7, step, 5, NUM)[0]
             assert batch.indices.tolist() == indices.tolist()
@@ -120,7 +121,7 @@ def test_batches_hold_the_examples_of_the_order(files: FileSource, arrays: Array
 
 def test_repeats_show_an_image_twice_in_different_views(arrays: ArraySource) -> None:
     config = AugmentConfig(crop="pad_crop", repeats=2)
-    batch = next(make_loader(arrays, SQUASH, config, batch_size=6).batches(0, 1))
+    batch = next(make_loader(arrays, SQUASH, config, Batching(6)).batches(0, 1))
     assert batch.indices[0::2].tolist() == batch.indices[1::2].tolist()
     assert not torch.equal(batch.images[0], batch.images[1])
 
@@ -141,7 +142,7 @@ def test_evaluation_of_arrays_is_the_preprocessing(arrays: ArraySource) -> None:
         Preprocess(height=11, width=11, resize=12, crop="center"),
         Preprocess(height=17, width=13, resize=SIZE, mean=(0.3,), std=(0.2,)),
     ):
-        batches = list(make_loader(arrays, preprocess, STRONG, batch_size=5).eval_batches(20))
+        batches = list(make_loader(arrays, preprocess, STRONG, Batching(5)).eval_batches(20))
         assert [len(batch.images) for batch in batches] == [20, 3]
         result = normalise(torch.cat([batch.images for batch in batches]), preprocess)
         for pixels, image in zip(arrays.images, result, strict=True):
@@ -154,27 +155,26 @@ def test_training_without_a_crop_shows_evaluation_images(
     preprocess = Preprocess(height=11, width=11, resize=12, crop="center")
     for source in (arrays, files):
         plain = AugmentConfig(crop="none", flip=0)
-        trained = next(make_loader(source, preprocess, plain, batch_size=NUM).batches(0, 1))
-        seen = next(make_loader(source, preprocess, None, batch_size=NUM).eval_batches(NUM))
+        trained = next(make_loader(source, preprocess, plain, Batching(NUM)).batches(0, 1))
+        seen = next(make_loader(source, preprocess, None, Batching(NUM)).eval_batches(NUM))
         assert torch.equal(trained.images, seen.images[trained.indices])
 
 
 def test_gray_and_colour_sources_fit_either_model(files: FileSource) -> None:
     gray_model = Preprocess(height=17, width=13, resize=SIZE, mean=(0.5,), std=(0.5,))
     assert (
-        next(make_loader(files, gray_model, STRONG, batch_size=3).batches(0, 1)).images.shape[1]
-        == 1
+        next(make_loader(files, gray_model, STRONG, Batching(3)).batches(0, 1)).images.shape[1] == 1
     )
     pixels = np.random.default_rng(0).integers(0, 256, (NUM, *SIZE, 1), dtype=np.uint8)
     source = ArraySource("gray", ("a",), np.zeros(NUM, np.int64), images=pixels)
-    images = next(make_loader(source, SQUASH, STRONG, batch_size=7).batches(0, 1)).images
+    images = next(make_loader(source, SQUASH, STRONG, Batching(7)).batches(0, 1)).images
     assert images.shape == (7, 3, *SIZE)
 
 
 def test_multi_label_targets_pass_through(arrays: ArraySource) -> None:
     labels = np.eye(NUM, 3, dtype=np.float32)
     source = ArraySource("many", ("a", "b", "c"), labels, images=arrays.images)
-    batch = next(make_loader(source, SQUASH, None, batch_size=4).batches(0, 1))
+    batch = next(make_loader(source, SQUASH, None, Batching(4)).batches(0, 1))
     assert torch.equal(batch.labels, torch.from_numpy(labels[batch.indices.numpy()]))
 
 
@@ -182,7 +182,7 @@ def test_read_only_arrays_are_taken(arrays: ArraySource) -> None:
     images = arrays.images.copy()
     images.flags.writeable = False
     source = ArraySource("frozen", ("a",), np.zeros(NUM, np.int64), images=images)
-    loader = make_loader(source, SQUASH, STRONG, batch_size=4)
+    loader = make_loader(source, SQUASH, STRONG, Batching(4))
     assert isinstance(loader, ArrayLoader)
     assert len(next(loader.batches(0, 1)).images) == 4
 
@@ -206,8 +206,9 @@ def test_a_bad_file_is_named_with_its_reason(
         list(file_loader(source, workers, batch_size=2).batches(0, 3))
     assert caught.value.code == "VIT-301"
     assert "--on-bad-file skip" in caught.value.hint
-    with pytest.raises(DataError, match="bad.jpg"):
-        list(file_loader(source, workers).eval_batches(1))
+    with pytest.raises(DataError, match="bad.jpg") as caught:
+        list(file_loader(source, workers, on_bad_file="skip").eval_batches(1))
+    assert "changed since" in caught.value.hint  # it was not skipped when the images were checked
 
 
 def test_too_little_shared_memory_is_told_before_workers_start(
@@ -275,6 +276,7 @@ def test_workers_die_with_a_killed_parent_and_ignore_interrupts(files: FileSourc
     code = textwrap.dedent(f"""
         import numpy as np, psutil, time
         from vitrail.data.loading import worker_process
+        from vitrail.data.loading.batching import Batching
         from vitrail.data.loading.file_loader import FileLoader
         from vitrail.data.sources.source import FileSource
         from vitrail.data.images.preprocess import Preprocess
@@ -287,7 +289,7 @@ def test_workers_die_with_a_killed_parent_and_ignore_interrupts(files: FileSourc
             start(worker)
         worker_process.start_worker = start_late
         preprocess = Preprocess(height=17, width=13, resize=(17, 13))
-        loader = FileLoader(source, preprocess, None, batch_size=4, workers=2)
+        loader = FileLoader(source, preprocess, None, Batching(4, workers=2))
         batches = loader.batches(0, 10**9)
         next(batches)
         print(*(child.pid for child in psutil.Process().children()), flush=True)
@@ -321,7 +323,7 @@ def test_real_photographs_equal_pillow(shared_data: Path) -> None:
     size = (96, 112)
     preprocess = Preprocess(height=96, width=112, resize=size, interpolation="bilinear")
     config = AugmentConfig()
-    loader = make_loader(source, preprocess, config, batch_size=len(paths), workers=2)
+    loader = make_loader(source, preprocess, config, Batching(batch_size=len(paths), workers=2))
     batch = next(loader.batches(0, 1))
     zeros = np.zeros(len(paths), np.int64)
     u = random_slots.draw(0, zeros, batch.indices.numpy(), zeros)

@@ -11,6 +11,7 @@ import torch
 from vitrail.config import AugmentConfig
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.array_loader import ArrayLoader
+from vitrail.data.loading.batching import Batching
 from vitrail.data.loading.loader import make_loader
 from vitrail.data.loading.slots import Slots, count_rows
 from vitrail.data.sources.open_data import open_data
@@ -37,7 +38,7 @@ def test_rows_are_those_of_the_whole_batch(slots: Slots) -> None:
     preprocess = Preprocess(height=8, width=8, resize=(8, 8), mean=(0.5,), std=(0.5,))
     augment = AugmentConfig(crop="pad_crop", crop_pad=2)
     whole, part = (
-        ArrayLoader(train, preprocess, augment, batch_size=B, slots=one) for one in (None, slots)
+        ArrayLoader(train, preprocess, augment, Batching(B, slots=one)) for one in (None, slots)
     )
     last = len(train) // B + 2
     for all_rows, mine in zip(
@@ -66,7 +67,7 @@ def test_a_process_reads_only_the_files_of_its_rows(tmp_path: Path, workers: int
     preprocess = Preprocess(height=8, width=8, resize=(8, 8))
     slots = Slots(8, 4, 8, has_before=True)
     whole, part = (
-        make_loader(train, preprocess, AugmentConfig(), batch_size=8, workers=workers, slots=one)
+        make_loader(train, preprocess, AugmentConfig(), Batching(8, workers=workers, slots=one))
         for one in (None, slots)
     )
     for all_rows, mine in zip(whole.batches(0, 3), part.batches(0, 3), strict=True):

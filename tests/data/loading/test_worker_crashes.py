@@ -25,6 +25,7 @@ from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.images.rgb import Pixels
 from vitrail.data.loading import file_batches, isolated, loader_workers
 from vitrail.data.loading.batch import Batch
+from vitrail.data.loading.batching import Batching
 from vitrail.data.loading.loader import FileLoader
 from vitrail.data.loading.worker_crashes import MAX_RESTARTS, NOWHERE, REASON, STALLED, WorkerDeaths
 from vitrail.data.sources.open_data import FileSource
@@ -45,7 +46,7 @@ def loader(tmp_path: Path) -> FileLoader:
         Image.fromarray(pixels).save(tmp_path / name)
     labels = np.zeros(NUM, np.int64)
     source = FileSource("tiny", ("a",), labels, root=str(tmp_path), paths=names)
-    return FileLoader(source, SQUASH, AugmentConfig(), batch_size=3, seed=5, workers=2)
+    return FileLoader(source, SQUASH, AugmentConfig(), Batching(batch_size=3, seed=5, workers=2))
 
 
 def expected(loader: FileLoader) -> list[Batch]:

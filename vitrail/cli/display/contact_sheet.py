@@ -61,6 +61,7 @@ def augmented_sheet(
 ) -> tuple[Image.Image, list[dict[str, str]]]:
     """A row an image: as it is, then as a run of `plan` would see it in six epochs."""
     from vitrail.data.loading.batch import pixels_of
+    from vitrail.data.loading.batching import Batching
     from vitrail.data.loading.loader import make_loader
     from vitrail.data.sources.open_data import subset
 
@@ -69,9 +70,9 @@ def augmented_sheet(
         subset(source, np.asarray(indices, dtype=np.int64)),
         plan.preprocess,
         plan.config.augment,
-        batch_size=len(indices),
-        seed=plan.config.seed,
-        max_pixels=plan.config.data.max_pixels,
+        Batching(
+            batch_size=len(indices), seed=plan.config.seed, max_pixels=plan.config.data.max_pixels
+        ),
     )
     rows: list[list[Pixels]] = [[image_of(source, index)] for index in indices]
     for batch in loader.batches(0, VERSIONS):  # a step is an epoch: the batch is the whole subset

@@ -16,8 +16,8 @@ from vitrail.data.augment.batch_augment import augment_batch, to_channels
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.images.rgb import Pixels
 from vitrail.data.loading.batch import Batch
+from vitrail.data.loading.batching import Batching
 from vitrail.data.loading.order import Indices, batch_indices
-from vitrail.data.loading.slots import Slots
 from vitrail.data.sources.many_labels import targets
 from vitrail.device import sent
 from vitrail.system import interrupts
@@ -32,32 +32,29 @@ GROUP_BYTES = 2**22
 
 
 class ArrayLoader:
-    """Batches of a source of arrays; arguments as for `vitrail.data.loading.loader.make_loader`."""
+    """Batches of a source of arrays; `augment` None trains on evaluation images."""
 
     def __init__(
         self,
         source: Source,
         preprocess: Preprocess,
         augment: AugmentConfig | None,
-        *,
-        batch_size: int,
-        seed: int = 0,
-        device: str | torch.device = "cpu",
-        slots: Slots | None = None,
+        batching: Batching,
     ) -> None:
         assert source.images is not None
         images = source.images if source.images.flags.writeable else source.images.copy()
         self._stored = images  # (n, H, W, C), on the host
-        self._images = torch.from_numpy(images).to(device)  # the same; shared on a CPU
+        self._images = torch.from_numpy(images).to(batching.device)  # the same; shared on a CPU
         self._labels = source.labels
         self._preprocess = preprocess
         self._augment = augment
-        self._batch_size = batch_size
+        self._batch_size = batching.batch_size
         image_bytes = preprocess.channels * preprocess.height * preprocess.width
         most = min(GROUP_IMAGES, GROUP_BYTES // image_bytes)
-        self._slots = slots
-        self._grouped = max(1, most // (slots.made if slots else batch_size))  # steps
-        self._seed = seed
+        self._slots = batching.slots
+        made = self._slots.made if self._slots else self._batch_size
+        self._grouped = max(1, most // made)  # steps
+        self._seed = batching.seed
         self.data_wait_secs = 0.0
 
     def batches(self, start_step: int, stop_step: int) -> Generator[Batch, None, None]:

@@ -19,16 +19,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from vitrail.config import AugmentConfig
-from vitrail.data.images.decode import MAX_PIXELS
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.batch import Batch
+from vitrail.data.loading.batching import Batching
 from vitrail.data.loading.crew import PREFETCH
 from vitrail.data.loading.file_batches import EvalBatches, Fault, TrainBatches, in_threads
 from vitrail.data.loading.kept_pixels import KeptPixels, room_for_pixels
-from vitrail.data.loading.lanes import Lanes
 from vitrail.data.loading.loader_workers import in_workers
 from vitrail.data.loading.numpy_batches import WAY_OUT
-from vitrail.data.loading.slots import Slots, count_rows
+from vitrail.data.loading.slots import count_rows
 from vitrail.device import processes_here, sent
 from vitrail.errors import DataError, EnvironmentFault
 from vitrail.spelling import count
@@ -42,30 +41,30 @@ SHARED_MEMORY = "/dev/shm"  # noqa: S108 - torch puts shared tensors there
 
 
 class FileLoader:
-    """Batches of a source of files; arguments as for `vitrail.data.loading.loader.make_loader`."""
+    """Batches of a source of files; `augment` None trains on evaluation images."""
 
     def __init__(
         self,
         source: Readable,
         preprocess: Preprocess,
         augment: AugmentConfig | None,
-        *,
-        batch_size: int,
-        seed: int = 0,
-        workers: int = 0,
-        on_bad_file: str = "stop",
-        max_pixels: int = MAX_PIXELS,
-        device: str | torch.device = "cpu",
-        slots: Slots | None = None,
-        lanes: Lanes | None = None,
+        batching: Batching,
     ) -> None:
-        kept = KeptPixels(len(source), room_for_pixels(workers))
+        kept = KeptPixels(len(source), room_for_pixels(batching.workers))
         self._train = TrainBatches(
-            source, preprocess, augment, batch_size, seed, max_pixels, slots, lanes, kept
+            source,
+            preprocess,
+            augment,
+            batching.batch_size,
+            batching.seed,
+            batching.max_pixels,
+            batching.slots,
+            batching.lanes,
+            kept,
         )
-        self._workers = workers
-        self._on_bad_file = on_bad_file
-        self._device = torch.device(device)
+        self._workers = batching.workers
+        self._on_bad_file = batching.on_bad_file
+        self._device = torch.device(batching.device)
         self.data_wait_secs = 0.0
 
     def batches(self, start_step: int, stop_step: int) -> Generator[Batch, None, None]:

@@ -121,16 +121,19 @@ class Measuring:
                 workers=self.workers,
                 max_pixels=self.max_pixels,
             )
+        from vitrail.data.loading.batching import Batching
         from vitrail.data.loading.loader import make_loader
 
         loader = make_loader(
             source,
             self.preprocess,
             None,
-            batch_size=self.batch_size,
-            workers=self.workers,
-            max_pixels=self.max_pixels,
-            device=self.device,
+            Batching(
+                batch_size=self.batch_size,
+                workers=self.workers,
+                max_pixels=self.max_pixels,
+                device=self.device,
+            ),
         )
         return loader.eval_batches(self.batch_size)
 

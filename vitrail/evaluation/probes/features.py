@@ -25,6 +25,7 @@ import vitrail
 from vitrail.data.images.decode import MAX_PIXELS
 from vitrail.data.images.preprocess import Preprocess
 from vitrail.data.loading.batch import normalise
+from vitrail.data.loading.batching import Batching
 from vitrail.data.loading.loader import make_loader
 from vitrail.data.sources.open_data import Source, fingerprint, subset
 from vitrail.errors import EnvironmentFault, ModelError
@@ -118,10 +119,12 @@ class Frozen:
             source,
             self.preprocess,
             None,
-            batch_size=reading.batch_size,
-            workers=reading.workers,
-            max_pixels=reading.max_pixels,
-            device=self.runtime.info.device,
+            Batching(
+                batch_size=reading.batch_size,
+                workers=reading.workers,
+                max_pixels=reading.max_pixels,
+                device=self.runtime.info.device,
+            ),
         )
         rows: list[NDArray[np.float32]] = []
         done = 0

@@ -17,6 +17,7 @@ from torch import Tensor
 from vitrail.checkpoints.adapt.adapt_model import adapt, target_config
 from vitrail.classifier import Classifier, load
 from vitrail.config import TrainConfig, flatten
+from vitrail.data.loading.batching import Batching
 from vitrail.data.loading.loader import make_loader, normalise
 from vitrail.data.sources.open_data import Source, Splits, open_as, open_data, subset
 from vitrail.data.sources.sample import sample
@@ -140,7 +141,7 @@ def _held_out(splits: Splits) -> Source:
 
 
 def _top1(classifier: Classifier, source: Source) -> float:
-    loader = make_loader(source, classifier.preprocess, None, batch_size=EVAL_BATCH, workers=0)
+    loader = make_loader(source, classifier.preprocess, None, Batching(EVAL_BATCH))
     found = evaluate(
         classifier.runtime.logits,
         loader.eval_batches(EVAL_BATCH),
@@ -153,7 +154,7 @@ def _top1(classifier: Classifier, source: Source) -> float:
 def _batches(classifier: Classifier, splits: Splits) -> Iterator[Tensor]:
     source = _held_out(splits)
     few = subset(source, np.sort(sample(source, NUM_IMAGES, "measures")))
-    loader = make_loader(few, classifier.preprocess, None, batch_size=32, workers=0)
+    loader = make_loader(few, classifier.preprocess, None, Batching(32))
     for batch in loader.eval_batches(32):
         yield normalise(batch.images, classifier.preprocess)
 

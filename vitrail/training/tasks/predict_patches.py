@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vitrail.data.loading.batching import Batching
 from vitrail.data.loading.loader import Batch, make_loader, normalise
 from vitrail.data.sources.open_data import Source, subset
 from vitrail.data.sources.sample import sample
@@ -129,10 +130,12 @@ class PredictPatches:
             source,
             self.plan.preprocess,
             None,
-            batch_size=EVAL_BATCH,
-            seed=config.seed,
-            workers=int(config.data.workers),
-            max_pixels=config.data.max_pixels,
+            Batching(
+                batch_size=EVAL_BATCH,
+                seed=config.seed,
+                workers=int(config.data.workers),
+                max_pixels=config.data.max_pixels,
+            ),
         )
         return loader.eval_batches(EVAL_BATCH, batches_of(source, EVAL_BATCH, ranks))
 

@@ -11,6 +11,7 @@ from contextlib import closing
 from torch import nn
 
 from vitrail.data.loading.batch import Batch
+from vitrail.data.loading.batching import Batching
 from vitrail.data.loading.loader import make_loader
 from vitrail.data.sources.open_data import Source
 from vitrail.evaluation.evaluate import evaluate
@@ -52,11 +53,13 @@ def judge(
         source,
         plan.preprocess,
         None,
-        batch_size=EVAL_BATCH,
-        seed=config.seed,
-        workers=int(config.data.workers),
-        max_pixels=config.data.max_pixels,
-        device=config.device,
+        Batching(
+            batch_size=EVAL_BATCH,
+            seed=config.seed,
+            workers=int(config.data.workers),
+            max_pixels=config.data.max_pixels,
+            device=config.device,
+        ),
     )
     runtime = TorchRuntime(model, plan.preprocess.input_size, config.precision)
     return evaluate(
