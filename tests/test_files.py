@@ -5,11 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pwd
-import resource
-import signal
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.full_disk import largest_file
 from vitrail.errors import EnvironmentFault, UsageError
 from vitrail.files import (
     cache_root,
@@ -28,19 +25,6 @@ from vitrail.files import (
     write_together,
     write_whole,
 )
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """No file may grow above `size` bytes, as on a full disk."""
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def names(folder: Path) -> list[str]:

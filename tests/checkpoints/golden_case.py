@@ -33,6 +33,16 @@ CASES = Path(__file__).resolve().parents[1] / "golden" / "cases"
 # Arrays of io.npz by the name in our tap, where they are not the same.
 ARRAYS = {"attn_pool": "pool/attention", "root": "stem", "block1": "stage0", "block2": "stage1"}
 State = Mapping[str, Tensor]
+# Of a ViT that says what it is but for its heads.
+SMALL: dict[str, Any] = {
+    "image_size": (16, 16),
+    "patch_size": (8, 8),
+    "width": 24,
+    "depth": 2,
+    "num_heads": 3,
+    "mlp_dim": 20,
+    "num_classes": 3,
+}
 
 
 @dataclass

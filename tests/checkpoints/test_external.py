@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import vitrail
-from tests.checkpoints.golden_case import pictures, random_model
+from tests.checkpoints.golden_case import SMALL, pictures, random_model
 from tests.golden.case import CASES, STATED, read_case
 from vitrail.checkpoints.adapt.request import shapes_of
 from vitrail.checkpoints.catalogue.weights import ROWS
@@ -53,10 +53,7 @@ CHECKPOINTS = sorted(
 )
 
 
-@pytest.fixture(autouse=True)
-def _no_gradients() -> Iterator[None]:
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 def copied(folder: Path, changes: dict[str, Tensor | None], **config: Any) -> Path:
@@ -150,17 +147,6 @@ def save_plain(folder: Path) -> Path:
     preprocess = Preprocess(height=16, width=16, resize=(16, 16))
     vitrail.Classifier(model, preprocess).save(folder)
     return folder
-
-
-SMALL: dict[str, Any] = {
-    "image_size": (16, 16),
-    "patch_size": (8, 8),
-    "width": 24,
-    "depth": 2,
-    "num_heads": 3,
-    "mlp_dim": 20,
-    "num_classes": 3,
-}
 
 
 @pytest.mark.parametrize("to", ["torchvision", "deit", "dinov2"])

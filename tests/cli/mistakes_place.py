@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,19 @@ def save_images(folder: Path, names: Iterable[str], seed: int = 0) -> None:
     for name in names:
         pixels = generator.integers(0, 256, (*SIDE, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / name)
+
+
+@contextmanager
+def finished_run(place: Path) -> Iterator[Path]:
+    """photos/ and a run in runs/good in `place`, as the working directory."""
+    before = Path.cwd()
+    os.chdir(place)
+    for seed, label in enumerate(("cat", "dog")):
+        save_images(place / "photos" / label, [f"{number}.png" for number in range(12)], seed)
+    done = run("train", "photos", *TRAIN, "--steps", "2", "--name", "good", "--workers", "0")
+    assert done.code == 0, done.err
+    yield place
+    os.chdir(before)
 
 
 def build(place: Path) -> None:

@@ -7,17 +7,15 @@ is called. What is there afterwards is there whole: nothing new, or what the com
 from __future__ import annotations
 
 import os
-import resource
 import shutil
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.cli.cli_command import Done, run
 from tests.cli.mistakes_place import TRAIN, save_images
+from tests.full_disk import largest_file
 
 WRITERS = (
     "predict runs/good many --out o/p.csv",
@@ -56,19 +54,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert done.code == 0, done.err
     yield folder
     os.chdir(before)
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """No file of this process may grow above `size` bytes."""
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def begin(place: Path) -> dict[str, bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.cli.cli_command import run
-from tests.cli.mistakes_place import TRAIN, save_images
+from tests.cli.mistakes_place import finished_run
 from vitrail.cli.registry import VERBS, commands
 from vitrail.config import TrainConfig, flatten, known_keys
 from vitrail.errors import UsageError
@@ -151,14 +150,8 @@ NO_NUMBERS = ("x", "", "1e400", "nan", "9" * 400, "-1", "1.5.2")
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """photos/ and a finished run in runs/good, as the working directory."""
-    folder, before = tmp_path_factory.mktemp("values"), Path.cwd()
-    os.chdir(folder)
-    for seed, label in enumerate(("cat", "dog")):
-        save_images(folder / "photos" / label, [f"{number}.png" for number in range(12)], seed)
-    done = run("train", "photos", *TRAIN, "--steps", "2", "--name", "good", "--workers", "0")
-    assert done.code == 0, done.err
-    yield folder
-    os.chdir(before)
+    with finished_run(tmp_path_factory.mktemp("values")) as folder:
+        yield folder
 
 
 def options_with_numbers() -> Iterator[tuple[str, str]]:

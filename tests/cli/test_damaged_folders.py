@@ -7,7 +7,6 @@ default suite does a sample, `make nightly` all.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 
 from tests.cli import damage
 from tests.cli.cli_command import run
-from tests.cli.mistakes_place import TRAIN, save_images
+from tests.cli.mistakes_place import TRAIN, finished_run
 from tests.report.made_run import made_audit, made_run
 from tests.studies.made_rows import made_row
 from vitrail.classifier import load
@@ -42,14 +41,8 @@ READERS = {  # verbs that read a folder: R a run, M a model, S studies
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """photos/ and a finished run in runs/good, as the working directory."""
-    folder, before = tmp_path_factory.mktemp("damaged"), Path.cwd()
-    os.chdir(folder)
-    for seed, label in enumerate(("cat", "dog")):
-        save_images(folder / "photos" / label, [f"{number}.png" for number in range(12)], seed)
-    done = run("train", "photos", *TRAIN, "--steps", "2", "--name", "good", "--workers", "0")
-    assert done.code == 0, done.err
-    yield folder
-    os.chdir(before)
+    with finished_run(tmp_path_factory.mktemp("damaged")) as folder:
+        yield folder
 
 
 def files_of(folder: Path) -> list[str]:

@@ -34,6 +34,22 @@ TINY = {
 }
 
 
+STEM: dict[str, Any] = {  # digits are 8 x 8 px: a map of 4 x 4
+    "model": "vit_ti4",
+    "model.stem": "residual",
+    "model.stem_width": 5,
+    "model.stem_stride": 1,
+    "model.stem_widths": "6",
+    "model.stem_strides": "2",
+    "model.stem_depths": "1",
+    "model.patch_size": "1",
+    "model.width": 16,
+    "model.depth": 2,
+    "model.num_heads": 2,
+    "model.mlp_dim": 23,
+}
+
+
 class StopAt(SilentReporter):
     """Interrupts the run once, after `step` steps."""
 

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.training.running import records, weights
+from tests.training.running import STEM, records, weights
 from vitrail.config import TrainConfig
 from vitrail.errors import UsageError
 from vitrail.models.names import resolve_model
@@ -43,20 +43,6 @@ RESNET: dict[str, Any] = {
     "model.stem_width": 5,
     "model.stem_stride": 1,
     "model.widths": "6,8",
-}
-STEM: dict[str, Any] = {  # digits are 8 x 8 px: a map of 4 x 4
-    "model": "vit_ti4",
-    "model.stem": "residual",
-    "model.stem_width": 5,
-    "model.stem_stride": 1,
-    "model.stem_widths": "6",
-    "model.stem_strides": "2",
-    "model.stem_depths": "1",
-    "model.patch_size": "1",
-    "model.width": 16,
-    "model.depth": 2,
-    "model.num_heads": 2,
-    "model.mlp_dim": 23,
 }
 BOTH = pytest.mark.parametrize(
     "model", [RESNET, pytest.param(STEM, marks=pytest.mark.slow)], ids=["resnet", "stem"]

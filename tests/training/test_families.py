@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.training.running import StopAt, records, resume, weights
+from tests.training.running import STEM, StopAt, records, resume, weights
 from vitrail.classifier import load
 from vitrail.training import loop
 from vitrail.training.reporter import RunResult, SilentReporter
@@ -51,22 +51,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "optim.accumulate": 4,
         "checkpoint_activations": True,
     },
-    "residual_stem": {
-        "model": "vit_ti4",
-        "model.stem": "residual",
-        "model.stem_width": 5,
-        "model.stem_stride": 1,
-        "model.stem_widths": "6",
-        "model.stem_strides": "2",
-        "model.stem_depths": "1",
-        "model.patch_size": "1",
-        "model.width": 16,
-        "model.depth": 2,
-        "model.num_heads": 2,
-        "model.mlp_dim": 23,
-        "ema": 0.9,
-        "checkpoint_activations": True,
-    },
+    "residual_stem": STEM | {"ema": 0.9, "checkpoint_activations": True},
     "hybrid": {
         "model": "r26_vit_s32",
         "model.stem_stages": "1",

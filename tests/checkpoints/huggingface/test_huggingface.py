@@ -56,10 +56,7 @@ NEW_VIT = {
 NEW_DINO = {pattern: new for pattern, new in NEW_VIT.items() if "attention" in pattern}
 
 
-@pytest.fixture(autouse=True)
-def _no_gradients() -> Any:
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 @pytest.mark.parametrize("case", CASES)

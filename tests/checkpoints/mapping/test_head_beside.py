@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tests.checkpoints.golden_case import case_source, outputs, pictures, random_model
+from tests.checkpoints.golden_case import SMALL, case_source, outputs, pictures, random_model
 from vitrail.checkpoints.external import ExternalCheckpoint, read_external
 from vitrail.checkpoints.origins.dinov2 import PAIRS as DINOV2
 from vitrail.checkpoints.origins.torch_layout import Pairs, translate
@@ -19,15 +19,7 @@ from vitrail.checkpoints.origins.torchvision import PAIRS as TORCHVISION
 from vitrail.errors import ModelError
 from vitrail.models.vit.config import ViTConfig
 
-CONFIG = ViTConfig(
-    image_size=(16, 16),
-    patch_size=(8, 8),
-    width=24,
-    depth=2,
-    num_heads=3,
-    mlp_dim=20,
-    num_classes=3,
-)
+CONFIG = ViTConfig(**SMALL)
 GIVEN = {"num_heads": 3}
 # Prefixes of the model and of the head, as wrappers have them.
 PLACES = (

@@ -10,20 +10,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tests.checkpoints.golden_case import random_model
+from tests.checkpoints.golden_case import SMALL, random_model
 from vitrail.checkpoints.external import ExternalCheckpoint, read_external
 from vitrail.errors import ModelError
 from vitrail.models.vit.config import ViTConfig
 
-CONFIG = ViTConfig(
-    image_size=(16, 16),
-    patch_size=(8, 8),
-    width=24,
-    depth=2,
-    num_heads=3,
-    mlp_dim=20,
-    num_classes=3,
-)
+CONFIG = ViTConfig(**SMALL)
 
 
 def state(seed: int) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tests.checkpoints.golden_case import pictures, random_model
+from tests.checkpoints.golden_case import SMALL, pictures, random_model
 from tests.golden.case import CASES, STATED
 from vitrail.checkpoints.external import ExternalCheckpoint, read_external
 from vitrail.checkpoints.formats.open_tensors import open_tensors
@@ -19,15 +19,7 @@ from vitrail.checkpoints.mapping.wrappers import MAX_VIEWS, views
 from vitrail.errors import ModelError
 from vitrail.models.vit.config import ViTConfig
 
-CONFIG = ViTConfig(
-    image_size=(16, 16),
-    patch_size=(8, 8),
-    width=24,
-    depth=2,
-    num_heads=3,
-    mlp_dim=20,
-    num_classes=3,
-)
+CONFIG = ViTConfig(**SMALL)
 GIVEN: dict[str, Any] = {"num_heads": 3}
 PREFIXES = (
     "module.",

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,8 @@ from vitrail.checkpoints.recognise import recognise
 from vitrail.errors import ModelError
 from vitrail.models.vit.config import ViTConfig
 
-pytestmark = pytest.mark.promise("M6")
+pytestmark = [pytest.mark.promise("M6"), pytest.mark.usefixtures("no_gradients")]
 GIVEN: dict[str, Any] = {"num_heads": 3}
-
-
-@pytest.fixture(autouse=True)
-def _no_gradients() -> Iterator[None]:
-    with torch.no_grad():
-        yield
 
 
 def saved(folder: Path, content: dict[str, Any], name: str = "a.pth") -> Path:

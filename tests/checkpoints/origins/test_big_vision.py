@@ -50,10 +50,7 @@ VIT: dict[str, Any] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _no_gradients() -> Any:
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 @pytest.mark.parametrize("case", CASES)

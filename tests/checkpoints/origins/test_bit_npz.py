@@ -32,10 +32,7 @@ from vitrail.models.vit.config import ViTConfig
 CASE, SIZE = "bit_tf_npz", (48, 48)
 
 
-@pytest.fixture(autouse=True)
-def _no_gradients() -> Any:
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 def test_golden() -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tests.checkpoints.golden_case import pictures, random_model, read, source, write
+from tests.checkpoints.golden_case import SMALL, pictures, random_model, read, source, write
 from tests.checkpoints.plain_vit import forward, images, state
 from vitrail.checkpoints.external import read_external
 from vitrail.checkpoints.mapping.rules import Header
@@ -24,15 +24,6 @@ from vitrail.models.create import build
 from vitrail.models.vit.config import ViTConfig
 from vitrail.models.vit.model import ViT
 
-SMALL: dict[str, Any] = {
-    "image_size": (16, 16),
-    "patch_size": (8, 8),
-    "width": 24,
-    "depth": 2,
-    "num_heads": 3,
-    "mlp_dim": 20,
-    "num_classes": 3,
-}
 GIVEN: dict[str, Any] = {"num_heads": 3, "pool": "cls", "gelu": "gelu"}
 ORIGINS = {"timm": (TIMM, "head"), "torchvision": (TORCHVISION, "heads")}
 # Where nn.Module puts the layers of a classifier, below the name that it replaces.

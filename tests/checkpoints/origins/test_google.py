@@ -51,10 +51,7 @@ FLAX: dict[str, Any] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _no_gradients() -> Any:
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 @pytest.mark.parametrize("case", CASES)

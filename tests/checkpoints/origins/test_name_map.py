@@ -5,7 +5,6 @@ the models' own code; what a table leaves over or unsaid is an error.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,7 @@ from vitrail.models.vit.config import ViTConfig
 DOCS = Path(__file__).parents[3] / "docs" / "checkpoints.md"
 
 
-@pytest.fixture(autouse=True)
-def _no_gradients() -> Iterator[None]:
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 def example(word: str) -> str:
