@@ -17,7 +17,15 @@ from vitrail.studies.engine.row import Row
 from vitrail.studies.experiments.families import HYBRID, VIT, Settings, families, macs
 from vitrail.studies.experiments.trainings import from_scratch
 from vitrail.studies.results.result import Outcome, Verdict
-from vitrail.studies.results.summary import Difference, Point, difference, in_words, points, series
+from vitrail.studies.results.summary import (
+    Difference,
+    Point,
+    difference,
+    each_arm,
+    in_words,
+    points,
+    series,
+)
 from vitrail.studies.setup import Setup
 
 DEPTH = 6
@@ -101,7 +109,7 @@ def _figure(layers: Sequence[Row], value: str, title: str) -> Figure:
         title,
         "layer",
         "distance, px of the image",
-        [series(arm, line, colour=place) for place, (arm, line) in enumerate(lines.items())],
+        each_arm(lines),
         note="Mean over heads and 128 held-out images, then over seeds with its 95 % interval.",
     )
 

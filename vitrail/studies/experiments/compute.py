@@ -25,7 +25,7 @@ from vitrail.studies.experiments.comparison import at_ends, gaps, grouped, table
 from vitrail.studies.experiments.families import BIT, HYBRID, RESNET, VIT, families, macs
 from vitrail.studies.experiments.trainings import from_scratch
 from vitrail.studies.results.result import Outcome, Verdict
-from vitrail.studies.results.summary import best, in_words, points, series
+from vitrail.studies.results.summary import best, each_arm, in_words, points
 from vitrail.studies.setup import Setup
 from vitrail.training.plan.auto import WIDER
 
@@ -132,7 +132,7 @@ def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:
         "Top-1 over training compute",
         "training compute, gigaFLOPs",
         "top-1, test images",
-        [series(arm, line, colour=place) for place, (arm, line) in enumerate(lines.items())],
+        each_arm(lines),
         log_x=True,
         note="Each family in the better of two sizes, by validation. Mean over seeds with its 95 % "
         "interval (Student).",

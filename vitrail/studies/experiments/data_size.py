@@ -21,7 +21,13 @@ from vitrail.studies.experiments.comparison import at_ends, sentence, table
 from vitrail.studies.experiments.families import BIT, HYBRID, RESNET, VIT, families, macs
 from vitrail.studies.experiments.trainings import from_scratch, from_weights, tuned_share
 from vitrail.studies.results.result import Outcome, Verdict
-from vitrail.studies.results.summary import Difference, difference, in_words, points, series
+from vitrail.studies.results.summary import (
+    Difference,
+    difference,
+    each_arm,
+    in_words,
+    points,
+)
 from vitrail.studies.setup import Setup
 
 TUNED = 1 / 4  # images seen in fine-tuning, of those the reference model saw before
@@ -92,7 +98,7 @@ def _figure(key: str, rows: Sequence[Row], value: str, what: str) -> Figure:
         f"Top-1 {what}",
         "training images",
         "top-1",
-        [series(arm, line, colour=place) for place, (arm, line) in enumerate(lines.items())],
+        each_arm(lines),
         log_x=True,
         note="Mean over seeds with its 95 % interval (Student).",
     )

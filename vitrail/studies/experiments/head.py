@@ -20,7 +20,7 @@ from vitrail.studies.experiments.comparison import table
 from vitrail.studies.experiments.families import one_vit
 from vitrail.studies.experiments.trainings import from_scratch
 from vitrail.studies.results.result import Outcome, Verdict
-from vitrail.studies.results.summary import best, difference, in_words, points, series
+from vitrail.studies.results.summary import best, difference, each_arm, in_words, points
 from vitrail.studies.setup import Setup
 
 ARMS = {"CLS": "cls", "GAP": "gap", "MAP": "map"}
@@ -82,7 +82,7 @@ def _figure(key: str, rows: Sequence[Row], value: str, title: str) -> Figure:
         title,
         "learning rate",
         "top-1",
-        [series(arm, line, colour=place) for place, (arm, line) in enumerate(lines.items())],
+        each_arm(lines),
         log_x=True,
         note="Mean over seeds with its 95 % interval (Student).",
     )

@@ -25,7 +25,7 @@ from vitrail.studies.experiments.comparison import table, whole
 from vitrail.studies.experiments.families import BIT, SGD_SETTINGS, families
 from vitrail.studies.experiments.trainings import from_scratch
 from vitrail.studies.results.result import Outcome, Verdict
-from vitrail.studies.results.summary import best, difference, in_words, points, series
+from vitrail.studies.results.summary import best, difference, each_arm, in_words, points
 from vitrail.studies.setup import Setup
 
 ADAM, SGD = "Adam", "SGD"
@@ -99,7 +99,7 @@ def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:
         "Top-1 of the ResNet by learning rate",
         "learning rate",
         "top-1, test images",
-        [series(arm, line, colour=place) for place, (arm, line) in enumerate(lines.items())],
+        each_arm(lines),
         log_x=True,
         note="Mean over seeds with its 95 % interval (Student). Rates were chosen by validation.",
     )

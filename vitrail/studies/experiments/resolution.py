@@ -28,7 +28,13 @@ from vitrail.studies.experiments.comparison import gaps, table
 from vitrail.studies.experiments.families import VIT, macs, small_vit
 from vitrail.studies.experiments.trainings import from_scratch, from_weights, tuned_share
 from vitrail.studies.results.result import Outcome, Verdict
-from vitrail.studies.results.summary import Difference, difference, in_words, points, series
+from vitrail.studies.results.summary import (
+    Difference,
+    difference,
+    each_arm,
+    in_words,
+    points,
+)
 from vitrail.studies.setup import Setup
 from vitrail.training.plan.auto import patch_size
 
@@ -142,7 +148,7 @@ def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:
         "Top-1 by the size at which images are shown",
         "height of the test images, px",
         "top-1, test images",
-        [series(arm, line, colour=place) for place, (arm, line) in enumerate(lines.items())],
+        each_arm(lines),
         note="Position embeddings resampled. Mean over seeds with its 95 % interval (Student).",
     )
     tables = {"Test top-1 by size in px": table(judged, "top1", "px", "px")}

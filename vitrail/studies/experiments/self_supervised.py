@@ -27,7 +27,7 @@ from vitrail.studies.experiments.trainings import (
     tuned_share,
 )
 from vitrail.studies.results.result import Outcome, Verdict
-from vitrail.studies.results.summary import in_words, points, series
+from vitrail.studies.results.summary import each_arm, in_words, points
 from vitrail.studies.setup import Setup
 
 MASKED, SUPERVISED = "masked pre-training", "supervised pre-training"
@@ -105,7 +105,7 @@ def outcome(setup: Setup, rows: Sequence[Row]) -> Outcome:
         "Top-1 with few labels, by what came before",
         "labelled images",
         "top-1, test images",
-        [series(arm, line, colour=place) for place, (arm, line) in enumerate(lines.items())],
+        each_arm(lines),
         log_x=True,
         note="Mean over seeds with its 95 % interval (Student).",
     )

@@ -8,7 +8,7 @@ values, order, drawn subset) and not what other test images would change. That o
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -97,6 +97,11 @@ def series(
         kind=kind,
         colour=colour,
     )
+
+
+def each_arm(lines: Mapping[str, Sequence[Point]]) -> list[Series]:
+    """A line for each arm, each in a colour of its own."""
+    return [series(arm, line, colour=place) for place, (arm, line) in enumerate(lines.items())]
 
 
 def best(
