@@ -13,7 +13,6 @@ import fcntl
 import json
 import os
 from pathlib import Path
-from types import TracebackType
 
 from vitrail.errors import EnvironmentFault
 from vitrail.folder import open_plain
@@ -45,12 +44,7 @@ class RunLock:
         self.acquire()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
     def acquire(self) -> None:

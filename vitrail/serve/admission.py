@@ -8,7 +8,6 @@ room from others. Images count from then until their answer.
 from __future__ import annotations
 
 import math
-from types import TracebackType
 
 from vitrail.serve.limits import Limits
 from vitrail.serve.metrics import Metrics
@@ -87,11 +86,6 @@ class Ticket:
     def __enter__(self) -> Ticket:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._admission.give_back(self._images, self._bytes)
         self._images = self._bytes = 0

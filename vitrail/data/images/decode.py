@@ -107,17 +107,10 @@ def decode_size(data: bytes, *, name: str = "", max_pixels: int = MAX_PIXELS) ->
     Raises DecodeFault.
     """
     kind, structure = _gate(data, name)
-    try:
-        with _quiet(), _opened(kind, data, structure.load) as image:
-            height, width, turned = image.height, image.width, orientation_of(image) >= 5
-            _check_size(height, width, name, max_pixels)
-            structure.load.check(height * width, max_pixels)
-    except DecodeFault as fault:
-        raise DecodeFault(fault.reason, name) from None
-    except TooCostly as error:
-        raise DecodeFault(str(error), name) from None
-    except _PILLOW_FAULTS as error:
-        raise DecodeFault(_reason(kind, data, error, max_pixels), name) from error
+    with _named(name, kind, data, max_pixels), _opened(kind, data, structure.load) as image:
+        height, width, turned = image.height, image.width, orientation_of(image) >= 5
+        _check_size(height, width, name, max_pixels)
+        structure.load.check(height * width, max_pixels)
     return (width, height) if turned else (height, width)
 
 
@@ -157,14 +150,21 @@ def _by_pillow(
     kind: str, data: bytes, load: Load, name: str, max_pixels: int
 ) -> tuple[Pixels, int]:
     """Pixels (H, W, 3), not yet upright, and their orientation. Pillow's copy is gone by then."""
+    with _named(name, kind, data, max_pixels), _opened(kind, data, load) as image:
+        _check_size(image.height, image.width, name, max_pixels)
+        load.check(image.height * image.width, max_pixels)
+        if image.format == "PPM" and image.tile[0][0] == "ppm":
+            return _scaled_pnm(image, data), 1
+        image.load()
+        return rgb_pixels(image), orientation_of(image)
+
+
+@contextmanager
+def _named(name: str, kind: str, data: bytes, max_pixels: int) -> Iterator[None]:
+    """Whatever Pillow raises of an image, as DecodeFault with its name; without warnings."""
     try:
-        with _quiet(), _opened(kind, data, load) as image:
-            _check_size(image.height, image.width, name, max_pixels)
-            load.check(image.height * image.width, max_pixels)
-            if image.format == "PPM" and image.tile[0][0] == "ppm":
-                return _scaled_pnm(image, data), 1
-            image.load()
-            return rgb_pixels(image), orientation_of(image)
+        with _quiet():
+            yield
     except DecodeFault as fault:
         raise DecodeFault(fault.reason, name) from None
     except TooCostly as error:
