@@ -23,7 +23,7 @@ from vitrail.models.create import Model, build, create_model
 from vitrail.models.layers.tap import TapDict, residual_tap_names
 from vitrail.models.names import ModelConfig, config_from_numbers
 from vitrail.models.resnet.config import ResNetConfig
-from vitrail.models.resnet.conv_norm import has_running_values
+from vitrail.models.resnet.conv_norm import BatchNorm
 from vitrail.models.resnet.model import ResNet
 from vitrail.models.vit.config import ViTConfig
 from vitrail.models.vit.model import ViT, tap_names
@@ -80,6 +80,11 @@ def check_model(config: ModelConfig) -> None:
     check_checkpointing(model)
     check_bfloat16(config)
     check_round_trip(model)
+
+
+def has_running_values(module: torch.nn.Module) -> bool:
+    """Whether its outputs in training depend on the other images of a batch."""
+    return any(isinstance(layer, BatchNorm) for layer in module.modules())
 
 
 def check_parameters(model: Model) -> None:

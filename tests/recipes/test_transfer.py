@@ -14,7 +14,7 @@ from vitrail.recipes.image_facts import ImageFacts
 from vitrail.recipes.registry import BY_IMAGES, recipe
 from vitrail.settings.layers import DURATIONS, build
 from vitrail.settings.toml_file import to_toml
-from vitrail.training.optim.schedule import check_schedule, lr_at
+from vitrail.training.optim.schedule import StepSchedule, check_schedule, lr_on
 from vitrail.training.plan.auto import recipe_name
 from vitrail.training.plan.facts import Facts
 from vitrail.training.plan.starting_model import Start
@@ -52,7 +52,7 @@ def test_hyperrule_against_the_papers_code(num_train: int) -> None:
     edges = {edge + late for edge in supports for late in (0, 1)}
     for step in range(1, total + 1):
         if step not in edges:
-            ours = lr_at(step, total, config.optim.lr, config.schedule)
+            ours = lr_on(StepSchedule.of(total), step, config.optim.lr, config.schedule)
             theirs = hyperrule_lr(step - 1 if step > supports[0] else step, num_train)
             assert ours == pytest.approx(theirs, rel=1e-9), step
     assert config.augment.mixup == (0.0 if num_train < 20_000 else 0.1)

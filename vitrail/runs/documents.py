@@ -22,7 +22,6 @@ Number = Annotated[float, Field(ge=0, le=2**53)]
 Piece = Annotated[list[Number], Field(min_length=3, max_length=3)]  # of a schedule
 Text = Annotated[str, Field(max_length=100_000)]
 Object = dict[str, JsonValue]
-STATUSES = ("running", "finished", "stopped", "failed")
 SETTINGS_BYTES = 1 << 20
 
 

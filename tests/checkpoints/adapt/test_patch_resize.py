@@ -14,10 +14,10 @@ from tests.golden.case import read_case
 from vitrail.checkpoints.adapt.patch_resize import (
     PATCH_RULES,
     adapt_channels,
-    resize_matrix,
     resize_patch,
 )
 from vitrail.errors import ModelError
+from vitrail.models.layers.axis_matrix import axis_matrix, half_pixel_places
 
 TOLERANCE = 1e-5  # the references compute in float32; the largest difference seen is 7.2e-6
 # big_vision's own result for this item is noise of size 2e9: the operator has rank 48 of 60, and
@@ -29,6 +29,13 @@ SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9))
 def kernel(size: tuple[int, int], channels: int = 2, seed: int = 0) -> Tensor:
     shape = (3, channels, *size)
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def resize_matrix(old: int, new: int, rule: str = "pi") -> NDArray[np.float64]:
+    """B of one axis, (new, old): how `rule` resizes a row of pixels."""
+    kernel, antialias, _ = PATCH_RULES[rule]
+    places = half_pixel_places(old, new)
+    return axis_matrix(places, old, kernel, antialias=antialias, scale=old / new)
 
 
 def operator(old: tuple[int, int], new: tuple[int, int], rule: str) -> NDArray[np.float64]:

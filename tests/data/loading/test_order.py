@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitrail.data.loading.order import batch_indices, position, rank_slice
+from vitrail.data.loading.order import batch_indices, position
 from vitrail.keyed_random import permutation
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -34,17 +34,6 @@ def test_every_epoch_shows_every_image_once(n: int, seed: int, batch_size: int) 
 def test_batch_size_does_not_change_the_stream(n: int, seed: int, pair: tuple[int, int]) -> None:
     first, second = (_stream(seed, n, size, range(-(-100 // size)))[:100] for size in pair)
     np.testing.assert_array_equal(first, second)
-
-
-@given(n=st.integers(1, 67), seed=SEEDS, batch_size=st.integers(1, 31), world=st.integers(1, 9))
-@settings(max_examples=60, deadline=None)
-def test_ranks_share_a_batch_out_without_loss(
-    n: int, seed: int, batch_size: int, world: int
-) -> None:
-    whole = batch_indices(seed, 3, batch_size, n)[0]
-    parts = [whole[rank_slice(batch_size, rank, world)] for rank in range(world)]
-    np.testing.assert_array_equal(np.concatenate(parts), whole)
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_a_late_step_equals_the_step_reached_by_walking() -> None:

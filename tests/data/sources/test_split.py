@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tests.data.odd_images import encoded, noise
 from vitrail.data.sources import split
 from vitrail.data.sources.open_data import open_data, open_whole
 from vitrail.data.sources.source import ArraySource, FileSource, Labels, Source, Splits
-from vitrail.data.sources.split import complete, drawn, hold_out, split_indices, write_split
+from vitrail.data.sources.split import complete, drawn, hold_out, write_split
 from vitrail.errors import DataError
 from vitrail.spelling import is_formula
 
@@ -26,6 +27,15 @@ LABELS = st.lists(st.integers(0, 6), min_size=1, max_size=120).map(
     lambda values: np.array(values, dtype=np.int64)
 )
 SHARE = st.floats(0, 0.9)
+
+
+def split_indices(
+    labels: Labels, *, val: float | int, test: float | int, seed: int
+) -> tuple[NDArray[np.int64], ...]:
+    """(train, val, test) sorted index arrays; a share of `val` is of what `test` leaves."""
+    rest, test_indices = hold_out(labels, test, seed, "test")
+    train, held = hold_out(labels[rest], val, seed, "val")
+    return rest[train], rest[held], test_indices
 
 
 @given(labels=LABELS, val=SHARE, test=SHARE, seed=st.integers(0, 2**32 - 1))

@@ -17,6 +17,11 @@ N, K = 211, 7
 Split = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
 
 
+def from_confusion(matrix: NDArray[np.int64]) -> single_label.ClassScores:
+    """Scores of each class from counts (K, K) with the labels as rows."""
+    return single_label.class_scores(np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0))
+
+
 @pytest.fixture
 def split() -> Split:
     """Logits (N, K), their probabilities and labels; class 5 has no image and class 6 is never
@@ -60,7 +65,7 @@ def test_confusion_and_class_scores_equal_scikit_learn(split: Split) -> None:
     predicted = p.argmax(axis=1)
     matrix = single_label.confusion(labels, predicted, K)
     assert np.array_equal(matrix, reference.confusion_matrix(labels, predicted, labels=range(K)))
-    scores = single_label.from_confusion(matrix)
+    scores = from_confusion(matrix)
     precision, recall, f1, support = reference.precision_recall_fscore_support(
         labels, predicted, labels=range(K), zero_division=0
     )
@@ -80,7 +85,7 @@ def test_averages_leave_out_what_does_not_occur(split: Split) -> None:
     _, p, labels = split
     kept = labels != 6  # class 6 now neither occurs nor is predicted
     labels, predicted = labels[kept], p.argmax(axis=1)[kept]
-    scores = single_label.from_confusion(single_label.confusion(labels, predicted, K))
+    scores = from_confusion(single_label.confusion(labels, predicted, K))
     f1 = reference.f1_score(labels, predicted, average="macro", zero_division=0)
     assert single_label.f1_macro(scores) == pytest.approx(f1, abs=1e-12)
     recalls = [np.mean(predicted[labels == c] == c) for c in range(5)]
@@ -123,7 +128,7 @@ def test_ties_go_to_the_lower_class_and_nan_never_wins() -> None:
 
 def test_no_images() -> None:
     p, labels = np.zeros((0, 3)), np.zeros(0, np.int64)
-    scores = single_label.from_confusion(single_label.confusion(labels, labels, 3))
+    scores = from_confusion(single_label.confusion(labels, labels, 3))
     assert (
         single_label.top_k(p, labels, 1)
         == single_label.nll(p, labels)

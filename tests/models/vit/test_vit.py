@@ -17,11 +17,24 @@ from tests.models.tiny_configs import BASE
 from vitrail.errors import UsageError
 from vitrail.models.create import create_model
 from vitrail.models.vit.config import ViTConfig
-from vitrail.models.vit.layers import drop_path, patchify, unpatchify
+from vitrail.models.vit.layers import drop_path, patchify
 from vitrail.models.vit.model import ViT
 from vitrail.models.vit.posemb import added_to_all
 
 PLACES = ("stem", "every", "shared")
+
+
+def unpatchify(
+    patches: torch.Tensor, image_size: tuple[int, int], patch_size: tuple[int, int]
+) -> torch.Tensor:
+    """Inverse of `patchify`. patches: (B, P, C*ph*pw). Returns (B, C, H, W)."""
+    H, W = image_size
+    ph, pw = patch_size
+    B, _, columns = patches.shape
+    pixels = patches.reshape(B, H // ph, W // pw, columns // (ph * pw), ph, pw).permute(
+        0, 3, 1, 4, 2, 5
+    )
+    return pixels.reshape(B, columns // (ph * pw), H, W)
 
 
 def tiny(**changes: Any) -> ViTConfig:

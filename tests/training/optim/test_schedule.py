@@ -16,13 +16,18 @@ from hypothesis import strategies as st
 
 from vitrail.config import ScheduleConfig
 from vitrail.errors import UsageError
-from vitrail.training.optim.schedule import StepSchedule, check_schedule, lr_at, lr_on
+from vitrail.training.optim.schedule import StepSchedule, check_schedule, lr_on
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "cases" / "lr_schedules"
 ITEMS = {
     item["key"]: item["arguments"]
     for item in json.loads((GOLDEN / "case.json").read_text(encoding="utf-8"))["items"]
 }
+
+
+def lr_at(step: int, total_steps: int, lr: float, config: ScheduleConfig) -> float:
+    """The learning rate of `step` (counted from 1) in a run of `total_steps`; `lr` is the peak."""
+    return lr_on(StepSchedule.of(total_steps), step, lr, config)
 
 
 @pytest.mark.parametrize("key", list(ITEMS))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vitrail.errors import ModelError, nearest
-from vitrail.models.layers.axis_matrix import Floats, Kernel, axis_matrix, half_pixel_places
+from vitrail.models.layers.axis_matrix import Floats, Kernel
 from vitrail.models.vit.flexible import inverse_matrix
 
 
@@ -56,13 +56,6 @@ def resize_patch(kernel: Tensor, new: tuple[int, int], rule: str = "pi") -> Tens
     values = kernel.double().numpy()
     resized = np.einsum("yh,xw,dchw->dcyx", rows, columns, values, optimize=True)
     return torch.from_numpy(np.ascontiguousarray(resized)).float()
-
-
-def resize_matrix(old: int, new: int, rule: str = "pi") -> Floats:
-    """B of one axis, (new, old): how `rule` resizes a row of pixels."""
-    kernel, antialias, _ = PATCH_RULES[rule]
-    places = half_pixel_places(old, new)
-    return axis_matrix(places, old, kernel, antialias=antialias, scale=old / new)
 
 
 def _inverse(old: int, new: int, rule: PatchRule) -> Floats:

@@ -146,8 +146,3 @@ def weights_named(name: str) -> Weights:
             hint="All weights: vitrail models --weights",
         )
     return CATALOGUE[name]
-
-
-def weights_of_model(model: str) -> list[Weights]:
-    """Published weights of an architecture (`vit_b16`), in the order of the catalogue."""
-    return [row for row in ROWS if row.model == model]

@@ -32,7 +32,6 @@ from vitrail.models.vit.config import ViTConfig
 MARK = "embeds.proj.weight"
 PATCH = 16  # of every entry
 GRID = (24, 24)  # the budget where pretrained_cfg has no input_size: 384 px in patches of 16
-BELOW = ("cls_token", "reg_token", "pos_embed")  # that stand below `embeds.` there
 MODES = ("bilinear", "bicubic")
 
 

@@ -41,7 +41,6 @@ from vitrail.spelling import printable
 
 JPEG_QUALITY = 95
 SUFFIXES = {"jpeg": "jpg", "pnm": "ppm"}
-LEAST_SHARD_BYTES = 2**16
 
 
 @dataclass(frozen=True)

@@ -47,10 +47,3 @@ def batch_indices(
         here = epochs == epoch
         indices[here] = shown(seed, epoch, n, places[here] // repeats)
     return indices, epochs, places % repeats
-
-
-def rank_slice(batch_size: int, rank: int, world: int) -> slice:
-    """The part of a global batch that `rank` of `world` works on; parts differ in size by one at
-    most.
-    """
-    return slice(rank * batch_size // world, (rank + 1) * batch_size // world)

@@ -124,15 +124,6 @@ def groups_of(labels: Labels) -> Indices:
     return np.where(labels.any(axis=1), rarity.argmin(axis=1), -1).astype(np.int64)
 
 
-def split_indices(
-    labels: Labels, *, val: float | int, test: float | int, seed: int
-) -> tuple[Indices, Indices, Indices]:
-    """(train, val, test) sorted index arrays; a share of `val` is of what `test` leaves."""
-    rest, test_indices = hold_out(labels, test, seed, "test")
-    train, held = hold_out(labels[rest], val, seed, "val")
-    return rest[train], rest[held], test_indices
-
-
 def complete(
     splits: Splits,
     *,

@@ -143,11 +143,6 @@ def class_scores(hits: Ints, n: Ints, predicted: Ints) -> ClassScores:
     return ClassScores(n, predicted, precision, recall, f1)
 
 
-def from_confusion(matrix: Ints) -> ClassScores:
-    """Scores of each class from counts (K, K) with the labels as rows."""
-    return class_scores(np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0))
-
-
 def f1_macro(scores: ClassScores) -> float:
     """Mean F1 of the classes that have an image or a prediction."""
     occurs = (scores.n + scores.predicted) > 0

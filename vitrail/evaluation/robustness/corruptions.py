@@ -13,7 +13,6 @@ from vitrail.evaluation.robustness import corruption_kinds as kinds
 from vitrail.evaluation.robustness.corruption_draws import Draws, Pictures
 
 Corruption = Callable[[Pictures, int, Draws], Pictures]
-SEVERITIES = (1, 2, 3, 4, 5)
 GROUPS: dict[str, dict[str, Corruption]] = {
     "noise": {
         "gaussian_noise": kinds.gaussian_noise,

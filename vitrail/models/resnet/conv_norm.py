@@ -106,8 +106,3 @@ def running_values_kept(module: nn.Module) -> Generator[None, None, None]:
     finally:
         for norm in norms:
             norm.is_frozen = False
-
-
-def has_running_values(module: nn.Module) -> bool:
-    """Whether its outputs in training depend on the other images of a batch."""
-    return any(isinstance(layer, BatchNorm) for layer in module.modules())

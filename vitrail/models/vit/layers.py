@@ -105,17 +105,6 @@ def patchify(images: Tensor, patch_size: tuple[int, int]) -> Tensor:
     return patches.reshape(B, (H // ph) * (W // pw), C * ph * pw)
 
 
-def unpatchify(patches: Tensor, image_size: tuple[int, int], patch_size: tuple[int, int]) -> Tensor:
-    """Inverse of `patchify`. patches: (B, P, C*ph*pw). Returns (B, C, H, W)."""
-    H, W = image_size
-    ph, pw = patch_size
-    B, _, columns = patches.shape
-    pixels = patches.reshape(B, H // ph, W // pw, columns // (ph * pw), ph, pw).permute(
-        0, 3, 1, 4, 2, 5
-    )
-    return pixels.reshape(B, columns // (ph * pw), H, W)
-
-
 class Attention(nn.Module):
     """Multi-head self-attention (appendix A, equations 5 to 8), q, k and v in one matrix."""
 

@@ -149,11 +149,6 @@ def _check_stairs(config: ScheduleConfig) -> None:
         )
 
 
-def lr_at(step: int, total_steps: int, lr: float, config: ScheduleConfig) -> float:
-    """The learning rate of `step` (counted from 1) in a run of `total_steps`; `lr` is the peak."""
-    return lr_on(StepSchedule.of(total_steps), step, lr, config)
-
-
 def lr_on(plan: StepSchedule, step: int, lr: float, config: ScheduleConfig) -> float:
     """The learning rate of `step` (counted from 1) in a run following `plan`; `lr` is the peak."""
     done = plan.progress(step)
