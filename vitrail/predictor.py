@@ -246,8 +246,9 @@ class Predictor(Shown):
     ) -> Iterator[Prediction]:
         """As `predict`, one after another: the next batch is decoded while this one is computed."""
         self._check(top, batch_size)
-        for names, prepared in prepared_ahead(self.prepare, inputs, batch_size):
-            yield from self.answer(prepared, top, names)
+        with closing(prepared_ahead(self.prepare, inputs, batch_size)) as batches:
+            for names, prepared in batches:
+                yield from self.answer(prepared, top, names)
 
     def _check(self, top: int, batch_size: int) -> None:
         self._check_head()
