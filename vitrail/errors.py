@@ -223,6 +223,13 @@ def install_command(extras: str) -> str:
     return shlex.join(["pip", "install", *found])
 
 
+def lacking(what: str, packages: str, extras: str, otherwise: str = "") -> EnvironmentFault:
+    """VIT-520: `what` needs packages that are not installed. otherwise: another way out."""
+    needs = "needs the packages" if " and " in packages else "needs the package"
+    hint = install_command(extras) + (f"; or {otherwise}" if otherwise else "")
+    return EnvironmentFault("VIT-520", f"{what} {needs} {packages}.", hint=hint)
+
+
 def check_numbers(numbers: dict[str, int]) -> None:
     """Raise UsageError VIT-202 for a count below 1."""
     for option, value in numbers.items():

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from vitrail.errors import EnvironmentFault, ModelError, install_command
+from vitrail.errors import ModelError, lacking
 from vitrail.export.graph import Graph, NormalisedGraph, batch_sizes
 
 OPSET = 20
@@ -31,11 +31,7 @@ def require_exporter() -> None:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise EnvironmentFault(
-            "VIT-520",
-            f"writing ONNX needs the package {error.name}.",
-            hint=install_command("export"),
-        ) from error
+        raise lacking("writing ONNX", f"{error.name}", "export") from error
 
 
 def onnx_bytes(graph: Graph | NormalisedGraph, record: str, *, opset: int = OPSET) -> bytes:

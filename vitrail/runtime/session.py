@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.errors import EnvironmentFault, ModelError, install_command
+from vitrail.errors import EnvironmentFault, ModelError, lacking
 from vitrail.spelling import count
 
 INPUT, OUTPUTS = "image", ("logits", "probabilities")
@@ -64,11 +64,7 @@ def checked_size(
 
 def missing(package: str, extra: str) -> EnvironmentFault:
     """VIT-520 for an engine that is not installed."""
-    return EnvironmentFault(
-        "VIT-520",
-        f"computing an exported file needs the package {package}.",
-        hint=install_command(extra),
-    )
+    return lacking("computing an exported file", package, extra)
 
 
 def broken(package: str, why: str) -> EnvironmentFault:

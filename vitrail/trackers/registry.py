@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from vitrail.errors import EnvironmentFault, UsageError, install_command, nearest
+from vitrail.errors import UsageError, lacking, nearest
 from vitrail.trackers.mlflow_store import MLflowStore
 from vitrail.trackers.tensorboard_files import TensorBoardFiles
 from vitrail.trackers.tracker import Tracker
@@ -31,7 +31,5 @@ def trackers_of(names: str) -> list[Tracker]:
             )
     for name in asked:
         if find_spec(name) is None:
-            raise EnvironmentFault(
-                "VIT-520", f"--track {name} needs the package {name}.", hint=install_command(name)
-            )
+            raise lacking(f"--track {name}", name, name)
     return [TRACKERS[name]() for name in dict.fromkeys(asked)]

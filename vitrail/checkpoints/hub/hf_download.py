@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 from vitrail.checkpoints.hub.download import MAX_BYTES, Progress, cache_dir
 from vitrail.data.sources.hub_data import REPOSITORY, REVISION
-from vitrail.errors import EnvironmentFault, ModelError, VitrailError, install_command
+from vitrail.errors import EnvironmentFault, ModelError, VitrailError, lacking
 from vitrail.files import write_whole
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -245,10 +245,9 @@ def require_library() -> Any:
         import huggingface_hub
         import huggingface_hub.errors
     except ImportError as error:
-        raise EnvironmentFault(
-            "VIT-520",
-            "names of the form hf:OWNER/NAME need the package huggingface_hub.",
-            hint=f"{install_command('hub')}; or download the files by hand and give their folder.",
+        otherwise = "download the files by hand and give their folder."
+        raise lacking(
+            "a name of the form hf:OWNER/NAME", "huggingface_hub", "hub", otherwise
         ) from error
     return huggingface_hub
 

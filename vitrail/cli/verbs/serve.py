@@ -17,7 +17,7 @@ from vitrail.cli.display.output import Output
 from vitrail.cli.display.streams import say_aside
 from vitrail.cli.engine_options import EngineOptions
 from vitrail.cli.read_as import ReadAs, load
-from vitrail.errors import EnvironmentFault, UsageError, check_numbers, install_command
+from vitrail.errors import UsageError, check_numbers, lacking
 from vitrail.spelling import count
 
 if TYPE_CHECKING:
@@ -200,11 +200,7 @@ def require_serve() -> None:
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        raise EnvironmentFault(
-            "VIT-520",
-            "serving needs the packages starlette and uvicorn.",
-            hint=install_command("serve"),
-        ) from error
+        raise lacking("serving", "starlette and uvicorn", "serve") from error
 
 
 def run(

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from vitrail.data.shards.store import Shard, differs, local_file
-from vitrail.errors import EnvironmentFault, install_command
+from vitrail.errors import lacking
 
 GROUPS = 4  # kept in a process
 
@@ -74,9 +74,5 @@ def parquet() -> Any:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise EnvironmentFault(
-            "VIT-520",
-            "reading Parquet needs the package pyarrow.",
-            hint=install_command("studies"),
-        ) from error
+        raise lacking("reading Parquet", "pyarrow", "studies") from error
     return pyarrow.parquet

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import chdir
 from typing import Any
 
-from vitrail.errors import EnvironmentFault, VitrailError, install_command
+from vitrail.errors import EnvironmentFault, VitrailError, lacking
 from vitrail.studies.engine.job import Job
 from vitrail.studies.engine.processes import STOP_SECS, Event, revived
 
@@ -119,9 +119,5 @@ def _import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise EnvironmentFault(
-            "VIT-520",
-            "computing on a Ray cluster needs the package ray.",
-            hint=install_command("ray"),
-        ) from error
+        raise lacking("computing on a Ray cluster", "ray", "ray") from error
     return ray

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrail import files
-from vitrail.errors import EnvironmentFault, install_command
+from vitrail.errors import lacking
 from vitrail.files import write_whole
 from vitrail.spelling import as_utf8
 from vitrail.studies.engine.row import Axis, Row
@@ -66,11 +66,7 @@ def require_pyarrow() -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise EnvironmentFault(
-            "VIT-520",
-            "writing Parquet needs the package pyarrow.",
-            hint=f"{install_command('studies')}; or write a CSV.",
-        ) from error
+        raise lacking("writing Parquet", "pyarrow", "studies", "write a CSV.") from error
     return pyarrow, pyarrow.parquet
 
 

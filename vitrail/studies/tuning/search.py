@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from vitrail.config import SHORT, flatten
 from vitrail.data.sources.open_data import fingerprint
-from vitrail.errors import DataError, EnvironmentFault, UsageError, install_command
+from vitrail.errors import DataError, UsageError, lacking
 from vitrail.settings.layers import DURATIONS, resolve
 from vitrail.studies.budget import FINISH_SECS, KEPT_BACK, LEAST_STEPS, rounded_down
 from vitrail.studies.engine.row import Axis, Row
@@ -309,8 +309,6 @@ def load_optuna() -> ModuleType:
     try:
         import optuna
     except ImportError as error:
-        raise EnvironmentFault(
-            "VIT-520", "vitrail tune needs the package optuna.", hint=install_command("tune")
-        ) from error
+        raise lacking("vitrail tune", "optuna", "tune") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
