@@ -18,8 +18,10 @@ from pydantic.fields import FieldInfo
 
 from vitrail.setting_values import (
     MOST,
+    Only,
     Pair,
     Positives,
+    ReadOf,
     Secs,
     Sha256,
     Share,
@@ -31,6 +33,14 @@ from vitrail.setting_values import (
 )
 
 Auto = Literal["auto"]
+# What several settings of a section have an effect with; `training/plan/idle.py` asks.
+LANES = Only("data.order", ("lanes",))
+START = Only("start.model")
+TEACHER = Only("distill.teacher")
+INCEPTION = Only("augment.crop", ("inception",))
+RANDAUGMENT = Only("augment.policy", ("randaugment",))
+NOT_SGD = Only("optim.name", ("adamw", "lamb", "muon", "schedule_free"))
+STAIR = Only("schedule.name", ("stair",))
 LATER = {"exact": False}  # settings that came later, and what was before: old hashes stay
 
 
@@ -63,7 +73,7 @@ class DataConfig(Section):
     """Channels that the model sees: 1 gray, 3 colour."""
     resize: Literal["squash", "short_side", "source"] = "squash"
     """Resize both sides, or the short side and cut out the centre, or as the model of --from."""
-    crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    crop_fraction: Annotated[float, Field(gt=0, le=1), Only("data.resize", ("short_side",))] = 1.0
     """Side of the centre crop as a share of the resized short side, with resize short_side."""
     interpolation: Literal["bilinear", "bicubic", "source"] = "bicubic"
     """Filter that resizes; source: that of the model of --from."""
@@ -79,21 +89,23 @@ class DataConfig(Section):
     """Seed of the held-out images; not given: seed. Runs that share it share held-out images."""
     train_pictures: Annotated[int, Field(ge=1)] | None = None
     """Train on so many images, by class, in an order of seed where fewer are always among more."""
-    on_bad_file: Annotated[Literal["stop", "skip"], Short("on_bad_file")] = "stop"
+    on_bad_file: Annotated[Literal["stop", "skip"], Short("on_bad_file"), ReadOf("files")] = "stop"
     """What to do about images that cannot be decoded."""
-    max_pixels: Annotated[int, Field(ge=1)] = 64_000_000
+    max_pixels: Annotated[int, Field(ge=1), ReadOf("files")] = 64_000_000
     """Images of more pixels count as bad files."""
-    workers: Annotated[Annotated[int, Field(ge=0, le=256)] | Auto, Short("workers")] = "auto"
+    workers: Annotated[
+        Annotated[int, Field(ge=0, le=256)] | Auto, Short("workers"), ReadOf("files")
+    ] = "auto"
     """Processes that decode images; 0: the training process itself."""
-    cache: TextPath = ""
+    cache: Annotated[TextPath, ReadOf("store")] = ""
     """Folder for shards of an object store (s3://...); not given: the user's cache."""
-    cache_bytes: Annotated[int, Field(ge=1)] = 100_000_000_000
+    cache_bytes: Annotated[int, Field(ge=1), ReadOf("store")] = 100_000_000_000
     """Bytes of those shards kept at a time; what was used longest ago gives way."""
     order: Literal["full", "lanes"] = "full"
     """Order of an epoch: drawn over all images, or from shard to shard, for object stores."""
-    lanes: Annotated[int, Field(ge=1, le=65_536)] = 8
+    lanes: Annotated[int, Field(ge=1, le=65_536), LANES] = 8
     """With order lanes: streams of shards that each batch takes as many images from."""
-    window: Annotated[int, Field(ge=1)] = 4096
+    window: Annotated[int, Field(ge=1), LANES] = 4096
     """With order lanes: images of a stream that are shuffled among each other."""
 
 
@@ -117,17 +129,17 @@ class StartConfig(Section):
 
     model: Annotated[TextPath, Short("from")] = ""
     """Start from the weights of this model: a run, a model folder, a foreign checkpoint, a name."""
-    sha256: Sha256 = ""
+    sha256: Annotated[Sha256, START] = ""
     """Of its weights, classes and architecture; filled in when the run starts."""
-    given: str = ""
+    given: Annotated[str, START] = ""
     """Fields of the architecture that the file does not say, "num_heads=6 ln_eps=1e-6" (--set)."""
-    origin: str = ""
+    origin: Annotated[str, START] = ""
     """The library whose file it is, where its tensors do not tell (--origin)."""
-    table: str = ""
+    table: Annotated[str, START] = ""
     """Which weights of a file that holds several, as model_ema (--table)."""
-    map: TextPath = ""
+    map: Annotated[TextPath, START] = ""
     """A TOML file with the names of a home-made model (--map)."""
-    head: Literal["new", "by_name"] = "new"
+    head: Annotated[Literal["new", "by_name"], START] = "new"
     """The head: random values, or the model's own rows for classes that it knows by name."""
 
 
@@ -136,7 +148,7 @@ class LoraConfig(Section):
 
     rank: Annotated[int, Field(ge=0, le=4096), Short("lora_rank")] = 0
     """Train adapters of this rank instead of the body (needs --from); 0: none."""
-    alpha: Annotated[float, Field(gt=0)] = 16.0
+    alpha: Annotated[float, Field(gt=0), Only("lora.rank")] = 16.0
     """The product of both factors is scaled by alpha / rank."""
 
 
@@ -145,13 +157,13 @@ class DistillConfig(Section):
 
     teacher: Annotated[TextPath, Short("teacher")] = ""
     """Teacher model (knowledge distillation): whatever vitrail.load opens."""
-    sha256: Sha256 = ""
+    sha256: Annotated[Sha256, TEACHER] = ""
     """Of its weights, classes and architecture; filled in when the run starts."""
-    kind: Literal["hard", "soft"] = "hard"
+    kind: Annotated[Literal["hard", "soft"], TEACHER] = "hard"
     """Learn the teacher's best class, or its probabilities."""
-    alpha: Share = 0.5
+    alpha: Annotated[Share, TEACHER] = 0.5
     """Weight of the teacher's part of the loss."""
-    temperature: Annotated[float, Field(gt=0)] = 3.0
+    temperature: Annotated[float, Field(gt=0), TEACHER, Only("distill.kind", ("soft",))] = 3.0
     """Divides the logits of both, with kind soft."""
 
 
@@ -160,13 +172,15 @@ class AugmentConfig(Section):
 
     crop: Literal["none", "inception", "resize_crop", "pad_crop"] = "inception"
     """A random part: of any size and shape, of the enlarged image, or of the padded image."""
-    crop_scale: Pair = (0.05, 1.0)
+    crop_scale: Annotated[Pair, INCEPTION] = (0.05, 1.0)
     """Least and largest share of the area, with crop inception."""
-    crop_ratio: Pair = (3 / 4, 4 / 3)
+    crop_ratio: Annotated[Pair, INCEPTION] = (3 / 4, 4 / 3)
     """Least and largest width / height, with crop inception."""
-    crop_pad: Annotated[int, Field(ge=0, le=64)] = 4
+    crop_pad: Annotated[int, Field(ge=0, le=64), Only("augment.crop", ("pad_crop",))] = 4
     """Pixels of reflection around the image, with crop pad_crop."""
-    crop_enlarge: Annotated[float, Field(ge=1, le=4)] = 7 / 6
+    crop_enlarge: Annotated[float, Field(ge=1, le=4), Only("augment.crop", ("resize_crop",))] = (
+        7 / 6
+    )
     """Resized side as a multiple of the window's, with crop resize_crop."""
     flip: Share = 0.5
     """Probability of a mirror image."""
@@ -174,9 +188,9 @@ class AugmentConfig(Section):
         Literal["none", "randaugment", "trivialaugment", "three_augment"], Short("augment")
     ] = "none"
     """Random changes of colour and shape."""
-    num_ops: Annotated[int, Field(ge=0, le=8)] = 2
+    num_ops: Annotated[int, Field(ge=0, le=8), RANDAUGMENT] = 2
     """Random changes of each image, with policy randaugment."""
-    magnitude: Annotated[float, Field(ge=0, le=30)] = 10.0
+    magnitude: Annotated[float, Field(ge=0, le=30), RANDAUGMENT] = 10.0
     """Strength of a change, with policy randaugment; 10: full scale, as in TF and timm."""
     color_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Largest relative change of brightness, contrast and saturation; 0: none."""
@@ -206,17 +220,17 @@ class OptimConfig(Section):
     """AdamW, SGD with momentum, LAMB, Muon with AdamW, or AdamW without a schedule."""
     lr: Annotated[float, Field(gt=0), Short("lr")] = 1e-3
     """Peak learning rate."""
-    betas: Pair = (0.9, 0.999)
+    betas: Annotated[Pair, NOT_SGD] = (0.9, 0.999)
     """Decay a step of the averages of gradient and squared gradient; not of sgd."""
-    eps: Annotated[float, Field(gt=0)] = 1e-8
+    eps: Annotated[float, Field(gt=0), NOT_SGD] = 1e-8
     """Added to the root of the squared gradient's average; not of sgd."""
-    momentum: Share = 0.9
+    momentum: Annotated[Share, Only("optim.name", ("sgd", "muon"))] = 0.9
     """Decay a step of the average gradient, of sgd and muon."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     """Share of the kernels that a step takes away, before it is multiplied by the rate."""
     clip: Annotated[float, Field(ge=0)] = 1.0
     """Largest norm of all gradients together, before the update rule; 0: off."""
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    layer_decay: Annotated[float, Field(gt=0, le=1), Only("freeze", ("none",))] = 1.0
     """Each block's rate as a share of the next one's."""
     accumulate: Annotated[int, Field(ge=1)] = 1
     """Gradient accumulation: parts of a batch, computed in turn, for less memory."""
@@ -229,15 +243,17 @@ class ScheduleConfig(Section):
     """How the rate falls behind the warm-up."""
     warmup: Share | Annotated[int, Field(gt=1)] = 0.05
     """Linear rise from 0 to the peak: a share of the run, or steps when above 1."""
-    end_lr: Annotated[float, Field(ge=0)] = 0.0
+    end_lr: Annotated[
+        float, Field(ge=0), Only("schedule.name", ("cosine", "linear", "polynomial"))
+    ] = 0.0
     """Rate at the end, absolute, with cosine, linear and polynomial."""
-    power: Annotated[float, Field(gt=0)] = 2.0
+    power: Annotated[float, Field(gt=0), Only("schedule.name", ("polynomial",))] = 2.0
     """Exponent of the share of the run that is left, with polynomial."""
-    timescale: Annotated[int, Field(ge=1)] = 10_000
+    timescale: Annotated[int, Field(ge=1), Only("schedule.name", ("rsqrt",))] = 10_000
     """Steps behind the warm-up until the rate is the peak / sqrt(2), with rsqrt."""
-    stair_at: Positives = ()
+    stair_at: Annotated[Positives, STAIR] = ()
     """Where the rate changes: shares of the run, or steps when above 1, with stair."""
-    stair_factors: Positives = ()
+    stair_factors: Annotated[Positives, STAIR] = ()
     """The rate from there on as shares of the peak, with stair."""
     cooldown: Share = 0.0
     """Share of the run, at its end, in which the rate goes linearly to 0."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
@@ -78,6 +78,25 @@ class Short:
     """Mark of a setting that has a short option beside `--SECTION.NAME`."""
 
     name: str
+
+
+@dataclass(frozen=True)
+class Only:
+    """Mark of a setting that does something only where the setting `key` has one of `values`, or,
+    without values, where that one is given at all. A user who sets it elsewhere is refused.
+    """
+
+    key: str
+    values: tuple[object, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReadOf:
+    """Mark of a setting that concerns images in files, or shards in an object store, and no others:
+    a user who sets it for others is told that nothing reads it.
+    """
+
+    kind: Literal["files", "store"]
 
 
 def written(form: str) -> Any:

@@ -22,13 +22,6 @@ from vitrail.config import ScheduleConfig
 from vitrail.errors import UsageError
 from vitrail.spelling import count
 
-OWNERS = {  # a setting -> the only schedule that it belongs to
-    "power": "polynomial",
-    "timescale": "rsqrt",
-    "stair_at": "stair",
-    "stair_factors": "stair",
-}
-
 
 class Piece(NamedTuple):
     """From step `from_step`, where the share `progress` was done, the run is to last `total_steps`
@@ -105,22 +98,6 @@ def check_schedule(config: ScheduleConfig, total_steps: int | None = None) -> No
     total_steps: the length of the run where it is known, to compare a warm-up given in steps with
     it.
     """
-    if config.end_lr > 0 and config.name in ("rsqrt", "stair", "constant"):
-        raise UsageError(
-            "VIT-243",
-            f"schedule.end_lr = {config.end_lr:g} has no effect: schedule.name "
-            f"{config.name} has no end.",
-            hint="Leave it out, or choose --schedule.name cosine or linear.",
-        )
-    for key, owner in OWNERS.items():
-        value = getattr(config, key)
-        if value != getattr(ScheduleConfig(), key) and config.name != owner:
-            raise UsageError(
-                "VIT-243",
-                f"schedule.{key} = {value} has no effect: it belongs to "
-                f"{owner}, schedule.name is {config.name}.",
-                hint="Leave it out.",
-            )
     if config.name == "stair":
         _check_stairs(config)
     warmup = float(config.warmup)

@@ -2,57 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from vitrail.config import TrainConfig
 from vitrail.data.sources.open_data import Splits
 from vitrail.errors import DataError, UsageError
 from vitrail.spelling import count
+from vitrail.training.plan.draft import Draft
+from vitrail.training.plan.idle import Said, refuse_idle, unread
 from vitrail.training.plan.pinned_model import load_pinned
 
 
-def check_settings(config: TrainConfig, splits: Splits) -> TrainConfig:
-    """`config` with the hash of the teacher, which must fit the classes of the data.
+def check_settings(
+    config: TrainConfig, splits: Splits, draft: Draft, layers: Sequence[tuple[str, object]]
+) -> tuple[TrainConfig, tuple[str, ...]]:
+    """`config` with the hash of the teacher, which must fit the classes of the data; and a sentence
+    for each setting that these data leave unread.
 
+    draft, layers: where the settings come from; no layers of a run that is resumed, whose settings
+    were asked before.
     Raises UsageError VIT-246 for a setting without effect, DataError VIT-304 for one class, and
     what `check_teacher` raises.
     """
-    for key, why in idle_settings(config):
-        raise UsageError("VIT-246", f"{key} has no effect: {why}.", hint="Leave it out.")
+    said = Said.of(draft, layers)
+    refuse_idle(config, splits, said)
     if config.objective == "classify" and len(splits.classes) < 2:
         raise DataError(
             "VIT-304",
             f"{splits.name} has one class ({', '.join(splits.classes)}); a classifier needs two.",
             hint="Add a second class folder.",
         )
-    return check_teacher(config, splits.classes) if config.distill.teacher else config
-
-
-def idle_settings(config: TrainConfig) -> Iterator[tuple[str, str]]:
-    """(setting, why it does nothing) of what was changed and is read by nothing."""
-    data, distill = config.data, config.distill
-    without = {
-        "start": (config.start.model == "", "no model to start from was given (--from)"),
-        "lora": (config.lora.rank == 0, "there are no adapters (--lora-rank)"),
-        "distill": (distill.teacher == "", "there is no teacher (--teacher)"),
-    }
-    for section, (is_idle, why) in without.items():
-        for key in _changed(config, section) if is_idle else ():
-            yield f"{section}.{key}", why
-    for key in ("resize", "interpolation", "normalize"):
-        if without["start"][0] and data.model_dump()[key] == "source":
-            yield f"data.{key} source", without["start"][1]
-    if distill.teacher and distill.kind == "hard" and "temperature" in _changed(config, "distill"):
-        yield "distill.temperature", "it belongs to --distill.kind soft"
-    if data.resize == "source" and data.crop_fraction != 1.0:
-        yield "data.crop_fraction", "images are resized as the model was trained"
-    if config.freeze == "body" and config.optim.layer_decay < 1:
-        yield "optim.layer_decay", "only the head is trained (--freeze body)"
-
-
-def _changed(config: TrainConfig, section: str) -> list[str]:
-    values, plain = config.model_dump()[section], TrainConfig().model_dump()[section]
-    return [key for key, value in values.items() if value != plain[key]]
+    if config.distill.teacher:
+        config = check_teacher(config, splits.classes)
+    return config, unread(config, splits, said)
 
 
 def check_teacher(config: TrainConfig, classes: Sequence[str]) -> TrainConfig:

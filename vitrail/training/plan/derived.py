@@ -102,7 +102,7 @@ def _statistics(
         means, stds = start.preprocess.mean, start.preprocess.std
     elif kind == "dataset":
         means, stds = facts.mean, facts.std
-    elif kind == "imagenet" and channels == 3:
+    elif kind == "imagenet":
         means, stds = IMAGENET
     else:
         means, stds = (0.5,), (0.5,)

@@ -16,13 +16,15 @@ LEFT_TO_US = ("auto", "auto-vit")
 @dataclass
 class Draft:
     """Flat values, the source of each, and the reasons so far: (key, value, why). start: the
-    architecture that it goes on with, which may have no name.
+    architecture that it goes on with, which may have no name; others: the values before a user's
+    own were put over them.
     """
 
     values: dict[str, Any]
     sources: dict[str, str]
     reasons: list[tuple[str, Any, str]] = field(default_factory=list)
     start: ModelConfig | None = None
+    others: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -35,6 +37,7 @@ class Draft:
         values, given = flatten(TrainConfig()), flatten(asked)
         draft = cls(values, dict.fromkeys(values, "built-in"))
         draft._put(flatten(recipe), dict.fromkeys(flatten(recipe), f"recipe {name}"))
+        draft.others = dict(draft.values)
         named = {key: source for key, source in sources.items() if source != "built-in"}
         for key in DURATIONS if set(DURATIONS) & set(named) else ():
             draft.drop(key)

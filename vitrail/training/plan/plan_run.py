@@ -41,6 +41,7 @@ class Plan:
     preprocess: Preprocess
     changes: tuple[str, ...] = ()
     origin: str = ""
+    unread: tuple[str, ...] = ()  # what a user set and data of this kind does not need
     before: Examples | str = ""  # what the model of --from was trained on, or why nobody can tell
 
     @property
@@ -52,7 +53,7 @@ class Plan:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is worth knowing of it before the first step."""
-        return batch_statistics.sentences(self.config, self.model)
+        return (*self.unread, *batch_statistics.sentences(self.config, self.model))
 
     @property
     def eval_every(self) -> int:
@@ -92,10 +93,11 @@ def plan_run(
     facts = measure(splits.train)
     start = open_start(asked.start) if asked.start.model and recorded is None else None
     draft = choose(asked, sources, facts, start, multi_label=splits.multi_label, world=world)
-    config = check_settings(draft.config(), splits)
+    config, unread = check_settings(draft.config(), splits, draft, layers if is_new else ())
     model, preprocess, origin = derive(config, len(splits.classes), facts, start, recorded)
     choices = tuple(draft.reasons)
     plan = Plan(config, draft.sources, choices, splits, facts, model, preprocess, origin=origin)
+    plan = replace(plan, unread=unread)
     check_run(config, model, splits, plan.total_steps, is_new=is_new)
     if start is None:
         return plan
