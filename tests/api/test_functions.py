@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from tests.api.conftest import TINY
 from tests.cli.cli_command import run
 from tests.export.exported import classifier_of
 from tests.studies.small_study import ONE_SECOND
+from vitrail.cli.verbs.train import RunOptions
 from vitrail.errors import EnvironmentFault, ModelError, UsageError
 from vitrail.figures.plot import Figure, Series
 from vitrail.studies import run as studies
@@ -29,6 +32,23 @@ def test_training_says_what_it_does(tmp_path: Path, capfd: pytest.CaptureFixture
     rows = [line.split() for line in lines if line.split()[:1] in (["1.05"], ["1.97"])]
     assert len(rows) == 2, lines
     assert [line for line in lines if line.startswith("done in ")]
+
+
+def test_training_takes_what_the_command_takes(tmp_path: Path) -> None:
+    """All that says how a run is trained and watched; not the ways of a process to go on."""
+    ways = {"resume", "resume_or_start", "nproc", "shard", "config", "out"}
+    named = {field.name for field in fields(RunOptions)} - ways
+    assert named == {"profile", "track", "name"}
+    assert named <= set(inspect.signature(vitrail.train).parameters)
+    assert named - {"name"} <= set(inspect.signature(vitrail.resume).parameters)
+    asked: dict[str, Any] = {**TINY, "epochs": None, "steps": 6, "residual_baseline": False}
+    done = vitrail.train("builtin:digits", runs_dir=tmp_path, progress=False, profile=2, **asked)
+    assert [*(done.run_dir / "profile").glob("*.json*")]
+    for wrong in ({"profile": 101}, {"profile": -1}, {"track": "notes"}):
+        with pytest.raises(UsageError, match="VIT-202"):
+            vitrail.train("builtin:digits", runs_dir=tmp_path, **wrong)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="VIT-202"):
+            vitrail.resume(done.run_dir, **wrong)  # type: ignore[arg-type]
 
 
 def test_runs_and_report(trained: Path) -> None:

@@ -76,8 +76,10 @@ def test_a_run_that_ends_before_leaves_what_there_is(tmp_path: Path) -> None:
     (path,) = (run / "profile").iterdir()
     assert path.name == f"steps-{LEFT_OUT + 1}-{TINY['steps']}.rank-0.json"
     assert [one["name"] for one in trace(path)].count("vitrail: step") == 13 - LEFT_OUT
-    run = train(tmp_path, "shorter", profile=2, settings={"steps": 2})
+    heard = Heard()
+    run = train(tmp_path, "shorter", profile=2, settings={"steps": 2}, reporter=heard)
     assert not (run / "profile").exists()
+    assert any(text.startswith("profile: no step was recorded") for text in heard.said)
 
 
 def test_each_process_writes_a_trace(tmp_path: Path) -> None:

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar
 
+from vitrail.errors import UsageError
+
 Auto = Literal["auto"]
 BadFiles = Literal["stop", "skip"]  # what to do about images that cannot be decoded
+MOST_STEPS = 100  # of a profile; one of a ViT-B/16 is some MB of trace
 P = ParamSpec("P")
 R = TypeVar("R")
 Format = Literal[
@@ -153,6 +156,16 @@ class LoadOptions(TypedDict, total=False):
     origin: str | None
     table: str | None
     name_map: str | Path | None
+
+
+def check_profile(steps: int) -> None:
+    """Raise UsageError VIT-202 for a number of steps that cannot be recorded."""
+    if not 0 <= steps <= MOST_STEPS:
+        raise UsageError(
+            "VIT-202",
+            f"--profile {steps}: expected 1 to {MOST_STEPS} steps.",
+            hint="A few are enough, and a trace of many is too large to look at: --profile 5",
+        )
 
 
 def shows_options(function: Callable[P, R], options: type = TrainOptions) -> Callable[P, R]:

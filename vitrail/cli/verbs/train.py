@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from vitrail.api.options import check_profile
 from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output
 from vitrail.cli.read_as import ReadAs
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 app = app_of("vitrail train")
 MOST_PROCESSES = 1024
-MOST_STEPS = 100  # of a profile; one of a ViT-B/16 is some MB of trace
 SWITCHES = ("--json", "-q", "--quiet", "-v", "--verbose", "--no-color")
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 Given = Annotated[Any, Parameter(parse=False)]
@@ -127,16 +127,6 @@ def check_nproc(nproc: int | None) -> None:
             "VIT-202",
             f"--nproc {nproc}: expected 1 to {MOST_PROCESSES} processes.",
             hint="As many as the machine has GPUs; several machines: torchrun",
-        )
-
-
-def check_profile(steps: int) -> None:
-    """Raise UsageError VIT-202 for a number of steps that cannot be recorded."""
-    if not 0 <= steps <= MOST_STEPS:
-        raise UsageError(
-            "VIT-202",
-            f"--profile {steps}: expected 1 to {MOST_STEPS} steps.",
-            hint="A few are enough, and a trace of many is too large to look at: --profile 5",
         )
 
 

@@ -44,6 +44,11 @@ class StepProfile:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.steps and self._profiler is None:
+            self.say(
+                f"profile: no step was recorded; the first {LEFT_OUT} of a process are left out, "
+                f"and it took {self._seen}"
+            )
         self._end()
 
     def begin(self, step: int) -> None:
