@@ -239,3 +239,12 @@ def check_numbers(numbers: dict[str, int]) -> None:
                 f"{option}: expected a number from 1, got {value}.",
                 hint=f"For instance {option} 5",
             )
+
+
+def refuse_without_effect(options: Mapping[str, bool], use: str, hint: str) -> None:
+    """Raise UsageError VIT-203 where one of `options`, by its name, is given (true) and has no
+    effect with `use`: "with --list", "without --augment".
+    """
+    given = [name for name, is_given in options.items() if is_given]
+    if given:
+        raise UsageError("VIT-203", f"{', '.join(given)} has no effect {use}.", hint=hint)

@@ -46,9 +46,9 @@ def test_training_takes_what_the_command_takes(tmp_path: Path) -> None:
     assert [*(done.run_dir / "profile").glob("*.json*")]
     for wrong in ({"profile": 101}, {"profile": -1}, {"track": "notes"}):
         with pytest.raises(UsageError, match="VIT-202"):
-            vitrail.train("builtin:digits", runs_dir=tmp_path, **wrong)  # type: ignore[arg-type]
+            vitrail.train("builtin:digits", runs_dir=tmp_path, **wrong)
         with pytest.raises(UsageError, match="VIT-202"):
-            vitrail.resume(done.run_dir, **wrong)  # type: ignore[arg-type]
+            vitrail.resume(done.run_dir, **wrong)
 
 
 def test_runs_and_report(trained: Path) -> None:

@@ -23,7 +23,7 @@ from vitrail.data.sources.digest import equal_firsts
 from vitrail.data.sources.hub_data import HUB, parse_hub_data
 from vitrail.data.sources.open_data import Source, Splits, open_data
 from vitrail.data.sources.split import write_split
-from vitrail.errors import DataError, UsageError, check_numbers
+from vitrail.errors import DataError, UsageError, check_numbers, refuse_without_effect
 from vitrail.evaluation.labels.label_suspects import Suspects
 from vitrail.files import refuse_existing, whole_folder
 from vitrail.notebook import Shown
@@ -197,12 +197,14 @@ def show_data(
     a policy such as "randaugment"; then each image stands next to its augmented versions.
     image_size: of those, px.
 
-    Raises UsageError VIT-202, VIT-240; DataError VIT-302 to VIT-321; of settings what `train`
-    raises.
+    Raises UsageError VIT-202, VIT-203, VIT-240; DataError VIT-302 to VIT-321; of settings what
+    `train` raises.
     """
     most = (40 if augment is None else MOST_AUGMENTED) if count is None else count
     check_numbers({"--count": most})
     if augment is None:
+        hint = "Add --augment recipe, or leave it out."
+        refuse_without_effect({"--image-size": image_size is not None}, "without --augment", hint)
         splits = open_data(data)
         return DataSheet(*contact_sheet(named_split(splits, split), most, seed), splits)
     from vitrail.training.plan.plan_run import plan_run

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar
 
-from vitrail.errors import UsageError
+from vitrail.errors import UsageError, refuse_without_effect
 
 Auto = Literal["auto"]
 BadFiles = Literal["stop", "skip"]  # what to do about images that cannot be decoded
@@ -166,6 +166,13 @@ def check_profile(steps: int) -> None:
             f"--profile {steps}: expected 1 to {MOST_STEPS} steps.",
             hint="A few are enough, and a trace of many is too large to look at: --profile 5",
         )
+
+
+def refuse_address(address: str, cluster: str | None, option: str = "--cluster ray") -> None:
+    """Raise UsageError VIT-203 for the address of a cluster that is not asked to compute."""
+    if cluster in (None, "local"):
+        hint = f"Add {option}, or leave it out."
+        refuse_without_effect({"--ray-address": address != "auto"}, f"without {option}", hint)
 
 
 def shows_options(function: Callable[P, R], options: type = TrainOptions) -> Callable[P, R]:

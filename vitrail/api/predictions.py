@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias, Unpack, cast
 
-from vitrail.api.options import LoadOptions, shows_options
+from vitrail.api.options import LoadOptions, refuse_address, shows_options
 from vitrail.batch_prediction.asked_images import find_pictures
 from vitrail.batch_prediction.predict_parts import Result, is_begun, predictions
 from vitrail.batch_prediction.table_order import PART_ROWS, InParts, TableOrder, check_table
@@ -76,6 +76,7 @@ def predict_table(
     is another table; DataError VIT-310, VIT-311; EnvironmentFault VIT-504, VIT-506, VIT-520.
     """
     check_numbers({"--top": top, "--batch-size": batch_size, "--part-rows": part_rows})
+    refuse_address(ray_address, cluster)
     table = Path(out)
     check_table(table)
     given = [images] if isinstance(images, str | os.PathLike) else list(images)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vitrail.api.options import Machines
+from vitrail.api.options import Machines, refuse_address
 from vitrail.device import num_cores, pick_device
 from vitrail.errors import UsageError, check_numbers
 from vitrail.models.cost import macs
@@ -172,7 +172,10 @@ def opened(path: str) -> PretrainedModel:
 
 
 def check_counts(length: Length, image_size: int | None, machines: Machines) -> None:
-    """Raises UsageError VIT-202 for a number that is not above 0."""
+    """Raises UsageError VIT-202 for a number that is not above 0, VIT-203 for an address of no
+    cluster.
+    """
+    refuse_address(machines.ray_address, machines.engine, "--engine ray")
     counts = {
         "--examples": length.examples,
         "--seeds": length.seeds,

@@ -33,6 +33,13 @@ class ReadAs:
     name_map: Annotated[Path | None, Parameter(name="--map")] = None
     """A TOML file with the names of a home-made model (docs/checkpoints.md)."""
 
+    def given(self) -> dict[str, bool]:
+        """Of each option, by its name, whether it was given."""
+        values = {"--set": self.settings, "--origin": self.origin, "--table": self.table}
+        return {name: bool(value) for name, value in values.items()} | {
+            "--map": self.name_map is not None
+        }
+
     def load_options(self) -> dict[str, Any]:
         """As `vitrail.load` takes them. Raises UsageError VIT-202, VIT-211."""
         from vitrail.checkpoints.mapping.stated import read_settings

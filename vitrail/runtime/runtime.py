@@ -61,7 +61,10 @@ def flip_averaged(logits: Logits) -> Logits:
     """
 
     def both(images: Array) -> Array:
-        mirrored = np.flip(images, -1) if isinstance(images, np.ndarray) else images.flip(-1)
+        if isinstance(images, np.ndarray):  # torch takes no array that is read backwards
+            mirrored: Array = np.ascontiguousarray(np.flip(images, -1))
+        else:
+            mirrored = images.flip(-1)
         return (logits(images) + logits(mirrored)) / 2
 
     return both

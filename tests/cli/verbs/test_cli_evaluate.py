@@ -247,6 +247,12 @@ def test_corruptions_by_name_and_severity() -> None:
     assert found["mean_top1"] == pytest.approx(np.mean(values))
     assert json.loads(Path("corrupted/metrics.json").read_text())["corruptions"] == found
     assert good(*argv, "--json", "--batch-size", "7").document["corruptions"] == found
+    flipped = good(*argv, "--json", "--tta", "flip").document["corruptions"]
+    assert flipped["top1"].keys() == found["top1"].keys()
+    assert (
+        flipped["clean_top1"]
+        == good("a", "pictures.npz", "--tta", "flip", "--json").document["top1"]
+    )
     assert "4 corruptions at 2 severities of 83 images: 664 predictions" in done.err
     text = good(*argv).out
     assert f"mean corruption top-1  {found['mean_top1']:.4f}" in text

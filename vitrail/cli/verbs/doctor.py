@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output, table
 from vitrail.cli.machine_plan import PlanOptions, show_plan
-from vitrail.errors import UsageError, install_command
+from vitrail.errors import UsageError, install_command, refuse_without_effect
 from vitrail.spelling import count
 
 app = app_of("vitrail doctor")
@@ -33,6 +33,12 @@ def doctor(
     replay
         Do the step again at which this run's loss or gradients were not finite, and say where.
     """
+    is_plan = planned is not None and planned.plan is not None
+    asked = {"--plan": is_plan, "--self-test": self_test, "--replay": replay is not None}
+    ways = [name for name, is_asked in asked.items() if is_asked]
+    refuse_without_effect(
+        dict.fromkeys(ways[1:], True), "with " + "".join(ways[:1]), "Run them one after the other."
+    )
     if planned is not None and planned.plan is not None:
         return show_plan(planned, output)
     if planned is not None and planned != PlanOptions():

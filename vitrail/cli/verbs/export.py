@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import shlex
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,12 @@ from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output, table
 from vitrail.cli.engine_options import EngineOptions
 from vitrail.cli.read_as import ReadAs, load
-from vitrail.errors import UsageError, check_numbers, install_command
+from vitrail.errors import (
+    UsageError,
+    check_numbers,
+    install_command,
+    refuse_without_effect,
+)
 from vitrail.spelling import count
 
 if TYPE_CHECKING:
@@ -56,6 +62,13 @@ def export(
         Show the targets and what they need.
     """
     if list_targets:
+        others = {"MODEL": model is not None, "--patch": patch is not None}
+        others |= (read_as or ReadAs()).given()
+        others |= {
+            f"--{item.name.replace('_', '-')}": getattr(asked, item.name) != item.default
+            for item in (fields(asked) if asked is not None else ())
+        }
+        refuse_without_effect(others, "with --list", "Leave one of them out.")
         output.result(target_records(), table([("target", "writes", "needs"), *target_rows()]))
         return 0
     asked = asked or ExportRequest()

@@ -12,12 +12,14 @@ from cyclopts import Parameter
 from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output, table
 from vitrail.cli.read_as import ReadAs
+from vitrail.errors import refuse_without_effect
 from vitrail.spelling import count
 
 if TYPE_CHECKING:
     pass
 
 app = app_of("vitrail models")
+CLASSES = 1000
 BATCH = 32
 
 
@@ -27,7 +29,7 @@ def models(
     /,
     *,
     image_size: str | None = None,
-    classes: int = 1000,
+    classes: int = CLASSES,
     weights: Annotated[bool, Parameter(negative=())] = False,
     get: str | None = None,
     read_as: Annotated[ReadAs | None, Parameter(name="*")] = None,
@@ -55,6 +57,20 @@ def models(
     from vitrail.cli import weights as published
     from vitrail.models.names import known_names
 
+    is_file = get is None and name is not None and _is_place(name)
+    is_list = get is not None or weights or name in CATALOGUE
+    use = "with --get" if get is not None else "with --weights" if weights else f"with {name}"
+    use = use if is_list or name is not None else "without a FILE"
+    hint = "Leave it out; vitrail models --help says what it belongs to."
+    if not is_file:
+        refuse_without_effect((read_as or ReadAs()).given(), use, hint)
+    if is_file or is_list:
+        cost = {"--image-size": image_size is not None, "--classes": classes != CLASSES}
+        refuse_without_effect(cost, use, hint)
+    if get is not None:
+        refuse_without_effect({"NAME": name is not None, "--weights": weights}, use, hint)
+    if is_file:
+        refuse_without_effect({"--weights": weights}, use, hint)
     if get is not None:
         record = published.get(get, output)
         output.result(record, published.get_lines(record))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from vitrail.api.options import refuse_address
 from vitrail.batch_prediction.asked_images import find_pictures
 from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output
@@ -47,7 +48,11 @@ class InParts:
     """The cluster: HOST:PORT, auto for the one this machine belongs to, local for a new one."""
 
     def are_asked(self, out: Path | None, images: int) -> bool:
-        """Whether so many images go in parts to `out`. Raises UsageError VIT-201 without it."""
+        """Whether so many images go in parts to `out`.
+
+        Raises UsageError VIT-201 without it, VIT-203 for an address of no cluster.
+        """
+        refuse_address(self.ray_address, self.cluster)
         if self.part_rows is None and self.cluster is None:
             return out is not None and images > PART_ROWS
         if out is None:

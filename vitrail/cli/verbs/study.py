@@ -16,7 +16,7 @@ from vitrail.api.options import Machines
 from vitrail.cli.arguments import app_of
 from vitrail.cli.display.output import Output
 from vitrail.cli.study_runner import execute, numbers
-from vitrail.errors import UsageError
+from vitrail.errors import UsageError, refuse_without_effect
 from vitrail.spelling import count
 
 if TYPE_CHECKING:
@@ -85,6 +85,16 @@ def study(
     list_
         Name the studies and stop.
     """
+    if list_:
+        others = {"NAME": name is not None, "--data": data is not None, "--budget": bool(budget)}
+        others |= {"--examples": examples is not None, "--seeds": seeds != 3, "--full": full}
+        others |= {"--out": out != Path("studies"), "--dry-run": dry_run}
+        others |= {
+            f"--{item.name.replace('_', '-')}": getattr(one, item.name) != item.default
+            for one in (choices or Choices(), machines or Machines())
+            for item in fields(one)
+        }
+        refuse_without_effect(others, "with --list", "Leave one of them out.")
     if list_ or name is None:
         return list_studies(name, list_, output)
     from vitrail.api.study_setup import Length, no_effect, question_of, study_of

@@ -21,7 +21,7 @@ from vitrail.cli.display.output import Output
 from vitrail.cli.read_as import ReadAs
 from vitrail.cli.settings import Layer, layers_of
 from vitrail.config import flatten
-from vitrail.errors import UsageError, VitrailError
+from vitrail.errors import UsageError, VitrailError, refuse_without_effect
 from vitrail.settings.toml_file import toml_lines
 from vitrail.system.process_group import stop_with_parent
 
@@ -107,6 +107,9 @@ def train(
             "DATA is missing: what to train on.",
             hint="For instance: vitrail train builtin:digits",
         )
+    if print_config:
+        hint = "Leave one of them out."
+        refuse_without_effect({"--dry-run": dry_run}, "with --print-config", hint)
     if print_config or dry_run:
         return show_plan(layers, output, dry_run=dry_run, world=start.nproc or 1)
     if start.resume_or_start and start.name is None:
