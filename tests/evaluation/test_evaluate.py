@@ -136,7 +136,8 @@ def test_of_two_at_once_each_has_a_folder_of_its_own(
     """Whoever looks for a name before another has written under it finds that one taken."""
     batches = batches_of(pictures, torch.arange(23) % 3, 4)
     found = evaluate(MeanModel().eval(), batches, PREPROCESS, CLASSES)
-    write, made = Evaluation.write, []
+    write = Evaluation.write
+    made: list[Path] = []
 
     def late(self: Evaluation, folder: Path, more: Any = None, *, is_new: bool = False) -> None:
         if not made:  # another process was faster
