@@ -19,6 +19,7 @@ from vitrail.data.check.check_data import (
     require_good,
     write_bad_files,
 )
+from vitrail.data.check.inspection import first_of_each, only_first
 from vitrail.data.sources.examples import FILE, Examples, examples_of
 from vitrail.data.sources.open_data import Source, Splits, fingerprint, subset
 from vitrail.data.sources.sample import keyed_order
@@ -41,12 +42,14 @@ AT_ONCE = 256  # files looked at between two looks at the clock
 @dataclass(frozen=True)
 class CheckedSplits:
     """Splits without the images that cannot be decoded. bad: (name, reason) of each of those;
-    unseen: how many there was no time to look at, which stay.
+    unseen: how many there was no time to look at, which stay. several: how many are the first of
+    several images in their file, and one of them, of each split.
     """
 
     splits: Splits
     bad: list[tuple[str, str]]
     unseen: int = 0
+    several: tuple[tuple[int, str], ...] = ()
 
     @property
     def total(self) -> int:
@@ -54,16 +57,17 @@ class CheckedSplits:
         return len(self.bad) + sum(map(len, self.splits.parts().values()))
 
     def left_out(self, where: str = "") -> tuple[str, ...]:
-        """A sentence for the images that cannot be decoded, none where there are none. where: the
-        file that lists all of them.
+        """A sentence for the images that cannot be decoded, and one for those behind the first in
+        their file; none where there are none. where: the file that lists all of the former.
         """
+        more = only_first(self.several, self.total)
         if not self.bad:
-            return ()
+            return more
         (name, reason), number = self.bad[0], len(self.bad)
         first = f"{name}: {reason}" if number == 1 else f"the first is {name}: {reason}"
         full = f". All: {where}" if where and number > 1 else ""
         what = f"{number:,} of {count(self.total, 'image')} cannot be decoded"
-        return (f"left out: {what} ({first}){full}",)
+        return (f"left out: {what} ({first}){full}", *more)
 
 
 @dataclass(frozen=True)
@@ -110,10 +114,11 @@ def without_bad_files(
     bad: BadFiles = []
     parts: dict[str, Any] = {}
     unused = list(splits.unused)
-    unseen = 0
+    unseen, several = 0, list[tuple[int, str]]()
     for part, source in sorted(splits.parts().items(), key=lambda item: item[0] == "train"):
         looked = _look(source, config, deadline)
         unseen += len(source) - len(looked)
+        several.append(first_of_each(source, looked))
         faults = {place: look.reason for place, look in looked.items() if look.reason}
         bad += [(source.source_id(place), faults[place]) for place in sorted(faults)]
         kept = [place for place in range(len(source)) if place not in faults]
@@ -122,7 +127,9 @@ def without_bad_files(
         if len(looked) == len(source):
             source = known(source, [looked[place] for place in range(len(source))])
         parts[part] = subset(source, np.array(kept, np.int64)) if faults else source
-    return CheckedSplits(replace(splits, **parts, unused=tuple(unused)), bad, unseen)
+    return CheckedSplits(
+        replace(splits, **parts, unused=tuple(unused)), bad, unseen, tuple(several)
+    )
 
 
 def readable(plan: Plan) -> CheckedPlan:

@@ -151,8 +151,8 @@ def _check_tensors(
         seen |= {"qkv_bias": names.has_bias, "use_swiglu_ffn": is_swiglu(names)}
     elif "classifier.weight" not in header.shapes:
         seen["vision_use_head"] = f"{names.base}head.probe" in header.shapes
-    registers = header.shapes.get(f"{names.base}embeddings.register_tokens", (1, 0))
-    seen["num_register_tokens"] = registers[1]
+    registers = header.shapes.get(f"{names.base}embeddings.register_tokens", ())
+    seen["num_register_tokens"] = registers[1] if len(registers) == 3 else 0
     if not model_type.startswith("dinov2"):
         seen["intermediate_size"] = sizes[2]
     if model_type not in NAFLEX:

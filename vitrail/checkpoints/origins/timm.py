@@ -208,7 +208,7 @@ def _check_told(
         told = {"final_norm": True, **told}
     check_agrees(header, {**(own if row is not None else {}), **stated}, found)
     ratio, width = told.get("mlp_ratio"), fields["width"]
-    rows = layout.shapes["blocks.0.mlp.fc1.weight"][0]
+    rows = layout.shape("blocks.0.mlp.fc1.weight", 2)[0]
     if isinstance(ratio, int | float) and int(width * ratio) != rows:
         raise refused(header, f"mlp_ratio {ratio}, the tensors {rows / width:.4g}: this")
     is_table = "cls_token" in layout.shapes and "pos_embed" in layout.shapes

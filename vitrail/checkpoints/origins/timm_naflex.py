@@ -104,8 +104,12 @@ def as_plain(header: Header, values: Mapping[str, Any]) -> Header:
     shapes["pos_embed"] = (1, grid[1] * grid[2], grid[3])
     plain = replace(header, shapes=shapes)
     stated = _stated(plain, entry, arguments, values, (patch, (grid[1], grid[2])))
-    registers = shapes.get("reg_token", (1, 0))[1]
-    check_agrees(header, arguments, {"reg_tokens": registers, "class_token": "cls_token" in shapes})
+    registers = shapes.get("reg_token", ())
+    seen = {
+        "reg_tokens": registers[1] if len(registers) == 3 else 0,
+        "class_token": "cls_token" in shapes,
+    }
+    check_agrees(header, arguments, seen)
     return with_given(plain, stated, Said("file", "config.json"))
 
 

@@ -21,7 +21,9 @@ from vitrail.data.check.inspection import (
     ImageStats,
     InspectOptions,
     bad_images,
+    first_of_each,
     inspect_images,
+    only_first,
     sketches_of,
 )
 from vitrail.data.check.near_duplicates import RADIUS
@@ -152,7 +154,14 @@ def check(
         "fingerprints": {
             part: fingerprint(known(source, looks[part])) for part, source in parts.items()
         },
-        "notes": [*splits.notes, *_looked(duplicates)],
+        "notes": [
+            *splits.notes,
+            *only_first(
+                [first_of_each(parts[part], dict(enumerate(looks[part]))) for part in parts],
+                sum(map(len, parts.values())),
+            ),
+            *_looked(duplicates),
+        ],
     }
     return DataReport(**facts, problems=_problems(facts, max_pixels))
 

@@ -5,7 +5,7 @@ Each is read and decoded once, by threads: both decoders release Python's lock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,11 +15,13 @@ from PIL import Image
 from vitrail.data.check.perceptual_hash import Sketches, joined, sketch, sketch_all
 from vitrail.data.images.decode import MAX_PIXELS, decode, decode_size
 from vitrail.data.images.image_file import DecodeFault
+from vitrail.data.images.more_images import holds_more
 from vitrail.data.images.rgb import Pixels
 from vitrail.data.loading.isolated import each, is_cheap
 from vitrail.data.sources.digest import digest_of
 from vitrail.data.sources.sample import sample
 from vitrail.data.sources.source import Readable, Source
+from vitrail.spelling import count
 from vitrail.system.interrupts import Threads
 
 CHUNK = 16  # images: what a worker is asked for at a time
@@ -29,7 +31,9 @@ _GRID = 64  # values a side of each of them
 
 @dataclass(frozen=True)
 class ImageStats:
-    """What one image is like; `reason` is "" for a good one. size: (height, width) px."""
+    """What one image is like; `reason` is "" for a good one. size: (height, width) px; has_more:
+    whether the file holds further images, which nobody sees.
+    """
 
     reason: str = ""
     size: tuple[int, int] = (0, 0)
@@ -39,6 +43,7 @@ class ImageStats:
     mean_square: tuple[float, ...] = ()
     sketch: Sketches | None = None  # of a file, where asked for
     small: Pixels | None = None  # likewise, a square one
+    has_more: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,13 +133,14 @@ class Looking:
 
 def _look(how: Looking, source: Readable, index: int) -> ImageStats:
     max_pixels, wanted = how.max_pixels, how.wanted
-    drawn, small = None, None
+    drawn, small, has_more = None, None, False
     try:
         data, _ = source.read(index)
         if isinstance(data, bytes):
-            digest = digest_of(data)
+            digest, has_more = digest_of(data), holds_more(data)
             if not how.pixels:
-                return ImageStats(size=decode_size(data, max_pixels=max_pixels), digest=digest)
+                size = decode_size(data, max_pixels=max_pixels)
+                return ImageStats(size=size, digest=digest, has_more=has_more)
             array = decode(data, max_pixels=max_pixels)
             drawn = sketch(array) if wanted.sketch else None
             small = shrunk(array, wanted.small_px) if wanted.small_px else None
@@ -145,7 +151,28 @@ def _look(how: Looking, source: Readable, index: int) -> ImageStats:
         return ImageStats(reason=fault.reason)
     means, squares = _moments(array) if index in how.chosen else ((), ())
     size = (array.shape[0], array.shape[1])
-    return ImageStats("", size, _is_gray(array), digest, means, squares, drawn, small)
+    gray = _is_gray(array)
+    return ImageStats("", size, gray, digest, means, squares, drawn, small, has_more)
+
+
+def first_of_each(source: Source, looks: Mapping[int, ImageStats]) -> tuple[int, str]:
+    """How many images of `source`, looked at by place, are the first of several; one of them."""
+    places = [place for place, look in looks.items() if look.has_more]
+    return len(places), source.source_id(min(places)) if places else ""
+
+
+def only_first(found: Sequence[tuple[int, str]], total: int) -> tuple[str, ...]:
+    """A sentence for images that are the first of several in their file, none where there are none.
+
+    found: what `first_of_each` found of each split; total: images.
+    """
+    number = sum(one for one, _ in found)
+    if not number:
+        return ()
+    which = next(name for one, name in found if one)
+    form = "is an animation or has" if number == 1 else "are animations or have"
+    what = f"{number:,} of {count(total, 'image')} {form} several pages"
+    return (f"{what}: the first image of each is used ({which}{' ...' if number > 1 else ''})",)
 
 
 def _is_gray(array: Pixels) -> bool:
