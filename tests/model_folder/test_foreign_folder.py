@@ -110,6 +110,7 @@ def test_a_file_that_runs_code_is_never_run(
     load(folder)  # what is imported on the way is imported now
     import_module("vitrail.checkpoints.external")
     import_module("vitrail.checkpoints.origins.name_map")
+    import_module("encodings.cp437")  # names in a zip
     made = payloads(canary)
     before = len(audited)
     for kind, data in made.items():

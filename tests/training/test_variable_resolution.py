@@ -194,7 +194,6 @@ def test_starting_from_a_model(photos: Path, straight: Path, tmp_path: Path) -> 
         ({"augment__mixup": 0.2}, "mixup 0.2"),
         ({"augment__cutmix": 0.5}, "cutmix 0.5"),
         ({"data__resize": "short_side"}, "data.resize"),
-        ({"data__crop_fraction": 0.8}, "crop-fraction"),
         ({"compile": True}, "compile"),
         ({"data__path": "builtin:digits", "image_size": 9}, "in memory"),
     ],

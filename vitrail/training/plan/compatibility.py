@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vitrail.checkpoints.adapt.fixed_patch import fixed_config
-from vitrail.config import DataConfig, LossConfig, TrainConfig
+from vitrail.config import LossConfig, TrainConfig
 from vitrail.data.sources.open_data import Splits
 from vitrail.data.sources.shard_source import ShardSource
 from vitrail.device import MOST_THREADS, memory_bytes, num_cores, pick_device, pick_precision
@@ -189,13 +189,12 @@ def _check_masked_patches(config: TrainConfig, model: ModelConfig) -> None:
 
 def _check_variable(config: TrainConfig, max_patches: int, splits: Splits) -> None:
     """Raises UsageError VIT-287 for what needs images of one size."""
-    resize, fraction = config.data.resize, config.data.crop_fraction
+    resize = config.data.resize
     one_size = {
         "images in memory, which have one size already": splits.train.images is not None,
         f"--augment.mixup {config.augment.mixup:g}": config.augment.mixup > 0,
         f"--augment.cutmix {config.augment.cutmix:g}": config.augment.cutmix > 0,
         f"--data.resize {resize}": resize not in ("squash", "source"),
-        f"--data.crop-fraction {fraction:g}": fraction != DataConfig().crop_fraction,
         "--teacher": config.distill.teacher != "",
         "--compile": config.compile,
     }
