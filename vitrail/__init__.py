@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from vitrail.config import TrainConfig
     from vitrail.data.images.preprocess import Preprocess
     from vitrail.data.sources.open_data import open_data
+    from vitrail.errors import VitrailError
     from vitrail.evaluation.probes.probe_record import Probe
     from vitrail.evaluation.record import Evaluation
     from vitrail.explain.explanation import Explanation
@@ -74,6 +75,7 @@ __all__ = [
     "StudyResult",
     "TrainConfig",
     "ViTConfig",
+    "VitrailError",
     "check_data",
     "compare",
     "convert",
@@ -133,6 +135,7 @@ _HOME = {
     "StudyResult": "vitrail.api.studies",
     "TrainConfig": "vitrail.config",
     "ViTConfig": "vitrail.models.vit.config",
+    "VitrailError": "vitrail.errors",
     "check_data": "vitrail.api.datasets",
     "compare": "vitrail.api.studies",
     "convert": "vitrail.api.conversion",

@@ -18,7 +18,9 @@ def test_the_reference_is_that_of_the_code() -> None:
 
 
 def test_every_public_name_is_told() -> None:
-    assert sorted((*FUNCTIONS, *RESULTS, *RECORDS, "errors")) == vitrail.__all__
+    told = (*FUNCTIONS, *RESULTS, *RECORDS, "VitrailError", "errors")
+    assert sorted(told) == vitrail.__all__
+    assert issubclass(vitrail.errors.DataError, vitrail.VitrailError)
     headings = re.findall(r"^### vitrail\.(\w+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert headings == [*FUNCTIONS, *RESULTS, *RECORDS]
 
