@@ -53,6 +53,17 @@ def test_a_whole_network_on_each_gpu() -> None:
     assert memory_plan(TINY, 1, batches=(3, 5)).collectives == {}
 
 
+def test_variable_resolution_needs_what_its_budget_of_patches_does() -> None:
+    """As many patches in images of one size take as much, but for the table of positions."""
+    shape = {"depth": 2, "posemb": "learned", "patch_size": 8, "pool": "gap"}
+    squares, most = (
+        resolve_model("vit_ti16", num_classes=10, image_size=(side, side), overrides=shape | more)
+        for side, more in ((72, {}), (16, {"max_patches": 81}))
+    )
+    one, other = (memory_plan(config, 1, batches=(3, 5)).peaks[1] for config in (squares, most))
+    assert other.activations == pytest.approx(one.activations, rel=0.05)
+
+
 def status(key: str) -> int:
     """A line of this process's memory, in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()

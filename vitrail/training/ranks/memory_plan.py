@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vitrail.models.create import build
 from vitrail.models.names import ModelConfig
+from vitrail.models.vit.config import ViTConfig
 from vitrail.training.optim.shares import mesh_of, shard
 
 MARGIN, MARGIN_BYTES = 0.1, 2_000_000_000  # of a GPU's memory, until they are measured on one
@@ -139,7 +140,7 @@ class _Step:
 
     def peak(self, config: ModelConfig, batch: int) -> Peak:
         """The peak of a step with so many images."""
-        images = torch.empty(batch, config.channels, *config.image_size)
+        images = torch.empty(batch, config.channels, *_largest(config))
         labels = torch.zeros(batch, dtype=torch.long)
         if self._is_sharded:
             self._tracker.track_inputs((images, labels))
@@ -164,6 +165,14 @@ class _Step:
         norm = norm.full_tensor() if self._is_sharded else norm
         torch._foreach_mul_(found, torch.clamp(1 / norm, max=1.0))
         self._optimizer.step()
+
+
+def _largest(config: ModelConfig) -> tuple[int, int]:
+    """(height, width) px of the image that costs most; of variable resolution all its patches."""
+    if not isinstance(config, ViTConfig) or config.max_patches is None:
+        return config.image_size
+    height, width = config.patch_size
+    return height, width * config.max_patches
 
 
 def _peak_of(batch: int, snapshot: Any) -> Peak:
