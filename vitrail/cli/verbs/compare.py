@@ -40,7 +40,7 @@ def compare(
         Images, as for vitrail train.
     models
         Architectures with commas between, vit_s16,bit_r50x1,r26_vit_s32. Default: a small ViT, a
-        small BiT-ResNet and a small hybrid that fit the images.
+        small residual network, a small BiT-ResNet and a small hybrid that fit the images.
     from_
         Models whose weights to start from, with commas between; compared with those from scratch.
     budget
