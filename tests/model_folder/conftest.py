@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.model_folder.classifiers import (
-    classifier_of,
-)
+from tests.model_folder.classifiers import classifier_of
 from vitrail.classifier import Classifier
 
 

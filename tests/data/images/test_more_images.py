@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,28 @@ def test_a_file_that_is_cut_off_ends_the_look(kind: str) -> None:
         for place in rng.integers(0, len(data), 5):
             damaged[place] = rng.integers(0, 256)
         holds_more(bytes(damaged))
+
+
+def test_a_look_is_short_whatever_a_file_holds() -> None:
+    """Blocks of one byte, of which a file of 16 MB has millions."""
+    gif, png, webp = (encoded(kind, 1) for kind in ("GIF", "PNG", "WEBP"))
+    start = 13 + 3 * 2 ** ((gif[10] & 7) + 1)  # behind the table of colours
+    files = [
+        gif[:start] + b"\x21\xfe" + b"\x01a" * 8_000_000 + b"\0" + gif[start:],
+        png[:33] + b"\0\0\0\0tEXt\0\0\0\0" * 700_000 + png[33:],
+        webp[:12] + b"abcd\0\0\0\0" * 1_000_000 + webp[12:],
+    ]
+    for data in files:
+        began = time.process_time()
+        assert not holds_more(data)
+        assert time.process_time() - began < 0.2
+
+
+def test_words_of_a_text_are_no_animation() -> None:
+    png = encoded("PNG", 1)
+    text = b"acTL\0\0\0\x07"
+    chunk = len(text).to_bytes(4, "big") + b"tEXt" + text + b"\0\0\0\0"
+    assert not holds_more(png[:33] + chunk + png[33:])
 
 
 @pytest.fixture(scope="module")
