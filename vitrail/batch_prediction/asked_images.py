@@ -111,4 +111,5 @@ def near_path(path: Path) -> str:
     except OSError as error:
         return f"{path.parent} cannot be listed: {error.strerror}"
     close = difflib.get_close_matches(path.name, names, n=1)
-    return f"Did you mean {path.parent / close[0]}?" if close else f"Look into {path.parent}"
+    where = "the current folder" if path.parent == Path() else path.parent
+    return f"Did you mean {path.parent / close[0]}?" if close else f"Look into {where}"
